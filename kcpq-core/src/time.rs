@@ -17,6 +17,55 @@ pub struct Instant(u64);
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Duration(u64);
 
+/// When a machine wants to be called again, and why: a driver that wakes too often can say what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Deadline {
+    /// The moment.
+    pub at: Instant,
+    /// The reason.
+    pub why: Why,
+}
+
+/// What a [`Deadline`] is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Why {
+    /// Something can be sent at once.
+    Transmit,
+    /// A segment's retransmission timer.
+    Retransmit,
+    /// Acknowledgements have waited long enough for company.
+    AckDelay,
+    /// A closed window is asked about.
+    WindowProbe,
+    /// A window that opened is told again.
+    WindowTell,
+    /// A partial FEC group is given up or closed.
+    Parity,
+    /// A heartbeat is due.
+    Heartbeat,
+    /// The peer was not heard for too long.
+    Idle,
+    /// A subscription was not acknowledged.
+    SubscribeRetry,
+    /// The next attempt to connect, or the end of the present one.
+    Reconnect,
+    /// A closing session has waited long enough.
+    Linger,
+}
+
+impl Deadline {
+    /// The earlier of two.
+    pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
 impl Instant {
     /// The epoch itself.
     pub const ZERO: Self = Self(0);

@@ -1,0 +1,113 @@
+//! How an engine is set up.
+
+use crate::time::Duration;
+
+/// What the boundaries of `send` mean to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Mode {
+    /// A stream of bytes: segments are filled whatever the calls were, `frg` is written 0. What kcpq uses.
+    Stream,
+    /// Messages: each begins a segment and is handed out whole. At most 255 segments long (WIRE.md 2.3), and no longer
+    /// than the receiver's window.
+    Message,
+}
+
+/// What holds the sender back besides the two windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum CongestionControl {
+    /// Nothing (the original's `nc = 1`): for links that are known to be wide enough.
+    Off,
+    /// KCP's own window (`nc = 0`, WIRE.md 2.8): halves on loss, as TCP of old.
+    Kcp,
+}
+
+/// An engine's parameters. Start from one of the presets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Config {
+    /// Most bytes of segments in one datagram, headers included; what lies around them (FEC, cipher) comes on top.
+    /// At least [`Config::MIN_MTU`].
+    pub mtu: u16,
+    /// Most segments sent and not acknowledged; at least 1.
+    pub send_window: u16,
+    /// Most segments held for the reader; at least 1. The store may hold fewer.
+    pub recv_window: u16,
+    /// Stream or messages.
+    pub mode: Mode,
+    /// KCP's `interval`: the longest that an acknowledgement may wait for company, and the least that is allowed for
+    /// variance in the retransmission timeout. It is no tick: nothing happens here unless something is due.
+    pub interval: Duration,
+    /// How long an acknowledgement waits for data to ride with; at most `interval`. Zero: it goes at the end of the
+    /// batch of datagrams that brought what it acknowledges.
+    pub ack_delay: Duration,
+    /// The least retransmission timeout.
+    pub min_rto: Duration,
+    /// KCP's `nodelay`: the timeout of a segment grows by half of itself each time, not by all.
+    pub gentle_backoff: bool,
+    /// KCP's `resend`: a segment is sent again after this many acknowledgements of later ones; 0 never.
+    pub fast_resend: u8,
+    /// What else holds the sender back.
+    pub congestion: CongestionControl,
+    /// First wait before a closed window is asked about; half as long again each time (WIRE.md 2.7).
+    pub probe_initial: Duration,
+    /// The longest such wait.
+    pub probe_limit: Duration,
+}
+
+impl Config {
+    /// The least that a datagram must hold: a header and a little data.
+    pub const MIN_MTU: u16 = 64;
+    /// The longest retransmission timeout (WIRE.md 2.2).
+    pub const MAX_RTO: Duration = Duration::from_secs(60);
+    /// Segments that may be outstanding before the peer was heard (WIRE.md 2.9).
+    pub const UNHEARD_WINDOW: u16 = 32;
+
+    /// Games, telemetry: the shortest delays (`nodelay` 1/10/2/1; the original client's).
+    pub const GAMES: Self = Self {
+        mtu: 1400,
+        send_window: 1024,
+        recv_window: 1024,
+        mode: Mode::Stream,
+        interval: Duration::from_millis(10),
+        ack_delay: Duration::ZERO,
+        min_rto: Duration::from_millis(30),
+        gentle_backoff: true,
+        fast_resend: 2,
+        congestion: CongestionControl::Off,
+        probe_initial: Duration::from_millis(500),
+        probe_limit: Duration::from_secs(10),
+    };
+
+    /// Video: as games, a little less eager (`nodelay` 1/20/2/1; the original server's).
+    pub const VIDEO: Self = Self { interval: Duration::from_millis(20), ..Self::GAMES };
+
+    /// Steady flows over shared links: patient and with congestion control (`nodelay` 0/100/0/0).
+    pub const STEADY: Self = Self {
+        interval: Duration::from_millis(100),
+        min_rto: Duration::from_millis(100),
+        gentle_backoff: false,
+        fast_resend: 0,
+        congestion: CongestionControl::Kcp,
+        ..Self::GAMES
+    };
+
+    /// The same with values out of range set to the nearest in range.
+    pub fn clamped(mut self) -> Self {
+        self.mtu = self.mtu.max(Self::MIN_MTU);
+        self.send_window = self.send_window.max(1);
+        self.recv_window = self.recv_window.max(1);
+        self.ack_delay = self.ack_delay.min(self.interval);
+        self.min_rto = self.min_rto.max(Duration::from_millis(1)).min(Self::MAX_RTO);
+        self.probe_initial = self.probe_initial.max(Duration::from_millis(10));
+        self.probe_limit = self.probe_limit.max(self.probe_initial);
+        self
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::GAMES
+    }
+}

@@ -1,0 +1,366 @@
+//! KCP: a reliable byte stream over datagrams (WIRE.md 2).
+//!
+//! [`Kcp`] knows no frames, no sockets, no keys and no clock. It is driven by events: data queued, a datagram arrived, a
+//! deadline reached. There is no tick. To the peer it is ordinary KCP.
+//!
+//! The driver's order: one input, then [`poll_transmit`](Kcp::poll_transmit) until `None`, then sleep until
+//! [`poll_timeout`](Kcp::poll_timeout) or input. Any input is legal in any state, whatever it holds.
+//!
+//! Kinds of method: *commands* are plain verbs; `handle_` takes from the network; `poll_` gives to the caller; the
+//! rest are getters.
+
+mod config;
+mod congestion;
+mod probe;
+mod receiver;
+mod rtt;
+mod segment;
+mod sender;
+mod seq;
+mod stats;
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+
+use core::fmt;
+
+pub use config::{Config, CongestionControl, Mode};
+pub use receiver::Ack;
+pub use rtt::Rtt;
+pub use segment::{Command, HEADER, Header, Malformed};
+pub use sender::{SendError, Sent};
+pub use seq::{Sn, Ts};
+pub use stats::Stats;
+
+use self::probe::Probe;
+use self::receiver::Receiver;
+use self::sender::Sender;
+use crate::store::{Store, TooLarge};
+use crate::time::{Deadline, Instant, Why};
+
+/// The memory of one engine.
+pub struct Parts<S: Store> {
+    /// Bytes given to the engine and not yet acknowledged.
+    pub tx: S::Tx,
+    /// One entry for each segment in flight; a shorter queue narrows the send window.
+    pub sent: S::Queue<Sent>,
+    /// Ends of messages, in message mode only.
+    pub ends: S::Queue<u32>,
+    /// Segments ahead of a gap, or unread.
+    pub rx: S::Rx,
+    /// Acknowledgements owed.
+    pub acks: S::Queue<Ack>,
+}
+
+impl<S: Store> fmt::Debug for Parts<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// How a datagram's segments came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Origin {
+    /// From the network, now.
+    Wire,
+    /// Rebuilt from parity: its window is old and its echoes say nothing about the round trip (WIRE.md 1.5).
+    Rebuilt,
+}
+
+/// One end of a KCP conversation.
+pub struct Kcp<S: Store> {
+    conv: u32,
+    config: Config,
+    sender: Sender<S>,
+    receiver: Receiver<S>,
+    probe: Probe,
+    last_heard: Option<Instant>,
+    stats: Stats,
+}
+
+impl<S: Store> fmt::Debug for Kcp<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kcp")
+            .field("conv", &self.conv)
+            .field("in_flight", &self.sender.in_flight())
+            .field("unacked", &self.sender.unacked())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> Kcp<S> {
+    /// An engine for conversation `conv`. Values of `config` out of range count as the nearest in range.
+    pub fn new(conv: u32, config: Config, parts: Parts<S>) -> Self {
+        let config = config.clamped();
+        Self {
+            conv,
+            config,
+            sender: Sender::new(&config, parts.tx, parts.sent, parts.ends),
+            receiver: Receiver::new(parts.rx, parts.acks),
+            probe: Probe::default(),
+            last_heard: None,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Begins another conversation in the same memory. What was queued is forgotten; the counters go on.
+    pub fn reset(&mut self, conv: u32) {
+        self.conv = conv;
+        self.sender.reset(&self.config);
+        self.receiver.reset();
+        self.probe = Probe::default();
+        self.last_heard = None;
+    }
+
+    /// Changes how long datagrams may be, from the next new segment on. Segments in flight keep their length, so a
+    /// smaller value is for before the first `send`.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.config.mtu = mtu.max(Config::MIN_MTU);
+    }
+
+    /// Queues bytes of the stream, or in message mode one message; all or nothing.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was queued.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.sender.send(&self.config, bytes)
+    }
+
+    /// The outgoing stream, to append to it in stream mode without a copy.
+    pub fn stream(&mut self) -> &mut S::Tx {
+        self.sender.tx()
+    }
+
+    /// Offers the bytes that have arrived in order to `sink`, which returns how many it took; ends when it takes none
+    /// or there are no more. True if anything was taken. For stream mode.
+    pub fn recv(&mut self, now: Instant, mut sink: impl FnMut(&[u8]) -> usize) -> bool {
+        self.receiver.recv(now, &self.config, &mut sink)
+    }
+
+    /// The next bytes that have arrived in order, up to the end of one segment; they stay until
+    /// [`consume`](Self::consume) takes them.
+    pub fn front(&self) -> Option<&[u8]> {
+        self.receiver.front()
+    }
+
+    /// Takes `count` bytes of what [`front`](Self::front) shows; of an empty segment, 0.
+    pub fn consume(&mut self, now: Instant, count: usize) {
+        self.receiver.consume(now, &self.config, count);
+    }
+
+    /// The length of the next message, once all of it is there. For message mode.
+    pub fn message_len(&self) -> Option<usize> {
+        self.receiver.message_len()
+    }
+
+    /// Copies the next message to the front of `out`; `None` if none is complete. For message mode.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when `out` is shorter than the message, which then stays.
+    pub fn recv_message(&mut self, now: Instant, out: &mut [u8]) -> Result<Option<usize>, TooLarge> {
+        let Some(len) = self.message_len() else { return Ok(None) };
+        if len > out.len() {
+            return Err(TooLarge { limit: out.len(), actual: len });
+        }
+        self.receiver.recv_message(now, &self.config, out);
+        Ok(Some(len))
+    }
+
+    /// Takes in the segments of one datagram. In stream mode, bytes that are in order and ahead of which nothing waits
+    /// go straight from the datagram to `sink`, which returns how many it took; what it leaves is kept for
+    /// [`recv`](Self::recv). A sink that takes nothing makes this a plain receive queue.
+    ///
+    /// # Errors
+    /// [`Malformed`] for the counters: what came before the offending segment has taken effect.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        segments: &[u8],
+        origin: Origin,
+        mut sink: impl FnMut(&[u8]) -> usize,
+    ) -> Result<(), Malformed> {
+        let mut newest: Option<(Sn, Ts)> = None;
+        let mut sample = None;
+        let mut rest = segments;
+        let mut first = true;
+        let result = loop {
+            if !first && rest.len() < HEADER {
+                break Ok(()); // trailing bytes are ignored, as in the original
+            }
+            let (header, data, behind) = match Header::split(rest, self.conv) {
+                Ok(parts) => parts,
+                Err(error) => break Err(error),
+            };
+            if first {
+                first = false;
+                self.last_heard = Some(self.last_heard.map_or(now, |at| at.max(now)));
+                self.stats.datagrams_received += 1;
+            }
+            rest = behind;
+            if origin == Origin::Wire {
+                self.sender.set_remote_window(header.wnd);
+            }
+            if header.command == Command::Ack {
+                // Before `una` is applied, which may cover the very segment whose echo this is.
+                sample = self.sender.on_ack(now, header.sn, header.ts).or(sample);
+                if newest.is_none_or(|(sn, _)| header.sn.after(sn)) {
+                    newest = Some((header.sn, header.ts));
+                }
+            }
+            self.sender.on_una(now, header.una);
+            match header.command {
+                Command::Push => {
+                    self.receiver.on_push(now, &self.config, &header, data, &mut sink, &mut self.stats);
+                }
+                Command::AskWindow => self.receiver.on_ask(now),
+                Command::Ack | Command::TellWindow => {}
+            }
+        };
+        if let Some(sample) = sample.filter(|_| origin == Origin::Wire) {
+            self.sender.rtt.sample(sample, self.config.interval, self.config.min_rto, Config::MAX_RTO);
+        }
+        if let Some((sn, ts)) = newest {
+            self.sender.on_overtaken(&self.config, sn, ts, &mut self.stats);
+        }
+        if result.is_err() {
+            self.stats.malformed += 1;
+        }
+        result
+    }
+
+    /// Writes the next datagram's segments to the front of `out` and returns their length, at most
+    /// [`Config::mtu`]; `None` when nothing is due. What is due follows from `now`: there is no separate call for
+    /// timeouts.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let limit = out.len().min(usize::from(self.config.mtu));
+        let out = &mut out[..limit];
+        self.sender.on_time(now, &self.config, &mut self.stats);
+        let template = Header {
+            conv: self.conv,
+            command: Command::Ack,
+            frg: 0,
+            wnd: self.receiver.window(&self.config),
+            ts: Ts(0),
+            sn: Sn(0),
+            una: self.receiver.next(),
+            len: 0,
+        };
+        let mut at = self.receiver.write_acks(now, template, out, false);
+        let waiting = self.sender.unsent() > 0 && self.sender.remote_window() == 0;
+        if self.probe.ask(now, waiting, &self.config) && put(out, &mut at, template, Command::AskWindow) {
+            self.stats.window_probes += 1;
+        }
+        if self.receiver.tell_due().is_some_and(|due| due <= now)
+            && out.len() - at >= HEADER
+            && self.receiver.take_tell(now)
+        {
+            put(out, &mut at, template, Command::TellWindow);
+        }
+        let before_data = at;
+        loop {
+            let fresh = at == 0;
+            let room = &mut out[at..];
+            let Some(len) = self.sender.next_segment(now, &self.config, template, room, fresh, &mut self.stats) else {
+                break;
+            };
+            at += len;
+        }
+        if at > before_data && at < out.len() {
+            // Acknowledgements that still wait for company have found it.
+            at += self.receiver.write_acks(now, template, &mut out[at..], true);
+        }
+        if at == 0 {
+            return None;
+        }
+        self.stats.datagrams_sent += 1;
+        Some(at)
+    }
+
+    /// When [`poll_transmit`](Self::poll_transmit) will next have something that it has not now, and why.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        [
+            (self.receiver.ack_due(), Why::AckDelay),
+            (self.sender.next_timeout(), Why::Retransmit),
+            (self.receiver.tell_due(), Why::WindowTell),
+            (self.probe.due(), Why::WindowProbe),
+        ]
+        .into_iter()
+        .filter_map(|(at, why)| Some(Deadline { at: at?, why }))
+        .min_by_key(|deadline| deadline.at)
+    }
+
+    /// The conversation's number.
+    pub fn conv(&self) -> u32 {
+        self.conv
+    }
+
+    /// The parameters in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Most data bytes in one segment.
+    pub fn mss(&self) -> usize {
+        sender::mss(&self.config)
+    }
+
+    /// Bytes queued and not yet sent for the first time.
+    pub fn unsent(&self) -> usize {
+        self.sender.unsent()
+    }
+
+    /// Bytes queued and not yet acknowledged.
+    pub fn unacked(&self) -> usize {
+        self.sender.unacked()
+    }
+
+    /// Where in the outgoing stream the first byte not yet acknowledged lies; wraps at 2^32.
+    pub fn acked_offset(&self) -> u32 {
+        self.sender.acked_offset()
+    }
+
+    /// Segments sent and not yet acknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.sender.in_flight()
+    }
+
+    /// The peer's free window in segments, as last told.
+    pub fn remote_window(&self) -> u16 {
+        self.sender.remote_window()
+    }
+
+    /// When a segment of this conversation last arrived.
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.last_heard
+    }
+
+    /// Since when nothing was acknowledged although something is in flight: a dead link, by time.
+    pub fn stalled_since(&self) -> Option<Instant> {
+        self.sender.stalled_since()
+    }
+
+    /// Round-trip time and retransmission timeout.
+    pub fn rtt(&self) -> &Rtt {
+        &self.sender.rtt
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Lets a test begin near the end of the numbers.
+    #[cfg(all(test, feature = "alloc"))]
+    fn start_at(&mut self, send: Sn, offset: u32, recv: Sn) {
+        self.sender.start_at(send, offset);
+        self.receiver.start_at(recv);
+    }
+}
+
+/// Appends a segment without data, if there is room.
+fn put(out: &mut [u8], at: &mut usize, template: Header, command: Command) -> bool {
+    let Some(place) = out.get_mut(*at..*at + HEADER) else { return false };
+    place.copy_from_slice(&Header { command, ..template }.to_bytes());
+    *at += HEADER;
+    true
+}

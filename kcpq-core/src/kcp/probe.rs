@@ -1,0 +1,32 @@
+//! Asking about a closed window (WIRE.md 2.7).
+
+use super::config::Config;
+use crate::time::{Duration, Instant};
+
+/// The timer of the question.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Probe(Option<(Duration, Instant)>);
+
+impl Probe {
+    /// True if the question is to be asked now. `waiting` says that data wait for a closed window.
+    pub(super) fn ask(&mut self, now: Instant, waiting: bool, config: &Config) -> bool {
+        if !waiting {
+            self.0 = None;
+            return false;
+        }
+        let Some((wait, at)) = self.0 else {
+            self.0 = Some((config.probe_initial, now + config.probe_initial));
+            return false;
+        };
+        if now < at {
+            return false;
+        }
+        let wait = (wait + wait.div(2)).min(config.probe_limit);
+        self.0 = Some((wait, now + wait));
+        true
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.0.map(|(_, at)| at)
+    }
+}

@@ -1,0 +1,436 @@
+//! The sending half: the stream, the table of segments in flight, and which of them go out again.
+
+use super::config::{Config, Mode};
+use super::congestion::Congestion;
+use super::rtt::Rtt;
+use super::segment::{Command, HEADER, Header};
+use super::seq::{Sn, Ts};
+use super::stats::Stats;
+use crate::store::{Full, Queue, Store, TxStream};
+use crate::time::{Duration, Instant};
+
+/// One segment in flight. Its data stay in the stream; its number follows from its place in the table.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Sent {
+    sent_at: Instant,
+    /// Where its data begin, counted in bytes of the stream, wrapping.
+    offset: u32,
+    /// Its retransmission timeout in microseconds; at most [`Config::MAX_RTO`].
+    rto: u32,
+    ts: Ts,
+    len: u16,
+    transmissions: u16,
+    frg: u8,
+    /// Datagrams that acknowledged a later segment since it was last sent.
+    overtaken: u8,
+    acked: bool,
+    lost: bool,
+}
+
+/// Why [`Sender::send`] took nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SendError {
+    /// Nothing to send: an empty segment would stall a Go peer (WIRE.md 2.9).
+    Empty,
+    /// No room in the stream at the moment.
+    Full,
+    /// In message mode, a message of more than 255 segments.
+    TooLong {
+        /// The longest message in bytes.
+        limit: usize,
+        /// Its length.
+        actual: usize,
+    },
+}
+
+impl core::fmt::Display for SendError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {
+            Self::Empty => f.write_str("nothing to send"),
+            Self::Full => f.write_str("no room in the send queue at the moment"),
+            Self::TooLong { limit, actual } => {
+                write!(f, "message of {actual} bytes, at most {limit} fit 255 segments")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SendError {}
+
+/// Most segments of a message: `frg` counts down from 254 (WIRE.md 2.9).
+const MAX_FRAGMENTS: usize = 255;
+
+pub(super) struct Sender<S: Store> {
+    tx: S::Tx,
+    sent: S::Queue<Sent>,
+    ends: S::Queue<u32>,
+    /// Number of the first segment in `sent`.
+    una: Sn,
+    /// Segments acknowledged so far, as far as a late echo may look back.
+    acknowledged: u16,
+    /// Offset of the first byte of `tx`, wrapping.
+    una_offset: u32,
+    /// Bytes of `tx` that segments in `sent` cover.
+    cut: usize,
+    /// The peer's window, as last told.
+    remote_window: u16,
+    congestion: Congestion,
+    pub(super) rtt: Rtt,
+    /// Entries of `sent` that are marked lost, and the first of them.
+    lost: usize,
+    first_lost: Sn,
+    /// No timer of `sent` runs out before this.
+    next_timeout: Option<Instant>,
+    /// When the oldest segment in flight became the oldest.
+    progress_at: Instant,
+}
+
+impl<S: Store> Sender<S> {
+    pub(super) fn new(config: &Config, tx: S::Tx, sent: S::Queue<Sent>, ends: S::Queue<u32>) -> Self {
+        Self {
+            tx,
+            sent,
+            ends,
+            una: Sn(0),
+            acknowledged: 0,
+            una_offset: 0,
+            cut: 0,
+            remote_window: Config::UNHEARD_WINDOW,
+            congestion: Congestion::new(config.congestion, mss(config)),
+            rtt: Rtt::new(),
+            lost: 0,
+            first_lost: Sn(0),
+            next_timeout: None,
+            progress_at: Instant::ZERO,
+        }
+    }
+
+    /// Back to the state of a new conversation.
+    pub(super) fn reset(&mut self, config: &Config) {
+        self.tx.clear();
+        self.sent.clear();
+        self.ends.clear();
+        self.una = Sn(0);
+        self.acknowledged = 0;
+        self.una_offset = 0;
+        self.cut = 0;
+        self.remote_window = Config::UNHEARD_WINDOW;
+        self.congestion = Congestion::new(config.congestion, mss(config));
+        self.rtt = Rtt::new();
+        self.lost = 0;
+        self.next_timeout = None;
+    }
+
+    #[cfg(all(test, feature = "alloc"))]
+    pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
+        self.una = sn;
+        self.una_offset = offset;
+    }
+
+    pub(super) fn tx(&mut self) -> &mut S::Tx {
+        &mut self.tx
+    }
+
+    /// Bytes not yet cut into segments.
+    pub(super) fn unsent(&self) -> usize {
+        self.tx.len().saturating_sub(self.cut)
+    }
+
+    /// Bytes not yet acknowledged, sent or not.
+    pub(super) fn unacked(&self) -> usize {
+        self.tx.len()
+    }
+
+    /// Offset of the first byte not yet acknowledged, wrapping.
+    pub(super) fn acked_offset(&self) -> u32 {
+        self.una_offset
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.sent.len()
+    }
+
+    pub(super) fn remote_window(&self) -> u16 {
+        self.remote_window
+    }
+
+    pub(super) fn set_remote_window(&mut self, window: u16) {
+        self.remote_window = window;
+    }
+
+    /// Since when the oldest segment in flight waits for its acknowledgement.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        (!self.sent.is_empty()).then_some(self.progress_at)
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.next_timeout.filter(|_| !self.sent.is_empty())
+    }
+
+    /// Queues `bytes`: more of the stream, or one message.
+    pub(super) fn send(&mut self, config: &Config, bytes: &[u8]) -> Result<(), SendError> {
+        if bytes.is_empty() {
+            return Err(SendError::Empty);
+        }
+        if config.mode == Mode::Message {
+            let limit = MAX_FRAGMENTS * mss(config);
+            if bytes.len() > limit {
+                return Err(SendError::TooLong { limit, actual: bytes.len() });
+            }
+            if !self.ends.has_room() {
+                return Err(SendError::Full);
+            }
+        }
+        self.tx.push(bytes).map_err(|Full| SendError::Full)?;
+        if config.mode == Mode::Message {
+            let end = self.una_offset.wrapping_add(self.tx.len() as u32);
+            // There was room above.
+            let _ = self.ends.push(end);
+        }
+        Ok(())
+    }
+
+    /// Everything before `una` has arrived. True if that is news.
+    pub(super) fn on_una(&mut self, now: Instant, una: Sn) -> bool {
+        let news = una.distance(self.una);
+        if news <= 0 || news as usize > self.sent.len() {
+            return false; // old, or a number that was never sent
+        }
+        let mut bytes = 0;
+        for _ in 0..news {
+            let Some(segment) = self.sent.pop() else { break };
+            bytes += usize::from(segment.len);
+            self.lost -= usize::from(segment.lost);
+        }
+        self.una = una;
+        self.acknowledged = self.acknowledged.saturating_add(news as u16);
+        self.una_offset = self.una_offset.wrapping_add(bytes as u32);
+        self.cut -= bytes.min(self.cut);
+        self.tx.release(bytes);
+        self.progress_at = now;
+        if self.sent.is_empty() {
+            self.next_timeout = None;
+        }
+        if self.first_lost.before(una) {
+            self.first_lost = una;
+        }
+        self.congestion.on_progress(self.remote_window);
+        true
+    }
+
+    /// Segment `sn` has arrived; `ts` is the echo of when it was sent. Returns the round-trip time if this is a sample.
+    pub(super) fn on_ack(&mut self, now: Instant, sn: Sn, ts: Ts) -> Option<Duration> {
+        let index = usize::try_from(sn.distance(self.una)).ok();
+        let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
+            // Covered by `una` before: the echo alone must do. A number never sent is no sample (WIRE.md 8.3, 45).
+            let age = now_ts(now).millis_since(ts);
+            let known = (1..=i32::from(self.acknowledged)).contains(&self.una.distance(sn));
+            return (known && age >= 0).then(|| Duration::from_millis(age as u64));
+        };
+        if !segment.acked {
+            segment.acked = true;
+            self.lost -= usize::from(core::mem::take(&mut segment.lost));
+        }
+        if segment.ts == ts {
+            return Some(now.since(segment.sent_at));
+        }
+        // An earlier copy arrived: its echo says how long that one took.
+        let age = now_ts(now).millis_since(ts);
+        (age >= 0).then(|| Duration::from_millis(age as u64))
+    }
+
+    /// A datagram acknowledged `newest`, sent at `ts`: what was sent earlier and is still missing has been overtaken
+    /// (counted once per datagram, as in ikcp).
+    pub(super) fn on_overtaken(&mut self, config: &Config, newest: Sn, ts: Ts, stats: &mut Stats) {
+        let Ok(count) = usize::try_from(newest.distance(self.una)) else { return };
+        // With nothing more to send there will be no further acknowledgements to count (WIRE.md 2.5, rule c).
+        let threshold = if self.unsent() == 0 { 1 } else { config.fast_resend };
+        if threshold == 0 {
+            return;
+        }
+        let mut found = false;
+        for index in 0..count.min(self.sent.len()) {
+            let Some(segment) = self.sent.get_mut(index) else { break };
+            if segment.acked || segment.lost || segment.ts.millis_since(ts) > 0 {
+                continue;
+            }
+            segment.overtaken = segment.overtaken.saturating_add(1);
+            if segment.overtaken >= threshold {
+                segment.lost = true;
+                stats.lost_fast += 1;
+                found = true;
+                self.mark(index);
+            }
+        }
+        if found {
+            self.congestion.on_fast_loss(self.sent.len() as u32, config.fast_resend);
+        }
+    }
+
+    /// Marks the segments whose timers have run out.
+    pub(super) fn on_time(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
+        if self.next_timeout.is_none_or(|at| now < at) {
+            return;
+        }
+        self.next_timeout = None;
+        let step = if config.gentle_backoff { self.rtt.rto().div(2) } else { self.rtt.rto() };
+        let mut found = false;
+        for index in 0..self.sent.len() {
+            let Some(segment) = self.sent.get_mut(index) else { break };
+            if segment.acked || segment.lost {
+                continue;
+            }
+            let at = segment.sent_at + Duration::from_micros(u64::from(segment.rto));
+            if now < at {
+                self.next_timeout = Some(self.next_timeout.map_or(at, |next| next.min(at)));
+                continue;
+            }
+            let rto = (Duration::from_micros(u64::from(segment.rto)) + step).min(Config::MAX_RTO);
+            segment.rto = rto.as_micros() as u32;
+            segment.lost = true;
+            stats.lost_timeout += 1;
+            found = true;
+            self.mark(index);
+        }
+        if found {
+            self.congestion.on_timeout();
+        }
+    }
+
+    /// Counts entry `index` among the lost.
+    fn mark(&mut self, index: usize) {
+        let sn = self.una.plus(index as u32);
+        if self.lost == 0 || sn.before(self.first_lost) {
+            self.first_lost = sn;
+        }
+        self.lost += 1;
+    }
+
+    /// Writes the next segment, a lost one or a new one, to the front of `out`. `fresh` says that `out` is a whole
+    /// datagram. `None` when nothing may go, or nothing fits.
+    pub(super) fn next_segment(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        mut header: Header,
+        out: &mut [u8],
+        fresh: bool,
+        stats: &mut Stats,
+    ) -> Option<usize> {
+        let room = out.len().checked_sub(HEADER)?;
+        let index = if self.lost > 0 { self.find_lost() } else { None };
+        let index = match index {
+            Some(index) => index,
+            None => self.cut_segment(now, config, room, fresh, stats)?,
+        };
+        let rto = self.rtt.rto();
+        let skip_base = self.una_offset;
+        let segment = self.sent.get_mut(index)?;
+        let len = usize::from(segment.len);
+        if len > room {
+            return None;
+        }
+        if segment.lost {
+            segment.lost = false;
+            segment.overtaken = 0;
+            self.lost -= 1;
+            stats.retransmitted += 1;
+        } else {
+            segment.rto = rto.as_micros() as u32;
+        }
+        segment.sent_at = now;
+        segment.ts = now_ts(now);
+        segment.transmissions = segment.transmissions.saturating_add(1);
+        let timeout = now + Duration::from_micros(u64::from(segment.rto));
+        self.next_timeout = Some(self.next_timeout.map_or(timeout, |at| at.min(timeout)));
+        header.command = Command::Push;
+        header.frg = segment.frg;
+        header.ts = segment.ts;
+        header.sn = self.una.plus(index as u32);
+        header.len = len as u32;
+        let skip = segment.offset.wrapping_sub(skip_base) as usize;
+        out[..HEADER].copy_from_slice(&header.to_bytes());
+        self.tx.copy_to(skip, &mut out[HEADER..HEADER + len]);
+        stats.segments_sent += 1;
+        Some(HEADER + len)
+    }
+
+    /// The first lost segment's index.
+    fn find_lost(&mut self) -> Option<usize> {
+        let from = usize::try_from(self.first_lost.distance(self.una)).unwrap_or(0);
+        let found = (from..self.sent.len()).find(|index| self.sent.get(*index).is_some_and(|segment| segment.lost));
+        match found {
+            Some(index) => self.first_lost = self.una.plus(index as u32),
+            None => self.lost = 0,
+        }
+        found
+    }
+
+    /// Cuts a new segment off the stream if the windows allow one, and returns its index.
+    fn cut_segment(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        room: usize,
+        fresh: bool,
+        stats: &mut Stats,
+    ) -> Option<usize> {
+        let unsent = self.unsent();
+        let in_flight = self.sent.len();
+        let window = u32::from(config.send_window.min(self.remote_window)).min(self.congestion.window());
+        if unsent == 0 || in_flight >= window as usize || !self.sent.has_room() {
+            return None;
+        }
+        let mss = mss(config);
+        let offset = self.una_offset.wrapping_add(self.cut as u32);
+        let (want, frg) = match config.mode {
+            Mode::Stream => (unsent.min(mss), 0),
+            Mode::Message => {
+                let end = *self.ends.get(0)?;
+                let rest = end.wrapping_sub(offset) as usize;
+                (rest.min(mss), rest.div_ceil(mss).saturating_sub(1) as u8)
+            }
+        };
+        let len = match config.mode {
+            // The rest of a datagram is worth filling, but not with a crumb.
+            Mode::Stream if !fresh && want > room && room >= mss / 4 => room,
+            _ => want,
+        };
+        if len > room || len == 0 {
+            return None;
+        }
+        let segment = Sent {
+            sent_at: now,
+            offset,
+            rto: 0,
+            ts: Ts::default(),
+            len: len as u16,
+            transmissions: 0,
+            frg,
+            overtaken: 0,
+            acked: false,
+            lost: false,
+        };
+        self.sent.push(segment).ok()?;
+        if in_flight == 0 {
+            self.progress_at = now;
+        }
+        self.cut += len;
+        stats.bytes_sent += len as u64;
+        if config.mode == Mode::Message && frg == 0 {
+            self.ends.pop();
+        }
+        Some(in_flight)
+    }
+}
+
+/// Most data bytes in one segment.
+pub(super) fn mss(config: &Config) -> usize {
+    usize::from(config.mtu).saturating_sub(HEADER).max(1)
+}
+
+fn now_ts(now: Instant) -> Ts {
+    Ts(now.as_wire_millis())
+}

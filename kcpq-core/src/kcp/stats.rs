@@ -1,0 +1,33 @@
+//! What an engine counts.
+
+/// Counters of one engine, from its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Stats {
+    /// Data segments sent, retransmissions included.
+    pub segments_sent: u64,
+    /// Data segments received that were new.
+    pub segments_received: u64,
+    /// Data bytes sent, each counted once.
+    pub bytes_sent: u64,
+    /// Data bytes received, each counted once.
+    pub bytes_received: u64,
+    /// Data segments sent again.
+    pub retransmitted: u64,
+    /// Segments taken for lost because their timer ran out.
+    pub lost_timeout: u64,
+    /// Segments taken for lost because later ones were acknowledged.
+    pub lost_fast: u64,
+    /// Data segments received that were there already.
+    pub duplicates: u64,
+    /// Data segments received that lie outside of the window, or are larger than a slot.
+    pub refused: u64,
+    /// Datagrams, or rests of them, that were not understood.
+    pub malformed: u64,
+    /// Datagrams that segments were written to.
+    pub datagrams_sent: u64,
+    /// Datagrams whose segments were taken in.
+    pub datagrams_received: u64,
+    /// Times that the peer's closed window was asked about.
+    pub window_probes: u64,
+}

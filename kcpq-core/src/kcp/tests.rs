@@ -1,0 +1,443 @@
+//! The engine in virtual time over a simulated link, on both stores.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use fastrand::Rng;
+use heapless::Deque;
+
+use super::*;
+use crate::sim::{self, Link};
+use crate::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo};
+use crate::time::Duration;
+
+const CONV: u32 = 0x0102_0304;
+
+fn leak(len: usize) -> &'static mut [u8] {
+    Box::leak(vec![0; len].into_boxed_slice())
+}
+
+/// Makes engines: the tests run once for each store.
+trait Make: Store {
+    fn engine(config: Config) -> Kcp<Self>;
+}
+
+impl Make for Heap {
+    fn engine(config: Config) -> Kcp<Self> {
+        let parts = Parts {
+            tx: HeapTx::default(),
+            sent: VecDeque::new(),
+            ends: VecDeque::new(),
+            rx: HeapRx::new(usize::from(config.recv_window)),
+            acks: VecDeque::new(),
+        };
+        Kcp::new(CONV, config, parts)
+    }
+}
+
+impl Make for Lent<'static> {
+    fn engine(config: Config) -> Kcp<Self> {
+        let (window, size) = (usize::from(config.recv_window), usize::from(config.mtu));
+        let parts = Parts {
+            tx: LentTx::new(leak(1 << 20)),
+            sent: Box::leak(Box::new(Deque::<Sent, 2048>::new())).as_mut_view(),
+            ends: Box::leak(Box::new(Deque::<u32, 64>::new())).as_mut_view(),
+            rx: LentRx::new(Box::leak(vec![SlotInfo::EMPTY; window].into_boxed_slice()), leak(window * size)),
+            acks: Box::leak(Box::new(Deque::<Ack, 4096>::new())).as_mut_view(),
+        };
+        Kcp::new(CONV, config, parts)
+    }
+}
+
+/// Two engines and the links between them.
+struct Pair<A: Store, B: Store> {
+    now: Instant,
+    a: Kcp<A>,
+    b: Kcp<B>,
+    there: Link,
+    back: Link,
+    /// Bytes that `b` has read.
+    got: Vec<u8>,
+    /// Bytes that `b` will still take.
+    appetite: usize,
+    /// Every datagram that `a` sent: when, and its bytes.
+    trace: Vec<(Instant, Vec<u8>)>,
+}
+
+impl<A: Store, B: Store> Pair<A, B> {
+    fn new(a: Kcp<A>, b: Kcp<B>, link: sim::Config, seed: u64) -> Self {
+        let now = Instant::from_millis(1);
+        let (there, back) = (Link::new(link, seed), Link::new(link, seed ^ 0x5555));
+        Self { now, a, b, there, back, got: Vec::new(), appetite: usize::MAX, trace: Vec::new() }
+    }
+
+    /// Handles everything due at this moment.
+    fn settle(&mut self) {
+        let mut buf = [0; 2048];
+        loop {
+            let mut idle = true;
+            while let Some(datagram) = self.there.recv(self.now) {
+                let (got, appetite) = (&mut self.got, &mut self.appetite);
+                let _ = self.b.handle_datagram(self.now, &datagram, Origin::Wire, |bytes| {
+                    let count = bytes.len().min(*appetite);
+                    *appetite -= count;
+                    got.extend_from_slice(&bytes[..count]);
+                    count
+                });
+                idle = false;
+            }
+            while let Some(datagram) = self.back.recv(self.now) {
+                let _ = self.a.handle_datagram(self.now, &datagram, Origin::Wire, |_| 0);
+                idle = false;
+            }
+            while let Some(len) = self.a.poll_transmit(self.now, &mut buf) {
+                self.trace.push((self.now, buf[..len].to_vec()));
+                self.there.send(self.now, &buf[..len]);
+                idle = false;
+            }
+            while let Some(len) = self.b.poll_transmit(self.now, &mut buf) {
+                self.back.send(self.now, &buf[..len]);
+                idle = false;
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    /// Goes to the next moment at which something happens; false if nothing ever will.
+    fn step(&mut self) -> bool {
+        self.settle();
+        let next = [
+            self.there.next_arrival(),
+            self.back.next_arrival(),
+            self.a.poll_timeout().map(|deadline| deadline.at),
+            self.b.poll_timeout().map(|deadline| deadline.at),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        let Some(next) = next else { return false };
+        assert!(next >= self.now, "a deadline in the past would spin");
+        self.now = next.max(self.now + Duration::from_micros(1));
+        self.settle();
+        true
+    }
+
+    fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end && self.step() {}
+    }
+}
+
+fn payload(len: usize, seed: u64) -> Vec<u8> {
+    let mut rng = Rng::with_seed(seed);
+    (0..len).map(|_| rng.u8(..)).collect()
+}
+
+const BAD: sim::Config = sim::Config {
+    delay: Duration::from_millis(20),
+    jitter: Duration::from_millis(30),
+    loss: 0.1,
+    burst: 1.0,
+    duplicate: 0.05,
+    corrupt: 0.0,
+    bandwidth: None,
+    queue: usize::MAX,
+};
+
+/// Sends `data` from one end to the other and expects it there; returns the trace.
+fn transfer<A: Make, B: Make>(config: Config, link: sim::Config, data: &[u8], seed: u64) -> Vec<(Instant, Vec<u8>)> {
+    transfer_between(A::engine(config), B::engine(config), link, data, seed)
+}
+
+fn transfer_between<A: Store, B: Store>(
+    a: Kcp<A>,
+    b: Kcp<B>,
+    link: sim::Config,
+    data: &[u8],
+    seed: u64,
+) -> Vec<(Instant, Vec<u8>)> {
+    let mut pair = Pair::new(a, b, link, seed);
+    let mut rest = data;
+    while pair.got.len() < data.len() || pair.a.unacked() > 0 {
+        // As an application would: a little ahead of what was sent.
+        while !rest.is_empty() && pair.a.unsent() < 20_000 {
+            let count = rest.len().min(1_000);
+            pair.a.send(&rest[..count]).unwrap();
+            rest = &rest[count..];
+        }
+        assert!(pair.step(), "stalled at {} of {} bytes", pair.got.len(), data.len());
+        assert!(pair.now < Instant::from_millis(600_000), "took more than ten minutes");
+    }
+    assert!(pair.got == data, "bytes were altered");
+    pair.trace
+}
+
+#[test]
+fn bytes_arrive_once_and_in_order_over_a_bad_link() {
+    let data = payload(500_000, 1);
+    for seed in 0..5 {
+        for config in [Config::GAMES, Config::VIDEO] {
+            transfer::<Heap, Heap>(config, BAD, &data, seed);
+            transfer::<Lent<'static>, Lent<'static>>(config, BAD, &data, seed);
+        }
+        transfer::<Lent<'static>, Heap>(Config::STEADY, BAD, &data[..100_000], seed);
+    }
+}
+
+#[test]
+fn both_stores_give_the_same_trace() {
+    let data = payload(300_000, 2);
+    for seed in 0..5 {
+        let heap = transfer::<Heap, Heap>(Config::GAMES, BAD, &data, seed);
+        let lent = transfer::<Lent<'static>, Lent<'static>>(Config::GAMES, BAD, &data, seed);
+        assert!(heap == lent, "seed {seed}: {} and {} datagrams", heap.len(), lent.len());
+    }
+}
+
+#[test]
+fn numbers_and_clocks_wrap_around() {
+    let data = payload(200_000, 3);
+    let start = Sn(u32::MAX - 10);
+    for seed in 0..5 {
+        let mut a = Heap::engine(Config::GAMES);
+        let mut b = Lent::engine(Config::GAMES);
+        a.start_at(start, u32::MAX - 1_000, Sn(7));
+        b.start_at(Sn(7), 0, start);
+        let mut pair = Pair::new(a, b, BAD, seed);
+        // The wire's clock wraps during the run.
+        pair.now = Instant::from_millis(u64::from(u32::MAX) - 300);
+        pair.a.send(&data).unwrap();
+        while pair.got.len() < data.len() {
+            assert!(pair.step());
+        }
+        assert!(pair.got == data);
+    }
+}
+
+#[test]
+fn messages_keep_their_boundaries() {
+    let config = Config { mode: Mode::Message, recv_window: 64, ..Config::GAMES };
+    let mut rng = Rng::with_seed(4);
+    for seed in 0..4 {
+        let (a, b) = (Lent::engine(config), Heap::engine(config));
+        let mut pair = Pair::new(a, b, BAD, seed);
+        let messages: Vec<Vec<u8>> = (0..200).map(|n| payload(1 + rng.usize(..5_000), n)).collect();
+        let mut waiting = messages.iter();
+        let mut next = waiting.next();
+        let mut received = Vec::new();
+        while received.len() < messages.len() {
+            while let Some(message) = next {
+                match pair.a.send(message) {
+                    Ok(()) => next = waiting.next(),
+                    Err(error) => {
+                        assert_eq!(error, SendError::Full);
+                        break;
+                    }
+                }
+            }
+            assert!(pair.step());
+            let mut out = [0; 5_000];
+            while let Some(len) = pair.b.recv_message(pair.now, &mut out).unwrap() {
+                received.push(out[..len].to_vec());
+            }
+        }
+        assert!(received == messages);
+    }
+}
+
+#[test]
+fn a_message_may_have_255_segments_and_no_more() {
+    let config = Config { mode: Mode::Message, ..Config::GAMES };
+    let mut a = Heap::engine(config);
+    let limit = 255 * a.mss();
+    assert_eq!(a.send(&vec![0; limit + 1]), Err(SendError::TooLong { limit, actual: limit + 1 }));
+    assert_eq!(a.unacked(), 0, "nothing was queued");
+    let mut pair = Pair::new(a, Heap::engine(config), sim::Config::clean(Duration::from_millis(1)), 1);
+    pair.a.send(&vec![7; limit]).unwrap();
+    pair.run_for(Duration::from_secs(1));
+    let mut small = [0; 10];
+    assert_eq!(pair.b.recv_message(pair.now, &mut small), Err(TooLarge { limit: 10, actual: limit }));
+    let mut out = vec![0; limit];
+    assert_eq!(pair.b.recv_message(pair.now, &mut out), Ok(Some(limit)));
+    assert!(out.iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn a_slow_reader_closes_the_window_and_opens_it_again() {
+    let config = Config { recv_window: 8, ..Config::GAMES };
+    for (loss, seed) in [(0.0, 1), (0.3, 2), (0.3, 3)] {
+        let link = sim::Config { loss, ..sim::Config::clean(Duration::from_millis(5)) };
+        let mut pair = Pair::new(Heap::engine(config), Lent::engine(config), link, seed);
+        let data = payload(60_000, seed);
+        pair.appetite = 100;
+        pair.a.send(&data).unwrap();
+        pair.run_for(Duration::from_secs(20));
+        assert!(pair.got.len() == 100, "the rest waits");
+        assert_eq!(pair.a.remote_window(), 0);
+        assert!(pair.a.stats().window_probes > 0, "a closed window is asked about");
+        let mut end = None;
+        while pair.got.len() < data.len() {
+            let got = &mut pair.got;
+            pair.b.recv(pair.now, |bytes| {
+                got.extend_from_slice(bytes);
+                bytes.len()
+            });
+            pair.appetite = usize::MAX;
+            end = Some(pair.now);
+            assert!(pair.step());
+        }
+        assert!(pair.got == data);
+        assert!(end.is_some());
+    }
+}
+
+#[test]
+fn a_lost_segment_is_sent_again_after_later_ones_were_acknowledged() {
+    let link = sim::Config::clean(Duration::from_millis(50));
+    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    pair.a.send(&[1; 100]).unwrap();
+    pair.run_for(Duration::from_millis(500));
+    pair.there.set_down(true);
+    pair.a.send(&[2; 100]).unwrap();
+    pair.settle();
+    pair.there.set_down(false);
+    for n in 3..6 {
+        pair.now += Duration::from_millis(2);
+        pair.a.send(&[n; 100]).unwrap();
+        pair.settle();
+    }
+    let before = pair.now;
+    while pair.got.len() < 500 {
+        assert!(pair.step());
+    }
+    assert_eq!(pair.a.stats().lost_timeout, 0, "no timer was needed");
+    assert!(pair.a.stats().lost_fast >= 1);
+    assert!(pair.now.since(before) < Duration::from_millis(160));
+}
+
+#[test]
+fn nothing_is_sent_while_nothing_is_due() {
+    let link = sim::Config::clean(Duration::from_millis(5));
+    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    pair.a.send(b"hello").unwrap();
+    pair.run_for(Duration::from_secs(1));
+    assert_eq!(pair.got, b"hello");
+    assert_eq!(pair.a.poll_timeout(), None);
+    assert_eq!(pair.b.poll_timeout(), None);
+    assert_eq!((pair.a.stats().datagrams_sent, pair.b.stats().datagrams_sent), (1, 1));
+}
+
+#[test]
+fn small_writes_share_a_segment() {
+    let mut a = Heap::engine(Config::GAMES);
+    for _ in 0..10 {
+        a.send(&[7; 100]).unwrap();
+    }
+    let mut buf = [0; 2048];
+    assert_eq!(a.poll_transmit(Instant::ZERO, &mut buf), Some(HEADER + 1_000));
+    assert_eq!(a.poll_transmit(Instant::ZERO, &mut buf), None);
+}
+
+#[test]
+fn no_more_than_32_segments_go_to_a_peer_that_was_not_heard() {
+    let mut a = Heap::engine(Config::GAMES);
+    a.send(&[0; 200_000]).unwrap();
+    let mut buf = [0; 2048];
+    let mut count = 0;
+    while a.poll_transmit(Instant::ZERO, &mut buf).is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 32);
+}
+
+#[test]
+fn a_dead_link_shows_by_time() {
+    let link = sim::Config { loss: 1.0, ..sim::Config::clean(Duration::from_millis(5)) };
+    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    let begun = pair.now;
+    pair.a.send(b"hello").unwrap();
+    pair.run_for(Duration::from_secs(30));
+    assert_eq!(pair.a.stalled_since(), Some(begun));
+    assert!(pair.a.stats().retransmitted > 5);
+}
+
+#[test]
+fn lies_are_refused_without_harm() {
+    let mut kcp = Heap::engine(Config::GAMES);
+    let now = Instant::from_millis(5);
+    let mut took = 0;
+    let mut handle = |kcp: &mut Kcp<Heap>, bytes: &[u8]| {
+        kcp.handle_datagram(now, bytes, Origin::Wire, |bytes| {
+            took += bytes.len();
+            bytes.len()
+        })
+    };
+    for len in 0..HEADER {
+        assert_eq!(handle(&mut kcp, &vec![0; len]), Err(Malformed::TooShort { actual: len }));
+    }
+    let push = Header { conv: CONV, command: Command::Push, frg: 0, wnd: 32, ts: Ts(0), sn: Sn(0), una: Sn(0), len: 0 };
+    let foreign = Header { conv: 9, ..push }.to_bytes();
+    assert_eq!(handle(&mut kcp, &foreign), Err(Malformed::Conversation { actual: 9 }));
+    let lying = Header { len: 5, ..push }.to_bytes();
+    assert_eq!(handle(&mut kcp, &lying), Err(Malformed::Length { announced: 5, actual: 0 }));
+    let lying = Header { len: u32::MAX, ..push }.to_bytes();
+    assert!(handle(&mut kcp, &lying).is_err());
+    let mut unknown = push.to_bytes();
+    unknown[4] = 99;
+    assert_eq!(handle(&mut kcp, &unknown), Err(Malformed::Command { actual: 99 }));
+    // Beyond the window: neither stored nor acknowledged.
+    for sn in [1024, 0x7fff_ffff, 0x8000_0001] {
+        let _ = handle(&mut kcp, &Header { sn: Sn(sn), ..push }.to_bytes());
+    }
+    // Acknowledgements of what was never sent change nothing.
+    for una in [1, 0x7fff_ffff, u32::MAX] {
+        handle(&mut kcp, &Header { command: Command::Ack, sn: Sn(una), una: Sn(una), ..push }.to_bytes()).unwrap();
+    }
+    assert_eq!(kcp.rtt().smoothed(), None);
+    assert_eq!(took, 0);
+    assert_eq!(kcp.stats().malformed, HEADER as u64 + 4);
+}
+
+#[test]
+fn random_datagrams_never_panic_and_stay_bounded() {
+    let mut rng = Rng::with_seed(7);
+    let mut heap = Heap::engine(Config::GAMES);
+    let mut lent = Lent::engine(Config { recv_window: 16, ..Config::GAMES });
+    let mut now = Instant::ZERO;
+    let mut buf = [0; 2048];
+    for _ in 0..100_000 {
+        now += Duration::from_micros(rng.u64(..100_000));
+        let mut datagram = Vec::new();
+        for _ in 0..rng.usize(1..4) {
+            let len = rng.usize(..40);
+            let small = |rng: &mut Rng| if rng.bool() { rng.u32(..50) } else { rng.u32(..) };
+            let header = Header {
+                conv: CONV,
+                command: [Command::Push, Command::Ack, Command::AskWindow, Command::TellWindow][rng.usize(..4)],
+                frg: rng.u8(..),
+                wnd: rng.u16(..),
+                ts: Ts(small(&mut rng)),
+                sn: Sn(small(&mut rng)),
+                una: Sn(small(&mut rng)),
+                len: len as u32,
+            };
+            datagram.extend(header.to_bytes());
+            datagram.extend((0..len).map(|n| n as u8));
+        }
+        let take = rng.bool();
+        let _ = heap.handle_datagram(now, &datagram, Origin::Wire, |bytes| if take { bytes.len() } else { 0 });
+        let _ = lent.handle_datagram(now, &datagram, Origin::Wire, |bytes| if take { bytes.len() } else { 0 });
+        if rng.u8(..8) == 0 {
+            let _ = heap.send(&[1; 100]);
+            let _ = lent.send(&[1; 100]);
+        }
+        while heap.poll_transmit(now, &mut buf).is_some() {}
+        while lent.poll_transmit(now, &mut buf).is_some() {}
+        assert!(heap.poll_timeout().is_none_or(|deadline| deadline.at > now));
+        assert!(lent.poll_timeout().is_none_or(|deadline| deadline.at > now));
+    }
+}

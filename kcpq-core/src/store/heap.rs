@@ -1,0 +1,402 @@
+//! Memory from the allocator: ropes of `Bytes` that hold nothing while a session is idle.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, TooLarge, TxStream};
+
+/// The store of servers and desktop programs.
+#[derive(Debug)]
+pub struct Heap(());
+
+impl Store for Heap {
+    type Body<'b> = Bytes;
+    type Queue<T: 'static> = VecDeque<T>;
+    type Tx = HeapTx;
+    type Rx = HeapRx;
+    type Outbox = HeapOutbox;
+    type Inbox = HeapInbox;
+}
+
+/// No bound of its own: what goes in is bounded by windows and by the counts that configuration sets.
+impl<T> Queue<T> for VecDeque<T> {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        Self::get(self, index)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        Self::get_mut(self, index)
+    }
+
+    fn push(&mut self, item: T) -> Result<(), Full> {
+        self.push_back(item);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn swap_remove(&mut self, index: usize) -> Option<T> {
+        self.swap_remove_back(index)
+    }
+
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+
+    fn has_room(&self) -> bool {
+        true
+    }
+}
+
+/// Frames shorter than this are copied next to each other; longer ones are kept by reference.
+const COPY_BELOW: usize = 1024;
+/// A run of copied frames is closed when it is this long: about the data of six datagrams.
+const RUN: usize = 8 * 1024;
+/// The longest empty buffer that is kept for the next run.
+const SPARE: usize = 2 * 1024;
+
+/// One link of a rope: whole frames, of which the first `start` bytes are gone already.
+#[derive(Debug)]
+struct Chunk {
+    data: Data,
+    start: usize,
+    frames: u32,
+}
+
+#[derive(Debug)]
+enum Data {
+    Run(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        let all: &[u8] = match &self.data {
+            Data::Run(run) => run,
+            Data::Shared(bytes) => bytes,
+        };
+        all.get(self.start..).unwrap_or_default()
+    }
+}
+
+/// [`TxStream`] as a rope.
+#[derive(Debug, Default)]
+pub struct HeapTx {
+    chunks: VecDeque<Chunk>,
+    len: usize,
+    /// Where the last read ended, as a chunk's index and the bytes of the stream before that chunk: reads go forward,
+    /// so the next one need not walk from the front.
+    cursor: (usize, usize),
+    spare: Vec<u8>,
+}
+
+impl HeapTx {
+    /// Appends `bytes` by reference.
+    pub fn push_shared(&mut self, bytes: Bytes) {
+        self.append(Chunk { data: Data::Shared(bytes), start: 0, frames: 0 });
+    }
+
+    fn append(&mut self, chunk: Chunk) {
+        self.len += chunk.bytes().len();
+        self.chunks.push_back(chunk);
+    }
+}
+
+impl TxStream for HeapTx {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.push_shared(Bytes::copy_from_slice(bytes));
+        Ok(())
+    }
+
+    fn copy_to(&mut self, skip: usize, out: &mut [u8]) {
+        let (mut index, mut before) = if skip >= self.cursor.1 { self.cursor } else { (0, 0) };
+        let mut out = out;
+        let mut skip = skip;
+        while let Some(chunk) = self.chunks.get(index) {
+            let bytes = chunk.bytes();
+            if let Some(from) = skip.checked_sub(before).and_then(|at| bytes.get(at..)) {
+                let count = from.len().min(out.len());
+                out[..count].copy_from_slice(&from[..count]);
+                out = &mut out[count..];
+                skip += count;
+            }
+            if out.is_empty() {
+                break;
+            }
+            before += bytes.len();
+            index += 1;
+        }
+        self.cursor = (index, before);
+    }
+
+    fn release(&mut self, count: usize) {
+        let mut count = count.min(self.len);
+        self.len -= count;
+        let (mut index, mut before) = self.cursor;
+        while let Some(front) = self.chunks.front_mut() {
+            let held = front.bytes().len();
+            if count < held {
+                front.start += count;
+                // What was before the cursor shrinks, unless the cursor stands on this chunk.
+                before = if index == 0 { 0 } else { before.saturating_sub(count) };
+                break;
+            }
+            count -= held;
+            (index, before) = if index == 0 { (0, 0) } else { (index - 1, before.saturating_sub(held)) };
+            if let Some(Chunk { data: Data::Run(mut run), .. }) = self.chunks.pop_front()
+                && run.capacity() <= SPARE
+            {
+                run.clear();
+                self.spare = run;
+            }
+        }
+        self.cursor = (index, before);
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// [`RxWindow`] as a ring of buffers that exist only while they hold something.
+#[derive(Debug)]
+pub struct HeapRx {
+    slots: usize,
+    ring: VecDeque<Option<Slot>>,
+    consumed: usize,
+    /// Emptied buffers for the segments to come.
+    free: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    frg: u8,
+    data: Vec<u8>,
+}
+
+/// The most emptied buffers that are kept.
+const FREE: usize = 64;
+
+impl HeapRx {
+    /// A window of `slots` segments.
+    pub fn new(slots: usize) -> Self {
+        Self { slots, ring: VecDeque::new(), consumed: 0, free: Vec::new() }
+    }
+}
+
+impl RxWindow for HeapRx {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn put(&mut self, slot: usize, frg: u8, data: &[u8]) -> Result<(), TooLarge> {
+        if slot >= self.slots {
+            return Err(TooLarge { limit: self.slots, actual: slot });
+        }
+        if slot >= self.ring.len() {
+            self.ring.resize_with(slot + 1, || None);
+        }
+        let place = &mut self.ring[slot];
+        if place.is_none() {
+            let mut buffer = self.free.pop().unwrap_or_default();
+            buffer.extend_from_slice(data);
+            *place = Some(Slot { frg, data: buffer });
+        }
+        Ok(())
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        self.ring.get(slot).is_some_and(Option::is_some)
+    }
+
+    fn front(&self) -> Option<(&[u8], u8)> {
+        let slot = self.ring.front()?.as_ref()?;
+        Some((slot.data.get(self.consumed..).unwrap_or_default(), slot.frg))
+    }
+
+    fn peek(&self, slot: usize) -> Option<(u8, usize)> {
+        self.ring.get(slot)?.as_ref().map(|slot| (slot.frg, slot.data.len()))
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.consumed = self.consumed.saturating_add(count);
+    }
+
+    fn advance(&mut self) {
+        self.consumed = 0;
+        if let Some(Some(mut slot)) = self.ring.pop_front()
+            && self.free.len() < FREE
+        {
+            slot.data.clear();
+            self.free.push(slot.data);
+        }
+        if self.ring.is_empty() && self.free.len() > 1 {
+            // Nothing is out of order any more: keep one buffer, give the rest back.
+            self.free = Vec::new();
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new(self.slots);
+    }
+}
+
+/// [`Outbox`] as a rope. It has no bound of its own: its owner asks for [`len`](Outbox::len) before it pushes.
+#[derive(Debug, Default)]
+pub struct HeapOutbox {
+    chunks: VecDeque<Chunk>,
+    len: usize,
+    frames: usize,
+    spare: Vec<u8>,
+}
+
+impl HeapOutbox {
+    /// Appends one whole frame that others may hold as well.
+    pub fn push_shared(&mut self, frame: Bytes) {
+        self.len += frame.len();
+        self.frames += 1;
+        self.chunks.push_back(Chunk { data: Data::Shared(frame), start: 0, frames: 1 });
+    }
+
+    /// The run that still has room for `count` bytes, begun if need be.
+    fn run(&mut self, count: usize) -> &mut Chunk {
+        let fits = matches!(self.chunks.back(), Some(Chunk { data: Data::Run(run), .. }) if run.len() + count <= RUN);
+        if !fits {
+            let run = core::mem::take(&mut self.spare);
+            self.chunks.push_back(Chunk { data: Data::Run(run), start: 0, frames: 0 });
+        }
+        let last = self.chunks.len() - 1;
+        &mut self.chunks[last]
+    }
+}
+
+impl Outbox<HeapTx> for HeapOutbox {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn frames(&self) -> usize {
+        self.frames
+    }
+
+    fn mid_frame(&self) -> bool {
+        false
+    }
+
+    fn push(&mut self, head: &[u8], body: &[u8]) -> Result<(), PushError> {
+        let count = head.len() + body.len();
+        if count >= COPY_BELOW {
+            let mut frame = BytesMut::with_capacity(count);
+            frame.extend_from_slice(head);
+            frame.extend_from_slice(body);
+            self.push_shared(frame.freeze());
+            return Ok(());
+        }
+        let chunk = self.run(count);
+        if let Data::Run(run) = &mut chunk.data {
+            run.extend_from_slice(head);
+            run.extend_from_slice(body);
+            chunk.frames += 1;
+        }
+        self.len += count;
+        self.frames += 1;
+        Ok(())
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(chunk) = self.chunks.front_mut() else { return false };
+        let bytes = chunk.bytes();
+        let announced = bytes.first_chunk().map_or(0, |head: &[u8; 4]| u32::from_be_bytes(*head) as usize);
+        let count = announced.saturating_add(4).min(bytes.len());
+        chunk.start += count;
+        chunk.frames = chunk.frames.saturating_sub(1);
+        self.len -= count;
+        self.frames -= 1;
+        if chunk.bytes().is_empty() {
+            self.chunks.pop_front();
+        }
+        true
+    }
+
+    fn move_to(&mut self, stream: &mut HeapTx) -> Option<Moved> {
+        let chunk = self.chunks.pop_front()?;
+        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames };
+        self.len -= moved.bytes;
+        self.frames -= moved.frames as usize;
+        if self.spare.capacity() == 0 {
+            self.spare = core::mem::take(&mut stream.spare);
+        }
+        stream.append(chunk);
+        Some(moved)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// [`Inbox`] that hands out pieces of larger buffers, so that small messages cost no allocation each.
+#[derive(Debug)]
+pub struct HeapInbox {
+    limit: usize,
+    arena: usize,
+    buf: BytesMut,
+}
+
+impl HeapInbox {
+    /// An inbox for frames of up to `limit` bytes; small ones share buffers of `arena` bytes.
+    pub fn new(limit: usize, arena: usize) -> Self {
+        Self { limit, arena, buf: BytesMut::new() }
+    }
+
+    fn append(&mut self, data: &[u8]) {
+        if self.buf.capacity() - self.buf.len() < data.len() {
+            // Grows with what has arrived, never with what was announced.
+            self.buf.reserve(data.len().max(self.arena).max(self.buf.len()));
+        }
+        self.buf.extend_from_slice(data);
+    }
+}
+
+impl Inbox<Heap> for HeapInbox {
+    fn capacity(&self) -> usize {
+        self.limit
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buf
+    }
+
+    fn write(&mut self, data: &[u8]) {
+        self.append(data);
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.buf.split().freeze()
+    }
+
+    fn adopt<'b>(&'b mut self, source: &'b [u8]) -> Bytes {
+        self.append(source);
+        self.buf.split().freeze()
+    }
+
+    fn clear(&mut self) {
+        if self.arena == 0 {
+            self.buf = BytesMut::new();
+        } else {
+            self.buf.clear();
+        }
+    }
+}

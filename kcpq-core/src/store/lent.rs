@@ -1,0 +1,380 @@
+//! Memory lent by the caller: slices and fixed-capacity queues, for firmware without an allocator.
+//!
+//! Rings keep an index beside every count; no index is derived from a wrapping offset, which would be wrong after 2^32
+//! bytes unless the capacity were a power of two.
+
+use heapless::deque::DequeView;
+
+use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, TooLarge, TxStream};
+
+/// The store whose containers borrow for `'a`, usually from a `static`.
+#[derive(Debug)]
+pub struct Lent<'a>(core::marker::PhantomData<&'a mut ()>);
+
+impl<'a> Store for Lent<'a> {
+    type Body<'b> = &'b [u8];
+    type Queue<T: 'static> = &'a mut DequeView<T>;
+    type Tx = LentTx<'a>;
+    type Rx = LentRx<'a>;
+    type Outbox = LentOutbox<'a>;
+    type Inbox = LentInbox<'a>;
+}
+
+impl<T> Queue<T> for &mut DequeView<T> {
+    fn len(&self) -> usize {
+        self.storage_len()
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        (**self).get(index)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        (**self).get_mut(index)
+    }
+
+    fn push(&mut self, item: T) -> Result<(), Full> {
+        self.push_back(item).map_err(|_| Full)
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn swap_remove(&mut self, index: usize) -> Option<T> {
+        self.swap_remove_back(index)
+    }
+
+    fn clear(&mut self) {
+        (**self).clear();
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_full()
+    }
+}
+
+/// A ring of bytes over a borrowed slice.
+#[derive(Debug)]
+struct Ring<'a> {
+    buf: &'a mut [u8],
+    head: usize,
+    len: usize,
+}
+
+impl<'a> Ring<'a> {
+    fn new(buf: &'a mut [u8]) -> Self {
+        Self { buf, head: 0, len: 0 }
+    }
+
+    fn room(&self) -> usize {
+        self.buf.len() - self.len
+    }
+
+    /// Index of the byte `at` places behind the front. `at` is at most the capacity.
+    fn index(&self, at: usize) -> usize {
+        let index = self.head + at;
+        if index >= self.buf.len() { index - self.buf.len() } else { index }
+    }
+
+    /// Appends what fits and returns how much that was.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room());
+        let at = self.index(self.len);
+        let first = count.min(self.buf.len() - at);
+        let (to_end, from_start) = bytes[..count].split_at(first);
+        self.buf[at..at + first].copy_from_slice(to_end);
+        self.buf[..from_start.len()].copy_from_slice(from_start);
+        self.len += count;
+        count
+    }
+
+    /// The bytes from `skip` on, in at most two runs.
+    fn slices(&self, skip: usize) -> (&[u8], &[u8]) {
+        let skip = skip.min(self.len);
+        let (at, count) = (self.index(skip), self.len - skip);
+        let first = count.min(self.buf.len() - at);
+        (&self.buf[at..at + first], &self.buf[..count - first])
+    }
+
+    fn copy_to(&self, skip: usize, out: &mut [u8]) -> usize {
+        let (a, b) = self.slices(skip);
+        let from_a = a.len().min(out.len());
+        out[..from_a].copy_from_slice(&a[..from_a]);
+        let from_b = b.len().min(out.len() - from_a);
+        out[from_a..from_a + from_b].copy_from_slice(&b[..from_b]);
+        from_a + from_b
+    }
+
+    fn release(&mut self, count: usize) {
+        let count = count.min(self.len);
+        self.head = self.index(count);
+        self.len -= count;
+    }
+
+    fn clear(&mut self) {
+        self.head = 0;
+        self.len = 0;
+    }
+}
+
+/// [`TxStream`] over a borrowed slice.
+#[derive(Debug)]
+pub struct LentTx<'a>(Ring<'a>);
+
+impl<'a> LentTx<'a> {
+    /// A stream that holds at most `buf.len()` bytes. One segment's worth for each segment of the send window lets
+    /// the window fill.
+    pub fn new(buf: &'a mut [u8]) -> Self {
+        Self(Ring::new(buf))
+    }
+}
+
+impl TxStream for LentTx<'_> {
+    fn len(&self) -> usize {
+        self.0.len
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        if bytes.len() > self.0.room() {
+            return Err(Full);
+        }
+        self.0.write(bytes);
+        Ok(())
+    }
+
+    fn copy_to(&mut self, skip: usize, out: &mut [u8]) {
+        self.0.copy_to(skip, out);
+    }
+
+    fn release(&mut self, count: usize) {
+        self.0.release(count);
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// What a slot of [`LentRx`] holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlotInfo {
+    used: bool,
+    frg: u8,
+    len: u16,
+}
+
+impl SlotInfo {
+    /// An empty slot; all zeros, so that a `static` of them costs no flash.
+    pub const EMPTY: Self = Self { used: false, frg: 0, len: 0 };
+}
+
+/// [`RxWindow`] over borrowed slices: one [`SlotInfo`] and an equal share of the bytes for each slot.
+#[derive(Debug)]
+pub struct LentRx<'a> {
+    slots: &'a mut [SlotInfo],
+    bytes: &'a mut [u8],
+    slot_size: usize,
+    head: usize,
+    /// Bytes of the front segment that were consumed.
+    consumed: usize,
+}
+
+impl<'a> LentRx<'a> {
+    /// A window of `slots.len()` segments of `bytes.len() / slots.len()` bytes each.
+    pub fn new(slots: &'a mut [SlotInfo], bytes: &'a mut [u8]) -> Self {
+        let slot_size = bytes.len().checked_div(slots.len()).unwrap_or(0);
+        Self { slots, bytes, slot_size, head: 0, consumed: 0 }
+    }
+
+    fn index(&self, slot: usize) -> Option<usize> {
+        let count = self.slots.len();
+        (slot < count).then(|| if self.head + slot >= count { self.head + slot - count } else { self.head + slot })
+    }
+}
+
+impl RxWindow for LentRx<'_> {
+    fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn put(&mut self, slot: usize, frg: u8, data: &[u8]) -> Result<(), TooLarge> {
+        let too_large = TooLarge { limit: self.slot_size, actual: data.len() };
+        let index = self.index(slot).ok_or(too_large)?;
+        let len = u16::try_from(data.len()).ok().filter(|_| data.len() <= self.slot_size).ok_or(too_large)?;
+        let info = &mut self.slots[index];
+        if !info.used {
+            *info = SlotInfo { used: true, frg, len };
+            self.bytes[index * self.slot_size..][..data.len()].copy_from_slice(data);
+        }
+        Ok(())
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        self.index(slot).is_some_and(|index| self.slots[index].used)
+    }
+
+    fn front(&self) -> Option<(&[u8], u8)> {
+        let info = self.slots.get(self.head).filter(|info| info.used)?;
+        let data = &self.bytes[self.head * self.slot_size..][..usize::from(info.len)];
+        Some((&data[self.consumed.min(data.len())..], info.frg))
+    }
+
+    fn peek(&self, slot: usize) -> Option<(u8, usize)> {
+        let info = self.slots.get(self.index(slot)?).filter(|info| info.used)?;
+        Some((info.frg, usize::from(info.len)))
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.consumed = self.consumed.saturating_add(count);
+    }
+
+    fn advance(&mut self) {
+        if let Some(info) = self.slots.get_mut(self.head) {
+            *info = SlotInfo::EMPTY;
+            self.head = if self.head + 1 == self.slots.len() { 0 } else { self.head + 1 };
+        }
+        self.consumed = 0;
+    }
+
+    fn clear(&mut self) {
+        self.slots.fill(SlotInfo::EMPTY);
+        self.head = 0;
+        self.consumed = 0;
+    }
+}
+
+/// [`Outbox`] over a borrowed slice.
+#[derive(Debug)]
+pub struct LentOutbox<'a> {
+    ring: Ring<'a>,
+    frames: usize,
+    /// Bytes of the front frame that have not been moved, if some of it has.
+    rest: usize,
+}
+
+impl<'a> LentOutbox<'a> {
+    /// An outbox for frames of `buf.len()` bytes in all.
+    pub fn new(buf: &'a mut [u8]) -> Self {
+        Self { ring: Ring::new(buf), frames: 0, rest: 0 }
+    }
+
+    /// Length of the first frame that is still whole, its own length field included.
+    fn frame_len(&self) -> usize {
+        let mut head = [0; 4];
+        self.ring.copy_to(self.rest, &mut head);
+        (u32::from_be_bytes(head) as usize).saturating_add(4)
+    }
+}
+
+impl Outbox<LentTx<'_>> for LentOutbox<'_> {
+    fn len(&self) -> usize {
+        self.ring.len
+    }
+
+    fn frames(&self) -> usize {
+        self.frames
+    }
+
+    fn mid_frame(&self) -> bool {
+        self.rest > 0
+    }
+
+    fn push(&mut self, head: &[u8], body: &[u8]) -> Result<(), PushError> {
+        let actual = head.len() + body.len();
+        if actual > self.ring.buf.len() {
+            return Err(PushError::TooLarge(TooLarge { limit: self.ring.buf.len(), actual }));
+        }
+        if actual > self.ring.room() {
+            return Err(PushError::Full);
+        }
+        self.ring.write(head);
+        self.ring.write(body);
+        self.frames += 1;
+        Ok(())
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        // A frame that has begun to go out must go out whole; only what is behind it could go, and a ring cannot
+        // give up its middle.
+        if self.frames == 0 || self.rest > 0 {
+            return false;
+        }
+        self.ring.release(self.frame_len());
+        self.frames -= 1;
+        true
+    }
+
+    fn move_to(&mut self, stream: &mut LentTx<'_>) -> Option<Moved> {
+        let mut moved = Moved { bytes: 0, frames: 0 };
+        while self.frames > 0 && stream.0.room() > 0 {
+            if self.rest == 0 {
+                self.rest = self.frame_len();
+            }
+            let (front, _) = self.ring.slices(0);
+            let count = stream.0.write(&front[..front.len().min(self.rest)]);
+            self.ring.release(count);
+            self.rest -= count;
+            moved.bytes += count;
+            if self.rest == 0 {
+                self.frames -= 1;
+                moved.frames += 1;
+            }
+        }
+        (moved.bytes > 0).then_some(moved)
+    }
+
+    fn clear(&mut self) {
+        self.ring.clear();
+        self.frames = 0;
+        self.rest = 0;
+    }
+}
+
+/// [`Inbox`] over a borrowed slice.
+#[derive(Debug)]
+pub struct LentInbox<'a> {
+    buf: &'a mut [u8],
+    len: usize,
+    taken: bool,
+}
+
+impl<'a> LentInbox<'a> {
+    /// An inbox for frames of up to `buf.len()` bytes.
+    pub fn new(buf: &'a mut [u8]) -> Self {
+        Self { buf, len: 0, taken: false }
+    }
+}
+
+impl Inbox<Lent<'_>> for LentInbox<'_> {
+    fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.taken { &[] } else { &self.buf[..self.len] }
+    }
+
+    fn write(&mut self, data: &[u8]) {
+        if self.taken {
+            <Self as Inbox<Lent<'_>>>::clear(self);
+        }
+        let count = data.len().min(self.buf.len() - self.len);
+        self.buf[self.len..self.len + count].copy_from_slice(&data[..count]);
+        self.len += count;
+    }
+
+    fn take(&mut self) -> &[u8] {
+        self.taken = true;
+        &self.buf[..self.len]
+    }
+
+    fn adopt<'b>(&'b mut self, source: &'b [u8]) -> &'b [u8] {
+        source
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
+        self.taken = false;
+    }
+}
