@@ -242,6 +242,11 @@ impl<S: Store> Reader<S> {
         &mut self.inbox
     }
 
+    /// The frame that was assembled last, until the next read.
+    pub fn assembled(&self) -> &[u8] {
+        self.inbox.bytes()
+    }
+
     /// Back to the beginning of a stream.
     pub fn reset(&mut self) {
         self.inbox.clear();

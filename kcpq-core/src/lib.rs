@@ -5,12 +5,21 @@
 #[cfg(any(feature = "alloc", test))]
 extern crate alloc;
 
+#[cfg(feature = "alloc")]
+pub mod broker;
+pub mod client;
+pub mod datagram;
 pub mod frame;
+pub mod hello;
 pub mod kcp;
 pub mod rng;
+#[cfg(feature = "alloc")]
+pub mod router;
+pub mod session;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod store;
+pub mod subject;
 pub mod time;
 
 pub use time::{Duration, Instant};

@@ -70,6 +70,9 @@ impl Instant {
     /// The epoch itself.
     pub const ZERO: Self = Self(0);
 
+    /// Later than any other.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The moment `micros` microseconds after the epoch.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)

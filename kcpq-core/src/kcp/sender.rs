@@ -28,7 +28,7 @@ pub struct Sent {
     lost: bool,
 }
 
-/// Why [`Sender::send`] took nothing.
+/// Why [`Kcp::send`](super::Kcp::send) took nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SendError {

@@ -31,3 +31,22 @@ pub struct Stats {
     /// Times that the peer's closed window was asked about.
     pub window_probes: u64,
 }
+
+impl Stats {
+    /// Adds the counters of another engine.
+    pub fn add(&mut self, other: &Self) {
+        self.segments_sent += other.segments_sent;
+        self.segments_received += other.segments_received;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.retransmitted += other.retransmitted;
+        self.lost_timeout += other.lost_timeout;
+        self.lost_fast += other.lost_fast;
+        self.duplicates += other.duplicates;
+        self.refused += other.refused;
+        self.malformed += other.malformed;
+        self.datagrams_sent += other.datagrams_sent;
+        self.datagrams_received += other.datagrams_received;
+        self.window_probes += other.window_probes;
+    }
+}

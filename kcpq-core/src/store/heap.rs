@@ -1,11 +1,12 @@
 //! Memory from the allocator: ropes of `Bytes` that hold nothing while a session is idle.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, TooLarge, TxStream};
+use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, Text, TooLarge, TxStream};
 
 /// The store of servers and desktop programs.
 #[derive(Debug)]
@@ -13,11 +14,18 @@ pub struct Heap(());
 
 impl Store for Heap {
     type Body<'b> = Bytes;
+    type Text = Box<str>;
     type Queue<T: 'static> = VecDeque<T>;
     type Tx = HeapTx;
     type Rx = HeapRx;
     type Outbox = HeapOutbox;
     type Inbox = HeapInbox;
+}
+
+impl Text for Box<str> {
+    fn new(text: &str) -> Result<Self, TooLarge> {
+        Ok(text.into())
+    }
 }
 
 /// No bound of its own: what goes in is bounded by windows and by the counts that configuration sets.
@@ -295,19 +303,21 @@ impl Outbox<HeapTx> for HeapOutbox {
         false
     }
 
-    fn push(&mut self, head: &[u8], body: &[u8]) -> Result<(), PushError> {
-        let count = head.len() + body.len();
+    fn push(&mut self, parts: &[&[u8]]) -> Result<(), PushError> {
+        let count = parts.iter().map(|part| part.len()).sum();
         if count >= COPY_BELOW {
             let mut frame = BytesMut::with_capacity(count);
-            frame.extend_from_slice(head);
-            frame.extend_from_slice(body);
+            for part in parts {
+                frame.extend_from_slice(part);
+            }
             self.push_shared(frame.freeze());
             return Ok(());
         }
         let chunk = self.run(count);
         if let Data::Run(run) = &mut chunk.data {
-            run.extend_from_slice(head);
-            run.extend_from_slice(body);
+            for part in parts {
+                run.extend_from_slice(part);
+            }
             chunk.frames += 1;
         }
         self.len += count;
@@ -361,6 +371,11 @@ impl HeapInbox {
         Self { limit, arena, buf: BytesMut::new() }
     }
 
+    /// The bytes of the current frame so far, to change them.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buf
+    }
+
     fn append(&mut self, data: &[u8]) {
         if self.buf.capacity() - self.buf.len() < data.len() {
             // Grows with what has arrived, never with what was announced.
@@ -385,6 +400,10 @@ impl Inbox<Heap> for HeapInbox {
 
     fn take(&mut self) -> Bytes {
         self.buf.split().freeze()
+    }
+
+    fn duplicate(&mut self) -> Bytes {
+        Bytes::copy_from_slice(&self.buf)
     }
 
     fn adopt<'b>(&'b mut self, source: &'b [u8]) -> Bytes {

@@ -5,19 +5,27 @@
 
 use heapless::deque::DequeView;
 
-use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, TooLarge, TxStream};
+use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, Text, TooLarge, TxStream};
 
-/// The store whose containers borrow for `'a`, usually from a `static`.
+/// The store whose containers borrow for `'a`, usually from a `static`. `TEXT` is the longest pattern that can be
+/// subscribed to, in bytes.
 #[derive(Debug)]
-pub struct Lent<'a>(core::marker::PhantomData<&'a mut ()>);
+pub struct Lent<'a, const TEXT: usize = 64>(core::marker::PhantomData<&'a mut ()>);
 
-impl<'a> Store for Lent<'a> {
+impl<'a, const TEXT: usize> Store for Lent<'a, TEXT> {
     type Body<'b> = &'b [u8];
+    type Text = heapless::String<TEXT>;
     type Queue<T: 'static> = &'a mut DequeView<T>;
     type Tx = LentTx<'a>;
     type Rx = LentRx<'a>;
     type Outbox = LentOutbox<'a>;
     type Inbox = LentInbox<'a>;
+}
+
+impl<const N: usize> Text for heapless::String<N> {
+    fn new(text: &str) -> Result<Self, TooLarge> {
+        Self::try_from(text).map_err(|_| TooLarge { limit: N, actual: text.len() })
+    }
 }
 
 impl<T> Queue<T> for &mut DequeView<T> {
@@ -280,16 +288,17 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
         self.rest > 0
     }
 
-    fn push(&mut self, head: &[u8], body: &[u8]) -> Result<(), PushError> {
-        let actual = head.len() + body.len();
+    fn push(&mut self, parts: &[&[u8]]) -> Result<(), PushError> {
+        let actual = parts.iter().map(|part| part.len()).sum();
         if actual > self.ring.buf.len() {
             return Err(PushError::TooLarge(TooLarge { limit: self.ring.buf.len(), actual }));
         }
         if actual > self.ring.room() {
             return Err(PushError::Full);
         }
-        self.ring.write(head);
-        self.ring.write(body);
+        for part in parts {
+            self.ring.write(part);
+        }
         self.frames += 1;
         Ok(())
     }
@@ -346,7 +355,7 @@ impl<'a> LentInbox<'a> {
     }
 }
 
-impl Inbox<Lent<'_>> for LentInbox<'_> {
+impl<const TEXT: usize> Inbox<Lent<'_, TEXT>> for LentInbox<'_> {
     fn capacity(&self) -> usize {
         self.buf.len()
     }
@@ -357,7 +366,8 @@ impl Inbox<Lent<'_>> for LentInbox<'_> {
 
     fn write(&mut self, data: &[u8]) {
         if self.taken {
-            <Self as Inbox<Lent<'_>>>::clear(self);
+            self.len = 0;
+            self.taken = false;
         }
         let count = data.len().min(self.buf.len() - self.len);
         self.buf[self.len..self.len + count].copy_from_slice(&data[..count]);
@@ -366,6 +376,10 @@ impl Inbox<Lent<'_>> for LentInbox<'_> {
 
     fn take(&mut self) -> &[u8] {
         self.taken = true;
+        &self.buf[..self.len]
+    }
+
+    fn duplicate(&mut self) -> &[u8] {
         &self.buf[..self.len]
     }
 

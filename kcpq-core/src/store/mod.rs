@@ -31,6 +31,8 @@ pub use lent::{Lent, LentInbox, LentOutbox, LentRx, LentTx, SlotInfo};
 pub trait Store: Sized {
     /// A payload changing hands: `&[u8]` where memory is lent, `Bytes` where it is shared.
     type Body<'b>: AsRef<[u8]>;
+    /// A short text kept: a subscription's pattern.
+    type Text: Text;
     /// A queue of small records: segments in flight, acknowledgements owed, subscriptions.
     type Queue<T: 'static>: Queue<T>;
     /// The byte stream that was given to the engine and is not yet acknowledged.
@@ -41,6 +43,15 @@ pub trait Store: Sized {
     type Outbox: Outbox<Self::Tx>;
     /// The frame being put together.
     type Inbox: Inbox<Self>;
+}
+
+/// A text of its own, as long as the store allows.
+pub trait Text: AsRef<str> + Sized + 'static {
+    /// Keeps a copy of `text`.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when texts of this store are shorter.
+    fn new(text: &str) -> Result<Self, TooLarge>;
 }
 
 /// No room now; the same can succeed later.
@@ -152,8 +163,11 @@ pub trait Outbox<T> {
     fn frames(&self) -> usize;
     /// True if the front frame has been moved in part, so that no other frame may go before the rest of it.
     fn mid_frame(&self) -> bool;
-    /// Appends one frame given as head and body, all or nothing.
-    fn push(&mut self, head: &[u8], body: &[u8]) -> Result<(), PushError>;
+    /// Appends one frame, given in parts; all or nothing.
+    ///
+    /// # Errors
+    /// [`PushError`]: nothing was appended.
+    fn push(&mut self, parts: &[&[u8]]) -> Result<(), PushError>;
     /// Forgets the oldest frame of which nothing was moved yet. False if there is none.
     fn drop_oldest(&mut self) -> bool;
     /// Moves bytes into the stream, as many as fit and as are convenient. `None` when nothing could be moved.
@@ -191,6 +205,8 @@ pub trait Inbox<S: Store> {
     fn write(&mut self, data: &[u8]);
     /// Hands out the finished frame; the next [`write`](Self::write) begins a new one.
     fn take(&mut self) -> S::Body<'_>;
+    /// Hands out the finished frame and keeps it.
+    fn duplicate(&mut self) -> S::Body<'_>;
     /// Hands out a frame that lies whole in `source` and needs no putting together.
     fn adopt<'b>(&'b mut self, source: &'b [u8]) -> S::Body<'b>;
     /// Forgets the current frame.

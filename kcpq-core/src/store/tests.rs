@@ -77,7 +77,7 @@ fn an_outbox_keeps_frames<T: TxStream, O: Outbox<T>>(mut outbox: O, mut tx: T, s
             0 | 1 => {
                 let payload = vec![round as u8; rng.usize(..300)];
                 let bytes = frame(&payload);
-                if outbox.push(&bytes[..7], &bytes[7..]).is_ok() {
+                if outbox.push(&[&bytes[..7], &bytes[7..]]).is_ok() {
                     waiting.push_back(bytes);
                 }
             }
@@ -120,9 +120,9 @@ fn outboxes_keep_frames_whole_and_in_order() {
 #[test]
 fn an_outbox_tells_never_from_not_now() {
     let mut outbox = LentOutbox::new(leak(100));
-    assert_eq!(outbox.push(&[0; 7], &[0; 94]), Err(PushError::TooLarge(TooLarge { limit: 100, actual: 101 })));
-    outbox.push(&frame(&[0; 60]), &[]).unwrap();
-    assert_eq!(outbox.push(&frame(&[0; 60]), &[]), Err(PushError::Full));
+    assert_eq!(outbox.push(&[&[0; 7], &[0; 94]]), Err(PushError::TooLarge(TooLarge { limit: 100, actual: 101 })));
+    outbox.push(&[&frame(&[0; 60])]).unwrap();
+    assert_eq!(outbox.push(&[&frame(&[0; 60])]), Err(PushError::Full));
 }
 
 /// A window is a ring of slots that are filled in any order and leave at the front.
@@ -183,7 +183,7 @@ fn an_idle_heap_session_holds_nothing() {
     let mut outbox = HeapOutbox::default();
     let mut tx = HeapTx::default();
     for _ in 0..1_000 {
-        outbox.push(&frame(&[1; 100]), &[]).unwrap();
+        outbox.push(&[&frame(&[1; 100])]).unwrap();
     }
     while outbox.move_to(&mut tx).is_some() {}
     tx.release(usize::MAX);

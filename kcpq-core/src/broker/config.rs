@@ -1,0 +1,72 @@
+//! How a broker is set up. Everything that comes from outside is bounded here.
+
+use alloc::boxed::Box;
+
+use crate::time::Duration;
+use crate::{frame, kcp, subject};
+
+/// What happens to a message for a subscriber whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// The message is dropped for this subscriber and counted.
+    #[default]
+    DropNewest,
+    /// The oldest that waits is dropped and counted.
+    DropOldest,
+    /// The session is closed; what waits is counted as dropped.
+    Disconnect,
+}
+
+/// A broker's parameters.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The engines'; `mtu` follows from `max_datagram`.
+    pub kcp: kcp::Config,
+    /// The longest datagram to send, in bytes of UDP payload. A native client may ask for shorter ones.
+    pub max_datagram: u16,
+    /// The largest frame to take in.
+    pub frames: frame::Limits,
+    /// What subjects may be like.
+    pub subjects: subject::Limits,
+    /// Sessions in all.
+    pub max_sessions: usize,
+    /// Sessions from one address.
+    pub max_sessions_per_host: usize,
+    /// Patterns of one session.
+    pub max_subscriptions: usize,
+    /// Bytes of messages that may wait for one session. One message always may.
+    pub max_queued: usize,
+    /// Bytes of messages that may wait in all.
+    pub max_queued_total: usize,
+    /// What happens when a session's queue is full.
+    pub slow_consumer: SlowConsumer,
+    /// How long a session may be silent (WIRE.md 5.3).
+    pub idle_timeout: Duration,
+    /// How long a closing session has for its last frames.
+    pub linger: Duration,
+    /// Answers per second to datagrams that belong to no session.
+    pub stateless_replies: u32,
+    /// What the server calls itself.
+    pub name: Box<str>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            kcp: kcp::Config::VIDEO,
+            max_datagram: 1400,
+            frames: frame::Limits::KCPQ,
+            subjects: subject::Limits::DEFAULT,
+            max_sessions: 65_536,
+            max_sessions_per_host: 65_536,
+            max_subscriptions: 65_536,
+            max_queued: 32 << 20,
+            max_queued_total: 1 << 30,
+            slow_consumer: SlowConsumer::DropNewest,
+            idle_timeout: Duration::from_secs(120),
+            linger: Duration::from_secs(2),
+            stateless_replies: 1_000,
+            name: "kcpq".into(),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a broker tells its driver: for logs, never for the path of a message.
+
+use core::fmt;
+
+use crate::frame::FrameError;
+use crate::hello::CloseReason;
+
+/// Names a session of one broker; not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// Something happened to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<P> {
+    /// A session was opened.
+    Opened {
+        /// Which.
+        id: SessionId,
+        /// From where.
+        peer: P,
+    },
+    /// A session greeted with HELLO.
+    Greeted {
+        /// Which.
+        id: SessionId,
+        /// The version that both speak.
+        version: u8,
+    },
+    /// A session ended.
+    Closed {
+        /// Which.
+        id: SessionId,
+        /// From where.
+        peer: P,
+        /// Why.
+        why: Ended,
+        /// Messages that it did not get, or not certainly.
+        undelivered: u64,
+    },
+    /// A session was not opened because of a limit.
+    Refused {
+        /// From where.
+        peer: P,
+    },
+    /// A subscriber's queue is full: messages are dropped for it. Told once until it has caught up.
+    Slow {
+        /// Which.
+        id: SessionId,
+        /// From where.
+        peer: P,
+    },
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The client said CLOSE.
+    ByClient(CloseReason),
+    /// The broker ended it.
+    ByBroker(CloseReason),
+    /// A frame made no sense.
+    Broken(FrameError),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByClient(reason) => write!(f, "the client closed it: {reason}"),
+            Self::ByBroker(reason) => reason.fmt(f),
+            Self::Broken(error) => write!(f, "broken frame: {error}"),
+        }
+    }
+}

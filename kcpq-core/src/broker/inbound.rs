@@ -1,0 +1,318 @@
+//! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
+
+use alloc::format;
+
+use bytes::{Bytes, BytesMut};
+
+use super::config::{Config, SlowConsumer};
+use super::event::{Ended, Event};
+use super::stats::Stats;
+use super::table::{Member, Phase, Table};
+use super::{Events, Peer};
+use crate::frame::{Frame, FrameError, HEAD, Progress, Reader, command};
+use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION};
+use crate::router::Router;
+use crate::store::{Heap, HeapOutbox, Inbox, Outbox};
+use crate::subject::{Pattern, Subject};
+
+/// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
+const MAX_REPLIES: usize = 64 * 1024;
+/// Messages from this size on are kept once for all their subscribers.
+const SHARE_FROM: usize = 1024;
+/// The longest text that an original client takes (WIRE.md 4.2).
+const MAX_TEXT: usize = 4096;
+
+/// The rest of the broker, while one session's bytes are read.
+pub(super) struct Inbound<'b, P: Peer> {
+    pub(super) config: &'b Config,
+    pub(super) epoch: u64,
+    pub(super) table: &'b mut Table<P>,
+    pub(super) router: &'b mut Router,
+    pub(super) stats: &'b mut Stats,
+    pub(super) events: &'b mut Events<P>,
+    /// The session whose bytes these are. It is not in the table now.
+    pub(super) me: u32,
+    /// The session's own queues.
+    pub(super) control: &'b mut HeapOutbox,
+    pub(super) outbox: &'b mut HeapOutbox,
+    pub(super) member: &'b mut Member,
+    /// HELLO came: the longest datagram that the client takes.
+    pub(super) greeted: Option<u16>,
+    /// The session is to end.
+    pub(super) end: Option<Ended>,
+}
+
+impl<P: Peer> Inbound<'_, P> {
+    /// Reads as many frames as `bytes` hold; returns how many bytes were taken.
+    pub(super) fn read(&mut self, reader: &mut Reader<Heap>, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            if self.end.is_some() || self.member.phase != Phase::Open {
+                return bytes.len();
+            }
+            if self.control.len() > MAX_REPLIES {
+                self.member.paused = true;
+                return taken;
+            }
+            let (count, progress) = reader.read(&bytes[taken..]);
+            taken += count;
+            match progress {
+                Progress::More => {}
+                Progress::InPlace(frame) => self.frame(reader, Some(frame)),
+                Progress::Assembled => self.frame(reader, None),
+                Progress::Oversize { actual, .. } => {
+                    let limit = self.config.frames.max_body;
+                    let actual = u32::try_from(actual).unwrap_or(u32::MAX);
+                    self.break_off(FrameError::BodyTooLarge { limit, actual });
+                }
+                Progress::Broken(error) => self.break_off(error),
+            }
+        }
+        taken
+    }
+
+    fn break_off(&mut self, error: FrameError) {
+        self.stats.broken_sessions += 1;
+        self.error(&format!("{error}"));
+        self.end = Some(Ended::Broken(error));
+    }
+
+    /// Acts on a frame, in place or assembled in the reader.
+    fn frame(&mut self, reader: &mut Reader<Heap>, in_place: Option<&[u8]>) {
+        let bytes = in_place.unwrap_or_else(|| reader.assembled());
+        let frame = match Frame::parse(bytes, &self.config.frames) {
+            Ok(frame) => frame,
+            Err(error) => return self.break_off(error),
+        };
+        match frame.command {
+            command::PUB => {
+                let subject = match Subject::from_bytes(frame.subject, &self.config.subjects) {
+                    Ok(subject) => subject,
+                    Err(error) => {
+                        self.stats.messages_refused += 1;
+                        return self.error(&format!("{error}"));
+                    }
+                };
+                if in_place.is_some() || bytes.len() < SHARE_FROM {
+                    self.publish(subject, bytes, None);
+                } else {
+                    // The assembled bytes themselves go to the subscribers; only the command differs.
+                    let inbox = reader.inbox();
+                    if let Some(command) = inbox.bytes_mut().get_mut(LENGTH_FIELD) {
+                        *command = command::MSG;
+                    }
+                    let shared = inbox.take();
+                    inbox.clear();
+                    if let Ok(frame) = Frame::parse(&shared, &self.config.frames)
+                        && let Ok(subject) = Subject::from_bytes(frame.subject, &self.config.subjects)
+                    {
+                        self.publish(subject, &shared, Some(shared.clone()));
+                    }
+                }
+            }
+            command::SUB => self.subscribe(frame),
+            command::UNSUB => self.unsubscribe(frame),
+            command::PING => self.reply(command::PONG, &[], &[]),
+            command::HELLO => self.greet(frame),
+            command::CLOSE => self.end = Some(Ended::ByClient(CloseReason::decode(frame.payload))),
+            unknown => {
+                self.stats.unknown_commands += 1;
+                self.error(&format!("handle error: unknown command: {unknown}"));
+            }
+        }
+    }
+
+    /// Hands a message to every session that wants it. `bytes` is the whole frame as it came; `shared` the MSG, if it
+    /// exists already.
+    fn publish(&mut self, subject: Subject<'_>, bytes: &[u8], shared: Option<Bytes>) {
+        self.stats.messages_in += 1;
+        self.stats.bytes_in += bytes.len() as u64;
+        let mut message = MsgFrame { bytes, shared };
+        let Self { config, table, router, stats, events, me, outbox, member, .. } = self;
+        let mut nobody = true;
+        router.route(subject, |to| {
+            nobody = false;
+            if to == *me {
+                if message.queue(config, stats, outbox, member) == Queued::Full {
+                    member.slow = true;
+                }
+                return;
+            }
+            let Some(slot) = table.get_mut(to) else { return };
+            let queued = message.queue(config, stats, &mut slot.session.outbox, &mut slot.member);
+            if queued == Queued::Full && !slot.member.slow {
+                slot.member.slow = true;
+                let (id, peer) = (slot.id, slot.peer);
+                stats.slow_consumers += 1;
+                events.push(stats, Event::Slow { id, peer });
+                if config.slow_consumer == SlowConsumer::Disconnect {
+                    table.doomed.push(to);
+                }
+            }
+            table.wake(to);
+        });
+        self.stats.unrouted += u64::from(nobody);
+    }
+
+    fn subscribe(&mut self, frame: Frame<'_>) {
+        let number = self.number(frame.payload);
+        let pattern = match Pattern::from_bytes(frame.subject, &self.config.subjects) {
+            Ok(pattern) => pattern,
+            Err(error) => {
+                self.stats.subscriptions_refused += 1;
+                return self.answer(number, Some(Refusal::InvalidPattern), &format!("{error}"));
+            }
+        };
+        if !self.member.patterns.contains(pattern.as_str()) {
+            let limit = self.config.max_subscriptions;
+            if self.member.patterns.len() >= limit {
+                self.stats.subscriptions_refused += 1;
+                let text = format!("too many subscriptions: the limit is {limit} for each session");
+                return self.answer(number, Some(Refusal::TooManySubscriptions), &text);
+            }
+            self.member.patterns.insert(pattern.as_str().into());
+            self.router.subscribe(pattern, self.me);
+            self.stats.subscriptions += 1;
+        }
+        self.acknowledge(number, "subscribed to ", frame.subject);
+    }
+
+    fn unsubscribe(&mut self, frame: Frame<'_>) {
+        let number = self.number(frame.payload);
+        if let Ok(pattern) = Pattern::from_bytes(frame.subject, &self.config.subjects)
+            && self.member.patterns.remove(pattern.as_str())
+        {
+            self.router.unsubscribe(pattern, self.me);
+            self.stats.subscriptions -= 1;
+        }
+        // Also when it was never subscribed, as the original does (WIRE.md 4.3).
+        self.acknowledge(number, "unsubscribed from ", frame.subject);
+    }
+
+    fn greet(&mut self, frame: Frame<'_>) {
+        let Some(hello) = Hello::decode(frame.payload) else {
+            return self.error("HELLO is cut short");
+        };
+        if !self.member.native {
+            self.member.native = true;
+            self.stats.native_sessions += 1;
+        }
+        self.greeted = Some(hello.max_datagram);
+        let welcome = Hello {
+            version: VERSION.min(hello.version.max(1)),
+            features: 0,
+            max_datagram: self.config.max_datagram,
+            window: self.config.kcp.recv_window,
+            max_body: self.config.frames.max_body,
+            max_subject: self.config.subjects.max_len,
+            max_tokens: self.config.subjects.max_tokens,
+            keep_alive: u16::try_from(self.config.idle_timeout.as_millis() / 1000).unwrap_or(u16::MAX),
+            epoch: self.epoch,
+            name: &self.config.name,
+        };
+        let mut payload = [0; MAX_HELLO];
+        let len = welcome.encode(&mut payload);
+        self.reply(command::WELCOME, &[], &payload[..len]);
+    }
+
+    /// The number of a native SUB or UNSUB.
+    fn number(&self, payload: &[u8]) -> Option<u32> {
+        payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).filter(|_| self.member.native)
+    }
+
+    fn acknowledge(&mut self, number: Option<u32>, prefix: &str, pattern: &[u8]) {
+        if number.is_some() {
+            return self.answer(number, None, "");
+        }
+        // Too long a text would end an original client's session; the bare pattern does as well (WIRE.md 4.4, 8.1).
+        let prefix = if prefix.len() + pattern.len() > MAX_TEXT { "" } else { prefix };
+        let mut text = BytesMut::with_capacity(prefix.len() + pattern.len());
+        text.extend_from_slice(prefix.as_bytes());
+        text.extend_from_slice(pattern);
+        self.reply(command::OK, &text, &[]);
+    }
+
+    /// The answer to a SUB or UNSUB: by number to a native client, else ERR with the text.
+    fn answer(&mut self, number: Option<u32>, refusal: Option<Refusal>, text: &str) {
+        match number {
+            Some(number) => self.reply(command::ACK, text.as_bytes(), &Ack { number, refusal }.encode()),
+            None => self.error(text),
+        }
+    }
+
+    fn error(&mut self, text: &str) {
+        self.reply(command::ERR, &text.as_bytes()[..text.floor_char_boundary(MAX_TEXT)], &[]);
+    }
+
+    fn reply(&mut self, command: u8, subject: &[u8], payload: &[u8]) {
+        if let Some(head) = Frame::head(command, subject.len(), payload.len()) {
+            // A heap outbox has room; how much is bounded where frames are read.
+            let _ = self.control.push(&[&head, subject, payload]);
+        }
+    }
+}
+
+/// Where the command byte stands in a frame.
+const LENGTH_FIELD: usize = crate::frame::LENGTH;
+
+/// A message on its way to several sessions.
+struct MsgFrame<'f> {
+    /// The frame as it was published.
+    bytes: &'f [u8],
+    /// The frame as it is delivered, once it exists.
+    shared: Option<Bytes>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Queued {
+    Yes,
+    Full,
+}
+
+impl MsgFrame<'_> {
+    /// Queues the message for one session, if its queue and the sum of all allow it.
+    fn queue(&mut self, config: &Config, stats: &mut Stats, outbox: &mut HeapOutbox, member: &mut Member) -> Queued {
+        let len = self.bytes.len();
+        if member.phase != Phase::Open {
+            stats.dropped_closed += 1;
+            return Queued::Yes;
+        }
+        let mut full = false;
+        while !outbox.is_empty() && outbox.len() + len > config.max_queued {
+            full = true;
+            if config.slow_consumer != SlowConsumer::DropOldest || !outbox.drop_oldest() {
+                stats.dropped_slow += 1;
+                return Queued::Full;
+            }
+            stats.dropped_slow += 1;
+        }
+        if stats.queued as usize + len > config.max_queued_total && !outbox.is_empty() {
+            stats.dropped_memory += 1;
+            return Queued::Full;
+        }
+        self.append(outbox);
+        stats.messages_out += 1;
+        stats.bytes_out += len as u64;
+        stats.queued = (stats.queued + outbox.len() as u64).saturating_sub(member.accounted as u64);
+        member.accounted = outbox.len();
+        if full { Queued::Full } else { Queued::Yes }
+    }
+
+    fn append(&mut self, outbox: &mut HeapOutbox) {
+        let Some((head, rest)) = self.bytes.split_first_chunk::<HEAD>() else { return };
+        let mut head = *head;
+        head[LENGTH_FIELD] = command::MSG;
+        if self.bytes.len() < SHARE_FROM {
+            // Copied next to the other small ones: cheaper than a count of references each.
+            let _ = outbox.push(&[&head, rest]);
+            return;
+        }
+        let shared = self.shared.get_or_insert_with(|| {
+            let mut frame = BytesMut::with_capacity(self.bytes.len());
+            frame.extend_from_slice(&head);
+            frame.extend_from_slice(rest);
+            frame.freeze()
+        });
+        outbox.push_shared(shared.clone());
+    }
+}

@@ -1,0 +1,54 @@
+//! What a broker counts.
+
+/// Counters of one broker, from its start, and what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sessions that exist now.
+    pub sessions: u64,
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Sessions not opened because of a limit.
+    pub sessions_refused: u64,
+    /// Sessions that greeted with HELLO.
+    pub native_sessions: u64,
+    /// Patterns registered now, counted once for each session.
+    pub subscriptions: u64,
+    /// Subscriptions refused: invalid, or too many.
+    pub subscriptions_refused: u64,
+    /// Messages received.
+    pub messages_in: u64,
+    /// Bytes of their frames.
+    pub bytes_in: u64,
+    /// Messages queued for subscribers.
+    pub messages_out: u64,
+    /// Bytes of their frames.
+    pub bytes_out: u64,
+    /// Messages that nobody had subscribed to.
+    pub unrouted: u64,
+    /// Messages with a subject that is not valid; answered with ERR.
+    pub messages_refused: u64,
+    /// Messages dropped because a subscriber's queue was full.
+    pub dropped_slow: u64,
+    /// Messages dropped because all queues together were full.
+    pub dropped_memory: u64,
+    /// Messages that waited for a session, or were under way to it, when it ended.
+    pub dropped_closed: u64,
+    /// Sessions closed because they did not keep up.
+    pub slow_consumers: u64,
+    /// Sessions closed because nothing was heard.
+    pub idle_sessions: u64,
+    /// Sessions closed because of a frame that made no sense.
+    pub broken_sessions: u64,
+    /// Frames with a command that does not exist; answered with ERR.
+    pub unknown_commands: u64,
+    /// Datagrams too short for a segment, or with segments that were not understood.
+    pub malformed_datagrams: u64,
+    /// Datagrams that belong to no session and do not open one.
+    pub stray_datagrams: u64,
+    /// Answers to such datagrams.
+    pub stateless_replies: u64,
+    /// Bytes of messages that wait now.
+    pub queued: u64,
+    /// Events that nobody fetched in time.
+    pub events_lost: u64,
+}

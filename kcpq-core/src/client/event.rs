@@ -1,0 +1,238 @@
+//! What a client tells its user, and why it refuses.
+
+use core::fmt;
+
+use super::subscriptions::SubscriptionId;
+use crate::frame::HEAD;
+use crate::hello::{CloseReason, Refusal};
+use crate::store::{Store, TooLarge};
+use crate::subject::SubjectError;
+use crate::time::Instant;
+
+/// Something happened. An event borrows from the client: what it lends is gone with the next call.
+#[non_exhaustive]
+pub enum Event<'e, S: Store> {
+    /// A server answers.
+    Connected {
+        /// It speaks the native protocol.
+        native: bool,
+        /// Not for the first time: subscriptions are being made again.
+        again: bool,
+    },
+    /// There is no connection any more, or an attempt failed.
+    Disconnected {
+        /// Why.
+        why: Disconnect,
+        /// When the next attempt begins; `None`: never.
+        retry_at: Option<Instant>,
+    },
+    /// The server has acknowledged a subscription; after a reconnect, again.
+    Subscribed(SubscriptionId),
+    /// A subscription failed and is gone.
+    SubscribeFailed {
+        /// Which.
+        id: SubscriptionId,
+        /// Why.
+        why: SubscribeFailure,
+    },
+    /// A message for a subscription. A message that several subscriptions match comes once for each.
+    Message {
+        /// For which.
+        subscription: SubscriptionId,
+        /// The message.
+        message: Message<S::Body<'e>>,
+    },
+    /// A frame was larger than what can be received, and passed over.
+    Oversize(TooLarge),
+    /// The server refused something; the text is for people.
+    Refused(&'e str),
+    /// The server has handled every message that was published before number `published` (see `Client::flush`).
+    Flushed {
+        /// Messages published, in all.
+        published: u64,
+    },
+    /// After a full queue: there is room again.
+    Writable,
+    /// The client has closed; nothing more comes.
+    Closed,
+}
+
+/// A received message: a frame, kept or borrowed, and where its parts are.
+#[derive(Clone, Copy)]
+pub struct Message<B> {
+    frame: B,
+    subject_len: u16,
+}
+
+impl<B: AsRef<[u8]>> Message<B> {
+    pub(super) fn new(frame: B, subject_len: u16) -> Self {
+        Self { frame, subject_len }
+    }
+
+    /// The subject that it was published to.
+    pub fn subject(&self) -> &str {
+        let bytes = self.frame.as_ref().get(HEAD..HEAD + usize::from(self.subject_len));
+        // Checked when the frame was read.
+        bytes.and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    /// What was published.
+    pub fn payload(&self) -> &[u8] {
+        self.frame.as_ref().get(HEAD + usize::from(self.subject_len)..).unwrap_or_default()
+    }
+
+    /// The memory that holds the message, and where in it subject and payload are.
+    pub fn into_parts(self) -> (B, core::ops::Range<usize>, core::ops::RangeFrom<usize>) {
+        let payload = HEAD + usize::from(self.subject_len);
+        (self.frame, HEAD..payload, payload..)
+    }
+}
+
+impl<B: AsRef<[u8]>> fmt::Debug for Message<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("subject", &self.subject()).field("payload", &self.payload().len()).finish()
+    }
+}
+
+impl<S: Store> fmt::Debug for Event<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { native, again } => {
+                f.debug_struct("Connected").field("native", native).field("again", again).finish()
+            }
+            Self::Disconnected { why, retry_at } => {
+                f.debug_struct("Disconnected").field("why", why).field("retry_at", retry_at).finish()
+            }
+            Self::Subscribed(id) => f.debug_tuple("Subscribed").field(id).finish(),
+            Self::SubscribeFailed { id, why } => {
+                f.debug_struct("SubscribeFailed").field("id", id).field("why", why).finish()
+            }
+            Self::Message { subscription, message } => {
+                f.debug_struct("Message").field("subscription", subscription).field("message", message).finish()
+            }
+            Self::Oversize(size) => f.debug_tuple("Oversize").field(size).finish(),
+            Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
+            Self::Flushed { published } => f.debug_struct("Flushed").field("published", published).finish(),
+            Self::Writable => f.write_str("Writable"),
+            Self::Closed => f.write_str("Closed"),
+        }
+    }
+}
+
+/// Why a connection ended, or did not come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Disconnect {
+    /// No server answered within the connect timeout.
+    NoAnswer,
+    /// Nothing was heard for the read timeout.
+    Silent,
+    /// Data were under way for the stall timeout and nothing was acknowledged.
+    Stalled,
+    /// The server did not answer after a hint that it does not know the session.
+    Forgotten,
+    /// A subscription was not acknowledged, however often it was asked for.
+    SubscribeUnanswered,
+    /// What came from the server made no sense.
+    BrokenStream(crate::frame::FrameError),
+    /// The server closed the session.
+    ByServer(CloseReason),
+}
+
+impl fmt::Display for Disconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer => f.write_str("no server answers"),
+            Self::Silent => f.write_str("nothing was heard from the server for too long"),
+            Self::Stalled => f.write_str("the server acknowledges nothing any more"),
+            Self::Forgotten => f.write_str("the server does not know this session any more"),
+            Self::SubscribeUnanswered => f.write_str("the server does not acknowledge a subscription"),
+            Self::BrokenStream(error) => write!(f, "the server sent a broken frame: {error}"),
+            Self::ByServer(reason) => write!(f, "the server closed the session: {reason}"),
+        }
+    }
+}
+
+impl core::error::Error for Disconnect {}
+
+/// Why a subscription failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SubscribeFailure {
+    /// No acknowledgement came, however often it was asked for.
+    Unanswered {
+        /// How often.
+        attempts: u8,
+    },
+    /// The server refused.
+    Refused(Refusal),
+}
+
+impl fmt::Display for SubscribeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unanswered { attempts } => write!(f, "no acknowledgement after {attempts} attempts"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for SubscribeFailure {}
+
+/// Why a message was not taken. Nothing of it was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The subject is not valid.
+    Subject(SubjectError),
+    /// It is larger than this client, its memory or the server takes.
+    TooLarge(TooLarge),
+    /// The queue is full; [`Event::Writable`] says when it is not any more.
+    Full,
+    /// The client is closing or closed.
+    Closed,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject(error) => error.fmt(f),
+            Self::TooLarge(error) => write!(f, "message too large: {error}"),
+            Self::Full => f.write_str("the queue of messages to send is full"),
+            Self::Closed => f.write_str("the client is closed"),
+        }
+    }
+}
+
+impl core::error::Error for PublishError {}
+
+/// Why a subscription could not even be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The pattern is not valid.
+    Pattern(SubjectError),
+    /// The pattern is longer than the client's memory keeps.
+    TooLong(TooLarge),
+    /// The client holds as many subscriptions as it can.
+    TooMany,
+    /// The client is closing or closed.
+    Closed,
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(error) => error.fmt(f),
+            Self::TooLong(error) => write!(f, "pattern too long: {error}"),
+            Self::TooMany => f.write_str("no room for another subscription"),
+            Self::Closed => f.write_str("the client is closed"),
+        }
+    }
+}
+
+impl core::error::Error for SubscribeError {}

@@ -1,0 +1,331 @@
+//! The client's subscriptions: each is asked for until the server acknowledges it, again after every reconnect.
+//!
+//! ```text
+//!            SUB sent            acknowledged
+//!  Wanted ------------> Asked ----------------> Active
+//!    ^                   |  ^
+//!    |                   v  | pause over
+//!    +-- reconnect --- Pausing      (after the last attempt: failed)
+//! ```
+//!
+//! The server registers a pattern once per session, so of several subscriptions to the same pattern one asks and the
+//! others follow, and only the last one to leave sends UNSUB.
+
+use super::config::Config;
+use super::event::SubscribeFailure;
+use crate::hello::Refusal;
+use crate::store::{Queue, Store, Text};
+use crate::time::Instant;
+
+/// Names a subscription of one client; never used twice, 0 never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SubscriptionId(pub u32);
+
+/// One subscription.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Subscription<T> {
+    id: SubscriptionId,
+    pattern: T,
+    state: State,
+    /// It was acknowledged at least once.
+    proven: bool,
+    /// What its user has not been told yet.
+    news: Option<News>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum State {
+    Wanted,
+    Asked { attempts: u8, until: Instant },
+    Pausing { attempts: u8, until: Instant },
+    Active,
+    Leaving,
+    Gone,
+}
+
+/// What the user of a subscription is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) enum News {
+    Active,
+    Failed(SubscribeFailure),
+}
+
+/// What [`Subscriptions::next_request`] wants to be sent.
+pub(super) enum Request<'t> {
+    Subscribe { number: u32, pattern: &'t str },
+    Unsubscribe { number: u32, pattern: &'t str },
+}
+
+/// All subscriptions of a client.
+pub(super) struct Subscriptions<S: Store> {
+    table: S::Queue<Subscription<S::Text>>,
+    last_id: u32,
+    /// Something may have to be sent or told without any timer.
+    dirty: bool,
+    news: bool,
+    /// No timer in the table runs out before this.
+    next_timeout: Option<Instant>,
+    /// A subscription that was proven before is not acknowledged any more.
+    unanswered: bool,
+}
+
+impl<S: Store> Subscriptions<S> {
+    pub(super) fn new(table: S::Queue<Subscription<S::Text>>) -> Self {
+        Self { table, last_id: 0, dirty: false, news: false, next_timeout: None, unanswered: false }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.table.has_room()
+    }
+
+    /// Adds a subscription; there is room.
+    pub(super) fn add(&mut self, pattern: S::Text) -> Option<SubscriptionId> {
+        self.last_id = self.last_id.wrapping_add(1).max(1);
+        let id = SubscriptionId(self.last_id);
+        let entry = Subscription { id, pattern, state: State::Wanted, proven: false, news: None };
+        self.table.push(entry).ok()?;
+        self.dirty = true;
+        Some(id)
+    }
+
+    /// Ends a subscription. False if there is none of that name.
+    pub(super) fn remove(&mut self, id: SubscriptionId) -> bool {
+        let Some(entry) = self.find(|entry| entry.id == id && entry.is_listed()) else { return false };
+        entry.news = None;
+        entry.state = if entry.state == State::Wanted { State::Gone } else { State::Leaving };
+        self.dirty = true;
+        true
+    }
+
+    /// There is no connection: everything is to be asked for again.
+    pub(super) fn on_disconnect(&mut self) {
+        for index in 0..self.table.len() {
+            let Some(entry) = self.table.get_mut(index) else { break };
+            entry.state = match entry.state {
+                State::Leaving | State::Gone => State::Gone,
+                _ => State::Wanted,
+            };
+            if entry.news == Some(News::Active) {
+                entry.news = None;
+            }
+        }
+        self.next_timeout = None;
+        self.unanswered = false;
+        self.dirty = true;
+        self.sweep();
+    }
+
+    /// Number of acknowledged subscriptions.
+    pub(super) fn active(&self) -> u32 {
+        (0..self.table.len())
+            .filter(|index| self.table.get(*index).is_some_and(|entry| entry.state == State::Active))
+            .count() as u32
+    }
+
+    /// The SUB or UNSUB numbered `number` was carried out or refused.
+    pub(super) fn on_ack(&mut self, number: u32, refusal: Option<Refusal>) {
+        let Some(entry) = self.find(|entry| entry.id.0 == number && entry.is_asked()) else { return };
+        match refusal {
+            None => {
+                let Ok(pattern) = S::Text::new(entry.pattern.as_ref()) else { return };
+                self.confirm(pattern.as_ref());
+            }
+            Some(refusal) => {
+                entry.state = State::Gone;
+                entry.news = Some(News::Failed(SubscribeFailure::Refused(refusal)));
+                self.news = true;
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// The server has registered `pattern`: everything that waits for it is active.
+    pub(super) fn confirm(&mut self, pattern: &str) {
+        for index in 0..self.table.len() {
+            let Some(entry) = self.table.get_mut(index) else { break };
+            if entry.is_pending() && entry.pattern.as_ref() == pattern {
+                entry.state = State::Active;
+                entry.proven = true;
+                entry.news = Some(News::Active);
+                self.news = true;
+            }
+        }
+    }
+
+    /// Lets timers run out.
+    pub(super) fn on_time(&mut self, now: Instant, config: &Config) {
+        if self.next_timeout.is_none_or(|at| now < at) {
+            return;
+        }
+        self.next_timeout = None;
+        for index in 0..self.table.len() {
+            let Some(entry) = self.table.get_mut(index) else { break };
+            match entry.state {
+                State::Asked { attempts, until } if until <= now => {
+                    if attempts < config.subscribe_attempts {
+                        entry.state = State::Pausing { attempts, until: now + config.subscribe_pause };
+                    } else if entry.proven {
+                        self.unanswered = true;
+                    } else {
+                        entry.state = State::Gone;
+                        entry.news = Some(News::Failed(SubscribeFailure::Unanswered { attempts }));
+                        self.news = true;
+                    }
+                }
+                State::Pausing { until, .. } if until <= now => self.dirty = true,
+                _ => {}
+            }
+            if let State::Asked { until, .. } | State::Pausing { until, .. } = entry.state
+                && until > now
+            {
+                self.next_timeout = Some(self.next_timeout.map_or(until, |next| next.min(until)));
+            }
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.next_timeout
+    }
+
+    /// True if a subscription that worked before is not acknowledged any more.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+
+    /// Sends what is to be sent, through `send`, which says whether it had room.
+    pub(super) fn send_requests(&mut self, now: Instant, config: &Config, mut send: impl FnMut(Request<'_>) -> bool) {
+        if !core::mem::take(&mut self.dirty) {
+            return;
+        }
+        for index in 0..self.table.len() {
+            let Some(entry) = self.table.get(index) else { break };
+            let pattern = entry.pattern.as_ref();
+            let (number, twin) = (entry.id.0, self.twin(index, pattern));
+            let next = match (entry.state, twin) {
+                (State::Wanted, Some(State::Active)) => State::Active,
+                (State::Wanted, None) => {
+                    if !send(Request::Subscribe { number, pattern }) {
+                        self.dirty = true;
+                        return;
+                    }
+                    State::Asked { attempts: 1, until: now + config.subscribe_timeout }
+                }
+                (State::Pausing { attempts, until }, _) if until <= now => {
+                    if !send(Request::Subscribe { number, pattern }) {
+                        self.dirty = true;
+                        return;
+                    }
+                    State::Asked { attempts: attempts + 1, until: now + config.subscribe_timeout }
+                }
+                (State::Leaving, None) => {
+                    if !send(Request::Unsubscribe { number, pattern }) {
+                        self.dirty = true;
+                        return;
+                    }
+                    State::Gone
+                }
+                (State::Leaving, Some(_)) => State::Gone,
+                (state, _) => state,
+            };
+            let Some(entry) = self.table.get_mut(index) else { break };
+            if next == State::Active && entry.state != State::Active {
+                entry.proven = true;
+                entry.news = Some(News::Active);
+                self.news = true;
+            }
+            entry.state = next;
+            if let State::Asked { until, .. } = next {
+                self.next_timeout = Some(self.next_timeout.map_or(until, |at| at.min(until)));
+            }
+        }
+        self.sweep();
+    }
+
+    /// The state of another subscription to the same pattern that the server knows, or that is about to ask for it.
+    fn twin(&self, index: usize, pattern: &str) -> Option<State> {
+        let leaving = self.table.get(index).is_some_and(|entry| entry.state == State::Leaving);
+        let others = (0..self.table.len()).filter(|other| *other != index);
+        let same = others.filter_map(|other| self.table.get(other)).filter(|entry| entry.pattern.as_ref() == pattern);
+        let mut best = None;
+        for entry in same {
+            match entry.state {
+                State::Active => return Some(State::Active),
+                state @ (State::Asked { .. } | State::Pausing { .. }) => best = Some(state),
+                // For one that leaves it is enough that another stays; of several that are wanted the first asks.
+                State::Wanted if leaving => best = best.or(Some(State::Wanted)),
+                _ => {}
+            }
+        }
+        best
+    }
+
+    /// Takes out what is gone and needs no word to its user.
+    fn sweep(&mut self) {
+        let mut index = 0;
+        while let Some(entry) = self.table.get(index) {
+            if entry.state == State::Gone && entry.news.is_none() {
+                self.table.swap_remove(index);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// True if there may be something to tell.
+    pub(super) fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// Something to tell a user, once.
+    pub(super) fn poll_news(&mut self) -> Option<(SubscriptionId, News)> {
+        if !self.news {
+            return None;
+        }
+        if let Some(entry) = self.find(|entry| entry.news.is_some())
+            && let Some(news) = entry.news.take()
+        {
+            let id = entry.id;
+            self.dirty |= matches!(news, News::Failed(_));
+            return Some((id, news));
+        }
+        self.news = false;
+        self.sweep();
+        None
+    }
+
+    /// The first subscription from `index` on that `matches` says yes to: its index and name.
+    pub(super) fn matching(
+        &self,
+        index: usize,
+        mut matches: impl FnMut(&str) -> bool,
+    ) -> Option<(usize, SubscriptionId)> {
+        (index..self.table.len()).find_map(|index| {
+            let entry = self.table.get(index)?;
+            (entry.is_listed() && matches(entry.pattern.as_ref())).then_some((index, entry.id))
+        })
+    }
+
+    fn find(&mut self, mut yes: impl FnMut(&Subscription<S::Text>) -> bool) -> Option<&mut Subscription<S::Text>> {
+        let index = (0..self.table.len()).find(|index| self.table.get(*index).is_some_and(&mut yes))?;
+        self.table.get_mut(index)
+    }
+}
+
+impl<T> Subscription<T> {
+    fn is_asked(&self) -> bool {
+        matches!(self.state, State::Asked { .. } | State::Pausing { .. })
+    }
+
+    fn is_pending(&self) -> bool {
+        self.state == State::Wanted || self.is_asked()
+    }
+
+    /// Its user still wants messages.
+    fn is_listed(&self) -> bool {
+        self.state == State::Active || self.is_pending()
+    }
+}

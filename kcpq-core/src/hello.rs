@@ -1,0 +1,311 @@
+//! The payloads of our own frames: HELLO and WELCOME, ACK, CLOSE (PROTOCOL.md, "Native frames").
+//!
+//! HELLO and WELCOME are the same record; each side says what it can do and what it accepts.
+//!
+//! ```text
+//!  0       1         5             7      9         13           15          16          18     26        27
+//! +-------+---------+-------------+------+---------+------------+-----------+-----------+------+---------+------+
+//! |version|features |max_datagram |window|max_body |max_subject |max_tokens |keep_alive |epoch |name_len | name |
+//! | u8    | u32     | u16         | u16  | u32     | u16        | u8        | u16 (s)   | u64  | u8      |      |
+//! +-------+---------+-------------+------+---------+------------+-----------+-----------+------+---------+------+
+//! ```
+//!
+//! All integers are big-endian, as everywhere in frames. What follows the name is for later versions and ignored.
+
+use core::fmt;
+
+/// The version of the native protocol that is spoken here.
+pub const VERSION: u8 = 1;
+
+/// What one side of a native session says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Hello<'a> {
+    /// The newest version it speaks; both speak the lower of the two.
+    pub version: u8,
+    /// What it can do; see [`features`].
+    pub features: u32,
+    /// The longest datagram it takes in, in bytes of UDP payload.
+    pub max_datagram: u16,
+    /// Its receive window in segments.
+    pub window: u16,
+    /// The largest `body_len` of a frame it takes in.
+    pub max_body: u32,
+    /// The longest subject in bytes.
+    pub max_subject: u16,
+    /// The deepest subject in tokens.
+    pub max_tokens: u8,
+    /// Seconds. A client's: how often it sends PING. A server's: after how long a silence it ends the session.
+    pub keep_alive: u16,
+    /// Which life of the server this is: another number after a restart. 0 from a client.
+    pub epoch: u64,
+    /// What it calls itself.
+    pub name: &'a str,
+}
+
+/// Bits of [`Hello::features`].
+pub mod features {
+    /// Understands FEC parity.
+    pub const FEC: u32 = 1 << 0;
+}
+
+const FIXED: usize = 27;
+/// The longest encoding of a [`Hello`], in bytes.
+pub const MAX_HELLO: usize = FIXED + u8::MAX as usize;
+
+impl<'a> Hello<'a> {
+    /// Writes the record to the front of `out`; returns its length. A name longer than 255 bytes is cut.
+    pub fn encode(&self, out: &mut [u8; MAX_HELLO]) -> usize {
+        let name = &self.name.as_bytes()[..self.name.floor_char_boundary(usize::from(u8::MAX))];
+        out[0] = self.version;
+        out[1..5].copy_from_slice(&self.features.to_be_bytes());
+        out[5..7].copy_from_slice(&self.max_datagram.to_be_bytes());
+        out[7..9].copy_from_slice(&self.window.to_be_bytes());
+        out[9..13].copy_from_slice(&self.max_body.to_be_bytes());
+        out[13..15].copy_from_slice(&self.max_subject.to_be_bytes());
+        out[15] = self.max_tokens;
+        out[16..18].copy_from_slice(&self.keep_alive.to_be_bytes());
+        out[18..26].copy_from_slice(&self.epoch.to_be_bytes());
+        out[26] = name.len() as u8;
+        out[FIXED..FIXED + name.len()].copy_from_slice(name);
+        FIXED + name.len()
+    }
+
+    /// Reads a record; `None` if it is cut short or the name is not UTF-8.
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        let (fixed, rest) = payload.split_first_chunk::<FIXED>()?;
+        let name = rest.get(..usize::from(fixed[26]))?;
+        let u16_at = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+        let u32_at = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+        Some(Self {
+            version: fixed[0],
+            features: u32_at(1),
+            max_datagram: u16_at(5),
+            window: u16_at(7),
+            max_body: u32_at(9),
+            max_subject: u16_at(13),
+            max_tokens: fixed[15],
+            keep_alive: u16_at(16),
+            epoch: u64::from(u32_at(18)) << 32 | u64::from(u32_at(22)),
+            name: core::str::from_utf8(name).ok()?,
+        })
+    }
+}
+
+/// The payload of ACK: what became of a numbered SUB or UNSUB. The subject holds a text for people, empty on success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Ack {
+    /// The number that the SUB or UNSUB carried.
+    pub number: u32,
+    /// Whether it was refused, and why.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a subscription was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The pattern is not valid here.
+    InvalidPattern,
+    /// The session has as many subscriptions as it may.
+    TooManySubscriptions,
+    /// A reason that this version does not know.
+    Other(u8),
+}
+
+impl Refusal {
+    fn code(self) -> u8 {
+        match self {
+            Self::InvalidPattern => 1,
+            Self::TooManySubscriptions => 2,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidPattern => f.write_str("the server does not accept this pattern"),
+            Self::TooManySubscriptions => f.write_str("the session has too many subscriptions"),
+            Self::Other(code) => write!(f, "refused by the server (code {code})"),
+        }
+    }
+}
+
+impl Ack {
+    /// Bytes of an ACK's payload: number (u32) and code (u8, 0 is success).
+    pub const LEN: usize = 5;
+
+    /// The payload's bytes.
+    pub fn encode(self) -> [u8; Self::LEN] {
+        let [a, b, c, d] = self.number.to_be_bytes();
+        [a, b, c, d, self.refusal.map_or(0, Refusal::code)]
+    }
+
+    /// Reads a payload; `None` if it is cut short. What follows is ignored.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        let [a, b, c, d, code] = payload.first_chunk()?;
+        let refusal = match code {
+            0 => None,
+            1 => Some(Refusal::InvalidPattern),
+            2 => Some(Refusal::TooManySubscriptions),
+            code => Some(Refusal::Other(*code)),
+        };
+        Some(Self { number: u32::from_be_bytes([*a, *b, *c, *d]), refusal })
+    }
+}
+
+/// The payload of CLOSE: one byte, why the session ends. The subject holds a text for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// It is no longer needed.
+    Normal,
+    /// The server stops.
+    Shutdown,
+    /// The other side broke the protocol.
+    Protocol,
+    /// Nothing was heard for too long.
+    Idle,
+    /// The subscriber did not keep up.
+    SlowConsumer,
+    /// A limit of the server.
+    Limit,
+    /// A newer session from the same place took over.
+    Superseded,
+    /// A reason that this version does not know.
+    Other(u8),
+}
+
+impl CloseReason {
+    /// The byte on the wire.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Normal => 0,
+            Self::Shutdown => 1,
+            Self::Protocol => 2,
+            Self::Idle => 3,
+            Self::SlowConsumer => 4,
+            Self::Limit => 5,
+            Self::Superseded => 6,
+            Self::Other(code) => code,
+        }
+    }
+
+    /// Reads a payload; an empty one counts as [`Normal`](Self::Normal).
+    pub fn decode(payload: &[u8]) -> Self {
+        match payload.first().copied().unwrap_or(0) {
+            0 => Self::Normal,
+            1 => Self::Shutdown,
+            2 => Self::Protocol,
+            3 => Self::Idle,
+            4 => Self::SlowConsumer,
+            5 => Self::Limit,
+            6 => Self::Superseded,
+            code => Self::Other(code),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => f.write_str("closed"),
+            Self::Shutdown => f.write_str("the server stops"),
+            Self::Protocol => f.write_str("broken frame"),
+            Self::Idle => f.write_str("nothing was heard for too long"),
+            Self::SlowConsumer => f.write_str("the subscriber did not keep up"),
+            Self::Limit => f.write_str("a limit was reached"),
+            Self::Superseded => f.write_str("a newer session took over"),
+            Self::Other(code) => write!(f, "reason {code}"),
+        }
+    }
+}
+
+/// The hint that a server sends for a session that it does not know: 12 bytes, which is shorter than any segment, so the
+/// original ignores it.
+///
+/// ```text
+///  0       4                12
+/// +-------+----------------+
+/// | conv  | "KCPQRST1"     |    conv little-endian, as in the segment that it answers
+/// +-------+----------------+
+/// ```
+///
+/// Whoever knows the conversation's number can send one, so it is a reason to ask the server at once and never a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The conversation that is not known.
+    pub conv: u32,
+}
+
+impl Reset {
+    /// Bytes of the hint.
+    pub const LEN: usize = 12;
+    const MAGIC: [u8; 8] = *b"KCPQRST1";
+
+    /// The hint's bytes.
+    pub fn encode(self) -> [u8; Self::LEN] {
+        let mut out = [0; Self::LEN];
+        out[..4].copy_from_slice(&self.conv.to_le_bytes());
+        out[4..].copy_from_slice(&Self::MAGIC);
+        out
+    }
+
+    /// Reads a hint; `None` if the datagram is something else.
+    pub fn decode(datagram: &[u8]) -> Option<Self> {
+        let (conv, magic) = datagram.split_first_chunk::<4>()?;
+        (magic == Self::MAGIC).then(|| Self { conv: u32::from_le_bytes(*conv) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_comes_back_as_it_went() {
+        let hello = Hello {
+            version: 1,
+            features: features::FEC,
+            max_datagram: 1400,
+            window: 1024,
+            max_body: 8 << 20,
+            max_subject: 4096,
+            max_tokens: 32,
+            keep_alive: 15,
+            epoch: 0x0123_4567_89ab_cdef,
+            name: "küche",
+        };
+        let mut out = [0xee; MAX_HELLO];
+        let len = hello.encode(&mut out);
+        assert_eq!(Hello::decode(&out[..len]), Some(hello));
+        assert_eq!(Hello::decode(&out), Some(hello), "what follows is ignored");
+        for short in 0..len {
+            assert_eq!(Hello::decode(&out[..short]), None);
+        }
+    }
+
+    #[test]
+    fn every_code_comes_back() {
+        for code in 0..=255 {
+            assert_eq!(CloseReason::decode(&[code]).code(), code);
+            let ack = Ack::decode(&[0, 0, 1, 2, code]).unwrap();
+            assert_eq!((ack.number, ack.encode()[4]), (258, code));
+        }
+        assert_eq!(Ack::decode(&[0; 4]), None);
+    }
+
+    #[test]
+    fn a_reset_is_shorter_than_a_segment() {
+        let bytes = Reset { conv: 7 }.encode();
+        assert!(bytes.len() < crate::kcp::HEADER);
+        assert_eq!(Reset::decode(&bytes), Some(Reset { conv: 7 }));
+        assert_eq!(Reset::decode(&bytes[..11]), None);
+        assert_eq!(Reset::decode(&[0; 12]), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! What both ends of a session share: frames that wait, the engine, and the datagrams around it.
+//!
+//! ```text
+//! control, outbox --frames--> engine --segments--> link --datagram-->
+//! ```
+//!
+//! Frames wait outside of the engine until it is about to send them. So frames of the protocol overtake waiting
+//! messages, the oldest message can still be dropped, and what waits survives a reconnect.
+
+use core::fmt;
+
+use crate::datagram::{Framing, Link};
+use crate::frame::Frame;
+use crate::kcp::{self, Kcp};
+use crate::store::{Full, Outbox, PushError, Queue, Store};
+use crate::time::{Deadline, Duration, Instant};
+
+/// When which frames went into the stream.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Mark {
+    /// Where they end, in bytes of the stream, wrapping.
+    end: u32,
+    frames: u32,
+    at: Instant,
+}
+
+/// The memory of one session.
+pub struct Parts<S: Store> {
+    /// The engine's.
+    pub kcp: kcp::Parts<S>,
+    /// Frames of the protocol itself (SUB, PING, ...): they go before messages.
+    pub control: S::Outbox,
+    /// Messages that wait.
+    pub outbox: S::Outbox,
+    /// One entry for each move from outbox to engine that is not yet acknowledged; the last entry takes what does not
+    /// fit.
+    pub marks: S::Queue<Mark>,
+}
+
+impl<S: Store> fmt::Debug for Parts<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// One end of a session.
+pub(crate) struct Session<S: Store> {
+    pub(crate) kcp: Kcp<S>,
+    pub(crate) link: Link,
+    pub(crate) control: S::Outbox,
+    pub(crate) outbox: S::Outbox,
+    marks: S::Queue<Mark>,
+    /// The end of what was moved into the stream, wrapping.
+    moved_to: u32,
+    /// Messages moved into the stream, in all.
+    moved: u64,
+    /// Messages whose last byte the peer has acknowledged, in all.
+    acknowledged: u64,
+    /// How long the last acknowledged messages were under way, if that has not been asked for yet.
+    latency: Option<Duration>,
+}
+
+impl<S: Store> Session<S> {
+    pub(crate) fn new(conv: u32, config: kcp::Config, link: Link, parts: Parts<S>) -> Self {
+        let mut session = Self {
+            kcp: Kcp::new(conv, config, parts.kcp),
+            link,
+            control: parts.control,
+            outbox: parts.outbox,
+            marks: parts.marks,
+            moved_to: 0,
+            moved: 0,
+            acknowledged: 0,
+            latency: None,
+        };
+        session.fit_mtu();
+        session
+    }
+
+    /// Begins anew with conversation `conv`. Messages that wait stay; those that were moved into the stream and are not
+    /// acknowledged are given up, and their number is returned.
+    pub(crate) fn reset(&mut self, conv: u32, framing: Framing) -> u64 {
+        let in_doubt = self.in_doubt();
+        self.kcp.reset(conv);
+        self.link.reset(framing);
+        self.fit_mtu();
+        self.control.clear();
+        self.marks.clear();
+        self.moved_to = 0;
+        self.acknowledged = self.moved;
+        self.latency = None;
+        in_doubt
+    }
+
+    /// Messages moved into the stream and not acknowledged.
+    pub(crate) fn in_doubt(&self) -> u64 {
+        self.moved - self.acknowledged
+    }
+
+    /// Messages moved into the stream, in all.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Changes how datagrams are framed, and the engine's share of them with it.
+    pub(crate) fn set_framing(&mut self, framing: Framing, max_datagram: u16) {
+        self.link.set(framing, max_datagram);
+        self.fit_mtu();
+    }
+
+    fn fit_mtu(&mut self) {
+        self.kcp.set_mtu(self.link.mtu());
+    }
+
+    /// Queues a frame of the protocol.
+    pub(crate) fn control(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), Full> {
+        let head = Frame::head(command, subject.len(), payload.len()).ok_or(Full)?;
+        self.control.push(&[&head, subject, payload]).map_err(|_| Full)
+    }
+
+    /// Queues a message.
+    pub(crate) fn message(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), PushError> {
+        let head = Frame::head(command, subject.len(), payload.len()).ok_or(PushError::Full)?;
+        self.outbox.push(&[&head, subject, payload])
+    }
+
+    /// Moves frames into the stream, as many as the next datagram needs.
+    fn refill(&mut self, now: Instant) {
+        let enough = self.kcp.mss();
+        while self.kcp.unsent() < enough {
+            let control_first = !self.outbox.mid_frame() && !self.control.is_empty();
+            let from = if control_first { &mut self.control } else { &mut self.outbox };
+            let Some(moved) = from.move_to(self.kcp.stream()) else { return };
+            self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
+            if !control_first {
+                self.moved += u64::from(moved.frames);
+                self.mark(now, moved.frames);
+            }
+        }
+    }
+
+    fn mark(&mut self, now: Instant, frames: u32) {
+        if frames == 0 {
+            return;
+        }
+        let mark = Mark { end: self.moved_to, frames, at: now };
+        if self.marks.push(mark).is_ok() {
+            return;
+        }
+        let last = self.marks.len().saturating_sub(1);
+        if let Some(last) = self.marks.get_mut(last) {
+            last.end = mark.end;
+            last.frames += frames;
+        }
+    }
+
+    /// To be called after the engine has taken in datagrams.
+    pub(crate) fn after_input(&mut self, now: Instant) {
+        let acked = self.kcp.acked_offset();
+        while let Some(mark) = self.marks.get(0).copied() {
+            if (acked.wrapping_sub(mark.end) as i32) < 0 {
+                return;
+            }
+            self.marks.pop();
+            self.acknowledged += u64::from(mark.frames);
+            self.latency = Some(now.since(mark.at));
+        }
+    }
+
+    /// The latency of the messages acknowledged last, once.
+    pub(crate) fn take_latency(&mut self) -> Option<Duration> {
+        self.latency.take()
+    }
+
+    /// True when all that was queued has been acknowledged.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.control.is_empty() && self.outbox.is_empty() && self.kcp.unacked() == 0
+    }
+
+    /// Writes the next datagram to the front of `out`.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        if let Some(len) = self.link.poll_parity(out) {
+            return Some(len);
+        }
+        self.refill(now);
+        let headroom = self.link.headroom();
+        let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
+        self.link.seal(now, out.get_mut(..headroom + len)?);
+        Some(headroom + len)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
+        self.kcp.poll_timeout()
+    }
+}

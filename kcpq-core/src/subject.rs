@@ -1,0 +1,227 @@
+//! Subjects and patterns: dot-separated tokens, with the meaning that NATS gives them.
+//!
+//! `*` stands for exactly one token, `>` for one or more and only at the end. Other characters have no special meaning:
+//! `foo*` is a literal token. Both types exist only when valid, so nothing behind them checks again.
+
+use core::fmt;
+
+/// How long and how deep a subject may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Limits {
+    /// Bytes.
+    pub max_len: u16,
+    /// Tokens.
+    pub max_tokens: u8,
+}
+
+impl Limits {
+    /// 4096 bytes as in the original's version 2.1 (WIRE.md 4.2), 32 tokens.
+    pub const DEFAULT: Self = Self { max_len: 4096, max_tokens: 32 };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Why a text is no subject, or no pattern. Positions are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SubjectError {
+    /// Nothing.
+    Empty,
+    /// Two dots in a row, or one at the beginning or the end.
+    EmptyToken {
+        /// Where the token should be.
+        at: usize,
+    },
+    /// A space or a control character.
+    Illegal {
+        /// Where.
+        at: usize,
+        /// Which.
+        byte: u8,
+    },
+    /// A wildcard in a subject that is published to.
+    Wildcard {
+        /// Where.
+        at: usize,
+    },
+    /// `>` before the last token.
+    TailNotLast {
+        /// Where.
+        at: usize,
+    },
+    /// Too many bytes.
+    TooLong {
+        /// The most allowed.
+        limit: u16,
+        /// How many there are.
+        actual: usize,
+    },
+    /// Too many tokens.
+    TooDeep {
+        /// The most allowed.
+        limit: u8,
+    },
+    /// Not UTF-8.
+    NotUtf8 {
+        /// Where it stops to be.
+        at: usize,
+    },
+}
+
+impl fmt::Display for SubjectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid subject: ")?;
+        match *self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::EmptyToken { at } => write!(f, "empty token at byte {at}"),
+            Self::Illegal { at, byte } => write!(f, "space or control character (0x{byte:02x}) at byte {at}"),
+            Self::Wildcard { at } => write!(f, "wildcard at byte {at}, which only a subscription may have"),
+            Self::TailNotLast { at } => write!(f, "'>' at byte {at} is not the last token"),
+            Self::TooLong { limit, actual } => write!(f, "{actual} bytes, the limit is {limit}"),
+            Self::TooDeep { limit } => write!(f, "more than {limit} tokens"),
+            Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
+        }
+    }
+}
+
+impl core::error::Error for SubjectError {}
+
+/// A subject that messages are published to: no wildcards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subject<'a>(&'a str);
+
+/// A pattern that is subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern<'a>(&'a str);
+
+impl<'a> Subject<'a> {
+    /// # Errors
+    /// [`SubjectError`] says what is wrong with `text`, and where.
+    pub fn new(text: &'a str, limits: &Limits) -> Result<Self, SubjectError> {
+        check(text, limits, false).map(|()| Self(text))
+    }
+
+    /// The same from bytes of a frame.
+    ///
+    /// # Errors
+    /// [`SubjectError`], also when `bytes` are not UTF-8.
+    pub fn from_bytes(bytes: &'a [u8], limits: &Limits) -> Result<Self, SubjectError> {
+        Self::new(utf8(bytes, limits)?, limits)
+    }
+
+    /// The text.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The tokens from left to right.
+    pub fn tokens(self) -> impl Iterator<Item = &'a str> {
+        self.0.split('.')
+    }
+}
+
+impl<'a> Pattern<'a> {
+    /// # Errors
+    /// [`SubjectError`] says what is wrong with `text`, and where.
+    pub fn new(text: &'a str, limits: &Limits) -> Result<Self, SubjectError> {
+        check(text, limits, true).map(|()| Self(text))
+    }
+
+    /// The same from bytes of a frame.
+    ///
+    /// # Errors
+    /// [`SubjectError`], also when `bytes` are not UTF-8.
+    pub fn from_bytes(bytes: &'a [u8], limits: &Limits) -> Result<Self, SubjectError> {
+        Self::new(utf8(bytes, limits)?, limits)
+    }
+
+    /// The text.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The tokens from left to right.
+    pub fn tokens(self) -> impl Iterator<Item = &'a str> {
+        self.0.split('.')
+    }
+
+    /// True if it has no wildcard, so that it matches one subject only.
+    pub fn is_literal(self) -> bool {
+        self.tokens().all(|token| token != "*" && token != ">")
+    }
+
+    /// True if messages to `subject` are for this pattern.
+    pub fn matches(self, subject: Subject<'_>) -> bool {
+        matches(self.0, subject.0)
+    }
+}
+
+/// Matches texts that are known to be a pattern and a subject.
+pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.as_bytes(), subject.as_bytes());
+    loop {
+        match (pattern, subject) {
+            ([], []) => return true,
+            ([b'>'], [_, ..]) => return true,
+            ([b'*', rest @ ..], [_, ..]) if matches!(rest, [] | [b'.', ..]) => {
+                let end = subject.iter().position(|byte| *byte == b'.').unwrap_or(subject.len());
+                (pattern, subject) = (rest, &subject[end..]);
+            }
+            _ => {
+                // A literal token, with the dot behind it.
+                let end = pattern.iter().position(|byte| *byte == b'.').unwrap_or(pattern.len());
+                let Some(rest) = subject.strip_prefix(&pattern[..end]) else { return false };
+                (pattern, subject) = (&pattern[end..], rest);
+            }
+        }
+        (pattern, subject) = match (pattern, subject) {
+            ([], []) => return true,
+            ([b'.', pattern @ ..], [b'.', subject @ ..]) => (pattern, subject),
+            _ => return false,
+        };
+    }
+}
+
+fn utf8<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, SubjectError> {
+    if bytes.len() > usize::from(limits.max_len) {
+        return Err(SubjectError::TooLong { limit: limits.max_len, actual: bytes.len() });
+    }
+    core::str::from_utf8(bytes).map_err(|error| SubjectError::NotUtf8 { at: error.valid_up_to() })
+}
+
+fn check(text: &str, limits: &Limits, pattern: bool) -> Result<(), SubjectError> {
+    let bytes = text.as_bytes();
+    if bytes.is_empty() {
+        return Err(SubjectError::Empty);
+    }
+    if bytes.len() > usize::from(limits.max_len) {
+        return Err(SubjectError::TooLong { limit: limits.max_len, actual: bytes.len() });
+    }
+    let mut begin = 0;
+    let mut tokens = 0u32;
+    for (at, byte) in bytes.iter().copied().chain([b'.']).enumerate() {
+        if byte != b'.' {
+            if byte <= b' ' || byte == 0x7f {
+                return Err(SubjectError::Illegal { at, byte });
+            }
+            continue;
+        }
+        match &bytes[begin..at] {
+            [] => return Err(SubjectError::EmptyToken { at }),
+            [b'*' | b'>'] if !pattern => return Err(SubjectError::Wildcard { at: begin }),
+            [b'>'] if at < bytes.len() => return Err(SubjectError::TailNotLast { at: begin }),
+            _ => {}
+        }
+        tokens += 1;
+        if tokens > u32::from(limits.max_tokens) {
+            return Err(SubjectError::TooDeep { limit: limits.max_tokens });
+        }
+        begin = at + 1;
+    }
+    Ok(())
+}
