@@ -22,8 +22,10 @@ const ANYWHERE: &[&str] = &["stats"];
 
 /// The row of a module; 0 for `ANYWHERE`.
 fn row(module: &str) -> Option<usize> {
-    let among = |names: &&[&str]| names.contains(&module);
-    if among(&ANYWHERE) { Some(0) } else { ROWS.iter().position(|names| among(&names)).map(|index| index + 1) }
+    if ANYWHERE.contains(&module) {
+        return Some(0);
+    }
+    ROWS.iter().position(|names| names.contains(&module)).map(|index| index + 1)
 }
 
 #[test]
