@@ -1,71 +1,112 @@
-//! The frame codec (WIRE.md 4.1).
+//! Frames out of a byte stream that comes in pieces (WIRE.md 4.1).
 //!
-//! The input is a byte stream. [`Model`] reads it in the plainest way; whatever decodes frames must agree with it,
-//! however the stream is cut into pieces.
+//! The first two bytes of the input say how long the pieces are, the rest is the stream. The reader has to find what
+//! [`Model`] finds in the whole stream, over both stores.
+
+use kcpq_core::frame::{Frame, Limits, Progress, Reader};
+use kcpq_core::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
 
 use crate::Seed;
 
-/// The longest body (WIRE.md 4.2).
-pub const MAX_BODY: usize = 8 << 20;
-/// The longest subject (WIRE.md 4.2).
-pub const MAX_SUBJECT: usize = 4096;
+/// Small, so that short inputs reach them.
+const LIMITS: Limits = Limits { max_body: 1000, max_subject: 100 };
+/// What the inboxes hold: less than the longest frame.
+const INBOX: usize = 256;
 
-/// One frame in the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
-    /// 1 to 8 are the original's commands.
-    pub command: u8,
-    /// The subject; the text of OK and ERR.
-    pub subject: &'a [u8],
-    /// All the rest.
-    pub payload: &'a [u8],
+/// Cuts a stream into frames by nothing but their length fields. Ends where the rest is no whole frame.
+struct Model<'a> {
+    rest: &'a [u8],
 }
 
-/// Reads frames from a stream that lies there whole. Ends at the first incomplete or malformed frame.
-#[derive(Clone, Debug)]
-pub struct Model<'a> {
-    /// What is not read yet.
-    pub rest: &'a [u8],
-}
+impl<'a> Model<'a> {
+    /// The length of the next frame, as soon as it is announced.
+    fn announced(&self) -> Option<usize> {
+        let length = self.rest.first_chunk()?;
+        Some(4 + u32::from_be_bytes(*length) as usize)
+    }
 
-impl<'a> Iterator for Model<'a> {
-    type Item = Frame<'a>;
-
-    fn next(&mut self) -> Option<Frame<'a>> {
-        let (length, rest) = self.rest.split_first_chunk()?;
-        let length = u32::from_be_bytes(*length) as usize;
-        let body = rest.get(..length).filter(|_| length <= MAX_BODY)?;
-        let (&command, body) = body.split_first()?;
-        let (subject_length, body) = body.split_first_chunk()?;
-        let (subject, payload) = body.split_at_checked(usize::from(u16::from_be_bytes(*subject_length)))?;
-        if subject.len() > MAX_SUBJECT {
-            return None;
-        }
-        self.rest = &rest[length..];
-        Some(Frame { command, subject, payload })
+    /// Whether no frame can follow.
+    fn is_broken(&self) -> bool {
+        self.announced().is_some_and(|len| len < 4 + 3 || len > 4 + LIMITS.max_body as usize)
     }
 }
 
-/// The bytes of a frame.
-pub fn encode(frame: &Frame<'_>) -> Vec<u8> {
-    let length = u32::try_from(3 + frame.subject.len() + frame.payload.len()).expect("frames here are short");
-    let subject_length = u16::try_from(frame.subject.len()).expect("subjects here are short");
-    let head = [&length.to_be_bytes()[..], &[frame.command], &subject_length.to_be_bytes()].concat();
-    [&head, frame.subject, frame.payload].concat()
+impl<'a> Iterator for Model<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let len = self.announced().filter(|_| !self.is_broken())?;
+        let (frame, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(frame)
+    }
 }
 
-/// What the model reads, its encoder writes again.
+/// See the module.
 pub fn run(data: &[u8]) {
-    let mut model = Model { rest: data };
-    let again: Vec<u8> = model.by_ref().flat_map(|frame| encode(&frame)).collect();
-    assert_eq!([&again, model.rest].concat(), data);
+    let Some((cuts, stream)) = data.split_first_chunk() else { return };
+    check_reader(Reader::<Heap>::new(LIMITS, HeapInbox::new(INBOX, 64)), *cuts, stream);
+    check_reader(Reader::<Lent<'_>>::new(LIMITS, LentInbox::new(&mut [0; INBOX])), *cuts, stream);
+    for bytes in (Model { rest: stream }) {
+        check_codec(bytes);
+    }
 }
 
-/// Every command, several frames in one stream, and each kind of malformed frame.
+/// Feeds the stream piece by piece and compares each result with the model's.
+fn check_reader<S: Store>(mut reader: Reader<S>, cuts: [u8; 2], stream: &[u8]) {
+    let mut model = Model { rest: stream };
+    let mut passed_over = None;
+    let (mut rest, mut lengths) = (stream, cuts.iter().cycle());
+    while !rest.is_empty() {
+        let length = lengths.next().map_or(1, |cut| usize::from(*cut) + 1);
+        let (mut piece, behind) = rest.split_at(length.min(rest.len()));
+        rest = behind;
+        while !piece.is_empty() {
+            let (taken, progress) = reader.read(piece);
+            match progress {
+                Progress::More => {}
+                Progress::InPlace(bytes) => assert_eq!(Some(bytes), model.next()),
+                Progress::Assembled => assert_eq!(Some(reader.inbox().bytes()), model.next()),
+                Progress::Oversize { limit, actual } => {
+                    assert_eq!(limit, INBOX);
+                    assert!(actual > limit);
+                    assert_eq!(Some(actual), model.announced());
+                    if model.next().is_none() {
+                        passed_over = Some(actual); // and the stream ends in it
+                    }
+                }
+                Progress::Broken(_) => {
+                    assert!(model.is_broken());
+                    return;
+                }
+            }
+            assert!(taken > 0, "a reader that takes nothing is called for ever");
+            assert!(reader.inbox().bytes().len() <= INBOX);
+            piece = &piece[taken..];
+        }
+    }
+    assert_eq!(model.next(), None, "a frame was not found");
+    assert!(passed_over.is_some() || !model.is_broken());
+}
+
+/// Parses one frame that is whole by its length field.
+fn check_codec(bytes: &[u8]) {
+    let subject_len = usize::from(u16::from_be_bytes([bytes[5], bytes[6]]));
+    let fits = subject_len <= usize::from(LIMITS.max_subject) && 7 + subject_len <= bytes.len();
+    let parsed = Frame::parse(bytes, &LIMITS);
+    assert_eq!(parsed.is_ok(), fits);
+    let Ok(frame) = parsed else { return };
+    assert_eq!((frame.command, frame.subject.len()), (bytes[4], subject_len));
+    assert_eq!(frame.encoded_len(), bytes.len());
+
+    let mut again = vec![0; bytes.len()];
+    assert_eq!(frame.encode(&mut again), Some(bytes.len()));
+    assert_eq!(again, bytes);
+    assert_eq!(frame.encode(&mut again[1..]), None);
+}
+
+/// Every command, several frames in one stream, each kind of malformed frame, each with several sizes of pieces.
 pub fn seeds() -> Vec<Seed> {
-    let frame = |command, subject: &'static str, payload: &'static str| {
-        encode(&Frame { command, subject: subject.as_bytes(), payload: payload.as_bytes() })
-    };
     let conversation = [
         frame(1, "foo.*", ""),
         frame(7, "subscribed to foo.*", ""),
@@ -75,31 +116,32 @@ pub fn seeds() -> Vec<Seed> {
         frame(6, "", ""),
         frame(2, "foo.*", ""),
         frame(8, "handle error: unknown command: 16", ""),
-    ];
-    vec![
-        ("conversation", conversation.concat()),
-        ("pub", frame(3, "foo.bar", "hello")),
+    ]
+    .concat();
+    let long = "x".repeat(INBOX + 1);
+    let streams = [
+        ("conversation", conversation),
         ("empty-subject", frame(3, "", "payload")),
-        ("not-utf8", [&[0, 0, 0, 5, 3, 0, 2][..], &[0xff, 0xfe]].concat()),
-        ("unknown-command", frame(0x10, "", "")),
+        ("not-utf8", vec![0, 0, 0, 5, 3, 0, 2, 0xff, 0xfe]),
+        ("native-command", frame(0x10, "", "")),
+        ("longer-than-the-inbox", [frame(3, "a", &long), frame(5, "", "")].concat()),
+        ("subject-too-long", frame(3, &long, "")),
         ("body-empty", vec![0, 0, 0, 0]),
         ("body-too-short", vec![0, 0, 0, 2, 3, 0]),
-        ("body-too-long", vec![0x00, 0x80, 0x00, 0x01, 3, 0, 0]),
+        ("body-too-long", vec![0, 0, 0x03, 0xe9, 3, 0, 0]),
         ("subject-overruns-body", vec![0, 0, 0, 4, 3, 0, 2, b'a']),
         ("lying-length", vec![0xff, 0xff, 0xff, 0xff, 3, 0, 0]),
-    ]
+    ];
+    let cuts = [("whole", [255, 255]), ("bytes", [0, 0]), ("uneven", [4, 10])];
+    let all = streams.iter().flat_map(|(what, stream)| {
+        cuts.iter().map(move |(how, cuts)| (format!("{what}-{how}"), [&cuts[..], stream].concat()))
+    });
+    all.collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_model_reads_the_example_of_the_specification() {
-        // WIRE.md 4.1: PUB `foo.bar` `hello`.
-        let bytes = b"\x00\x00\x00\x0f\x03\x00\x07foo.barhello";
-        let frame = Frame { command: 3, subject: b"foo.bar", payload: b"hello" };
-        assert_eq!(Model { rest: bytes }.collect::<Vec<_>>(), [frame]);
-        assert_eq!(encode(&frame), bytes);
-    }
+fn frame(command: u8, subject: &str, payload: &str) -> Vec<u8> {
+    let frame = Frame { command, subject: subject.as_bytes(), payload: payload.as_bytes() };
+    let mut bytes = vec![0; frame.encoded_len()];
+    frame.encode(&mut bytes).expect("the buffer has the frame's length");
+    bytes
 }

@@ -18,7 +18,7 @@ pub mod kcp;
 pub mod subject;
 
 /// An input with a name for its file.
-pub type Seed = (&'static str, Vec<u8>);
+pub type Seed = (String, Vec<u8>);
 
 /// A fuzz target.
 #[derive(Clone, Copy)]

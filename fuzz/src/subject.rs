@@ -71,7 +71,7 @@ pub fn seeds() -> Vec<Seed> {
         ("unicode", "温度.*", "温度.室内"),
         ("deep", "a.*.c.*.e.*.g.>", "a.b.c.d.e.f.g.h.i"),
     ];
-    pairs.map(|(label, pattern, subject)| (label, format!("{pattern}\n{subject}").into_bytes())).to_vec()
+    pairs.map(|(label, pattern, subject)| (label.to_owned(), format!("{pattern}\n{subject}").into_bytes())).to_vec()
 }
 
 #[cfg(test)]
