@@ -1,0 +1,105 @@
+//! The bodies of the fuzz targets, their seeds, and a replay of both that needs no fuzzer.
+//!
+//! A target is a module with two functions: `run(&[u8])`, which panics when the input shows a bug, and `seeds()`,
+//! which makes the inputs that the search starts from. To add one: the module, a line in [`TARGETS`], a file in
+//! `fuzz_targets/` and a `[[bin]]` in `Cargo.toml`.
+//!
+//! ```sh
+//! cargo test                                  # replays seeds and regressions, any toolchain
+//! cargo run --example seeds                   # writes corpus/NAME/seed-*
+//! cargo +nightly fuzz run frame               # searches, until it finds something
+//! cargo run --bin frame artifacts/frame/*     # runs the inputs found, in a debugger if need be
+//! ```
+//!
+//! When a bug is fixed, its input moves to `corpus/NAME/regression-WHAT` and is replayed by every test run.
+
+pub mod frame;
+pub mod kcp;
+pub mod subject;
+
+/// An input with a name for its file.
+pub type Seed = (String, Vec<u8>);
+
+/// A fuzz target.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// The name in `cargo fuzz list`, and of the directory in `corpus/`.
+    pub name: &'static str,
+    /// Runs one input; panics when it shows a bug.
+    pub run: fn(&[u8]),
+    /// The inputs that the search starts from.
+    pub seeds: fn() -> Vec<Seed>,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "frame", run: frame::run, seeds: frame::seeds },
+    Target { name: "kcp", run: kcp::run, seeds: kcp::seeds },
+    Target { name: "subject", run: subject::run, seeds: subject::seeds },
+];
+
+/// The program of a target: under cargo-fuzz the search, otherwise a run of the files named on the command line.
+#[macro_export]
+macro_rules! fuzz_target {
+    ($name:ident) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|data: &[u8]| $crate::$name::run(data));
+
+        #[cfg(not(fuzzing))]
+        fn main() -> std::io::Result<()> {
+            for path in std::env::args_os().skip(1) {
+                $crate::$name::run(&std::fs::read(path)?);
+            }
+            Ok(())
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn corpus(target: &Target) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name)
+    }
+
+    #[test]
+    fn no_seed_and_no_beginning_of_one_shows_a_bug() {
+        for target in TARGETS {
+            let seeds = (target.seeds)();
+            assert!(!seeds.is_empty(), "{} has no seed", target.name);
+            for (_, bytes) in seeds {
+                for end in 0..=bytes.len() {
+                    (target.run)(&bytes[..end]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_fixed_bug_is_back() {
+        for target in TARGETS {
+            let Ok(files) = fs::read_dir(corpus(target)) else { continue };
+            for path in files.map(|file| file.unwrap().path()) {
+                if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("regression-")) {
+                    println!("{}", path.display());
+                    (target.run)(&fs::read(path).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_has_its_program() {
+        let manifest = include_str!("../Cargo.toml");
+        for Target { name, .. } in TARGETS {
+            assert!(
+                manifest.contains(&format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"")),
+                "{name}"
+            );
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+    }
+}
