@@ -190,6 +190,15 @@ impl<S: Store> Session<S> {
         Some(headroom + len)
     }
 
+    /// Writes what is owed to a peer that has closed the session: a datagram of acknowledgements.
+    pub(crate) fn last_words(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        self.kcp.stream().clear();
+        let headroom = self.link.headroom();
+        let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
+        self.link.seal(now, out.get_mut(..headroom + len)?);
+        Some(headroom + len)
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
         self.kcp.poll_timeout()
     }

@@ -8,7 +8,7 @@ const ROWS: &[&[&str]] = &[
     &["time", "rng"],
     &["subject", "store"],
     &["frame", "kcp"],
-    &["fec", "cipher"],
+    &["hello", "fec", "cipher"],
     &["datagram"],
     &["session"],
     &["router"],

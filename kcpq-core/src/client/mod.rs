@@ -137,6 +137,8 @@ pub struct Client<S: Store> {
     /// HELLO has not been queued yet in this conversation; CLOSE has.
     greet: bool,
     said_close: bool,
+    /// The server has closed the session; that is still to be acknowledged.
+    last_words: bool,
     /// PINGs sent and PONGs received in this conversation.
     pings: u32,
     pongs: u32,
@@ -186,6 +188,7 @@ impl<S: Store> Client<S> {
             failed: 0,
             greet: false,
             said_close: false,
+            last_words: false,
             pings: 0,
             pongs: 0,
             heartbeat: None,
@@ -420,6 +423,9 @@ impl<S: Store> Client<S> {
     /// `out` holds at least [`Config::max_datagram`] bytes.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.now = self.now.max(now);
+        if core::mem::take(&mut self.last_words) {
+            return self.session.last_words(self.now, out);
+        }
         if !self.is_open() {
             return None;
         }
@@ -520,6 +526,7 @@ impl<S: Store> Client<S> {
         self.server = None;
         self.greet = true;
         self.said_close = false;
+        self.last_words = false;
         self.pings = 0;
         self.pongs = 0;
         self.heartbeat = None;
@@ -553,6 +560,7 @@ impl<S: Store> Client<S> {
         if matches!(self.state, State::Closing { .. }) {
             return self.finish();
         }
+        self.last_words = matches!(why, Disconnect::ByServer(_));
         self.stats.connection_errors += 1;
         self.failed = self.failed.saturating_add(u32::from(matches!(self.state, State::Connecting { .. })));
         self.subscriptions.on_disconnect();

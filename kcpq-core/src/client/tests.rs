@@ -1,1 +1,498 @@
+//! Clients and a broker in virtual time over simulated links, on both stores.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddr};
+
+use super::*;
+use crate::broker::{self, Broker};
+use crate::datagram::Framing;
+use crate::frame::Frame;
+use crate::sim::{self, Link as SimLink};
+use crate::store::{Heap, Lent};
+
+type Pocket = Memory<1376, 32, 4096, 100_000, 8>;
+
+/// Makes clients: the stories are told once for each store.
+trait Make: Store {
+    fn client(config: Config, seed: u64) -> Client<Self>;
+}
+
+impl Make for Heap {
+    fn client(config: Config, seed: u64) -> Client<Self> {
+        Client::new(config, seed, Parts::heap(&config))
+    }
+}
+
+impl Make for Lent<'static> {
+    fn client(mut config: Config, seed: u64) -> Client<Self> {
+        config.kcp.send_window = 32;
+        config.kcp.recv_window = 32;
+        config.queue = 4096;
+        Client::new(config, seed, Box::leak(Box::new(Pocket::new())).lend())
+    }
+}
+
+/// What a client has told.
+#[derive(Default)]
+struct Log {
+    events: Vec<String>,
+    /// Payloads by subscription.
+    messages: BTreeMap<SubscriptionId, Vec<(String, Vec<u8>)>>,
+}
+
+impl Log {
+    fn saw(&self, text: &str) -> usize {
+        self.events.iter().filter(|event| event.starts_with(text)).count()
+    }
+
+    fn payloads(&self, id: SubscriptionId) -> Vec<&[u8]> {
+        self.messages.get(&id).into_iter().flatten().map(|(_, payload)| &payload[..]).collect()
+    }
+}
+
+struct Node<S: Store> {
+    client: Client<S>,
+    addr: SocketAddr,
+    up: SimLink,
+    down: SimLink,
+    log: Log,
+}
+
+/// One broker, its clients and the links between them.
+struct World<S: Store> {
+    now: Instant,
+    broker: Broker<SocketAddr>,
+    /// While the server is away, what is sent to it is lost.
+    away: bool,
+    nodes: Vec<Node<S>>,
+}
+
+impl<S: Make> World<S> {
+    fn new(config: broker::Config) -> Self {
+        Self { now: Instant::from_millis(1), broker: Broker::new(config, 1), away: false, nodes: Vec::new() }
+    }
+
+    fn add(&mut self, config: Config, link: sim::Config) -> usize {
+        let index = self.nodes.len();
+        let seed = index as u64 * 7 + 3;
+        let mut client = S::client(config, seed);
+        client.connect(self.now);
+        self.nodes.push(Node {
+            client,
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000 + index as u16)),
+            up: SimLink::new(link, seed),
+            down: SimLink::new(link, seed ^ 0xaaaa),
+            log: Log::default(),
+        });
+        index
+    }
+
+    /// Another broker in place of the present one, which is gone without a word.
+    fn restart(&mut self, config: broker::Config) {
+        self.broker = Broker::new(config, 2);
+    }
+
+    fn settle(&mut self) {
+        let now = self.now;
+        let mut buf = vec![0; 65_000];
+        loop {
+            let mut idle = true;
+            for node in &mut self.nodes {
+                while let Some(datagram) = node.up.recv(now) {
+                    if !self.away {
+                        self.broker.handle_datagram(now, node.addr, &datagram);
+                    }
+                    idle = false;
+                }
+            }
+            while let Some(transmit) = self.broker.poll_transmit(now, &mut buf) {
+                if let Some(node) = self.nodes.iter_mut().find(|node| node.addr == transmit.to) {
+                    for datagram in buf[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
+                        node.down.send(now, datagram);
+                    }
+                }
+                idle = false;
+            }
+            while self.broker.poll_event().is_some() {}
+            for node in &mut self.nodes {
+                while let Some(datagram) = node.down.recv(now) {
+                    node.client.handle_datagram(now, &datagram);
+                    idle = false;
+                }
+                while let Some(event) = node.client.poll_event() {
+                    let text = alloc::format!("{event:?}");
+                    if let Event::Message { subscription, message } = event {
+                        let entry = (message.subject().into(), message.payload().into());
+                        node.log.messages.entry(subscription).or_default().push(entry);
+                    } else {
+                        node.log.events.push(text);
+                    }
+                    idle = false;
+                }
+                while let Some(len) = node.client.poll_transmit(now, &mut buf) {
+                    node.up.send(now, &buf[..len]);
+                    idle = false;
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        self.settle();
+        let mut next = self.broker.poll_timeout().map(|deadline| deadline.at);
+        for node in &self.nodes {
+            for at in [node.up.next_arrival(), node.down.next_arrival(), node.client.poll_timeout().map(|d| d.at)] {
+                next = match (next, at) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+        let Some(next) = next else { return false };
+        self.now = next.max(self.now + Duration::from_micros(1));
+        if !self.away {
+            self.broker.handle_timeout(self.now);
+        }
+        for node in &mut self.nodes {
+            node.client.handle_timeout(self.now);
+        }
+        self.settle();
+        true
+    }
+
+    fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        self.settle();
+        while self.now < end && self.step() {}
+    }
+
+    fn run_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let end = self.now + Duration::from_secs(3_600);
+        self.settle();
+        while !done(self) {
+            assert!(self.now < end && self.step(), "an hour passed without: {what}");
+        }
+    }
+
+    fn subscribe(&mut self, node: usize, pattern: &str) -> SubscriptionId {
+        let id = self.nodes[node].client.subscribe(self.now, pattern).unwrap();
+        let told = alloc::format!("Subscribed({id:?})");
+        self.run_until("acknowledgement", |world| world.nodes[node].log.saw(&told) > 0);
+        id
+    }
+
+    fn publish(&mut self, node: usize, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+        self.nodes[node].client.publish(self.now, subject, payload)
+    }
+}
+
+const CLEAN: sim::Config = sim::Config::clean(Duration::from_millis(10));
+const BAD: sim::Config = sim::Config { loss: 0.1, duplicate: 0.05, jitter: Duration::from_millis(30), ..CLEAN };
+
+fn a_message_travels<S: Make>() {
+    let mut world = World::<S>::new(broker::Config::default());
+    let (sub, publisher) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    let id = world.subscribe(sub, "sensors.*.temp");
+    world.publish(publisher, "sensors.kitchen.temp", b"21.5").unwrap();
+    world.publish(publisher, "sensors.kitchen.humidity", b"no").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[sub].log.messages[&id], [("sensors.kitchen.temp".into(), b"21.5".to_vec())]);
+    assert_eq!(world.nodes[sub].log.events[0], "Connected { native: true, again: false }");
+    assert_eq!((world.broker.stats().messages_in, world.broker.stats().messages_out), (2, 1));
+    assert_eq!(world.broker.stats().unrouted, 1);
+    assert!(world.nodes[sub].client.unsubscribe(world.now, id));
+    world.publish(publisher, "sensors.kitchen.temp", b"22").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[sub].log.messages[&id].len(), 1);
+    assert_eq!(world.broker.stats().subscriptions, 0);
+}
+
+#[test]
+fn a_message_travels_from_publisher_to_subscriber() {
+    a_message_travels::<Heap>();
+    a_message_travels::<Lent<'static>>();
+}
+
+fn messages_of_all_sizes<S: Make>(seed: u64, count: usize) {
+    let mut rng = Rng::with_seed(seed);
+    let mut world = World::<S>::new(broker::Config::default());
+    let (sub, publisher) = (world.add(Config::default(), BAD), world.add(Config::default(), BAD));
+    let id = world.subscribe(sub, ">");
+    let max = if world.nodes[publisher].client.config.queue > 10_000 { 60_000 } else { 4_000 };
+    let sizes: Vec<usize> = (0..count).map(|_| if rng.u8(..10) == 0 { rng.usize(1..max) } else { rng.usize(1..300) }).collect();
+    let payload = |n: usize, size: usize| -> Vec<u8> { (0..size).map(|at| (at * 7 + n * 13) as u8).collect() };
+    let mut next = 0;
+    world.run_until("all messages", |_| true);
+    while world.nodes[sub].log.messages.get(&id).map_or(0, Vec::len) < count {
+        while next < count {
+            match world.publish(publisher, "a.b", &payload(next, sizes[next])) {
+                Ok(()) => next += 1,
+                Err(error) => {
+                    assert_eq!(error, PublishError::Full);
+                    break;
+                }
+            }
+        }
+        assert!(world.step());
+    }
+    for (n, got) in world.nodes[sub].log.payloads(id).into_iter().enumerate() {
+        assert!(got == payload(n, sizes[n]), "message {n}");
+    }
+    assert!(world.nodes[publisher].log.saw("Writable") > 0, "backpressure was felt");
+}
+
+#[test]
+fn messages_of_all_sizes_arrive_once_in_order_and_intact_over_a_bad_link() {
+    for seed in 0..3 {
+        messages_of_all_sizes::<Heap>(seed, 2_000);
+        messages_of_all_sizes::<Lent<'static>>(seed, 1_000);
+    }
+}
+
+fn a_restarted_server<S: Make>() {
+    let mut world = World::<S>::new(broker::Config::default());
+    let nodes: Vec<usize> = (0..50).map(|_| world.add(Config::default(), CLEAN)).collect();
+    let ids: Vec<SubscriptionId> = nodes.iter().map(|node| world.subscribe(*node, "news.>")).collect();
+    world.away = true;
+    world.run_for(Duration::from_secs(3));
+    world.restart(broker::Config::default());
+    world.away = false;
+    world.run_until("resubscription of all", |world| {
+        world.nodes.iter().all(|node| node.log.saw("Subscribed") == 2)
+    });
+    world.publish(0, "news.today", b"hello again").unwrap();
+    world.run_for(Duration::from_secs(1));
+    for (node, id) in nodes.into_iter().zip(ids) {
+        assert_eq!(world.nodes[node].log.payloads(id), [b"hello again"]);
+        assert_eq!(world.nodes[node].client.stats().reconnects, 1);
+    }
+}
+
+#[test]
+fn clients_of_a_restarted_server_come_back_by_themselves() {
+    a_restarted_server::<Heap>();
+    a_restarted_server::<Lent<'static>>();
+}
+
+#[test]
+fn a_restart_is_noticed_by_the_next_heartbeat() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "a");
+    world.restart(broker::Config::default());
+    let before = world.now;
+    world.run_until("resubscription", |world| world.nodes[node].log.saw("Subscribed") == 2);
+    assert!(world.now.since(before) < Duration::from_secs(18), "took {}", world.now.since(before));
+    assert!(world.nodes[node].client.stats().reset_hints >= 1);
+}
+
+#[test]
+fn a_forged_reset_hint_ends_nothing() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "a");
+    let conv = world.nodes[node].client.session.kcp.conv();
+    for _ in 0..100 {
+        let now = world.now;
+        world.nodes[node].client.handle_datagram(now, &Reset { conv }.encode());
+        world.run_for(Duration::from_millis(300));
+    }
+    assert_eq!(world.nodes[node].client.stats().connection_errors, 0);
+    assert_eq!(world.nodes[node].log.saw("Disconnected"), 0);
+}
+
+#[test]
+fn what_is_published_without_a_connection_waits_and_overflow_is_counted() {
+    for (overflow, expected) in [
+        (Overflow::Refuse, vec![0, 1, 2, 3]),
+        (Overflow::DropNewest, vec![0, 1, 2, 3]),
+        (Overflow::DropOldest, vec![2, 3, 4, 5]),
+    ] {
+        let mut world = World::<Heap>::new(broker::Config::default());
+        let sub = world.add(Config::default(), CLEAN);
+        let id = world.subscribe(sub, "a");
+        world.away = true;
+        let config = Config { queue: 4 * (7 + 1 + 100), overflow, ..Config::default() };
+        let publisher = world.add(config, CLEAN);
+        world.run_for(Duration::from_secs(1));
+        for n in 0..6u8 {
+            let taken = world.publish(publisher, "a", &[n; 100]);
+            assert_eq!(taken.is_err(), overflow == Overflow::Refuse && n >= 4);
+        }
+        world.away = false;
+        world.run_until("delivery", |world| world.nodes[sub].log.payloads(id).len() == 4);
+        world.run_for(Duration::from_secs(1));
+        let got: Vec<u8> = world.nodes[sub].log.payloads(id).iter().map(|payload| payload[0]).collect();
+        assert_eq!(got, expected, "{overflow:?}");
+        let dropped = world.nodes[publisher].client.stats().dropped_overflow;
+        assert_eq!(dropped, if overflow == Overflow::Refuse { 0 } else { 2 });
+    }
+}
+
+#[test]
+fn a_flush_covers_what_was_published_before() {
+    let mut world = World::<Lent<'static>>::new(broker::Config::default());
+    let node = world.add(Config::default(), BAD);
+    world.run_until("connection", |world| world.nodes[node].log.saw("Connected") > 0);
+    for n in 0..10 {
+        world.publish(node, "a", &[n; 300]).unwrap();
+    }
+    let now = world.now;
+    let target = world.nodes[node].client.flush(now);
+    assert_eq!(target, 10);
+    world.run_until("flush", |world| world.nodes[node].log.saw("Flushed { published: 10 }") > 0);
+    assert_eq!(world.broker.stats().messages_in, 10);
+}
+
+#[test]
+fn closing_is_told_to_the_server_at_once_and_nothing_queued_is_lost() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let (sub, publisher) = (world.add(Config::default(), CLEAN), world.add(Config::default(), BAD));
+    let id = world.subscribe(sub, "a");
+    world.run_until("connection", |world| world.nodes[publisher].log.saw("Connected") > 0);
+    for n in 0..100u8 {
+        world.publish(publisher, "a", &[n; 500]).unwrap();
+    }
+    let now = world.now;
+    world.nodes[publisher].client.close(now);
+    assert_eq!(world.publish(publisher, "a", b"late"), Err(PublishError::Closed));
+    world.run_until("closed", |world| world.nodes[publisher].log.saw("Closed") > 0);
+    assert!(world.now.since(now) < Duration::from_millis(900));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[sub].log.payloads(id).len(), 100);
+    assert_eq!(world.broker.sessions(), 1);
+}
+
+#[test]
+fn a_draining_server_tells_its_clients() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "a");
+    let now = world.now;
+    world.broker.drain(now);
+    world.run_until("news of it", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Shutdown)") > 0);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.broker.sessions(), 0);
+    assert!(world.now.since(now) < Duration::from_millis(1_100));
+}
+
+#[test]
+fn several_subscriptions_to_one_pattern_share_a_registration() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    let now = world.now;
+    let one = world.nodes[node].client.subscribe(now, "a.*").unwrap();
+    let two = world.nodes[node].client.subscribe(now, "a.*").unwrap();
+    let three = world.subscribe(node, "a.b");
+    world.run_until("all", |world| world.nodes[node].client.stats().active_subscriptions == 3);
+    assert_eq!(world.broker.stats().subscriptions, 2);
+    world.publish(node, "a.b", b"x").unwrap();
+    world.run_for(Duration::from_secs(1));
+    for id in [one, two, three] {
+        assert_eq!(world.nodes[node].log.payloads(id), [b"x"]);
+    }
+    assert_eq!(world.broker.stats().messages_out, 1, "one copy for each session");
+    let now = world.now;
+    world.nodes[node].client.unsubscribe(now, one);
+    world.publish(node, "a.b", b"y").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[node].log.payloads(one).len(), 1);
+    assert_eq!(world.nodes[node].log.payloads(two).len(), 2, "the other one goes on");
+}
+
+#[test]
+fn limits_answer_with_errors_and_cost_only_their_sender() {
+    let config = broker::Config { max_sessions: 2, max_subscriptions: 1, ..broker::Config::default() };
+    let mut world = World::<Heap>::new(config);
+    let (a, b) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    world.subscribe(a, "x");
+    let now = world.now;
+    world.nodes[a].client.subscribe(now, "y").unwrap();
+    world.subscribe(b, "z");
+    assert_eq!(world.nodes[a].log.saw("SubscribeFailed"), 1);
+    let late = world.add(Config::default(), CLEAN);
+    world.run_until("refusal", |world| world.nodes[late].log.saw("Disconnected { why: ByServer(Limit)") > 0);
+    assert_eq!(world.broker.sessions(), 2);
+    assert!(world.broker.stats().sessions_refused >= 1);
+    assert_eq!(world.nodes[b].log.saw("Disconnected"), 0);
+}
+
+#[test]
+fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
+    let mut client = Heap::client(Config { reconnect: None, ..Config::default() }, 1);
+    let mut now = Instant::from_millis(1);
+    client.connect(now);
+    let mut buf = [0; 1500];
+    while client.poll_transmit(now, &mut buf).is_some() {}
+    // A server that answers PONG to everything.
+    let conv = client.session.kcp.conv();
+    let mut server = Session::new(conv, crate::kcp::Config::GAMES, Link::new(Framing::Plain, 1400), Parts::heap(&Config::default()).session);
+    let id = client.subscribe(now, "a").unwrap();
+    server.control(command::PONG, &[], &[]).unwrap();
+    let mut failed = None;
+    while failed.is_none() && now < Instant::from_millis(60_000) {
+        while let Some(len) = server.poll_transmit(now, &mut buf) {
+            client.handle_datagram(now, &buf[..len]);
+        }
+        while let Some(event) = client.poll_event() {
+            if let Event::SubscribeFailed { id: which, why } = event {
+                assert_eq!((which, why), (id, SubscribeFailure::Unanswered { attempts: 3 }));
+                failed = Some(now);
+            }
+        }
+        while let Some(len) = client.poll_transmit(now, &mut buf) {
+            let (_, Content::Segments(segments)) = datagram::parse(&buf[..len]).unwrap() else { panic!() };
+            let _ = server.kcp.handle_datagram(now, segments, Origin::Wire, <[u8]>::len);
+        }
+        now += Duration::from_millis(10);
+        client.handle_timeout(now);
+    }
+    // 5 s, 1 s pause, 5 s, 1 s pause, 5 s.
+    let after = failed.expect("a failure").as_micros() / 1_000_000;
+    assert_eq!(after, 17);
+}
+
+#[test]
+fn bad_subjects_are_refused_here_and_by_the_server() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "ok");
+    for bad in ["", "a..b", ".a", "a.", "a b", "a\tb", "a.*", ">", "a.>"] {
+        assert!(matches!(world.publish(node, bad, b""), Err(PublishError::Subject(_))), "{bad:?}");
+    }
+    for bad in ["", "a..b", "a.>.b", "a b"] {
+        let now = world.now;
+        assert!(matches!(world.nodes[node].client.subscribe(now, bad), Err(SubscribeError::Pattern(_))), "{bad:?}");
+    }
+    // A client that does not check.
+    for (n, bad) in [&b"a..b"[..], b"a.*", b"\xff\xfe", b"a b", b""].into_iter().enumerate() {
+        world.nodes[node].client.session.message(command::PUB, bad, b"x").unwrap();
+        world.run_for(Duration::from_millis(100));
+        assert_eq!(world.broker.stats().messages_refused, n as u64 + 1);
+        assert_eq!(world.nodes[node].log.saw("Refused(\"invalid subject"), n + 1);
+    }
+    assert_eq!(world.nodes[node].log.saw("Disconnected"), 0, "the session goes on");
+    world.nodes[node].client.session.message(77, b"", b"").unwrap();
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.nodes[node].log.saw("Refused(\"handle error: unknown command: 77\")"), 1);
+}
+
+#[test]
+fn a_broken_frame_ends_the_session_with_a_word() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let (node, other) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    world.subscribe(node, "a");
+    world.subscribe(other, "a");
+    let frame = Frame::head(command::PUB, 0, 0).unwrap();
+    world.nodes[node].client.session.kcp.send(&[0, 0, 0, 1, frame[4]]).unwrap();
+    world.run_until("news", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Protocol)") > 0);
+    assert_eq!(world.broker.stats().broken_sessions, 1);
+    assert_eq!(world.nodes[other].log.saw("Disconnected"), 0);
+}
