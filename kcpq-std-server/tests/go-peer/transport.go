@@ -1,0 +1,154 @@
+package main
+
+import (
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	kcp "github.com/xtaci/kcp-go"
+)
+
+const keyVariable = "KCPQ_AES256_KEY_HEX"
+
+// transport is what both ends of a connection must agree on, from the flags -fec, -aes and -strict.
+type transport struct {
+	data, parity int
+	key          []byte
+	strict       bool
+}
+
+// transportFlags adds the flags; the returned function reads them once they are parsed.
+func transportFlags(flags *flag.FlagSet) func() (transport, error) {
+	fec := flags.String("fec", "10/3", "FEC shards, data/parity, or off (then no FEC header either)")
+	aes := flags.Bool("aes", false, "AES-256 with the key in "+keyVariable)
+	strict := flags.Bool("strict", false, "drop and count datagrams that kcp-go 5.4.20 would not accept")
+	return func() (transport, error) {
+		t := transport{strict: *strict}
+		var err error
+		if t.data, t.parity, err = parseShards(*fec); err != nil {
+			return t, err
+		}
+		if t.strict && t.data == 0 {
+			return t, usageError("-strict asks for FEC framing, which -fec off takes away")
+		}
+		if *aes {
+			if t.key, err = hex.DecodeString(os.Getenv(keyVariable)); err != nil || len(t.key) != 32 {
+				return t, usageError("-aes needs 64 hex digits in %s", keyVariable)
+			}
+		}
+		return t, nil
+	}
+}
+
+func parseShards(text string) (data, parity int, err error) {
+	if text == "off" {
+		return 0, 0, nil
+	}
+	parts := strings.Split(text, "/")
+	if len(parts) == 2 {
+		data, err = strconv.Atoi(parts[0])
+		if err == nil {
+			parity, err = strconv.Atoi(parts[1])
+		}
+		if err == nil && data > 0 && parity > 0 && data+parity <= 255 {
+			return data, parity, nil
+		}
+	}
+	return 0, 0, usageError("-fec wants DATA/PARITY or off, not %q", text)
+}
+
+// listen opens the server's socket, with the kernel's buffer sizes as the original does (WIRE.md 5.1).
+func (t transport) listen(addr string) (*kcp.Listener, *strictConn, error) {
+	socket, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, strict := t.wrap(socket)
+	listener, err := kcp.ServeConn(t.block(), t.data, t.parity, conn)
+	return listener, strict, err
+}
+
+// dial opens a session to addr: a new socket and a random conv. Nothing is sent.
+func (t transport) dial(addr string) (*kcp.UDPSession, net.PacketConn, *strictConn, error) {
+	remote, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	network := "udp4"
+	if remote.IP.To4() == nil {
+		network = "udp6"
+	}
+	socket, err := net.ListenUDP(network, nil)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	// A request: the kernel's limit may be lower.
+	_ = socket.SetReadBuffer(4 << 20)
+	_ = socket.SetWriteBuffer(4 << 20)
+	conn, strict := t.wrap(socket)
+	session, err := kcp.NewConn2(remote, t.block(), t.data, t.parity, conn)
+	if err != nil {
+		socket.Close()
+		return nil, nil, nil, err
+	}
+	tune(session, 10)
+	return session, socket, strict, nil
+}
+
+// tune sets what the original sets on every session; interval is in milliseconds.
+func tune(session *kcp.UDPSession, interval int) {
+	session.SetNoDelay(1, interval, 2, 1)
+	session.SetWindowSize(1024, 1024)
+	session.SetStreamMode(false)
+	session.SetWriteDelay(false)
+}
+
+func (t transport) wrap(socket net.PacketConn) (net.PacketConn, *strictConn) {
+	if !t.strict {
+		return socket, nil
+	}
+	strict := &strictConn{PacketConn: socket, block: t.cipher()}
+	return strict, strict
+}
+
+func (t transport) block() kcp.BlockCrypt {
+	if t.key == nil {
+		return nil
+	}
+	return &lockedCrypt{block: t.cipher()}
+}
+
+// cipher returns an untyped nil without a key: kcp-go compares the interface with nil.
+func (t transport) cipher() kcp.BlockCrypt {
+	if t.key == nil {
+		return nil
+	}
+	block, err := kcp.NewAESBlockCrypt(t.key)
+	if err != nil {
+		panic(fmt.Sprintf("32 bytes are an AES key: %v", err))
+	}
+	return block
+}
+
+// lockedCrypt makes a kcp-go cipher usable by the sessions of a listener: it works in a buffer of its own.
+type lockedCrypt struct {
+	mu    sync.Mutex
+	block kcp.BlockCrypt
+}
+
+func (c *lockedCrypt) Encrypt(dst, src []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.block.Encrypt(dst, src)
+}
+
+func (c *lockedCrypt) Decrypt(dst, src []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.block.Decrypt(dst, src)
+}

@@ -1,0 +1,70 @@
+//! Builds the Go peer (`tests/go-peer`), the other end that shares no code with ours.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where Debian puts Go libraries.
+const DEBIAN_GOPATH: &str = "/usr/share/gocode";
+const PACKAGES: &str = "golang-go golang-github-xtaci-kcp-dev";
+
+/// The program, built once per test process; `None`, after a line that says so, where Go or a library is missing.
+///
+/// # Panics
+///
+/// If something is missing although `KCPQ_REQUIRE_GO=1` asks for it, and if the peer does not compile.
+pub(crate) fn peer() -> Option<PathBuf> {
+    static PEER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match PEER.get_or_init(build) {
+        Ok(path) => Some(path.clone()),
+        Err(missing) => {
+            let message = format!("the Go peer needs {missing} (apt-get install --no-install-recommends {PACKAGES})");
+            assert!(std::env::var_os("KCPQ_REQUIRE_GO").is_none_or(|value| value != "1"), "{message}");
+            println!("skipped: {message}");
+            None
+        }
+    }
+}
+
+/// The error says what is missing.
+fn build() -> Result<PathBuf, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/go-peer");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let program = directory.join(format!("kcpq-go-peer{}", std::env::consts::EXE_SUFFIX));
+    // Test processes may build at the same time: each to a name of its own, then into place in one step.
+    let fresh = directory.join(format!("kcpq-go-peer.{}", std::process::id()));
+    let gopath = match std::env::var("GOPATH") {
+        Ok(own) => format!("{DEBIAN_GOPATH}:{own}"),
+        Err(_) => DEBIAN_GOPATH.to_owned(),
+    };
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .args([fresh.as_path(), Path::new(".")])
+        .current_dir(source)
+        .env("GO111MODULE", "off")
+        .env("GOPATH", gopath)
+        .env_remove("GOFLAGS")
+        .output();
+    let output = match built {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err("Go".to_owned()),
+        Err(error) => panic!("go build does not start: {error}"),
+    };
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let missing = missing_packages(&stderr);
+        assert!(!missing.is_empty(), "the Go peer does not compile:\n{stderr}");
+        return Err(missing);
+    }
+    std::fs::rename(&fresh, &program).expect("the program moves within its directory");
+    Ok(program)
+}
+
+/// The packages that `go build` did not find, from lines such as `x.go:8:2: cannot find package "a/b" in any of:`.
+fn missing_packages(stderr: &str) -> String {
+    let name = |line: &str| Some(line.split_once("cannot find package \"")?.1.split_once('"')?.0.to_owned());
+    let mut names: Vec<String> = stderr.lines().filter_map(name).collect();
+    names.dedup();
+    names.join(", ")
+}

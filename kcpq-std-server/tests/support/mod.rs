@@ -1,0 +1,8 @@
+//! What the integration tests share: a bad link, child processes, and the Go peer.
+
+// Each test is a crate of its own and uses a part only.
+#![allow(dead_code)]
+
+pub(crate) mod go;
+pub(crate) mod process;
+pub(crate) mod relay;
