@@ -192,7 +192,6 @@ impl<S: Store> Session<S> {
 
     /// Writes what is owed to a peer that has closed the session: a datagram of acknowledgements.
     pub(crate) fn last_words(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        self.kcp.stream().clear();
         let headroom = self.link.headroom();
         let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
         self.link.seal(now, out.get_mut(..headroom + len)?);

@@ -146,7 +146,7 @@ impl<S: Make> World<S> {
 
     fn step(&mut self) -> bool {
         self.settle();
-        let mut next = self.broker.poll_timeout().map(|deadline| deadline.at);
+        let mut next = self.broker.poll_timeout().map(|deadline| deadline.at).filter(|_| !self.away);
         for node in &self.nodes {
             for at in [node.up.next_arrival(), node.down.next_arrival(), node.client.poll_timeout().map(|d| d.at)] {
                 next = match (next, at) {
@@ -226,7 +226,8 @@ fn messages_of_all_sizes<S: Make>(seed: u64, count: usize) {
     let (sub, publisher) = (world.add(Config::default(), BAD), world.add(Config::default(), BAD));
     let id = world.subscribe(sub, ">");
     let max = if world.nodes[publisher].client.config.queue > 10_000 { 60_000 } else { 4_000 };
-    let sizes: Vec<usize> = (0..count).map(|_| if rng.u8(..10) == 0 { rng.usize(1..max) } else { rng.usize(1..300) }).collect();
+    let sizes: Vec<usize> =
+        (0..count).map(|_| if rng.u8(..10) == 0 { rng.usize(1..max) } else { rng.usize(1..300) }).collect();
     let payload = |n: usize, size: usize| -> Vec<u8> { (0..size).map(|at| (at * 7 + n * 13) as u8).collect() };
     let mut next = 0;
     world.run_until("all messages", |_| true);
@@ -264,9 +265,7 @@ fn a_restarted_server<S: Make>() {
     world.run_for(Duration::from_secs(3));
     world.restart(broker::Config::default());
     world.away = false;
-    world.run_until("resubscription of all", |world| {
-        world.nodes.iter().all(|node| node.log.saw("Subscribed") == 2)
-    });
+    world.run_until("resubscription of all", |world| world.nodes.iter().all(|node| node.log.saw("Subscribed") == 2));
     world.publish(0, "news.today", b"hello again").unwrap();
     world.run_for(Duration::from_secs(1));
     for (node, id) in nodes.into_iter().zip(ids) {
@@ -433,7 +432,12 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
     while client.poll_transmit(now, &mut buf).is_some() {}
     // A server that answers PONG to everything.
     let conv = client.session.kcp.conv();
-    let mut server = Session::new(conv, crate::kcp::Config::GAMES, Link::new(Framing::Plain, 1400), Parts::heap(&Config::default()).session);
+    let mut server = Session::new(
+        conv,
+        crate::kcp::Config::GAMES,
+        Link::new(Framing::Plain, 1400),
+        Parts::heap(&Config::default()).session,
+    );
     let id = client.subscribe(now, "a").unwrap();
     server.control(command::PONG, &[], &[]).unwrap();
     let mut failed = None;
