@@ -469,6 +469,17 @@ impl<S: Store> Client<S> {
         self.state
     }
 
+    /// True while a server answers.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    /// The number of the present conversation, another one after each attempt to connect. A driver gives each its own
+    /// socket: an original server tells sessions apart by address only (WIRE.md 3.5).
+    pub fn conversation(&self) -> u32 {
+        self.session.kcp.conv()
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         Stats {

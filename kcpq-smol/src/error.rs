@@ -1,0 +1,154 @@
+//! What can go wrong, in the words of the user.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use kcpq_core::client::{self, Disconnect, SubscribeFailure};
+
+/// Why there is no client.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address could not be resolved.
+    Resolve {
+        /// What was asked for.
+        addr: String,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// No socket could be had.
+    Socket(io::Error),
+    /// The system gave no randomness.
+    Random(getrandom::Error),
+    /// No server answered in time.
+    TimedOut {
+        /// Where it was expected.
+        addr: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The attempt failed, and reconnecting is switched off.
+    Failed(Disconnect),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve { addr, source } => write!(f, "cannot resolve '{addr}' (expected host:port): {source}"),
+            Self::Socket(error) => write!(f, "cannot open a UDP socket: {error}"),
+            Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
+            Self::TimedOut { addr, after } => {
+                write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
+            }
+            Self::Failed(why) => write!(f, "no connection: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resolve { source, .. } | Self::Socket(source) => Some(source),
+            Self::Random(error) => Some(error),
+            Self::Failed(why) => Some(why),
+            Self::TimedOut { .. } => None,
+        }
+    }
+}
+
+/// Why a message was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The client refused it. [`client::PublishError::Full`] comes from `try_publish` only.
+    Refused(client::PublishError),
+    /// The queue stayed full.
+    TimedOut {
+        /// For how long.
+        after: Duration,
+    },
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::TimedOut { after } => write!(f, "the queue of messages to send stayed full for {after:?}"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// Why a subscription was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The client refused it.
+    Refused(client::SubscribeError),
+    /// The server refused it, or did not acknowledge it.
+    Failed(SubscribeFailure),
+    /// No acknowledgement came in time.
+    TimedOut {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The client was closed meanwhile.
+    Closed,
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Failed(error) => write!(f, "subscription failed: {error}"),
+            Self::TimedOut { after } => write!(f, "the server did not acknowledge the subscription within {after:?}"),
+            Self::Closed => f.write_str("the client was closed"),
+        }
+    }
+}
+
+impl std::error::Error for SubscribeError {}
+
+/// Why it is not known that the server has handled what was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The server did not say so in time.
+    TimedOut {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The connection was lost meanwhile: messages under way may have arrived or not.
+    Disconnected,
+    /// The client was closed.
+    Closed,
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after } => write!(f, "the server did not confirm within {after:?}"),
+            Self::Disconnected => f.write_str("the connection was lost; messages under way may have arrived or not"),
+            Self::Closed => f.write_str("the client was closed"),
+        }
+    }
+}
+
+impl std::error::Error for FlushError {}
+
+/// The session did not end in time; it ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseError {
+    /// How long it was waited for.
+    pub after: Duration,
+}
+
+impl fmt::Display for CloseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the session did not end within {:?}; it ends by itself", self.after)
+    }
+}
+
+impl std::error::Error for CloseError {}

@@ -1,0 +1,49 @@
+//! The kcpq client on smol: publish and subscribe over KCP from any number of tasks.
+//!
+//! ```no_run
+//! use kcpq_smol::Client;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! smol::block_on(async {
+//!     let client = Client::connect("127.0.0.1:4000").await?;
+//!     let mut greetings = client.subscribe("greet.*").await?;
+//!     client.publish("greet.world", "hello").await?;
+//!     if let Some(message) = greetings.next().await {
+//!         println!("{}: {:?}", message.subject(), message.payload());
+//!     }
+//!     client.close().await?;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! A [`Client`] is a handle: cheap to clone, usable from many tasks at once. One task per client does all the work; it
+//! ends when the last handle is dropped, [`Subscription`]s included.
+//!
+//! Every operation waits no longer than [`Builder::timeout`], or as `.within(span)` says. Every future may be dropped at
+//! any moment: what it began is then either done whole or undone, as its documentation says.
+//!
+//! Nothing here decides anything about the protocol: that is [`kcpq_core::client`].
+
+#![forbid(unsafe_code)]
+
+mod builder;
+mod client;
+mod error;
+mod events;
+mod message;
+mod operation;
+mod runner;
+mod shared;
+mod subscription;
+pub mod udp;
+
+pub use builder::Builder;
+pub use client::{Client, Snapshot};
+pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeError};
+pub use events::{Event, Events};
+pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats};
+pub use kcpq_core::kcp::Config as Preset;
+pub use message::Message;
+pub use operation::{Close, Drain, Flush, Publish, Subscribe};
+pub use subscription::{CallbackSubscription, Subscription, SubscriptionStats};

@@ -1,0 +1,341 @@
+//! Operations: futures with a deadline that can be dropped at any moment.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use event_listener::EventListener;
+use kcpq_core::client::{self, SubscriptionId};
+
+use crate::client::Client;
+use crate::error::{CloseError, FlushError, PublishError, SubscribeError};
+use crate::message::Message;
+use crate::shared::{Shared, State, Subscribed};
+use crate::subscription::{CallbackSubscription, Name, Outlet, Queue, Subscription};
+
+type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+
+/// How long an operation may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    span: Duration,
+    until: Option<Instant>,
+}
+
+impl Limit {
+    pub(crate) fn new(span: Duration) -> Self {
+        Self { span, until: Instant::now().checked_add(span) }
+    }
+
+    pub(crate) fn span(&self) -> Duration {
+        self.span
+    }
+
+    fn timer(&self) -> Timer {
+        self.until.map_or_else(Timer::never, Timer::at)
+    }
+
+    /// Waits until `check` gives something, looking again after each change; `None` when the time is over.
+    pub(crate) async fn wait<T>(
+        &self,
+        shared: &Shared,
+        mut check: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
+        let mut timer = self.timer();
+        loop {
+            // Listening comes before looking, so that no change is missed between the two.
+            let changed = shared.changed.listen();
+            if let Some(found) = check(&mut shared.lock()) {
+                return Some(found);
+            }
+            let change = async {
+                changed.await;
+                true
+            };
+            let over = async {
+                (&mut timer).await;
+                false
+            };
+            if !futures_lite::future::or(change, over).await {
+                return check(&mut shared.lock());
+            }
+        }
+    }
+}
+
+/// Gives an operation its `within` and `until`.
+macro_rules! deadline {
+    () => {
+        /// Waits no longer than `span` from now.
+        #[must_use]
+        pub fn within(mut self, span: Duration) -> Self {
+            self.limit = Limit::new(span);
+            self
+        }
+
+        /// Waits no longer than until `moment`.
+        #[must_use]
+        pub fn until(mut self, moment: Instant) -> Self {
+            self.limit = Limit::new(moment.saturating_duration_since(Instant::now()));
+            self
+        }
+    };
+}
+
+/// Publishes a message: ready when it is queued, which is at once unless the queue is full.
+///
+/// Dropped before it is ready, nothing was queued; ready, all of it was.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Publish<'c, P> {
+    client: &'c Client,
+    subject: &'c str,
+    payload: P,
+    limit: Limit,
+    waiting: Option<(EventListener, Timer)>,
+}
+
+impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
+    pub(crate) fn new(client: &'c Client, subject: &'c str, payload: P) -> Self {
+        Self { client, subject, payload, limit: Limit { span: client.shared().timeout, until: None }, waiting: None }
+    }
+
+    deadline!();
+}
+
+impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
+    type Output = Result<(), PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match self.client.try_publish(self.subject, self.payload.as_ref()) {
+                Err(PublishError::Refused(client::PublishError::Full)) => {}
+                done => return Poll::Ready(done),
+            }
+            let this = &mut *self;
+            let Some((room, timer)) = &mut this.waiting else {
+                // Only who has to wait pays for a listener and a timer. Then it looks once more.
+                let until = this.limit.until.or_else(|| Instant::now().checked_add(this.limit.span));
+                let timer = until.map_or_else(Timer::never, Timer::at);
+                let room = this.client.shared().writable.listen();
+                this.waiting = Some((room, timer));
+                continue;
+            };
+            if Pin::new(&mut *room).poll(cx).is_ready() {
+                *room = this.client.shared().writable.listen();
+                continue;
+            }
+            if Pin::new(timer).poll(cx).is_ready() {
+                return Poll::Ready(Err(PublishError::TimedOut { after: this.limit.span }));
+            }
+            return Poll::Pending;
+        }
+    }
+}
+
+/// Asks for a subscription; ready when the server has acknowledged it.
+///
+/// Dropped before that, the subscription is taken back.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Subscribe<'c> {
+    client: &'c Client,
+    pattern: Name,
+    capacity: usize,
+    limit: Limit,
+}
+
+impl<'c> Subscribe<'c> {
+    pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
+        // Three attempts of five seconds and the pauses between them (WIRE.md 5.2) fit into this.
+        let limit = Limit::new(client.shared().timeout.max(Duration::from_secs(20)));
+        Self { client, pattern: pattern.into(), capacity: client.capacity(), limit }
+    }
+
+    deadline!();
+
+    /// How many messages may wait; when there are more the newest is dropped and counted. At least 1.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages;
+        self
+    }
+
+    /// The same subscription, with a callback for each message in place of a stream.
+    pub async fn for_each(
+        self,
+        handle: impl FnMut(Message) + Send + 'static,
+    ) -> Result<CallbackSubscription, SubscribeError> {
+        Ok(self.await?.into_callback(handle))
+    }
+
+    async fn run(self) -> Result<Subscription, SubscribeError> {
+        let shared = self.client.shared();
+        let (queue, outlet) = Queue::new(Name::clone(&self.pattern), self.capacity);
+        let id = {
+            let mut state = shared.lock();
+            let now = shared.now();
+            let id = state.core.subscribe(now, &self.pattern).map_err(SubscribeError::Refused)?;
+            state.queues.insert(id, Subscribed { queue, outcome: None });
+            shared.nudge(&mut state);
+            id
+        };
+        // From here on it exists: dropped early, it is taken back.
+        let subscription = Subscription::new(id, self.pattern, outlet, self.client.handle());
+        let outcome = self.limit.wait(shared, |state| outcome(state, id)).await;
+        match outcome {
+            Some(Ok(())) => Ok(subscription),
+            Some(Err(error)) => Err(error),
+            None => Err(SubscribeError::TimedOut { after: self.limit.span() }),
+        }
+    }
+}
+
+fn outcome(state: &State, id: SubscriptionId) -> Option<Result<(), SubscribeError>> {
+    match state.queues.get(&id).and_then(|subscribed| subscribed.outcome) {
+        Some(outcome) => Some(outcome.map_err(SubscribeError::Failed)),
+        None => state.closed.then_some(Err(SubscribeError::Closed)),
+    }
+}
+
+impl<'c> IntoFuture for Subscribe<'c> {
+    type Output = Result<Subscription, SubscribeError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Waits until the server has handled everything published before.
+///
+/// Dropped early, nothing is undone.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Flush<'c> {
+    client: &'c Client,
+    limit: Limit,
+}
+
+impl<'c> Flush<'c> {
+    pub(crate) fn new(client: &'c Client) -> Self {
+        Self { client, limit: Limit::new(client.shared().timeout) }
+    }
+
+    deadline!();
+
+    async fn run(self) -> Result<(), FlushError> {
+        flush(self.client.shared(), &self.limit).await
+    }
+}
+
+async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
+    let (target, losses) = {
+        let mut state = shared.lock();
+        let now = shared.now();
+        let target = state.core.flush(now);
+        shared.nudge(&mut state);
+        (target, state.losses)
+    };
+    let done = limit.wait(shared, |state| {
+        if state.flushed >= target && state.core.is_connected() {
+            return Some(Ok(()));
+        }
+        if state.closed {
+            return Some(Err(FlushError::Closed));
+        }
+        (state.losses != losses).then_some(Err(FlushError::Disconnected))
+    });
+    done.await.unwrap_or(Err(FlushError::TimedOut { after: limit.span() }))
+}
+
+impl<'c> IntoFuture for Flush<'c> {
+    type Output = Result<(), FlushError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Ends all subscriptions, waits until the server has handled what was published, then closes. What subscriptions have
+/// queued can still be read; then their streams end.
+///
+/// Dropped early, the subscriptions stay ended; the client stays open unless closing had begun.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Drain<'c> {
+    client: &'c Client,
+    limit: Limit,
+}
+
+impl<'c> Drain<'c> {
+    pub(crate) fn new(client: &'c Client) -> Self {
+        Self { client, limit: Limit::new(client.shared().timeout) }
+    }
+
+    deadline!();
+
+    async fn run(self) -> Result<(), FlushError> {
+        let shared = self.client.shared();
+        {
+            let mut state = shared.lock();
+            let now = shared.now();
+            let State { core, queues, .. } = &mut *state;
+            for (id, subscribed) in queues.drain() {
+                core.unsubscribe(now, id);
+                subscribed.queue.close();
+            }
+        }
+        let flushed = flush(shared, &self.limit).await;
+        close(shared, &self.limit).await.map_err(|error| FlushError::TimedOut { after: error.after })?;
+        flushed
+    }
+}
+
+impl<'c> IntoFuture for Drain<'c> {
+    type Output = Result<(), FlushError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Closes the session: what is queued still goes out, the server is told, and all handles are of no more use.
+///
+/// Dropped early, closing goes on by itself.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Close<'c> {
+    client: &'c Client,
+    limit: Limit,
+}
+
+impl<'c> Close<'c> {
+    pub(crate) fn new(client: &'c Client) -> Self {
+        Self { client, limit: Limit::new(client.shared().timeout) }
+    }
+
+    deadline!();
+
+    async fn run(self) -> Result<(), CloseError> {
+        close(self.client.shared(), &self.limit).await
+    }
+}
+
+async fn close(shared: &Shared, limit: &Limit) -> Result<(), CloseError> {
+    {
+        let mut state = shared.lock();
+        let now = shared.now();
+        state.core.close(now);
+        shared.nudge(&mut state);
+    }
+    let closed = limit.wait(shared, |state| state.closed.then_some(())).await;
+    closed.ok_or(CloseError { after: limit.span() })
+}
+
+impl<'c> IntoFuture for Close<'c> {
+    type Output = Result<(), CloseError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

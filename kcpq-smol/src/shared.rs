@@ -1,0 +1,186 @@
+//! What handles and the runner share: the client of the core behind a mutex, and who waits for what.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration as StdDuration;
+
+use event_listener::Event as Signal;
+use kcpq_core::client::{self, SubscribeFailure, SubscriptionId};
+use kcpq_core::store::Heap;
+use kcpq_core::Instant;
+
+use crate::events::{Announcer, Event};
+use crate::message::Message;
+use crate::subscription::Queue;
+
+/// Shared by all handles and the runner.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    epoch: std::time::Instant,
+    /// Wakes the runner.
+    pub(crate) wake: Signal,
+    /// Something that an operation may wait for has changed.
+    pub(crate) changed: Signal,
+    /// There is room for messages.
+    pub(crate) writable: Signal,
+    pub(crate) events: Announcer,
+    /// How long operations wait.
+    pub(crate) timeout: StdDuration,
+    /// Where the server is, as the user said it.
+    pub(crate) addr: String,
+}
+
+/// What the mutex guards.
+pub(crate) struct State {
+    pub(crate) core: client::Client<Heap>,
+    pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
+    /// The runner sleeps, or is about to.
+    pub(crate) idle: bool,
+    /// How far the server has handled what was published.
+    pub(crate) flushed: u64,
+    /// Connections made, and lost, in all.
+    pub(crate) connections: u64,
+    pub(crate) losses: u64,
+    /// Why the last attempt failed.
+    pub(crate) last_loss: Option<client::Disconnect>,
+    pub(crate) closed: bool,
+}
+
+/// A subscription, as the runner sees it.
+pub(crate) struct Subscribed {
+    pub(crate) queue: Queue,
+    /// What came of asking for it.
+    pub(crate) outcome: Option<Result<(), SubscribeFailure>>,
+}
+
+impl Shared {
+    pub(crate) fn new(core: client::Client<Heap>, timeout: StdDuration, addr: String) -> Self {
+        let state = State {
+            core,
+            queues: HashMap::new(),
+            idle: false,
+            flushed: 0,
+            connections: 0,
+            losses: 0,
+            last_loss: None,
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            epoch: std::time::Instant::now(),
+            wake: Signal::new(),
+            changed: Signal::new(),
+            writable: Signal::new(),
+            events: Announcer::new(),
+            timeout,
+            addr,
+        }
+    }
+
+    /// The state. A panic elsewhere while it was held (a callback never runs under it) leaves it usable.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time, as the core counts it.
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// A moment of the core on the system's clock.
+    pub(crate) fn at(&self, instant: Instant) -> std::time::Instant {
+        self.epoch + StdDuration::from_micros(instant.as_micros())
+    }
+
+    /// Wakes the runner if it sleeps.
+    pub(crate) fn nudge(&self, state: &mut State) {
+        if std::mem::take(&mut state.idle) {
+            self.wake.notify(1);
+        }
+    }
+
+    /// Hands out what the core has to tell.
+    pub(crate) fn deliver(&self, state: &mut State) {
+        let State { core, queues, flushed, connections, losses, last_loss, closed, .. } = state;
+        let (mut changed, mut writable) = (false, false);
+        while let Some(event) = core.poll_event() {
+            match event {
+                client::Event::Message { subscription, message } => {
+                    if let Some(subscribed) = queues.get(&subscription) {
+                        subscribed.queue.deliver(Message::new(message), &self.events);
+                    }
+                }
+                client::Event::Connected { native, again } => {
+                    *connections += 1;
+                    changed = true;
+                    let event = if again { Event::Reconnected { native } } else { Event::Connected { native } };
+                    self.events.announce(event);
+                }
+                client::Event::Disconnected { why, retry_at } => {
+                    *losses += 1;
+                    *last_loss = Some(why);
+                    changed = true;
+                    let retry_in = retry_at.map(|at| StdDuration::from(at.since(self.now())));
+                    self.events.announce(Event::Disconnected { why, retry_in });
+                }
+                client::Event::Subscribed(id) => {
+                    if let Some(subscribed) = queues.get_mut(&id) {
+                        subscribed.outcome = Some(Ok(()));
+                        changed = true;
+                    }
+                }
+                client::Event::SubscribeFailed { id, why } => {
+                    if let Some(subscribed) = queues.get_mut(&id) {
+                        if subscribed.outcome.is_some() {
+                            // It had been acknowledged before: its stream ends, and whoever listens is told.
+                            self.events.announce(Event::SubscriptionLost { pattern: subscribed.queue.pattern() });
+                            subscribed.queue.close();
+                        }
+                        subscribed.outcome = Some(Err(why));
+                        changed = true;
+                    }
+                }
+                client::Event::Flushed { published } => {
+                    *flushed = published;
+                    changed = true;
+                }
+                client::Event::Writable => writable = true,
+                client::Event::Oversize(size) => {
+                    self.events.announce(Event::Oversize { actual: size.actual, limit: size.limit });
+                }
+                client::Event::Refused(text) => self.events.announce(Event::Refused { text: text.into() }),
+                client::Event::Closed => {
+                    *closed = true;
+                    changed = true;
+                    writable = true;
+                    for subscribed in queues.values() {
+                        subscribed.queue.close();
+                    }
+                    self.events.announce(Event::Closed);
+                    self.events.close();
+                }
+                _ => {}
+            }
+        }
+        if changed {
+            self.changed.notify(usize::MAX);
+        }
+        if writable {
+            self.writable.notify(usize::MAX);
+        }
+    }
+}
+
+/// Keeps the client alive: when the last of these is dropped, the session is closed.
+pub(crate) struct Handle(pub(crate) Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Leaves a mark; the runner does the rest.
+        let mut state = self.0.lock();
+        let now = self.0.now();
+        state.core.close(now);
+        self.0.nudge(&mut state);
+    }
+}
+

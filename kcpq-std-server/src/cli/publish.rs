@@ -1,0 +1,39 @@
+//! `kcpq pub`.
+
+use std::io::Read;
+
+use clap::Parser;
+use kcpq_smol::Client;
+
+use super::{Failure, ServerArg};
+
+/// The flags of `kcpq pub`.
+#[derive(Debug, Parser)]
+pub(super) struct Publish {
+    #[command(flatten)]
+    server: ServerArg,
+    /// Subject to publish to
+    subject: String,
+    /// The message; without it, standard input is the message
+    payload: Option<String>,
+}
+
+impl Publish {
+    /// Publishes, and waits until the server has handled the message.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let payload = match self.payload {
+            Some(payload) => payload.into_bytes(),
+            None => {
+                let mut payload = Vec::new();
+                std::io::stdin().lock().read_to_end(&mut payload)?;
+                payload
+            }
+        };
+        let client =
+            Client::builder().name("kcpq pub").timeout(self.server.timeout).connect(&*self.server.server).await?;
+        client.publish(&self.subject, payload).await?;
+        client.flush().await?;
+        client.close().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! The kcpq server: [`kcpq_core::broker`] on a UDP socket.
+//!
+//! ```
+//! use kcpq_std_server::{Config, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::bind(Config { listen: "127.0.0.1:0".parse()?, ..Config::default() })?;
+//! println!("listening on {}", server.local_addr());
+//! server.shutdown();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The server decides nothing about the protocol: it moves datagrams between the socket and the broker, gives the broker
+//! the time, and writes its events to the log.
+
+#![forbid(unsafe_code)]
+
+mod server;
+mod shard;
+mod udp;
+
+pub use kcpq_core::broker;
+pub use server::{BindError, Config, Server, Snapshot};

@@ -1,0 +1,156 @@
+//! The server as a library: bind, look at it, shut it down.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use async_channel::Sender;
+use kcpq_core::broker::{self, Broker};
+use kcpq_core::kcp;
+
+use crate::shard::{Command, Shard};
+use crate::udp::{BUFFER, Udp};
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Limits and timers.
+    pub broker: broker::Config,
+}
+
+impl Default for Config {
+    /// Port 4000 on all IPv4 addresses, as the original.
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4000)), broker: broker::Config::default() }
+    }
+}
+
+/// The server's counters at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Snapshot {
+    /// Sessions and messages.
+    pub broker: broker::Stats,
+    /// Segments, of the sessions that exist.
+    pub transport: kcp::Stats,
+    /// Datagrams that the system refused to send.
+    pub unsendable: u64,
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address could not be listened on.
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The system gave no randomness.
+    Random(getrandom::Error),
+    /// No thread could be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { addr, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "cannot listen on {addr}: something else does already; choose another address or port")
+            }
+            Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Thread(source) => Some(source),
+            Self::Random(error) => Some(error),
+        }
+    }
+}
+
+/// A running server. Dropping it ends it at once; [`shutdown`](Self::shutdown) tells its clients first.
+#[derive(Debug)]
+pub struct Server {
+    local_addr: SocketAddr,
+    commands: Option<Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens and serves in a thread of its own.
+    ///
+    /// # Errors
+    /// [`BindError`] when the address, a thread or randomness could not be had.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let addr = config.listen;
+        let bind = |source| BindError::Bind { addr, source };
+        let udp = Udp::bind(addr).map_err(bind)?;
+        let local_addr = udp.local_addr().map_err(bind)?;
+        let granted = udp.granted().map_err(bind)?;
+        if granted.receive < BUFFER {
+            tracing::warn!(
+                asked = BUFFER,
+                receive = granted.receive,
+                send = granted.send,
+                "the system grants smaller socket buffers (on Linux, see net.core.rmem_max and wmem_max); \
+                 bursts may be lost and sent again"
+            );
+        }
+        let seed = getrandom::u64().map_err(BindError::Random)?;
+        let max_datagram = config.broker.max_datagram;
+        let (commands, inbox) = async_channel::unbounded();
+        let shard = Shard::new(udp, Broker::new(config.broker, seed), inbox, max_datagram);
+        let thread = std::thread::Builder::new()
+            .name("kcpq-shard-0".into())
+            .spawn(move || async_io::block_on(shard.run()))
+            .map_err(BindError::Thread)?;
+        Ok(Self { local_addr, commands: Some(commands), thread: Some(thread) })
+    }
+
+    /// Where it listens; with the port that was taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The counters; `None` if the server has ended.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let (reply, answer) = async_channel::bounded(1);
+        self.commands.as_ref()?.try_send(Command::Snapshot(reply)).ok()?;
+        answer.recv_blocking().ok()
+    }
+
+    /// Tells all clients that the server stops, sends what waits for them within the linger time, and ends.
+    pub fn shutdown(mut self) {
+        if let Some(commands) = &self.commands {
+            // If it has ended already there is nothing to tell it.
+            let _ = commands.try_send(Command::Drain);
+        }
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the server's thread has panicked");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Without a sender the shard ends at its next turn.
+        self.commands = None;
+        self.join();
+    }
+}
