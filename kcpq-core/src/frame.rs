@@ -148,12 +148,12 @@ impl<'a> Frame<'a> {
             return Err(FrameError::BodyTooShort { actual: body_len });
         };
         let subject_len = u16::from_be_bytes([*s0, *s1]);
-        if subject_len > limits.max_subject {
-            return Err(FrameError::SubjectTooLong { limit: limits.max_subject, actual: subject_len });
-        }
         let (subject, payload) = rest
             .split_at_checked(usize::from(subject_len))
             .ok_or(FrameError::SubjectOverrunsBody { subject: subject_len, body: body_len })?;
+        if subject_len > limits.max_subject {
+            return Err(FrameError::SubjectTooLong { limit: limits.max_subject, actual: subject_len });
+        }
         Ok(Self { command: *command, subject, payload })
     }
 
