@@ -187,8 +187,10 @@ impl<'a> Frame<'a> {
 /// The announced body length, if it is acceptable.
 fn check_length(length: [u8; LENGTH], limits: &Limits) -> Result<u32, FrameError> {
     let actual = u32::from_be_bytes(length);
-    if actual > limits.max_body {
-        return Err(FrameError::BodyTooLarge { limit: limits.max_body, actual });
+    // The frame's length fits a `usize`, which on 32-bit machines takes the last few lengths that the field can express.
+    let limit = limits.max_body.min(u32::try_from(usize::MAX - LENGTH).unwrap_or(u32::MAX));
+    if actual > limit {
+        return Err(FrameError::BodyTooLarge { limit, actual });
     }
     if actual < MIN_BODY {
         return Err(FrameError::BodyTooShort { actual });
