@@ -11,6 +11,9 @@
 //! Frames and segments are unrelated: a segment may hold several frames, and a frame may need thousands of segments.
 //! [`Reader`] takes bytes as they come; a frame that lies whole in its input is handed out in place.
 
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+
 use core::fmt;
 
 use crate::store::{Inbox, Store};
