@@ -20,6 +20,8 @@ mod seq;
 mod stats;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
+#[cfg(all(test, feature = "alloc"))]
+mod wrap_tests;
 
 use core::fmt;
 
