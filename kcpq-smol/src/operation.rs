@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::error::{CloseError, FlushError, PublishError, SubscribeError};
 use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
-use crate::subscription::{CallbackSubscription, Name, Outlet, Queue, Subscription};
+use crate::subscription::{CallbackSubscription, Name, Queue, Subscription};
 
 type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -38,11 +38,7 @@ impl Limit {
     }
 
     /// Waits until `check` gives something, looking again after each change; `None` when the time is over.
-    pub(crate) async fn wait<T>(
-        &self,
-        shared: &Shared,
-        mut check: impl FnMut(&mut State) -> Option<T>,
-    ) -> Option<T> {
+    pub(crate) async fn wait<T>(&self, shared: &Shared, mut check: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
         let mut timer = self.timer();
         loop {
             // Listening comes before looking, so that no change is missed between the two.
@@ -69,14 +65,12 @@ impl Limit {
 macro_rules! deadline {
     () => {
         /// Waits no longer than `span` from now.
-        #[must_use]
         pub fn within(mut self, span: Duration) -> Self {
             self.limit = Limit::new(span);
             self
         }
 
         /// Waits no longer than until `moment`.
-        #[must_use]
         pub fn until(mut self, moment: Instant) -> Self {
             self.limit = Limit::new(moment.saturating_duration_since(Instant::now()));
             self
@@ -244,7 +238,7 @@ async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
         }
         (state.losses != losses).then_some(Err(FlushError::Disconnected))
     });
-    done.await.unwrap_or(Err(FlushError::TimedOut { after: limit.span() }))
+    done.await.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
 }
 
 impl<'c> IntoFuture for Flush<'c> {
@@ -328,7 +322,7 @@ async fn close(shared: &Shared, limit: &Limit) -> Result<(), CloseError> {
         shared.nudge(&mut state);
     }
     let closed = limit.wait(shared, |state| state.closed.then_some(())).await;
-    closed.ok_or(CloseError { after: limit.span() })
+    closed.ok_or_else(|| CloseError { after: limit.span() })
 }
 
 impl<'c> IntoFuture for Close<'c> {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
+use kcpq_core::Instant;
 use kcpq_core::client::{self, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
-use kcpq_core::Instant;
 
 use crate::events::{Announcer, Event};
 use crate::message::Message;
@@ -183,4 +183,3 @@ impl Drop for Handle {
         self.0.nudge(&mut state);
     }
 }
-
