@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod broker;
 pub mod client;
 pub mod datagram;
+pub mod fec;
 pub mod frame;
 pub mod hello;
 pub mod kcp;
