@@ -7,6 +7,8 @@ extern crate alloc;
 
 #[cfg(feature = "alloc")]
 pub mod broker;
+#[cfg(feature = "aes")]
+pub mod cipher;
 pub mod client;
 pub mod datagram;
 pub mod fec;
