@@ -27,7 +27,7 @@
 use core::fmt;
 
 use aes::Aes256;
-use aes::cipher::{InnerIvInit, KeyInit};
+use aes::cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit};
 use zeroize::Zeroizing;
 
 /// Bytes in front of the body: nonce and CRC.
@@ -89,6 +89,29 @@ impl CompatAes256Cfb {
 
     fn decrypt(&self, bytes: &mut [u8]) {
         cfb_mode::Decryptor::inner_iv_init(&self.aes, &IV.into()).decrypt(bytes);
+    }
+}
+
+/// Nonces for [`CompatAes256Cfb::seal`]: a counter, encrypted under a random key of its own. They never repeat, and who
+/// sees some of them cannot tell the next.
+pub struct Nonces {
+    aes: Aes256,
+    counter: u128,
+}
+
+impl Nonces {
+    /// A sequence of its own; `entropy` is random.
+    pub fn new(entropy: [u8; 32]) -> Self {
+        Self { aes: Aes256::new(&entropy.into()), counter: 0 }
+    }
+
+    /// The next one.
+    #[allow(clippy::should_implement_trait)] // it never ends
+    pub fn next(&mut self) -> [u8; NONCE] {
+        let mut block = self.counter.to_be_bytes().into();
+        self.counter = self.counter.wrapping_add(1);
+        self.aes.encrypt_block(&mut block);
+        block.into()
     }
 }
 

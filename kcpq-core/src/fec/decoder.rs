@@ -98,6 +98,23 @@ pub struct Stats {
     pub retuned: u64,
 }
 
+impl Stats {
+    /// Adds the counters of another decoder.
+    pub fn add(&mut self, other: &Self) {
+        self.data += other.data;
+        self.parity += other.parity;
+        self.recovered += other.recovered;
+        self.useless_parity += other.useless_parity;
+        self.expired_parity += other.expired_parity;
+        self.duplicates += other.duplicates;
+        self.late += other.late;
+        self.implausible += other.implausible;
+        self.malformed += other.malformed;
+        self.crowded += other.crowded;
+        self.retuned += other.retuned;
+    }
+}
+
 /// Groups kept: reordering further apart than that is not worth memory, kcp-go keeps as many.
 const GROUPS: u32 = 3;
 
