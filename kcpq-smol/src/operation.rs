@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::error::{CloseError, FlushError, PublishError, SubscribeError};
 use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
-use crate::subscription::{CallbackSubscription, Name, Outlet, Queue, Subscription};
+use crate::subscription::{CallbackSubscription, Name, Queue, Subscription};
 
 type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -69,14 +69,12 @@ impl Limit {
 macro_rules! deadline {
     () => {
         /// Waits no longer than `span` from now.
-        #[must_use]
         pub fn within(mut self, span: Duration) -> Self {
             self.limit = Limit::new(span);
             self
         }
 
         /// Waits no longer than until `moment`.
-        #[must_use]
         pub fn until(mut self, moment: Instant) -> Self {
             self.limit = Limit::new(moment.saturating_duration_since(Instant::now()));
             self

@@ -1,4 +1,4 @@
-//! A UDP socket that moves many datagrams per system call.
+//! A UDP socket that moves many datagrams per system call; the server uses it as well.
 //!
 //! `quinn-udp` does the work: segmentation offload on the way out, `recvmmsg` and receive offload on the way in, and
 //! plain calls where the system has none of it.
@@ -11,47 +11,72 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Bytes asked for as the socket's buffers, each way.
-pub(crate) const BUFFER: usize = 8 << 20;
+pub const BUFFER: usize = 8 << 20;
 /// The longest UDP payload; with receive offload a buffer may hold many datagrams.
 const MAX_PAYLOAD: usize = 65_535;
 
-/// A bound socket and its receive buffers.
-pub(crate) struct Udp {
+/// A socket and its receive buffers.
+#[derive(Debug)]
+pub struct Udp {
     io: Async<UdpSocket>,
     state: UdpSocketState,
     buffers: Vec<Vec<u8>>,
     metas: [RecvMeta; BATCH_SIZE],
+    /// Who it is connected to.
+    peer: Option<SocketAddr>,
 }
 
 /// What the system gave of the buffers that were asked for, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Granted {
-    pub(crate) receive: usize,
-    pub(crate) send: usize,
+pub struct Granted {
+    /// Of the receive buffer.
+    pub receive: usize,
+    /// Of the send buffer.
+    pub send: usize,
 }
 
 impl Udp {
-    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            // One socket for both families; a system that cannot do that keeps to IPv6.
-            let _ = socket.set_only_v6(false);
-        }
-        // The system may grant less; `granted` tells.
-        let _ = socket.set_recv_buffer_size(BUFFER);
-        let _ = socket.set_send_buffer_size(BUFFER);
+    /// A socket that listens on `addr`.
+    ///
+    /// # Errors
+    /// The system's, for instance when the address is taken.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = new_socket(addr)?;
         socket.bind(&addr.into())?;
+        Self::new(socket, MAX_RECEIVES, None)
+    }
+
+    /// A socket on a free port that hears `peer` only.
+    ///
+    /// # Errors
+    /// The system's, for instance when there is no route.
+    pub fn connect(peer: SocketAddr) -> io::Result<Self> {
+        let socket = new_socket(peer)?;
+        socket.connect(&peer.into())?;
+        Self::new(socket, CLIENT_RECEIVES, Some(peer))
+    }
+
+    fn new(socket: Socket, receives: usize, peer: Option<SocketAddr>) -> io::Result<Self> {
         let io = Async::new(UdpSocket::from(socket))?;
         let state = UdpSocketState::new((&io).into())?;
         let size = if state.gro_segments() > 1 { MAX_PAYLOAD } else { MAX_DATAGRAM };
-        Ok(Self { state, buffers: vec![vec![0; size]; BATCH_SIZE], metas: [RecvMeta::default(); BATCH_SIZE], io })
+        let buffers = vec![vec![0; size]; receives.min(BATCH_SIZE)];
+        Ok(Self { state, buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer, io })
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().local_addr()
     }
 
-    pub(crate) fn granted(&self) -> io::Result<Granted> {
+    /// The buffers that the system gave.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn granted(&self) -> io::Result<Granted> {
         Ok(Granted {
             receive: self.state.recv_buffer_size((&self.io).into())?,
             send: self.state.send_buffer_size((&self.io).into())?,
@@ -59,33 +84,46 @@ impl Udp {
     }
 
     /// Datagrams that one call of [`send`](Self::send) may carry.
-    pub(crate) fn max_segments(&self) -> usize {
+    pub fn max_segments(&self) -> usize {
         self.state.max_gso_segments()
     }
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
+    /// Waits until there is something to receive.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn readable(&self) -> io::Result<()> {
         self.io.readable().await
     }
 
-    pub(crate) async fn writable(&self) -> io::Result<()> {
+    /// Waits until there is room to send.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn writable(&self) -> io::Result<()> {
         self.io.writable().await
     }
 
     /// Takes in what one system call gives; returns the number of datagrams, 0 when there are none.
-    pub(crate) fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<usize> {
-        let mut slices = self.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer));
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
-            std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-        let filled = match self.state.recv((&self.io).into(), &mut slices, &mut self.metas) {
+    ///
+    /// # Errors
+    /// The system's; `ConnectionRefused` only for a connected socket: nobody listens at the peer's address.
+    pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<usize> {
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let count = self.buffers.len();
+        for (slice, buffer) in slices.iter_mut().zip(&mut self.buffers) {
+            *slice = IoSliceMut::new(buffer);
+        }
+        let slices = &mut slices[..count];
+        let filled = match self.state.recv((&self.io).into(), slices, &mut self.metas[..count]) {
             Ok(filled) => filled,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            // An ICMP message about a peer that went away; the next call gives data again.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(0),
+            // An ICMP message about one of many peers; the next call gives data again.
+            Err(error) if self.peer.is_none() && is_about_peer(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
         let mut count = 0;
-        for (meta, buffer) in self.metas.iter().zip(&mut slices).take(filled) {
+        for (meta, buffer) in self.metas.iter().zip(slices).take(filled) {
             let stride = meta.stride.max(1);
             for datagram in buffer[..meta.len].chunks_mut(stride) {
                 each(meta.addr, datagram);
@@ -100,7 +138,7 @@ impl Udp {
     /// # Errors
     /// `WouldBlock` when the socket is full; nothing was sent then. Others are the system's word that this cannot be
     /// sent.
-    pub(crate) fn send(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
+    pub fn send(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
         let transmit = Transmit { destination: to, ecn: None, contents, segment_size: segment, src_ip: None };
         let Err(error) = self.state.try_send((&self.io).into(), &transmit) else { return Ok(()) };
         let Some(segment) = segment.filter(|_| error.kind() != io::ErrorKind::WouldBlock) else { return Err(error) };
@@ -113,5 +151,24 @@ impl Udp {
     }
 }
 
+fn new_socket(family: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(family), Type::DGRAM, Some(Protocol::UDP))?;
+    if family.is_ipv6() {
+        // One socket for both families; a system that cannot do that keeps to IPv6.
+        let _ = socket.set_only_v6(false);
+    }
+    // The system may grant less; `granted` tells.
+    let _ = socket.set_recv_buffer_size(BUFFER);
+    let _ = socket.set_send_buffer_size(BUFFER);
+    Ok(socket)
+}
+
+fn is_about_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}
+
+/// Buffers of one receive call: all that the system takes for a server, which hears many; few for a client.
+const MAX_RECEIVES: usize = BATCH_SIZE;
+const CLIENT_RECEIVES: usize = 4;
 /// The longest datagram without receive offload; peers send 1400 at most (WIRE.md 0.4), ours may be told more.
 const MAX_DATAGRAM: usize = 9_216;

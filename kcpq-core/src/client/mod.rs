@@ -480,6 +480,11 @@ impl<S: Store> Client<S> {
         self.session.kcp.conv()
     }
 
+    /// The longest datagram that the present session sends, in bytes.
+    pub fn max_datagram(&self) -> usize {
+        usize::from(self.session.link.max_datagram())
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         Stats {

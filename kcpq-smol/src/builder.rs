@@ -1,0 +1,164 @@
+//! Options.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcpq_core::client::{self, Backoff, Overflow, Parts};
+use kcpq_core::kcp;
+
+use crate::client::Client;
+use crate::error::ConnectError;
+use crate::operation::Limit;
+use crate::runner::Runner;
+use crate::shared::Shared;
+use crate::udp::Udp;
+
+/// Options of a client.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    config: client::Config,
+    capacity: usize,
+    timeout: Duration,
+}
+
+/// Messages that may wait for one subscription, as in the original (WIRE.md 5.2).
+const CAPACITY: usize = 100;
+/// The same for video, where messages come in bursts.
+const VIDEO_CAPACITY: usize = 10_000;
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self { config: client::Config::default(), capacity: CAPACITY, timeout: Duration::from_secs(5) }
+    }
+
+    /// How long operations wait unless told otherwise; five seconds.
+    #[must_use]
+    pub fn timeout(mut self, span: Duration) -> Self {
+        self.timeout = span;
+        self
+    }
+
+    /// What the client calls itself towards the server.
+    #[must_use]
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.config.name = name;
+        self
+    }
+
+    /// The transport's parameters, for instance [`GAMES`](kcp::Config::GAMES) (the default),
+    /// [`VIDEO`](kcp::Config::VIDEO) or [`STEADY`](kcp::Config::STEADY). With video's, 10,000 messages may wait for each
+    /// subscription.
+    #[must_use]
+    pub fn preset(mut self, preset: kcp::Config) -> Self {
+        self.config.kcp = preset;
+        if preset == kcp::Config::VIDEO {
+            self.capacity = VIDEO_CAPACITY;
+        }
+        self
+    }
+
+    /// How many messages may wait for each subscription; 100.
+    #[must_use]
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages;
+        self
+    }
+
+    /// Bytes of messages that may wait to be sent, for instance while there is no connection; 1 MiB.
+    #[must_use]
+    pub fn queue(mut self, bytes: usize) -> Self {
+        self.config.queue = bytes;
+        self
+    }
+
+    /// What happens to a message when the queue is full and there is no connection; `publish` waits.
+    #[must_use]
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.config.overflow = policy;
+        self
+    }
+
+    /// How to reconnect; `None`: not at all. Without limit, first after half a second, then 5 to 30 s.
+    #[must_use]
+    pub fn reconnect(mut self, backoff: Option<Backoff>) -> Self {
+        self.config.reconnect = backoff;
+        self
+    }
+
+    /// How often the server is asked whether it is there; 15 s. A server that was restarted is noticed at the latest
+    /// then.
+    #[must_use]
+    pub fn heartbeat(mut self, span: Duration) -> Self {
+        self.config.heartbeat = span.into();
+        self
+    }
+
+    /// How long a server has to answer one attempt to connect; 5 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, span: Duration) -> Self {
+        self.config.connect_timeout = span.into();
+        self
+    }
+
+    /// How long the server may be silent; 90 s.
+    #[must_use]
+    pub fn read_timeout(mut self, span: Duration) -> Self {
+        self.config.read_timeout = span.into();
+        self
+    }
+
+    /// The longest datagram to send, in bytes of UDP payload; 1400.
+    #[must_use]
+    pub fn max_datagram(mut self, bytes: u16) -> Self {
+        self.config.max_datagram = bytes;
+        self
+    }
+
+    /// All of the core's parameters at once.
+    #[must_use]
+    pub fn config(mut self, config: client::Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Connects to the server at `addr` ("host:port"); ready when it has answered. Dropped before, nothing stays.
+    ///
+    /// # Errors
+    /// [`ConnectError`]
+    pub async fn connect(self, addr: impl AsRef<str>) -> Result<Client, ConnectError> {
+        let addr = addr.as_ref();
+        let server = resolve(addr).await?;
+        let udp = Udp::connect(server).map_err(ConnectError::Socket)?;
+        let seed = getrandom::u64().map_err(ConnectError::Random)?;
+        let core = client::Client::new(self.config, seed, Parts::heap(&self.config));
+        let shared = Arc::new(Shared::new(core, self.timeout, addr.into()));
+        let now = shared.now();
+        shared.lock().core.connect(now);
+        let client = Client::new(Arc::clone(&shared), self.capacity);
+        smol::spawn(Runner::new(Arc::clone(&shared), udp, server, self.config.max_datagram).run()).detach();
+        let limit = Limit::new(self.timeout);
+        let connected = limit.wait(&shared, |state| {
+            if state.connections > 0 {
+                return Some(Ok(()));
+            }
+            match (state.closed, state.last_loss) {
+                (true, Some(why)) => Some(Err(ConnectError::Failed(why))),
+                _ => None,
+            }
+        });
+        match connected.await {
+            Some(Ok(())) => Ok(client),
+            Some(Err(ConnectError::Failed(client::Disconnect::NoAnswer))) | None => {
+                Err(ConnectError::TimedOut { addr: addr.into(), after: self.timeout })
+            }
+            Some(Err(error)) => Err(error),
+        }
+    }
+}
+
+async fn resolve(addr: &str) -> Result<SocketAddr, ConnectError> {
+    let failed = |source| ConnectError::Resolve { addr: addr.into(), source };
+    let found = smol::net::resolve(addr).await.map_err(failed)?;
+    found.into_iter().next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+}
