@@ -1,18 +1,17 @@
 //! Options.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kcpq_core::client::{self, Backoff, Overflow, Parts};
 use kcpq_core::kcp;
 
+use crate::address::Address;
 use crate::client::Client;
 use crate::error::ConnectError;
 use crate::operation::Limit;
-use crate::runner::Runner;
+use crate::runner::{Route, Runner};
 use crate::shared::Shared;
-use crate::udp::Udp;
 
 /// Options of a client.
 #[derive(Clone, Debug)]
@@ -122,22 +121,27 @@ impl Builder {
         self
     }
 
-    /// Connects to the server at `addr` ("host:port"); ready when it has answered. Dropped before, nothing stays.
+    /// Connects to the server at `addr`: "host:port", or a `SocketAddr`; ready when it has answered. Of several addresses
+    /// that a host has, those that refuse are passed over. Dropped before it is ready, nothing stays.
     ///
     /// # Errors
     /// [`ConnectError`]
-    pub async fn connect(self, addr: impl AsRef<str>) -> Result<Client, ConnectError> {
-        let addr = addr.as_ref();
-        let server = resolve(addr).await?;
-        let udp = Udp::connect(server).map_err(ConnectError::Socket)?;
+    pub async fn connect(self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
+        let limit = Limit::new(self.timeout);
+        let addr = addr.into();
+        let Some(resolved) = limit.bound(addr.resolve()).await else {
+            return Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout });
+        };
+        let mut route =
+            Route::new(resolved.map_err(|source| ConnectError::Resolve { addr: addr.to_string(), source })?);
+        let udp = route.open().map_err(ConnectError::Socket)?;
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
         let core = client::Client::new(self.config, seed, Parts::heap(&self.config));
-        let shared = Arc::new(Shared::new(core, self.timeout, addr.into()));
+        let shared = Arc::new(Shared::new(core, self.timeout, addr.to_string()));
         let now = shared.now();
         shared.lock().core.connect(now);
         let client = Client::new(Arc::clone(&shared), self.capacity);
-        smol::spawn(Runner::new(Arc::clone(&shared), udp, server, self.config.max_datagram).run()).detach();
-        let limit = Limit::new(self.timeout);
+        smol::spawn(Runner::new(Arc::clone(&shared), udp, route, self.config.max_datagram).run()).detach();
         let connected = limit.wait(&shared, |state| {
             if state.connections > 0 {
                 return Some(Ok(()));
@@ -150,15 +154,9 @@ impl Builder {
         match connected.await {
             Some(Ok(())) => Ok(client),
             Some(Err(ConnectError::Failed(client::Disconnect::NoAnswer))) | None => {
-                Err(ConnectError::TimedOut { addr: addr.into(), after: self.timeout })
+                Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout })
             }
             Some(Err(error)) => Err(error),
         }
     }
-}
-
-async fn resolve(addr: &str) -> Result<SocketAddr, ConnectError> {
-    let failed = |source| ConnectError::Resolve { addr: addr.into(), source };
-    let found = smol::net::resolve(addr).await.map_err(failed)?;
-    found.into_iter().next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
 }

@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod builder;
 mod client;
 mod error;
@@ -38,6 +39,7 @@ mod shared;
 mod subscription;
 pub mod udp;
 
+pub use address::Address;
 pub use builder::Builder;
 pub use client::{Client, Snapshot};
 pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeError};

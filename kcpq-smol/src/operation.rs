@@ -37,31 +37,28 @@ impl Limit {
         self.until.map_or_else(Timer::never, Timer::at)
     }
 
+    /// What `future` gives, unless the time is over before.
+    pub(crate) async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            self.timer().await;
+            None
+        };
+        futures_lite::future::or(async { Some(future.await) }, over).await
+    }
+
     /// Waits until `check` gives something, looking again after each change; `None` when the time is over.
-    pub(crate) async fn wait<T>(
-        &self,
-        shared: &Shared,
-        mut check: impl FnMut(&mut State) -> Option<T>,
-    ) -> Option<T> {
-        let mut timer = self.timer();
-        loop {
-            // Listening comes before looking, so that no change is missed between the two.
-            let changed = shared.changed.listen();
-            if let Some(found) = check(&mut shared.lock()) {
-                return Some(found);
-            }
-            let change = async {
+    pub(crate) async fn wait<T>(&self, shared: &Shared, mut check: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+        let found = self.bound(async {
+            loop {
+                // Listening comes before looking, so that no change is missed between the two.
+                let changed = shared.changed.listen();
+                if let Some(found) = check(&mut shared.lock()) {
+                    return found;
+                }
                 changed.await;
-                true
-            };
-            let over = async {
-                (&mut timer).await;
-                false
-            };
-            if !futures_lite::future::or(change, over).await {
-                return check(&mut shared.lock());
             }
-        }
+        });
+        found.await
     }
 }
 
@@ -242,7 +239,7 @@ async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
         }
         (state.losses != losses).then_some(Err(FlushError::Disconnected))
     });
-    done.await.unwrap_or(Err(FlushError::TimedOut { after: limit.span() }))
+    done.await.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
 }
 
 impl<'c> IntoFuture for Flush<'c> {
@@ -326,7 +323,7 @@ async fn close(shared: &Shared, limit: &Limit) -> Result<(), CloseError> {
         shared.nudge(&mut state);
     }
     let closed = limit.wait(shared, |state| state.closed.then_some(())).await;
-    closed.ok_or(CloseError { after: limit.span() })
+    closed.ok_or_else(|| CloseError { after: limit.span() })
 }
 
 impl<'c> IntoFuture for Close<'c> {

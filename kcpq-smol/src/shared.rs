@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
+use kcpq_core::Instant;
 use kcpq_core::client::{self, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
-use kcpq_core::Instant;
 
 use crate::events::{Announcer, Event};
 use crate::message::Message;
@@ -34,8 +34,10 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
-    /// The runner sleeps, or is about to.
+    /// The runner sleeps.
     pub(crate) idle: bool,
+    /// A handle has asked for something that the runner has not looked at yet.
+    pub(crate) asked: bool,
     /// How far the server has handled what was published.
     pub(crate) flushed: u64,
     /// Connections made, and lost, in all.
@@ -44,6 +46,8 @@ pub(crate) struct State {
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
+    /// Datagrams that the system refused to send.
+    pub(crate) unsendable: u64,
 }
 
 /// A subscription, as the runner sees it.
@@ -59,11 +63,13 @@ impl Shared {
             core,
             queues: HashMap::new(),
             idle: false,
+            asked: false,
             flushed: 0,
             connections: 0,
             losses: 0,
             last_loss: None,
             closed: false,
+            unsendable: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -92,8 +98,9 @@ impl Shared {
         self.epoch + StdDuration::from_micros(instant.as_micros())
     }
 
-    /// Wakes the runner if it sleeps.
+    /// Something was asked of the core: the runner is woken if it sleeps, and otherwise looks before it does.
     pub(crate) fn nudge(&self, state: &mut State) {
+        state.asked = true;
         if std::mem::take(&mut state.idle) {
             self.wake.notify(1);
         }
@@ -183,4 +190,3 @@ impl Drop for Handle {
         self.0.nudge(&mut state);
     }
 }
-
