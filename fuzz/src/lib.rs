@@ -15,6 +15,7 @@
 
 pub mod frame;
 pub mod kcp;
+pub mod kcp_dialogue;
 pub mod subject;
 
 /// An input with a name for its file.
@@ -35,6 +36,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame::run, seeds: frame::seeds },
     Target { name: "kcp", run: kcp::run, seeds: kcp::seeds },
+    Target { name: "kcp_dialogue", run: kcp_dialogue::run, seeds: kcp_dialogue::seeds },
     Target { name: "subject", run: subject::run, seeds: subject::seeds },
 ];
 

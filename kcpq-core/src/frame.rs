@@ -11,6 +11,9 @@
 //! Frames and segments are unrelated: a segment may hold several frames, and a frame may need thousands of segments.
 //! [`Reader`] takes bytes as they come; a frame that lies whole in its input is handed out in place.
 
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+
 use core::fmt;
 
 use crate::store::{Inbox, Store};
@@ -148,12 +151,12 @@ impl<'a> Frame<'a> {
             return Err(FrameError::BodyTooShort { actual: body_len });
         };
         let subject_len = u16::from_be_bytes([*s0, *s1]);
-        if subject_len > limits.max_subject {
-            return Err(FrameError::SubjectTooLong { limit: limits.max_subject, actual: subject_len });
-        }
         let (subject, payload) = rest
             .split_at_checked(usize::from(subject_len))
             .ok_or(FrameError::SubjectOverrunsBody { subject: subject_len, body: body_len })?;
+        if subject_len > limits.max_subject {
+            return Err(FrameError::SubjectTooLong { limit: limits.max_subject, actual: subject_len });
+        }
         Ok(Self { command: *command, subject, payload })
     }
 
@@ -187,8 +190,10 @@ impl<'a> Frame<'a> {
 /// The announced body length, if it is acceptable.
 fn check_length(length: [u8; LENGTH], limits: &Limits) -> Result<u32, FrameError> {
     let actual = u32::from_be_bytes(length);
-    if actual > limits.max_body {
-        return Err(FrameError::BodyTooLarge { limit: limits.max_body, actual });
+    // The frame's length fits a `usize`, which on 32-bit machines takes the last few lengths that the field can express.
+    let limit = limits.max_body.min(u32::try_from(usize::MAX - LENGTH).unwrap_or(u32::MAX));
+    if actual > limit {
+        return Err(FrameError::BodyTooLarge { limit, actual });
     }
     if actual < MIN_BODY {
         return Err(FrameError::BodyTooShort { actual });

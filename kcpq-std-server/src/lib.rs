@@ -18,7 +18,6 @@
 
 mod server;
 mod shard;
-mod udp;
 
 pub use kcpq_core::broker;
 pub use server::{BindError, Config, Server, Snapshot};

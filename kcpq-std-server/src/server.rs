@@ -10,7 +10,7 @@ use kcpq_core::broker::{self, Broker};
 use kcpq_core::kcp;
 
 use crate::shard::{Command, Shard};
-use crate::udp::{BUFFER, Udp};
+use kcpq_smol::udp::{BUFFER, Udp};
 
 /// How a server is set up.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use kcpq_core::Instant;
 use kcpq_core::broker::{Broker, Event};
 
 use crate::server::Snapshot;
-use crate::udp::Udp;
+use kcpq_smol::udp::Udp;
 
 /// What a shard is asked to do.
 pub(crate) enum Command {

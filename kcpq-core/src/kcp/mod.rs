@@ -20,6 +20,8 @@ mod seq;
 mod stats;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
+#[cfg(all(test, feature = "alloc"))]
+mod wrap_tests;
 
 use core::fmt;
 
@@ -247,7 +249,9 @@ impl<S: Store> Kcp<S> {
         };
         let mut at = self.receiver.write_acks(now, template, out, false);
         let waiting = self.sender.unsent() > 0 && self.sender.remote_window() == 0;
-        if self.probe.ask(now, waiting, &self.config) && put(out, &mut at, template, Command::AskWindow) {
+        // Without room the question is not asked yet, so that its timer does not run on: it goes in the next datagram.
+        if out.len() - at >= HEADER && self.probe.ask(now, waiting, &self.config) {
+            put(out, &mut at, template, Command::AskWindow);
             self.stats.window_probes += 1;
         }
         if self.receiver.tell_due().is_some_and(|due| due <= now)

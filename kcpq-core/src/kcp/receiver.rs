@@ -29,6 +29,8 @@ pub(super) struct Receiver<S: Store> {
     next: Sn,
     /// Segments in order at the front of the window that were not read yet.
     ready: usize,
+    /// Bytes of segment `next` that were read when it came, although its rest was too large to be kept.
+    partial: usize,
     /// When the acknowledgements are due.
     ack_at: Option<Instant>,
     /// How often the window is still to be told unasked, and when next.
@@ -37,7 +39,7 @@ pub(super) struct Receiver<S: Store> {
 
 impl<S: Store> Receiver<S> {
     pub(super) fn new(rx: S::Rx, acks: S::Queue<Ack>) -> Self {
-        Self { rx, acks, next: Sn(0), ready: 0, ack_at: None, tell: None }
+        Self { rx, acks, next: Sn(0), ready: 0, partial: 0, ack_at: None, tell: None }
     }
 
     pub(super) fn reset(&mut self) {
@@ -45,6 +47,7 @@ impl<S: Store> Receiver<S> {
         self.acks.clear();
         self.next = Sn(0);
         self.ready = 0;
+        self.partial = 0;
         self.ack_at = None;
         self.tell = None;
     }
@@ -96,15 +99,21 @@ impl<S: Store> Receiver<S> {
             return self.owe_ack(now, config, header);
         }
         let in_order = ahead == 0 && self.ready == 0 && config.mode == Mode::Stream;
-        let taken = if in_order { drain(data, sink) } else { 0 };
-        if in_order && taken == data.len() {
+        let mut rest = data;
+        if in_order {
+            let had = self.partial.min(data.len());
+            self.partial = had + drain(&data[had..], sink);
+            rest = &data[self.partial..];
+        }
+        if in_order && rest.is_empty() {
             self.rx.advance();
             self.next = self.next.plus(1);
-        } else if self.rx.put(slot, header.frg, data).is_err() {
+        } else if self.rx.put(slot, header.frg, rest).is_err() {
             stats.refused += 1;
             return;
-        } else if taken > 0 {
-            self.rx.consume(taken);
+        }
+        if in_order {
+            self.partial = 0;
         }
         self.tell = None;
         stats.segments_received += 1;

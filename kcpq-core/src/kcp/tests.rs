@@ -20,7 +20,7 @@ fn leak(len: usize) -> &'static mut [u8] {
 }
 
 /// Makes engines: the tests run once for each store.
-trait Make: Store {
+pub(super) trait Make: Store {
     fn engine(config: Config) -> Kcp<Self>;
 }
 

@@ -19,7 +19,8 @@ struct Cli {
     command: Option<Command>,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the wait was over before the count was reached";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the wait was over before the count was reached";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -31,9 +31,13 @@ impl Publish {
         };
         let client =
             Client::builder().name("kcpq pub").timeout(self.server.timeout).connect(&*self.server.server).await?;
-        client.publish(&self.subject, payload).await?;
-        client.flush().await?;
+        let done = async {
+            client.publish(&self.subject, payload).await?;
+            client.flush().await?;
+            Ok(())
+        };
+        let done = done.await;
         client.close().await?;
-        Ok(())
+        done
     }
 }

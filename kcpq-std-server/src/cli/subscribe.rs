@@ -1,14 +1,17 @@
 //! `kcpq sub`.
 
+use std::future::poll_fn;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use async_io::Timer;
 use async_signal::{Signal, Signals};
 use clap::Parser;
-use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
-use kcpq_smol::{Client, Message};
+use futures_lite::{Stream, StreamExt};
+use kcpq_smol::{Client, Message, Subscription};
 
 use super::{Failure, ServerArg};
 
@@ -46,13 +49,77 @@ impl Subscribe {
         let mut signals = Signals::new([Signal::Int, Signal::Term])?;
         let client =
             Client::builder().name("kcpq sub").timeout(self.server.timeout).connect(&*self.server.server).await?;
-        // One session gets one copy of a message; merged, overlapping patterns would print it twice.
-        let (sender, messages) = async_channel::bounded(10_000);
         let mut subscriptions = Vec::new();
         for subject in &self.subject {
-            subscriptions.push(client.subscribe(subject).capacity(10_000).await?);
+            subscriptions.push(client.subscribe(subject).capacity(QUEUE).await?);
         }
-        drop((sender, messages));
-        Ok(())
+        // For scripts that wait for it.
+        eprintln!("subscribed to {}", self.subject.join(", "));
+        let mut out = std::io::stdout().lock();
+        let mut received = 0;
+        while self.count.is_none_or(|count| received < count) {
+            match next(&mut subscriptions, self.wait, &mut signals).await {
+                Next::Message(message) => {
+                    received += 1;
+                    self.print(&mut out, &message)?;
+                }
+                Next::Silence if self.count.is_some() => {
+                    let count = self.count.unwrap_or_default();
+                    return Err(Failure::Timeout(format!("{received} of {count} messages came in time")));
+                }
+                Next::Silence | Next::Signal => break,
+                Next::End => return Err(Failure::Error("the client has closed".into())),
+            }
+        }
+        out.flush()?;
+        let dropped: u64 = subscriptions.iter().map(|subscription| subscription.stats().dropped).sum();
+        drop(subscriptions);
+        client.close().await?;
+        match dropped {
+            0 => Ok(()),
+            _ => Err(Failure::Error(format!("{dropped} messages came faster than they could be printed"))),
+        }
     }
+
+    /// A line for each message: who reads it sees it at once.
+    fn print(&self, out: &mut impl Write, message: &Message) -> std::io::Result<()> {
+        if !self.raw {
+            write!(out, "{}: ", message.subject())?;
+        }
+        out.write_all(message.payload())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+}
+
+/// Messages that may wait to be printed, for each subject.
+const QUEUE: usize = 100_000;
+
+/// The next message of any subscription, or what else comes first.
+async fn next(subscriptions: &mut [Subscription], wait: Option<Duration>, signals: &mut Signals) -> Next {
+    let message = poll_fn(|cx| {
+        let mut ended = 0;
+        for subscription in subscriptions.iter_mut() {
+            match Pin::new(subscription).poll_next(cx) {
+                Poll::Ready(Some(message)) => return Poll::Ready(Next::Message(message)),
+                Poll::Ready(None) => ended += 1,
+                Poll::Pending => {}
+            }
+        }
+        if ended == subscriptions.len() { Poll::Ready(Next::End) } else { Poll::Pending }
+    });
+    let silence = async {
+        match wait {
+            Some(wait) => {
+                Timer::after(wait).await;
+                Next::Silence
+            }
+            None => pending().await,
+        }
+    };
+    let signal = async {
+        signals.next().await;
+        Next::Signal
+    };
+    or(message, or(silence, signal)).await
 }

@@ -1,0 +1,293 @@
+//! A KCP engine in a dialogue (WIRE.md 2): what it sent is acknowledged, in part or in whole, or comes back to it as if
+//! from a peer, between arbitrary datagrams, sends, reads and steps of time.
+//!
+//! The first two bytes choose the parameters, the rest are operations, each behind a step of time. An engine over each
+//! store goes through the same; after every step both must have done the same, be within their bounds, and not ask to
+//! be called in the past. Where the module `kcp` reaches arbitrary states by single segments, this one keeps an exchange
+//! going: windows, timers and clocks move.
+
+use std::collections::VecDeque;
+
+use heapless::Deque;
+use kcpq_core::kcp::{Ack, Command, Config, CongestionControl, HEADER, Header, Kcp, Mode, Origin, Parts, Sent, Sn, Ts};
+use kcpq_core::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo, Store};
+use kcpq_core::{Duration, Instant};
+
+use crate::Seed;
+
+const CONV: u32 = 0x0a0b_0c0d;
+const WINDOW: usize = 16;
+/// As long as the longest datagram that is made here, so that the slots refuse nothing that the heap takes.
+const SLOT: usize = 512;
+/// The most that is queued, by the heap as well.
+const STREAM: usize = 4096;
+
+/// The input, taken piece by piece; zeros behind its end.
+struct Bytes<'d>(&'d [u8]);
+
+impl Bytes<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
+    }
+
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken.to_vec()
+    }
+}
+
+/// An engine and what it did in the last step.
+struct End<S: Store> {
+    kcp: Kcp<S>,
+    sent: Vec<Vec<u8>>,
+    read: Vec<u8>,
+}
+
+impl<S: Store> End<S> {
+    fn new(config: Config, parts: Parts<S>) -> Self {
+        Self { kcp: Kcp::new(CONV, config, parts), sent: Vec::new(), read: Vec::new() }
+    }
+
+    fn step(&mut self, now: Instant, op: &Op) {
+        let read = &mut self.read;
+        match op {
+            Op::Datagram { bytes, origin, appetite } => {
+                let mut left = *appetite;
+                let _ = self.kcp.handle_datagram(now, bytes, *origin, |bytes| {
+                    let count = bytes.len().min(left);
+                    left -= count;
+                    read.extend_from_slice(&bytes[..count]);
+                    count
+                });
+            }
+            Op::Send(bytes) if self.kcp.unacked() + bytes.len() <= STREAM => {
+                let _ = self.kcp.send(bytes);
+            }
+            Op::Send(_) | Op::Wait => {}
+            Op::Read(most) => {
+                let mut left = *most;
+                self.kcp.recv(now, |bytes| {
+                    let count = bytes.len().min(left);
+                    left -= count;
+                    read.extend_from_slice(&bytes[..count]);
+                    count
+                });
+            }
+            Op::Consume(count) => {
+                let front = self.kcp.front().map_or(0, <[u8]>::len);
+                if let Some(front) = self.kcp.front() {
+                    read.extend_from_slice(&front[..front.len().min(*count)]);
+                }
+                self.kcp.consume(now, front.min(*count));
+            }
+            Op::Message(room) => {
+                let mut out = vec![0; *room];
+                if let Ok(Some(len)) = self.kcp.recv_message(now, &mut out) {
+                    read.extend_from_slice(&out[..len]);
+                }
+            }
+            Op::Reset => self.kcp.reset(CONV),
+        }
+        self.transmit(now);
+        self.check(now);
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        let mut out = [0; 2048];
+        while let Some(len) = self.kcp.poll_transmit(now, &mut out) {
+            assert!(len >= HEADER && len <= usize::from(self.kcp.config().mtu));
+            let mut rest = &out[..len];
+            while !rest.is_empty() {
+                let (header, data, behind) = Header::split(rest, CONV).expect("what an engine writes is well-formed");
+                assert!(header.command != Command::Push || !data.is_empty(), "an empty segment stalls a Go peer");
+                assert!(usize::from(header.wnd) <= WINDOW);
+                rest = behind;
+            }
+            self.sent.push(out[..len].to_vec());
+            assert!(self.sent.len() < 1_000, "transmission without end");
+        }
+    }
+
+    fn check(&self, now: Instant) {
+        assert!(self.kcp.poll_timeout().is_none_or(|deadline| deadline.at > now), "this would spin");
+        assert!(self.kcp.in_flight() <= usize::from(self.kcp.config().send_window));
+        assert!(self.kcp.unacked() <= STREAM && self.kcp.unsent() <= self.kcp.unacked());
+        assert!(self.kcp.rtt().rto() <= Config::MAX_RTO);
+        assert!(self.kcp.front().is_none_or(|front| front.len() <= SLOT));
+    }
+}
+
+enum Op {
+    Datagram { bytes: Vec<u8>, origin: Origin, appetite: usize },
+    Send(Vec<u8>),
+    Read(usize),
+    Consume(usize),
+    Message(usize),
+    Reset,
+    Wait,
+}
+
+/// See the module.
+pub fn run(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let config = config(bytes.byte(), bytes.byte());
+
+    let heap = Parts::<Heap> {
+        tx: HeapTx::default(),
+        sent: VecDeque::new(),
+        ends: VecDeque::new(),
+        rx: HeapRx::new(WINDOW),
+        acks: VecDeque::new(),
+    };
+    let (mut stream, mut slots, mut memory) = ([0; STREAM], [SlotInfo::EMPTY; WINDOW], [0; WINDOW * SLOT]);
+    let (mut sent, mut ends, mut acks) =
+        (Deque::<Sent, WINDOW>::new(), Deque::<u32, STREAM>::new(), Deque::<Ack, 64>::new());
+    let lent = Parts::<Lent<'_>> {
+        tx: LentTx::new(&mut stream),
+        sent: sent.as_mut_view(),
+        ends: ends.as_mut_view(),
+        rx: LentRx::new(&mut slots, &mut memory),
+        acks: acks.as_mut_view(),
+    };
+    let (mut heap, mut lent) = (End::new(config, heap), End::new(config, lent));
+
+    let mut now = Instant::from_millis(u64::from(u32::MAX) - 5_000);
+    let mut last = Vec::new();
+    while !bytes.0.is_empty() {
+        now += elapsed(bytes.byte());
+        let op = next_op(&mut bytes, &last, &heap);
+        heap.step(now, &op);
+        lent.step(now, &op);
+        assert_eq!(heap.sent, lent.sent, "the stores differ in what they send");
+        assert_eq!(heap.read, lent.read, "the stores differ in what they deliver");
+        assert_eq!(heap.kcp.poll_timeout(), lent.kcp.poll_timeout());
+        assert_eq!(heap.kcp.stats(), lent.kcp.stats());
+        if let Some(datagram) = heap.sent.pop() {
+            last = datagram;
+        }
+        for read in [&mut heap.read, &mut lent.read] {
+            read.clear();
+        }
+        heap.sent.clear();
+        lent.sent.clear();
+    }
+}
+
+fn config(choice: u8, windows: u8) -> Config {
+    let preset = if choice & 1 == 0 { Config::GAMES } else { Config::STEADY };
+    Config {
+        mtu: if choice & 2 == 0 { SLOT as u16 } else { Config::MIN_MTU },
+        mode: if choice & 4 == 0 { Mode::Stream } else { Mode::Message },
+        ack_delay: if choice & 8 == 0 { Duration::ZERO } else { Duration::from_millis(5) },
+        congestion: if choice & 16 == 0 { CongestionControl::Off } else { CongestionControl::Kcp },
+        send_window: u16::from(windows % WINDOW as u8) + 1,
+        recv_window: u16::from((windows >> 4) % WINDOW as u8) + 1,
+        ..preset
+    }
+}
+
+/// From nothing to a minute, small steps being the common ones.
+fn elapsed(step: u8) -> Duration {
+    match step {
+        0..128 => Duration::from_micros(u64::from(step) * 100),
+        128..250 => Duration::from_millis(u64::from(step - 128) * 5),
+        _ => Duration::from_secs(u64::from(step - 249) * 10),
+    }
+}
+
+fn next_op(bytes: &mut Bytes<'_>, last: &[u8], end: &End<Heap>) -> Op {
+    let kind = bytes.byte();
+    let origin = if kind & 0x80 == 0 { Origin::Wire } else { Origin::Rebuilt };
+    let appetite = [0, 10, usize::MAX][usize::from(kind >> 5 & 3) % 3];
+    let datagram = |bytes| Op::Datagram { bytes, origin, appetite };
+    match kind & 0x0f {
+        0 => {
+            let len = usize::from(bytes.byte()) * 2;
+            datagram(bytes.take(len.min(SLOT)))
+        }
+        // What it sent itself: to a peer of the same numbers that is ordinary traffic.
+        1 => datagram(last.to_vec()),
+        2 | 3 => datagram(acknowledge(last, bytes.byte())),
+        4..8 => datagram(segments(bytes)),
+        8 | 9 => Op::Send(vec![bytes.byte(); usize::from(bytes.byte()) * 4]),
+        10 => Op::Read(usize::from(bytes.byte()) * 8),
+        11 => Op::Consume(usize::from(bytes.byte())),
+        12 => Op::Message(usize::from(bytes.byte()) * 16),
+        13 if end.kcp.in_flight() > 0 && bytes.byte() == 0xa5 => Op::Reset,
+        _ => Op::Wait,
+    }
+}
+
+/// Acknowledges the data in `datagram`, or only every other segment of it.
+fn acknowledge(datagram: &[u8], choice: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = datagram;
+    let mut index = 0;
+    while let Ok((header, _, behind)) = Header::split(rest, CONV) {
+        rest = behind;
+        index += 1;
+        if header.command != Command::Push || choice >> (index % 4) & 1 == 1 {
+            continue;
+        }
+        let una = if choice & 0x10 == 0 { header.sn.plus(1) } else { header.sn };
+        let wnd = u16::from(choice >> 5) * 3;
+        let ack = Header { command: Command::Ack, frg: 0, wnd, una, len: 0, ..header };
+        out.extend(ack.to_bytes());
+    }
+    out
+}
+
+/// A few segments whose numbers are small, near the wrap, or anything.
+fn segments(bytes: &mut Bytes<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for _ in 0..=bytes.byte() % 3 {
+        let shape = bytes.byte();
+        let number = |bytes: &mut Bytes<'_>| match shape >> 6 {
+            0 | 1 => u32::from(bytes.byte() % 24),
+            2 => u32::from(bytes.byte()).wrapping_sub(128),
+            _ => bytes.word(),
+        };
+        let data = bytes.take(usize::from(shape % 64));
+        let header = Header {
+            conv: CONV,
+            command: [Command::Push, Command::Push, Command::Ack, Command::AskWindow, Command::TellWindow]
+                [usize::from(bytes.byte() % 5)],
+            frg: if shape & 0x20 == 0 { 0 } else { bytes.byte() },
+            wnd: u16::from(bytes.byte() % 40),
+            ts: Ts(number(bytes)),
+            sn: Sn(number(bytes)),
+            una: Sn(number(bytes)),
+            // A false length is the business of arbitrary datagrams.
+            len: data.len() as u32,
+        };
+        out.extend(header.to_bytes());
+        out.extend(data);
+    }
+    out
+}
+
+/// Exchanges that go well, and badly.
+pub fn seeds() -> Vec<Seed> {
+    let send = [1, 8, b'x', 200];
+    let acknowledge = [130, 2, 0xe0];
+    let lose = [200, 15];
+    let push = [5, 0x44, 0, 5, b'h', b'e', b'l', b'l', b'o', 0, 32, 0, 0, 0];
+    let read = [1, 10, 255];
+    let ask = [1, 4, 0, 0, 3, 9, 0, 0, 0];
+    let story =
+        |label: &str, setup: [u8; 2], steps: &[&[u8]]| (label.to_owned(), [&setup[..], &steps.concat()].concat());
+    vec![
+        story("acknowledged", [0, 0xff], &[&send, &acknowledge, &send, &acknowledge]),
+        story("lost", [1, 0x88], &[&send, &lose, &send, &lose, &acknowledge]),
+        story("message", [4, 0xff], &[&send, &[1, 1], &[1, 12, 255], &push]),
+        story("reflected", [2, 0x1f], &[&push, &push, &ask, &read, &send, &[1, 0x41], &acknowledge]),
+        story("congested", [24, 0xf3], &[&send, &send, &[140, 2, 0x51], &[140, 2, 0x10], &lose, &[251, 15]]),
+    ]
+}
