@@ -1,5 +1,6 @@
 //! Options.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,8 +133,18 @@ impl Builder {
         let Some(resolved) = limit.bound(addr.resolve()).await else {
             return Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout });
         };
-        let mut route =
-            Route::new(resolved.map_err(|source| ConnectError::Resolve { addr: addr.to_string(), source })?);
+        let addrs = resolved.map_err(|source| ConnectError::Resolve { addr: addr.to_string(), source })?;
+        self.connect_to(addr, addrs, limit).await
+    }
+
+    /// Connects to the first of `addrs` that does not refuse; there is one at least.
+    pub(crate) async fn connect_to(
+        self,
+        addr: Address,
+        addrs: Vec<SocketAddr>,
+        limit: Limit,
+    ) -> Result<Client, ConnectError> {
+        let mut route = Route::new(addrs);
         let udp = route.open().map_err(ConnectError::Socket)?;
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
         let core = client::Client::new(self.config, seed, Parts::heap(&self.config));

@@ -87,15 +87,15 @@ impl Client {
         Publish::new(self, subject, payload)
     }
 
-    /// The same without waiting.
+    /// As [`publish`](Self::publish), without waiting.
     ///
     /// # Errors
     /// As [`publish`](Self::publish); a full queue is told at once.
-    pub fn try_publish(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+    pub fn try_publish(&self, subject: &str, payload: impl AsRef<[u8]>) -> Result<(), PublishError> {
         let shared = self.shared();
         let mut state = shared.lock();
         let now = shared.now();
-        let taken = state.core.publish(now, subject, payload).map_err(PublishError::Refused);
+        let taken = state.core.publish(now, subject, payload.as_ref()).map_err(PublishError::Refused);
         shared.nudge(&mut state);
         taken
     }

@@ -37,6 +37,8 @@ mod operation;
 mod runner;
 mod shared;
 mod subscription;
+#[cfg(test)]
+mod tests;
 pub mod udp;
 
 pub use address::Address;

@@ -104,7 +104,7 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match self.client.try_publish(self.subject, self.payload.as_ref()) {
+            match self.client.try_publish(self.subject, &self.payload) {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }
@@ -129,7 +129,8 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
     }
 }
 
-/// Asks for a subscription; ready when the server has acknowledged it.
+/// Asks for a subscription; ready when the server has acknowledged it. The client asks again when no acknowledgement
+/// comes: with the defaults three times within 17 s, for which [`within`](Self::within) can give the time.
 ///
 /// Dropped before that, the subscription is taken back.
 #[must_use = "operations do nothing unless awaited"]
@@ -142,8 +143,7 @@ pub struct Subscribe<'c> {
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
-        // Three attempts of five seconds and the pauses between them (WIRE.md 5.2) fit into this.
-        let limit = Limit::new(client.shared().timeout.max(Duration::from_secs(20)));
+        let limit = Limit::new(client.shared().timeout);
         Self { client, pattern: pattern.into(), capacity: client.capacity(), limit }
     }
 
@@ -155,7 +155,12 @@ impl<'c> Subscribe<'c> {
         self
     }
 
-    /// The same subscription, with a callback for each message in place of a stream.
+    /// The same subscription, with a callback for each message in place of a stream. The callback may block: it runs in a
+    /// task of its own, on a thread for such work. One call follows the other; meanwhile messages wait in the queue. A call
+    /// that takes more than 100 ms gives an [`Event::SlowHandler`](crate::Event::SlowHandler).
+    ///
+    /// # Errors
+    /// [`SubscribeError`], as for the stream.
     pub async fn for_each(
         self,
         handle: impl FnMut(Message) + Send + 'static,
@@ -201,7 +206,9 @@ impl<'c> IntoFuture for Subscribe<'c> {
     }
 }
 
-/// Waits until the server has handled everything published before.
+/// Waits until the server has handled everything published before, through a reconnect if need be. When messages were
+/// under way as a connection was lost, it is not known whether they were handled, and the flush says so; those of
+/// connections lost before the flush began are counted in [`Stats`](client::Stats).
 ///
 /// Dropped early, nothing is undone.
 #[must_use = "operations do nothing unless awaited"]
@@ -223,21 +230,21 @@ impl<'c> Flush<'c> {
 }
 
 async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
-    let (target, losses) = {
+    let (target, in_doubt) = {
         let mut state = shared.lock();
         let now = shared.now();
         let target = state.core.flush(now);
         shared.nudge(&mut state);
-        (target, state.losses)
+        (target, state.core.stats().dropped_in_doubt)
     };
     let done = limit.wait(shared, |state| {
-        if state.flushed >= target && state.core.is_connected() {
-            return Some(Ok(()));
-        }
         if state.closed {
             return Some(Err(FlushError::Closed));
         }
-        (state.losses != losses).then_some(Err(FlushError::Disconnected))
+        if state.core.stats().dropped_in_doubt != in_doubt {
+            return Some(Err(FlushError::Disconnected));
+        }
+        (state.flushed >= target).then_some(Ok(()))
     });
     done.await.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
 }

@@ -25,51 +25,59 @@ const MAX_BATCH: usize = 65_507;
 pub(crate) struct Route {
     addrs: Vec<SocketAddr>,
     at: usize,
-    /// Addresses that refused since one answered.
-    refusals: usize,
+    /// Addresses that were not tried yet in this attempt to connect.
+    left: usize,
+    /// A server answered at the present address.
+    answered: bool,
 }
 
 impl Route {
     /// `addrs` is not empty.
     pub(crate) fn new(addrs: Vec<SocketAddr>) -> Self {
-        Self { addrs, at: 0, refusals: 0 }
+        let left = addrs.len().saturating_sub(1);
+        Self { addrs, at: 0, left, answered: false }
     }
 
-    /// The socket for the present address; of addresses that the system has no way to, the next one.
+    /// A socket for the present address; if the system has no way there, for the next one that has not been tried.
     ///
     /// # Errors
-    /// The system's for the last address tried.
+    /// The system's, about the last address tried.
     pub(crate) fn open(&mut self) -> io::Result<Udp> {
-        let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
-        for _ in 0..self.addrs.len() {
-            result = Udp::connect(self.addr());
-            if result.is_ok() {
-                break;
+        loop {
+            match Udp::connect(self.addr()) {
+                Err(_) if self.advance() => {}
+                result => return result,
             }
-            self.advance();
         }
-        result
     }
 
     fn addr(&self) -> SocketAddr {
         self.addrs.get(self.at).copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
-    fn advance(&mut self) {
-        self.at = (self.at + 1) % self.addrs.len().max(1);
+    /// Another attempt begins: where a server answered, and otherwise one address further on.
+    fn begin(&mut self) {
+        self.left = self.addrs.len();
+        if !std::mem::take(&mut self.answered) {
+            self.advance();
+        }
+        self.left = self.addrs.len().saturating_sub(1);
     }
 
-    /// Nobody listens at the present address. True if there is another one that has not refused yet.
-    fn refused(&mut self) -> bool {
-        self.refusals += 1;
-        self.advance();
-        self.refusals < self.addrs.len()
+    /// On to the next address; false when all have been tried.
+    fn advance(&mut self) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
+        self.at = (self.at + 1) % self.addrs.len().max(1);
+        true
     }
 }
 
 pub(crate) struct Runner {
     shared: Arc<Shared>,
     udp: Udp,
+    /// Where the socket sends to.
+    server: SocketAddr,
     route: Route,
     /// The conversation that the socket was opened for.
     conversation: u32,
@@ -84,7 +92,7 @@ impl Runner {
         let max_datagram = usize::from(max_datagram);
         let batch = max_datagram * udp.max_segments().max(1);
         let out = vec![0; batch.min(MAX_BATCH.max(max_datagram))];
-        Self { shared, udp, route, conversation, max_datagram, out }
+        Self { shared, udp, server: route.addr(), route, conversation, max_datagram, out }
     }
 
     /// Runs until the client has closed.
@@ -135,14 +143,20 @@ impl Runner {
 
     /// The system says that nobody listens there: a hint for the core, or a reason to try the server's next address.
     fn refused(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
-        if matches!(state.core.state(), State::Connecting { .. }) && self.route.refused() {
-            drop(state);
-            self.open_socket();
-            return;
+        if !self.try_next_address() {
+            let now = self.shared.now();
+            self.shared.lock().core.suspect(now);
         }
-        state.core.suspect(shared.now());
+    }
+
+    /// While connecting, goes on with the server's next address. False when there is none.
+    fn try_next_address(&mut self) -> bool {
+        let connecting = matches!(self.shared.lock().core.state(), State::Connecting { .. });
+        let next = connecting && self.route.advance();
+        if next {
+            self.open_socket();
+        }
+        next
     }
 
     /// Lets the core's timers run out and hands out what there is to tell; true once the client has closed.
@@ -152,9 +166,7 @@ impl Runner {
         let now = self.shared.now();
         state.core.handle_timeout(now);
         self.shared.deliver(&mut state);
-        if state.core.is_connected() {
-            self.route.refusals = 0;
-        }
+        self.route.answered |= state.core.is_connected();
         state.closed
     }
 
@@ -163,6 +175,7 @@ impl Runner {
         let conversation = self.shared.lock().core.conversation();
         if conversation != self.conversation {
             self.conversation = conversation;
+            self.route.begin();
             self.open_socket();
         }
     }
@@ -171,6 +184,7 @@ impl Runner {
         // If there is none to be had, the old one serves as well with a native server.
         if let Ok(udp) = self.route.open() {
             self.udp = udp;
+            self.server = self.route.addr();
         }
     }
 
@@ -187,11 +201,12 @@ impl Runner {
     }
 
     /// Sends the first `len` bytes of `out`. What the system refuses is counted, and KCP sends again what matters.
+    /// Ends: an address is left once, and a full socket empties.
     async fn send(&mut self, len: usize, segment: Option<usize>) {
         let mut refused = false;
         loop {
             let Some(batch) = self.out.get(..len) else { return };
-            match self.udp.send(self.route.addr(), batch, segment) {
+            match self.udp.send(self.server, batch, segment) {
                 Ok(()) => return,
                 // The socket is full: that is back-pressure, not loss.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -206,7 +221,9 @@ impl Runner {
                 }
                 Err(_) => {
                     self.shared.lock().unsendable += 1;
-                    return;
+                    if !self.try_next_address() {
+                        return;
+                    }
                 }
             }
         }

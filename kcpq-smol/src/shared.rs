@@ -40,9 +40,8 @@ pub(crate) struct State {
     pub(crate) asked: bool,
     /// How far the server has handled what was published.
     pub(crate) flushed: u64,
-    /// Connections made, and lost, in all.
+    /// Connections made, in all.
     pub(crate) connections: u64,
-    pub(crate) losses: u64,
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
@@ -66,7 +65,6 @@ impl Shared {
             asked: false,
             flushed: 0,
             connections: 0,
-            losses: 0,
             last_loss: None,
             closed: false,
             unsendable: 0,
@@ -108,7 +106,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, flushed, connections, losses, last_loss, closed, .. } = state;
+        let State { core, queues, flushed, connections, last_loss, closed, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -124,7 +122,6 @@ impl Shared {
                     self.events.announce(event);
                 }
                 client::Event::Disconnected { why, retry_at } => {
-                    *losses += 1;
                     *last_loss = Some(why);
                     changed = true;
                     let retry_in = retry_at.map(|at| StdDuration::from(at.since(self.now())));
