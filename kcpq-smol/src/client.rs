@@ -96,7 +96,7 @@ impl Client {
         let mut state = shared.lock();
         let now = shared.now();
         let taken = state.core.publish(now, subject, payload.as_ref()).map_err(PublishError::Refused);
-        shared.nudge(&mut state);
+        state.nudge();
         taken
     }
 

@@ -176,7 +176,7 @@ impl<'c> Subscribe<'c> {
             let now = shared.now();
             let id = state.core.subscribe(now, &self.pattern).map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None });
-            shared.nudge(&mut state);
+            state.nudge();
             id
         };
         // From here on it exists: dropped early, it is taken back.
@@ -234,7 +234,7 @@ async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
         let mut state = shared.lock();
         let now = shared.now();
         let target = state.core.flush(now);
-        shared.nudge(&mut state);
+        state.nudge();
         (target, state.core.stats().dropped_in_doubt)
     };
     let done = limit.wait(shared, |state| {
@@ -327,7 +327,7 @@ async fn close(shared: &Shared, limit: &Limit) -> Result<(), CloseError> {
         let mut state = shared.lock();
         let now = shared.now();
         state.core.close(now);
-        shared.nudge(&mut state);
+        state.nudge();
     }
     let closed = limit.wait(shared, |state| state.closed.then_some(())).await;
     closed.ok_or_else(|| CloseError { after: limit.span() })

@@ -216,7 +216,7 @@ impl Drop for Subscription {
         let queue = state.queues.remove(&self.id);
         let now = shared.now();
         state.core.unsubscribe(now, self.id);
-        shared.nudge(&mut state);
+        state.nudge();
         // Wakes whoever waits on the queue, which is better done without the lock.
         drop(state);
         drop(queue);
