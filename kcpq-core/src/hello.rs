@@ -47,6 +47,11 @@ pub struct Hello<'a> {
 pub mod features {
     /// Understands FEC parity.
     pub const FEC: u32 = 1 << 0;
+    /// Asks the other side to send FEC parity (10 data, 3 parity).
+    pub const WANTS_PARITY: u32 = 1 << 1;
+
+    /// What this build can do.
+    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC } else { 0 };
 }
 
 const FIXED: usize = 27;

@@ -7,8 +7,11 @@ extern crate alloc;
 
 #[cfg(feature = "alloc")]
 pub mod broker;
+#[cfg(feature = "aes")]
+pub mod cipher;
 pub mod client;
 pub mod datagram;
+pub mod fec;
 pub mod frame;
 pub mod hello;
 pub mod kcp;

@@ -9,9 +9,9 @@
 
 use core::fmt;
 
-use crate::datagram::{Framing, Link};
+use crate::datagram::{Content, Framing, Link};
 use crate::frame::Frame;
-use crate::kcp::{self, Kcp};
+use crate::kcp::{self, Kcp, Origin};
 use crate::store::{Full, Outbox, PushError, Queue, Store};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -42,6 +42,35 @@ impl<S: Store> fmt::Debug for Parts<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
+}
+
+/// Lets an engine take in a datagram and what it rebuilds. Apart from [`Session`], so that a sink may use the rest of it.
+pub(crate) fn handle_datagram<S: Store>(
+    kcp: &mut Kcp<S>,
+    link: &mut Link,
+    now: Instant,
+    datagram: &[u8],
+    content: Content<'_>,
+    sink: &mut impl FnMut(&[u8]) -> usize,
+) -> bool {
+    let segments = match content {
+        Content::Plain(segments) => Some(segments),
+        Content::Fec(segments) => {
+            link.learn(now, datagram);
+            Some(segments)
+        }
+        Content::Parity => {
+            link.learn(now, datagram);
+            None
+        }
+    };
+    // First the datagram's own segments, then those that it rebuilds.
+    let mut understood =
+        segments.is_none_or(|segments| kcp.handle_datagram(now, segments, Origin::Wire, &mut *sink).is_ok());
+    while let Some(rebuilt) = link.poll_rebuilt() {
+        understood &= kcp.handle_datagram(now, rebuilt, Origin::Rebuilt, &mut *sink).is_ok();
+    }
+    understood
 }
 
 /// One end of a session.
@@ -83,7 +112,7 @@ impl<S: Store> Session<S> {
     pub(crate) fn reset(&mut self, conv: u32, framing: Framing) -> u64 {
         let in_doubt = self.in_doubt();
         self.kcp.reset(conv);
-        self.link.reset(framing);
+        self.link = Link::new(framing, self.link.max_datagram());
         self.fit_mtu();
         self.control.clear();
         self.marks.clear();
@@ -155,6 +184,19 @@ impl<S: Store> Session<S> {
         }
     }
 
+    /// Takes in a datagram; bytes in order go to `sink` (see [`Kcp::handle_datagram`]). False if part of it was not
+    /// understood.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        content: Content<'_>,
+        mut sink: impl FnMut(&[u8]) -> usize,
+    ) -> bool {
+        let Self { kcp, link, .. } = self;
+        handle_datagram(kcp, link, now, datagram, content, &mut sink)
+    }
+
     /// To be called after the engine has taken in datagrams.
     pub(crate) fn after_input(&mut self, now: Instant) {
         let acked = self.kcp.acked_offset();
@@ -183,6 +225,7 @@ impl<S: Store> Session<S> {
         if let Some(len) = self.link.poll_parity(out) {
             return Some(len);
         }
+        self.link.on_time(now);
         self.refill(now);
         let headroom = self.link.headroom();
         let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
@@ -199,6 +242,6 @@ impl<S: Store> Session<S> {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
-        self.kcp.poll_timeout()
+        Deadline::earlier(self.kcp.poll_timeout(), self.link.poll_timeout())
     }
 }

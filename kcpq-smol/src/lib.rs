@@ -46,6 +46,7 @@ pub use builder::Builder;
 pub use client::{Client, Snapshot};
 pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeError};
 pub use events::{Event, Events};
+pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats};
 pub use kcpq_core::kcp::Config as Preset;
 pub use message::Message;

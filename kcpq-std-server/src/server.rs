@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 
 use async_channel::Sender;
 use kcpq_core::broker::{self, Broker};
-use kcpq_core::kcp;
+use kcpq_core::cipher::Key;
+use kcpq_core::datagram::Protection;
+use kcpq_core::{fec, kcp};
 
 use crate::shard::{Command, Shard};
 use kcpq_smol::udp::{BUFFER, Udp};
@@ -19,12 +21,15 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Limits and timers.
     pub broker: broker::Config,
+    /// The key of KCPQ v2.1's cipher, if its clients have one. With a key, only datagrams sealed with it are heard.
+    /// **It keeps nobody from altering or repeating datagrams**: for compatibility only.
+    pub compat_key: Option<Key>,
 }
 
 impl Default for Config {
     /// Port 4000 on all IPv4 addresses, as the original.
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4000)), broker: broker::Config::default() }
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4000)), broker: broker::Config::default(), compat_key: None }
     }
 }
 
@@ -35,6 +40,8 @@ pub struct Snapshot {
     pub broker: broker::Stats,
     /// Segments, of the sessions that exist.
     pub transport: kcp::Stats,
+    /// Forward error correction, of the sessions that exist.
+    pub fec: fec::Stats,
     /// Datagrams that the system refused to send.
     pub unsendable: u64,
 }
@@ -109,7 +116,13 @@ impl Server {
         let seed = getrandom::u64().map_err(BindError::Random)?;
         let max_datagram = config.broker.max_datagram;
         let (commands, inbox) = async_channel::unbounded();
-        let shard = Shard::new(udp, Broker::new(config.broker, seed), inbox, max_datagram);
+        let mut broker = Broker::new(config.broker, seed);
+        if let Some(key) = &config.compat_key {
+            let mut entropy = [0; 32];
+            getrandom::fill(&mut entropy).map_err(BindError::Random)?;
+            broker = broker.with_protection(Protection::compat_aes256(key, entropy));
+        }
+        let shard = Shard::new(udp, broker, inbox, max_datagram);
         let thread = std::thread::Builder::new()
             .name("kcpq-shard-0".into())
             .spawn(move || async_io::block_on(shard.run()))

@@ -151,6 +151,7 @@ impl Shard {
                 let snapshot = Snapshot {
                     broker: self.broker.stats(),
                     transport: self.broker.transport(),
+                    fec: self.broker.fec(),
                     unsendable: self.unsendable,
                 };
                 // Whoever asked may have gone.

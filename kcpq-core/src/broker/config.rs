@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use crate::datagram::Framing;
 use crate::time::Duration;
 use crate::{frame, kcp, subject};
 
@@ -24,6 +25,9 @@ pub struct Config {
     pub kcp: kcp::Config,
     /// The longest datagram to send, in bytes of UDP payload. A native client may ask for shorter ones.
     pub max_datagram: u16,
+    /// How datagrams to original peers are framed, when they frame theirs with FEC as all of them do:
+    /// [`Framing::Fec`], or with parity 10/3 for 30 % more bytes.
+    pub compat_framing: Framing,
     /// The largest frame to take in.
     pub frames: frame::Limits,
     /// What subjects may be like.
@@ -55,6 +59,7 @@ impl Default for Config {
         Self {
             kcp: kcp::Config::VIDEO,
             max_datagram: 1400,
+            compat_framing: Framing::Fec,
             frames: frame::Limits::KCPQ,
             subjects: subject::Limits::DEFAULT,
             max_sessions: 65_536,

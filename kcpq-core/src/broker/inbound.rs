@@ -9,8 +9,9 @@ use super::event::{Ended, Event};
 use super::stats::Stats;
 use super::table::{Member, Phase, Table};
 use super::{Events, Peer};
+use crate::datagram::Framing;
 use crate::frame::{Frame, FrameError, HEAD, Progress, Reader, command};
-use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION};
+use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features};
 use crate::router::Router;
 use crate::store::{Heap, HeapOutbox, Inbox, Outbox};
 use crate::subject::{Pattern, Subject};
@@ -36,8 +37,8 @@ pub(super) struct Inbound<'b, P: Peer> {
     pub(super) control: &'b mut HeapOutbox,
     pub(super) outbox: &'b mut HeapOutbox,
     pub(super) member: &'b mut Member,
-    /// HELLO came: the longest datagram that the client takes.
-    pub(super) greeted: Option<u16>,
+    /// HELLO came.
+    pub(super) greeted: Option<Greeting>,
     /// The session is to end.
     pub(super) end: Option<Ended>,
 }
@@ -197,10 +198,10 @@ impl<P: Peer> Inbound<'_, P> {
             self.member.native = true;
             self.stats.native_sessions += 1;
         }
-        self.greeted = Some(hello.max_datagram);
+        self.greeted = Some(Greeting { max_datagram: hello.max_datagram, framing: framing(hello.features) });
         let welcome = Hello {
             version: VERSION.min(hello.version.max(1)),
-            features: 0,
+            features: features::SUPPORTED,
             max_datagram: self.config.max_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body,
@@ -250,6 +251,23 @@ impl<P: Peer> Inbound<'_, P> {
             let _ = self.control.push(&[&head, subject, payload]);
         }
     }
+}
+
+/// What a native client said that concerns its datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeting {
+    pub(super) max_datagram: u16,
+    pub(super) framing: Framing,
+}
+
+/// How to frame what goes to a native client.
+fn framing(wanted: u32) -> Framing {
+    #[cfg(feature = "fec")]
+    if wanted & (features::FEC | features::WANTS_PARITY) == features::FEC | features::WANTS_PARITY {
+        return Framing::Parity(crate::fec::header::Shards::KCPQ);
+    }
+    let _ = wanted;
+    Framing::Plain
 }
 
 /// Where the command byte stands in a frame.

@@ -34,7 +34,7 @@ pub use stats::Stats;
 
 use self::inbound::Inbound;
 use self::table::{Member, Phase, Slot, Table, hasher};
-use crate::datagram::{self, Content, Framing, Link};
+use crate::datagram::{self, Content, Framing, Link, Protection};
 use crate::frame::{self, command};
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::{self, Command, Header, Origin};
@@ -102,6 +102,7 @@ pub struct Broker<P: Peer> {
     seed: u64,
     epoch: u64,
     now: Instant,
+    protection: Protection,
     table: Table<P>,
     router: Router,
     events: Events<P>,
@@ -127,6 +128,7 @@ impl<P: Peer> Broker<P> {
             seed,
             epoch,
             now: Instant::ZERO,
+            protection: Protection::NONE,
             table: Table::new(seed),
             router: Router::new(seed),
             events: Events(VecDeque::new()),
@@ -135,6 +137,13 @@ impl<P: Peer> Broker<P> {
             draining: false,
             stats: Stats::default(),
         }
+    }
+
+    /// The same with a protection around all datagrams; to be chosen before the first one.
+    #[must_use]
+    pub fn with_protection(mut self, protection: Protection) -> Self {
+        self.protection = protection;
+        self
     }
 
     // --- commands ---
@@ -151,34 +160,45 @@ impl<P: Peer> Broker<P> {
 
     // --- in ---
 
-    /// Takes in a datagram. What it cannot use is counted.
-    pub fn handle_datagram(&mut self, now: Instant, from: P, datagram: &[u8]) {
+    /// Takes in a datagram, which is opened in place. What it cannot use is counted.
+    pub fn handle_datagram(&mut self, now: Instant, from: P, datagram: &mut [u8]) {
         self.now = self.now.max(now);
-        let (framing, segments) = match datagram::parse(datagram) {
-            Ok((framing, Content::Segments(segments))) => (framing, segments),
-            Ok((_, Content::Parity(_))) => return,
-            Err(_) => {
-                self.stats.malformed_datagrams += 1;
-                return;
-            }
+        // Before there is any state, and answered with silence.
+        let Some(datagram) = self.protection.open(datagram) else {
+            self.stats.unopened_datagrams += 1;
+            return;
         };
-        let Some((conv, sn)) = Header::peek(segments) else { return };
-        let index = match self.table.find(from, conv) {
-            Some(index) => index,
-            None => {
-                let opens = matches!(Header::split(segments, conv), Ok((header, data, _))
-                    if header.command == Command::Push && sn.0 == 0 && !data.is_empty());
-                match self.open(from, conv, framing, opens) {
-                    Some(index) => index,
-                    None => {
-                        self.answer_stray(from, conv, framing, segments, opens);
-                        return;
-                    }
-                }
-            }
+        let datagram = &*datagram;
+        let Ok(content) = datagram::parse(datagram) else {
+            self.stats.malformed_datagrams += 1;
+            return;
         };
-        self.receive(index, Some((framing, segments)));
+        let index = match content {
+            Content::Parity => datagram::conversation_of_parity(datagram).and_then(|conv| self.table.find(from, conv)),
+            Content::Plain(segments) => self.session_of(from, segments, Framing::Plain),
+            Content::Fec(segments) => self.session_of(from, segments, Framing::Fec),
+        };
+        match index {
+            Some(index) => self.receive(index, Some((datagram, content))),
+            None => self.stats.stray_datagrams += 1,
+        }
         self.close_doomed();
+    }
+
+    /// The session that segments belong to, opened if they may do that; `None` if there is none, which is answered.
+    fn session_of(&mut self, from: P, segments: &[u8], framing: Framing) -> Option<u32> {
+        let (conv, sn) = Header::peek(segments)?;
+        if let Some(index) = self.table.find(from, conv) {
+            return Some(index);
+        }
+        let opens = matches!(Header::split(segments, conv), Ok((header, data, _))
+            if header.command == Command::Push && sn.0 == 0 && !data.is_empty());
+        let framing = if framing == Framing::Plain { framing } else { self.config.compat_framing };
+        let index = self.open(from, conv, framing, opens);
+        if index.is_none() {
+            self.answer_stray(from, conv, framing, segments, opens);
+        }
+        index
     }
 
     /// Lets timers run out.
@@ -214,10 +234,12 @@ impl<P: Peer> Broker<P> {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit<P>> {
         self.now = self.now.max(now);
         if let Some((to, reply)) = self.replies.pop_front()
-            && let Some(place) = out.get_mut(..reply.len())
+            && let headroom = self.protection.headroom()
+            && let Some(place) = out.get_mut(..headroom + reply.len())
         {
-            place.copy_from_slice(&reply);
-            return Some(Transmit { to, len: reply.len(), segment: None });
+            place[headroom..].copy_from_slice(&reply);
+            self.protection.seal(place);
+            return Some(Transmit { to, len: place.len(), segment: None });
         }
         while let Some(mut slot) = self.table.take_ready() {
             if slot.member.paused && slot.session.control.is_empty() {
@@ -275,6 +297,16 @@ impl<P: Peer> Broker<P> {
         let mut sum = kcp::Stats::default();
         for slot in self.table.iter() {
             sum.add(slot.session.kcp.stats());
+        }
+        sum
+    }
+
+    /// The FEC decoders' counters of the sessions that exist, added up.
+    #[cfg(feature = "fec")]
+    pub fn fec(&self) -> crate::fec::Stats {
+        let mut sum = crate::fec::Stats::default();
+        for slot in self.table.iter() {
+            sum.add(&slot.session.link.fec_stats());
         }
         sum
     }
@@ -337,14 +369,14 @@ impl<P: Peer> Broker<P> {
             outbox: HeapOutbox::default(),
             marks: VecDeque::new(),
         };
-        Session::new(conv, self.config.kcp, Link::new(framing, self.config.max_datagram), parts)
+        Session::new(conv, self.config.kcp, Link::new(framing, self.inner(self.config.max_datagram)), parts)
     }
 
     /// Lets a session take in a datagram, or read on where it had paused.
-    fn receive(&mut self, index: u32, input: Option<(Framing, &[u8])>) {
+    fn receive(&mut self, index: u32, input: Option<(&[u8], Content<'_>)>) {
         let Some(mut slot) = self.table.take(index) else { return };
         let Slot { session, reader, member, .. } = &mut *slot;
-        let Session { kcp, control, outbox, .. } = session;
+        let Session { kcp, link, control, outbox, .. } = session;
         let mut inbound = Inbound {
             config: &self.config,
             epoch: self.epoch,
@@ -360,9 +392,9 @@ impl<P: Peer> Broker<P> {
             end: None,
         };
         let understood = match input {
-            Some((_, segments)) => {
-                let sink = |bytes: &[u8]| inbound.read(reader, bytes);
-                kcp.handle_datagram(self.now, segments, Origin::Wire, sink).is_ok()
+            Some((datagram, content)) => {
+                let mut sink = |bytes: &[u8]| inbound.read(reader, bytes);
+                session::handle_datagram(kcp, link, self.now, datagram, content, &mut sink)
             }
             None => {
                 kcp.recv(self.now, |bytes| inbound.read(reader, bytes));
@@ -371,17 +403,21 @@ impl<P: Peer> Broker<P> {
         };
         let (greeted, end) = (inbound.greeted, inbound.end);
         self.stats.malformed_datagrams += u64::from(!understood);
-        if let Some((framing, _)) = input {
+        if let Some((_, content)) = input {
             slot.member.heard = self.now;
-            if !slot.member.native && framing != slot.session.link.framing() {
-                // An original peer is answered as it last spoke (WIRE.md 11).
-                slot.session.set_framing(framing, self.config.max_datagram);
+            // An original peer is answered as it last spoke (WIRE.md 11).
+            let framing = match content {
+                Content::Plain(_) => Framing::Plain,
+                Content::Fec(_) | Content::Parity => self.config.compat_framing,
+            };
+            if !slot.member.native && !slot.session.link.is_framed(framing) {
+                slot.session.set_framing(framing, self.inner(self.config.max_datagram));
             }
         }
         slot.session.after_input(self.now);
-        if let Some(max_datagram) = greeted {
-            let max_datagram = self.config.max_datagram.min(max_datagram.max(MIN_DATAGRAM));
-            slot.session.set_framing(Framing::Plain, max_datagram);
+        if let Some(greeting) = greeted {
+            let max_datagram = self.config.max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
+            slot.session.set_framing(greeting.framing, self.inner(max_datagram));
             self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: crate::hello::VERSION });
         }
         match end {
@@ -407,9 +443,15 @@ impl<P: Peer> Broker<P> {
         }
     }
 
+    /// The longest datagram inside the protection, if `whole` is the longest outside.
+    fn inner(&self, whole: u16) -> u16 {
+        whole.saturating_sub(self.protection.headroom() as u16)
+    }
+
     /// Fills `out` with datagrams of one session.
     fn fill(&mut self, slot: &mut Slot<P>, out: &mut [u8]) -> Option<Transmit<P>> {
-        let size = usize::from(slot.session.link.max_datagram());
+        let headroom = self.protection.headroom();
+        let size = headroom + usize::from(slot.session.link.max_datagram());
         let mut len = 0;
         let mut count = 0;
         let mut first = 0;
@@ -419,7 +461,10 @@ impl<P: Peer> Broker<P> {
             && count < MAX_BATCH
         {
             let limit = room.len().min(size);
-            let Some(written) = slot.session.poll_transmit(self.now, &mut room[..limit]) else { break };
+            let Some(inner) = room.get_mut(headroom..limit) else { break };
+            let Some(written) = slot.session.poll_transmit(self.now, inner) else { break };
+            let written = headroom + written;
+            self.protection.seal(&mut room[..written]);
             first = if count == 0 { written } else { first };
             len += written;
             count += 1;
@@ -504,7 +549,6 @@ impl<P: Peer> Broker<P> {
     /// A datagram that belongs to no session: a newcomer that a limit keeps out is told so, anything else gets a hint
     /// that its session is not known here. Both cost no state, and are limited in number.
     fn answer_stray(&mut self, peer: P, conv: u32, framing: Framing, segments: &[u8], opens: bool) {
-        self.stats.stray_datagrams += 1;
         let second = self.now.as_micros() / 1_000_000;
         if second != self.stateless.second {
             self.stateless = Stateless { second, spent: 0 };

@@ -43,6 +43,8 @@ pub struct Stats {
     pub unknown_commands: u64,
     /// Datagrams too short for a segment, or with segments that were not understood.
     pub malformed_datagrams: u64,
+    /// Datagrams that the cipher did not open: another key, none, or damaged.
+    pub unopened_datagrams: u64,
     /// Datagrams that belong to no session and do not open one.
     pub stray_datagrams: u64,
     /// Answers to such datagrams.

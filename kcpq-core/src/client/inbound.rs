@@ -3,7 +3,10 @@
 use super::event::{Disconnect, Event, Message};
 use super::subscriptions::{News, SubscriptionId};
 use super::{Client, Server, State};
+use crate::datagram::Framing;
 use crate::frame::{Frame, FrameError, Progress, command};
+#[cfg(feature = "fec")]
+use crate::hello::features;
 use crate::hello::{Ack, CloseReason, Hello, VERSION};
 use crate::store::{Inbox, Store, TooLarge};
 use crate::subject::{self, Subject};
@@ -244,7 +247,14 @@ impl<S: Store> Client<S> {
                         epoch: hello.epoch,
                     });
                     let max_datagram = self.config.max_datagram.min(hello.max_datagram.max(MIN_DATAGRAM));
-                    self.session.set_framing(crate::datagram::Framing::Plain, max_datagram);
+                    // FEC is over, unless it was chosen and both understand it.
+                    #[cfg(feature = "fec")]
+                    let keeps =
+                        matches!(self.config.framing, Framing::Parity(_)) && hello.features & features::FEC != 0;
+                    #[cfg(not(feature = "fec"))]
+                    let keeps = false;
+                    let framing = if keeps { self.config.framing } else { Framing::Plain };
+                    self.session.set_framing(framing, self.inner(max_datagram));
                     self.up(true);
                 } else {
                     self.stats.malformed += 1;

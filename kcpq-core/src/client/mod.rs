@@ -39,10 +39,9 @@ pub use subscriptions::{Subscription, SubscriptionId};
 
 use self::inbound::Current;
 use self::subscriptions::{Request, Subscriptions};
-use crate::datagram::{self, Content, Link};
+use crate::datagram::{self, Framing, Link, Protection};
 use crate::frame::{self, command};
-use crate::hello::{CloseReason, Hello, MAX_HELLO, Reset, VERSION};
-use crate::kcp::Origin;
+use crate::hello::{self, CloseReason, Hello, MAX_HELLO, Reset, VERSION};
 use crate::rng::Rng;
 use crate::session::{self, Session};
 use crate::store::{Outbox, PushError, Store, Text, TooLarge};
@@ -128,6 +127,7 @@ pub struct Client<S: Store> {
     state: State,
     /// The latest time that any call brought.
     now: Instant,
+    protection: Protection,
     session: Session<S>,
     reader: frame::Reader<S>,
     subscriptions: Subscriptions<S>,
@@ -181,6 +181,7 @@ impl<S: Store> Client<S> {
             rng,
             state: State::Idle,
             now: Instant::ZERO,
+            protection: Protection::NONE,
             session,
             reader: frame::Reader::new(config.frames, parts.inbox),
             subscriptions: Subscriptions::new(parts.subscriptions),
@@ -205,6 +206,18 @@ impl<S: Store> Client<S> {
             notices: Notices::default(),
             stats: Stats::default(),
         }
+    }
+
+    /// The same with a protection around all datagrams; to be chosen before [`connect`](Self::connect).
+    #[must_use]
+    pub fn with_protection(mut self, protection: Protection) -> Self {
+        self.protection = protection;
+        self
+    }
+
+    /// The longest datagram inside the protection, if `whole` is the longest outside.
+    fn inner(&self, whole: u16) -> u16 {
+        whole.saturating_sub(self.protection.headroom() as u16)
     }
 
     // --- commands ---
@@ -350,9 +363,14 @@ impl<S: Store> Client<S> {
 
     // --- in ---
 
-    /// Takes in a datagram from the server. What it cannot use is counted.
-    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+    /// Takes in a datagram from the server, which is opened in place. What it cannot use is counted.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
         self.now = self.now.max(now);
+        let Some(datagram) = self.protection.open(datagram) else {
+            self.stats.foreign_datagrams += 1;
+            return;
+        };
+        let datagram = &*datagram;
         if let Some(reset) = Reset::decode(datagram) {
             if reset.conv == self.session.kcp.conv() {
                 self.stats.reset_hints += 1;
@@ -362,22 +380,20 @@ impl<S: Store> Client<S> {
             }
             return;
         }
-        if !self.is_open() {
-            self.stats.foreign_datagrams += 1;
-            return;
-        }
-        let Ok((_, Content::Segments(segments))) = datagram::parse(datagram) else {
-            self.stats.foreign_datagrams += 1;
-            return;
+        let content = match datagram::parse(datagram) {
+            Ok(content) if self.is_open() => content,
+            _ => {
+                self.stats.foreign_datagrams += 1;
+                return;
+            }
         };
         let heard = self.session.kcp.last_heard();
         // Nothing is taken here: `poll_event` reads, so a slow user closes the window.
-        let _ = self.session.kcp.handle_datagram(self.now, segments, Origin::Wire, |_| 0);
-        if self.session.kcp.last_heard() == heard && heard != Some(self.now) {
-            self.stats.foreign_datagrams += 1;
-            return;
+        let understood = self.session.handle_datagram(self.now, datagram, content, |_| 0);
+        self.stats.foreign_datagrams += u64::from(!understood);
+        if self.session.kcp.last_heard() != heard {
+            self.suspect = None;
         }
-        self.suspect = None;
         self.session.after_input(self.now);
         if let Some(sample) = self.session.take_latency() {
             self.stats.latency.add(sample);
@@ -424,17 +440,29 @@ impl<S: Store> Client<S> {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.now = self.now.max(now);
         if core::mem::take(&mut self.last_words) {
-            return self.session.last_words(self.now, out);
+            return self.transmit(out, Session::last_words);
         }
         if !self.is_open() {
             return None;
         }
         self.advance();
-        let len = self.session.poll_transmit(self.now, out)?;
+        let len = self.transmit(out, Session::poll_transmit)?;
         if self.blocked && self.session.outbox.len() <= self.config.queue / 2 {
             self.blocked = false;
             self.notices.writable = true;
         }
+        Some(len)
+    }
+
+    /// Lets the session write a datagram, and protects it.
+    fn transmit(
+        &mut self,
+        out: &mut [u8],
+        write: impl Fn(&mut Session<S>, Instant, &mut [u8]) -> Option<usize>,
+    ) -> Option<usize> {
+        let headroom = self.protection.headroom();
+        let len = headroom + write(&mut self.session, self.now, out.get_mut(headroom..)?)?;
+        self.protection.seal(out.get_mut(..len)?);
         Some(len)
     }
 
@@ -482,7 +510,7 @@ impl<S: Store> Client<S> {
 
     /// The longest datagram that the present session sends, in bytes.
     pub fn max_datagram(&self) -> usize {
-        usize::from(self.session.link.max_datagram())
+        self.protection.headroom() + usize::from(self.session.link.max_datagram())
     }
 
     /// The counters.
@@ -536,7 +564,7 @@ impl<S: Store> Client<S> {
         let conv = self.rng.u32(..);
         let in_doubt = self.session.reset(conv, self.config.framing);
         self.stats.dropped_in_doubt += in_doubt;
-        self.session.set_framing(self.config.framing, self.config.max_datagram);
+        self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram));
         self.reader.reset();
         self.current = None;
         self.server = None;
@@ -663,7 +691,7 @@ impl<S: Store> Client<S> {
     fn hello(&self) -> Hello<'static> {
         Hello {
             version: VERSION,
-            features: 0,
+            features: features(self.config.framing),
             max_datagram: self.config.max_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body,
@@ -673,5 +701,14 @@ impl<S: Store> Client<S> {
             epoch: 0,
             name: self.config.name,
         }
+    }
+}
+
+/// What to say of FEC: whether it is understood, and whether it is asked for.
+fn features(framing: Framing) -> u32 {
+    match framing {
+        Framing::Plain | Framing::Fec => hello::features::SUPPORTED,
+        #[cfg(feature = "fec")]
+        Framing::Parity(_) => hello::features::SUPPORTED | hello::features::WANTS_PARITY,
     }
 }

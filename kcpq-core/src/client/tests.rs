@@ -102,9 +102,9 @@ impl<S: Make> World<S> {
         loop {
             let mut idle = true;
             for node in &mut self.nodes {
-                while let Some(datagram) = node.up.recv(now) {
+                while let Some(mut datagram) = node.up.recv(now) {
                     if !self.away {
-                        self.broker.handle_datagram(now, node.addr, &datagram);
+                        self.broker.handle_datagram(now, node.addr, &mut datagram);
                     }
                     idle = false;
                 }
@@ -119,8 +119,8 @@ impl<S: Make> World<S> {
             }
             while self.broker.poll_event().is_some() {}
             for node in &mut self.nodes {
-                while let Some(datagram) = node.down.recv(now) {
-                    node.client.handle_datagram(now, &datagram);
+                while let Some(mut datagram) = node.down.recv(now) {
+                    node.client.handle_datagram(now, &mut datagram);
                     idle = false;
                 }
                 while let Some(event) = node.client.poll_event() {
@@ -300,7 +300,7 @@ fn a_forged_reset_hint_ends_nothing() {
     let conv = world.nodes[node].client.session.kcp.conv();
     for _ in 0..100 {
         let now = world.now;
-        world.nodes[node].client.handle_datagram(now, &Reset { conv }.encode());
+        world.nodes[node].client.handle_datagram(now, &mut Reset { conv }.encode());
         world.run_for(Duration::from_millis(300));
     }
     assert_eq!(world.nodes[node].client.stats().connection_errors, 0);
@@ -443,7 +443,7 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
     let mut failed = None;
     while failed.is_none() && now < Instant::from_millis(60_000) {
         while let Some(len) = server.poll_transmit(now, &mut buf) {
-            client.handle_datagram(now, &buf[..len]);
+            client.handle_datagram(now, &mut buf[..len]);
         }
         while let Some(event) = client.poll_event() {
             if let Event::SubscribeFailed { id: which, why } = event {
@@ -452,8 +452,8 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
             }
         }
         while let Some(len) = client.poll_transmit(now, &mut buf) {
-            let (_, Content::Segments(segments)) = datagram::parse(&buf[..len]).unwrap() else { panic!() };
-            let _ = server.kcp.handle_datagram(now, segments, Origin::Wire, <[u8]>::len);
+            let content = datagram::parse(&buf[..len]).unwrap();
+            server.handle_datagram(now, &buf[..len], content, <[u8]>::len);
         }
         now += Duration::from_millis(10);
         client.handle_timeout(now);

@@ -5,9 +5,11 @@ mod serve;
 mod subscribe;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use kcpq_smol::{Client, Key};
 
 /// Publish/subscribe over KCP: early even when the link is bad.
 ///
@@ -41,6 +43,58 @@ struct ServerArg {
     /// How long to wait for the server's answer
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: std::time::Duration,
+    /// Send FEC parity: 30 % more bytes for fewer waits on a link that loses some
+    #[arg(long)]
+    parity: bool,
+    #[command(flatten)]
+    key: KeyArg,
+}
+
+/// The key of KCPQ v2.1's cipher. It is never taken from the command line, where others can see it.
+#[derive(Debug, Args)]
+struct KeyArg {
+    /// File with the 64 hex digits of KCPQ v2.1's AES-256 key; or the environment variable KCPQ_AES256_KEY_HEX
+    #[arg(long, value_name = "FILE")]
+    aes256_key_file: Option<PathBuf>,
+}
+
+impl KeyArg {
+    /// The key, if there is one.
+    fn read(&self) -> Result<Option<Key>, Failure> {
+        let (digits, from) = match &self.aes256_key_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::Error(format!("cannot read {}: {error}", path.display())))?;
+                (text, path.display().to_string())
+            }
+            None => match std::env::var(KEY_VARIABLE) {
+                Ok(text) if text.is_empty() => return Ok(None),
+                Ok(text) => (text, KEY_VARIABLE.into()),
+                Err(std::env::VarError::NotPresent) => return Ok(None),
+                Err(error) => return Err(Failure::Error(format!("{KEY_VARIABLE}: {error}"))),
+            },
+        };
+        match Key::from_hex(digits.trim()) {
+            Ok(key) => Ok(Some(key)),
+            Err(error) => Err(Failure::Error(format!("the key in {from} cannot be used: {error}"))),
+        }
+    }
+}
+
+/// As the original's programs call it.
+const KEY_VARIABLE: &str = "KCPQ_AES256_KEY_HEX";
+
+impl ServerArg {
+    async fn connect(&self, name: &'static str) -> Result<Client, Failure> {
+        let mut builder = Client::builder().name(name).timeout(self.timeout);
+        if let Some(key) = self.key.read()? {
+            builder = builder.compat_aes256(key);
+        }
+        if self.parity {
+            builder = builder.parity();
+        }
+        Ok(builder.connect(&*self.server).await?)
+    }
 }
 
 /// How a command ended, if not well.

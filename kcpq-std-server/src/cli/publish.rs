@@ -3,7 +3,6 @@
 use std::io::Read;
 
 use clap::Parser;
-use kcpq_smol::Client;
 
 use super::{Failure, ServerArg};
 
@@ -29,8 +28,7 @@ impl Publish {
                 payload
             }
         };
-        let client =
-            Client::builder().name("kcpq pub").timeout(self.server.timeout).connect(&*self.server.server).await?;
+        let client = self.server.connect("kcpq pub").await?;
         let done = async {
             client.publish(&self.subject, payload).await?;
             client.flush().await?;

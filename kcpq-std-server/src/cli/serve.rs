@@ -8,10 +8,12 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use kcpq_core::broker::{self, SlowConsumer};
+use kcpq_core::datagram::Framing;
+use kcpq_core::fec::header::Shards;
 use kcpq_std_server::{Config, Server};
 use tracing::level_filters::LevelFilter;
 
-use super::{Failure, parse_size};
+use super::{Failure, KeyArg, parse_size};
 
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
@@ -53,6 +55,11 @@ pub(super) struct Serve {
     /// How long a stopping server waits for what is still under way
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     linger: Duration,
+    #[command(flatten)]
+    key: KeyArg,
+    /// Send FEC parity to original clients: 30 % more bytes for fewer waits on a link that loses some
+    #[arg(long)]
+    compat_parity: bool,
     /// What to log: off, error, warn, info, debug or trace
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: LevelFilter,
@@ -101,6 +108,7 @@ impl Serve {
             .map_err(|_| Failure::Error(format!("--max-message {}: at most 4 GiB", self.max_message)))?;
         Ok(Config {
             listen: self.listen,
+            compat_key: self.key.read()?,
             broker: broker::Config {
                 name: self.name.as_str().into(),
                 max_sessions: self.max_sessions,
@@ -117,6 +125,11 @@ impl Serve {
                 },
                 idle_timeout: self.idle_timeout.into(),
                 linger: self.linger.into(),
+                compat_framing: if self.compat_parity {
+                    Framing::Parity(Shards::KCPQ)
+                } else {
+                    defaults.compat_framing
+                },
                 ..defaults
             },
         })

@@ -11,7 +11,7 @@ use async_signal::{Signal, Signals};
 use clap::Parser;
 use futures_lite::future::{or, pending};
 use futures_lite::{Stream, StreamExt};
-use kcpq_smol::{Client, Message, Subscription};
+use kcpq_smol::{Message, Subscription};
 
 use super::{Failure, ServerArg};
 
@@ -47,8 +47,7 @@ impl Subscribe {
     /// Prints messages until the count is reached, the wait is over, or a signal comes.
     pub(super) async fn run(self) -> Result<(), Failure> {
         let mut signals = Signals::new([Signal::Int, Signal::Term])?;
-        let client =
-            Client::builder().name("kcpq sub").timeout(self.server.timeout).connect(&*self.server.server).await?;
+        let client = self.server.connect("kcpq sub").await?;
         let mut subscriptions = Vec::new();
         for subject in &self.subject {
             subscriptions.push(client.subscribe(subject).capacity(QUEUE).await?);
