@@ -100,7 +100,7 @@ fn serve(socket: &UdpSocket, config: Config, shared: &Shared) {
         let span = broker.poll_timeout().map_or(20_000, |deadline| deadline.at.since(now()).as_micros());
         socket.set_read_timeout(Some(Duration::from_micros(span.clamp(1, 20_000)))).expect("the span is not zero");
         if let Ok((len, from)) = socket.recv_from(&mut datagram) {
-            broker.handle_datagram(now(), from, &datagram[..len]);
+            broker.handle_datagram(now(), from, &mut datagram[..len]);
         }
         broker.handle_timeout(now());
         while broker.poll_event().is_some() {}
