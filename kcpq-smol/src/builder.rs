@@ -10,12 +10,12 @@ use kcpq_core::datagram::{Framing, Protection};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp;
 
+use crate::address::Address;
 use crate::client::Client;
 use crate::error::ConnectError;
 use crate::operation::Limit;
-use crate::runner::Runner;
+use crate::runner::{Route, Runner};
 use crate::shared::Shared;
-use crate::udp::Udp;
 
 /// Options of a client.
 #[derive(Clone, Debug)]
@@ -90,11 +90,11 @@ impl Builder {
         self
     }
 
-    /// How often the server is asked whether it is there; 15 s. A server that was restarted is noticed at the latest
+    /// How often the server is asked whether it is there, one millisecond at least; 15 s. A server that was restarted is noticed at the latest
     /// then.
     #[must_use]
     pub fn heartbeat(mut self, span: Duration) -> Self {
-        self.config.heartbeat = span.into();
+        self.config.heartbeat = span.max(Duration::from_millis(1)).into();
         self
     }
 
@@ -112,10 +112,10 @@ impl Builder {
         self
     }
 
-    /// The longest datagram to send, in bytes of UDP payload; 1400.
+    /// The longest datagram to send, in bytes of UDP payload, from 256 to 65,507; 1400.
     #[must_use]
     pub fn max_datagram(mut self, bytes: u16) -> Self {
-        self.config.max_datagram = bytes;
+        self.config.max_datagram = bytes.clamp(256, 65_507);
         self
     }
 
@@ -142,14 +142,30 @@ impl Builder {
         self
     }
 
-    /// Connects to the server at `addr` ("host:port"); ready when it has answered. Dropped before, nothing stays.
+    /// Connects to the server at `addr`: "host:port", or a `SocketAddr`; ready when it has answered. Of several addresses
+    /// that a host has, those that refuse are passed over. Dropped before it is ready, nothing stays.
     ///
     /// # Errors
     /// [`ConnectError`]
-    pub async fn connect(self, addr: impl AsRef<str>) -> Result<Client, ConnectError> {
-        let addr = addr.as_ref();
-        let server = resolve(addr).await?;
-        let udp = Udp::connect(server).map_err(ConnectError::Socket)?;
+    pub async fn connect(self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
+        let limit = Limit::new(self.timeout);
+        let addr = addr.into();
+        let Some(resolved) = limit.bound(addr.resolve()).await else {
+            return Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout });
+        };
+        let addrs = resolved.map_err(|source| ConnectError::Resolve { addr: addr.to_string(), source })?;
+        self.connect_to(addr, addrs, limit).await
+    }
+
+    /// Connects to the first of `addrs` that does not refuse; there is one at least.
+    pub(crate) async fn connect_to(
+        self,
+        addr: Address,
+        addrs: Vec<SocketAddr>,
+        limit: Limit,
+    ) -> Result<Client, ConnectError> {
+        let mut route = Route::new(addrs);
+        let udp = route.open().map_err(ConnectError::Socket)?;
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
         let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
         if let Some(key) = &self.key {
@@ -157,12 +173,11 @@ impl Builder {
             getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
             core = core.with_protection(Protection::compat_aes256(key, entropy));
         }
-        let shared = Arc::new(Shared::new(core, self.timeout, addr.into()));
+        let shared = Arc::new(Shared::new(core, self.timeout, addr.to_string()));
         let now = shared.now();
         shared.lock().core.connect(now);
         let client = Client::new(Arc::clone(&shared), self.capacity);
-        smol::spawn(Runner::new(Arc::clone(&shared), udp, server, self.config.max_datagram).run()).detach();
-        let limit = Limit::new(self.timeout);
+        smol::spawn(Runner::new(Arc::clone(&shared), udp, route, self.config.max_datagram).run()).detach();
         let connected = limit.wait(&shared, |state| {
             if state.connections > 0 {
                 return Some(Ok(()));
@@ -175,15 +190,9 @@ impl Builder {
         match connected.await {
             Some(Ok(())) => Ok(client),
             Some(Err(ConnectError::Failed(client::Disconnect::NoAnswer))) | None => {
-                Err(ConnectError::TimedOut { addr: addr.into(), after: self.timeout })
+                Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout })
             }
             Some(Err(error)) => Err(error),
         }
     }
-}
-
-async fn resolve(addr: &str) -> Result<SocketAddr, ConnectError> {
-    let failed = |source| ConnectError::Resolve { addr: addr.into(), source };
-    let found = smol::net::resolve(addr).await.map_err(failed)?;
-    found.into_iter().next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
 }

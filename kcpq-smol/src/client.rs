@@ -7,6 +7,7 @@ use std::time::Duration;
 use kcpq_core::client::Stats;
 use kcpq_core::kcp;
 
+use crate::address::Address;
 use crate::builder::Builder;
 use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub rates: (f64, f64),
     /// Bytes of messages that wait.
     pub queued: usize,
+    /// Datagrams that the system refused to send.
+    pub unsendable: u64,
 }
 
 impl Client {
@@ -61,11 +64,11 @@ impl Client {
         self.capacity
     }
 
-    /// Connects to the server at `addr` ("host:port") with the defaults; ready when it has answered.
+    /// Connects to the server at `addr` ("host:port", or a `SocketAddr`) with the defaults; ready when it has answered.
     ///
     /// # Errors
     /// [`ConnectError`], for instance when no server answers within five seconds.
-    pub async fn connect(addr: impl AsRef<str>) -> Result<Self, ConnectError> {
+    pub async fn connect(addr: impl Into<Address>) -> Result<Self, ConnectError> {
         Self::builder().connect(addr).await
     }
 
@@ -84,16 +87,16 @@ impl Client {
         Publish::new(self, subject, payload)
     }
 
-    /// The same without waiting.
+    /// As [`publish`](Self::publish), without waiting.
     ///
     /// # Errors
     /// As [`publish`](Self::publish); a full queue is told at once.
-    pub fn try_publish(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+    pub fn try_publish(&self, subject: &str, payload: impl AsRef<[u8]>) -> Result<(), PublishError> {
         let shared = self.shared();
         let mut state = shared.lock();
         let now = shared.now();
-        let taken = state.core.publish(now, subject, payload).map_err(PublishError::Refused);
-        shared.nudge(&mut state);
+        let taken = state.core.publish(now, subject, payload.as_ref()).map_err(PublishError::Refused);
+        state.nudge();
         taken
     }
 
@@ -142,6 +145,11 @@ impl Client {
         self.shared().lock().core.is_connected()
     }
 
+    /// The transport's smoothed round-trip time, once one was measured.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.shared().lock().core.round_trip().0.map(Duration::from)
+    }
+
     /// The counters.
     pub fn stats(&self) -> Snapshot {
         let shared = self.shared();
@@ -158,6 +166,7 @@ impl Client {
             last_heard: state.core.last_heard().map(|at| now.since(at).into()),
             rates: client.rates(now),
             queued: state.core.queued(),
+            unsendable: state.unsendable,
         }
     }
 }

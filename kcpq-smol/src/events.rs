@@ -36,7 +36,8 @@ pub enum Event {
         /// Its pattern.
         pattern: Name,
     },
-    /// A subscription's queue was full and a message was dropped.
+    /// A subscription's queue was full and a message was dropped. Told at the first and then at each power of two, so that
+    /// a flood of messages does not become a flood of events; [`SubscriptionStats`](crate::SubscriptionStats) counts all.
     Dropped {
         /// Its pattern.
         pattern: Name,

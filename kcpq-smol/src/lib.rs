@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod builder;
 mod client;
 mod error;
@@ -36,8 +37,11 @@ mod operation;
 mod runner;
 mod shared;
 mod subscription;
+#[cfg(test)]
+mod tests;
 pub mod udp;
 
+pub use address::Address;
 pub use builder::Builder;
 pub use client::{Client, Snapshot};
 pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeError};

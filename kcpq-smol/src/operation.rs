@@ -37,27 +37,28 @@ impl Limit {
         self.until.map_or_else(Timer::never, Timer::at)
     }
 
+    /// What `future` gives, unless the time is over before.
+    pub(crate) async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            self.timer().await;
+            None
+        };
+        futures_lite::future::or(async { Some(future.await) }, over).await
+    }
+
     /// Waits until `check` gives something, looking again after each change; `None` when the time is over.
     pub(crate) async fn wait<T>(&self, shared: &Shared, mut check: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
-        let mut timer = self.timer();
-        loop {
-            // Listening comes before looking, so that no change is missed between the two.
-            let changed = shared.changed.listen();
-            if let Some(found) = check(&mut shared.lock()) {
-                return Some(found);
-            }
-            let change = async {
+        let found = self.bound(async {
+            loop {
+                // Listening comes before looking, so that no change is missed between the two.
+                let changed = shared.changed.listen();
+                if let Some(found) = check(&mut shared.lock()) {
+                    return found;
+                }
                 changed.await;
-                true
-            };
-            let over = async {
-                (&mut timer).await;
-                false
-            };
-            if !futures_lite::future::or(change, over).await {
-                return check(&mut shared.lock());
             }
-        }
+        });
+        found.await
     }
 }
 
@@ -103,7 +104,7 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match self.client.try_publish(self.subject, self.payload.as_ref()) {
+            match self.client.try_publish(self.subject, &self.payload) {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }
@@ -128,7 +129,8 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
     }
 }
 
-/// Asks for a subscription; ready when the server has acknowledged it.
+/// Asks for a subscription; ready when the server has acknowledged it. The client asks again when no acknowledgement
+/// comes: with the defaults three times within 17 s, for which [`within`](Self::within) can give the time.
 ///
 /// Dropped before that, the subscription is taken back.
 #[must_use = "operations do nothing unless awaited"]
@@ -141,8 +143,7 @@ pub struct Subscribe<'c> {
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
-        // Three attempts of five seconds and the pauses between them (WIRE.md 5.2) fit into this.
-        let limit = Limit::new(client.shared().timeout.max(Duration::from_secs(20)));
+        let limit = Limit::new(client.shared().timeout);
         Self { client, pattern: pattern.into(), capacity: client.capacity(), limit }
     }
 
@@ -154,7 +155,12 @@ impl<'c> Subscribe<'c> {
         self
     }
 
-    /// The same subscription, with a callback for each message in place of a stream.
+    /// The same subscription, with a callback for each message in place of a stream. The callback may block: it runs in a
+    /// task of its own, on a thread for such work. One call follows the other; meanwhile messages wait in the queue. A call
+    /// that takes more than 100 ms gives an [`Event::SlowHandler`](crate::Event::SlowHandler).
+    ///
+    /// # Errors
+    /// [`SubscribeError`], as for the stream.
     pub async fn for_each(
         self,
         handle: impl FnMut(Message) + Send + 'static,
@@ -170,7 +176,7 @@ impl<'c> Subscribe<'c> {
             let now = shared.now();
             let id = state.core.subscribe(now, &self.pattern).map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None });
-            shared.nudge(&mut state);
+            state.nudge();
             id
         };
         // From here on it exists: dropped early, it is taken back.
@@ -200,7 +206,9 @@ impl<'c> IntoFuture for Subscribe<'c> {
     }
 }
 
-/// Waits until the server has handled everything published before.
+/// Waits until the server has handled everything published before, through a reconnect if need be. When messages were
+/// under way as a connection was lost, it is not known whether they were handled, and the flush says so; those of
+/// connections lost before the flush began are counted in [`Stats`](client::Stats).
 ///
 /// Dropped early, nothing is undone.
 #[must_use = "operations do nothing unless awaited"]
@@ -222,21 +230,21 @@ impl<'c> Flush<'c> {
 }
 
 async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
-    let (target, losses) = {
+    let (target, in_doubt) = {
         let mut state = shared.lock();
         let now = shared.now();
         let target = state.core.flush(now);
-        shared.nudge(&mut state);
-        (target, state.losses)
+        state.nudge();
+        (target, state.core.stats().dropped_in_doubt)
     };
     let done = limit.wait(shared, |state| {
-        if state.flushed >= target && state.core.is_connected() {
-            return Some(Ok(()));
-        }
         if state.closed {
             return Some(Err(FlushError::Closed));
         }
-        (state.losses != losses).then_some(Err(FlushError::Disconnected))
+        if state.core.stats().dropped_in_doubt != in_doubt {
+            return Some(Err(FlushError::Disconnected));
+        }
+        (state.flushed >= target).then_some(Ok(()))
     });
     done.await.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
 }
@@ -319,7 +327,7 @@ async fn close(shared: &Shared, limit: &Limit) -> Result<(), CloseError> {
         let mut state = shared.lock();
         let now = shared.now();
         state.core.close(now);
-        shared.nudge(&mut state);
+        state.nudge();
     }
     let closed = limit.wait(shared, |state| state.closed.then_some(())).await;
     closed.ok_or_else(|| CloseError { after: limit.span() })

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_io::Timer;
 use futures_lite::future::{or, pending, yield_now};
+use kcpq_core::client::State;
 
 use crate::shared::Shared;
 use crate::udp::Udp;
@@ -17,11 +18,67 @@ const RECEIVES: usize = 4;
 const TRANSMITS: usize = 64;
 /// The wait after an error of the socket, so that it cannot become a busy loop.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The longest UDP payload, and so the longest batch of datagrams that one call sends.
+const MAX_BATCH: usize = 65_507;
+
+/// Where the server may be: the addresses that its name stands for, and which of them is tried.
+pub(crate) struct Route {
+    addrs: Vec<SocketAddr>,
+    at: usize,
+    /// Addresses that were not tried yet in this attempt to connect.
+    left: usize,
+    /// A server answered at the present address.
+    answered: bool,
+}
+
+impl Route {
+    /// `addrs` is not empty.
+    pub(crate) fn new(addrs: Vec<SocketAddr>) -> Self {
+        let left = addrs.len().saturating_sub(1);
+        Self { addrs, at: 0, left, answered: false }
+    }
+
+    /// A socket for the present address; if the system has no way there, for the next one that has not been tried.
+    ///
+    /// # Errors
+    /// The system's, about the last address tried.
+    pub(crate) fn open(&mut self) -> io::Result<Udp> {
+        loop {
+            match Udp::connect(self.addr()) {
+                Err(_) if self.advance() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.addrs.get(self.at).copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Another attempt begins: where a server answered, and otherwise one address further on.
+    fn begin(&mut self) {
+        self.left = self.addrs.len();
+        if !std::mem::take(&mut self.answered) {
+            self.advance();
+        }
+        self.left = self.addrs.len().saturating_sub(1);
+    }
+
+    /// On to the next address; false when all have been tried.
+    fn advance(&mut self) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
+        self.at = (self.at + 1) % self.addrs.len().max(1);
+        true
+    }
+}
 
 pub(crate) struct Runner {
     shared: Arc<Shared>,
     udp: Udp,
+    /// Where the socket sends to.
     server: SocketAddr,
+    route: Route,
     /// The conversation that the socket was opened for.
     conversation: u32,
     max_datagram: usize,
@@ -29,19 +86,20 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(shared: Arc<Shared>, udp: Udp, server: SocketAddr, max_datagram: u16) -> Self {
+    /// `udp` is from `route`.
+    pub(crate) fn new(shared: Arc<Shared>, udp: Udp, route: Route, max_datagram: u16) -> Self {
         let conversation = shared.lock().core.conversation();
         let max_datagram = usize::from(max_datagram);
-        let out = vec![0; max_datagram * udp.max_segments().max(1)];
-        Self { shared, udp, server, conversation, max_datagram, out }
+        let batch = max_datagram * udp.max_segments().max(1);
+        let out = vec![0; batch.min(MAX_BATCH.max(max_datagram))];
+        Self { shared, udp, server: route.addr(), route, conversation, max_datagram, out }
     }
 
     /// Runs until the client has closed.
     pub(crate) async fn run(mut self) {
         loop {
             let received = self.receive().await;
-            let more = self.timers();
-            if !more {
+            if self.turn() {
                 return;
             }
             self.renew_socket();
@@ -49,9 +107,9 @@ impl Runner {
             if received || sent {
                 // There may be more; others on this thread come first.
                 yield_now().await;
-                continue;
+            } else {
+                self.sleep().await;
             }
-            self.sleep().await;
         }
     }
 
@@ -83,30 +141,50 @@ impl Runner {
         })
     }
 
-    /// The system says that nobody listens there: a hint.
-    fn refused(&self) {
-        let now = self.shared.now();
-        self.shared.lock().core.suspect(now);
+    /// The system says that nobody listens there: a hint for the core, or a reason to try the server's next address.
+    fn refused(&mut self) {
+        if !self.try_next_address() {
+            let now = self.shared.now();
+            self.shared.lock().core.suspect(now);
+        }
     }
 
-    /// Lets the core's timers run out; false once the client has closed.
-    fn timers(&self) -> bool {
+    /// While connecting, goes on with the server's next address. False when there is none.
+    fn try_next_address(&mut self) -> bool {
+        let connecting = matches!(self.shared.lock().core.state(), State::Connecting { .. });
+        let next = connecting && self.route.advance();
+        if next {
+            self.open_socket();
+        }
+        next
+    }
+
+    /// Lets the core's timers run out and hands out what there is to tell; true once the client has closed.
+    fn turn(&mut self) -> bool {
         let mut state = self.shared.lock();
+        state.asked = false;
         let now = self.shared.now();
         state.core.handle_timeout(now);
         self.shared.deliver(&mut state);
-        !state.closed
+        self.route.answered |= state.core.is_connected();
+        state.closed
     }
 
     /// Gives a new conversation a socket of its own.
     fn renew_socket(&mut self) {
         let conversation = self.shared.lock().core.conversation();
         if conversation != self.conversation {
-            // If there is none to be had the old one serves as well, with a native server.
-            if let Ok(udp) = Udp::connect(self.server) {
-                self.udp = udp;
-            }
             self.conversation = conversation;
+            self.route.begin();
+            self.open_socket();
+        }
+    }
+
+    fn open_socket(&mut self) {
+        // If there is none to be had, the old one serves as well with a native server.
+        if let Ok(udp) = self.route.open() {
+            self.udp = udp;
+            self.server = self.route.addr();
         }
     }
 
@@ -117,38 +195,51 @@ impl Runner {
             if len == 0 {
                 return false;
             }
-            loop {
-                match self.udp.send(self.server, &self.out[..len], segment) {
-                    Ok(()) => break,
-                    // The socket is full: that is back-pressure, not loss.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        if self.udp.writable().await.is_err() {
-                            break;
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        self.refused();
-                        break;
-                    }
-                    // KCP sends again what matters.
-                    Err(_) => break,
-                }
-            }
+            self.send(len, segment).await;
         }
         true
     }
 
-    /// Collects datagrams of one length, the last one may be shorter. Returns the bytes, and the length of each if there
-    /// are several.
+    /// Sends the first `len` bytes of `out`. What the system refuses is counted, and KCP sends again what matters.
+    /// Ends: an address is left once, and a full socket empties.
+    async fn send(&mut self, len: usize, segment: Option<usize>) {
+        let mut refused = false;
+        loop {
+            let Some(batch) = self.out.get(..len) else { return };
+            match self.udp.send(self.server, batch, segment) {
+                Ok(()) => return,
+                // The socket is full: that is back-pressure, not loss.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.udp.writable().await.is_err() {
+                        Timer::after(PAUSE).await;
+                    }
+                }
+                // The error is about an earlier datagram; this one was not sent because of it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !refused => {
+                    refused = true;
+                    self.refused();
+                }
+                Err(_) => {
+                    self.shared.lock().unsendable += 1;
+                    if !self.try_next_address() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Collects datagrams of one length, of which the last one may be shorter. Returns the bytes, and the length of each
+    /// if there are several.
     fn fill(&mut self) -> (usize, Option<usize>) {
         let mut state = self.shared.lock();
         let now = self.shared.now();
         let (mut len, mut first) = (0, 0);
-        while len + self.max_datagram <= self.out.len() {
-            let room = &mut self.out[len..len + self.max_datagram];
+        while let Some(room) = self.out.get_mut(len..len + self.max_datagram) {
             let Some(written) = state.core.poll_transmit(now, room) else { break };
             first = if len == 0 { written } else { first };
             len += written;
+            // Only after one of the greatest length it is certain that the next is not longer.
             if written < first || written < state.core.max_datagram() {
                 break;
             }
@@ -162,6 +253,9 @@ impl Runner {
         let woken = self.shared.wake.listen();
         let deadline = {
             let mut state = self.shared.lock();
+            if state.asked {
+                return;
+            }
             state.idle = true;
             state.core.poll_timeout()
         };

@@ -1,6 +1,7 @@
 //! What handles and the runner share: the client of the core behind a mutex, and who waits for what.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration as StdDuration;
 
@@ -17,7 +18,7 @@ use crate::subscription::Queue;
 pub(crate) struct Shared {
     state: Mutex<State>,
     epoch: std::time::Instant,
-    /// Wakes the runner.
+    /// Wakes the runner, if it sleeps.
     pub(crate) wake: Signal,
     /// Something that an operation may wait for has changed.
     pub(crate) changed: Signal,
@@ -34,16 +35,73 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
-    /// The runner sleeps, or is about to.
+    /// The runner sleeps.
     pub(crate) idle: bool,
+    /// A handle has asked for something that the runner has not looked at yet.
+    pub(crate) asked: bool,
+    /// Who is to be woken when the lock is released.
+    notify: Notify,
     /// How far the server has handled what was published.
     pub(crate) flushed: u64,
-    /// Connections made, and lost, in all.
+    /// Connections made, in all.
     pub(crate) connections: u64,
-    pub(crate) losses: u64,
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
+    /// Datagrams that the system refused to send.
+    pub(crate) unsendable: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Notify {
+    runner: bool,
+    changed: bool,
+    writable: bool,
+}
+
+/// The state, locked. Who is to be woken is woken when the lock is released: to run into it at once would be a pity.
+pub(crate) struct Locked<'s> {
+    /// Present until it is dropped.
+    guard: Option<MutexGuard<'s, State>>,
+    shared: &'s Shared,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.guard.as_deref().expect("the guard is taken out on drop only")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.guard.as_deref_mut().expect("the guard is taken out on drop only")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let notify = std::mem::take(&mut self.notify);
+        drop(self.guard.take());
+        if notify.runner {
+            self.shared.wake.notify(1);
+        }
+        if notify.changed {
+            self.shared.changed.notify(usize::MAX);
+        }
+        if notify.writable {
+            self.shared.writable.notify(usize::MAX);
+        }
+    }
+}
+
+impl State {
+    /// Something was asked of the core: the runner is woken if it sleeps, and otherwise looks before it does.
+    pub(crate) fn nudge(&mut self) {
+        self.asked = true;
+        self.notify.runner |= std::mem::take(&mut self.idle);
+    }
 }
 
 /// A subscription, as the runner sees it.
@@ -59,11 +117,13 @@ impl Shared {
             core,
             queues: HashMap::new(),
             idle: false,
+            asked: false,
+            notify: Notify::default(),
             flushed: 0,
             connections: 0,
-            losses: 0,
             last_loss: None,
             closed: false,
+            unsendable: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -78,8 +138,8 @@ impl Shared {
     }
 
     /// The state. A panic elsewhere while it was held (a callback never runs under it) leaves it usable.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked { guard: Some(self.state.lock().unwrap_or_else(PoisonError::into_inner)), shared: self }
     }
 
     /// The time, as the core counts it.
@@ -92,16 +152,9 @@ impl Shared {
         self.epoch + StdDuration::from_micros(instant.as_micros())
     }
 
-    /// Wakes the runner if it sleeps.
-    pub(crate) fn nudge(&self, state: &mut State) {
-        if std::mem::take(&mut state.idle) {
-            self.wake.notify(1);
-        }
-    }
-
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, flushed, connections, losses, last_loss, closed, .. } = state;
+        let State { core, queues, flushed, connections, last_loss, closed, notify, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -117,7 +170,6 @@ impl Shared {
                     self.events.announce(event);
                 }
                 client::Event::Disconnected { why, retry_at } => {
-                    *losses += 1;
                     *last_loss = Some(why);
                     changed = true;
                     let retry_in = retry_at.map(|at| StdDuration::from(at.since(self.now())));
@@ -162,12 +214,8 @@ impl Shared {
                 _ => {}
             }
         }
-        if changed {
-            self.changed.notify(usize::MAX);
-        }
-        if writable {
-            self.writable.notify(usize::MAX);
-        }
+        notify.changed |= changed;
+        notify.writable |= writable;
     }
 }
 
@@ -180,6 +228,6 @@ impl Drop for Handle {
         let mut state = self.0.lock();
         let now = self.0.now();
         state.core.close(now);
-        self.0.nudge(&mut state);
+        state.nudge();
     }
 }

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender, TrySendError};
+use async_channel::{Receiver, Sender};
 use futures_lite::{Stream, StreamExt};
 use kcpq_core::client::SubscriptionId;
 
 use crate::events::{Announcer, Event};
 use crate::message::Message;
-use crate::shared::Handle;
+use crate::shared::{Handle, Shared};
 
 /// A pattern that many may hold.
 pub(crate) type Name = Arc<str>;
@@ -27,6 +27,8 @@ struct Counters {
     received: AtomicU64,
     dropped: AtomicU64,
     processed: AtomicU64,
+    /// Its user has gone: no more calls of a callback.
+    left: AtomicBool,
 }
 
 /// What a subscription has counted.
@@ -47,16 +49,18 @@ pub struct SubscriptionStats {
 /// The filling side of a subscription's queue.
 pub(crate) struct Queue {
     sender: Sender<Message>,
+    capacity: usize,
     counters: Arc<Counters>,
     pattern: Name,
 }
 
 impl Queue {
     pub(crate) fn new(pattern: Name, capacity: usize) -> (Self, Outlet) {
-        let (sender, receiver) = async_channel::bounded(capacity.max(1));
+        // Not `bounded`, which takes the memory of all its places at once.
+        let (sender, receiver) = async_channel::unbounded();
         let counters = Arc::new(Counters::default());
         let outlet = Outlet { receiver: Box::pin(receiver), counters: Arc::clone(&counters) };
-        (Self { sender, counters, pattern }, outlet)
+        (Self { sender, capacity: capacity.max(1), counters, pattern }, outlet)
     }
 
     pub(crate) fn pattern(&self) -> Name {
@@ -66,7 +70,11 @@ impl Queue {
     /// Queues a message; if there is no room it is dropped, counted and told.
     pub(crate) fn deliver(&self, message: Message, events: &Announcer) {
         self.counters.received.fetch_add(1, Relaxed);
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(message) {
+        // Only the runner fills, so there is no other one to come in between.
+        if self.sender.len() < self.capacity {
+            // Whoever took the messages may have gone.
+            let _ = self.sender.try_send(message);
+        } else {
             let total = self.counters.dropped.fetch_add(1, Relaxed) + 1;
             // The first, then each power of two: a flood of losses must not become a flood of events.
             if total.is_power_of_two() {
@@ -140,30 +148,52 @@ impl Subscription {
     /// Ends the subscription; the same as dropping it.
     pub fn unsubscribe(self) {}
 
-    /// Calls `handle` with each message, in a task of its own, one after the other. A call that takes more than 100 ms
-    /// gives an [`Event::SlowHandler`]; meanwhile messages wait in the queue.
-    pub(crate) fn into_callback(self, mut handle: impl FnMut(Message) + Send + 'static) -> CallbackSubscription {
+    /// Calls `handle` with each message, one after the other.
+    pub(crate) fn into_callback<F: FnMut(Message) + Send + 'static>(mut self, mut handle: F) -> CallbackSubscription {
         let counters = Arc::clone(&self.outlet.counters);
         let pattern = Arc::clone(&self.pattern);
-        let mut stream = self;
         let task = smol::spawn(async move {
-            while let Some(message) = Pin::new(&mut stream).take_message().await {
-                let begun = Instant::now();
-                handle(message);
-                stream.outlet.counters.processed.fetch_add(1, Relaxed);
-                let took = begun.elapsed();
-                if took > SLOW {
-                    let pattern = Arc::clone(&stream.pattern);
-                    stream.handle.0.events.announce(Event::SlowHandler { pattern, took });
-                }
+            while let Some(first) = self.outlet.receiver.next().await {
+                // A callback may block. On the thread of the runner it would hold up every client.
+                let calls = Calls {
+                    receiver: Receiver::clone(&self.outlet.receiver),
+                    counters: Arc::clone(&self.outlet.counters),
+                    pattern: Arc::clone(&self.pattern),
+                    shared: Arc::clone(&self.handle.0),
+                };
+                handle = smol::unblock(move || {
+                    calls.run(first, &mut handle);
+                    handle
+                })
+                .await;
             }
         });
-        CallbackSubscription { pattern, counters, _task: task }
+        CallbackSubscription { pattern, counters, task }
     }
+}
 
-    /// The next message, not yet counted as dealt with.
-    async fn take_message(self: Pin<&mut Self>) -> Option<Message> {
-        self.get_mut().outlet.receiver.next().await
+/// What calls need that may go on for a moment after their subscription has ended.
+struct Calls {
+    receiver: Receiver<Message>,
+    counters: Arc<Counters>,
+    pattern: Name,
+    shared: Arc<Shared>,
+}
+
+impl Calls {
+    /// Calls `handle` with `first` and with all that waits.
+    fn run(&self, first: Message, handle: &mut impl FnMut(Message)) {
+        let mut next = Some(first);
+        while let Some(message) = next.filter(|_| !self.counters.left.load(Relaxed)) {
+            let begun = Instant::now();
+            handle(message);
+            let took = begun.elapsed();
+            self.counters.processed.fetch_add(1, Relaxed);
+            if took > SLOW {
+                self.shared.events.announce(Event::SlowHandler { pattern: Arc::clone(&self.pattern), took });
+            }
+            next = self.receiver.try_recv().ok();
+        }
     }
 }
 
@@ -183,10 +213,13 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let shared = &self.handle.0;
         let mut state = shared.lock();
-        state.queues.remove(&self.id);
+        let queue = state.queues.remove(&self.id);
         let now = shared.now();
         state.core.unsubscribe(now, self.id);
-        shared.nudge(&mut state);
+        state.nudge();
+        // Wakes whoever waits on the queue, which is better done without the lock.
+        drop(state);
+        drop(queue);
     }
 }
 
@@ -195,7 +228,7 @@ pub struct CallbackSubscription {
     pattern: Name,
     counters: Arc<Counters>,
     /// Dropping the task ends it, and with it the subscription.
-    _task: smol::Task<()>,
+    task: smol::Task<()>,
 }
 
 impl CallbackSubscription {
@@ -204,13 +237,23 @@ impl CallbackSubscription {
         &self.pattern
     }
 
-    /// Messages that came, that the callback has dealt with, and that were dropped.
+    /// The counters. What the callback is being called with counts as queued.
     pub fn stats(&self) -> SubscriptionStats {
-        let received = self.counters.received.load(Relaxed);
+        // Read in this order, the differences are not negative.
         let processed = self.counters.processed.load(Relaxed);
         let dropped = self.counters.dropped.load(Relaxed);
+        let received = self.counters.received.load(Relaxed);
         let queued = received.saturating_sub(processed + dropped) as usize;
-        SubscriptionStats { received, processed, dropped, queued, active: !self._task.is_finished() }
+        SubscriptionStats { received, processed, dropped, queued, active: !self.task.is_finished() }
+    }
+
+    /// Ends the subscription; the same as dropping it.
+    pub fn unsubscribe(self) {}
+}
+
+impl Drop for CallbackSubscription {
+    fn drop(&mut self) {
+        self.counters.left.store(true, Relaxed);
     }
 }
 

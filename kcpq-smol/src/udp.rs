@@ -4,14 +4,18 @@
 //! plain calls where the system has none of it.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use async_io::Async;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Bytes asked for as the socket's buffers, each way.
+/// Bytes asked for as a server's socket buffers, each way; and as a client's.
 pub const BUFFER: usize = 8 << 20;
+const CLIENT_BUFFER: usize = 4 << 20;
+/// Whether a client's socket is connected: then the system tells it when nobody listens at the server's address. Elsewhere
+/// a connected socket may refuse an address with each datagram, which is how `quinn-udp` sends.
+const CONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 /// The longest UDP payload; with receive offload a buffer may hold many datagrams.
 const MAX_PAYLOAD: usize = 65_535;
 
@@ -41,7 +45,7 @@ impl Udp {
     /// # Errors
     /// The system's, for instance when the address is taken.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = new_socket(addr)?;
+        let socket = new_socket(addr, BUFFER)?;
         socket.bind(&addr.into())?;
         Self::new(socket, MAX_RECEIVES, None)
     }
@@ -51,8 +55,13 @@ impl Udp {
     /// # Errors
     /// The system's, for instance when there is no route.
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
-        let socket = new_socket(peer)?;
-        socket.connect(&peer.into())?;
+        let socket = new_socket(peer, CLIENT_BUFFER)?;
+        if CONNECTS {
+            socket.connect(&peer.into())?;
+        } else {
+            let any: IpAddr = if peer.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            socket.bind(&SocketAddr::from((any, 0)).into())?;
+        }
         Self::new(socket, CLIENT_RECEIVES, Some(peer))
     }
 
@@ -107,7 +116,7 @@ impl Udp {
     /// Takes in what one system call gives; returns the number of datagrams, 0 when there are none.
     ///
     /// # Errors
-    /// The system's; `ConnectionRefused` only for a connected socket: nobody listens at the peer's address.
+    /// The system's; `ConnectionRefused` only for a client's socket, on systems that tell: nobody listens at the peer's address.
     pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<usize> {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let count = self.buffers.len();
@@ -124,6 +133,11 @@ impl Udp {
         };
         let mut count = 0;
         for (meta, buffer) in self.metas.iter().zip(slices).take(filled) {
+            if let Some(peer) = self.peer.filter(|_| !CONNECTS)
+                && (peer.ip(), peer.port()) != (meta.addr.ip(), meta.addr.port())
+            {
+                continue;
+            }
             let stride = meta.stride.max(1);
             for datagram in buffer[..meta.len].chunks_mut(stride) {
                 each(meta.addr, datagram);
@@ -152,15 +166,15 @@ impl Udp {
     }
 }
 
-fn new_socket(family: SocketAddr) -> io::Result<Socket> {
+fn new_socket(family: SocketAddr, buffer: usize) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(family), Type::DGRAM, Some(Protocol::UDP))?;
     if family.is_ipv6() {
         // One socket for both families; a system that cannot do that keeps to IPv6.
         let _ = socket.set_only_v6(false);
     }
     // The system may grant less; `granted` tells.
-    let _ = socket.set_recv_buffer_size(BUFFER);
-    let _ = socket.set_send_buffer_size(BUFFER);
+    let _ = socket.set_recv_buffer_size(buffer);
+    let _ = socket.set_send_buffer_size(buffer);
     Ok(socket)
 }
 

@@ -1,0 +1,89 @@
+//! The client against a server in this process, over real sockets.
+
+mod support;
+
+use std::time::Duration;
+
+use kcpq_smol::{Client, ConnectError, Event, PublishError, SubscribeError};
+
+use support::{Server, run};
+
+#[test]
+fn a_message_travels_from_publisher_to_subscriber() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        assert!(client.is_connected());
+        let mut greetings = client.subscribe("greet.*").await.unwrap();
+        client.publish("greet.world", "hello").await.unwrap();
+        client.publish("other.world", "not for you").await.unwrap();
+        client.publish("greet.moon", vec![7; 50_000]).await.unwrap();
+        let message = greetings.next().await.unwrap();
+        assert_eq!((message.subject(), message.payload()), ("greet.world", &b"hello"[..]));
+        let message = greetings.next().await.unwrap();
+        assert_eq!(message.subject(), "greet.moon");
+        assert_eq!(message.into_payload(), vec![7; 50_000]);
+        let stats = greetings.stats();
+        assert_eq!((stats.received, stats.processed, stats.dropped, stats.queued), (2, 2, 0, 0));
+        client.close().await.unwrap();
+        assert!(greetings.next().await.is_none());
+    });
+    server.wait_for("the session ends", |view| view.sessions == 0);
+}
+
+#[test]
+fn a_flush_is_ready_when_the_server_has_handled_what_was_published() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr.to_string()).await.unwrap();
+        for _ in 0..1_000 {
+            client.publish("a.b", [0; 100]).await.unwrap();
+        }
+        client.flush().await.unwrap();
+    });
+    server.wait_for("all have arrived", |view| view.stats.messages_in == 1_000);
+}
+
+#[test]
+fn a_closed_client_refuses_everything() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut events = client.events();
+        client.close().await.unwrap();
+        assert!(matches!(events.next().await, Some(Event::Closed)));
+        assert!(events.next().await.is_none());
+        let refused = client.publish("a", "b").await.unwrap_err();
+        assert_eq!(refused.to_string(), "the client is closed");
+        assert!(matches!(client.subscribe("a").await, Err(SubscribeError::Refused(_))));
+        assert!(client.flush().await.is_err());
+        client.close().await.unwrap();
+    });
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        assert!(matches!(client.publish("a..b", "x").await, Err(PublishError::Refused(_))));
+        assert!(matches!(client.publish("a.*", "x").await, Err(PublishError::Refused(_))));
+        assert!(matches!(client.publish("a", vec![0; 10_000_000]).await, Err(PublishError::Refused(_))));
+        assert!(matches!(client.subscribe("a.>.b").await, Err(SubscribeError::Refused(_))));
+    });
+    run(async {
+        let error = Client::connect("no port").await.unwrap_err();
+        assert!(error.to_string().starts_with("cannot resolve 'no port'"), "{error}");
+    });
+}
+
+#[test]
+fn where_nobody_listens_connecting_fails_with_advice() {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    run(async {
+        let error = Client::builder().timeout(Duration::from_millis(300)).connect(free).await.unwrap_err();
+        assert!(matches!(error, ConnectError::TimedOut { .. }));
+        let text = format!("no server answered at {free} within 300ms; is `kcpq serve` running there?");
+        assert_eq!(error.to_string(), text);
+    });
+}

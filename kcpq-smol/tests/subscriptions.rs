@@ -1,0 +1,157 @@
+//! Subscriptions: queues, callbacks, counters and events.
+
+mod support;
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use kcpq_smol::{Client, Event, Overflow};
+
+use support::{Server, run, soon, wait_for};
+
+#[test]
+fn a_full_subscription_drops_the_newest_and_counts() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut events = client.events();
+        let mut small = client.subscribe("n").capacity(10).await.unwrap();
+        let large = client.subscribe("n").capacity(1_000).await.unwrap();
+        for number in 0..50_u8 {
+            client.publish("n", [number]).await.unwrap();
+        }
+        wait_for("all have come", || large.stats().received == 50);
+        let stats = small.stats();
+        assert_eq!((stats.received, stats.dropped, stats.queued, stats.processed), (50, 40, 10, 0));
+        assert_eq!((large.stats().dropped, large.stats().queued), (0, 50));
+        for number in 0..10_u8 {
+            assert_eq!(small.next().await.unwrap().payload(), [number]);
+        }
+        let Some(Event::Dropped { pattern, total: 1 }) = events.next().await else { panic!("another event") };
+        assert_eq!(&*pattern, "n");
+        client.publish("n", "one more").await.unwrap();
+        assert_eq!(small.next().await.unwrap().payload(), b"one more");
+        assert_eq!(small.stats().dropped, 40);
+    });
+}
+
+#[test]
+fn a_callback_gets_all_messages_in_order_and_may_block_without_holding_up_the_client() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut events = client.events();
+        let (seen, all) = mpsc::channel();
+        let (go_on, gate) = mpsc::channel::<()>();
+        let subscription = client.subscribe("n").capacity(1_000).for_each(move |message| {
+            if message.payload() == [0] {
+                gate.recv().unwrap();
+            }
+            seen.send(message.payload()[0]).unwrap();
+        });
+        let subscription = subscription.await.unwrap();
+        for number in 0..100_u8 {
+            client.publish("n", [number]).await.unwrap();
+        }
+        // The callback stands still; the rest goes on.
+        let begun = Instant::now();
+        while begun.elapsed() <= Duration::from_millis(120) {
+            client.flush().await.unwrap();
+        }
+        wait_for("all have come", || subscription.stats().received == 100);
+        assert_eq!(subscription.stats().processed, 0);
+        go_on.send(()).unwrap();
+        let took = loop {
+            match soon(events.next()).await.unwrap() {
+                Event::SlowHandler { pattern, took } if &*pattern == "n" => break took,
+                _ => {}
+            }
+        };
+        assert!(took > Duration::from_millis(100));
+        wait_for("all are dealt with", || subscription.stats().processed == 100);
+        assert_eq!(all.try_iter().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+        assert!(subscription.stats().active);
+        drop(subscription);
+        wait_for("it is ended", || server.view().patterns == 0);
+    });
+}
+
+#[test]
+fn the_client_closes_when_its_last_handle_goes() {
+    let server = Server::start();
+    let (client, stream, callback) = run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let stream = client.subscribe("a").await.unwrap();
+        let callback = client.clone().subscribe("b").for_each(|_| {}).await.unwrap();
+        (client, stream, callback)
+    });
+    server.wait_for("both are there", |view| view.patterns == 2);
+    drop(client);
+    drop(stream);
+    server.wait_for("one is ended", |view| view.patterns == 1);
+    assert_eq!(server.view().sessions, 1, "a callback keeps the session");
+    let begun = Instant::now();
+    drop(callback);
+    server.wait_for("the session is closed", |view| view.sessions == 0);
+    // The server's own limits are 120 s for silence.
+    assert!(begun.elapsed() < support::LIMIT);
+}
+
+#[test]
+fn what_was_published_before_the_last_handle_went_still_arrives() {
+    let server = Server::start();
+    run(async {
+        let subscriber = Client::connect(server.addr).await.unwrap();
+        let mut received = subscriber.subscribe("n").capacity(1_000).await.unwrap();
+        let publisher = Client::connect(server.addr).await.unwrap();
+        for number in 0..200_u8 {
+            publisher.publish("n", [number]).await.unwrap();
+        }
+        drop(publisher);
+        for number in 0..200_u8 {
+            assert_eq!(received.next().await.unwrap().payload(), [number]);
+        }
+    });
+}
+
+#[test]
+fn a_drained_client_has_delivered_everything_and_its_streams_end_after_what_they_hold() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut held = client.subscribe("n").await.unwrap();
+        client.publish("n", "1").await.unwrap();
+        wait_for("it has come", || held.stats().queued == 1);
+        for _ in 0..500 {
+            client.publish("other", [0; 500]).await.unwrap();
+        }
+        client.drain().await.unwrap();
+        assert_eq!(held.next().await.unwrap().payload(), b"1");
+        assert!(held.next().await.is_none());
+        assert!(!held.stats().active);
+    });
+    server.wait_for("all have arrived and the session is closed", |view| {
+        view.stats.messages_in == 501 && view.sessions == 0
+    });
+}
+
+#[test]
+fn without_a_connection_the_overflow_policy_decides_and_is_counted() {
+    let server = Server::start();
+    run(async {
+        let client = Client::builder().queue(1_000).overflow(Overflow::DropOldest).connect(server.addr).await.unwrap();
+        let mut events = client.events();
+        drop(server);
+        // Something has to be sent for the loss to be noticed.
+        client.publish("a", "b").await.unwrap();
+        while !matches!(soon(events.next()).await, Some(Event::Disconnected { .. })) {}
+        for _ in 0..100 {
+            client.publish("a", [0; 100]).await.unwrap();
+        }
+        let stats = client.stats();
+        assert!(stats.client.dropped_overflow >= 90, "{stats:?}");
+        assert!(!client.is_connected());
+        // Nobody is there to say goodbye to.
+        client.close().await.unwrap();
+    });
+}
