@@ -14,7 +14,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 match event {
                     Event::Disconnected { why, retry_in } => eprintln!("disconnected: {why}; retry in {retry_in:?}"),
                     Event::Reconnected { .. } => eprintln!("connected again"),
-                    Event::Dropped { pattern, total } => eprintln!("{pattern}: {total} messages dropped: too slow here"),
+                    Event::Dropped { pattern, total } => {
+                        eprintln!("{pattern}: {total} messages dropped: too slow here")
+                    }
                     _ => {}
                 }
             }

@@ -20,7 +20,9 @@
 //! A native server is greeted with HELLO; the first SUBs go right behind it. An original server answers HELLO with ERR,
 //! and the client goes on in the original's manner (WIRE.md 11).
 
+mod commands;
 mod config;
+mod connection;
 mod event;
 mod inbound;
 mod memory;
@@ -38,14 +40,13 @@ pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 
 use self::inbound::Current;
-use self::subscriptions::{Request, Subscriptions};
-use crate::datagram::{self, Framing, Link, Protection};
-use crate::frame::{self, command};
-use crate::hello::{self, CloseReason, Hello, MAX_HELLO, Reset, VERSION};
+use self::subscriptions::Subscriptions;
+use crate::datagram::{self, Link, Protection};
+use crate::frame;
+use crate::hello::Reset;
 use crate::rng::Rng;
 use crate::session::{self, Session};
-use crate::store::{Outbox, PushError, Store, Text, TooLarge};
-use crate::subject::{Pattern, Subject};
+use crate::store::{Outbox, Store};
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// The memory of a client.
@@ -216,149 +217,8 @@ impl<S: Store> Client<S> {
     }
 
     /// The longest datagram inside the protection, if `whole` is the longest outside.
-    fn inner(&self, whole: u16) -> u16 {
+    pub(super) fn inner(&self, whole: u16) -> u16 {
         whole.saturating_sub(self.protection.headroom() as u16)
-    }
-
-    // --- commands ---
-
-    /// Begins to connect. Without effect unless the client is idle.
-    pub fn connect(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        if self.state == State::Idle {
-            self.open();
-        }
-    }
-
-    /// Asks for a subscription. [`Event::Subscribed`] says when the server has acknowledged it.
-    ///
-    /// # Errors
-    /// [`SubscribeError`]: nothing was asked for.
-    pub fn subscribe(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
-        self.now = self.now.max(now);
-        let added = self.try_subscribe(pattern);
-        self.stats.subscription_errors += u64::from(added.is_err());
-        self.advance();
-        added
-    }
-
-    fn try_subscribe(&mut self, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
-        if matches!(self.state, State::Closing { .. } | State::Closed) {
-            return Err(SubscribeError::Closed);
-        }
-        Pattern::new(pattern, &self.config.subjects).map_err(SubscribeError::Pattern)?;
-        if !self.subscriptions.has_room() {
-            return Err(SubscribeError::TooMany);
-        }
-        let pattern = S::Text::new(pattern).map_err(SubscribeError::TooLong)?;
-        let id = self.subscriptions.add(pattern).ok_or(SubscribeError::TooMany)?;
-        self.stats.total_subscriptions += 1;
-        Ok(id)
-    }
-
-    /// Ends a subscription: no message for it comes after this call. False if there is none of that name.
-    pub fn unsubscribe(&mut self, now: Instant, id: SubscriptionId) -> bool {
-        self.now = self.now.max(now);
-        let removed = self.subscriptions.remove(id);
-        self.advance();
-        removed
-    }
-
-    /// Takes a message for sending. Without a connection it waits in the queue.
-    ///
-    /// # Errors
-    /// [`PublishError`]: nothing was queued.
-    pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        self.now = self.now.max(now);
-        let taken = self.try_publish(subject, payload);
-        match taken {
-            Ok(()) => {}
-            Err(PublishError::Full) => self.blocked = true,
-            Err(_) => self.stats.publish_errors += 1,
-        }
-        taken
-    }
-
-    fn try_publish(&mut self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        if matches!(self.state, State::Closing { .. } | State::Closed) {
-            return Err(PublishError::Closed);
-        }
-        Subject::new(subject, &self.config.subjects).map_err(PublishError::Subject)?;
-        let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
-        let frame = frame::HEAD + subject.len() + payload.len();
-        if frame - frame::LENGTH > limit {
-            return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
-        }
-        let offline = !matches!(self.state, State::Up { .. });
-        loop {
-            let fits = self.session.outbox.is_empty() || self.session.outbox.len() + frame <= self.config.queue;
-            let pushed = if fits {
-                self.session.message(command::PUB, subject.as_bytes(), payload)
-            } else {
-                Err(PushError::Full)
-            };
-            match pushed {
-                Ok(()) => break,
-                Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),
-                Err(PushError::Full) if offline && self.config.overflow == Overflow::DropNewest => {
-                    self.published += 1;
-                    self.dropped += 1;
-                    self.stats.dropped_overflow += 1;
-                    return Ok(());
-                }
-                Err(PushError::Full)
-                    if offline && self.config.overflow == Overflow::DropOldest && self.session.outbox.drop_oldest() =>
-                {
-                    self.dropped += 1;
-                    self.stats.dropped_overflow += 1;
-                }
-                Err(PushError::Full) => return Err(PublishError::Full),
-            }
-        }
-        self.published += 1;
-        self.stats.messages_sent += 1;
-        self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
-        Ok(())
-    }
-
-    /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`] with at least the
-    /// returned number.
-    pub fn flush(&mut self, now: Instant) -> u64 {
-        self.now = self.now.max(now);
-        self.flush_wanted = self.flush_wanted.max(self.published);
-        if self.flush_wanted <= self.flushed {
-            self.notices.flushed = Some(self.flushed);
-        }
-        self.advance();
-        self.flush_wanted
-    }
-
-    /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`].
-    pub fn close(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        match self.state {
-            State::Closing { .. } | State::Closed => {}
-            State::Up { .. } => {
-                self.state = State::Closing { until: self.now + self.config.linger };
-                self.advance();
-            }
-            State::Connecting { .. } | State::Idle | State::Waiting { .. } => self.finish(),
-        }
-    }
-
-    /// Something hints that the server does not know this session, or is not there at all (for instance, an ICMP
-    /// message): it is asked at once, and given up unless it answers within [`Config::suspect_timeout`].
-    pub fn suspect(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        match self.state {
-            State::Up { .. } if self.suspect.is_none() => {
-                let patience = self.config.suspect_timeout.max(self.session.kcp.rtt().rto().saturating_mul(3));
-                self.suspect = Some(self.now + patience);
-                self.ping();
-            }
-            State::Closing { .. } => self.finish(),
-            _ => {}
-        }
     }
 
     // --- in ---
@@ -412,25 +272,6 @@ impl<S: Store> Client<S> {
             _ => {}
         }
         self.advance();
-    }
-
-    fn check_health(&mut self) {
-        let heard = self.session.kcp.last_heard().unwrap_or(self.now);
-        let stalled = self.session.kcp.stalled_since().map(|since| since.max(heard) + self.config.stall_timeout);
-        if self.suspect.is_some_and(|until| until <= self.now) {
-            self.lose(Disconnect::Forgotten);
-        } else if heard + self.config.read_timeout <= self.now {
-            self.lose(Disconnect::Silent);
-        } else if stalled.is_some_and(|until| until <= self.now) {
-            self.lose(Disconnect::Stalled);
-        } else if self.next_heartbeat <= self.now {
-            self.next_heartbeat = self.now + self.config.heartbeat;
-            if let Some(number) = self.ping()
-                && self.heartbeat.is_none()
-            {
-                self.heartbeat = Some(Ping { number, at: self.now });
-            }
-        }
     }
 
     // --- out ---
@@ -550,165 +391,5 @@ impl<S: Store> Client<S> {
     /// Which life of a native server this is; `None` for an original one.
     pub fn server_epoch(&self) -> Option<u64> {
         self.server.map(|server| server.epoch)
-    }
-
-    // --- inside ---
-
-    /// A conversation exists.
-    fn is_open(&self) -> bool {
-        matches!(self.state, State::Connecting { .. } | State::Up { .. } | State::Closing { .. })
-    }
-
-    /// Begins a conversation.
-    fn open(&mut self) {
-        let conv = self.rng.u32(..);
-        let in_doubt = self.session.reset(conv, self.config.framing);
-        self.stats.dropped_in_doubt += in_doubt;
-        self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram));
-        self.reader.reset();
-        self.current = None;
-        self.server = None;
-        self.greet = true;
-        self.said_close = false;
-        self.last_words = false;
-        self.pings = 0;
-        self.pongs = 0;
-        self.heartbeat = None;
-        self.suspect = None;
-        self.flush = None;
-        self.state = State::Connecting { until: self.now + self.config.connect_timeout };
-        self.advance();
-    }
-
-    /// The server has answered.
-    fn up(&mut self, native: bool) {
-        if !matches!(self.state, State::Connecting { .. }) {
-            return;
-        }
-        let again = self.stats.connected_at.is_some();
-        self.state = State::Up { native };
-        self.failed = 0;
-        self.next_heartbeat = self.now + self.config.heartbeat;
-        self.stats.connected = true;
-        self.stats.connected_at = Some(self.now);
-        self.stats.reconnects += u64::from(again);
-        self.notices.connected = Some((native, again));
-    }
-
-    /// There is no connection any more.
-    fn lose(&mut self, why: Disconnect) {
-        if self.stats.connected {
-            self.stats.connected = false;
-            self.stats.disconnected_at = Some(self.now);
-        }
-        if matches!(self.state, State::Closing { .. }) {
-            return self.finish();
-        }
-        self.last_words = matches!(why, Disconnect::ByServer(_));
-        self.stats.connection_errors += 1;
-        self.failed = self.failed.saturating_add(u32::from(matches!(self.state, State::Connecting { .. })));
-        self.subscriptions.on_disconnect();
-        self.notices.connected = None;
-        match self.config.reconnect {
-            Some(backoff) => {
-                let until = self.now + backoff.wait(self.failed, &mut self.rng);
-                self.state = State::Waiting { until };
-                self.notices.disconnected = Some((why, Some(until)));
-            }
-            None => {
-                self.notices.disconnected = Some((why, None));
-                self.finish();
-            }
-        }
-    }
-
-    /// The end.
-    fn finish(&mut self) {
-        if self.state != State::Closed {
-            self.state = State::Closed;
-            self.stats.connected = false;
-            self.stats.dropped_in_doubt += self.session.reset(0, self.config.framing);
-            self.stats.dropped_overflow += self.session.outbox.frames() as u64;
-            self.session.outbox.clear();
-            self.notices.closed = true;
-        }
-    }
-
-    /// Queues PING and returns its number.
-    fn ping(&mut self) -> Option<u32> {
-        self.session.control(command::PING, &[], &[]).ok()?;
-        self.pings = self.pings.wrapping_add(1);
-        Some(self.pings)
-    }
-
-    /// Queues what the state of things asks for. What finds no room is asked for again by the next call.
-    fn advance(&mut self) {
-        if !self.is_open() {
-            return;
-        }
-        if self.greet {
-            let mut payload = [0; MAX_HELLO];
-            let len = self.hello().encode(&mut payload);
-            if self.session.control(command::HELLO, &[], &payload[..len]).is_err() {
-                return;
-            }
-            self.greet = false;
-        }
-        self.subscriptions.on_time(self.now, &self.config);
-        if self.subscriptions.is_unanswered() {
-            return self.lose(Disconnect::SubscribeUnanswered);
-        }
-        let session = &mut self.session;
-        self.subscriptions.send_requests(self.now, &self.config, |request| {
-            let (command, number, pattern) = match request {
-                Request::Subscribe { number, pattern } => (command::SUB, number, pattern),
-                Request::Unsubscribe { number, pattern } => (command::UNSUB, number, pattern),
-            };
-            session.control(command, pattern.as_bytes(), &number.to_be_bytes()).is_ok()
-        });
-        // All that a flush covers has to be in the stream before its PING is.
-        let in_stream = self.session.moved() + self.dropped;
-        if self.flush.is_none() && self.flush_wanted > self.flushed && in_stream >= self.flush_wanted {
-            self.flush = self.ping().map(|number| (number, self.flush_wanted));
-        }
-        if matches!(self.state, State::Closing { .. }) && self.session.outbox.is_empty() {
-            self.say_close();
-        }
-    }
-
-    /// CLOSE, once; when it is acknowledged the client is closed.
-    fn say_close(&mut self) {
-        let native = self.server.is_some();
-        if native && !self.said_close {
-            let reason = [CloseReason::Normal.code()];
-            self.said_close = self.session.control(command::CLOSE, &[], &reason).is_ok();
-        }
-        if (self.said_close || !native) && self.session.is_drained() {
-            self.finish();
-        }
-    }
-
-    fn hello(&self) -> Hello<'static> {
-        Hello {
-            version: VERSION,
-            features: features(self.config.framing),
-            max_datagram: self.config.max_datagram,
-            window: self.config.kcp.recv_window,
-            max_body: self.config.frames.max_body,
-            max_subject: self.config.frames.max_subject,
-            max_tokens: self.config.subjects.max_tokens,
-            keep_alive: (self.config.heartbeat.as_millis() / 1000).min(u64::from(u16::MAX)) as u16,
-            epoch: 0,
-            name: self.config.name,
-        }
-    }
-}
-
-/// What to say of FEC: whether it is understood, and whether it is asked for.
-fn features(framing: Framing) -> u32 {
-    match framing {
-        Framing::Plain | Framing::Fec => hello::features::SUPPORTED,
-        #[cfg(feature = "fec")]
-        Framing::Parity(_) => hello::features::SUPPORTED | hello::features::WANTS_PARITY,
     }
 }

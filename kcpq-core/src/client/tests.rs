@@ -10,7 +10,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::broker::{self, Broker};
 use crate::datagram::Framing;
-use crate::frame::Frame;
+use crate::frame::{Frame, command};
 use crate::sim::{self, Link as SimLink};
 use crate::store::{Heap, Lent};
 

@@ -1,0 +1,150 @@
+//! What the user asks for.
+
+use super::event::{PublishError, SubscribeError};
+use super::subscriptions::SubscriptionId;
+use super::{Client, Overflow, State};
+use crate::frame::{self, command};
+use crate::store::{Outbox, PushError, Store, Text, TooLarge};
+use crate::subject::{Pattern, Subject};
+use crate::time::Instant;
+
+impl<S: Store> Client<S> {
+    /// Begins to connect. Without effect unless the client is idle.
+    pub fn connect(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if self.state == State::Idle {
+            self.open();
+        }
+    }
+
+    /// Asks for a subscription. [`Event::Subscribed`] says when the server has acknowledged it.
+    ///
+    /// # Errors
+    /// [`SubscribeError`]: nothing was asked for.
+    pub fn subscribe(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+        self.now = self.now.max(now);
+        let added = self.try_subscribe(pattern);
+        self.stats.subscription_errors += u64::from(added.is_err());
+        self.advance();
+        added
+    }
+
+    fn try_subscribe(&mut self, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+        if matches!(self.state, State::Closing { .. } | State::Closed) {
+            return Err(SubscribeError::Closed);
+        }
+        Pattern::new(pattern, &self.config.subjects).map_err(SubscribeError::Pattern)?;
+        if !self.subscriptions.has_room() {
+            return Err(SubscribeError::TooMany);
+        }
+        let pattern = S::Text::new(pattern).map_err(SubscribeError::TooLong)?;
+        let id = self.subscriptions.add(pattern).ok_or(SubscribeError::TooMany)?;
+        self.stats.total_subscriptions += 1;
+        Ok(id)
+    }
+
+    /// Ends a subscription: no message for it comes after this call. False if there is none of that name.
+    pub fn unsubscribe(&mut self, now: Instant, id: SubscriptionId) -> bool {
+        self.now = self.now.max(now);
+        let removed = self.subscriptions.remove(id);
+        self.advance();
+        removed
+    }
+
+    /// Takes a message for sending. Without a connection it waits in the queue.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was queued.
+    pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+        self.now = self.now.max(now);
+        let taken = self.try_publish(subject, payload);
+        match taken {
+            Ok(()) => {}
+            Err(PublishError::Full) => self.blocked = true,
+            Err(_) => self.stats.publish_errors += 1,
+        }
+        taken
+    }
+
+    fn try_publish(&mut self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+        if matches!(self.state, State::Closing { .. } | State::Closed) {
+            return Err(PublishError::Closed);
+        }
+        Subject::new(subject, &self.config.subjects).map_err(PublishError::Subject)?;
+        let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
+        let frame = frame::HEAD + subject.len() + payload.len();
+        if frame - frame::LENGTH > limit {
+            return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
+        }
+        let offline = !matches!(self.state, State::Up { .. });
+        loop {
+            let fits = self.session.outbox.is_empty() || self.session.outbox.len() + frame <= self.config.queue;
+            let pushed = if fits {
+                self.session.message(command::PUB, subject.as_bytes(), payload)
+            } else {
+                Err(PushError::Full)
+            };
+            match pushed {
+                Ok(()) => break,
+                Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),
+                Err(PushError::Full) if offline && self.config.overflow == Overflow::DropNewest => {
+                    self.published += 1;
+                    self.dropped += 1;
+                    self.stats.dropped_overflow += 1;
+                    return Ok(());
+                }
+                Err(PushError::Full)
+                    if offline && self.config.overflow == Overflow::DropOldest && self.session.outbox.drop_oldest() =>
+                {
+                    self.dropped += 1;
+                    self.stats.dropped_overflow += 1;
+                }
+                Err(PushError::Full) => return Err(PublishError::Full),
+            }
+        }
+        self.published += 1;
+        self.stats.messages_sent += 1;
+        self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
+        Ok(())
+    }
+
+    /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`] with at least the
+    /// returned number.
+    pub fn flush(&mut self, now: Instant) -> u64 {
+        self.now = self.now.max(now);
+        self.flush_wanted = self.flush_wanted.max(self.published);
+        if self.flush_wanted <= self.flushed {
+            self.notices.flushed = Some(self.flushed);
+        }
+        self.advance();
+        self.flush_wanted
+    }
+
+    /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`].
+    pub fn close(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        match self.state {
+            State::Closing { .. } | State::Closed => {}
+            State::Up { .. } => {
+                self.state = State::Closing { until: self.now + self.config.linger };
+                self.advance();
+            }
+            State::Connecting { .. } | State::Idle | State::Waiting { .. } => self.finish(),
+        }
+    }
+
+    /// Something hints that the server does not know this session, or is not there at all (for instance, an ICMP
+    /// message): it is asked at once, and given up unless it answers within [`Config::suspect_timeout`].
+    pub fn suspect(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        match self.state {
+            State::Up { .. } if self.suspect.is_none() => {
+                let patience = self.config.suspect_timeout.max(self.session.kcp.rtt().rto().saturating_mul(3));
+                self.suspect = Some(self.now + patience);
+                self.ping();
+            }
+            State::Closing { .. } => self.finish(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The life of the connection: it begins, is watched, is lost and begins again; and what its state asks to be sent.
+
+use super::event::Disconnect;
+use super::subscriptions::Request;
+use super::{Client, Ping, State};
+use crate::datagram::Framing;
+use crate::frame::command;
+use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
+use crate::store::{Outbox, Store};
+
+impl<S: Store> Client<S> {
+    /// A conversation exists.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Connecting { .. } | State::Up { .. } | State::Closing { .. })
+    }
+
+    /// Begins a conversation.
+    pub(super) fn open(&mut self) {
+        let conv = self.rng.u32(..);
+        let in_doubt = self.session.reset(conv, self.config.framing);
+        self.stats.dropped_in_doubt += in_doubt;
+        self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram));
+        self.reader.reset();
+        self.current = None;
+        self.server = None;
+        self.greet = true;
+        self.said_close = false;
+        self.last_words = false;
+        self.pings = 0;
+        self.pongs = 0;
+        self.heartbeat = None;
+        self.suspect = None;
+        self.flush = None;
+        self.state = State::Connecting { until: self.now + self.config.connect_timeout };
+        self.advance();
+    }
+
+    /// The server has answered.
+    pub(super) fn up(&mut self, native: bool) {
+        if !matches!(self.state, State::Connecting { .. }) {
+            return;
+        }
+        let again = self.stats.connected_at.is_some();
+        self.state = State::Up { native };
+        self.failed = 0;
+        self.next_heartbeat = self.now + self.config.heartbeat;
+        self.stats.connected = true;
+        self.stats.connected_at = Some(self.now);
+        self.stats.reconnects += u64::from(again);
+        self.notices.connected = Some((native, again));
+    }
+
+    /// There is no connection any more.
+    pub(super) fn lose(&mut self, why: Disconnect) {
+        if self.stats.connected {
+            self.stats.connected = false;
+            self.stats.disconnected_at = Some(self.now);
+        }
+        if matches!(self.state, State::Closing { .. }) {
+            return self.finish();
+        }
+        self.last_words = matches!(why, Disconnect::ByServer(_));
+        self.stats.connection_errors += 1;
+        self.failed = self.failed.saturating_add(u32::from(matches!(self.state, State::Connecting { .. })));
+        self.subscriptions.on_disconnect();
+        self.notices.connected = None;
+        match self.config.reconnect {
+            Some(backoff) => {
+                let until = self.now + backoff.wait(self.failed, &mut self.rng);
+                self.state = State::Waiting { until };
+                self.notices.disconnected = Some((why, Some(until)));
+            }
+            None => {
+                self.notices.disconnected = Some((why, None));
+                self.finish();
+            }
+        }
+    }
+
+    /// The end.
+    pub(super) fn finish(&mut self) {
+        if self.state != State::Closed {
+            self.state = State::Closed;
+            self.stats.connected = false;
+            self.stats.dropped_in_doubt += self.session.reset(0, self.config.framing);
+            self.stats.dropped_overflow += self.session.outbox.frames() as u64;
+            self.session.outbox.clear();
+            self.notices.closed = true;
+        }
+    }
+
+    /// Queues PING and returns its number.
+    pub(super) fn ping(&mut self) -> Option<u32> {
+        self.session.control(command::PING, &[], &[]).ok()?;
+        self.pings = self.pings.wrapping_add(1);
+        Some(self.pings)
+    }
+
+    /// Queues what the state of things asks for. What finds no room is asked for again by the next call.
+    pub(super) fn advance(&mut self) {
+        if !self.is_open() {
+            return;
+        }
+        if self.greet {
+            let mut payload = [0; MAX_HELLO];
+            let len = self.hello().encode(&mut payload);
+            if self.session.control(command::HELLO, &[], &payload[..len]).is_err() {
+                return;
+            }
+            self.greet = false;
+        }
+        self.subscriptions.on_time(self.now, &self.config);
+        if self.subscriptions.is_unanswered() {
+            return self.lose(Disconnect::SubscribeUnanswered);
+        }
+        let session = &mut self.session;
+        self.subscriptions.send_requests(self.now, &self.config, |request| {
+            let (command, number, pattern) = match request {
+                Request::Subscribe { number, pattern } => (command::SUB, number, pattern),
+                Request::Unsubscribe { number, pattern } => (command::UNSUB, number, pattern),
+            };
+            session.control(command, pattern.as_bytes(), &number.to_be_bytes()).is_ok()
+        });
+        // All that a flush covers has to be in the stream before its PING is.
+        let in_stream = self.session.moved() + self.dropped;
+        if self.flush.is_none() && self.flush_wanted > self.flushed && in_stream >= self.flush_wanted {
+            self.flush = self.ping().map(|number| (number, self.flush_wanted));
+        }
+        if matches!(self.state, State::Closing { .. }) && self.session.outbox.is_empty() {
+            self.say_close();
+        }
+    }
+
+    /// CLOSE, once; when it is acknowledged the client is closed.
+    pub(super) fn say_close(&mut self) {
+        let native = self.server.is_some();
+        if native && !self.said_close {
+            let reason = [CloseReason::Normal.code()];
+            self.said_close = self.session.control(command::CLOSE, &[], &reason).is_ok();
+        }
+        if (self.said_close || !native) && self.session.is_drained() {
+            self.finish();
+        }
+    }
+
+    pub(super) fn hello(&self) -> Hello<'static> {
+        Hello {
+            version: VERSION,
+            features: features(self.config.framing),
+            max_datagram: self.config.max_datagram,
+            window: self.config.kcp.recv_window,
+            max_body: self.config.frames.max_body,
+            max_subject: self.config.frames.max_subject,
+            max_tokens: self.config.subjects.max_tokens,
+            keep_alive: (self.config.heartbeat.as_millis() / 1000).min(u64::from(u16::MAX)) as u16,
+            epoch: 0,
+            name: self.config.name,
+        }
+    }
+
+    pub(super) fn check_health(&mut self) {
+        let heard = self.session.kcp.last_heard().unwrap_or(self.now);
+        let stalled = self.session.kcp.stalled_since().map(|since| since.max(heard) + self.config.stall_timeout);
+        if self.suspect.is_some_and(|until| until <= self.now) {
+            self.lose(Disconnect::Forgotten);
+        } else if heard + self.config.read_timeout <= self.now {
+            self.lose(Disconnect::Silent);
+        } else if stalled.is_some_and(|until| until <= self.now) {
+            self.lose(Disconnect::Stalled);
+        } else if self.next_heartbeat <= self.now {
+            self.next_heartbeat = self.now + self.config.heartbeat;
+            if let Some(number) = self.ping()
+                && self.heartbeat.is_none()
+            {
+                self.heartbeat = Some(Ping { number, at: self.now });
+            }
+        }
+    }
+}
+
+/// What to say of FEC: whether it is understood, and whether it is asked for.
+fn features(framing: Framing) -> u32 {
+    match framing {
+        Framing::Plain | Framing::Fec => hello::features::SUPPORTED,
+        #[cfg(feature = "fec")]
+        Framing::Parity(_) => hello::features::SUPPORTED | hello::features::WANTS_PARITY,
+    }
+}
