@@ -18,6 +18,25 @@ use crate::runner::{Route, Runner};
 use crate::shared::Shared;
 
 /// Options of a client.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use kcpq_smol::{Client, Overflow, Preset};
+///
+/// # async fn example() -> Result<(), kcpq_smol::ConnectError> {
+/// let client = Client::builder()
+///     .name("thermometer")
+///     .preset(Preset::STEADY)
+///     .queue(64 << 10)
+///     .overflow(Overflow::DropOldest)
+///     .timeout(Duration::from_secs(2))
+///     .connect("telemetry.example:4000")
+///     .await?;
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: client::Config,

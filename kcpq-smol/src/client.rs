@@ -78,7 +78,16 @@ impl Client {
     }
 
     /// Publishes a message to `subject`: ready when it is queued. Without a connection it waits in the queue until there
-    /// is one.
+    /// is one. Dropped before it is ready, nothing was queued.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.publish("sensor.kitchen", "21.5").await?;
+    /// client.publish("sensor.cellar", b"12.0").within(Duration::from_millis(200)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`PublishError`] for a subject that is not valid, a message that is too large, a queue that stays full, or a
@@ -101,7 +110,18 @@ impl Client {
     }
 
     /// Subscribes to `pattern`: `*` stands for one token, `>` for all that follow. Ready when the server has
-    /// acknowledged it; after a reconnect it is made again by itself.
+    /// acknowledged it; after a reconnect it is made again by itself. Dropped before it is ready, it is taken back.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut sensors = client.subscribe("sensor.*").capacity(1_000).await?;
+    /// while let Some(message) = sensors.next().await {
+    ///     println!("{}: {} bytes", message.subject(), message.payload().len());
+    /// }
+    /// let _printed = client.subscribe("log.>").for_each(|message| println!("{message:?}")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SubscribeError`](crate::SubscribeError) for a pattern that is not valid, or that the server refuses or does not
@@ -136,6 +156,21 @@ impl Client {
     }
 
     /// What happens besides messages, from now on.
+    ///
+    /// ```no_run
+    /// use kcpq_smol::Event;
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut events = client.events();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Event::Disconnected { why, .. } => eprintln!("connection lost: {why}"),
+    ///         Event::Reconnected { .. } => eprintln!("back again"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&self) -> Events {
         self.shared().events.listen()
     }

@@ -10,7 +10,7 @@ use futures_lite::future::{or, pending, yield_now};
 use kcpq_core::client::State;
 
 use crate::shared::Shared;
-use crate::udp::Udp;
+use crate::udp::{Udp, is_about_peer};
 
 /// Receive calls in one turn, so that a flood cannot keep timers and senders waiting.
 const RECEIVES: usize = 4;
@@ -119,7 +119,7 @@ impl Runner {
             match self.receive_batch() {
                 Ok(0) => return false,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.refused(),
+                Err(error) if is_about_peer(&error) => self.refused(),
                 Err(_) => {
                     // Nothing of the peer's; the core's timers decide what becomes of the session.
                     Timer::after(PAUSE).await;
@@ -215,7 +215,7 @@ impl Runner {
                     }
                 }
                 // The error is about an earlier datagram; this one was not sent because of it.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !refused => {
+                Err(error) if is_about_peer(&error) && !refused => {
                     refused = true;
                     self.refused();
                 }

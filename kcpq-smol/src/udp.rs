@@ -116,7 +116,7 @@ impl Udp {
     /// Takes in what one system call gives; returns the number of datagrams, 0 when there are none.
     ///
     /// # Errors
-    /// The system's; `ConnectionRefused` only for a client's socket, on systems that tell: nobody listens at the peer's address.
+    /// The system's; `ConnectionRefused` and `ConnectionReset` only for a client's socket, on systems that tell: nobody listens at the peer's address.
     pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<usize> {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let count = self.buffers.len();
@@ -178,7 +178,8 @@ fn new_socket(family: SocketAddr, buffer: usize) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn is_about_peer(error: &io::Error) -> bool {
+/// Whether an error says that nobody listens at the peer's address. Which of the two it is depends on the system.
+pub(crate) fn is_about_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
 }
 
