@@ -6,7 +6,7 @@
 //! ```text
 //! route("a.b.c") -> literal   one lookup of the whole subject:    "a.b.c"
 //!                -> trie      one lookup per node and token:      "a.*.c"  "a.>"  ">"
-//!                -> told      a member that was not told yet      -> tell(member)
+//!                -> told      if several match: who was not told yet
 //! ```
 //!
 //! # What a message costs
@@ -122,7 +122,7 @@ impl Router {
     pub fn route(&mut self, subject: Subject<'_>, mut tell: impl FnMut(u32)) {
         self.message += 1;
         let Self { told, message, .. } = self;
-        let mut tell_all = |members: &Members| {
+        let mut tell_new = |members: &Members| {
             members.for_each(|member| {
                 if let Some(last) = told.get_mut(member as usize)
                     && *last != *message
@@ -132,10 +132,26 @@ impl Router {
                 }
             });
         };
-        if let Some(members) = self.literal.get(&self.secret, subject.as_str().as_bytes()) {
-            tell_all(members);
+        // Most messages match one pattern, whose members are distinct: they wait until a second one is found.
+        let mut only = self.literal.get(&self.secret, subject.as_str().as_bytes());
+        let mut several = false;
+        self.trie.matches(&self.secret, subject, |members| {
+            if members.is_empty() {
+                return;
+            }
+            if !several && only.is_none() {
+                only = Some(members);
+                return;
+            }
+            several = true;
+            if let Some(first) = only.take() {
+                tell_new(first);
+            }
+            tell_new(members);
+        });
+        if let Some(members) = only {
+            members.for_each(tell);
         }
-        self.trie.matches(&self.secret, subject, tell_all);
     }
 
     /// Patterns that have members.
