@@ -7,7 +7,7 @@ const INLINE: usize = 22;
 
 /// The bytes of a token. 24 bytes, and an allocation for those longer than [`INLINE`].
 ///
-/// Looking one up compares it, so an inline token also saves a cache miss per step.
+/// A `Box<str>` is 16 bytes, but the allocation behind it 32 with the usual allocators.
 pub(super) enum Token {
     /// Length and bytes.
     Short(u8, [u8; INLINE]),
