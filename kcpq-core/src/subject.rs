@@ -1,7 +1,33 @@
 //! Subjects and patterns: dot-separated tokens, with the meaning that NATS gives them.
 //!
-//! `*` stands for exactly one token, `>` for one or more and only at the end. Other characters have no special meaning:
-//! `foo*` is a literal token. Both types exist only when valid, so nothing behind them checks again.
+//! ```text
+//! subject   sensors.kitchen.temperature
+//! pattern   sensors.*.temperature         `*` is exactly one token
+//! pattern   sensors.>                     `>` is one token or more, and stands last
+//! pattern   sensors*.>                    `sensors*` is a token like any other: a wildcard is a whole token
+//! ```
+//!
+//! Tokens are compared byte by byte: case counts, and Unicode is not normalised. A token is not empty and has no space
+//! and no ASCII control character (0x00 to 0x1f, 0x7f). NATS refuses space, tab, line feed, form feed and carriage
+//! return only; the others are refused as well because they end up in logs and terminals. White space and control
+//! characters beyond ASCII are allowed, as in NATS: what counts as one changes with the version of Unicode, and two
+//! peers must not differ about which subjects exist.
+//!
+//! [`Subject`] and [`Pattern`] exist only when valid, so nothing behind them checks again. This is stricter than the
+//! original, which accepts anything (WIRE.md 6).
+//!
+//! ```
+//! use kcpq_core::subject::{Limits, Pattern, Subject, SubjectError};
+//!
+//! let limits = Limits::DEFAULT;
+//! let pattern = Pattern::new("sensors.*.temperature", &limits)?;
+//! assert!(pattern.matches(Subject::new("sensors.kitchen.temperature", &limits)?));
+//! assert_eq!(Subject::new("foo..bar", &limits), Err(SubjectError::EmptyToken { at: 4 }));
+//! # Ok::<(), SubjectError>(())
+//! ```
+
+#[cfg(test)]
+mod tests;
 
 use core::fmt;
 
@@ -37,19 +63,19 @@ pub enum SubjectError {
         /// Where the token should be.
         at: usize,
     },
-    /// A space or a control character.
+    /// A space or an ASCII control character.
     Illegal {
         /// Where.
         at: usize,
         /// Which.
         byte: u8,
     },
-    /// A wildcard in a subject that is published to.
+    /// A token that is a wildcard, in a subject that is published to.
     Wildcard {
         /// Where.
         at: usize,
     },
-    /// `>` before the last token.
+    /// The token `>` in a pattern, and further tokens behind it.
     TailNotLast {
         /// Where.
         at: usize,
@@ -78,8 +104,9 @@ impl fmt::Display for SubjectError {
         f.write_str("invalid subject: ")?;
         match *self {
             Self::Empty => f.write_str("it is empty"),
+            Self::Illegal { at, byte: b' ' } => write!(f, "space at byte {at}"),
             Self::EmptyToken { at } => write!(f, "empty token at byte {at}"),
-            Self::Illegal { at, byte } => write!(f, "space or control character (0x{byte:02x}) at byte {at}"),
+            Self::Illegal { at, byte } => write!(f, "control character 0x{byte:02x} at byte {at}"),
             Self::Wildcard { at } => write!(f, "wildcard at byte {at}, which only a subscription may have"),
             Self::TailNotLast { at } => write!(f, "'>' at byte {at} is not the last token"),
             Self::TooLong { limit, actual } => write!(f, "{actual} bytes, the limit is {limit}"),
@@ -100,10 +127,15 @@ pub struct Subject<'a>(&'a str);
 pub struct Pattern<'a>(&'a str);
 
 impl<'a> Subject<'a> {
+    /// A subject of this text. `const`, so that a firmware's subjects are checked when it is compiled.
+    ///
     /// # Errors
     /// [`SubjectError`] says what is wrong with `text`, and where.
-    pub fn new(text: &'a str, limits: &Limits) -> Result<Self, SubjectError> {
-        check(text, limits, false).map(|()| Self(text))
+    pub const fn new(text: &'a str, limits: &Limits) -> Result<Self, SubjectError> {
+        match check(text, limits, false) {
+            Ok(()) => Ok(Self(text)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The same from bytes of a frame.
@@ -115,21 +147,26 @@ impl<'a> Subject<'a> {
     }
 
     /// The text.
-    pub fn as_str(self) -> &'a str {
+    pub const fn as_str(self) -> &'a str {
         self.0
     }
 
     /// The tokens from left to right.
-    pub fn tokens(self) -> impl Iterator<Item = &'a str> {
+    pub fn tokens(self) -> impl DoubleEndedIterator<Item = &'a str> + Clone {
         self.0.split('.')
     }
 }
 
 impl<'a> Pattern<'a> {
+    /// A pattern of this text. `const`, so that a firmware's patterns are checked when it is compiled.
+    ///
     /// # Errors
     /// [`SubjectError`] says what is wrong with `text`, and where.
-    pub fn new(text: &'a str, limits: &Limits) -> Result<Self, SubjectError> {
-        check(text, limits, true).map(|()| Self(text))
+    pub const fn new(text: &'a str, limits: &Limits) -> Result<Self, SubjectError> {
+        match check(text, limits, true) {
+            Ok(()) => Ok(Self(text)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The same from bytes of a frame.
@@ -141,12 +178,12 @@ impl<'a> Pattern<'a> {
     }
 
     /// The text.
-    pub fn as_str(self) -> &'a str {
+    pub const fn as_str(self) -> &'a str {
         self.0
     }
 
     /// The tokens from left to right.
-    pub fn tokens(self) -> impl Iterator<Item = &'a str> {
+    pub fn tokens(self) -> impl DoubleEndedIterator<Item = &'a str> + Clone {
         self.0.split('.')
     }
 
@@ -155,7 +192,7 @@ impl<'a> Pattern<'a> {
         self.tokens().all(|token| token != "*" && token != ">")
     }
 
-    /// True if messages to `subject` are for this pattern.
+    /// True if messages to `subject` are for this pattern. One pass over both, without allocation.
     pub fn matches(self, subject: Subject<'_>) -> bool {
         matches(self.0, subject.0)
     }
@@ -194,34 +231,39 @@ fn utf8<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, SubjectError> {
     core::str::from_utf8(bytes).map_err(|error| SubjectError::NotUtf8 { at: error.valid_up_to() })
 }
 
-fn check(text: &str, limits: &Limits, pattern: bool) -> Result<(), SubjectError> {
+/// One pass over the bytes, from left to right: the first thing wrong is reported.
+const fn check(text: &str, limits: &Limits, wildcards: bool) -> Result<(), SubjectError> {
     let bytes = text.as_bytes();
     if bytes.is_empty() {
         return Err(SubjectError::Empty);
     }
-    if bytes.len() > usize::from(limits.max_len) {
+    if bytes.len() > limits.max_len as usize {
         return Err(SubjectError::TooLong { limit: limits.max_len, actual: bytes.len() });
     }
-    let mut begin = 0;
-    let mut tokens = 0u32;
-    for (at, byte) in bytes.iter().copied().chain([b'.']).enumerate() {
-        if byte != b'.' {
-            if byte <= b' ' || byte == 0x7f {
-                return Err(SubjectError::Illegal { at, byte });
+    let (mut at, mut begin, mut tokens) = (0, 0, 0u8);
+    loop {
+        let ends = at == bytes.len();
+        if ends || bytes[at] == b'.' {
+            match at - begin {
+                0 => return Err(SubjectError::EmptyToken { at }),
+                1 => match bytes[begin] {
+                    b'*' | b'>' if !wildcards => return Err(SubjectError::Wildcard { at: begin }),
+                    b'>' if !ends => return Err(SubjectError::TailNotLast { at: begin }),
+                    _ => {}
+                },
+                _ => {}
             }
-            continue;
+            if tokens == limits.max_tokens {
+                return Err(SubjectError::TooDeep { limit: limits.max_tokens });
+            }
+            if ends {
+                return Ok(());
+            }
+            tokens += 1;
+            begin = at + 1;
+        } else if bytes[at] <= b' ' || bytes[at] == 0x7f {
+            return Err(SubjectError::Illegal { at, byte: bytes[at] });
         }
-        match &bytes[begin..at] {
-            [] => return Err(SubjectError::EmptyToken { at }),
-            [b'*' | b'>'] if !pattern => return Err(SubjectError::Wildcard { at: begin }),
-            [b'>'] if at < bytes.len() => return Err(SubjectError::TailNotLast { at: begin }),
-            _ => {}
-        }
-        tokens += 1;
-        if tokens > u32::from(limits.max_tokens) {
-            return Err(SubjectError::TooDeep { limit: limits.max_tokens });
-        }
-        begin = at + 1;
+        at += 1;
     }
-    Ok(())
 }

@@ -57,12 +57,11 @@ impl Members {
         true
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        let (one, many) = match self {
-            Self::None => (None, None),
-            Self::One(only) => (Some(*only), None),
-            Self::Many(set) => (None, Some(set)),
-        };
-        one.into_iter().chain(many.into_iter().flat_map(|set| set.iter().copied()))
+    pub(super) fn for_each(&self, tell: impl FnMut(u32)) {
+        match self {
+            Self::None => {}
+            Self::One(only) => core::iter::once(*only).for_each(tell),
+            Self::Many(set) => set.iter().copied().for_each(tell),
+        }
     }
 }

@@ -1,97 +1,95 @@
 //! The router: which members want a message.
 //!
-//! Patterns without wildcards are found by one hash lookup of the whole subject. Those with wildcards lie in a trie of
-//! tokens; one table holds the edges of all its nodes, so a step costs one lookup however many patterns there are:
+//! A member is a number that the caller gives out, such as the index of a session. The router knows nothing about what
+//! it stands for, how many patterns it may have, or how the message gets there.
 //!
 //! ```text
-//! "a.*.c", "a.>"        root --a--> [1: rest {2}] --*--> [2] --c--> [3: here {1}]
+//! route("a.b.c") -> literal   one lookup of the whole subject:    "a.b.c"
+//!                -> trie      one lookup per node and token:      "a.*.c"  "a.>"  ">"
+//!                -> told      if several match: who was not told yet
 //! ```
 //!
-//! A lookup goes to at most two nodes for each token and node reached before, so its cost grows with the tokens of the
-//! subject and the branches that really exist, never with the number of patterns: a subject of `n` tokens visits at
-//! most `2^n` nodes, and to reach `k` of them somebody must have subscribed to patterns that spell them out. The token
-//! limit of [`subject::Limits`](crate::subject::Limits) bounds `n`.
+//! # What a message costs
+//! Its cost does not grow with the number of subscriptions, cache misses apart. Literal patterns take one lookup of the
+//! subject. Those with wildcards take a step for each node of the trie whose path matches the beginning of the subject:
+//! two ways lead on from a node, the token itself and `*`, so a subject of `n` tokens visits at most 2^0 + 2^1 + … + 2^n
+//! nodes. It never visits more than there are: somebody must hold subscriptions that spell them out, so `s` of them
+//! account for at most `s * n`, where [`Limits`](crate::subject::Limits) bounds `n`. Who bounds a peer's subscriptions
+//! so bounds what it can make the messages of others cost. The walk is a loop, not a recursion.
+//!
+//! # Memory
+//! It is given back as patterns leave: each table shrinks when less than a quarter of it is used. Routing allocates
+//! nothing once it has seen a subject as deep. A pattern of one member takes an allocation for its text if it has no
+//! wildcard, and otherwise 72 bytes for each token that it shares with no other.
+//!
+//! ```
+//! use kcpq_core::router::Router;
+//! use kcpq_core::subject::{Limits, Pattern, Subject};
+//!
+//! let limits = Limits::DEFAULT;
+//! let mut router = Router::new(0x5eed); // from a random source: peers choose what is hashed
+//! router.subscribe(Pattern::new("sensors.*", &limits)?, 7);
+//! router.subscribe(Pattern::new("sensors.>", &limits)?, 7);
+//! let mut told = Vec::new();
+//! router.route(Subject::new("sensors.kitchen", &limits)?, |member| told.push(member));
+//! assert_eq!(told, [7]);
+//! # Ok::<(), kcpq_core::subject::SubjectError>(())
+//! ```
 
+mod hash;
+mod literal;
 mod members;
 #[cfg(test)]
 mod tests;
+mod token;
+mod trie;
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use core::hash::BuildHasher;
 
-use foldhash::quality::SeedableRandomState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 
+use self::hash::Secret;
+use self::literal::Literal;
 use self::members::Members;
+use self::trie::Trie;
 use crate::subject::{Pattern, Subject};
 
-/// Patterns and their members. A member is a small number that the caller gives out, such as the index of a session.
+/// Patterns and their members.
 pub struct Router {
-    hasher: SeedableRandomState,
-    literal: HashMap<Box<str>, Members, SeedableRandomState>,
-    /// Indices of nodes, found by their parent and token.
-    edges: HashTable<u32>,
-    nodes: Vec<Node>,
-    free: Vec<u32>,
-    /// For each member the last message that it was told of, so that each hears of it once.
+    secret: Secret,
+    literal: Literal,
+    trie: Trie,
+    /// For each member the last message that it was told of, so that it is told of each once.
     told: Vec<u64>,
     message: u64,
-    /// Nodes still to be visited: index, and the offset of the subject's next token.
-    stack: Vec<(u32, u32)>,
     patterns: usize,
     subscriptions: usize,
 }
 
-/// A node of the trie. 96 bytes, and its token.
-#[derive(Default)]
-struct Node {
-    parent: u32,
-    /// The token of the edge that leads here; empty for the root, `*` for that wildcard.
-    token: Box<str>,
-    /// Edges that leave from here, the wildcard's included.
-    children: u32,
-    /// The child for `*`; 0 is none, since the root is nobody's child.
-    star: u32,
-    /// Members of the pattern that ends here.
-    here: Members,
-    /// Members of the pattern that ends here with `>`.
-    rest: Members,
-}
-
-const ROOT: u32 = 0;
-
 impl Router {
-    /// An empty router. `seed` is random: peers choose what is hashed here.
+    /// An empty router. `seed` comes from a random source: peers choose what is hashed here, and who knows the seed can
+    /// make lookups slow. It has no influence on who is told, only on the order.
     pub fn new(seed: u64) -> Self {
-        let state = |seed| SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_fixed());
         Self {
-            hasher: state(seed),
-            literal: HashMap::with_hasher(state(seed ^ 1)),
-            edges: HashTable::new(),
-            nodes: alloc::vec![Node::default()],
-            free: Vec::new(),
+            secret: Secret::new(seed),
+            literal: Literal::default(),
+            trie: Trie::new(),
             told: Vec::new(),
             message: 0,
-            stack: Vec::new(),
             patterns: 0,
             subscriptions: 0,
         }
     }
 
     /// Adds `member` to `pattern`. False if it was there already.
+    ///
+    /// The numbers of members should be dense: 8 bytes are held for each up to the highest that was ever seen.
     pub fn subscribe(&mut self, pattern: Pattern<'_>, member: u32) -> bool {
-        let seat = member as usize;
-        if seat >= self.told.len() {
-            self.told.resize(seat + 1, 0);
-        }
         let members = if pattern.is_literal() {
-            self.literal.entry(pattern.as_str().into()).or_default()
+            self.literal.plant(&self.secret, pattern.as_str().as_bytes())
         } else {
-            let (node, tail) = self.plant(pattern);
-            let node = &mut self.nodes[node as usize];
-            if tail { &mut node.rest } else { &mut node.here }
+            self.trie.plant(&self.secret, pattern)
         };
         let first = members.is_empty();
         if !members.insert(member) {
@@ -99,75 +97,60 @@ impl Router {
         }
         self.patterns += usize::from(first);
         self.subscriptions += 1;
+        let needed = member as usize + 1;
+        if self.told.len() < needed {
+            self.told.resize(needed, 0);
+        }
         true
     }
 
     /// Takes `member` away from `pattern`. False if it was not there.
     pub fn unsubscribe(&mut self, pattern: Pattern<'_>, member: u32) -> bool {
-        let emptied = if pattern.is_literal() {
-            let Some(members) = self.literal.get_mut(pattern.as_str()) else { return false };
-            if !members.remove(member) {
-                return false;
-            }
-            let emptied = members.is_empty();
-            if emptied {
-                self.literal.remove(pattern.as_str());
-            }
-            emptied
+        let removed = if pattern.is_literal() {
+            self.literal.remove(&self.secret, pattern.as_str().as_bytes(), member)
         } else {
-            let Some((index, tail)) = self.find(pattern) else { return false };
-            let node = &mut self.nodes[index as usize];
-            let members = if tail { &mut node.rest } else { &mut node.here };
-            if !members.remove(member) {
-                return false;
-            }
-            let emptied = members.is_empty();
-            self.prune(index);
-            emptied
+            self.trie.remove(&self.secret, pattern, member)
         };
-        self.patterns -= usize::from(emptied);
+        let Some(last) = removed else { return false };
+        self.patterns -= usize::from(last);
         self.subscriptions -= 1;
         true
     }
 
-    /// Calls `tell` once for each member with a pattern that matches, however many of its patterns do.
+    /// Calls `tell` once for each member with a pattern that matches, however many of its patterns do. In no
+    /// particular order.
     pub fn route(&mut self, subject: Subject<'_>, mut tell: impl FnMut(u32)) {
-        let subject = subject.as_str();
         self.message += 1;
-        let (told, message) = (&mut self.told, self.message);
-        let mut tell_all = |members: &Members| {
-            for member in members.iter() {
+        let Self { told, message, .. } = self;
+        let mut tell_new = |members: &Members| {
+            members.for_each(|member| {
                 if let Some(last) = told.get_mut(member as usize)
-                    && *last != message
+                    && *last != *message
                 {
-                    *last = message;
+                    *last = *message;
                     tell(member);
                 }
-            }
+            });
         };
-        if let Some(members) = self.literal.get(subject) {
-            tell_all(members);
-        }
-        self.stack.clear();
-        self.stack.push((ROOT, 0));
-        while let Some((index, offset)) = self.stack.pop() {
-            let node = &self.nodes[index as usize];
-            let Some(rest) = subject.get(offset as usize..).filter(|rest| !rest.is_empty()) else {
-                tell_all(&node.here);
-                continue;
-            };
-            tell_all(&node.rest);
-            if node.children == 0 {
-                continue;
+        // Most messages match one pattern, whose members are distinct: they wait until a second one is found.
+        let mut only = self.literal.get(&self.secret, subject.as_str().as_bytes());
+        let mut several = false;
+        self.trie.matches(&self.secret, subject, |members| {
+            if members.is_empty() {
+                return;
             }
-            let token = rest.split('.').next().unwrap_or_default();
-            let next = offset + token.len() as u32 + 1;
-            if node.star != 0 {
-                self.stack.push((node.star, next));
+            if !several && only.is_none() {
+                only = Some(members);
+                return;
             }
-            if let Some(child) = child(&self.edges, &self.nodes, &self.hasher, index, token) {
-                self.stack.push((child, next));
+            several = true;
+            if let Some(first) = only.take() {
+                tell_new(first);
             }
+            tell_new(members);
+        });
+        if let Some(members) = only {
+            members.for_each(tell);
         }
     }
 
@@ -180,116 +163,6 @@ impl Router {
     pub fn subscriptions(&self) -> usize {
         self.subscriptions
     }
-
-    /// Nodes of the trie in use, the root included.
-    pub fn nodes(&self) -> usize {
-        self.nodes.len() - self.free.len()
-    }
-
-    /// The node where a pattern with wildcards ends, and whether it ends with `>`; made if need be.
-    fn plant(&mut self, pattern: Pattern<'_>) -> (u32, bool) {
-        let mut at = ROOT;
-        for token in pattern.tokens() {
-            if token == ">" {
-                return (at, true);
-            }
-            at = match self.step(at, token) {
-                Some(child) => child,
-                None => self.grow(at, token),
-            };
-        }
-        (at, false)
-    }
-
-    fn find(&self, pattern: Pattern<'_>) -> Option<(u32, bool)> {
-        let mut at = ROOT;
-        for token in pattern.tokens() {
-            if token == ">" {
-                return Some((at, true));
-            }
-            at = self.step(at, token)?;
-        }
-        Some((at, false))
-    }
-
-    fn step(&self, parent: u32, token: &str) -> Option<u32> {
-        if token == "*" {
-            return Some(self.nodes[parent as usize].star).filter(|star| *star != 0);
-        }
-        child(&self.edges, &self.nodes, &self.hasher, parent, token)
-    }
-
-    fn grow(&mut self, parent: u32, token: &str) -> u32 {
-        let node = Node { parent, token: token.into(), ..Node::default() };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.nodes[index as usize] = node;
-                index
-            }
-            None => {
-                self.nodes.push(node);
-                self.nodes.len() as u32 - 1
-            }
-        };
-        self.nodes[parent as usize].children += 1;
-        if token == "*" {
-            self.nodes[parent as usize].star = index;
-        } else {
-            let Self { edges, nodes, hasher, .. } = self;
-            let hash = hasher.hash_one((parent, token));
-            edges.insert_unique(hash, index, |index| {
-                let node = &nodes[*index as usize];
-                hasher.hash_one((node.parent, &*node.token))
-            });
-        }
-        index
-    }
-
-    /// Takes out nodes that lead nowhere, from `index` upwards.
-    fn prune(&mut self, mut index: u32) {
-        while index != ROOT {
-            let node = &self.nodes[index as usize];
-            if node.children > 0 || !node.here.is_empty() || !node.rest.is_empty() {
-                return;
-            }
-            let node = core::mem::take(&mut self.nodes[index as usize]);
-            let parent = &mut self.nodes[node.parent as usize];
-            parent.children -= 1;
-            if &*node.token == "*" {
-                parent.star = 0;
-            } else {
-                let hash = self.hasher.hash_one((node.parent, &*node.token));
-                if let Ok(edge) = self.edges.find_entry(hash, |edge| *edge == index) {
-                    edge.remove();
-                }
-            }
-            self.free.push(index);
-            index = node.parent;
-        }
-        if self.nodes() == 1 {
-            // The last one: what the trie took is given back.
-            self.nodes.truncate(1);
-            self.nodes.shrink_to_fit();
-            self.free = Vec::new();
-            self.edges = HashTable::new();
-        }
-    }
-}
-
-/// The child of `parent` for a literal token.
-fn child(
-    edges: &HashTable<u32>,
-    nodes: &[Node],
-    hasher: &SeedableRandomState,
-    parent: u32,
-    token: &str,
-) -> Option<u32> {
-    let hash = hasher.hash_one((parent, token));
-    let same = |index: &u32| {
-        let node = &nodes[*index as usize];
-        node.parent == parent && &*node.token == token
-    };
-    edges.find(hash, same).copied()
 }
 
 impl fmt::Debug for Router {
@@ -297,6 +170,15 @@ impl fmt::Debug for Router {
         f.debug_struct("Router")
             .field("patterns", &self.patterns)
             .field("subscriptions", &self.subscriptions)
+            .field("nodes", &self.trie.used())
             .finish_non_exhaustive()
+    }
+}
+
+/// Gives memory back when less than a quarter is used; half of what stays is free, so that it is not asked for again
+/// with the next entry.
+fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+    if table.capacity() > 64 && table.len() < table.capacity() / 4 {
+        table.shrink_to(table.len() * 2, hash);
     }
 }

@@ -7,12 +7,13 @@ use fastrand::Rng;
 use super::*;
 use crate::subject::Limits;
 
-const LIMITS: Limits = Limits::DEFAULT;
+const LIMITS: Limits = Limits { max_len: 4096, max_tokens: u8::MAX };
 
 fn pattern(text: &str) -> Pattern<'_> {
     Pattern::new(text, &LIMITS).unwrap()
 }
 
+/// The members that are told, sorted. One who is told twice is there twice.
 fn routed(router: &mut Router, subject: &str) -> Vec<u32> {
     let mut members = Vec::new();
     router.route(Subject::new(subject, &LIMITS).unwrap(), |member| members.push(member));
@@ -23,65 +24,95 @@ fn routed(router: &mut Router, subject: &str) -> Vec<u32> {
 #[test]
 fn every_kind_of_pattern_is_found() {
     let mut router = Router::new(1);
-    for (member, text) in ["a.b.c", "a.*.c", "a.>", ">", "*.b.*", "*", "a.b.>", "a.b.c.d"].into_iter().enumerate() {
-        assert!(router.subscribe(pattern(text), member as u32));
+    let patterns = ["a.b.c", "a.*.c", "a.>", ">", "*.b.*", "*", "a.b.>", "a.b.c.d", "a.b.*.>", "*.>", "a*.b"];
+    for (member, text) in (0..).zip(patterns) {
+        assert!(router.subscribe(pattern(text), member));
     }
-    assert_eq!(routed(&mut router, "a.b.c"), [0, 1, 2, 3, 4, 6]);
-    assert_eq!(routed(&mut router, "a.b"), [2, 3]);
+    assert_eq!(routed(&mut router, "a.b.c"), [0, 1, 2, 3, 4, 6, 9]);
+    assert_eq!(routed(&mut router, "a.b"), [2, 3, 9]);
     assert_eq!(routed(&mut router, "a"), [3, 5]);
-    assert_eq!(routed(&mut router, "x.b.y"), [3, 4]);
-    assert_eq!(routed(&mut router, "a.b.c.d"), [2, 3, 6, 7]);
-    assert_eq!((router.patterns(), router.subscriptions()), (8, 8));
+    assert_eq!(routed(&mut router, "x.b.y"), [3, 4, 9]);
+    assert_eq!(routed(&mut router, "a.b.c.d"), [2, 3, 6, 7, 8, 9]);
+    assert_eq!(routed(&mut router, "a*.b"), [3, 9, 10]);
+    assert_eq!((router.patterns(), router.subscriptions()), (11, 11));
 }
 
 #[test]
 fn a_member_is_told_once_however_many_of_its_patterns_match() {
     let mut router = Router::new(1);
-    for text in ["a.b", "a.*", "a.>", ">"] {
+    for text in ["a.b", "a.*", "*.b", "a.>", ">"] {
         assert!(router.subscribe(pattern(text), 7));
         assert!(!router.subscribe(pattern(text), 7), "it was there already");
     }
-    let mut told = 0;
-    router.route(Subject::new("a.b", &LIMITS).unwrap(), |member| {
-        assert_eq!(member, 7);
-        told += 1;
-    });
-    assert_eq!((told, router.subscriptions()), (1, 4));
+    assert_eq!(routed(&mut router, "a.b"), [7]);
+    assert_eq!(routed(&mut router, "a.b"), [7], "and of the next message again");
+    assert_eq!((router.patterns(), router.subscriptions()), (5, 5));
+}
+
+#[test]
+fn what_was_never_subscribed_to_cannot_be_left() {
+    let mut router = Router::new(1);
+    for text in ["a", "a.*", "a.*.b", "a.>", ">", "*"] {
+        assert!(!router.unsubscribe(pattern(text), 1));
+    }
+    router.subscribe(pattern("a.*.b"), 1);
+    router.subscribe(pattern("a.b"), 1);
+    for text in ["a", "a.*", "a.>", "a.*.>", "a.*.b.>", "a.*.b.*", "*"] {
+        assert!(!router.unsubscribe(pattern(text), 1), "a part of a pattern is none: {text}");
+    }
+    assert!(!router.unsubscribe(pattern("a.*.b"), 2) && !router.unsubscribe(pattern("a.b"), 2), "another's");
+    assert_eq!((router.patterns(), router.subscriptions()), (2, 2));
+    assert_eq!(routed(&mut router, "a.x.b"), [1]);
+}
+
+/// Beside short tokens some around the length from which they take an allocation of their own.
+fn tokens() -> Vec<String> {
+    let long = [21, 22, 23, 24, 200].map(|len| "t".repeat(len));
+    let short = ["a", "b", "c", "dd", "a*", ">b", "温"].map(String::from);
+    short.into_iter().chain(long).collect()
 }
 
 #[test]
 fn any_sequence_gives_what_a_plain_list_gives() {
-    for seed in 0..20 {
+    let tokens = tokens();
+    for seed in 0..12 {
         let mut rng = Rng::with_seed(seed);
         let mut router = Router::new(seed);
         let mut model: BTreeSet<(String, u32)> = BTreeSet::new();
+        // Few tokens, so that patterns meet each other; or all, so that the trie grows and has to shrink.
+        let tokens = if seed % 2 == 0 { &tokens[..4] } else { &tokens[..] };
         let text = |rng: &mut Rng, wild: bool| {
-            let count = rng.usize(1..5);
-            let mut tokens: Vec<&str> =
-                (0..count).map(|_| ["a", "b", "c", "dd", "*"][rng.usize(..4 + usize::from(wild))]).collect();
+            let mut token = || if wild && rng.u8(..3) == 0 { "*" } else { &tokens[rng.usize(..tokens.len())] };
+            let mut text: Vec<&str> = core::iter::repeat_with(&mut token).take(3).collect();
+            text.truncate(rng.usize(1..=3));
             if wild && rng.u8(..4) == 0 {
-                tokens.push(">");
+                text.push(">");
             }
-            tokens.join(".")
+            text.join(".")
         };
-        for _ in 0..3_000 {
+        for step in 0..4_000 {
+            let leaving = step % 2_000 > 1_000;
             let member = rng.u32(..20);
-            match rng.u8(..3) {
-                0 => {
-                    let text = text(&mut rng, true);
-                    assert_eq!(router.subscribe(pattern(&text), member), model.insert((text.clone(), member)));
+            match rng.u8(..4) {
+                0 | 1 if leaving && !model.is_empty() => {
+                    let (text, member) = model.iter().nth(rng.usize(..model.len())).cloned().unwrap();
+                    assert!(router.unsubscribe(pattern(&text), member));
+                    model.remove(&(text, member));
                 }
-                1 => {
+                0 | 1 => {
                     let text = text(&mut rng, true);
-                    let was = model.remove(&(text.clone(), member));
-                    assert_eq!(router.unsubscribe(pattern(&text), member), was);
+                    assert_eq!(router.subscribe(pattern(&text), member), model.insert((text, member)));
+                }
+                2 => {
+                    let text = text(&mut rng, true);
+                    assert_eq!(router.unsubscribe(pattern(&text), member), model.remove(&(text, member)));
                 }
                 _ => {
                     let text = text(&mut rng, false);
                     let subject = Subject::new(&text, &LIMITS).unwrap();
-                    let expected: BTreeSet<u32> =
-                        model.iter().filter(|(text, _)| pattern(text).matches(subject)).map(|(_, who)| *who).collect();
-                    assert_eq!(routed(&mut router, &text), expected.into_iter().collect::<Vec<_>>(), "{text}");
+                    let matching = model.iter().filter(|(text, _)| pattern(text).matches(subject));
+                    let expected: BTreeSet<u32> = matching.map(|(_, member)| *member).collect();
+                    assert!(routed(&mut router, &text).into_iter().eq(expected), "seed {seed}, step {step}: {text}");
                 }
             }
             assert_eq!(router.subscriptions(), model.len());
@@ -91,20 +122,108 @@ fn any_sequence_gives_what_a_plain_list_gives() {
         for (text, member) in &model {
             assert!(router.unsubscribe(pattern(text), *member));
         }
-        assert_eq!((router.patterns(), router.nodes(), router.edges.len(), router.literal.len()), (0, 1, 0, 0));
+        assert_eq!((router.patterns(), router.subscriptions(), router.trie.used()), (0, 0, 1));
+    }
+}
+
+#[test]
+fn the_seed_has_no_influence_on_who_is_told() {
+    let tokens = tokens();
+    let told = |seed| {
+        let mut router = Router::new(seed);
+        for (member, token) in (0..).zip(&tokens) {
+            for text in [token.clone(), alloc::format!("*.{token}"), alloc::format!("{token}.>")] {
+                router.subscribe(pattern(&text), member);
+            }
+        }
+        let pairs = tokens.iter().flat_map(|a| tokens.iter().map(move |b| alloc::format!("{a}.{b}")));
+        pairs.map(|subject| routed(&mut router, &subject)).collect::<Vec<_>>()
+    };
+    for seed in [1, 2, u64::MAX] {
+        assert_eq!(told(seed), told(0));
+    }
+}
+
+#[test]
+fn memory_is_given_back_while_patterns_leave() {
+    let mut router = Router::new(5);
+    let names: Vec<[String; 2]> =
+        (0..20_000).map(|i| [alloc::format!("a.{i}.b"), alloc::format!("a.{i}.*.c.>")]).collect();
+    for (member, texts) in (0..).zip(&names) {
+        texts.iter().for_each(|text| assert!(router.subscribe(pattern(text), member)));
+    }
+    assert_eq!(router.trie.used(), 2 + 3 * 20_000, "the root, `a`, and three for each");
+    for (member, texts) in (0..).zip(&names).skip(1_000) {
+        texts.iter().for_each(|text| assert!(router.unsubscribe(pattern(text), member)));
+    }
+    assert_eq!((router.patterns(), router.trie.used()), (2_000, 2 + 3 * 1_000));
+    let (nodes, free, edges) = router.trie.capacity();
+    assert!(nodes < 8 * 3_000 && free < 8 * 3_000 && edges < 8 * 3_000, "{nodes} {free} {edges}");
+    assert!(router.literal.capacity() < 8 * 1_000, "{}", router.literal.capacity());
+    for (member, [literal, wild]) in (0..).zip(&names) {
+        let expected: &[u32] = if member < 1_000 { &[member] } else { &[] };
+        assert_eq!(routed(&mut router, literal), expected);
+        assert_eq!(routed(&mut router, &wild.replace('*', "x").replace('>', "y.z")), expected);
+    }
+    for (member, texts) in (0..).zip(&names).take(1_000) {
+        texts.iter().for_each(|text| assert!(router.unsubscribe(pattern(text), member)));
+    }
+    let (nodes, free, edges) = router.trie.capacity();
+    assert!(nodes <= 256 && free <= 256 && edges <= 256, "{nodes} {free} {edges}");
+    assert_eq!((router.patterns(), router.subscriptions(), router.trie.used()), (0, 0, 1));
+}
+
+#[test]
+fn coming_and_going_takes_no_further_memory() {
+    let mut router = Router::new(6);
+    let turn = |router: &mut Router, i: u32| {
+        let text = alloc::format!("a.{i}.*.{i}");
+        assert!(router.subscribe(pattern(&text), 0) && router.unsubscribe(pattern(&text), 0));
+        router.trie.capacity()
+    };
+    let first = turn(&mut router, 0);
+    for i in 1..1_000 {
+        assert_eq!(turn(&mut router, i), first);
     }
 }
 
 #[test]
 fn a_pattern_with_many_members_lets_each_go() {
-    let mut router = Router::new(3);
-    for member in 0..10_000 {
-        router.subscribe(pattern("a.*"), member);
+    for text in ["a.*", "a.>", "a.b"] {
+        let mut router = Router::new(3);
+        for member in 0..10_000 {
+            assert!(router.subscribe(pattern(text), member));
+        }
+        assert_eq!((router.patterns(), router.subscriptions()), (1, 10_000));
+        assert!(routed(&mut router, "a.b").into_iter().eq(0..10_000));
+        for member in (0..10_000).rev() {
+            assert!(router.unsubscribe(pattern(text), member));
+            assert!(!router.unsubscribe(pattern(text), member));
+        }
+        assert_eq!((router.patterns(), router.trie.used()), (0, 1));
     }
-    assert_eq!(routed(&mut router, "a.b").len(), 10_000);
-    for member in (0..10_000).rev() {
-        assert!(router.unsubscribe(pattern("a.*"), member));
-        assert!(!router.unsubscribe(pattern("a.*"), member));
+}
+
+#[test]
+fn the_widest_walk_keeps_one_place_for_each_token() {
+    // All ways to write ten tokens as `a` or `*`: no patterns of this length lead to more nodes.
+    let mut router = Router::new(4);
+    for bits in 0..1024u32 {
+        let tokens: Vec<&str> = (0..10).map(|at| if bits >> at & 1 == 0 { "a" } else { "*" }).collect();
+        router.subscribe(pattern(&(tokens.join(".") + ".>")), bits);
     }
-    assert_eq!((router.patterns(), router.nodes()), (0, 1));
+    assert_eq!(router.trie.used(), 2_047);
+    assert_eq!(routed(&mut router, &["a"; 10].join(".")), Vec::<u32>::new());
+    assert!(routed(&mut router, &["a"; 11].join(".")).into_iter().eq(0..1024));
+    assert!(router.trie.places() <= 16, "{}", router.trie.places());
+}
+
+#[test]
+fn the_deepest_pattern_and_subject_find_each_other() {
+    let mut router = Router::new(7);
+    let stars = ["*"; 255].join(".");
+    let tail = ["*"; 254].join(".") + ".>";
+    assert!(router.subscribe(pattern(&stars), 1) && router.subscribe(pattern(&tail), 2));
+    assert_eq!(routed(&mut router, &["a"; 255].join(".")), [1, 2]);
+    assert_eq!(routed(&mut router, &["a"; 254].join(".")), Vec::<u32>::new());
 }

@@ -1,0 +1,51 @@
+//! The patterns without wildcards: one hash table, one lookup of the whole subject.
+
+use alloc::boxed::Box;
+
+use hashbrown::HashTable;
+
+use super::hash::Secret;
+use super::members::Members;
+use super::shrink;
+
+/// Subjects and their members. 32 bytes for each and its text.
+#[derive(Default)]
+pub(super) struct Literal {
+    table: HashTable<(Box<[u8]>, Members)>,
+}
+
+impl Literal {
+    pub(super) fn get(&self, secret: &Secret, subject: &[u8]) -> Option<&Members> {
+        let hash = secret.hash(0, subject);
+        self.table.find(hash, |(text, _)| **text == *subject).map(|(_, members)| members)
+    }
+
+    /// The members of `subject`; none, and a place for them, if it is new. They must not stay empty.
+    pub(super) fn plant(&mut self, secret: &Secret, subject: &[u8]) -> &mut Members {
+        let hash = secret.hash(0, subject);
+        let same = |(text, _): &(Box<[u8]>, Members)| **text == *subject;
+        let rehash = |(text, _): &(Box<[u8]>, Members)| secret.hash(0, text);
+        let new = || (subject.into(), Members::default());
+        &mut self.table.entry(hash, same, rehash).or_insert_with(new).into_mut().1
+    }
+
+    /// Takes `member` away; nothing if it was not there, otherwise whether it was the last.
+    pub(super) fn remove(&mut self, secret: &Secret, subject: &[u8], member: u32) -> Option<bool> {
+        let hash = secret.hash(0, subject);
+        let mut entry = self.table.find_entry(hash, |(text, _)| **text == *subject).ok()?;
+        if !entry.get_mut().1.remove(member) {
+            return None;
+        }
+        let last = entry.get().1.is_empty();
+        if last {
+            entry.remove();
+            shrink(&mut self.table, |(text, _)| secret.hash(0, text));
+        }
+        Some(last)
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.table.capacity()
+    }
+}

@@ -1,0 +1,253 @@
+//! The patterns with wildcards: a trie of tokens.
+//!
+//! ```text
+//! "a.*.c", "a.>"        root --a--> [1: rest {2}] --*--> [2] --c--> [3: here {1}]
+//! ```
+//!
+//! The nodes lie in one vector and the edges of all of them in one hash table, found by parent and token, so a node
+//! needs no table of its own and a step is one lookup. `*` is a field of the node: no lookup.
+
+use alloc::vec::Vec;
+
+use hashbrown::HashTable;
+
+use super::hash::Secret;
+use super::members::Members;
+use super::shrink;
+use super::token::Token;
+use crate::subject::{Pattern, Subject};
+
+pub(super) struct Trie {
+    nodes: Vec<Node>,
+    /// Indices of nodes that are not in use.
+    free: Vec<u32>,
+    /// Indices of the nodes that a token other than `*` leads to.
+    edges: HashTable<u32>,
+    /// Nodes still to be visited, and the offset of the subject's next token: kept so that routing does not allocate.
+    /// No longer than the subject has tokens, and one: each step takes one out and puts two in, a token further on.
+    stack: Vec<(u32, u32)>,
+}
+
+/// 72 bytes. A pattern takes one for each token that it does not share with others, `>` excepted.
+#[derive(Default)]
+struct Node {
+    parent: u32,
+    /// The token that leads here; empty for `*` and for the root.
+    token: Token,
+    /// Edges that leave from here, that of `*` included.
+    children: u32,
+    /// The child for `*`; 0 is none, since the root is nobody's child.
+    star: u32,
+    /// Members of the pattern that ends here.
+    here: Members,
+    /// Members of the pattern that ends here with `>`.
+    rest: Members,
+}
+
+const ROOT: u32 = 0;
+/// The parent of a node that is not in use.
+const UNUSED: u32 = u32::MAX;
+
+impl Trie {
+    pub(super) fn new() -> Self {
+        Self { nodes: alloc::vec![Node::default()], free: Vec::new(), edges: HashTable::new(), stack: Vec::new() }
+    }
+
+    /// The members of each pattern that matches.
+    pub(super) fn matches<'t>(&'t mut self, secret: &Secret, subject: Subject<'_>, mut found: impl FnMut(&'t Members)) {
+        let Self { nodes, edges, stack, .. } = self;
+        let subject = subject.as_str().as_bytes();
+        stack.clear();
+        stack.push((ROOT, 0));
+        while let Some((index, offset)) = stack.pop() {
+            let node = &nodes[index as usize];
+            // A subject has no empty token, so nothing is left only when its last token was taken.
+            let Some(rest) = subject.get(offset as usize..).filter(|rest| !rest.is_empty()) else {
+                found(&node.here);
+                continue;
+            };
+            found(&node.rest);
+            if node.children == 0 {
+                continue;
+            }
+            let len = rest.iter().position(|byte| *byte == b'.').unwrap_or(rest.len());
+            let next = offset + len as u32 + 1;
+            let mut literal = node.children;
+            if node.star != 0 {
+                literal -= 1;
+                stack.push((node.star, next));
+            }
+            if literal > 0
+                && let Some(child) = child(secret, edges, nodes, index, &rest[..len])
+            {
+                stack.push((child, next));
+            }
+        }
+    }
+
+    /// The members of `pattern`; none, and a place for them, if it is new. They must not stay empty.
+    pub(super) fn plant(&mut self, secret: &Secret, pattern: Pattern<'_>) -> &mut Members {
+        let mut at = ROOT;
+        for token in pattern.tokens() {
+            if token == ">" {
+                return &mut self.nodes[at as usize].rest;
+            }
+            at = match self.step(secret, at, token) {
+                Some(child) => child,
+                None => self.grow(secret, at, token),
+            };
+        }
+        &mut self.nodes[at as usize].here
+    }
+
+    /// Takes `member` away; nothing if it was not there, otherwise whether it was the last.
+    pub(super) fn remove(&mut self, secret: &Secret, pattern: Pattern<'_>, member: u32) -> Option<bool> {
+        let (mut at, mut tail) = (ROOT, false);
+        for token in pattern.tokens() {
+            if token == ">" {
+                tail = true; // the last token
+            } else {
+                at = self.step(secret, at, token)?;
+            }
+        }
+        let node = &mut self.nodes[at as usize];
+        let members = if tail { &mut node.rest } else { &mut node.here };
+        if !members.remove(member) {
+            return None;
+        }
+        let last = members.is_empty();
+        if last {
+            self.prune(secret, at);
+        }
+        Some(last)
+    }
+
+    fn step(&self, secret: &Secret, parent: u32, token: &str) -> Option<u32> {
+        if token == "*" {
+            return Some(self.nodes[parent as usize].star).filter(|star| *star != 0);
+        }
+        child(secret, &self.edges, &self.nodes, parent, token.as_bytes())
+    }
+
+    /// A new child of `parent`.
+    fn grow(&mut self, secret: &Secret, parent: u32, token: &str) -> u32 {
+        let star = token == "*";
+        let token = if star { Token::default() } else { Token::from(token.as_bytes()) };
+        let node = Node { parent, token, ..Node::default() };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.nodes[index as usize] = node;
+                index
+            }
+            None => {
+                // Four thousand million nodes are 300 GB.
+                self.nodes.push(node);
+                self.nodes.len() as u32 - 1
+            }
+        };
+        self.nodes[parent as usize].children += 1;
+        if star {
+            self.nodes[parent as usize].star = index;
+        } else {
+            let Self { edges, nodes, .. } = self;
+            edges.insert_unique(hash(secret, nodes, index), index, |index| hash(secret, nodes, *index));
+        }
+        index
+    }
+
+    /// Takes out nodes that lead nowhere, from `index` upwards, and gives memory back when little of it is used.
+    fn prune(&mut self, secret: &Secret, mut index: u32) {
+        while index != ROOT {
+            let node = &self.nodes[index as usize];
+            if node.children > 0 || !node.here.is_empty() || !node.rest.is_empty() {
+                break;
+            }
+            let (parent, star) = (node.parent, node.token.is_empty());
+            if !star {
+                let hash = hash(secret, &self.nodes, index);
+                if let Ok(edge) = self.edges.find_entry(hash, |edge| *edge == index) {
+                    edge.remove();
+                }
+            }
+            self.nodes[index as usize] = Node { parent: UNUSED, ..Node::default() };
+            self.free.push(index);
+            let parent_node = &mut self.nodes[parent as usize];
+            parent_node.children -= 1;
+            if star {
+                parent_node.star = 0;
+            }
+            index = parent;
+        }
+        if self.nodes.len() > 64 && self.used() < self.nodes.len() / 4 {
+            self.compact(secret);
+        } else {
+            let nodes = &self.nodes;
+            shrink(&mut self.edges, |index| hash(secret, nodes, *index));
+        }
+    }
+
+    /// Moves the nodes together. It costs as much as a hash table that grows to this size, and comes as seldom: at
+    /// least three nodes have left for each one that is moved.
+    fn compact(&mut self, secret: &Secret) {
+        let used = self.used();
+        let mut moved = alloc::vec![ROOT; self.nodes.len()];
+        let mut nodes: Vec<Node> = Vec::with_capacity(used * 2);
+        for (from, node) in core::mem::take(&mut self.nodes).into_iter().enumerate() {
+            if node.parent != UNUSED {
+                moved[from] = nodes.len() as u32;
+                nodes.push(node);
+            }
+        }
+        for node in &mut nodes {
+            node.parent = moved[node.parent as usize];
+            node.star = moved[node.star as usize]; // the root stays where it is, so none stays none
+        }
+        let mut edges = HashTable::with_capacity(used);
+        for index in 1..nodes.len() as u32 {
+            if !nodes[index as usize].token.is_empty() {
+                edges.insert_unique(hash(secret, &nodes, index), index, |index| hash(secret, &nodes, *index));
+            }
+        }
+        *self = Self { nodes, edges, free: Vec::new(), stack: core::mem::take(&mut self.stack) };
+    }
+
+    /// Nodes in use, the root included.
+    pub(super) fn used(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
+    /// Nodes, free places and edges for which there is memory.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> (usize, usize, usize) {
+        (self.nodes.capacity(), self.free.capacity(), self.edges.capacity())
+    }
+
+    /// Places for nodes still to be visited, for which there is memory.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.stack.capacity()
+    }
+}
+
+/// The child of `parent` for a token other than `*`.
+fn child(secret: &Secret, edges: &HashTable<u32>, nodes: &[Node], parent: u32, token: &[u8]) -> Option<u32> {
+    let same = |index: &u32| {
+        let node = &nodes[*index as usize];
+        node.parent == parent && node.token.as_bytes() == token
+    };
+    edges.find(secret.hash(parent, token), same).copied()
+}
+
+/// The hash of the edge that leads to a node.
+fn hash(secret: &Secret, nodes: &[Node], index: u32) -> u64 {
+    let node = &nodes[index as usize];
+    secret.hash(node.parent, node.token.as_bytes())
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+#[test]
+fn the_sizes_that_the_comments_state_are_true() {
+    assert_eq!(size_of::<Members>(), 16);
+    assert_eq!(size_of::<Token>(), 24);
+    assert_eq!(size_of::<Node>(), 72);
+}
