@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     Event::Disconnected { why, retry_in } => eprintln!("disconnected: {why}; retry in {retry_in:?}"),
                     Event::Reconnected { .. } => eprintln!("connected again"),
                     Event::Dropped { pattern, total } => {
-                        eprintln!("{pattern}: {total} messages dropped: too slow here")
+                        eprintln!("{pattern}: {total} messages dropped: too slow here");
                     }
                     _ => {}
                 }
