@@ -64,6 +64,23 @@ impl Process {
         }
     }
 
+    /// Waits for a line of stderr that starts with `prefix`.
+    ///
+    /// # Panics
+    ///
+    /// With all output so far, if the line does not come in time.
+    pub(crate) fn expect_error_line(&self, prefix: &str, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.log.lock();
+        while !state.stderr.lines.iter().any(|line| line.starts_with(prefix.as_bytes())) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.stderr.ended || left.is_zero() {
+                panic!("{}: no line {prefix:?} on stderr\n{}", self.name, state.text());
+            }
+            state = self.log.wait(state, left);
+        }
+    }
+
     /// Waits for the end of the process and returns its status and all output.
     ///
     /// # Panics

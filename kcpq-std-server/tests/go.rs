@@ -1,0 +1,230 @@
+//! Peers of the original's kind, in Go: they notice nothing.
+//!
+//! `KCPQ_GO_MESSAGES` sets how many messages the long runs carry each way (2,000 without it).
+
+mod support;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use kcpq_core::broker;
+use kcpq_core::cipher::Key;
+use kcpq_core::datagram::Framing;
+use kcpq_core::fec::header::Shards;
+use kcpq_smol::Client;
+use kcpq_std_server::{Config, Server};
+use support::process::Process;
+use support::relay::{Relay, RelayConfig};
+
+const PATIENCE: Duration = Duration::from_secs(240);
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// How the peers' datagrams are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layers {
+    Fec,
+    /// With parity from our side as well.
+    Parity,
+    Aes,
+}
+
+impl Layers {
+    const ALL: [Self; 3] = [Self::Fec, Self::Parity, Self::Aes];
+
+    fn key(self) -> Option<Key> {
+        (self == Self::Aes).then(|| Key::from_hex(KEY).unwrap())
+    }
+}
+
+fn go(peer: &Path, layers: Layers, args: &[&str]) -> Command {
+    let mut command = Command::new(peer);
+    command.args(args).arg("-strict").env("KCPQ_AES256_KEY_HEX", KEY);
+    if layers == Layers::Aes {
+        command.arg("-aes");
+    }
+    command
+}
+
+fn serve(layers: Layers) -> Server {
+    let mut broker = broker::Config::default();
+    if layers == Layers::Parity {
+        broker.compat_framing = Framing::Parity(Shards::KCPQ);
+    }
+    Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), broker, compat_key: layers.key() }).unwrap()
+}
+
+async fn connect(addr: SocketAddr, layers: Layers) -> Client {
+    let mut builder = Client::builder().timeout(Duration::from_secs(20)).capacity(1_000_000);
+    if layers == Layers::Parity {
+        builder = builder.parity();
+    }
+    if let Some(key) = layers.key() {
+        builder = builder.compat_aes256(key);
+    }
+    builder.connect(addr).await.unwrap()
+}
+
+fn count() -> u64 {
+    std::env::var("KCPQ_GO_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
+}
+
+/// The report of `sub`: everything came, once, in order and whole, and our datagrams were such as the original hears.
+fn assert_all(report: &str, count: u64) {
+    assert!(report.contains("\"strict_dropped\":0"), "{report}");
+    assert_messages(report, count);
+}
+
+/// The same without a look at what was not heard: hints to sessions that a server does not know are meant not to be.
+fn assert_messages(report: &str, count: u64) {
+    for field in ["lost", "duplicated", "reordered", "corrupt"] {
+        assert!(report.contains(&format!("\"{field}\":0")), "{field}: {report}");
+    }
+    assert!(report.contains(&format!("\"received\":{count},")), "{report}");
+}
+
+fn last_line(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().into()
+}
+
+/// One Go publisher, one Go subscriber, and a server between them.
+fn between_go_peers(peer: &Path, layers: Layers, addr: SocketAddr, size: usize, count: u64, rate: Option<u32>) {
+    let (addr, number, size) = (addr.to_string(), count.to_string(), size.to_string());
+    let args = ["sub", "-s", &addr, "-subject", "test.*", "-count", &number, "-timeout", "200s"];
+    let mut subscriber = Process::spawn(&mut go(peer, layers, &args));
+    subscriber.expect_line("subscribed", PATIENCE);
+    let rate = rate.map(|rate| rate.to_string());
+    let mut args =
+        vec!["pub", "-s", &addr, "-subject", "test.x", "-count", &number, "-size", &size, "-timeout", "200s"];
+    if let Some(rate) = &rate {
+        args.extend(["-rate", rate]);
+    }
+    let published = last_line(&Process::spawn(&mut go(peer, layers, &args)).wait(PATIENCE));
+    assert!(published.contains(&format!("\"published\":{count}")) && published.contains("\"strict_dropped\":0"));
+    assert_all(&last_line(&subscriber.wait(PATIENCE)), count);
+}
+
+#[test]
+fn go_peers_meet_through_our_server() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::ALL {
+        let server = serve(layers);
+        for (size, count) in [(12, 2_000), (1_024, 1_000), (1_000_000, 5)] {
+            between_go_peers(&peer, layers, server.local_addr(), size, count, None);
+        }
+        let snapshot = server.snapshot().unwrap().broker;
+        assert_eq!((snapshot.malformed_datagrams, snapshot.native_sessions, snapshot.dropped_slow), (0, 0, 0));
+        server.shutdown();
+    }
+}
+
+#[test]
+fn go_peers_meet_through_our_server_over_a_bad_link() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::ALL {
+        let server = serve(layers);
+        let config = RelayConfig { seed: 7, loss: 0.1, duplicate: 0.02, ..RelayConfig::default() };
+        let relay = Relay::start(server.local_addr(), config);
+        between_go_peers(&peer, layers, relay.addr(), 200, count(), Some(4_000));
+        between_go_peers(&peer, layers, relay.addr(), 1_000_000, 2, None);
+        assert!(relay.to_upstream().lost > 50 && relay.to_clients().lost > 50);
+        drop(relay);
+        server.shutdown();
+    }
+}
+
+#[test]
+fn our_client_and_a_go_peer_meet_through_our_server() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::ALL {
+        let server = serve(layers);
+        let addr = server.local_addr();
+        let text = addr.to_string();
+        smol::block_on(async {
+            let client = connect(addr, layers).await;
+            let mut messages = client.subscribe("up.*").await.unwrap();
+            let args = ["pub", "-s", &text, "-subject", "up.x", "-count", "500", "-size", "3000"];
+            last_line(&Process::spawn(&mut go(&peer, layers, &args)).wait(PATIENCE));
+            for number in 0..500u64 {
+                let message = messages.next().await.unwrap();
+                assert_eq!(message.payload()[..8], number.to_be_bytes());
+                assert_eq!(message.payload().len(), 3_000);
+            }
+            client.close().await.unwrap();
+        });
+        server.shutdown();
+    }
+}
+
+#[test]
+fn our_client_speaks_with_the_go_server() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::ALL {
+        let mut server =
+            Process::spawn(&mut go(&peer, layers, &["serve", "-listen", "127.0.0.1:0", "-queue", "100000"]));
+        let upstream: SocketAddr = server.expect_line("listening ", PATIENCE).parse().unwrap();
+        let config = RelayConfig { seed: 3, loss: 0.1, ..RelayConfig::default() };
+        let relay = Relay::start(upstream, config);
+        smol::block_on(async {
+            let publisher = connect(relay.addr(), layers).await;
+            let subscriber = connect(relay.addr(), layers).await;
+            let mut messages = subscriber.subscribe("a.*").await.unwrap();
+            for number in 0..1_000u32 {
+                let size = if number % 100 == 0 { 40_000 } else { 100 };
+                let mut payload = vec![number as u8; size];
+                payload[..4].copy_from_slice(&number.to_be_bytes());
+                publisher.publish("a.b", payload).await.unwrap();
+            }
+            publisher.flush().within(PATIENCE).await.unwrap();
+            for number in 0..1_000u32 {
+                let message = messages.next().await.unwrap();
+                assert_eq!(message.payload()[..4], number.to_be_bytes());
+                assert!(message.payload()[4..].iter().all(|byte| *byte == number as u8));
+            }
+            // Nothing of ours was answered with ERR but HELLO, and the session is an original one.
+            assert!(publisher.is_connected());
+            publisher.close().await.unwrap();
+            subscriber.close().await.unwrap();
+        });
+        server.terminate();
+        let report = last_line(&server.wait(PATIENCE));
+        assert!(report.contains("\"strict_dropped\":0"), "{report}");
+    }
+}
+
+#[test]
+fn a_go_subscriber_goes_on_with_a_server_that_replaced_ours() {
+    let Some(peer) = support::go::peer() else { return };
+    let first = serve(Layers::Fec);
+    let relay = Relay::start(first.local_addr(), RelayConfig { seed: 1, ..RelayConfig::default() });
+    let addr = relay.addr().to_string();
+    let args = [
+        "sub",
+        "-s",
+        &addr,
+        "-subject",
+        "news",
+        "-count",
+        "10",
+        "-timeout",
+        "100s",
+        "-reconnect",
+        "-ping",
+        "200ms",
+        "-read-timeout",
+        "1s",
+    ];
+    let mut subscriber = Process::spawn(&mut go(&peer, Layers::Fec, &args));
+    subscriber.expect_line("subscribed", PATIENCE);
+    // Gone without a word, as after a crash; another one takes its place.
+    drop(first);
+    let second = serve(Layers::Fec);
+    relay.set_upstream(second.local_addr());
+    subscriber.expect_line("subscribed", PATIENCE);
+    let direct = second.local_addr().to_string();
+    let args = ["pub", "-s", &direct, "-subject", "news", "-count", "10", "-size", "100"];
+    last_line(&Process::spawn(&mut go(&peer, Layers::Fec, &args)).wait(PATIENCE));
+    assert_messages(&last_line(&subscriber.wait(PATIENCE)), 10);
+}

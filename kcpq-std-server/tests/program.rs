@@ -1,0 +1,141 @@
+//! The program `kcpq` as people use it: processes, signals, exit codes.
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use support::process::Process;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+fn kcpq() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    for variable in ["KCPQ_SERVER", "KCPQ_AES256_KEY_HEX", "KCP_NATS_ADDR"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A server on a free port, and its address.
+fn serve(configure: impl FnOnce(&mut Command)) -> (Process, String) {
+    let mut command = kcpq();
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    configure(&mut command);
+    let mut server = Process::spawn(&mut command);
+    let addr = server.expect_line("listening on ", PATIENCE);
+    (server, addr)
+}
+
+fn subscribe(addr: &str, args: &[&str]) -> Process {
+    let process = Process::spawn(kcpq().args(["sub", "-s", addr]).args(args));
+    process.expect_error_line("subscribed to ", PATIENCE);
+    process
+}
+
+fn publish(addr: &str, args: &[&str]) -> Output {
+    kcpq().args(["pub", "-s", addr]).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_message_travels_through_three_shells() {
+    let (server, addr) = serve(|_| {});
+    let subscriber = subscribe(&addr, &["greet.*", "--count", "2"]);
+    assert!(publish(&addr, &["greet.world", "hello"]).status.success());
+    let mut from_stdin =
+        kcpq().args(["pub", "greet.you"]).env("KCPQ_SERVER", &addr).stdin(Stdio::piped()).spawn().unwrap();
+    from_stdin.stdin.take().unwrap().write_all(b"from standard input").unwrap();
+    assert!(from_stdin.wait().unwrap().success());
+    let output = subscriber.wait(PATIENCE);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), "greet.world: hello\ngreet.you: from standard input\n");
+    server.terminate();
+    assert!(server.wait(PATIENCE).status.success(), "SIGTERM is a regular end");
+}
+
+#[test]
+fn raw_prints_payloads_alone_and_several_subjects_are_heard() {
+    let (_server, addr) = serve(|_| {});
+    let subscriber = subscribe(&addr, &["a.b", "c.>", "--count", "2", "--raw"]);
+    assert!(publish(&addr, &["a.b", "one"]).status.success());
+    assert!(publish(&addr, &["c.d.e", "two"]).status.success());
+    assert_eq!(text(&subscriber.wait(PATIENCE).stdout), "one\ntwo\n");
+}
+
+#[test]
+fn a_wait_that_is_over_too_early_has_an_exit_code_of_its_own() {
+    let (_server, addr) = serve(|_| {});
+    let output = subscribe(&addr, &["a", "--count", "1", "--wait", "200ms"]).wait(PATIENCE);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("0 of 1 messages came in time"));
+    assert_eq!(subscribe(&addr, &["a", "--wait", "200ms"]).wait(PATIENCE).status.code(), Some(0));
+}
+
+#[test]
+fn a_stopping_server_is_told_to_its_subscribers_at_once() {
+    let (server, addr) = serve(|_| {});
+    let subscriber = subscribe(&addr, &["a"]);
+    server.terminate();
+    // It goes only when its sessions are gone, and does not wait for the idle timeout.
+    assert!(server.wait(Duration::from_secs(10)).status.success());
+    subscriber.terminate();
+    assert!(subscriber.wait(PATIENCE).status.success());
+}
+
+#[test]
+fn errors_say_what_happened_with_which_value() {
+    let (_server, addr) = serve(|_| {});
+    let bad = publish(&addr, &["greet..x", "hello"]);
+    assert_eq!((bad.status.code(), text(&bad.stderr)), (Some(1), "kcpq: invalid subject: empty token at byte 6\n"));
+    let taken = kcpq().args(["serve", "--listen", &addr]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(taken.status.code(), Some(1));
+    assert!(text(&taken.stderr).contains(&format!("cannot listen on {addr}: something else does already")));
+    let usage = kcpq().args(["pub"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    // Nobody listens on a port that was just given back.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let silent = publish(&nobody, &["a", "b", "--timeout", "300ms"]);
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(text(&silent.stderr).contains(&format!("no server answered at {nobody} within 300ms")));
+}
+
+#[test]
+fn a_key_is_taken_from_the_environment_or_a_file_and_never_shown() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("key-{}", std::process::id()));
+    std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    let (server, addr) = serve(|command| {
+        command.env("KCPQ_AES256_KEY_HEX", KEY).args(["--log-level", "trace"]);
+    });
+    let subscriber =
+        Process::spawn(kcpq().args(["sub", "-s", &addr, "a", "--count", "1", "--aes256-key-file"]).arg(&file));
+    subscriber.expect_error_line("subscribed to ", PATIENCE);
+    let published = kcpq().args(["pub", "-s", &addr, "a", "sealed"]).env("KCPQ_AES256_KEY_HEX", KEY).output().unwrap();
+    assert!(published.status.success(), "{}", text(&published.stderr));
+    assert_eq!(text(&subscriber.wait(PATIENCE).stdout), "a: sealed\n");
+    // Another key, and none: silence.
+    let other = KEY.replace("00", "ff");
+    for key in [&other[..], ""] {
+        let refused = kcpq()
+            .args(["pub", "-s", &addr, "a", "b", "--timeout", "300ms"])
+            .env("KCPQ_AES256_KEY_HEX", key)
+            .output()
+            .unwrap();
+        assert!(text(&refused.stderr).contains("no server answered"));
+    }
+    let unreadable = kcpq().args(["pub", "a", "b"]).env("KCPQ_AES256_KEY_HEX", "0123").output().unwrap();
+    assert!(text(&unreadable.stderr).contains("the key in KCPQ_AES256_KEY_HEX cannot be used"));
+    server.terminate();
+    let output = server.wait(PATIENCE);
+    for said in [&output.stdout, &output.stderr, &unreadable.stderr] {
+        assert!(!String::from_utf8_lossy(said).contains("0102030405"), "digits of the key were shown");
+    }
+    std::fs::remove_file(file).unwrap();
+}
