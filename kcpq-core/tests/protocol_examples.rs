@@ -1,5 +1,5 @@
-//! The worked examples of PROTOCOL.md are what this code sends: a client and a broker speak to each other, and each of
-//! their datagrams is compared with the bytes in the document.
+//! PROTOCOL.md says what this code does, as far as a test can tell: its worked examples are the datagrams of a client and
+//! a broker that speak to each other, its texts are those of the errors, its limits are the defaults.
 //!
 //! An example stands in a code block behind a line `<!-- example: NAME -->`. Its lines begin with bytes in hexadecimal;
 //! two spaces separate them from the explanation.
@@ -11,8 +11,11 @@ use std::path::Path;
 use kcpq_core::Instant;
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::client::{self, Client, Parts};
+use kcpq_core::frame::FrameError;
 use kcpq_core::hello::Reset;
+use kcpq_core::kcp;
 use kcpq_core::store::Heap;
+use kcpq_core::subject::SubjectError;
 
 /// Random numbers of the session, and what the document has in their place.
 const CONV: u32 = 0x4433_2211;
@@ -47,8 +50,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("MSG", message),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
     ];
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../PROTOCOL.md");
-    let document = std::fs::read_to_string(&path).unwrap();
+    let document = document();
     let mut wrong = String::new();
     for (name, bytes) in examples {
         if example(&document, name).as_deref() != Some(&*hex(&bytes)) {
@@ -56,6 +58,82 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         }
     }
     assert!(wrong.is_empty(), "PROTOCOL.md shows something else:\n{wrong}");
+}
+
+#[test]
+fn the_texts_of_the_specification_are_those_of_the_errors() {
+    // The document writes N for what was there and M for what is allowed.
+    let (n, m) = (1_717, 99);
+    let subjects = [
+        SubjectError::Empty,
+        SubjectError::EmptyToken { at: n },
+        SubjectError::Illegal { at: n, byte: b' ' },
+        SubjectError::Illegal { at: n, byte: 0x1f },
+        SubjectError::Wildcard { at: n },
+        SubjectError::TailNotLast { at: n },
+        SubjectError::TooLong { limit: m, actual: n },
+        SubjectError::TooDeep { limit: m as u8 },
+        SubjectError::NotUtf8 { at: n },
+    ];
+    let frames = [
+        FrameError::BodyTooShort { actual: n as u32 },
+        FrameError::BodyTooLarge { limit: m.into(), actual: n as u32 },
+        FrameError::SubjectOverrunsBody { subject: n as u16, body: m.into() },
+        FrameError::SubjectTooLong { limit: m, actual: n as u16 },
+    ];
+    let subjects = subjects.map(|error| error.to_string().replace("invalid subject: ", ""));
+    let texts = subjects.into_iter().chain(frames.map(|error| error.to_string()));
+    let document: String = document().split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in texts {
+        let text = text.replace("1717", "N").replace("99", "M").replace("0x1f", "0xNN");
+        assert!(document.contains(&format!("`{text}`")), "PROTOCOL.md does not have: {text}");
+    }
+}
+
+#[test]
+fn the_limits_of_the_specification_are_the_defaults() {
+    let (client, broker) = (client::Config::default(), broker::Config::default());
+    let seconds = |span: kcpq_core::Duration| span.as_millis() as f64 / 1_000.0;
+    let backoff = client.reconnect.unwrap();
+    let rows = [
+        format!("datagram sent, all included | {} bytes", client.max_datagram),
+        format!("segments outstanding before the peer is heard | {}", kcp::Config::UNHEARD_WINDOW),
+        format!("windows | {} segments each way", broker.kcp.recv_window),
+        format!("body of a frame | {} MiB ({})", broker.frames.max_body >> 20, broker.frames.max_body),
+        format!("subject | {} bytes, {} tokens", broker.subjects.max_len, broker.subjects.max_tokens),
+        format!("subscriptions of one session | {}", broker.max_subscriptions),
+        format!("sessions, in all and from one address | {} each", broker.max_sessions),
+        format!("messages waiting for one session | {} MiB", broker.max_queued >> 20),
+        format!("messages waiting in all | {} GiB", broker.max_queued_total >> 30),
+        format!("stateless answers (RESET, refusals) | {} per second", broker.stateless_replies),
+        format!("silence until a session ends | {} s", seconds(broker.idle_timeout)),
+        format!(
+            "time for the last frames of a closing session | {} s / {} s",
+            seconds(broker.linger),
+            seconds(client.linger)
+        ),
+        format!("heartbeat | {} s", seconds(client.heartbeat)),
+        format!("silence until the connection is given up | {} s", seconds(client.read_timeout)),
+        format!("data under way and silence until it is given up | {} s", seconds(client.stall_timeout)),
+        format!("answer after a hint | {} s", seconds(client.suspect_timeout)),
+        format!("answer to the first frame | {} s", seconds(client.connect_timeout)),
+        format!(
+            "SUB: wait, attempts, pause | {} s, {}, {} s",
+            seconds(client.subscribe_timeout),
+            client.subscribe_attempts,
+            seconds(client.subscribe_pause)
+        ),
+        format!("then {} s doubling to {} s", seconds(backoff.base), seconds(backoff.cap)),
+        format!("messages waiting to be sent | {} MiB", client.queue >> 20),
+    ];
+    let document = document();
+    for row in rows {
+        assert!(document.contains(&row), "PROTOCOL.md does not have: {row}");
+    }
+}
+
+fn document() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../PROTOCOL.md")).unwrap()
 }
 
 /// A client and a broker without a network between them.
