@@ -1,0 +1,231 @@
+//! PROTOCOL.md says what this code does, as far as a test can tell: its worked examples are the datagrams of a client and
+//! a broker that speak to each other, its texts are those of the errors, its limits are the defaults.
+//!
+//! An example stands in a code block behind a line `<!-- example: NAME -->`. Its lines begin with bytes in hexadecimal;
+//! two spaces separate them from the explanation.
+
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use kcpq_core::Instant;
+use kcpq_core::broker::{self, Broker};
+use kcpq_core::client::{self, Client, Parts};
+use kcpq_core::frame::FrameError;
+use kcpq_core::hello::Reset;
+use kcpq_core::kcp;
+use kcpq_core::store::Heap;
+use kcpq_core::subject::SubjectError;
+
+/// Random numbers of the session, and what the document has in their place.
+const CONV: u32 = 0x4433_2211;
+const EPOCH: u64 = 0x0102_0304_0506_0708;
+
+#[test]
+fn the_examples_of_the_specification_are_what_is_sent() {
+    let mut talk = Talk::new();
+    talk.client.connect(talk.now);
+    let hello = talk.ask();
+    let welcome = talk.answer();
+    talk.events();
+
+    talk.at(1_020);
+    talk.client.subscribe(talk.now, "greet.*").unwrap();
+    let sub = talk.ask();
+    let ack = talk.answer();
+    talk.events();
+
+    talk.at(1_040);
+    talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
+    let publish = talk.ask();
+    let message = talk.answer();
+    assert_eq!(talk.events(), 1, "the message arrives");
+
+    let examples = [
+        ("HELLO", hello),
+        ("WELCOME", welcome),
+        ("SUB", sub),
+        ("ACK", ack),
+        ("PUB", publish),
+        ("MSG", message),
+        ("RESET", Reset { conv: CONV }.encode().to_vec()),
+    ];
+    let document = document();
+    let mut wrong = String::new();
+    for (name, bytes) in examples {
+        if example(&document, name).as_deref() != Some(&*hex(&bytes)) {
+            let _ = writeln!(wrong, "{name} is {}", hex(&bytes));
+        }
+    }
+    assert!(wrong.is_empty(), "PROTOCOL.md shows something else:\n{wrong}");
+}
+
+#[test]
+fn the_texts_of_the_specification_are_those_of_the_errors() {
+    // The document writes N for what was there and M for what is allowed.
+    let (n, m) = (1_717, 99);
+    let subjects = [
+        SubjectError::Empty,
+        SubjectError::EmptyToken { at: n },
+        SubjectError::Illegal { at: n, byte: b' ' },
+        SubjectError::Illegal { at: n, byte: 0x1f },
+        SubjectError::Wildcard { at: n },
+        SubjectError::TailNotLast { at: n },
+        SubjectError::TooLong { limit: m, actual: n },
+        SubjectError::TooDeep { limit: m as u8 },
+        SubjectError::NotUtf8 { at: n },
+    ];
+    let frames = [
+        FrameError::BodyTooShort { actual: n as u32 },
+        FrameError::BodyTooLarge { limit: m.into(), actual: n as u32 },
+        FrameError::SubjectOverrunsBody { subject: n as u16, body: m.into() },
+        FrameError::SubjectTooLong { limit: m, actual: n as u16 },
+    ];
+    let subjects = subjects.map(|error| error.to_string().replace("invalid subject: ", ""));
+    let texts = subjects.into_iter().chain(frames.map(|error| error.to_string()));
+    let document: String = document().split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in texts {
+        let text = text.replace("1717", "N").replace("99", "M").replace("0x1f", "0xNN");
+        assert!(document.contains(&format!("`{text}`")), "PROTOCOL.md does not have: {text}");
+    }
+}
+
+#[test]
+fn the_limits_of_the_specification_are_the_defaults() {
+    let (client, broker) = (client::Config::default(), broker::Config::default());
+    let seconds = |span: kcpq_core::Duration| span.as_millis() as f64 / 1_000.0;
+    let backoff = client.reconnect.unwrap();
+    let rows = [
+        format!("datagram sent, all included | {} bytes", client.max_datagram),
+        format!("segments outstanding before the peer is heard | {}", kcp::Config::UNHEARD_WINDOW),
+        format!("windows | {} segments each way", broker.kcp.recv_window),
+        format!("body of a frame | {} MiB ({})", broker.frames.max_body >> 20, broker.frames.max_body),
+        format!("subject | {} bytes, {} tokens", broker.subjects.max_len, broker.subjects.max_tokens),
+        format!("subscriptions of one session | {}", broker.max_subscriptions),
+        format!("sessions, in all and from one address | {} each", broker.max_sessions),
+        format!("messages waiting for one session | {} MiB", broker.max_queued >> 20),
+        format!("messages waiting in all | {} GiB", broker.max_queued_total >> 30),
+        format!("stateless answers (RESET, refusals) | {} per second", broker.stateless_replies),
+        format!("silence until a session ends | {} s", seconds(broker.idle_timeout)),
+        format!(
+            "time for the last frames of a closing session | {} s / {} s",
+            seconds(broker.linger),
+            seconds(client.linger)
+        ),
+        format!("heartbeat | {} s", seconds(client.heartbeat)),
+        format!("silence until the connection is given up | {} s", seconds(client.read_timeout)),
+        format!("data under way and silence until it is given up | {} s", seconds(client.stall_timeout)),
+        format!("answer after a hint | {} s", seconds(client.suspect_timeout)),
+        format!("answer to the first frame | {} s", seconds(client.connect_timeout)),
+        format!(
+            "SUB: wait, attempts, pause | {} s, {}, {} s",
+            seconds(client.subscribe_timeout),
+            client.subscribe_attempts,
+            seconds(client.subscribe_pause)
+        ),
+        format!("then {} s doubling to {} s", seconds(backoff.base), seconds(backoff.cap)),
+        format!("messages waiting to be sent | {} MiB", client.queue >> 20),
+    ];
+    let document = document();
+    for row in rows {
+        assert!(document.contains(&row), "PROTOCOL.md does not have: {row}");
+    }
+}
+
+fn document() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../PROTOCOL.md")).unwrap()
+}
+
+/// A client and a broker without a network between them.
+struct Talk {
+    client: Client<Heap>,
+    broker: Broker<SocketAddr>,
+    now: Instant,
+    conv: u32,
+}
+
+impl Talk {
+    fn new() -> Self {
+        let config = client::Config::default();
+        Self {
+            client: Client::new(config, 1, Parts::heap(&config)),
+            broker: Broker::new(broker::Config::default(), 2),
+            now: Instant::from_millis(1_000),
+            conv: 0,
+        }
+    }
+
+    fn at(&mut self, millis: u64) {
+        self.now = Instant::from_millis(millis);
+    }
+
+    /// The client's one datagram, as the document has it.
+    fn ask(&mut self) -> Vec<u8> {
+        let mut out = [0; 1400];
+        let len = self.client.poll_transmit(self.now, &mut out).unwrap();
+        assert_eq!(self.client.poll_transmit(self.now, &mut [0; 1400]), None, "one datagram each way");
+        self.conv = self.client.conversation();
+        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let shown = self.shown(&out[..len]);
+        self.broker.handle_datagram(self.now, from, &mut out[..len]);
+        shown
+    }
+
+    /// The broker's one datagram, as the document has it.
+    fn answer(&mut self) -> Vec<u8> {
+        let mut out = [0; 1400];
+        let len = self.broker.poll_transmit(self.now, &mut out).unwrap().len;
+        assert_eq!(self.broker.poll_transmit(self.now, &mut [0; 1400]), None, "one datagram each way");
+        let shown = self.shown(&out[..len]);
+        self.client.handle_datagram(self.now, &mut out[..len]);
+        shown
+    }
+
+    /// How many messages there are among the client's events.
+    fn events(&mut self) -> usize {
+        let mut messages = 0;
+        while let Some(event) = self.client.poll_event() {
+            messages += usize::from(matches!(event, client::Event::Message { .. }));
+        }
+        // The acknowledgement of what came; the examples leave it out.
+        let mut out = [0; 1400];
+        while let Some(len) = self.client.poll_transmit(self.now, &mut out) {
+            let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            self.broker.handle_datagram(self.now, from, &mut out[..len]);
+        }
+        assert_eq!(self.broker.poll_transmit(self.now, &mut out), None, "acknowledgements are not acknowledged");
+        messages
+    }
+
+    /// With the document's numbers in place of the random ones.
+    fn shown(&self, datagram: &[u8]) -> Vec<u8> {
+        let shown = replaced(datagram, &self.conv.to_le_bytes(), &CONV.to_le_bytes());
+        replaced(&shown, &self.broker.epoch().to_be_bytes(), &EPOCH.to_be_bytes())
+    }
+}
+
+/// `bytes` with `new` wherever `old` was; both are of the same length.
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for at in 0..bytes.len().saturating_sub(old.len() - 1) {
+        if bytes[at..].starts_with(old) {
+            bytes[at..at + new.len()].copy_from_slice(new);
+        }
+    }
+    bytes
+}
+
+/// The bytes of an example in the document, as [`hex`] writes them.
+fn example(document: &str, name: &str) -> Option<String> {
+    let (_, rest) = document.split_once(&format!("<!-- example: {name} -->\n```text\n"))?;
+    let (block, _) = rest.split_once("```")?;
+    let bytes = block.lines().map(|line| line.split("  ").next().unwrap_or_default());
+    Some(bytes.flat_map(str::split_whitespace).collect())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
