@@ -13,6 +13,8 @@
 //!
 //! When a bug is fixed, its input moves to `corpus/NAME/regression-WHAT` and is replayed by every test run.
 
+pub mod broker;
+pub mod fec;
 pub mod frame;
 pub mod kcp;
 pub mod kcp_dialogue;
@@ -34,6 +36,8 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target { name: "broker", run: broker::run, seeds: broker::seeds },
+    Target { name: "fec", run: fec::run, seeds: fec::seeds },
     Target { name: "frame", run: frame::run, seeds: frame::seeds },
     Target { name: "kcp", run: kcp::run, seeds: kcp::seeds },
     Target { name: "kcp_dialogue", run: kcp_dialogue::run, seeds: kcp_dialogue::seeds },

@@ -1,10 +1,19 @@
 //! Subjects and patterns: `*` is one token, `>` is one or more and stands last.
 //!
-//! The input is a pattern and a subject with a line feed between them. [`model_matches`] says whether they match.
+//! The input is patterns and at last a subject with line feeds between them. The core's verdict on each, and on which of
+//! the patterns match, is compared with that of a model by recursion; so is what the router finds after some of them
+//! were taken out again.
+
+use std::collections::BTreeSet;
+
+use kcpq_core::router::Router;
+use kcpq_core::subject::{Limits, Pattern, Subject};
 
 use crate::Seed;
 
-/// Whether this is a subject: tokens that are not empty, without white space, control characters and wildcards.
+const LIMITS: Limits = Limits { max_len: u16::MAX, max_tokens: u8::MAX };
+
+/// Whether this is a subject: tokens that are not empty, without spaces, ASCII control characters and wildcards.
 /// Lengths and depths are not looked at.
 pub fn model_is_subject(text: &str) -> bool {
     text.split('.').all(is_literal)
@@ -18,7 +27,7 @@ pub fn model_is_pattern(text: &str) -> bool {
 }
 
 fn is_literal(token: &str) -> bool {
-    !token.is_empty() && !matches!(token, "*" | ">") && !token.contains(|c: char| c.is_control() || c.is_whitespace())
+    !token.is_empty() && !matches!(token, "*" | ">") && !token.contains(|c: char| c == ' ' || c.is_ascii_control())
 }
 
 /// Whether a valid pattern matches a valid subject, by recursion over the tokens.
@@ -35,20 +44,49 @@ pub fn model_matches(pattern: &str, subject: &str) -> bool {
     }
 }
 
-/// Laws of matching, on the model.
+/// Compares the core with the model.
 pub fn run(data: &[u8]) {
-    let Some((pattern, subject)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else {
+    let Some((patterns, subject)) = std::str::from_utf8(data).ok().and_then(|text| text.rsplit_once('\n')) else {
+        // What is not UTF-8 is refused, with the place where it stops to be.
+        assert!(Subject::from_bytes(data, &LIMITS).is_err() || std::str::from_utf8(data).is_ok());
         return;
     };
-    if model_is_subject(subject) {
-        assert!(model_is_pattern(subject), "a subject is a pattern");
-        assert!(model_matches(subject, subject), "and matches itself");
-        assert!(model_matches(">", subject));
-        if model_is_pattern(pattern) && model_matches(pattern, subject) {
-            let (tokens, words) = (pattern.split('.').count(), subject.split('.').count());
-            assert!(if pattern.ends_with('>') { tokens <= words } else { tokens == words });
+    let fits = |text: &str| text.len() <= LIMITS.max_len.into() && text.split('.').count() <= LIMITS.max_tokens.into();
+    let parsed = Subject::new(subject, &LIMITS);
+    assert_eq!(parsed.is_ok(), model_is_subject(subject) && fits(subject), "{subject:?}");
+    let mut router = Router::new(data.len() as u64);
+    let mut members = BTreeSet::new();
+    let patterns: Vec<&str> = patterns.split('\n').take(40).collect();
+    for (number, text) in patterns.iter().enumerate() {
+        let pattern = Pattern::new(text, &LIMITS);
+        assert_eq!(pattern.is_ok(), model_is_pattern(text) && fits(text), "{text:?}");
+        let Ok(pattern) = pattern else { continue };
+        if let Ok(subject) = parsed {
+            assert_eq!(pattern.matches(subject), model_matches(text, subject.as_str()), "{text:?} {subject:?}");
+        }
+        // Some share a member, and some leave again.
+        let member = (number % 7) as u32;
+        assert_eq!(router.subscribe(pattern, member), members.insert((*text, member)));
+        if number % 3 == 2 {
+            assert_eq!(router.unsubscribe(pattern, member), members.remove(&(*text, member)));
         }
     }
+    if let Ok(subject) = parsed {
+        let expected: BTreeSet<u32> = members
+            .iter()
+            .filter(|(text, _)| model_matches(text, subject.as_str()))
+            .map(|(_, member)| *member)
+            .collect();
+        let mut told = Vec::new();
+        router.route(subject, |member| told.push(member));
+        assert_eq!(told.len(), expected.len(), "each member once");
+        assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+    assert_eq!(router.subscriptions(), members.len());
+    for (text, member) in members {
+        assert!(Pattern::new(text, &LIMITS).is_ok_and(|pattern| router.unsubscribe(pattern, member)));
+    }
+    assert_eq!((router.patterns(), router.subscriptions()), (0, 0));
 }
 
 /// Matches and near misses of each rule, and invalid texts.
@@ -71,7 +109,12 @@ pub fn seeds() -> Vec<Seed> {
         ("unicode", "温度.*", "温度.室内"),
         ("deep", "a.*.c.*.e.*.g.>", "a.b.c.d.e.f.g.h.i"),
     ];
-    pairs.map(|(label, pattern, subject)| (label.to_owned(), format!("{pattern}\n{subject}").into_bytes())).to_vec()
+    let several = ("several".to_owned(), b"a.*\na.b\n*.b\n>\na.*\na.>\n*.*\na.b.c\na.b".to_vec());
+    let mut seeds = vec![several];
+    seeds.extend(
+        pairs.map(|(label, pattern, subject)| (label.to_owned(), format!("{pattern}\n{subject}").into_bytes())),
+    );
+    seeds
 }
 
 #[cfg(test)]

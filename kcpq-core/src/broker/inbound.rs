@@ -198,9 +198,11 @@ impl<P: Peer> Inbound<'_, P> {
             self.member.native = true;
             self.stats.native_sessions += 1;
         }
-        self.greeted = Some(Greeting { max_datagram: hello.max_datagram, framing: framing(hello.features) });
+        let version = VERSION.min(hello.version.max(1));
+        self.greeted = Some(Greeting { version, max_datagram: hello.max_datagram, framing: framing(hello.features) });
+        self.member.max_body = hello.max_body;
         let welcome = Hello {
-            version: VERSION.min(hello.version.max(1)),
+            version,
             features: features::SUPPORTED,
             max_datagram: self.config.max_datagram,
             window: self.config.kcp.recv_window,
@@ -256,6 +258,7 @@ impl<P: Peer> Inbound<'_, P> {
 /// What a native client said that concerns its datagrams.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Greeting {
+    pub(super) version: u8,
     pub(super) max_datagram: u16,
     pub(super) framing: Framing,
 }
@@ -293,6 +296,10 @@ impl MsgFrame<'_> {
         let len = self.bytes.len();
         if member.phase != Phase::Open {
             stats.dropped_closed += 1;
+            return Queued::Yes;
+        }
+        if len - LENGTH_FIELD > member.max_body as usize {
+            stats.dropped_too_large += 1;
             return Queued::Yes;
         }
         let mut full = false;

@@ -57,6 +57,7 @@ impl<P: Peer> Broker<P> {
         let reader = frame::Reader::new(self.config.frames, HeapInbox::new(inbox_limit, 0));
         let member = Member {
             native: false,
+            max_body: u32::MAX,
             patterns: hashbrown::HashSet::with_hasher(hasher(self.seed)),
             phase: Phase::Open,
             heard: self.now,
@@ -132,7 +133,7 @@ impl<P: Peer> Broker<P> {
         if let Some(greeting) = greeted {
             let max_datagram = self.config.max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
             slot.session.set_framing(greeting.framing, self.inner(max_datagram));
-            self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: crate::hello::VERSION });
+            self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {
             None => {}

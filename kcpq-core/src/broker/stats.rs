@@ -29,6 +29,8 @@ pub struct Stats {
     pub messages_refused: u64,
     /// Messages dropped because a subscriber's queue was full.
     pub dropped_slow: u64,
+    /// Messages dropped because they are larger than the subscriber takes.
+    pub dropped_too_large: u64,
     /// Messages dropped because all queues together were full.
     pub dropped_memory: u64,
     /// Messages that waited for a session, or were under way to it, when it ended.

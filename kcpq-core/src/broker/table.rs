@@ -36,6 +36,8 @@ pub(super) struct Slot<P> {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
+    /// The largest frame body that it takes.
+    pub(super) max_body: u32,
     pub(super) patterns: HashSet<Box<str>, SeedableRandomState>,
     pub(super) phase: Phase,
     /// When it was last heard.

@@ -5,7 +5,7 @@ use super::subscriptions::SubscriptionId;
 use super::{Client, Overflow, State};
 use crate::frame::{self, command};
 use crate::store::{Outbox, PushError, Store, Text, TooLarge};
-use crate::subject::{Pattern, Subject};
+use crate::subject::{Limits, Pattern, Subject};
 use crate::time::Instant;
 
 impl<S: Store> Client<S> {
@@ -33,7 +33,7 @@ impl<S: Store> Client<S> {
         if matches!(self.state, State::Closing { .. } | State::Closed) {
             return Err(SubscribeError::Closed);
         }
-        Pattern::new(pattern, &self.config.subjects).map_err(SubscribeError::Pattern)?;
+        Pattern::new(pattern, &self.subject_limits()).map_err(SubscribeError::Pattern)?;
         if !self.subscriptions.has_room() {
             return Err(SubscribeError::TooMany);
         }
@@ -70,7 +70,7 @@ impl<S: Store> Client<S> {
         if matches!(self.state, State::Closing { .. } | State::Closed) {
             return Err(PublishError::Closed);
         }
-        Subject::new(subject, &self.config.subjects).map_err(PublishError::Subject)?;
+        Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
         let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
         let frame = frame::HEAD + subject.len() + payload.len();
         if frame - frame::LENGTH > limit {
@@ -106,6 +106,13 @@ impl<S: Store> Client<S> {
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
         Ok(())
+    }
+
+    /// What subjects may be like here and at the server.
+    fn subject_limits(&self) -> Limits {
+        let own = self.config.subjects;
+        let Some(server) = self.server else { return own };
+        Limits { max_len: own.max_len.min(server.max_subject), max_tokens: own.max_tokens.min(server.max_tokens) }
     }
 
     /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`] with at least the

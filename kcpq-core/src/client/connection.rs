@@ -82,7 +82,7 @@ impl<S: Store> Client<S> {
         if self.state != State::Closed {
             self.state = State::Closed;
             self.stats.connected = false;
-            self.stats.dropped_in_doubt += self.session.reset(0, self.config.framing);
+            self.stats.dropped_in_doubt += self.session.in_doubt();
             self.stats.dropped_overflow += self.session.outbox.frames() as u64;
             self.session.outbox.clear();
             self.notices.closed = true;

@@ -36,6 +36,8 @@ enum Told {
     Oversize(TooLarge),
 }
 
+/// How the original answers a command that it does not know (WIRE.md 4.3).
+const UNKNOWN_COMMAND: &[u8] = b"handle error: unknown command";
 /// The OK texts of the original (WIRE.md 4.3).
 const SUBSCRIBED_TO: &[u8] = b"subscribed to ";
 
@@ -232,8 +234,8 @@ impl<S: Store> Client<S> {
                 self.up(false);
             }
             command::ERR => {
-                let hello_refused = self.server.is_none() && matches!(self.state, State::Connecting { .. });
-                if !hello_refused {
+                let connecting = self.server.is_none() && matches!(self.state, State::Connecting { .. });
+                if !(connecting && frame.subject.starts_with(UNKNOWN_COMMAND)) {
                     return (place, Told::Text);
                 }
                 // The answer of an original server to HELLO: it is there, and speaks the original protocol.
@@ -244,6 +246,7 @@ impl<S: Store> Client<S> {
                     self.server = Some(Server {
                         max_body: hello.max_body.min(self.config.frames.max_body),
                         max_subject: hello.max_subject,
+                        max_tokens: hello.max_tokens,
                         epoch: hello.epoch,
                     });
                     let max_datagram = self.config.max_datagram.min(hello.max_datagram.max(MIN_DATAGRAM));

@@ -101,6 +101,7 @@ pub enum State {
 struct Server {
     max_body: u32,
     max_subject: u16,
+    max_tokens: u8,
     epoch: u64,
 }
 

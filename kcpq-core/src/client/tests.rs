@@ -377,9 +377,8 @@ fn a_draining_server_tells_its_clients() {
     let now = world.now;
     world.broker.drain(now);
     world.run_until("news of it", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Shutdown)") > 0);
-    world.run_for(Duration::from_secs(1));
-    assert_eq!(world.broker.sessions(), 0);
-    assert!(world.now.since(now) < Duration::from_millis(1_100));
+    world.run_until("the end of the session", |world| world.broker.sessions() == 0);
+    assert!(world.now.since(now) < Duration::from_millis(100));
 }
 
 #[test]
@@ -421,6 +420,43 @@ fn limits_answer_with_errors_and_cost_only_their_sender() {
     assert_eq!(world.broker.sessions(), 2);
     assert!(world.broker.stats().sessions_refused >= 1);
     assert_eq!(world.nodes[b].log.saw("Disconnected"), 0);
+}
+
+#[test]
+fn a_refused_newcomer_was_never_connected() {
+    let mut world = World::<Heap>::new(broker::Config { max_sessions: 0, ..broker::Config::default() });
+    let node = world.add(Config { reconnect: None, ..Config::default() }, CLEAN);
+    world.run_until("the end", |world| world.nodes[node].log.saw("Closed") > 0);
+    assert_eq!(world.nodes[node].log.saw("Connected"), 0);
+    assert_eq!(world.nodes[node].log.saw("Refused(\"too many sessions\")"), 1);
+    assert_eq!(world.nodes[node].log.saw("Disconnected { why: ByServer(Limit), retry_at: None }"), 1);
+}
+
+#[test]
+fn a_client_without_reconnect_acknowledges_the_end() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config { reconnect: None, ..Config::default() }, CLEAN);
+    world.subscribe(node, "a");
+    let now = world.now;
+    world.broker.drain(now);
+    world.run_until("the end of the session", |world| world.broker.sessions() == 0);
+    assert!(world.now.since(now) < Duration::from_millis(100), "not only after the linger time");
+}
+
+#[test]
+fn a_message_that_a_subscriber_cannot_take_is_counted_and_the_session_goes_on() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let frames = frame::Limits { max_body: 1_000, ..frame::Limits::KCPQ };
+    let small = world.add(Config { frames, ..Config::default() }, CLEAN);
+    let large = world.add(Config::default(), CLEAN);
+    let (one, two) = (world.subscribe(small, "a"), world.subscribe(large, "a"));
+    world.publish(large, "a", &[1; 5_000]).unwrap();
+    world.publish(large, "a", &[2; 500]).unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[small].log.payloads(one), [[2; 500]]);
+    assert_eq!(world.nodes[large].log.payloads(two).len(), 2);
+    assert_eq!(world.broker.stats().dropped_too_large, 1);
+    assert!(matches!(world.publish(small, "a", &[1; 5_000]), Err(PublishError::TooLarge(_))));
 }
 
 #[test]

@@ -144,11 +144,11 @@ impl Link {
     pub(crate) fn set(&mut self, framing: Framing, max_datagram: u16) {
         #[cfg(feature = "fec")]
         {
+            if let Some(encoder) = &self.encoder {
+                self.numbering = encoder.numbering();
+            }
             self.encoder = match framing {
-                Framing::Parity(shards) if framing == self.framing && max_datagram == self.max_datagram => {
-                    self.encoder.take().or_else(|| Some(encoder(shards, max_datagram)))
-                }
-                Framing::Parity(shards) => Some(encoder(shards, max_datagram)),
+                Framing::Parity(shards) => Some(encoder(shards, max_datagram, self.numbering)),
                 _ => None,
             };
             if framing.is_plain() {
@@ -254,6 +254,33 @@ impl Link {
 }
 
 #[cfg(feature = "fec")]
-fn encoder(shards: Shards, max_datagram: u16) -> Box<Encoder> {
-    Box::new(Encoder::new(shards, usize::from(max_datagram).saturating_sub(header::SHARD)))
+fn encoder(shards: Shards, max_datagram: u16, earlier: Numbering) -> Box<Encoder> {
+    let encoder = Encoder::new(shards, usize::from(max_datagram).saturating_sub(header::SHARD));
+    Box::new(encoder.behind(earlier))
+}
+
+#[cfg(all(test, feature = "fec"))]
+mod tests {
+    use super::*;
+
+    /// The number of the next data datagram.
+    fn seqid(link: &mut Link) -> u32 {
+        let mut datagram = [0; header::LEN + HEADER];
+        link.seal(Instant::ZERO, &mut datagram);
+        Header::parse(&datagram).unwrap().0.seqid
+    }
+
+    #[test]
+    fn numbers_go_on_when_the_framing_changes_in_the_middle_of_a_session() {
+        let mut link = Link::new(Framing::Fec, 1400);
+        assert_eq!([seqid(&mut link), seqid(&mut link)], [0, 1]);
+        link.set(Framing::Parity(Shards::KCPQ), 1400);
+        assert_eq!([seqid(&mut link), seqid(&mut link)], [13, 14], "parity needs a whole group");
+        link.set(Framing::Parity(Shards::KCPQ), 1200);
+        assert_eq!([seqid(&mut link), seqid(&mut link)], [26, 27]);
+        link.set(Framing::Fec, 1200);
+        assert_eq!([seqid(&mut link), seqid(&mut link)], [28, 29]);
+        let mut fresh = Link::new(Framing::Parity(Shards::KCPQ), 1400);
+        assert_eq!(seqid(&mut fresh), 0, "a session starts at 0");
+    }
 }

@@ -76,6 +76,18 @@ impl Encoder {
         self
     }
 
+    /// Numbers the datagrams behind those of another sender of the same session, from a whole group on.
+    #[must_use]
+    pub fn behind(mut self, earlier: Numbering) -> Self {
+        self.numbering = earlier.next_group(self.numbering.shards());
+        self
+    }
+
+    /// What it numbers with.
+    pub fn numbering(&self) -> Numbering {
+        self.numbering
+    }
+
     /// Numbers the datagrams from the group of `seqid` on; for tests of the wrap.
     #[must_use]
     pub fn starting_at(mut self, seqid: u32) -> Self {

@@ -203,6 +203,13 @@ impl Numbering {
         Self { shards, next: seqid - seqid % shards.total() as u32 }
     }
 
+    /// Goes on with the next group that nothing has been sent of, laid out as `shards`.
+    pub const fn next_group(self, shards: Shards) -> Self {
+        let total = self.shards.total() as u32;
+        let group = self.next.div_ceil(total).saturating_mul(total);
+        Self::starting_at(shards, group.saturating_add(shards.total() as u32 - 1))
+    }
+
     /// The group's layout.
     pub const fn shards(&self) -> Shards {
         self.shards

@@ -1,0 +1,159 @@
+//! A broker that hears arbitrary datagrams from several peers, some of them made to be understood: frames of any kind in
+//! segments that open a session and go on with it, plain and behind FEC headers, beside parity and noise.
+//!
+//! Whatever comes: no panic, no deadline in the past, everything it holds within its limits.
+
+use kcpq_core::broker::{Broker, Config, Peer};
+use kcpq_core::fec::header;
+use kcpq_core::kcp::{Command, Header, Sn, Ts};
+use kcpq_core::{Duration, Instant};
+
+use crate::Seed;
+
+/// A peer is a number; two of them share a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Number(u8);
+
+impl Peer for Number {
+    type Host = u8;
+
+    fn host(&self) -> u8 {
+        self.0 / 2
+    }
+}
+
+const SESSIONS: usize = 6;
+const QUEUED: usize = 20_000;
+
+/// Feeds the operations that `data` spell: each is a kind, a peer, a length, and as many bytes.
+pub fn run(data: &[u8]) {
+    let config = Config {
+        max_sessions: SESSIONS,
+        max_sessions_per_host: 3,
+        max_subscriptions: 4,
+        max_queued: QUEUED,
+        max_queued_total: 3 * QUEUED,
+        stateless_replies: 10,
+        ..Config::default()
+    };
+    let mut broker = Broker::new(config, data.len() as u64);
+    let mut now = Instant::from_millis(1);
+    let mut next = [0u32; 8];
+    let mut seqid = 0u32;
+    let mut out = vec![0; 20_000];
+    let mut rest = data;
+    while let [kind, peer, len, tail @ ..] = rest {
+        let (payload, tail) = tail.split_at((*len as usize).min(tail.len()));
+        rest = tail;
+        let peer = peer % 8;
+        let mut datagram = Vec::new();
+        match kind % 8 {
+            // Bytes as they are.
+            0 => datagram.extend_from_slice(payload),
+            // The next segment of the peer's stream.
+            1..=4 => {
+                if kind % 8 == 4 {
+                    datagram.extend([0; header::LEN]);
+                }
+                let sn = &mut next[peer as usize];
+                let head = Header {
+                    conv: u32::from(peer),
+                    command: Command::Push,
+                    frg: 0,
+                    wnd: 64,
+                    ts: Ts(0),
+                    sn: Sn(*sn),
+                    una: Sn(u32::from(kind / 8)),
+                    len: payload.len() as u32,
+                };
+                *sn += 1;
+                datagram.extend(head.to_bytes());
+                datagram.extend_from_slice(payload);
+                if kind % 8 == 4 {
+                    header::write_data(seqid, &mut datagram).expect("room for a header");
+                    seqid = seqid.wrapping_add(1);
+                }
+            }
+            // Parity, or what claims to be.
+            5 => {
+                datagram.extend(header::Header { seqid, kind: header::Kind::Parity }.to_bytes());
+                datagram.extend_from_slice(payload);
+                seqid = seqid.wrapping_add(1);
+            }
+            // The peer begins anew.
+            6 => next[peer as usize] = 0,
+            _ => now += Duration::from_millis(u64::from(*len) * 500),
+        }
+        if !datagram.is_empty() {
+            broker.handle_datagram(now, Number(peer), &mut datagram);
+        }
+        broker.handle_timeout(now);
+        let mut sent = 0;
+        while let Some(transmit) = broker.poll_transmit(now, &mut out) {
+            assert!(transmit.len > 0 && transmit.len <= out.len());
+            sent += 1;
+            assert!(sent < 10_000, "it would send for ever");
+        }
+        while broker.poll_event().is_some() {}
+        if let Some(deadline) = broker.poll_timeout() {
+            assert!(deadline.at > now, "a deadline that has passed: {deadline:?}");
+        }
+        let stats = broker.stats();
+        assert!(broker.sessions() <= SESSIONS);
+        assert!(stats.subscriptions <= (SESSIONS * 4) as u64);
+        // One message always may wait for a session.
+        assert!(stats.queued <= (4 * QUEUED + SESSIONS * 300) as u64, "{} bytes wait", stats.queued);
+    }
+}
+
+/// A frame of the protocol.
+fn frame(command: u8, subject: &str, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 7 + subject.len() + payload.len()];
+    kcpq_core::frame::Frame { command, subject: subject.as_bytes(), payload }.encode(&mut bytes);
+    bytes
+}
+
+/// An operation as [`run`] reads it.
+fn op(kind: u8, peer: u8, payload: &[u8]) -> Vec<u8> {
+    [&[kind, peer, payload.len() as u8], payload].concat()
+}
+
+/// Conversations of both kinds of client.
+pub fn seeds() -> Vec<Seed> {
+    let original = [
+        op(4, 1, &frame(1, "a.*", b"")),
+        op(4, 2, &frame(3, "a.b", b"hello")),
+        op(4, 1, &frame(5, "", b"")),
+        op(5, 1, &[7; 60]),
+        op(4, 1, &frame(2, "a.*", b"")),
+        op(7, 0, &[0; 250]),
+    ]
+    .concat();
+    let mut hello = [0; kcpq_core::hello::MAX_HELLO];
+    let len = kcpq_core::hello::Hello {
+        version: 1,
+        features: 3,
+        max_datagram: 500,
+        window: 32,
+        max_body: 1 << 20,
+        max_subject: 100,
+        max_tokens: 8,
+        keep_alive: 15,
+        epoch: 0,
+        name: "fuzz",
+    }
+    .encode(&mut hello);
+    let native = [
+        op(4, 3, &frame(0x10, "", &hello[..len])),
+        op(1, 3, &frame(1, ">", &[0, 0, 0, 9])),
+        op(1, 3, &frame(3, "x.y", &[1; 200])),
+        op(1, 3, &frame(3, "x..y", b"")),
+        op(1, 3, &frame(77, "", b"")),
+        op(1, 3, &frame(0x12, "", &[0])),
+        op(1, 3, b"late"),
+        op(6, 3, b""),
+        op(1, 3, &[0, 0, 0, 1, 9]),
+    ]
+    .concat();
+    vec![("original".to_owned(), original), ("native".to_owned(), native), ("noise".to_owned(), op(0, 0, &[0; 40]))]
+}
