@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use kcpq_smol::{Backoff, Client, Event};
 use support::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,6 +87,52 @@ fn a_stopping_server_is_told_to_its_subscribers_at_once() {
     assert!(server.wait(Duration::from_secs(10)).status.success());
     subscriber.terminate();
     assert!(subscriber.wait(PATIENCE).status.success());
+}
+
+#[test]
+fn fifty_subscribers_of_a_killed_server_come_back_by_themselves() {
+    let (server, addr) = serve(|_| {});
+    let builder = || {
+        Client::builder()
+            .timeout(PATIENCE)
+            .heartbeat(Duration::from_millis(300))
+            .connect_timeout(Duration::from_millis(500))
+            .reconnect(Some(Backoff { base: millis(200), cap: millis(1_000) }))
+    };
+    smol::block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..50 {
+            let client = builder().connect(&addr).await.unwrap();
+            let events = client.events();
+            let messages = client.subscribe("news.>").await.unwrap();
+            clients.push((client, events, messages));
+        }
+        // Dropping the guard is SIGKILL: nothing is said to anybody.
+        drop(server);
+        for (_, events, _) in &mut clients {
+            while !matches!(events.next().await.unwrap(), Event::Disconnected { .. }) {}
+        }
+        let mut command = kcpq();
+        command.args(["serve", "--listen", &addr]);
+        let mut server = Process::spawn(&mut command);
+        server.expect_line("listening on ", PATIENCE);
+        for (client, events, _) in &mut clients {
+            while !matches!(events.next().await.unwrap(), Event::Reconnected { .. }) {}
+            while client.stats().client.active_subscriptions == 0 {
+                smol::Timer::after(Duration::from_millis(1)).await;
+            }
+        }
+        let publisher = builder().connect(&addr).await.unwrap();
+        publisher.publish("news.today", "hello again").await.unwrap();
+        for (client, _, messages) in &mut clients {
+            assert_eq!(messages.next().await.unwrap().payload(), b"hello again");
+            assert_eq!(client.stats().client.reconnects, 1);
+        }
+    });
+}
+
+fn millis(millis: u64) -> kcpq_core::Duration {
+    kcpq_core::Duration::from_millis(millis)
 }
 
 #[test]
