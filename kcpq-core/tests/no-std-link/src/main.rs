@@ -1,49 +1,50 @@
 //! Proof by linking that the core needs neither `std` nor an allocator.
 //!
-//! Only `core` is built for this target, and the program defines no global allocator. It drives an engine and a frame
-//! reader over lent memory; what the optimiser cannot see through (`black_box`) it cannot remove from the image.
+//! Only `core` is built for this target, and the program defines no global allocator. It drives a whole client over lent
+//! memory; what the optimiser cannot see through (`black_box`) it cannot remove from the image.
 
 #![no_std]
 #![no_main]
 
 use core::hint::black_box;
 
-use heapless::Deque;
 use kcpq_core::Instant;
-use kcpq_core::frame::{Limits, Progress, Reader};
-use kcpq_core::kcp::{Ack, Config, Kcp, Origin, Parts, Sent};
-use kcpq_core::store::{Lent, LentInbox, LentRx, LentTx, SlotInfo};
+use kcpq_core::client::{Client, Config, Event, Memory};
+use kcpq_core::kcp;
 
-const MTU: u16 = 512;
-const WINDOW: u16 = 4;
+const MSS: usize = 488;
+const WINDOW: usize = 4;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let (mut tx, mut rx) = ([0; 1024], [0; MTU as usize * WINDOW as usize]);
-    let (mut inbox, mut slots) = ([0; 512], [SlotInfo::EMPTY; WINDOW as usize]);
-    let (mut sent, mut ends) = (Deque::<Sent, { WINDOW as usize }>::new(), Deque::<u32, 1>::new());
-    let mut acks = Deque::<Ack, 8>::new();
-    let parts: Parts<Lent<'_>> = Parts {
-        tx: LentTx::new(&mut tx),
-        sent: sent.as_mut_view(),
-        ends: ends.as_mut_view(),
-        rx: LentRx::new(&mut slots, &mut rx),
-        acks: acks.as_mut_view(),
-    };
-    let config = Config { mtu: MTU, send_window: WINDOW, recv_window: WINDOW, ..Config::GAMES };
-    let mut engine = Kcp::new(black_box(1), config, parts);
-    let mut reader = Reader::<Lent<'_>>::new(Limits::KCPQ, LentInbox::new(&mut inbox));
-    let mut datagram = [0; MTU as usize];
+    let mut memory = Memory::<MSS, WINDOW, 512, 1024, 4>::new();
+    let engine = kcp::Config { send_window: WINDOW as u16, recv_window: WINDOW as u16, ..kcp::Config::GAMES };
+    let config = Config { kcp: engine, max_datagram: 520, ..Config::default() };
+    let mut client = Client::new(config, black_box(1), memory.lend());
+    let mut datagram = [0; 520];
+    client.connect(Instant::ZERO);
+    let subscription = client.subscribe(Instant::ZERO, black_box("commands.*"));
     loop {
         let now = Instant::from_micros(black_box(0));
-        let _ = black_box(engine.handle_datagram(now, black_box(&datagram), Origin::Wire, |bytes| {
-            let (taken, progress) = reader.read(bytes);
-            black_box(matches!(progress, Progress::Assembled));
-            taken
-        }));
-        let _ = black_box(engine.send(black_box(b"a message")));
-        black_box(engine.poll_transmit(now, black_box(&mut datagram)));
-        black_box(engine.poll_timeout());
+        client.handle_datagram(now, black_box(&mut datagram));
+        client.handle_timeout(now);
+        while let Some(event) = client.poll_event() {
+            if let Event::Message { message, .. } = &event {
+                black_box((message.subject(), message.payload()));
+            }
+        }
+        let _ = black_box(client.publish(now, black_box("sensors.a"), black_box(b"21.5")));
+        while let Some(len) = client.poll_transmit(now, &mut datagram) {
+            black_box(&datagram[..len]);
+        }
+        black_box(client.poll_timeout());
+        if black_box(false) {
+            client.flush(now);
+            if let Ok(id) = subscription {
+                client.unsubscribe(now, id);
+            }
+            client.close(now);
+        }
     }
 }
 
