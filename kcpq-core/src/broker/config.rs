@@ -42,6 +42,11 @@ pub struct Config {
     pub max_queued: usize,
     /// Bytes of messages that may wait in all.
     pub max_queued_total: usize,
+    /// From so many bytes that wait for one session on, those who publish to it are not read further: a fast publisher is
+    /// held back before anything has to be dropped.
+    pub stall_at: usize,
+    /// For how long at most, until the session has caught up: a slow subscriber harms itself only.
+    pub stall_for: Duration,
     /// What happens when a session's queue is full.
     pub slow_consumer: SlowConsumer,
     /// How long a session may be silent (WIRE.md 5.3).
@@ -67,6 +72,8 @@ impl Default for Config {
             max_subscriptions: 65_536,
             max_queued: 32 << 20,
             max_queued_total: 1 << 30,
+            stall_at: 4 << 20,
+            stall_for: Duration::from_millis(500),
             slow_consumer: SlowConsumer::DropNewest,
             idle_timeout: Duration::from_secs(120),
             linger: Duration::from_secs(2),

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::config::{Config, SlowConsumer};
 use super::event::{Ended, Event};
 use super::stats::Stats;
-use super::table::{Member, Phase, Table};
+use super::table::{Member, Pause, Phase, Table};
 use super::{Events, Peer};
 use crate::datagram::Framing;
 use crate::frame::{Frame, FrameError, HEAD, Progress, Reader, command};
@@ -15,6 +15,7 @@ use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, feature
 use crate::router::Router;
 use crate::store::{Heap, HeapOutbox, Inbox, Outbox};
 use crate::subject::{Pattern, Subject};
+use crate::time::Instant;
 
 /// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
 const MAX_REPLIES: usize = 64 * 1024;
@@ -26,6 +27,7 @@ const MAX_TEXT: usize = 4096;
 /// The rest of the broker, while one session's bytes are read.
 pub(super) struct Inbound<'b, P: Peer> {
     pub(super) config: &'b Config,
+    pub(super) now: Instant,
     pub(super) epoch: u64,
     pub(super) table: &'b mut Table<P>,
     pub(super) router: &'b mut Router,
@@ -52,7 +54,9 @@ impl<P: Peer> Inbound<'_, P> {
                 return bytes.len();
             }
             if self.control.len() > MAX_REPLIES {
-                self.member.paused = true;
+                self.member.paused.get_or_insert(Pause::Replies);
+            }
+            if self.member.paused.is_some() {
                 return taken;
             }
             let (count, progress) = reader.read(&bytes[taken..]);
@@ -129,7 +133,7 @@ impl<P: Peer> Inbound<'_, P> {
         self.stats.messages_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
         let mut message = MsgFrame { bytes, shared };
-        let Self { config, table, router, stats, events, me, outbox, member, .. } = self;
+        let Self { config, now, table, router, stats, events, me, outbox, member, .. } = self;
         let mut nobody = true;
         router.route(subject, |to| {
             nobody = false;
@@ -141,6 +145,17 @@ impl<P: Peer> Inbound<'_, P> {
             }
             let Some(slot) = table.get_mut(to) else { return };
             let queued = message.queue(config, stats, &mut slot.session.outbox, &mut slot.member);
+            if slot.session.outbox.len() >= config.stall_at {
+                let since = *slot.member.behind.get_or_insert(*now);
+                let until = since + config.stall_for;
+                if *now < until {
+                    stats.stalls += u64::from(member.paused.is_none());
+                    member.paused = Some(Pause::Held { until });
+                    if !slot.member.held.contains(me) {
+                        slot.member.held.push(*me);
+                    }
+                }
+            }
             if queued == Queued::Full && !slot.member.slow {
                 slot.member.slow = true;
                 let (id, peer) = (slot.id, slot.peer);

@@ -33,7 +33,7 @@ pub use config::{Config, SlowConsumer};
 pub use event::{Ended, Event, SessionId};
 pub use stats::Stats;
 
-use self::table::{Phase, Table};
+use self::table::{Pause, Phase, Table};
 use crate::datagram::{self, Content, Framing, Protection};
 use crate::hello::CloseReason;
 use crate::kcp;
@@ -223,8 +223,13 @@ impl<P: Peer> Broker<P> {
             return Some(Transmit { to, len: place.len(), segment: None });
         }
         while let Some(mut slot) = self.table.take_ready() {
-            if slot.member.paused && slot.session.control.is_empty() {
-                slot.member.paused = false;
+            let goes_on = match slot.member.paused {
+                None => false,
+                Some(Pause::Replies) => slot.session.control.is_empty(),
+                Some(Pause::Held { until }) => until <= self.now,
+            };
+            if goes_on {
+                slot.member.paused = None;
                 let index = slot.id.slot;
                 self.table.put_back(slot);
                 self.receive(index, None);

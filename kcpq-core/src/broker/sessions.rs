@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use super::event::{Ended, Event};
 use super::inbound::Inbound;
-use super::table::{Member, Phase, Slot, hasher};
+use super::table::{Member, Pause, Phase, Slot, hasher};
 use super::{Broker, Peer, Stateless, Transmit};
 use crate::datagram::{Content, Framing, Link};
 use crate::frame::{self, command};
@@ -62,7 +63,9 @@ impl<P: Peer> Broker<P> {
             phase: Phase::Open,
             heard: self.now,
             slow: false,
-            paused: false,
+            paused: None,
+            behind: None,
+            held: Vec::new(),
             accounted: 0,
         };
         let id = self.table.insert(peer, session, reader, member);
@@ -94,6 +97,7 @@ impl<P: Peer> Broker<P> {
         let Session { kcp, link, control, outbox, .. } = session;
         let mut inbound = Inbound {
             config: &self.config,
+            now: self.now,
             epoch: self.epoch,
             table: &mut self.table,
             router: &mut self.router,
@@ -198,9 +202,14 @@ impl<P: Peer> Broker<P> {
         if slot.member.slow && queued <= self.config.max_queued / 2 {
             slot.member.slow = false;
         }
+        self.table.release(&mut slot.member, queued, self.config.stall_at);
         let own = match slot.member.phase {
             Phase::Open => slot.member.heard + self.config.idle_timeout,
             Phase::Closing { until, .. } => until,
+        };
+        let own = match slot.member.paused {
+            Some(Pause::Held { until }) if until > self.now => own.min(until),
+            _ => own,
         };
         let at = slot.session.poll_timeout().map_or(own, |deadline| deadline.at.min(own));
         self.table.arm(slot, at);
@@ -247,6 +256,7 @@ impl<P: Peer> Broker<P> {
     /// A session that was taken out is no more.
     pub(super) fn remove(&mut self, mut slot: Box<Slot<P>>, why: Ended) {
         self.unsubscribe_all(&mut slot);
+        self.table.release(&mut slot.member, 0, self.config.stall_at);
         let undelivered = slot.session.outbox.frames() as u64 + slot.session.in_doubt();
         self.stats.dropped_closed += undelivered;
         self.stats.queued = self.stats.queued.saturating_sub(slot.member.accounted as u64);

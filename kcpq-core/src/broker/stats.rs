@@ -27,6 +27,8 @@ pub struct Stats {
     pub unrouted: u64,
     /// Messages with a subject that is not valid; answered with ERR.
     pub messages_refused: u64,
+    /// Times that a publisher was not read further because a subscriber was behind.
+    pub stalls: u64,
     /// Messages dropped because a subscriber's queue was full.
     pub dropped_slow: u64,
     /// Messages dropped because they are larger than the subscriber takes.

@@ -44,10 +44,23 @@ pub(super) struct Member {
     pub(super) heard: Instant,
     /// Its queue was full and it has not caught up.
     pub(super) slow: bool,
-    /// Reading is put off until its replies have gone.
-    pub(super) paused: bool,
+    /// Why its bytes are not read at present, if so.
+    pub(super) paused: Option<Pause>,
+    /// Since when more waits for it than its publishers may add to.
+    pub(super) behind: Option<Instant>,
+    /// Sessions that are not read because of that.
+    pub(super) held: Vec<u32>,
     /// Bytes of its queue that the broker's total includes.
     pub(super) accounted: usize,
+}
+
+/// Why a session is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// It asks faster than it takes the answers.
+    Replies,
+    /// Somebody it publishes to is behind; at the latest it goes on at this moment.
+    Held { until: Instant },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +143,21 @@ impl<P: Peer> Table<P> {
         }
         self.len += 1;
         id
+    }
+
+    /// Lets those go on who were held back because of `member`, if it has caught up.
+    pub(super) fn release(&mut self, member: &mut Member, queued: usize, stall_at: usize) {
+        if member.behind.is_some() && queued <= stall_at / 2 {
+            member.behind = None;
+            for publisher in member.held.drain(..) {
+                if let Some(slot) = self.get_mut(publisher)
+                    && let Some(Pause::Held { until }) = &mut slot.member.paused
+                {
+                    *until = Instant::ZERO;
+                    self.wake(publisher);
+                }
+            }
+        }
     }
 
     /// Takes a session out to work on it; it must come back by [`put_back`](Self::put_back) or leave by

@@ -1,1 +1,182 @@
+//! What the stories of clients do not reach: slow subscribers and the publishers that feed them.
 
+use alloc::vec;
+use core::net::SocketAddr;
+
+use super::*;
+use crate::client::{self, Client, Parts};
+use crate::store::Heap;
+use crate::time::Duration;
+
+/// A broker and clients that are connected without any delay; some may be deaf.
+struct Room {
+    now: Instant,
+    broker: Broker<SocketAddr>,
+    clients: Vec<(Client<Heap>, bool, u64)>,
+}
+
+impl Room {
+    fn new(config: Config, clients: usize) -> Self {
+        let now = Instant::from_millis(1);
+        let client = |seed| {
+            let config = client::Config { queue: 1 << 20, ..client::Config::default() };
+            let mut client = Client::new(config, seed, Parts::heap(&config));
+            client.connect(now);
+            (client, false, 0)
+        };
+        let clients = (0..clients as u64).map(client).collect();
+        let mut room = Self { now, broker: Broker::new(config, 1), clients };
+        room.settle();
+        room
+    }
+
+    fn addr(index: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1_000 + index as u16))
+    }
+
+    /// Lets everything happen that is due. Who is deaf takes no datagrams.
+    fn settle(&mut self) {
+        let mut buf = vec![0; 60_000];
+        loop {
+            let mut idle = true;
+            for (index, (client, deaf, received)) in self.clients.iter_mut().enumerate() {
+                while !*deaf && let Some(len) = client.poll_transmit(self.now, &mut buf) {
+                    self.broker.handle_datagram(self.now, Self::addr(index), &mut buf[..len]);
+                    idle = false;
+                }
+                while let Some(event) = client.poll_event() {
+                    *received += u64::from(matches!(event, client::Event::Message { .. }));
+                }
+            }
+            while let Some(transmit) = self.broker.poll_transmit(self.now, &mut buf) {
+                idle = false;
+                let index = usize::from(transmit.to.port()) - 1_000;
+                let (client, deaf, _) = &mut self.clients[index];
+                for datagram in buf[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
+                    if !*deaf {
+                        client.handle_datagram(self.now, datagram);
+                    }
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now += span;
+        self.broker.handle_timeout(self.now);
+        for (client, ..) in &mut self.clients {
+            client.handle_timeout(self.now);
+        }
+        self.settle();
+    }
+
+    /// Publishes as much as is taken; returns how many messages that were.
+    fn flood(&mut self, from: usize, messages: u64, size: usize) -> u64 {
+        let payload = vec![7; size];
+        for sent in 0..messages {
+            if self.clients[from].0.publish(self.now, "flood", &payload).is_err() {
+                return sent;
+            }
+            self.settle();
+        }
+        messages
+    }
+}
+
+const SUBSCRIBER: usize = 0;
+const OTHER: usize = 1;
+const PUBLISHER: usize = 2;
+
+fn crowded(config: Config) -> Room {
+    let mut room = Room::new(config, 3);
+    let now = room.now;
+    room.clients[SUBSCRIBER].0.subscribe(now, "flood").unwrap();
+    room.clients[OTHER].0.subscribe(now, "flood").unwrap();
+    room.settle();
+    assert_eq!(room.broker.stats().subscriptions, 2);
+    room
+}
+
+#[test]
+fn a_publisher_is_held_back_while_a_subscriber_is_behind_and_nothing_is_dropped() {
+    let config = Config { stall_at: 100_000, max_queued: 10 << 20, ..Config::default() };
+    let mut room = crowded(config);
+    room.clients[SUBSCRIBER].1 = true;
+    let sent = room.flood(PUBLISHER, 20_000, 1_000);
+    assert!(sent < 10_000, "the publisher feels it: {sent} were taken");
+    assert!(room.broker.stats().queued < 4 << 20);
+    // It hears again: what it missed is sent again, and the publisher goes on.
+    room.clients[SUBSCRIBER].1 = false;
+    let mut more = 0;
+    for _ in 0..200 {
+        room.pass(Duration::from_millis(20));
+        more += room.flood(PUBLISHER, 100, 1_000);
+    }
+    room.pass(Duration::from_secs(1));
+    assert!(more > 5_000, "{more} more were taken");
+    let stats = room.broker.stats();
+    assert_eq!((stats.dropped_slow, stats.queued), (0, 0));
+    assert!(stats.stalls > 0);
+    assert_eq!(room.clients[SUBSCRIBER].2, sent + more);
+    assert_eq!(room.clients[OTHER].2, sent + more);
+}
+
+#[test]
+fn a_subscriber_that_stays_behind_harms_itself_only() {
+    for policy in [SlowConsumer::DropNewest, SlowConsumer::DropOldest, SlowConsumer::Disconnect] {
+        let config = Config { stall_at: 100_000, max_queued: 300_000, slow_consumer: policy, ..Config::default() };
+        let mut room = crowded(config);
+        room.clients[SUBSCRIBER].1 = true;
+        let mut sent = room.flood(PUBLISHER, 10_000, 1_000);
+        room.pass(Duration::from_millis(600));
+        // The patience is over: the others get everything, at full speed.
+        for _ in 0..50 {
+            sent += room.flood(PUBLISHER, 100, 1_000);
+            room.pass(Duration::from_millis(1));
+        }
+        assert_eq!(room.clients[OTHER].2, sent, "{policy:?}");
+        let stats = room.broker.stats();
+        assert!(stats.dropped_slow > 0 && stats.slow_consumers == 1, "{policy:?}: {stats:?}");
+        assert!(stats.queued <= 301_000);
+        let delivered = room.clients[SUBSCRIBER].2;
+        assert!(delivered < sent);
+        if policy == SlowConsumer::Disconnect {
+            room.pass(Duration::from_secs(3));
+            assert_eq!(room.broker.sessions(), 2, "its session is gone");
+        }
+    }
+}
+
+#[test]
+fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
+    let mut room = Room::new(Config::default(), 1);
+    room.pass(Duration::from_millis(10));
+    // PINGs by hand, and no acknowledgement of the answers.
+    let mut session = crate::session::Session::new(
+        77,
+        kcp::Config { send_window: 1024, ..kcp::Config::GAMES },
+        datagram::Link::new(Framing::Plain, 1400),
+        Parts::heap(&client::Config::default()).session,
+    );
+    let mut buf = vec![0; 1400];
+    for _ in 0..50_000 {
+        session.control(crate::frame::command::PING, &[], &[]).unwrap();
+        while let Some(len) = session.poll_transmit(room.now, &mut buf) {
+            room.broker.handle_datagram(room.now, Room::addr(9), &mut buf[..len]);
+            let mut out = vec![0; 60_000];
+            while let Some(transmit) = room.broker.poll_transmit(room.now, &mut out) {
+                for datagram in out[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
+                    let Ok(content) = datagram::parse(datagram) else { continue };
+                    // It sees how far it may send, but takes nothing: its window closes.
+                    session.handle_datagram(room.now, datagram, content, |_| 0);
+                }
+            }
+        }
+    }
+    let slot = room.broker.table.find(Room::addr(9), 77).and_then(|index| room.broker.table.get_mut(index)).unwrap();
+    assert!(slot.session.control.len() < 70_000, "{} bytes of replies wait", slot.session.control.len());
+    assert_eq!(slot.member.paused, Some(Pause::Replies));
+}
