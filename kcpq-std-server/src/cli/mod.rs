@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod bench;
 mod publish;
 mod serve;
 mod subscribe;
@@ -32,6 +33,8 @@ enum Command {
     Pub(publish::Publish),
     /// Subscribe and print what arrives
     Sub(subscribe::Subscribe),
+    /// Measure a server: throughput, latency, connections
+    Bench(bench::Bench),
 }
 
 /// Which server to talk to.
@@ -118,6 +121,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),
         Command::Pub(publish) => async_io::block_on(publish.run()),
+        Command::Bench(bench) => bench.run(),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),
     };
     let (text, code) = match result {

@@ -1,0 +1,137 @@
+//! The flags.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::run::Roles;
+use crate::cli::{Failure, ServerArg, parse_size};
+
+/// What all measurements take.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) server: ServerArg,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// No progress bar (there is none where standard error is no terminal)
+    #[arg(long)]
+    pub(super) no_progress: bool,
+    /// Process id of the server, to tell its CPU time and memory (Linux)
+    #[arg(long, value_name = "PID")]
+    pub(super) server_pid: Option<u32>,
+    /// Threads of the clients [default: 1, or the environment variable SMOL_THREADS]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) threads: Option<u16>,
+}
+
+/// What measurements with messages take.
+#[derive(Debug, Args)]
+pub(super) struct Load {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Bytes of each message; below 16 latency is not measured, below 8 repetitions are not seen
+    #[arg(long, default_value = "128", value_name = "SIZE", value_parser = parse_size)]
+    size: usize,
+    /// Messages of each publisher
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// How long to publish [default: 5s, without --count]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Messages per second of each publisher, due at fixed times whatever happens; latency counts from when a message
+    /// was due. Without it each publisher is as fast as the server lets it be
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// Publishers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pubs: Option<u16>,
+    /// Subscribers; each gets every message
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    subs: Option<u16>,
+    /// Whether all publishers share a connection, and all subscribers another one
+    #[arg(long, value_enum, default_value_t = Connections::Separate)]
+    connections: Connections,
+    /// How long to publish before measuring
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    warmup: Duration,
+    /// Subject of the messages
+    #[arg(long, default_value = "bench")]
+    subject: String,
+    /// Lost messages are no failure
+    #[arg(long)]
+    pub(super) allow_loss: bool,
+}
+
+/// Who uses which connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Connections {
+    /// One for all publishers, one for all subscribers
+    Shared,
+    /// One for each
+    Separate,
+}
+
+/// What to run, with nothing left open.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) name: &'static str,
+    pub(super) roles: Roles,
+    pub(super) pubs: u16,
+    pub(super) subs: u16,
+    pub(super) connections: Connections,
+    pub(super) subject: String,
+    pub(super) size: usize,
+    pub(super) warmup: Duration,
+    /// What each publisher does while it counts.
+    pub(super) phase: Phase,
+}
+
+/// How long a publisher publishes, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Phase {
+    /// Messages, if they are limited.
+    pub(super) count: Option<u64>,
+    /// Time, if it is limited.
+    pub(super) duration: Option<Duration>,
+    /// Messages per second; `None`: as fast as it goes.
+    pub(super) rate: Option<f64>,
+}
+
+/// Without `--count` and `--duration`.
+const DURATION: Duration = Duration::from_secs(5);
+
+impl Load {
+    /// Fills in what depends on the command.
+    pub(super) fn plan(&self, name: &'static str, roles: Roles, pubs: u16, subs: u16) -> Result<Plan, Failure> {
+        let limited = self.count.is_some() || self.duration.is_some();
+        let duration = if limited { self.duration } else { Some(DURATION) };
+        let phase = Phase { count: self.count, duration, rate: self.rate };
+        if self.pubs.is_some() && roles == Roles::Subscribe {
+            return Err(Failure::Error("--pubs: this command does not publish".into()));
+        }
+        if self.subs.is_some() && roles == Roles::Publish {
+            return Err(Failure::Error("--subs: this command does not subscribe".into()));
+        }
+        Ok(Plan {
+            name,
+            roles,
+            pubs: self.pubs.unwrap_or(pubs),
+            subs: self.subs.unwrap_or(subs),
+            connections: self.connections,
+            subject: self.subject.clone(),
+            size: self.size,
+            warmup: self.warmup,
+            phase,
+        })
+    }
+}
+
+/// A number of messages per second: finite and above 0.
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if f64::is_normal(rate) && rate > 0.0 => Ok(rate),
+        _ => Err(format!("'{text}' is no number above 0")),
+    }
+}

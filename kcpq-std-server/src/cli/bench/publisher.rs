@@ -1,0 +1,66 @@
+//! A publisher: publishes numbered messages as fast as it may, or when they are due.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use kcpq_smol::{Client, PublishError};
+
+use super::args::Phase;
+use super::clock::{Clock, nanos};
+use super::payload;
+
+/// One publisher. Its numbers go on from phase to phase.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    client: Client,
+    subject: String,
+    index: u16,
+    clock: Clock,
+    payload: Vec<u8>,
+    number: u64,
+    published: Arc<AtomicU64>,
+}
+
+/// Without a rate each message of so many carries a time: to read the clock for all would slow down what is measured.
+const SAMPLE: u64 = 16;
+
+impl Publisher {
+    /// `published` counts what it published.
+    pub(super) fn new(client: Client, subject: &str, size: usize, index: u16, clock: Clock) -> Self {
+        let payload = vec![b'.'; size];
+        Self { client, subject: subject.into(), index, clock, payload, number: 0, published: Arc::default() }
+    }
+
+    /// The count of what it published, to be watched.
+    pub(super) fn published(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.published)
+    }
+
+    /// Publishes what the phase says, from `begin` on. The buffer is the same for all messages.
+    pub(super) async fn run(&mut self, phase: Phase, begin: u64) -> Result<(), PublishError> {
+        let end = phase.duration.map(|duration| begin.saturating_add(nanos(duration)));
+        let interval = phase.rate.map(|rate| 1e9 / rate);
+        let first = self.number;
+        loop {
+            let sent = self.number - first;
+            if phase.count.is_some_and(|count| sent >= count) {
+                return Ok(());
+            }
+            let due = match interval {
+                Some(interval) => Some(begin.saturating_add((sent as f64 * interval) as u64)),
+                None if sent.is_multiple_of(SAMPLE) => Some(self.clock.now()),
+                None => None,
+            };
+            if due.zip(end).is_some_and(|(due, end)| due >= end) {
+                return Ok(());
+            }
+            if let Some(due) = due.filter(|_| interval.is_some()) {
+                self.clock.wait(due).await;
+            }
+            payload::write(&mut self.payload, payload::sequence(self.index, self.number), due.unwrap_or(0));
+            self.client.publish(&self.subject, self.payload.as_slice()).await?;
+            self.number += 1;
+            self.published.store(self.number, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The outcome, for people and for programs.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::args::{Common, Connections, Plan};
+use super::outcome::Outcome;
+use super::process::Usage;
+use super::run::Roles;
+use super::subscriber::Latency;
+use crate::cli::Failure;
+
+/// Prints the outcome to standard output.
+pub(super) fn print(plan: &Plan, outcome: &Outcome, common: &Common) -> Result<(), Failure> {
+    let text = if common.json { format!("{}\n", to_json(plan, outcome)) } else { to_text(plan, outcome) };
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// The percentiles that are told.
+const PERCENTILES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p999", 99.9)];
+
+/// One object. What is not known or was not measured is null.
+fn to_json(plan: &Plan, outcome: &Outcome) -> Value {
+    let transport = &outcome.transport;
+    json!({
+        "kind": plan.name,
+        "size": plan.size,
+        "pubs": plan.pubs,
+        "subs": plan.subs,
+        "rate": plan.phase.rate,
+        "connections": match plan.connections {
+            Connections::Shared => "shared",
+            Connections::Separate => "separate",
+        },
+        "published": outcome.published,
+        "delivered": outcome.delivered,
+        "lost": outcome.lost,
+        "repeated": outcome.repeated,
+        "dropped": outcome.dropped,
+        "seconds": outcome.seconds,
+        "msgs_per_s": outcome.rate(),
+        "bytes_per_s": outcome.rate() * plan.size as f64,
+        "latency_us": outcome.latency.as_ref().filter(|latency| !latency.is_empty()).map(latency_json),
+        "segments": transport.segments_sent,
+        "retransmitted": transport.retransmitted,
+        "duplicates": transport.duplicates,
+        "datagrams": { "sent": transport.datagrams_sent, "received": transport.datagrams_received,
+                       "overrun": outcome.overrun },
+        "cpu_seconds": outcome.own.map(|usage| usage.cpu),
+        "rss": outcome.own.map(|usage| usage.memory),
+        "server": outcome.server.map(usage_json),
+    })
+}
+
+fn latency_json(latency: &Latency) -> Value {
+    let mut object: serde_json::Map<_, _> = PERCENTILES
+        .iter()
+        .map(|(name, percentile)| ((*name).into(), micros(latency.value_at_percentile(*percentile)).into()))
+        .collect();
+    object.insert("max".into(), micros(latency.max()).into());
+    object.insert("samples".into(), latency.len().into());
+    object.into()
+}
+
+fn usage_json(usage: Usage) -> Value {
+    json!({ "cpu_seconds": usage.cpu, "rss": usage.memory, "peak_rss": usage.peak })
+}
+
+fn to_text(plan: &Plan, outcome: &Outcome) -> String {
+    let pace = plan.phase.rate.map_or("as fast as it goes".into(), |rate| format!("{rate} msg/s each"));
+    let mut lines = vec![format!(
+        "{}: {}, {}, {} bytes, {pace}",
+        plan.name,
+        plural(plan.pubs, "publisher"),
+        plural(plan.subs, "subscriber"),
+        plan.size
+    )];
+    if plan.roles != Roles::Subscribe {
+        lines.push(format!("published     {}", thousands(outcome.published)));
+    }
+    lines.push(format!("delivered     {}, lost {}", thousands(outcome.delivered), thousands(outcome.lost)));
+    if outcome.repeated + outcome.dropped > 0 {
+        lines.push(format!("              {} repeated, {} dropped here", outcome.repeated, outcome.dropped));
+    }
+    lines.push(format!("time          {:.3} s", outcome.seconds));
+    let rate = outcome.rate();
+    lines.push(format!("rate          {} msg/s, {:.1} MB/s", thousands(rate as u64), rate * plan.size as f64 / 1e6));
+    if let Some(latency) = outcome.latency.as_ref().filter(|latency| !latency.is_empty()) {
+        let values: Vec<_> = PERCENTILES
+            .iter()
+            .map(|(name, percentile)| format!("{name} {:.0}", micros(latency.value_at_percentile(*percentile))))
+            .collect();
+        lines.push(format!("latency       {}, max {:.0} µs", values.join(", "), micros(latency.max())));
+    }
+    let transport = &outcome.transport;
+    lines.push(format!(
+        "datagrams     {} sent, {} received{}",
+        thousands(transport.datagrams_sent),
+        thousands(transport.datagrams_received),
+        outcome.overrun.map_or(String::new(), |lost| format!(", {} overran a socket", thousands(lost)))
+    ));
+    lines.push(format!(
+        "segments      {} sent, {} of them again; {} came more than once",
+        thousands(transport.segments_sent),
+        thousands(transport.retransmitted),
+        thousands(transport.duplicates)
+    ));
+    lines.extend(outcome.own.map(|usage| usage_text("this process", usage)));
+    lines.extend(outcome.server.map(|usage| usage_text("server", usage)));
+    lines.join("\n") + "\n"
+}
+
+fn usage_text(name: &str, usage: Usage) -> String {
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (now, peak) = (mebibytes(usage.memory), mebibytes(usage.peak));
+    format!("{name:<13} {:.2} s of CPU, {now:.1} MiB, at most {peak:.1} MiB", usage.cpu)
+}
+
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1e3
+}
+
+fn plural(count: u16, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// 1234567 as 1,234,567.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+}

@@ -1,0 +1,295 @@
+//! Runs a measurement with messages: connects, warms up, measures, waits for what is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use kcpq_smol::Client;
+use smol::Timer;
+
+use super::args::{Common, Connections, Phase, Plan};
+use super::clock::{Clock, nanos};
+use super::outcome::{Outcome, Transport};
+use super::payload;
+use super::process::{self, Usage};
+use super::progress::{INTERVAL, Progress};
+use super::publisher::Publisher;
+use super::subscriber::{self, Tally};
+use crate::cli::Failure;
+
+/// Who this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Roles {
+    Publish,
+    Subscribe,
+    Both,
+}
+
+/// Messages that may wait for a subscriber: far more than the windows between it and the publisher hold.
+const QUEUE: usize = 4 << 20;
+/// How often it is looked whether all has come; the end is taken from the subscribers' own clock readings.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Runs `plan`.
+pub(super) async fn run(plan: &Plan, common: &Common) -> Result<Outcome, Failure> {
+    let mut bench = Running::set_up(plan, common).await?;
+    if !plan.warmup.is_zero() && plan.roles != Roles::Subscribe {
+        let warmup = Phase { count: None, duration: Some(plan.warmup), ..plan.phase };
+        bench.publish(warmup, &Progress::new("warming up", None, false)).await?;
+        bench.settle().await;
+    }
+    let outcome = bench.measure().await?;
+    bench.close().await;
+    Ok(outcome)
+}
+
+struct Running<'p> {
+    plan: &'p Plan,
+    common: &'p Common,
+    clock: Clock,
+    clients: Vec<Client>,
+    publishers: Vec<Publisher>,
+    published: Vec<Arc<AtomicU64>>,
+    subscribers: Vec<Arc<Tally>>,
+    tasks: Vec<smol::Task<kcpq_smol::Subscription>>,
+}
+
+/// Counters at one moment, to see what a phase added.
+struct Marks {
+    published: u64,
+    delivered: u64,
+    repeated: u64,
+    missing: u64,
+    dropped: u64,
+    transport: Transport,
+    overrun: Option<u64>,
+    own: Option<Usage>,
+    server: Option<Usage>,
+}
+
+impl<'p> Running<'p> {
+    async fn set_up(plan: &'p Plan, common: &'p Common) -> Result<Self, Failure> {
+        let clock = Clock::start();
+        let mut bench = Self {
+            plan,
+            common,
+            clock,
+            clients: Vec::new(),
+            publishers: Vec::new(),
+            published: Vec::new(),
+            subscribers: Vec::new(),
+            tasks: Vec::new(),
+        };
+        // Subscribers first, so that no message is published to nobody.
+        let mut shared = None;
+        for _ in 0..plan.subs {
+            let client = bench.client(&mut shared).await?;
+            let subscription = client.subscribe(&plan.subject).capacity(QUEUE).await?;
+            let (tally, task) = subscriber::spawn(subscription, clock);
+            bench.subscribers.push(tally);
+            bench.tasks.push(task);
+        }
+        let mut shared = None;
+        for index in 0..plan.pubs {
+            let client = bench.client(&mut shared).await?;
+            let publisher = Publisher::new(client, &plan.subject, plan.size, index, clock);
+            bench.published.push(publisher.published());
+            bench.publishers.push(publisher);
+        }
+        Ok(bench)
+    }
+
+    /// A connection of its own, or the one that is shared.
+    async fn client(&mut self, shared: &mut Option<Client>) -> Result<Client, Failure> {
+        if let Some(client) = shared {
+            return Ok(client.clone());
+        }
+        let client = self.common.server.connect("kcpq bench").await?;
+        self.clients.push(client.clone());
+        if self.plan.connections == Connections::Shared {
+            *shared = Some(client.clone());
+        }
+        Ok(client)
+    }
+
+    async fn measure(&mut self) -> Result<Outcome, Failure> {
+        for tally in &self.subscribers {
+            tally.take_latency();
+        }
+        let before = self.marks();
+        let begin = self.clock.now();
+        let progress = Progress::new(self.plan.name, self.total(), !self.common.no_progress);
+        let (begin, end) = match self.plan.roles {
+            Roles::Publish => {
+                self.publish(self.plan.phase, &progress).await?;
+                for client in &self.clients {
+                    client.flush().await?;
+                }
+                (begin, self.clock.now())
+            }
+            Roles::Both => {
+                self.publish(self.plan.phase, &progress).await?;
+                self.settle().await;
+                (begin, self.last())
+            }
+            Roles::Subscribe => {
+                self.receive(&progress).await;
+                (self.first(), self.last())
+            }
+        };
+        drop(progress);
+        Ok(self.outcome(&before, &self.marks(), end.saturating_sub(begin)))
+    }
+
+    /// Messages to come, if that is known.
+    fn total(&self) -> Option<u64> {
+        let count = match (self.plan.phase.count, self.plan.phase.rate, self.plan.phase.duration) {
+            (Some(count), ..) => count,
+            (None, Some(rate), Some(duration)) => (rate * duration.as_secs_f64()) as u64,
+            _ => return None,
+        };
+        Some(count.saturating_mul(u64::from(self.plan.pubs.max(1))))
+    }
+
+    /// Lets all publishers publish, and waits until they are done.
+    async fn publish(&mut self, phase: Phase, progress: &Progress) -> Result<(), Failure> {
+        let begin = self.clock.now();
+        let offset = phase.rate.map_or(0.0, |rate| 1e9 / rate / f64::from(self.plan.pubs.max(1)));
+        let tasks: Vec<_> = std::mem::take(&mut self.publishers)
+            .into_iter()
+            .enumerate()
+            .map(|(index, mut publisher)| {
+                // Those with a rate are spread over the time between two messages, as independent ones are.
+                let begin = begin + (offset * index as f64) as u64;
+                smol::spawn(async move { publisher.run(phase, begin).await.map(|()| publisher) })
+            })
+            .collect();
+        let base = self.count_published();
+        while !tasks.iter().all(smol::Task::is_finished) {
+            progress.at(self.count_published() - base);
+            // A run that is over soon is not kept waiting.
+            Timer::after(if self.clock.now() - begin < nanos(INTERVAL) { LOOK } else { INTERVAL / 4 }).await;
+        }
+        for task in tasks {
+            self.publishers.push(task.await?);
+        }
+        Ok(())
+    }
+
+    /// Waits until all has been delivered, or nothing more comes.
+    async fn settle(&self) {
+        let expected = self.count_published();
+        let (mut seen, mut since) = (0, self.clock.now());
+        while self.subscribers.iter().any(|tally| tally.delivered() < expected) {
+            let now = self.clock.now();
+            let delivered = self.sum(Tally::delivered);
+            if delivered != seen {
+                (seen, since) = (delivered, now);
+            } else if now - since > nanos(self.common.server.timeout) {
+                return;
+            }
+            Timer::after(LOOK).await;
+        }
+    }
+
+    /// Receives what others publish: until the count is reached, the time is over, or no more comes.
+    async fn receive(&self, progress: &Progress) {
+        let phase = self.plan.phase;
+        let (mut seen, mut since) = (0, None);
+        loop {
+            let (now, delivered) = (self.clock.now(), self.sum(Tally::delivered));
+            progress.at(delivered);
+            let enough = |tally: &Arc<Tally>| phase.count.is_some_and(|count| tally.delivered() >= count);
+            let over = phase
+                .duration
+                .is_some_and(|duration| self.first() != 0 && now.saturating_sub(self.first()) > nanos(duration));
+            if self.subscribers.iter().all(enough) || over {
+                return;
+            }
+            if delivered != seen {
+                (seen, since) = (delivered, Some(now));
+            } else if since.is_some_and(|since| now - since > nanos(self.common.server.timeout)) {
+                return;
+            }
+            Timer::after(LOOK).await;
+        }
+    }
+
+    fn outcome(&self, before: &Marks, after: &Marks, took: u64) -> Outcome {
+        let seconds = took as f64 / 1e9;
+        let sent = after.published - before.published;
+        let heard = after.delivered - before.delivered;
+        let (published, delivered, lost) = match self.plan.roles {
+            Roles::Publish => (sent, sent, 0),
+            Roles::Both => (sent, heard, (sent * u64::from(self.plan.subs)).saturating_sub(heard)),
+            Roles::Subscribe => {
+                let lost = after.missing - before.missing;
+                ((heard + lost) / u64::from(self.plan.subs.max(1)), heard, lost)
+            }
+        };
+        let timed = self.plan.size >= payload::TIMED && self.plan.roles == Roles::Both;
+        let latency = timed.then(|| {
+            let mut all = subscriber::latency();
+            for tally in &self.subscribers {
+                // Fails only for a histogram that cannot grow.
+                let _ = all.add(tally.take_latency());
+            }
+            all
+        });
+        Outcome {
+            published,
+            delivered,
+            lost,
+            repeated: after.repeated - before.repeated,
+            dropped: after.dropped - before.dropped,
+            seconds,
+            latency,
+            transport: after.transport.since(&before.transport),
+            overrun: after.overrun.zip(before.overrun).map(|(after, before)| after.saturating_sub(before)),
+            own: since(after.own, before.own),
+            server: since(after.server, before.server),
+        }
+    }
+
+    fn marks(&self) -> Marks {
+        Marks {
+            published: self.count_published(),
+            delivered: self.sum(Tally::delivered),
+            repeated: self.sum(Tally::repeated),
+            missing: self.sum(Tally::missing),
+            dropped: self.sum(Tally::dropped),
+            transport: Transport::of(&self.clients),
+            overrun: process::receive_buffer_errors(),
+            own: process::usage(None),
+            server: self.common.server_pid.and_then(|pid| process::usage(Some(pid))),
+        }
+    }
+
+    fn sum(&self, count: impl Fn(&Tally) -> u64) -> u64 {
+        self.subscribers.iter().map(|tally| count(tally)).sum()
+    }
+
+    fn count_published(&self) -> u64 {
+        self.published.iter().map(|published| published.load(Relaxed)).sum()
+    }
+
+    fn first(&self) -> u64 {
+        self.subscribers.iter().map(|tally| tally.first()).filter(|first| *first != 0).min().unwrap_or(0)
+    }
+
+    fn last(&self) -> u64 {
+        self.subscribers.iter().map(|tally| tally.last()).max().unwrap_or(0)
+    }
+
+    async fn close(self) {
+        drop((self.publishers, self.tasks));
+        for client in self.clients {
+            // The figures stand, whatever the server says at the end.
+            let _ = client.close().await;
+        }
+    }
+}
+
+fn since(after: Option<Usage>, before: Option<Usage>) -> Option<Usage> {
+    after.zip(before).map(|(after, before)| Usage { cpu: after.cpu - before.cpu, ..after })
+}
