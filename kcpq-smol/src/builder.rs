@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kcpq_core::cipher::Key;
 use kcpq_core::client::{self, Backoff, Overflow, Parts};
-use kcpq_core::datagram::{Framing, Protection};
+use kcpq_core::datagram::{Framing, LOCAL_DATAGRAM, Protection};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp;
 
@@ -43,6 +43,7 @@ pub struct Builder {
     capacity: usize,
     timeout: Duration,
     key: Option<Key>,
+    datagram_chosen: bool,
 }
 
 /// Messages that may wait for one subscription, as in the original (WIRE.md 5.2).
@@ -52,7 +53,13 @@ const VIDEO_CAPACITY: usize = 10_000;
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self { config: client::Config::default(), capacity: CAPACITY, timeout: Duration::from_secs(5), key: None }
+        Self {
+            config: client::Config::default(),
+            capacity: CAPACITY,
+            timeout: Duration::from_secs(5),
+            key: None,
+            datagram_chosen: false,
+        }
     }
 
     /// How long operations wait unless told otherwise; five seconds.
@@ -131,10 +138,14 @@ impl Builder {
         self
     }
 
-    /// The longest datagram to send, in bytes of UDP payload, from 256 to 65,507; 1400.
+    /// The longest datagram, in bytes of UDP payload, from 256 to 65,507; 1400, and 16,000 with a native server on this
+    /// machine.
     #[must_use]
     pub fn max_datagram(mut self, bytes: u16) -> Self {
-        self.config.max_datagram = bytes.clamp(256, 65_507);
+        let bytes = bytes.clamp(256, 65_507);
+        self.config.max_datagram = bytes;
+        self.config.native_datagram = bytes;
+        self.datagram_chosen = true;
         self
     }
 
@@ -158,6 +169,7 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;
+        self.datagram_chosen = true;
         self
     }
 
@@ -178,11 +190,14 @@ impl Builder {
 
     /// Connects to the first of `addrs` that does not refuse; there is one at least.
     pub(crate) async fn connect_to(
-        self,
+        mut self,
         addr: Address,
         addrs: Vec<SocketAddr>,
         limit: Limit,
     ) -> Result<Client, ConnectError> {
+        if !self.datagram_chosen && addrs.iter().all(|addr| addr.ip().to_canonical().is_loopback()) {
+            self.config.native_datagram = LOCAL_DATAGRAM;
+        }
         let mut route = Route::new(addrs);
         let udp = route.open().map_err(ConnectError::Socket)?;
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
@@ -196,7 +211,7 @@ impl Builder {
         let now = shared.now();
         shared.lock().core.connect(now);
         let client = Client::new(Arc::clone(&shared), self.capacity);
-        smol::spawn(Runner::new(Arc::clone(&shared), udp, route, self.config.max_datagram).run()).detach();
+        smol::spawn(Runner::new(Arc::clone(&shared), udp, route).run()).detach();
         let connected = limit.wait(&shared, |state| {
             if state.connections > 0 {
                 return Some(Ok(()));

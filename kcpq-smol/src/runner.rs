@@ -81,18 +81,14 @@ pub(crate) struct Runner {
     route: Route,
     /// The conversation that the socket was opened for.
     conversation: u32,
-    max_datagram: usize,
     out: Vec<u8>,
 }
 
 impl Runner {
     /// `udp` is from `route`.
-    pub(crate) fn new(shared: Arc<Shared>, udp: Udp, route: Route, max_datagram: u16) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, udp: Udp, route: Route) -> Self {
         let conversation = shared.lock().core.conversation();
-        let max_datagram = usize::from(max_datagram);
-        let batch = max_datagram * udp.max_segments().max(1);
-        let out = vec![0; batch.min(MAX_BATCH.max(max_datagram))];
-        Self { shared, udp, server: route.addr(), route, conversation, max_datagram, out }
+        Self { shared, udp, server: route.addr(), route, conversation, out: vec![0; MAX_BATCH] }
     }
 
     /// Runs until the client has closed.
@@ -235,12 +231,14 @@ impl Runner {
         let mut state = self.shared.lock();
         let now = self.shared.now();
         let (mut len, mut first) = (0, 0);
-        while let Some(room) = self.out.get_mut(len..len + self.max_datagram) {
+        let size = state.core.max_datagram();
+        for _ in 0..self.udp.max_segments().max(1) {
+            let Some(room) = self.out.get_mut(len..len + size) else { break };
             let Some(written) = state.core.poll_transmit(now, room) else { break };
             first = if len == 0 { written } else { first };
             len += written;
             // Only after one of the greatest length it is certain that the next is not longer.
-            if written < first || written < state.core.max_datagram() {
+            if written < size {
                 break;
             }
         }

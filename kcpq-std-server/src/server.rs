@@ -114,7 +114,7 @@ impl Server {
             );
         }
         let seed = getrandom::u64().map_err(BindError::Random)?;
-        let max_datagram = config.broker.max_datagram;
+        let max_datagram = config.broker.max_datagram.max(config.broker.local_datagram);
         let (commands, inbox) = async_channel::unbounded();
         let mut broker = Broker::new(config.broker, seed);
         if let Some(key) = &config.compat_key {

@@ -23,6 +23,8 @@ pub(crate) enum Command {
 
 /// Receive calls in one turn, so that a flood cannot keep timers and commands waiting.
 const RECEIVES: usize = 8;
+/// Most bytes in one call: what the length of a UDP datagram can tell, less the headers.
+const MAX_BATCH: usize = 65_000;
 /// The wait after an error of the socket that says nothing about a peer, so that it cannot become a busy loop.
 const PAUSE: StdDuration = StdDuration::from_millis(50);
 
@@ -46,7 +48,8 @@ enum Wake {
 
 impl Shard {
     pub(crate) fn new(udp: Udp, broker: Broker<SocketAddr>, commands: Receiver<Command>, max_datagram: u16) -> Self {
-        let out = vec![0; usize::from(max_datagram) * udp.max_segments().max(1)];
+        let batch = usize::from(max_datagram) * udp.max_segments().max(1);
+        let out = vec![0; batch.min(MAX_BATCH.max(usize::from(max_datagram)))];
         Self { udp, broker, commands, epoch: std::time::Instant::now(), out, draining: false, unsendable: 0 }
     }
 

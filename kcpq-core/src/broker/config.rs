@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::datagram::Framing;
+use crate::datagram::{Framing, LOCAL_DATAGRAM};
 use crate::time::Duration;
 use crate::{frame, kcp, subject};
 
@@ -25,6 +25,8 @@ pub struct Config {
     pub kcp: kcp::Config,
     /// The longest datagram to send, in bytes of UDP payload. A native client may ask for shorter ones.
     pub max_datagram: u16,
+    /// The same towards native clients on this machine, whose datagrams no network cuts. Longer ones cost less each.
+    pub local_datagram: u16,
     /// How datagrams to original peers are framed, when they frame theirs with FEC as all of them do:
     /// [`Framing::Fec`], or with parity 10/3 for 30 % more bytes.
     pub compat_framing: Framing,
@@ -64,6 +66,7 @@ impl Default for Config {
         Self {
             kcp: kcp::Config::VIDEO,
             max_datagram: 1400,
+            local_datagram: LOCAL_DATAGRAM,
             compat_framing: Framing::Fec,
             frames: frame::Limits::KCPQ,
             subjects: subject::Limits::DEFAULT,

@@ -28,6 +28,8 @@ const MAX_TEXT: usize = 4096;
 pub(super) struct Inbound<'b, P: Peer> {
     pub(super) config: &'b Config,
     pub(super) now: Instant,
+    /// The longest datagram that a native client here may send.
+    pub(super) max_datagram: u16,
     pub(super) epoch: u64,
     pub(super) table: &'b mut Table<P>,
     pub(super) router: &'b mut Router,
@@ -219,7 +221,7 @@ impl<P: Peer> Inbound<'_, P> {
         let welcome = Hello {
             version,
             features: features::SUPPORTED,
-            max_datagram: self.config.max_datagram,
+            max_datagram: self.max_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body,
             max_subject: self.config.subjects.max_len,

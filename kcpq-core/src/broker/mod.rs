@@ -49,6 +49,11 @@ pub trait Peer: Copy + Eq + Hash + fmt::Debug {
 
     /// The machine, for the limit of sessions per address.
     fn host(&self) -> Self::Host;
+
+    /// True if it is the machine that the broker runs on.
+    fn is_local(&self) -> bool {
+        false
+    }
 }
 
 impl Peer for SocketAddr {
@@ -56,6 +61,10 @@ impl Peer for SocketAddr {
 
     fn host(&self) -> IpAddr {
         self.ip()
+    }
+
+    fn is_local(&self) -> bool {
+        self.ip().to_canonical().is_loopback()
     }
 }
 

@@ -93,9 +93,12 @@ impl<P: Peer> Broker<P> {
     /// Lets a session take in a datagram, or read on where it had paused.
     pub(super) fn receive(&mut self, index: u32, input: Option<(&[u8], Content<'_>)>) {
         let Some(mut slot) = self.table.take(index) else { return };
-        let Slot { session, reader, member, .. } = &mut *slot;
+        let Slot { peer, session, reader, member, .. } = &mut *slot;
         let Session { kcp, link, control, outbox, .. } = session;
+        let local = if peer.is_local() { self.config.local_datagram } else { 0 };
+        let max_datagram = self.config.max_datagram.max(local);
         let mut inbound = Inbound {
+            max_datagram,
             config: &self.config,
             now: self.now,
             epoch: self.epoch,
@@ -135,7 +138,7 @@ impl<P: Peer> Broker<P> {
         }
         slot.session.after_input(self.now);
         if let Some(greeting) = greeted {
-            let max_datagram = self.config.max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
+            let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
             slot.session.set_framing(greeting.framing, self.inner(max_datagram));
             self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: greeting.version });
         }

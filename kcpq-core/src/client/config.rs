@@ -51,6 +51,9 @@ pub struct Config {
     pub kcp: kcp::Config,
     /// The longest datagram to send, in bytes of UDP payload.
     pub max_datagram: u16,
+    /// The same once a native server has said that it takes as much. Longer than the path carries, datagrams are lost:
+    /// more than 1400 is for servers on this machine or on networks that are known.
+    pub native_datagram: u16,
     /// How the first datagrams are framed. Every kind of server understands [`Framing::Fec`]; with
     /// [`Framing::Plain`] only native ones answer.
     pub framing: Framing,
@@ -91,6 +94,7 @@ impl Default for Config {
         Self {
             kcp: kcp::Config::GAMES,
             max_datagram: 1400,
+            native_datagram: 1400,
             framing: Framing::Fec,
             frames: frame::Limits::KCPQ,
             subjects: subject::Limits::DEFAULT,

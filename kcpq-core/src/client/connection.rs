@@ -147,7 +147,7 @@ impl<S: Store> Client<S> {
         Hello {
             version: VERSION,
             features: features(self.config.framing),
-            max_datagram: self.config.max_datagram,
+            max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body,
             max_subject: self.config.frames.max_subject,

@@ -249,7 +249,7 @@ impl<S: Store> Client<S> {
                         max_tokens: hello.max_tokens,
                         epoch: hello.epoch,
                     });
-                    let max_datagram = self.config.max_datagram.min(hello.max_datagram.max(MIN_DATAGRAM));
+                    let max_datagram = self.config.native_datagram.min(hello.max_datagram.max(MIN_DATAGRAM));
                     // FEC is over, unless it was chosen and both understand it.
                     #[cfg(feature = "fec")]
                     let keeps =

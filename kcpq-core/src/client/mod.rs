@@ -278,7 +278,7 @@ impl<S: Store> Client<S> {
     // --- out ---
 
     /// Writes the next datagram to the front of `out` and returns its length; `None` when nothing is due.
-    /// `out` holds at least [`Config::max_datagram`] bytes.
+    /// `out` holds at least [`Client::max_datagram`] bytes.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.now = self.now.max(now);
         if core::mem::take(&mut self.last_words) {

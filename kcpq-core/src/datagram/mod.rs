@@ -19,13 +19,15 @@ use core::fmt;
 pub use protection::Protection;
 
 use crate::fec::header::{self, Header, Kind, Numbering, Shards};
-use crate::kcp::HEADER;
-use crate::time::{Deadline, Instant};
 #[cfg(feature = "fec")]
-use crate::{
-    fec::{Decoder, Encoder},
-    time::Why,
-};
+use crate::fec::{Decoder, Encoder};
+use crate::kcp::HEADER;
+#[cfg(feature = "fec")]
+use crate::time::Why;
+use crate::time::{Deadline, Instant};
+
+/// Datagrams between native peers on one machine, in bytes of UDP payload: four of them make one batch.
+pub const LOCAL_DATAGRAM: u16 = 16_000;
 
 /// How a session's datagrams are framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,6 +32,9 @@ pub struct Config {
     pub mtu: u16,
     /// Most segments sent and not acknowledged; at least 1.
     pub send_window: u16,
+    /// Most bytes of data sent and not acknowledged, whatever the windows say: what a peer's socket can take in while
+    /// its program is busy. At least one segment goes.
+    pub max_in_flight: u32,
     /// Most segments held for the reader; at least 1. The store may hold fewer.
     pub recv_window: u16,
     /// Stream or messages.
@@ -68,6 +71,7 @@ impl Config {
     pub const GAMES: Self = Self {
         mtu: 1400,
         send_window: 1024,
+        max_in_flight: 1_500_000,
         recv_window: 1024,
         mode: Mode::Stream,
         interval: Duration::from_millis(10),

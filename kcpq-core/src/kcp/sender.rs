@@ -383,6 +383,9 @@ impl<S: Store> Sender<S> {
         if unsent == 0 || in_flight >= window as usize || !self.sent.has_room() {
             return None;
         }
+        if in_flight > 0 && self.cut >= config.max_in_flight as usize {
+            return None;
+        }
         let mss = mss(config);
         let offset = self.una_offset.wrapping_add(self.cut as u32);
         let (want, frg) = match config.mode {

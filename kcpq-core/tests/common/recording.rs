@@ -15,6 +15,7 @@ use crate::json::{hex, list, number};
 pub(crate) fn config(params: &Value) -> Config {
     let nodelay = number(&params["nodelay"]) != 0;
     Config {
+        max_in_flight: u32::MAX,
         mtu: number(&params["mtu"]) as u16,
         send_window: number(&params["snd_wnd"]) as u16,
         recv_window: number(&params["rcv_wnd"]) as u16,

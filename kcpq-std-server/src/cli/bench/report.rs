@@ -71,7 +71,7 @@ fn usage_json(usage: Usage) -> Value {
 }
 
 fn to_text(plan: &Plan, outcome: &Outcome) -> String {
-    let pace = plan.phase.rate.map_or("as fast as it goes".into(), |rate| format!("{rate} msg/s each"));
+    let pace = plan.phase.rate.map_or_else(|| "as fast as it goes".into(), |rate| format!("{rate} msg/s each"));
     let mut lines = vec![format!(
         "{}: {}, {}, {} bytes, {pace}",
         plan.name,
