@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use kcpq_smol::{Client, Key};
+use kcpq_smol::{Builder, Client, Key};
 
 /// Publish/subscribe over KCP: early even when the link is bad.
 ///
@@ -89,6 +89,11 @@ const KEY_VARIABLE: &str = "KCPQ_AES256_KEY_HEX";
 
 impl ServerArg {
     async fn connect(&self, name: &'static str) -> Result<Client, Failure> {
+        Ok(self.builder(name)?.connect(&*self.server).await?)
+    }
+
+    /// The options that the flags ask for.
+    fn builder(&self, name: &'static str) -> Result<Builder, Failure> {
         let mut builder = Client::builder().name(name).timeout(self.timeout);
         if let Some(key) = self.key.read()? {
             builder = builder.compat_aes256(key);
@@ -96,7 +101,7 @@ impl ServerArg {
         if self.parity {
             builder = builder.parity();
         }
-        Ok(builder.connect(&*self.server).await?)
+        Ok(builder)
     }
 }
 

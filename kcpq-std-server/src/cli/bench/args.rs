@@ -1,9 +1,11 @@
 //! The flags.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::payload;
 use super::run::Roles;
 use crate::cli::{Failure, ServerArg, parse_size};
 
@@ -21,7 +23,7 @@ pub(super) struct Common {
     /// Process id of the server, to tell its CPU time and memory (Linux)
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Option<u32>,
-    /// Threads of the clients [default: 1, or the environment variable SMOL_THREADS]
+    /// Threads of the clients [default: 2, or the environment variable SMOL_THREADS]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) threads: Option<u16>,
 }
@@ -44,6 +46,10 @@ pub(super) struct Load {
     /// was due. Without it each publisher is as fast as the server lets it be
     #[arg(long, value_name = "N", value_parser = parse_rate)]
     rate: Option<f64>,
+    /// Most messages under way: publishers wait for the slowest subscriber. A server that is not told to hold publishers
+    /// back throws away what its subscribers do not take in time; with a window nothing has to be thrown away
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    window: Option<u64>,
     /// Publishers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pubs: Option<u16>,
@@ -59,6 +65,9 @@ pub(super) struct Load {
     /// Subject of the messages
     #[arg(long, default_value = "bench")]
     subject: String,
+    /// Write the percentiles of latency as a picture
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
     /// Lost messages are no failure
     #[arg(long)]
     pub(super) allow_loss: bool,
@@ -84,6 +93,8 @@ pub(super) struct Plan {
     pub(super) subject: String,
     pub(super) size: usize,
     pub(super) warmup: Duration,
+    pub(super) window: Option<u64>,
+    pub(super) plot: Option<PathBuf>,
     /// What each publisher does while it counts.
     pub(super) phase: Phase,
 }
@@ -114,6 +125,17 @@ impl Load {
         if self.subs.is_some() && roles == Roles::Publish {
             return Err(Failure::Error("--subs: this command does not subscribe".into()));
         }
+        if self.plot.is_some() && (self.size < payload::TIMED || !roles.both()) {
+            return Err(Failure::Error("--plot: there is no latency to draw".into()));
+        }
+        if self.window.is_some() && !roles.both() {
+            return Err(Failure::Error("--window: the subscribers are not here".into()));
+        }
+        let window = match (roles, self.rate) {
+            // One question at a time, unless they are due at fixed times.
+            (Roles::Ask, None) => self.window.or_else(|| Some(self.pubs.unwrap_or(pubs).into())),
+            _ => self.window,
+        };
         Ok(Plan {
             name,
             roles,
@@ -123,6 +145,8 @@ impl Load {
             subject: self.subject.clone(),
             size: self.size,
             warmup: self.warmup,
+            window,
+            plot: self.plot.clone(),
             phase,
         })
     }

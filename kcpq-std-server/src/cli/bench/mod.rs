@@ -1,13 +1,15 @@
 //! `kcpq bench`: load for a server, and what it did with it.
 //!
-//! The tasks run on smol's global executor, where the clients run too. It has one thread, or as many as the environment
-//! variable `SMOL_THREADS` says; `--threads` sets that variable. One thread is right where the server and the bench share
-//! two cores; on a larger machine a second one lets publishers and subscribers run beside each other.
+//! The tasks run on smol's global executor, where the clients run too, with two threads unless `--threads` or the
+//! environment variable `SMOL_THREADS` says another number.
 
 mod args;
 mod clock;
+mod connections;
+mod flow;
 mod outcome;
 mod payload;
+mod plot;
 mod process;
 mod progress;
 mod publisher;
@@ -20,6 +22,7 @@ use clap::{Parser, Subcommand};
 
 use super::Failure;
 use args::Load;
+use connections::Connections;
 use run::Roles;
 
 /// The commands of `kcpq bench`.
@@ -41,6 +44,10 @@ enum What {
     Fanout(Load),
     /// Many publishers (10), one subscriber
     Fanin(Load),
+    /// Round trips: a question, and an answer from another connection; one at a time without --rate
+    Latency(Load),
+    /// Open many sessions and keep them, with heartbeats only
+    Connections(Connections),
 }
 
 impl Bench {
@@ -52,6 +59,11 @@ impl Bench {
             What::Pubsub(load) => ("pubsub", load, Roles::Both, 1, 1),
             What::Fanout(load) => ("fanout", load, Roles::Both, 1, 100),
             What::Fanin(load) => ("fanin", load, Roles::Both, 10, 1),
+            What::Latency(load) => ("latency", load, Roles::Ask, 1, 1),
+            What::Connections(connections) => {
+                threads::apply(connections.common.threads)?;
+                return connections.run();
+            }
         };
         threads::apply(load.common.threads)?;
         let plan = load.plan(name, roles, pubs, subs)?;

@@ -7,6 +7,7 @@ use kcpq_smol::{Client, PublishError};
 
 use super::args::Phase;
 use super::clock::{Clock, nanos};
+use super::flow::Flow;
 use super::payload;
 
 /// One publisher. Its numbers go on from phase to phase.
@@ -19,21 +20,17 @@ pub(super) struct Publisher {
     payload: Vec<u8>,
     number: u64,
     published: Arc<AtomicU64>,
+    flow: Arc<Flow>,
 }
 
-/// Without a rate each message of so many carries a time: to read the clock for all would slow down what is measured.
+/// Without a rate and a window each message of so many carries a time: to read the clock for all would slow down what is measured.
 const SAMPLE: u64 = 16;
 
 impl Publisher {
-    /// `published` counts what it published.
-    pub(super) fn new(client: Client, subject: &str, size: usize, index: u16, clock: Clock) -> Self {
-        let payload = vec![b'.'; size];
-        Self { client, subject: subject.into(), index, clock, payload, number: 0, published: Arc::default() }
-    }
-
-    /// The count of what it published, to be watched.
-    pub(super) fn published(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.published)
+    /// The publisher number `index`.
+    pub(super) fn new(client: Client, subject: &str, size: usize, index: u16, clock: Clock, flow: Arc<Flow>) -> Self {
+        let (payload, published) = (vec![b'.'; size], flow.counter(index));
+        Self { client, subject: subject.into(), index, clock, payload, number: 0, published, flow }
     }
 
     /// Publishes what the phase says, from `begin` on. The buffer is the same for all messages.
@@ -41,14 +38,21 @@ impl Publisher {
         let end = phase.duration.map(|duration| begin.saturating_add(nanos(duration)));
         let interval = phase.rate.map(|rate| 1e9 / rate);
         let first = self.number;
+        let sample = if self.flow.is_limited() { 1 } else { SAMPLE };
+        let mut room = 0;
         loop {
             let sent = self.number - first;
             if phase.count.is_some_and(|count| sent >= count) {
                 return Ok(());
             }
+            if room == 0 {
+                let Some(more) = self.flow.room().await else { return Ok(()) };
+                room = more;
+            }
+            room -= 1;
             let due = match interval {
                 Some(interval) => Some(begin.saturating_add((sent as f64 * interval) as u64)),
-                None if sent.is_multiple_of(SAMPLE) => Some(self.clock.now()),
+                None if sent.is_multiple_of(sample) => Some(self.clock.now()),
                 None => None,
             };
             if due.zip(end).is_some_and(|(due, end)| due >= end) {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, Connections, Plan};
 use super::outcome::Outcome;
+use super::plot;
 use super::process::Usage;
 use super::run::Roles;
 use super::subscriber::Latency;
@@ -14,6 +15,15 @@ use crate::cli::Failure;
 /// Prints the outcome to standard output.
 pub(super) fn print(plan: &Plan, outcome: &Outcome, common: &Common) -> Result<(), Failure> {
     let text = if common.json { format!("{}\n", to_json(plan, outcome)) } else { to_text(plan, outcome) };
+    if let (Some(path), Some(latency)) = (&plan.plot, &outcome.latency) {
+        std::fs::write(path, plot::draw(&headline(plan), latency))
+            .map_err(|error| Failure::Error(format!("cannot write {}: {error}", path.display())))?;
+    }
+    write(&text)
+}
+
+/// Writes to standard output.
+pub(super) fn write(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
@@ -32,6 +42,7 @@ fn to_json(plan: &Plan, outcome: &Outcome) -> Value {
         "pubs": plan.pubs,
         "subs": plan.subs,
         "rate": plan.phase.rate,
+        "window": plan.window,
         "connections": match plan.connections {
             Connections::Shared => "shared",
             Connections::Separate => "separate",
@@ -71,14 +82,7 @@ fn usage_json(usage: Usage) -> Value {
 }
 
 fn to_text(plan: &Plan, outcome: &Outcome) -> String {
-    let pace = plan.phase.rate.map_or_else(|| "as fast as it goes".into(), |rate| format!("{rate} msg/s each"));
-    let mut lines = vec![format!(
-        "{}: {}, {}, {} bytes, {pace}",
-        plan.name,
-        plural(plan.pubs, "publisher"),
-        plural(plan.subs, "subscriber"),
-        plan.size
-    )];
+    let mut lines = vec![headline(plan)];
     if plan.roles != Roles::Subscribe {
         lines.push(format!("published     {}", thousands(outcome.published)));
     }
@@ -112,6 +116,17 @@ fn to_text(plan: &Plan, outcome: &Outcome) -> String {
     lines.extend(outcome.own.map(|usage| usage_text("this process", usage)));
     lines.extend(outcome.server.map(|usage| usage_text("server", usage)));
     lines.join("\n") + "\n"
+}
+
+/// What was measured.
+fn headline(plan: &Plan) -> String {
+    let pace = match (plan.phase.rate, plan.window) {
+        (Some(rate), _) => format!("{rate} msg/s each"),
+        (None, Some(window)) => format!("at most {window} under way"),
+        (None, None) => "as fast as it goes".into(),
+    };
+    let (pubs, subs) = (plural(plan.pubs, "publisher"), plural(plan.subs, "subscriber"));
+    format!("{}: {pubs}, {subs}, {} bytes, {pace}", plan.name, plan.size)
 }
 
 fn usage_text(name: &str, usage: Usage) -> String {

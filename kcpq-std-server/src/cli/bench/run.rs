@@ -1,7 +1,6 @@
 //! Runs a measurement with messages: connects, warms up, measures, waits for what is under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use kcpq_smol::Client;
@@ -9,6 +8,7 @@ use smol::Timer;
 
 use super::args::{Common, Connections, Phase, Plan};
 use super::clock::{Clock, nanos};
+use super::flow::Flow;
 use super::outcome::{Outcome, Transport};
 use super::payload;
 use super::process::{self, Usage};
@@ -23,6 +23,15 @@ pub(super) enum Roles {
     Publish,
     Subscribe,
     Both,
+    /// Both, with somebody between them who answers each message with one on another subject.
+    Ask,
+}
+
+impl Roles {
+    /// What is published is also received here.
+    pub(super) fn both(self) -> bool {
+        matches!(self, Self::Both | Self::Ask)
+    }
 }
 
 /// Messages that may wait for a subscriber: far more than the windows between it and the publisher hold.
@@ -49,7 +58,7 @@ struct Running<'p> {
     clock: Clock,
     clients: Vec<Client>,
     publishers: Vec<Publisher>,
-    published: Vec<Arc<AtomicU64>>,
+    flow: Arc<Flow>,
     subscribers: Vec<Arc<Tally>>,
     tasks: Vec<smol::Task<kcpq_smol::Subscription>>,
 }
@@ -76,27 +85,48 @@ impl<'p> Running<'p> {
             clock,
             clients: Vec::new(),
             publishers: Vec::new(),
-            published: Vec::new(),
+            flow: Arc::new(Flow::new(plan.window, plan.pubs, common.server.timeout)),
             subscribers: Vec::new(),
             tasks: Vec::new(),
         };
+        let (to, from) = bench.subjects().await?;
         // Subscribers first, so that no message is published to nobody.
         let mut shared = None;
         for _ in 0..plan.subs {
             let client = bench.client(&mut shared).await?;
-            let subscription = client.subscribe(&plan.subject).capacity(QUEUE).await?;
-            let (tally, task) = subscriber::spawn(subscription, clock);
+            let subscription = client.subscribe(&from).capacity(QUEUE).await?;
+            let (tally, task) = subscriber::spawn(subscription, clock, Arc::clone(&bench.flow));
             bench.subscribers.push(tally);
             bench.tasks.push(task);
         }
+        bench.flow.follow(&bench.subscribers);
         let mut shared = None;
         for index in 0..plan.pubs {
             let client = bench.client(&mut shared).await?;
-            let publisher = Publisher::new(client, &plan.subject, plan.size, index, clock);
-            bench.published.push(publisher.published());
-            bench.publishers.push(publisher);
+            let flow = Arc::clone(&bench.flow);
+            bench.publishers.push(Publisher::new(client, &to, plan.size, index, clock, flow));
         }
         Ok(bench)
+    }
+
+    /// Where to publish to, and where messages come from. If these differ, somebody between them answers.
+    async fn subjects(&mut self) -> Result<(String, String), Failure> {
+        let subject = &self.plan.subject;
+        if self.plan.roles != Roles::Ask {
+            return Ok((subject.clone(), subject.clone()));
+        }
+        let (ask, answer) = (format!("{subject}.ask"), format!("{subject}.answer"));
+        let client = self.client(&mut None).await?;
+        let mut questions = client.subscribe(&ask).capacity(QUEUE).await?;
+        let to = answer.clone();
+        self.tasks.push(smol::spawn(async move {
+            while let Some(question) = questions.next().await {
+                // An answer that cannot be sent is missing where answers are counted.
+                let _ = client.publish(&to, question.payload()).await;
+            }
+            questions
+        }));
+        Ok((ask, answer))
     }
 
     /// A connection of its own, or the one that is shared.
@@ -127,7 +157,7 @@ impl<'p> Running<'p> {
                 }
                 (begin, self.clock.now())
             }
-            Roles::Both => {
+            Roles::Both | Roles::Ask => {
                 self.publish(self.plan.phase, &progress).await?;
                 self.settle().await;
                 (begin, self.last())
@@ -164,9 +194,9 @@ impl<'p> Running<'p> {
                 smol::spawn(async move { publisher.run(phase, begin).await.map(|()| publisher) })
             })
             .collect();
-        let base = self.count_published();
+        let base = self.flow.published();
         while !tasks.iter().all(smol::Task::is_finished) {
-            progress.at(self.count_published() - base);
+            progress.at(self.flow.published() - base);
             // A run that is over soon is not kept waiting.
             Timer::after(if self.clock.now() - begin < nanos(INTERVAL) { LOOK } else { INTERVAL / 4 }).await;
         }
@@ -178,7 +208,7 @@ impl<'p> Running<'p> {
 
     /// Waits until all has been delivered, or nothing more comes.
     async fn settle(&self) {
-        let expected = self.count_published();
+        let expected = self.flow.published();
         let (mut seen, mut since) = (0, self.clock.now());
         while self.subscribers.iter().any(|tally| tally.delivered() < expected) {
             let now = self.clock.now();
@@ -221,13 +251,13 @@ impl<'p> Running<'p> {
         let heard = after.delivered - before.delivered;
         let (published, delivered, lost) = match self.plan.roles {
             Roles::Publish => (sent, sent, 0),
-            Roles::Both => (sent, heard, (sent * u64::from(self.plan.subs)).saturating_sub(heard)),
+            Roles::Both | Roles::Ask => (sent, heard, (sent * u64::from(self.plan.subs)).saturating_sub(heard)),
             Roles::Subscribe => {
                 let lost = after.missing - before.missing;
                 ((heard + lost) / u64::from(self.plan.subs.max(1)), heard, lost)
             }
         };
-        let timed = self.plan.size >= payload::TIMED && self.plan.roles == Roles::Both;
+        let timed = self.plan.size >= payload::TIMED && self.plan.roles.both();
         let latency = timed.then(|| {
             let mut all = subscriber::latency();
             for tally in &self.subscribers {
@@ -253,7 +283,7 @@ impl<'p> Running<'p> {
 
     fn marks(&self) -> Marks {
         Marks {
-            published: self.count_published(),
+            published: self.flow.published(),
             delivered: self.sum(Tally::delivered),
             repeated: self.sum(Tally::repeated),
             missing: self.sum(Tally::missing),
@@ -267,10 +297,6 @@ impl<'p> Running<'p> {
 
     fn sum(&self, count: impl Fn(&Tally) -> u64) -> u64 {
         self.subscribers.iter().map(|tally| count(tally)).sum()
-    }
-
-    fn count_published(&self) -> u64 {
-        self.published.iter().map(|published| published.load(Relaxed)).sum()
     }
 
     fn first(&self) -> u64 {

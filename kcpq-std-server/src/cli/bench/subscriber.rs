@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use kcpq_smol::{Message, Subscription};
 
 use super::clock::Clock;
+use super::flow::Flow;
 use super::payload;
 
 /// Latency in nanoseconds, with three digits that count; it grows with what it is given.
@@ -88,15 +89,23 @@ impl Tally {
 }
 
 /// Counts in a task, until the subscription ends.
-pub(super) fn spawn(subscription: Subscription, clock: Clock) -> (Arc<Tally>, smol::Task<Subscription>) {
+pub(super) fn spawn(
+    subscription: Subscription,
+    clock: Clock,
+    flow: Arc<Flow>,
+) -> (Arc<Tally>, smol::Task<Subscription>) {
     let tally = Arc::new(Tally::new());
-    let counter = Counter { tally: Arc::clone(&tally), clock, next: Vec::new() };
+    let counter = Counter { tally: Arc::clone(&tally), clock, flow, next: Vec::new() };
     (tally, smol::spawn(counter.run(subscription)))
 }
+
+/// Publishers that wait for room are told after so many messages at the latest.
+const BATCH: u64 = 64;
 
 struct Counter {
     tally: Arc<Tally>,
     clock: Clock,
+    flow: Arc<Flow>,
     /// The next number of each publisher.
     next: Vec<u64>,
 }
@@ -112,7 +121,11 @@ impl Counter {
             // The clock is read once for all that waits.
             while let Some(Some(message)) = poll_once(subscription.next()).await {
                 self.count(&message);
+                if self.tally.delivered().is_multiple_of(BATCH) {
+                    self.flow.progressed();
+                }
             }
+            self.flow.progressed();
             self.tally.last.store(self.clock.now(), Relaxed);
             self.tally.dropped.store(subscription.stats().dropped, Relaxed);
         }

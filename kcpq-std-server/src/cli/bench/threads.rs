@@ -1,8 +1,12 @@
 //! The number of threads of smol's global executor, which reads it from the environment when it starts.
+//!
+//! There is one by default, on which publishers and subscribers would wait for each other.
 
 use super::Failure;
 
 const VARIABLE: &str = "SMOL_THREADS";
+/// One for those who publish, one for those who subscribe.
+const THREADS: u16 = 2;
 
 /// Sees to it that there are so many threads. To change one's own environment is unsound while other threads may read
 /// it, so the program is started anew in its own place, with the variable set.
@@ -19,7 +23,7 @@ pub(super) fn apply(threads: Option<u16>) -> Result<(), Failure> {
 /// Sees to it that there are so many threads.
 #[cfg(not(unix))]
 pub(super) fn apply(threads: Option<u16>) -> Result<(), Failure> {
-    match missing(threads) {
+    match missing(threads).filter(|_| threads.is_some()) {
         None => Ok(()),
         Some(wanted) => Err(Failure::Error(format!("--threads: set the environment variable {VARIABLE}={wanted}"))),
     }
@@ -27,6 +31,11 @@ pub(super) fn apply(threads: Option<u16>) -> Result<(), Failure> {
 
 /// What the variable should say and does not.
 fn missing(threads: Option<u16>) -> Option<String> {
-    let wanted = threads?.to_string();
-    (std::env::var(VARIABLE).ok().as_ref() != Some(&wanted)).then_some(wanted)
+    let found = std::env::var(VARIABLE).ok();
+    let wanted = match (threads, &found) {
+        (Some(threads), _) => threads.to_string(),
+        (None, Some(_)) => return None,
+        (None, None) => THREADS.to_string(),
+    };
+    (found.as_ref() != Some(&wanted)).then_some(wanted)
 }
