@@ -138,6 +138,11 @@ impl Udp {
             {
                 continue;
             }
+            if meta.len == 0 {
+                // An empty datagram is one as well: it was read, and is counted by whoever counts.
+                each(meta.addr, &mut []);
+                count += 1;
+            }
             let stride = meta.stride.max(1);
             for datagram in buffer[..meta.len].chunks_mut(stride) {
                 each(meta.addr, datagram);

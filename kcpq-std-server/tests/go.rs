@@ -1,6 +1,10 @@
 //! Peers of the original's kind, in Go: they notice nothing.
 //!
-//! `KCPQ_GO_MESSAGES` sets how many messages the long runs carry each way (2,000 without it).
+//! `KCPQ_GO_MESSAGES` sets how many messages the runs over a bad link carry (5,000 without it); the long form is
+//!
+//! ```text
+//! KCPQ_REQUIRE_GO=1 KCPQ_GO_MESSAGES=100000 cargo test --release -p kcpq-std-server --test go -- --nocapture
+//! ```
 
 mod support;
 
@@ -17,6 +21,7 @@ use kcpq_smol::Client;
 use kcpq_std_server::{Config, Server};
 use support::process::Process;
 use support::relay::{Relay, RelayConfig};
+use support::wait::soon;
 
 const PATIENCE: Duration = Duration::from_secs(240);
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -67,7 +72,7 @@ async fn connect(addr: SocketAddr, layers: Layers) -> Client {
 }
 
 fn count() -> u64 {
-    std::env::var("KCPQ_GO_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
+    std::env::var("KCPQ_GO_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000)
 }
 
 /// The report of `sub`: everything came, once, in order and whole, and our datagrams were such as the original hears.
@@ -135,53 +140,109 @@ fn go_peers_meet_through_our_server_over_a_bad_link() {
     }
 }
 
+/// Both ways at once between our client and two Go peers, through whatever server is at `addr`.
+fn between_us_and_go(peer: &Path, layers: Layers, addr: SocketAddr, size: usize, count: u64) {
+    let (text, number, bytes) = (addr.to_string(), count.to_string(), size.to_string());
+    smol::block_on(async {
+        let client = connect(addr, layers).await;
+        let mut received = client.subscribe("to-us.*").await.unwrap();
+        let args = ["sub", "-s", &text, "-subject", "to-go.*", "-count", &number, "-timeout", "200s"];
+        let mut subscriber = Process::spawn(&mut go(peer, layers, &args));
+        subscriber.expect_line("subscribed", PATIENCE);
+        // Go's publisher has no pause of its own, and a server's queue for a subscriber has an end.
+        let args = [
+            "pub", "-s", &text, "-subject", "to-us.x", "-count", &number, "-size", &bytes, "-rate", "4000", "-timeout",
+            "200s",
+        ];
+        let publisher = Process::spawn(&mut go(peer, layers, &args));
+        let publishing = smol::spawn({
+            let client = client.clone();
+            async move {
+                for number in 0..count {
+                    client.publish("to-go.x", support::go::message(number, size)).await.unwrap();
+                    if number % 4 == 0 {
+                        smol::Timer::after(Duration::from_millis(1)).await;
+                    }
+                }
+                client.flush().within(PATIENCE).await.unwrap();
+            }
+        });
+        for number in 0..count {
+            let message = soon("a message from Go", received.next()).await.unwrap();
+            assert!(message.payload() == support::go::message(number, size), "message {number} of {size} bytes");
+        }
+        publishing.await;
+        assert_eq!(received.stats().dropped, 0);
+        last_line(&publisher.wait(PATIENCE));
+        assert_all(&last_line(&subscriber.wait(PATIENCE)), count);
+        client.flush().await.unwrap();
+        assert_eq!(received.stats().received, count, "each once");
+        client.close().await.unwrap();
+    });
+}
+
+/// Small ones in number, and some that fill many datagrams.
+fn sizes() -> [(usize, u64); 3] {
+    [(12, count()), (1_024, count() / 5), (1_000_000, 2)]
+}
+
+const LOSSY: RelayConfig =
+    RelayConfig { seed: 3, loss: 0.1, duplicate: 0.02, corrupt: 0.0, delay: Duration::ZERO, jitter: Duration::ZERO };
+
 #[test]
-fn our_client_and_a_go_peer_meet_through_our_server() {
+fn our_client_and_go_peers_meet_through_our_server_over_a_bad_link() {
     let Some(peer) = support::go::peer() else { return };
     for layers in Layers::ALL {
         let server = serve(layers);
-        let addr = server.local_addr();
-        let text = addr.to_string();
-        smol::block_on(async {
-            let client = connect(addr, layers).await;
-            let mut messages = client.subscribe("up.*").await.unwrap();
-            let args = ["pub", "-s", &text, "-subject", "up.x", "-count", "500", "-size", "3000"];
-            last_line(&Process::spawn(&mut go(&peer, layers, &args)).wait(PATIENCE));
-            for number in 0..500u64 {
-                let message = messages.next().await.unwrap();
-                assert_eq!(message.payload()[..8], number.to_be_bytes());
-                assert_eq!(message.payload().len(), 3_000);
-            }
-            client.close().await.unwrap();
-        });
+        let relay = Relay::start(server.local_addr(), LOSSY);
+        for (size, count) in sizes() {
+            between_us_and_go(&peer, layers, relay.addr(), size, count);
+        }
+        assert!(relay.to_upstream().lost > 50 && relay.to_clients().lost > 50);
+        let snapshot = server.snapshot().unwrap().broker;
+        assert_eq!((snapshot.dropped_slow, snapshot.broken_sessions, snapshot.unknown_commands), (0, 0, 0));
+        drop(relay);
         server.shutdown();
     }
 }
 
 #[test]
-fn our_client_speaks_with_the_go_server() {
+fn our_client_and_go_peers_meet_through_a_go_server_over_a_bad_link() {
     let Some(peer) = support::go::peer() else { return };
     for layers in Layers::ALL {
         let mut server =
             Process::spawn(&mut go(&peer, layers, &["serve", "-listen", "127.0.0.1:0", "-queue", "100000"]));
         let upstream: SocketAddr = server.expect_line("listening ", PATIENCE).parse().unwrap();
-        let config = RelayConfig { seed: 3, loss: 0.1, ..RelayConfig::default() };
-        let relay = Relay::start(upstream, config);
+        let relay = Relay::start(upstream, LOSSY);
+        for (size, count) in sizes() {
+            between_us_and_go(&peer, layers, relay.addr(), size, count);
+        }
+        server.terminate();
+        let report = last_line(&server.wait(PATIENCE));
+        assert!(report.contains("\"strict_dropped\":0"), "{report}");
+    }
+}
+
+#[test]
+fn our_clients_meet_through_a_go_server_over_a_bad_link() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::ALL {
+        let mut server =
+            Process::spawn(&mut go(&peer, layers, &["serve", "-listen", "127.0.0.1:0", "-queue", "100000"]));
+        let upstream: SocketAddr = server.expect_line("listening ", PATIENCE).parse().unwrap();
+        let relay = Relay::start(upstream, LOSSY);
         smol::block_on(async {
             let publisher = connect(relay.addr(), layers).await;
             let subscriber = connect(relay.addr(), layers).await;
-            let mut messages = subscriber.subscribe("a.*").await.unwrap();
-            for number in 0..1_000u32 {
+            let mut received = subscriber.subscribe("a.*").await.unwrap();
+            for number in 0..1_000 {
                 let size = if number % 100 == 0 { 40_000 } else { 100 };
-                let mut payload = vec![number as u8; size];
-                payload[..4].copy_from_slice(&number.to_be_bytes());
-                publisher.publish("a.b", payload).await.unwrap();
+                publisher.publish("a.b", support::go::message(number, size)).await.unwrap();
             }
             publisher.flush().within(PATIENCE).await.unwrap();
-            for number in 0..1_000u32 {
-                let message = messages.next().await.unwrap();
-                assert_eq!(message.payload()[..4], number.to_be_bytes());
-                assert!(message.payload()[4..].iter().all(|byte| *byte == number as u8));
+            for number in 0..1_000 {
+                let message = soon("a message", received.next()).await.unwrap();
+                assert!(message.payload() == support::go::message(number, message.payload().len()), "{number}");
             }
             // Nothing of ours was answered with ERR but HELLO, and the session is an original one.
             assert!(publisher.is_connected());

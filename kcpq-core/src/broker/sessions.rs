@@ -294,8 +294,9 @@ impl<P: Peer> Broker<P> {
         let text = if self.draining { "the server stops" } else { "too many sessions" };
         let mut session = self.new_session(conv, framing);
         let _ = session.kcp.handle_datagram(self.now, segments, Origin::Wire, <[u8]>::len);
-        let _ = session.control(command::ERR, text.as_bytes(), &[]);
+        // CLOSE first: to a native client ERR alone would be the answer of an original server. Original ones pass CLOSE over.
         let _ = session.control(command::CLOSE, text.as_bytes(), &[reason.code()]);
+        let _ = session.control(command::ERR, text.as_bytes(), &[]);
         let mut out = [0; MAX_STATELESS];
         if let Some(len) = session.poll_transmit(self.now, &mut out) {
             self.replies.push_back((peer, out[..len].into()));

@@ -68,3 +68,18 @@ fn missing_packages(stderr: &str) -> String {
     names.dedup();
     names.join(", ")
 }
+
+/// The message of this number as the Go peer makes and checks it: sequence, CRC-32 of the filler, filler (its README).
+pub(crate) fn message(sequence: u64, len: usize) -> Vec<u8> {
+    let mut state = sequence;
+    let filler: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(len - 12)
+    .collect();
+    let crc = !filler.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    [&sequence.to_be_bytes()[..], &crc.to_be_bytes(), &filler].concat()
+}

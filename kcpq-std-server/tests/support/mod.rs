@@ -1,4 +1,4 @@
-//! What the integration tests share: a bad link, child processes, and the Go peer.
+//! What the integration tests share: a bad link, child processes, the Go peer, and patience.
 
 // Each test is a crate of its own and uses a part only.
 #![allow(dead_code)]
@@ -6,3 +6,4 @@
 pub(crate) mod go;
 pub(crate) mod process;
 pub(crate) mod relay;
+pub(crate) mod wait;

@@ -1,0 +1,310 @@
+//! The server as a library, seen by clients over loopback: its life, its limits, and subscribers that do not keep up.
+
+mod support;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use kcpq_core::broker::{self, SlowConsumer};
+use kcpq_core::{frame, kcp, subject};
+use kcpq_smol::{Backoff, Builder, Client, Disconnect, Event, Events};
+use kcpq_std_server::{BindError, Config, Server};
+use support::process::Process;
+use support::relay::{Relay, RelayConfig};
+use support::wait::{LIMIT, soon, until};
+
+fn serve(broker: broker::Config) -> Server {
+    serve_at("127.0.0.1:0".parse().unwrap(), broker)
+}
+
+fn serve_at(listen: SocketAddr, broker: broker::Config) -> Server {
+    Server::bind(Config { listen, broker, ..Config::default() }).unwrap()
+}
+
+fn stats(server: &Server) -> broker::Stats {
+    server.snapshot().unwrap().broker
+}
+
+/// A client that notices soon and comes back soon.
+fn quick() -> Builder {
+    let millis = kcpq_core::Duration::from_millis;
+    Client::builder()
+        .timeout(LIMIT)
+        .capacity(10_000)
+        .heartbeat(Duration::from_millis(200))
+        .connect_timeout(Duration::from_millis(500))
+        .reconnect(Some(Backoff { base: millis(200), cap: millis(500) }))
+}
+
+/// The next event of this kind.
+async fn event(events: &mut Events, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
+    soon(what, async {
+        loop {
+            let event = events.next().await.expect("the client is open");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    })
+    .await
+}
+
+// --- its life ---
+
+#[test]
+fn a_server_takes_a_free_port_counts_and_forgets_who_left() {
+    let (first, second) = (serve(broker::Config::default()), serve(broker::Config::default()));
+    assert_ne!(first.local_addr().port(), 0);
+    assert_ne!(first.local_addr(), second.local_addr());
+    smol::block_on(async {
+        let client = quick().connect(first.local_addr()).await.unwrap();
+        let mut received = client.subscribe("a.*").await.unwrap();
+        client.publish("a.b", "heard").await.unwrap();
+        client.publish("b", "not heard").await.unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(soon("the message", received.next()).await.unwrap().payload(), b"heard");
+        let counted = stats(&first);
+        assert_eq!((counted.sessions, counted.native_sessions, counted.subscriptions), (1, 1, 1));
+        assert_eq!((counted.messages_in, counted.messages_out, counted.unrouted), (2, 1, 1));
+        assert_eq!(stats(&second), broker::Stats::default());
+        client.close().await.unwrap();
+        until("the session is forgotten", || stats(&first).sessions == 0).await;
+        assert_eq!((stats(&first).subscriptions, stats(&first).native_sessions), (0, 0));
+    });
+    first.shutdown();
+    second.shutdown();
+}
+
+#[test]
+fn an_address_in_use_is_told_with_the_address_and_is_free_at_once_after_a_shutdown() {
+    let server = serve(broker::Config::default());
+    let addr = server.local_addr();
+    let error = Server::bind(Config { listen: addr, ..Config::default() }).unwrap_err();
+    assert!(matches!(error, BindError::Bind { addr: told, .. } if told == addr), "{error:?}");
+    server.shutdown();
+    serve_at(addr, broker::Config::default()).shutdown();
+}
+
+#[test]
+fn a_stopping_server_delivers_what_waits_and_then_says_why_it_goes() {
+    let server = serve(broker::Config::default());
+    // A round trip long enough that most of it waits when the server is told to stop.
+    let slow = RelayConfig { seed: 1, delay: Duration::from_millis(10), ..RelayConfig::default() };
+    let relay = Relay::start(server.local_addr(), slow);
+    smol::block_on(async {
+        let publisher = quick().connect(server.local_addr()).await.unwrap();
+        let subscriber = quick().connect(relay.addr()).await.unwrap();
+        let mut received = subscriber.subscribe("n").await.unwrap();
+        let (mut at_publisher, mut at_subscriber) = (publisher.events(), subscriber.events());
+        for number in 0..1_000_u16 {
+            publisher.publish("n", [&number.to_be_bytes()[..], &[0; 1_000]].concat()).await.unwrap();
+        }
+        publisher.flush().await.unwrap();
+        smol::unblock(move || server.shutdown()).await;
+        for number in 0..1_000_u16 {
+            let message = soon("what waited", received.next()).await.unwrap();
+            assert_eq!(message.payload()[..2], number.to_be_bytes());
+        }
+        for events in [&mut at_publisher, &mut at_subscriber] {
+            let told = event(events, "the goodbye", |event| matches!(event, Event::Disconnected { .. })).await;
+            let Event::Disconnected { why: Disconnect::ByServer(reason), .. } = told else { panic!("{told:?}") };
+            assert_eq!(reason.to_string(), "the server stops");
+        }
+    });
+}
+
+#[test]
+fn clients_go_on_with_the_server_that_follows_at_the_same_address() {
+    let first = serve(broker::Config::default());
+    let addr = first.local_addr();
+    smol::block_on(async {
+        let client = quick().connect(addr).await.unwrap();
+        let mut received = client.subscribe("n").await.unwrap();
+        let mut events = client.events();
+        smol::unblock(move || first.shutdown()).await;
+        event(&mut events, "the end", |event| matches!(event, Event::Disconnected { .. })).await;
+        client.publish("n", "in between").await.unwrap();
+        let second = serve_at(addr, broker::Config::default());
+        event(&mut events, "the return", |event| matches!(event, Event::Reconnected { native: true })).await;
+        client.publish("n", "after").await.unwrap();
+        for expected in ["in between", "after"] {
+            let message = soon("a message", received.next()).await.unwrap();
+            assert_eq!(message.payload(), expected.as_bytes());
+        }
+        smol::unblock(move || second.shutdown()).await;
+    });
+}
+
+#[test]
+fn fifty_subscribers_of_a_killed_server_process_come_back_by_themselves() {
+    const CLIENTS: usize = 50;
+    let start = |listen: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kcpq"));
+        command.args(["serve", "--listen", listen, "--log-level", "warn"]);
+        let mut server = Process::spawn(command.env_remove("KCPQ_AES256_KEY_HEX"));
+        let addr = server.expect_line("listening on ", LIMIT);
+        (server, addr)
+    };
+    let (server, addr) = start("127.0.0.1:0");
+    smol::block_on(async {
+        let mut clients = Vec::new();
+        for index in 0..CLIENTS {
+            let client = quick().connect(&*addr).await.unwrap();
+            let own = client.subscribe(&format!("client.{index}")).await.unwrap();
+            let all = client.subscribe("client.*").await.unwrap();
+            let events = client.events();
+            clients.push((client, own, all, events));
+        }
+        // SIGKILL: no word to anyone.
+        drop(server);
+        for (.., events) in &mut clients {
+            event(events, "the loss", |event| matches!(event, Event::Disconnected { .. })).await;
+        }
+        let (_server, again) = start(&addr);
+        assert_eq!(again, addr);
+        for (.., events) in &mut clients {
+            event(events, "the return", |event| matches!(event, Event::Reconnected { native: true })).await;
+        }
+        until("every subscription is acknowledged again", || {
+            clients.iter().all(|(client, ..)| client.stats().client.active_subscriptions == 2)
+        })
+        .await;
+        let publisher = quick().connect(&*addr).await.unwrap();
+        for index in 0..CLIENTS {
+            publisher.publish(&format!("client.{index}"), index.to_string()).await.unwrap();
+        }
+        for (index, (_, own, all, _)) in clients.iter_mut().enumerate() {
+            assert_eq!(soon("the own message", own.next()).await.unwrap().payload(), index.to_string().as_bytes());
+            let mut heard = HashSet::new();
+            for _ in 0..CLIENTS {
+                heard.insert(soon("all messages", all.next()).await.unwrap().payload().to_vec());
+            }
+            assert_eq!(heard.len(), CLIENTS, "each once");
+            assert_eq!((own.stats().received, all.stats().received), (1, CLIENTS as u64));
+        }
+    });
+}
+
+// --- its limits ---
+
+#[test]
+fn more_sessions_than_allowed_are_refused_in_words() {
+    let per_host = broker::Config { max_sessions_per_host: 1, ..broker::Config::default() };
+    for broker in [broker::Config { max_sessions: 1, ..broker::Config::default() }, per_host] {
+        let server = serve(broker);
+        smol::block_on(async {
+            let first = quick().connect(server.local_addr()).await.unwrap();
+            let refused = quick().reconnect(None).connect(server.local_addr()).await.unwrap_err();
+            assert_eq!(refused.to_string(), "no connection: the server closed the session: a limit was reached");
+            assert_eq!((stats(&server).sessions, stats(&server).sessions_refused > 0), (1, true));
+            // The place of one that leaves is free.
+            first.close().await.unwrap();
+            until("the session is forgotten", || stats(&server).sessions == 0).await;
+            quick().reconnect(None).connect(server.local_addr()).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn subscriptions_and_messages_beyond_a_limit_are_refused_and_the_session_goes_on() {
+    let server = serve(broker::Config {
+        max_subscriptions: 2,
+        frames: frame::Limits { max_body: 1_000, ..frame::Limits::KCPQ },
+        subjects: subject::Limits { max_tokens: 3, ..subject::Limits::DEFAULT },
+        ..broker::Config::default()
+    });
+    smol::block_on(async {
+        let client = quick().connect(server.local_addr()).await.unwrap();
+        let mut kept = client.subscribe("a.b.c").await.unwrap();
+        let _second = client.subscribe("second").await.unwrap();
+        let third = client.subscribe("third").await.unwrap_err();
+        assert_eq!(third.to_string(), "subscription failed: the session has too many subscriptions");
+        let deep = client.subscribe("a.b.c.d").await.unwrap_err();
+        assert_eq!(deep.to_string(), "subscription failed: the server does not accept this pattern");
+        let large = client.publish("a.b.c", [0; 1_000]).await.unwrap_err();
+        assert!(large.to_string().contains("too large") && large.to_string().contains("1000"), "{large}");
+        assert_eq!(stats(&server).subscriptions_refused, 2);
+        client.publish("a.b.c", "still here").await.unwrap();
+        assert_eq!(soon("the message", kept.next()).await.unwrap().payload(), b"still here");
+        assert_eq!((stats(&server).sessions_opened, stats(&server).broken_sessions), (1, 0));
+    });
+    server.shutdown();
+}
+
+// --- subscribers that do not keep up ---
+
+/// Messages to a healthy subscriber and to one whose link is cut; then the link is back. What the cut one received of
+/// what a server that `keeps` it kept for it.
+async fn cut_off(server: &Server, count: u32, keeps: bool) -> (Vec<u32>, Client) {
+    let relay = Relay::start(server.local_addr(), RelayConfig { seed: 1, ..RelayConfig::default() });
+    // Patient: it stays in its session while it hears nothing.
+    let cut = Client::builder().timeout(LIMIT).capacity(10_000).connect(relay.addr()).await.unwrap();
+    let mut cut_receives = cut.subscribe("n").await.unwrap();
+    let healthy = quick().connect(server.local_addr()).await.unwrap();
+    let mut receives = healthy.subscribe("n").await.unwrap();
+    relay.set_outage(true);
+    for number in 0..count {
+        healthy.publish("n", [&number.to_be_bytes()[..], &[0; 4_000]].concat()).await.unwrap();
+        // One after the other: the healthy one keeps up, whatever the machine is busy with.
+        let message = soon("a message to the healthy one", receives.next()).await.unwrap();
+        assert_eq!(message.payload()[..4], number.to_be_bytes());
+    }
+    relay.set_outage(false);
+    let mut numbers = Vec::new();
+    // One that is disconnected gets nothing more.
+    let expected = if keeps { u64::from(count) - stats(server).dropped_slow } else { 0 };
+    while (numbers.len() as u64) < expected {
+        let message = soon("what was kept for the slow one", cut_receives.next()).await.unwrap();
+        numbers.push(u32::from_be_bytes(*message.payload().first_chunk().unwrap()));
+    }
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    assert_eq!(cut_receives.stats().dropped, 0);
+    (numbers, cut)
+}
+
+/// Little fits between the server and a subscriber: 32 segments under way and 64 KiB in the queue.
+fn narrow(slow_consumer: SlowConsumer) -> Server {
+    serve(broker::Config {
+        kcp: kcp::Config { send_window: 32, ..kcp::Config::VIDEO },
+        max_queued: 64 << 10,
+        slow_consumer,
+        ..broker::Config::default()
+    })
+}
+
+#[test]
+fn a_slow_subscriber_misses_the_newest_and_every_missed_message_is_counted() {
+    let server = narrow(SlowConsumer::DropNewest);
+    smol::block_on(async {
+        let (numbers, _client) = cut_off(&server, 100, true).await;
+        assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>());
+        let counted = stats(&server);
+        assert_eq!((counted.slow_consumers, counted.dropped_memory, counted.dropped_closed), (1, 0, 0));
+        assert_eq!(numbers.len() as u64 + counted.dropped_slow, 100);
+    });
+}
+
+#[test]
+fn a_slow_subscriber_misses_the_oldest_if_that_is_the_policy() {
+    let server = narrow(SlowConsumer::DropOldest);
+    smol::block_on(async {
+        let (numbers, _client) = cut_off(&server, 100, true).await;
+        assert_eq!(numbers.last(), Some(&99));
+        assert_eq!(numbers[0], 0, "what was under way is not taken back");
+        assert_eq!(numbers.len() as u64 + stats(&server).dropped_slow, 100);
+    });
+}
+
+#[test]
+fn a_slow_subscriber_is_disconnected_if_that_is_the_policy() {
+    let server = narrow(SlowConsumer::Disconnect);
+    smol::block_on(async {
+        let (_, client) = cut_off(&server, 100, false).await;
+        let counted = stats(&server);
+        assert_eq!(counted.slow_consumers, 1);
+        assert!(counted.dropped_slow > 0);
+        // It hears of it, from the goodbye or because its session is gone, and may come back.
+        until("the slow one is told", || client.stats().client.connection_errors > 0).await;
+    });
+}
