@@ -1,0 +1,70 @@
+//! `kcpq bench` against a server: it counts right, and prints what programs read.
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::process::Process;
+
+/// Far more than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs `kcpq bench ARGS -s SERVER --json`; what it printed, if it succeeded.
+fn bench(args: &[&str]) -> Value {
+    let mut server = Process::spawn(Command::new(env!("CARGO_BIN_EXE_kcpq")).args(["serve", "-l", "127.0.0.1:0"]));
+    let addr = server.expect_line("listening on ", PATIENCE);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    let output = Process::spawn(command.arg("bench").args(args).args(["-s", &addr, "--json"])).wait(PATIENCE);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_subscriber_gets_every_message_of_every_publisher() {
+    let found = bench(&["pubsub", "--count", "500", "--pubs", "2", "--subs", "3", "--size", "100", "--window", "100"]);
+    assert_eq!((&found["published"], &found["delivered"], &found["lost"]), (&1000.into(), &3000.into(), &0.into()));
+    for field in ["seconds", "msgs_per_s", "bytes_per_s", "retransmitted"] {
+        assert!(found[field].is_number(), "{field}: {found}");
+    }
+    for field in ["p50", "p90", "p99", "p999", "max"] {
+        assert!(found["latency_us"][field].is_number(), "{field}: {found}");
+    }
+}
+
+#[test]
+fn the_connections_can_be_shared() {
+    let found = bench(&["fanin", "--count", "100", "--connections", "shared", "--warmup", "50ms"]);
+    assert_eq!((&found["published"], &found["delivered"]), (&1000.into(), &1000.into()));
+}
+
+#[test]
+fn short_messages_are_counted_but_not_timed() {
+    let found = bench(&["pubsub", "--count", "100", "--size", "1"]);
+    assert_eq!((&found["delivered"], &found["latency_us"]), (&100.into(), &Value::Null));
+}
+
+#[test]
+fn messages_with_a_rate_are_all_timed() {
+    let found = bench(&["pubsub", "--count", "200", "--rate", "1000"]);
+    assert_eq!((&found["lost"], &found["latency_us"]["samples"]), (&0.into(), &200.into()));
+}
+
+#[test]
+fn each_question_gets_its_answer() {
+    let found = bench(&["latency", "--count", "200"]);
+    assert_eq!((&found["delivered"], &found["latency_us"]["samples"]), (&200.into(), &200.into()));
+}
+
+#[test]
+fn publishing_alone_counts_what_the_server_has_handled() {
+    let found = bench(&["pub", "--count", "300"]);
+    assert_eq!((&found["published"], &found["lost"]), (&300.into(), &0.into()));
+}
+
+#[test]
+fn sessions_are_opened_and_kept() {
+    let found = bench(&["connections", "--count", "20", "--duration", "10ms"]);
+    assert_eq!((&found["sessions"], &found["lost"]), (&20.into(), &0.into()));
+}
