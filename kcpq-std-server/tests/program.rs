@@ -115,7 +115,7 @@ fn an_interrupt_is_a_regular_end_as_well() {
 #[test]
 fn payloads_travel_as_they_are() {
     let (_server, addr) = serve(|_| {});
-    let payload: Vec<u8> = (0..300_000_u32).map(|index| (index * 7 >> 3) as u8).collect();
+    let payload: Vec<u8> = (0..300_000_u32).map(|index| ((index * 7) >> 3) as u8).collect();
     let subscriber = subscribe(&addr, &["a", "--count", "2", "--raw"]);
     for part in [&payload[..], &[]] {
         let mut publisher = kcpq().args(["pub", "-s", &addr, "a"]).stdin(Stdio::piped()).spawn().unwrap();
