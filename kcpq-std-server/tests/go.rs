@@ -33,20 +33,29 @@ enum Layers {
     /// With parity from our side as well.
     Parity,
     Aes,
+    AesParity,
 }
 
 impl Layers {
-    const ALL: [Self; 3] = [Self::Fec, Self::Parity, Self::Aes];
+    const ALL: [Self; 4] = [Self::Fec, Self::Parity, Self::Aes, Self::AesParity];
+
+    fn parity(self) -> bool {
+        matches!(self, Self::Parity | Self::AesParity)
+    }
+
+    fn aes(self) -> bool {
+        matches!(self, Self::Aes | Self::AesParity)
+    }
 
     fn key(self) -> Option<Key> {
-        (self == Self::Aes).then(|| Key::from_hex(KEY).unwrap())
+        self.aes().then(|| Key::from_hex(KEY).unwrap())
     }
 }
 
 fn go(peer: &Path, layers: Layers, args: &[&str]) -> Command {
     let mut command = Command::new(peer);
     command.args(args).arg("-strict").env("KCPQ_AES256_KEY_HEX", KEY);
-    if layers == Layers::Aes {
+    if layers.aes() {
         command.arg("-aes");
     }
     command
@@ -54,7 +63,7 @@ fn go(peer: &Path, layers: Layers, args: &[&str]) -> Command {
 
 fn serve(layers: Layers) -> Server {
     let mut broker = broker::Config::default();
-    if layers == Layers::Parity {
+    if layers.parity() {
         broker.compat_framing = Framing::Parity(Shards::KCPQ);
     }
     Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), broker, compat_key: layers.key() }).unwrap()
@@ -62,7 +71,7 @@ fn serve(layers: Layers) -> Server {
 
 async fn connect(addr: SocketAddr, layers: Layers) -> Client {
     let mut builder = Client::builder().timeout(Duration::from_secs(20)).capacity(1_000_000);
-    if layers == Layers::Parity {
+    if layers.parity() {
         builder = builder.parity();
     }
     if let Some(key) = layers.key() {
@@ -183,7 +192,7 @@ fn between_us_and_go(peer: &Path, layers: Layers, addr: SocketAddr, size: usize,
 
 /// Small ones in number, and some that fill many datagrams.
 fn sizes() -> [(usize, u64); 3] {
-    [(12, count()), (1_024, count() / 5), (1_000_000, 2)]
+    [(12, count()), (1_024, count().div_ceil(5)), (1_000_000, 2)]
 }
 
 const LOSSY: RelayConfig =

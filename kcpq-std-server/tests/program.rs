@@ -61,6 +61,88 @@ fn a_message_travels_through_three_shells() {
 }
 
 #[test]
+fn every_flag_is_in_the_help_and_the_key_in_the_environment_is_not() {
+    let flags = |command: &str| {
+        let output = kcpq().args([command, "--help"]).env("KCPQ_AES256_KEY_HEX", KEY).output().unwrap();
+        assert!(output.status.success());
+        assert!(!text(&output.stdout).contains(KEY), "the key is shown");
+        text(&output.stdout).to_owned()
+    };
+    let of_clients = ["--server", "KCPQ_SERVER", "--timeout", "--parity", "--aes256-key-file", "KCPQ_AES256_KEY_HEX"];
+    let of_serve = [
+        "--listen",
+        "--name",
+        "--max-sessions",
+        "--max-sessions-per-host",
+        "--max-subscriptions",
+        "--max-message",
+        "--max-tokens",
+        "--max-queued",
+        "--max-queued-total",
+        "--slow-consumer",
+        "--idle-timeout",
+        "--linger",
+        "--aes256-key-file",
+        "KCPQ_AES256_KEY_HEX",
+        "--compat-parity",
+        "--log-level",
+    ];
+    let (publishes, subscribes, serves) = (flags("pub"), flags("sub"), flags("serve"));
+    for flag in of_clients {
+        assert!(publishes.contains(flag) && subscribes.contains(flag), "{flag}");
+    }
+    for flag in ["--count", "--wait", "--raw"] {
+        assert!(subscribes.contains(flag), "{flag}");
+    }
+    for flag in of_serve {
+        assert!(serves.contains(flag), "{flag}");
+    }
+    let all = kcpq().arg("--help").output().unwrap();
+    for name in ["serve", "pub", "sub", "Exit codes"] {
+        assert!(text(&all.stdout).contains(name), "{name}");
+    }
+}
+
+#[test]
+fn an_interrupt_is_a_regular_end_as_well() {
+    let (server, addr) = serve(|_| {});
+    let subscriber = subscribe(&addr, &["a"]);
+    subscriber.interrupt();
+    assert!(subscriber.wait(PATIENCE).status.success());
+    server.interrupt();
+    assert!(server.wait(PATIENCE).status.success());
+}
+
+#[test]
+fn payloads_travel_as_they_are() {
+    let (_server, addr) = serve(|_| {});
+    let payload: Vec<u8> = (0..300_000_u32).map(|index| ((index * 7) >> 3) as u8).collect();
+    let subscriber = subscribe(&addr, &["a", "--count", "2", "--raw"]);
+    for part in [&payload[..], &[]] {
+        let mut publisher = kcpq().args(["pub", "-s", &addr, "a"]).stdin(Stdio::piped()).spawn().unwrap();
+        publisher.stdin.take().unwrap().write_all(part).unwrap();
+        assert!(publisher.wait().unwrap().success());
+    }
+    let printed = subscriber.wait(PATIENCE).stdout;
+    assert!(printed == [&payload[..], b"\n\n"].concat(), "{} bytes came", printed.len());
+}
+
+#[test]
+fn a_key_file_that_cannot_be_used_is_named() {
+    let missing =
+        kcpq().args(["serve", "--listen", "127.0.0.1:0", "--aes256-key-file", "no/such/file"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("cannot read no/such/file"), "{}", text(&missing.stderr));
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bad-key-{}", std::process::id()));
+    std::fs::write(&file, &KEY[1..]).unwrap();
+    let short = kcpq().args(["pub", "a", "b", "--aes256-key-file"]).arg(&file).output().unwrap();
+    assert_eq!(short.status.code(), Some(1));
+    assert!(text(&short.stderr).contains(&format!("the key in {} cannot be used", file.display())));
+    assert!(!text(&short.stderr).contains(&KEY[1..20]), "digits of the key were shown");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn raw_prints_payloads_alone_and_several_subjects_are_heard() {
     let (_server, addr) = serve(|_| {});
     let subscriber = subscribe(&addr, &["a.b", "c.>", "--count", "2", "--raw"]);

@@ -115,8 +115,23 @@ impl Process {
     /// If the command `kill` fails.
     #[cfg(unix)]
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "kill -TERM of {} failed", self.name);
+        self.signal("-TERM");
+    }
+
+    /// The same as Ctrl-C at a terminal (SIGINT).
+    ///
+    /// # Panics
+    ///
+    /// If the command `kill` fails.
+    #[cfg(unix)]
+    pub(crate) fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal} of {} failed", self.name);
     }
 }
 
