@@ -165,7 +165,7 @@ impl Talk {
         let len = self.client.poll_transmit(self.now, &mut out).unwrap();
         assert_eq!(self.client.poll_transmit(self.now, &mut [0; 1400]), None, "one datagram each way");
         self.conv = self.client.conversation();
-        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let from = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1));
         let shown = self.shown(&out[..len]);
         self.broker.handle_datagram(self.now, from, &mut out[..len]);
         shown
@@ -190,7 +190,7 @@ impl Talk {
         // The acknowledgement of what came; the examples leave it out.
         let mut out = [0; 1400];
         while let Some(len) = self.client.poll_transmit(self.now, &mut out) {
-            let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            let from = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1));
             self.broker.handle_datagram(self.now, from, &mut out[..len]);
         }
         assert_eq!(self.broker.poll_transmit(self.now, &mut out), None, "acknowledgements are not acknowledged");
