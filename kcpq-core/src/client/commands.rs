@@ -17,7 +17,7 @@ impl<S: Store> Client<S> {
         }
     }
 
-    /// Asks for a subscription. [`Event::Subscribed`] says when the server has acknowledged it.
+    /// Asks for a subscription. [`Event::Subscribed`](super::Event::Subscribed) says when the server has acknowledged it.
     ///
     /// # Errors
     /// [`SubscribeError`]: nothing was asked for.
@@ -115,7 +115,7 @@ impl<S: Store> Client<S> {
         Limits { max_len: own.max_len.min(server.max_subject), max_tokens: own.max_tokens.min(server.max_tokens) }
     }
 
-    /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`] with at least the
+    /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`](super::Event::Flushed) with at least the
     /// returned number.
     pub fn flush(&mut self, now: Instant) -> u64 {
         self.now = self.now.max(now);
@@ -127,7 +127,7 @@ impl<S: Store> Client<S> {
         self.flush_wanted
     }
 
-    /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`].
+    /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`](super::Config::linger).
     pub fn close(&mut self, now: Instant) {
         self.now = self.now.max(now);
         match self.state {
@@ -141,7 +141,7 @@ impl<S: Store> Client<S> {
     }
 
     /// Something hints that the server does not know this session, or is not there at all (for instance, an ICMP
-    /// message): it is asked at once, and given up unless it answers within [`Config::suspect_timeout`].
+    /// message): it is asked at once, and given up unless it answers within [`Config::suspect_timeout`](super::Config::suspect_timeout).
     pub fn suspect(&mut self, now: Instant) {
         self.now = self.now.max(now);
         match self.state {
