@@ -1,4 +1,33 @@
-#![doc = "The sans-IO core of kcpq."]
+//! The sans-IO core of kcpq: everything that can be decided without a socket, a clock, a thread or a log.
+//!
+//! The caller hands in datagrams and the time; the core hands out datagrams, events and the time at which it wants to be
+//! called again. So every behaviour, timers included, runs in virtual time and can be repeated from a seed, and the same
+//! code serves a microcontroller without an allocator and a server with ten thousand sessions.
+//!
+//! ```text
+//! socket -> datagram -> engine -> frames -> client or broker -> frames -> engine -> datagram -> socket
+//! ```
+//!
+//! | module | what it decides | it leaves to others |
+//! |---|---|---|
+//! | [`time`], [`rng`] | how moments are counted; chance from a seed | what the time is |
+//! | [`store`] | where bytes are kept: lent memory, or the allocator's | when |
+//! | [`subject`] | what a subject is, and what a pattern matches | who is interested |
+//! | [`frame`], [`hello`] | the bytes of frames | what they cause |
+//! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |
+//! | [`fec`], `cipher` | parity, and the original's encryption | which session has them |
+//! | [`datagram`] | what lies around segments | whose they are |
+//! | [`session`] | which frame goes next | what the frames say |
+//! | `router` | who gets a message | how |
+//! | [`client`], `broker` | everything else: the two ends | sockets and clocks |
+//!
+//! Methods are of four kinds, and their names say which: *commands* are plain verbs; `handle_…` takes from the network or
+//! from time; `poll_…` gives to the caller, until `None`; the rest are getters. Any input is legal in any state: what comes
+//! from the network can be dropped and counted, but causes no panic, no unbounded memory and no unbounded loop.
+//!
+//! Features only add: `alloc` (heap store, router, broker), `std` (implies `alloc`), `fec`, `aes`, `sim` (a simulated
+//! link), `defmt`. Without any the crate needs neither `std` nor an allocator.
+
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![forbid(unsafe_code)]
 
