@@ -15,8 +15,6 @@ pub struct Ack {
     ts: Ts,
 }
 
-/// Most acknowledgements owed at once: twice the largest window. Beyond that the oldest are left to `una`.
-const MAX_ACKS: usize = 2 * u16::MAX as usize;
 /// How often a window that opened again is told before the peer sends.
 const TELLS: u8 = 8;
 /// Wait between the first two of these; each further one waits twice as long.
@@ -129,7 +127,9 @@ impl<S: Store> Receiver<S> {
     }
 
     fn owe_ack(&mut self, now: Instant, config: &Config, header: &Header) {
-        if !self.acks.has_room() || self.acks.len() >= MAX_ACKS {
+        // No more than the window has segments: more are doubled ones, and the oldest are left to `una` or to be asked for
+        // again. The bound is the engine's, so that every store does the same.
+        if !self.acks.has_room() || self.acks.len() >= self.slots(config).max(1) {
             self.acks.pop();
         }
         // A store without any room acknowledges by `una` alone.
