@@ -11,6 +11,8 @@ use core::fmt;
 
 use crate::datagram::{Content, Framing, Link};
 use crate::frame::Frame;
+#[cfg(feature = "fec")]
+use crate::hello::features;
 use crate::kcp::{self, Kcp, Origin};
 use crate::store::{Full, Outbox, PushError, Queue, Store};
 use crate::time::{Deadline, Duration, Instant};
@@ -136,6 +138,16 @@ impl<S: Store> Session<S> {
     pub(crate) fn set_framing(&mut self, framing: Framing, max_datagram: u16) {
         self.link.set(framing, max_datagram);
         self.fit_mtu();
+    }
+
+    /// The same with a native peer of the given [`features`].
+    pub(crate) fn set_native(&mut self, framing: Framing, max_datagram: u16, features: u32) {
+        #[cfg(feature = "fec")]
+        if framing == Framing::Plain && features & features::REPAIR != 0 {
+            self.kcp.use_parity();
+        }
+        let _ = features;
+        self.set_framing(framing, max_datagram);
     }
 
     fn fit_mtu(&mut self) {

@@ -39,18 +39,29 @@ pub struct Config {
     pub recv_window: u16,
     /// Stream or messages.
     pub mode: Mode,
-    /// KCP's `interval`: the longest that an acknowledgement may wait for company, and the least that is allowed for
-    /// variance in the retransmission timeout. It is no tick: nothing happens here unless something is due.
+    /// KCP's `interval`: the longest that an acknowledgement may wait for company. It is no tick: nothing happens here
+    /// unless something is due.
     pub interval: Duration,
     /// How long an acknowledgement waits for data to ride with; at most `interval`. Zero: it goes at the end of the
     /// batch of datagrams that brought what it acknowledges.
     pub ack_delay: Duration,
     /// The least retransmission timeout.
     pub min_rto: Duration,
+    /// The least that the retransmission timeout lies above the measured round trip, however steady that is. KCP takes
+    /// its `interval` for it.
+    pub rto_margin: Duration,
     /// KCP's `nodelay`: the timeout of a segment grows by half of itself each time, not by all.
     pub gentle_backoff: bool,
-    /// KCP's `resend`: a segment is sent again after this many acknowledgements of later ones; 0 never.
+    /// KCP's `resend`: a segment is sent again after this many acknowledgements of later ones, unless segments were seen
+    /// to overtake each other without loss; 0 never. What the count does not find, time does (see `recovery`).
     pub fast_resend: u8,
+    /// For how long after the last acknowledgement the oldest segment is sent again every half round trip, so that an
+    /// outage ends when the link is back and not when a timer that has backed off runs out. Zero: never, as in KCP.
+    pub outage_probes: Duration,
+    /// The most repairs for each message of one segment, in percent, on flows that leave the link mostly idle (see
+    /// `redundancy`); bursts of several segments get at most 40 %. How many are sent follows from the measured loss:
+    /// none on a clean link. 0 is off.
+    pub redundancy: u16,
     /// What else holds the sender back.
     pub congestion: CongestionControl,
     /// First wait before a closed window is asked about; half as long again each time (WIRE.md 2.7).
@@ -76,9 +87,12 @@ impl Config {
         mode: Mode::Stream,
         interval: Duration::from_millis(10),
         ack_delay: Duration::ZERO,
-        min_rto: Duration::from_millis(30),
+        min_rto: Duration::from_millis(5),
+        rto_margin: Duration::from_millis(4),
         gentle_backoff: true,
         fast_resend: 2,
+        outage_probes: Duration::from_secs(5),
+        redundancy: 100,
         congestion: CongestionControl::Off,
         probe_initial: Duration::from_millis(500),
         probe_limit: Duration::from_secs(10),
@@ -91,8 +105,10 @@ impl Config {
     pub const STEADY: Self = Self {
         interval: Duration::from_millis(100),
         min_rto: Duration::from_millis(100),
+        rto_margin: Duration::from_millis(100),
         gentle_backoff: false,
         fast_resend: 0,
+        redundancy: 0,
         congestion: CongestionControl::Kcp,
         ..Self::GAMES
     };

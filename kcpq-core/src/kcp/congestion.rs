@@ -17,6 +17,8 @@ pub(super) struct KcpWindow {
     /// Bytes that may be in flight; grows by fractions of a segment.
     incr: u32,
     mss: u32,
+    /// Window, threshold and bytes before the last loss.
+    before_loss: Option<(u32, u32, u32)>,
 }
 
 /// Least slow-start threshold (WIRE.md 2.2).
@@ -27,9 +29,13 @@ impl Congestion {
         let mss = mss as u32;
         match kind {
             CongestionControl::Off => Self::Off,
-            CongestionControl::Kcp => {
-                Self::Kcp(KcpWindow { window: 1, threshold: MIN_THRESHOLD, incr: mss, mss: mss.max(1) })
-            }
+            CongestionControl::Kcp => Self::Kcp(KcpWindow {
+                window: 1,
+                threshold: MIN_THRESHOLD,
+                incr: mss,
+                mss: mss.max(1),
+                before_loss: None,
+            }),
         }
     }
 
@@ -67,6 +73,7 @@ impl Congestion {
     /// Segments were found lost by later acknowledgements; `in_flight` were outstanding.
     pub(super) fn on_fast_loss(&mut self, in_flight: u32, resend: u8) {
         let Self::Kcp(kcp) = self else { return };
+        kcp.before_loss = Some((kcp.window, kcp.threshold, kcp.incr));
         kcp.threshold = (in_flight / 2).max(MIN_THRESHOLD);
         kcp.window = kcp.threshold + u32::from(resend);
         kcp.incr = kcp.window.saturating_mul(kcp.mss);
@@ -75,8 +82,18 @@ impl Congestion {
     /// A segment's timer ran out.
     pub(super) fn on_timeout(&mut self) {
         let Self::Kcp(kcp) = self else { return };
+        kcp.before_loss = Some((kcp.window, kcp.threshold, kcp.incr));
         kcp.threshold = (kcp.window / 2).max(MIN_THRESHOLD);
         kcp.window = 1;
         kcp.incr = kcp.mss;
+    }
+    /// A segment that was taken for lost had arrived: what was taken back is given again.
+    pub(super) fn on_spurious(&mut self) {
+        let Self::Kcp(kcp) = self else { return };
+        if let Some((window, threshold, incr)) = kcp.before_loss.take() {
+            kcp.window = kcp.window.max(window);
+            kcp.threshold = kcp.threshold.max(threshold);
+            kcp.incr = kcp.incr.max(incr);
+        }
     }
 }
