@@ -1,6 +1,6 @@
 //! What the user asks for.
 
-use super::event::{PublishError, SubscribeError};
+use super::event::{Disconnect, PublishError, SubscribeError};
 use super::subscriptions::SubscriptionId;
 use super::{Client, Overflow, State};
 use crate::frame::{self, command};
@@ -130,6 +130,7 @@ impl<S: Store> Client<S> {
     /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`](super::Config::linger).
     pub fn close(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        self.suspended = false;
         match self.state {
             State::Closing { .. } | State::Closed => {}
             State::Up { .. } => {
@@ -153,5 +154,46 @@ impl<S: Store> Client<S> {
             State::Closing { .. } => self.finish(),
             _ => {}
         }
+    }
+
+    /// Stops the clock: until [`resume`](Self::resume) nothing is sent, no timer runs, and the session is thought alive.
+    /// For devices that sleep. What is under way stays so; `flush` before, to sleep with nothing in doubt.
+    pub fn suspend(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.suspended = self.state != State::Closed;
+    }
+
+    /// Goes on after [`suspend`](Self::suspend). A session that the server can still have is kept: what is published goes
+    /// out at once, beside a PING that finds out. One that the server must have forgotten (its WELCOME said after how long
+    /// a silence, less an eighth) is begun anew at once: HELLO, SUBs and what is published share the first datagrams.
+    pub fn resume(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if !core::mem::take(&mut self.suspended) {
+            return;
+        }
+        match self.state {
+            State::Up { .. } => {
+                let told = self.server.map(|server| server.keep_alive).filter(|span| !span.is_zero());
+                let kept = told.unwrap_or(self.config.read_timeout);
+                let silence = self.now.since(self.session.kcp.last_heard().unwrap_or(self.now));
+                self.waking = true;
+                if silence > kept - kept.div(8) {
+                    self.lose(Disconnect::Silent);
+                    self.handle_timeout(self.now);
+                } else {
+                    self.resumed = self.now;
+                    self.next_heartbeat = self.now + self.config.heartbeat;
+                    self.heartbeat = None;
+                    self.suspect = None;
+                    self.suspect(self.now);
+                }
+            }
+            State::Waiting { .. } | State::Connecting { .. } => {
+                self.failed = 0;
+                self.open();
+            }
+            State::Idle | State::Closing { .. } | State::Closed => {}
+        }
+        self.advance();
     }
 }

@@ -102,6 +102,8 @@ struct Server {
     max_body: u32,
     max_subject: u16,
     max_tokens: u8,
+    /// After how long a silence it forgets a session; zero: it does not say.
+    keep_alive: Duration,
     epoch: u64,
 }
 
@@ -150,6 +152,11 @@ pub struct Client<S: Store> {
     round_trip: Option<Duration>,
     /// When a session that the server may have forgotten is given up, unless something is heard.
     suspect: Option<Instant>,
+    /// The user has stopped the clock; see [`Client::suspend`].
+    suspended: bool,
+    /// When it went on again, and whether the server has not been heard since.
+    resumed: Instant,
+    waking: bool,
     /// Messages taken by `publish`, in all; dropped and in-doubt ones included.
     published: u64,
     /// Messages dropped from the queue, in all.
@@ -198,6 +205,9 @@ impl<S: Store> Client<S> {
             next_heartbeat: Instant::ZERO,
             round_trip: None,
             suspect: None,
+            suspended: false,
+            resumed: Instant::ZERO,
+            waking: false,
             published: 0,
             dropped: 0,
             flush_wanted: 0,
@@ -254,6 +264,7 @@ impl<S: Store> Client<S> {
         self.stats.foreign_datagrams += u64::from(!understood);
         if self.session.kcp.last_heard() != heard {
             self.suspect = None;
+            self.waking = false;
         }
         self.session.after_input(self.now);
         if let Some(sample) = self.session.take_latency() {
@@ -265,6 +276,9 @@ impl<S: Store> Client<S> {
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        if self.suspended {
+            return;
+        }
         match self.state {
             State::Connecting { until } if until <= self.now => self.lose(Disconnect::NoAnswer),
             State::Waiting { until } if until <= self.now => self.open(),
@@ -281,6 +295,9 @@ impl<S: Store> Client<S> {
     /// `out` holds at least [`Client::max_datagram`] bytes.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.now = self.now.max(now);
+        if self.suspended {
+            return None;
+        }
         if core::mem::take(&mut self.last_words) {
             return self.transmit(out, Session::last_words);
         }
@@ -311,11 +328,12 @@ impl<S: Store> Client<S> {
     /// When the client wants to be called again, and why; `None`: not before input.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let own = match self.state {
+            _ if self.suspended => return None,
             State::Idle | State::Closed => return None,
             State::Connecting { until } | State::Waiting { until } => Deadline { at: until, why: Why::Reconnect },
             State::Closing { until } => Deadline { at: until, why: Why::Linger },
             State::Up { .. } => {
-                let heard = self.session.kcp.last_heard().unwrap_or(self.now);
+                let heard = self.heard();
                 let mut at = (heard + self.config.read_timeout).min(self.suspect.unwrap_or(Instant::MAX));
                 if let Some(since) = self.session.kcp.stalled_since() {
                     at = at.min(since.max(heard) + self.config.stall_timeout);
