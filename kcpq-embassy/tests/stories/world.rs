@@ -311,7 +311,7 @@ impl Net {
 }
 
 /// Runs the future that `make` makes, but drops it and makes another after every `every`th poll.
-pub(crate) async fn cut<F: Future>(every: u32, mut make: impl FnMut() -> F) -> F::Output {
+pub(crate) async fn cut<T>(every: u32, mut make: impl AsyncFnMut() -> T) -> T {
     loop {
         let mut future = std::pin::pin!(make());
         let mut left = every;
@@ -326,8 +326,11 @@ pub(crate) async fn cut<F: Future>(every: u32, mut make: impl FnMut() -> F) -> F
         .await;
         match done {
             Some(value) => return value,
-            // What woke the old one, wakes the task; the new one looks by itself.
-            None => embassy_futures::yield_now().await,
+            // What woke the old one wakes the task, and a new one is made then.
+            None => {
+                let mut dropped = true;
+                poll_fn(|_| if std::mem::take(&mut dropped) { Poll::Pending } else { Poll::Ready(()) }).await;
+            }
         }
     }
 }
