@@ -187,7 +187,7 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         })
     }
 
-    /// The next event. Each is given once, so one task should read them; the last 4 wait, older ones are counted as
+    /// The next event. Each is given once, so one task should read them; the last 3 wait, older ones are counted as
     /// missed. Nobody has to read them.
     ///
     /// Dropped early, no event is lost.

@@ -17,7 +17,7 @@ use crate::{Config, Ended, Event};
 /// Tasks that wait for the same thing without waking each other; more work, but cost wake-ups.
 const WAITERS: usize = 4;
 /// Events that wait for a reader; of more the oldest are dropped and counted.
-const EVENTS: usize = 4;
+const EVENTS: usize = 3;
 
 /// A value that comes later. Not an `Option`: empty it is all zeros, whatever the value is like, so that a `static` of
 /// it costs no flash.

@@ -106,27 +106,28 @@ fn a_restarted_server_is_found_again_and_subscriptions_come_back() {
 #[test]
 fn a_frame_larger_than_the_inbox_is_passed_over_and_told() {
     let mut world = World::new();
-    // The same memory, so that it can be sent: to a longer subject than it has room for.
-    let (a, b) = (world.client(CLEAN), world.client(CLEAN));
-    let small = b;
+    let (small, roomy) = (world.client(BAD), world.client(BAD));
     let log = collect(&mut world, small, "a.>");
-    let event = Rc::new(Cell::new(None));
-    let copy = event.clone();
+    let told = Rc::new(Cell::new(None));
+    let copy = told.clone();
     world.spawn(async move {
         loop {
-            let event = small.next_event().await;
-            if matches!(event, Event::Oversize(_)) {
-                copy.set(Some(event));
+            if let Event::Oversize(size) = small.next_event().await {
+                copy.set(Some((size.limit, size.actual)));
             }
         }
     });
     world.block_on("publish", async move {
-        // 1024 bytes fit the queue of the publisher; the MSG that arrives is as long, and so fits the inbox exactly.
-        a.publish("a.b", &[1; 1024 - 12]).await.unwrap();
-        a.publish("a.b", b"small").await.unwrap();
+        roomy.publish("a.b", b"before").await.unwrap();
+        roomy.publish("a.b", &[1; 5000]).await.unwrap();
+        roomy.publish("a.b", b"after").await.unwrap();
     });
-    world.run_until("the small one", || log.borrow().iter().any(|payload| payload == b"small"));
-    assert!(log.borrow().len() == 2 || event.take().is_some());
+    world.run_until("the one behind", || log.borrow().len() == 2);
+    assert_eq!(*log.borrow(), [b"before".to_vec(), b"after".to_vec()]);
+    let (limit, actual) = told.take().unwrap();
+    assert!(limit == 1024 && actual > 5000, "{limit} {actual}");
+    assert_eq!(small.stats().client.oversize, 1);
+    assert_eq!(small.stats().client.reconnects, 0);
 }
 
 #[test]

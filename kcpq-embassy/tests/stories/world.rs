@@ -18,6 +18,7 @@ use kcpq_core::sim::{self, Link};
 use kcpq_embassy::{Client, Config, Duration, Instant, Resources, Runner, Timer, Transport};
 
 pub(crate) type Pocket = Resources<'static, NoopRawMutex, 512, 4, 1024, 1024, 4>;
+type Roomy = Resources<'static, NoopRawMutex, 512, 4, 8192, 1024, 4>;
 pub(crate) type Handle = Client<'static, NoopRawMutex>;
 
 pub(crate) const CLEAN: sim::Config = sim::Config::clean(Duration::from_millis(10));
@@ -154,8 +155,12 @@ impl World {
             inbox: VecDeque::new(),
             waker: None,
         });
-        let resources = Box::leak(Box::new(Pocket::new()));
-        let (client, runner) = resources.split(&config, now, seed);
+        // The second client has a queue for messages that the others cannot take in.
+        let (client, runner) = if node == 1 {
+            Box::leak(Box::new(Roomy::new())).split(&config, now, seed)
+        } else {
+            Box::leak(Box::new(Pocket::new())).split(&config, now, seed)
+        };
         (client, runner, Wire { net: self.net.clone(), node }, Alarm(self.net.clone()))
     }
 
@@ -177,11 +182,11 @@ impl World {
     }
 
     pub(crate) fn broker_stats(&self) -> broker::Stats {
-        self.net.borrow().broker.stats().clone()
+        *self.net.borrow().broker.stats()
     }
 
     pub(crate) fn sessions(&self) -> u64 {
-        self.net.borrow().broker.stats().sessions as u64
+        self.net.borrow().broker.stats().sessions
     }
 
     /// Polls what was woken; false if nothing was.
