@@ -13,7 +13,7 @@ use crate::datagram::{Content, Framing, Link};
 use crate::frame::Frame;
 #[cfg(feature = "fec")]
 use crate::hello::features;
-use crate::kcp::{self, Kcp, Origin};
+use crate::kcp::{self, CongestionControl, Kcp, Origin};
 use crate::store::{Full, Outbox, PushError, Queue, Store};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -26,6 +26,9 @@ pub struct Mark {
     frames: u32,
     at: Instant,
 }
+
+/// No path between machines that is not known carries more.
+const LONGEST_ON_A_PATH: u16 = 9_000;
 
 /// The memory of one session.
 pub struct Parts<S: Store> {
@@ -147,6 +150,10 @@ impl<S: Store> Session<S> {
             self.kcp.use_parity();
         }
         let _ = features;
+        if max_datagram > LONGEST_ON_A_PATH {
+            // Such datagrams do not leave the machine, and there is no link to share.
+            self.kcp.set_congestion(CongestionControl::Off);
+        }
         self.set_framing(framing, max_datagram);
     }
 
