@@ -182,7 +182,7 @@ impl World {
     }
 
     pub(crate) fn broker_stats(&self) -> broker::Stats {
-        *self.net.borrow().broker.stats()
+        self.net.borrow().broker.stats()
     }
 
     pub(crate) fn sessions(&self) -> u64 {
