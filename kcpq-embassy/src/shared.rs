@@ -21,6 +21,7 @@ const EVENTS: usize = 3;
 
 /// A value that comes later. Not an `Option`: empty it is all zeros, whatever the value is like, so that a `static` of
 /// it costs no flash.
+#[derive(Clone, Copy)]
 #[repr(u8)]
 pub(crate) enum Place<T> {
     Empty = 0,
@@ -42,13 +43,13 @@ pub(crate) struct Slot {
     /// Whose it is; 0: nobody's.
     id: u32,
     acknowledged: bool,
-    failed: Option<SubscribeFailure>,
+    failed: Place<SubscribeFailure>,
     waker: WakerRegistration,
 }
 
 impl Slot {
     pub(crate) const fn new() -> Self {
-        Self { id: 0, acknowledged: false, failed: None, waker: WakerRegistration::new() }
+        Self { id: 0, acknowledged: false, failed: Place::Empty, waker: WakerRegistration::new() }
     }
 }
 
@@ -212,7 +213,8 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
 
     /// Ready when the subscription in `slot` is acknowledged or has ended.
     pub(crate) fn poll_acknowledged(&mut self, slot: usize, cx: &Context<'_>) -> Poll<Result<(), Ended>> {
-        if let Some(slot) = self.slots.get(slot).filter(|slot| slot.acknowledged && slot.failed.is_none()) {
+        if let Some(slot) = self.slots.get(slot).filter(|slot| slot.acknowledged && matches!(slot.failed, Place::Empty))
+        {
             let _ = slot;
             return Poll::Ready(Ok(()));
         }
@@ -242,7 +244,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
 
     fn poll_ended(&mut self, slot: usize, cx: &Context<'_>) -> Poll<Ended> {
         let Some(slot) = self.slots.get_mut(slot) else { return Poll::Ready(Ended::Closed) };
-        if let Some(why) = slot.failed {
+        if let Place::Full(why) = slot.failed {
             return Poll::Ready(Ended::Failed(why));
         }
         if self.closed {
@@ -298,7 +300,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
             }
             Notice::Failed(id, why) => {
                 if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
-                    slot.failed = Some(why);
+                    slot.failed = Place::Full(why);
                     slot.waker.wake();
                 }
             }
