@@ -10,6 +10,7 @@ use kcpq_core::Instant;
 use kcpq_core::client::{self, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
 
+use crate::direct::Direct;
 use crate::events::{Announcer, Event};
 use crate::message::Message;
 use crate::subscription::Queue;
@@ -39,6 +40,8 @@ pub(crate) struct State {
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
     pub(crate) asked: bool,
+    /// Sends what is published while the runner sleeps.
+    pub(crate) direct: Direct,
     /// Who is to be woken when the lock is released.
     notify: Notify,
     /// How far the server has handled what was published.
@@ -104,6 +107,22 @@ impl State {
     }
 }
 
+impl Shared {
+    /// A message was queued: it leaves at once, or the runner is woken to see to it.
+    pub(crate) fn published(&self, state: &mut State) {
+        if state.asked || !state.idle {
+            state.asked = true;
+            return;
+        }
+        let State { core, direct, .. } = &mut *state;
+        let sent = direct.send(self.now(), core);
+        self.deliver(state);
+        if !sent {
+            state.nudge();
+        }
+    }
+}
+
 /// A subscription, as the runner sees it.
 pub(crate) struct Subscribed {
     pub(crate) queue: Queue,
@@ -118,6 +137,7 @@ impl Shared {
             queues: HashMap::new(),
             idle: false,
             asked: false,
+            direct: Direct::default(),
             notify: Notify::default(),
             flushed: 0,
             connections: 0,
