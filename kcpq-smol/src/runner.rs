@@ -137,8 +137,7 @@ impl Runner {
         let mut state = None;
         self.udp.recv(|_, datagram| {
             let state = state.get_or_insert_with(|| shared.lock());
-            state.core.handle_datagram(shared.now(), datagram);
-            shared.deliver(state);
+            shared.receive(state, datagram);
         })
     }
 
