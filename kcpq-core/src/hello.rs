@@ -50,8 +50,11 @@ pub mod features {
     /// Asks the other side to send FEC parity (10 data, 3 parity).
     pub const WANTS_PARITY: u32 = 1 << 1;
 
+    /// Understands parity segments (`kcp::Command::Parity`), and may be sent them whenever it is worth while.
+    pub const REPAIR: u32 = 1 << 2;
+
     /// What this build can do.
-    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC } else { 0 };
+    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC | REPAIR } else { 0 };
 }
 
 const FIXED: usize = 27;

@@ -41,6 +41,8 @@ pub mod cipher;
 pub mod client;
 pub mod datagram;
 pub mod fec;
+#[cfg(feature = "fec")]
+mod field;
 pub mod frame;
 pub mod hello;
 pub mod kcp;

@@ -11,7 +11,9 @@ use core::fmt;
 
 use crate::datagram::{Content, Framing, Link};
 use crate::frame::Frame;
-use crate::kcp::{self, Kcp, Origin};
+#[cfg(feature = "fec")]
+use crate::hello::features;
+use crate::kcp::{self, CongestionControl, Kcp, Origin};
 use crate::store::{Full, Outbox, PushError, Queue, Store};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -24,6 +26,9 @@ pub struct Mark {
     frames: u32,
     at: Instant,
 }
+
+/// No path between machines that is not known carries more.
+const LONGEST_ON_A_PATH: u16 = 9_000;
 
 /// The memory of one session.
 pub struct Parts<S: Store> {
@@ -136,6 +141,20 @@ impl<S: Store> Session<S> {
     pub(crate) fn set_framing(&mut self, framing: Framing, max_datagram: u16) {
         self.link.set(framing, max_datagram);
         self.fit_mtu();
+    }
+
+    /// The same with a native peer of the given [`features`].
+    pub(crate) fn set_native(&mut self, framing: Framing, max_datagram: u16, features: u32) {
+        #[cfg(feature = "fec")]
+        if framing == Framing::Plain && features & features::REPAIR != 0 {
+            self.kcp.use_parity();
+        }
+        let _ = features;
+        if max_datagram > LONGEST_ON_A_PATH {
+            // Such datagrams do not leave the machine, and there is no link to share.
+            self.kcp.set_congestion(CongestionControl::Off);
+        }
+        self.set_framing(framing, max_datagram);
     }
 
     fn fit_mtu(&mut self) {

@@ -216,7 +216,8 @@ impl<P: Peer> Inbound<'_, P> {
             self.stats.native_sessions += 1;
         }
         let version = VERSION.min(hello.version.max(1));
-        self.greeted = Some(Greeting { version, max_datagram: hello.max_datagram, framing: framing(hello.features) });
+        let Hello { max_datagram, features, .. } = hello;
+        self.greeted = Some(Greeting { version, max_datagram, features, framing: framing(features) });
         self.member.max_body = hello.max_body;
         let welcome = Hello {
             version,
@@ -277,6 +278,7 @@ impl<P: Peer> Inbound<'_, P> {
 pub(super) struct Greeting {
     pub(super) version: u8,
     pub(super) max_datagram: u16,
+    pub(super) features: u32,
     pub(super) framing: Framing,
 }
 

@@ -139,7 +139,7 @@ impl<P: Peer> Broker<P> {
         slot.session.after_input(self.now);
         if let Some(greeting) = greeted {
             let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
-            slot.session.set_framing(greeting.framing, self.inner(max_datagram));
+            slot.session.set_native(greeting.framing, self.inner(max_datagram), greeting.features);
             self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {

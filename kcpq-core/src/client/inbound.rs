@@ -257,7 +257,7 @@ impl<S: Store> Client<S> {
                     #[cfg(not(feature = "fec"))]
                     let keeps = false;
                     let framing = if keeps { self.config.framing } else { Framing::Plain };
-                    self.session.set_framing(framing, self.inner(max_datagram));
+                    self.session.set_native(framing, self.inner(max_datagram), hello.features);
                     self.up(true);
                 } else {
                     self.stats.malformed += 1;

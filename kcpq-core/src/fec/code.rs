@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use super::field::{exp, log};
+use crate::field::{exp, log};
 
 /// The factors by which the values at some points add up to the value at another.
 #[derive(Debug)]

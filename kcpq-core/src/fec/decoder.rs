@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::field::Multiplier;
 use super::group::{Group, State, Taken};
 use super::header::{self, FecError, Header, Kind, Shards};
 use super::tuner::Tuner;
+use crate::field::Multiplier;
 use crate::time::{Duration, Instant};
 
 /// One receiver's decoder.

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::code::Interpolation;
-use super::field::Multiplier;
 use super::header::{self, FecError, Header, Kind, Numbering, Shards};
+use crate::field::Multiplier;
 use crate::time::{Duration, Instant};
 
 /// One sender's encoder: numbers data datagrams and owes parity after each group of them.

@@ -4,8 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::code::Interpolation;
-use super::field::Multiplier;
 use super::header::{Kind, Shards};
+use crate::field::Multiplier;
 
 /// What has come of one group. Its bytes lie in one buffer, which another group takes over in the end.
 #[derive(Debug)]

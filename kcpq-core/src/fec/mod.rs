@@ -25,8 +25,6 @@ mod decoder;
 #[cfg(feature = "fec")]
 mod encoder;
 #[cfg(feature = "fec")]
-mod field;
-#[cfg(feature = "fec")]
 mod group;
 #[cfg(feature = "fec")]
 mod tuner;

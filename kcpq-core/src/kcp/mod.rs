@@ -13,6 +13,10 @@ mod config;
 mod congestion;
 mod probe;
 mod receiver;
+mod recovery;
+mod redundancy;
+#[cfg(feature = "fec")]
+mod repair;
 mod rtt;
 mod segment;
 mod sender;
@@ -23,6 +27,8 @@ mod tests;
 #[cfg(all(test, feature = "alloc"))]
 mod wrap_tests;
 
+#[cfg(feature = "fec")]
+use alloc::boxed::Box;
 use core::fmt;
 
 pub use config::{Config, CongestionControl, Mode};
@@ -77,6 +83,12 @@ pub struct Kcp<S: Store> {
     receiver: Receiver<S>,
     probe: Probe,
     last_heard: Option<Instant>,
+    /// Makes parity, if the peer can use some.
+    #[cfg(feature = "fec")]
+    encoder: Option<repair::Encoder>,
+    /// Made when the first parity comes.
+    #[cfg(feature = "fec")]
+    decoder: Option<Box<repair::Decoder>>,
     stats: Stats,
 }
 
@@ -101,6 +113,10 @@ impl<S: Store> Kcp<S> {
             receiver: Receiver::new(parts.rx, parts.acks),
             probe: Probe::default(),
             last_heard: None,
+            #[cfg(feature = "fec")]
+            encoder: None,
+            #[cfg(feature = "fec")]
+            decoder: None,
             stats: Stats::default(),
         }
     }
@@ -112,12 +128,32 @@ impl<S: Store> Kcp<S> {
         self.receiver.reset();
         self.probe = Probe::default();
         self.last_heard = None;
+        #[cfg(feature = "fec")]
+        {
+            self.encoder = None;
+            self.decoder = None;
+        }
+    }
+
+    /// Says that both ends know parity segments ([`Command::Parity`]). For stream mode.
+    #[cfg(feature = "fec")]
+    pub fn use_parity(&mut self) {
+        self.encoder.get_or_insert_with(repair::Encoder::new);
+        self.sender.reserve(repair::OVERHEAD);
     }
 
     /// Changes how long datagrams may be, from the next new segment on. Segments in flight keep their length, so a
     /// smaller value is for before the first `send`.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.config.mtu = mtu.max(Config::MIN_MTU);
+    }
+
+    /// Chooses another congestion control, which starts without knowledge.
+    pub fn set_congestion(&mut self, congestion: CongestionControl) {
+        if self.config.congestion != congestion {
+            self.config.congestion = congestion;
+            self.sender.set_congestion(&self.config);
+        }
     }
 
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
@@ -181,7 +217,7 @@ impl<S: Store> Kcp<S> {
         origin: Origin,
         mut sink: impl FnMut(&[u8]) -> usize,
     ) -> Result<(), Malformed> {
-        let mut newest: Option<(Sn, Ts)> = None;
+        let mut newest = None;
         let mut sample = None;
         let mut rest = segments;
         let mut first = true;
@@ -204,30 +240,100 @@ impl<S: Store> Kcp<S> {
             }
             if header.command == Command::Ack {
                 // Before `una` is applied, which may cover the very segment whose echo this is.
-                sample = self.sender.on_ack(now, header.sn, header.ts).or(sample);
-                if newest.is_none_or(|(sn, _)| header.sn.after(sn)) {
-                    newest = Some((header.sn, header.ts));
+                if let Some(delivered) = self.sender.on_ack(now, header.sn, header.ts, &mut self.stats) {
+                    sample = Some(delivered.rtt());
+                    newest = Some(delivered.later(newest));
                 }
             }
             self.sender.on_una(now, header.una);
             match header.command {
                 Command::Push => {
-                    self.receiver.on_push(now, &self.config, &header, data, &mut sink, &mut self.stats);
+                    if self.receiver.on_push(now, &self.config, &header, data, &mut sink, &mut self.stats) {
+                        self.rebuild(now, header, Some(data), &mut sink);
+                    }
                 }
+                Command::Parity if self.has_parity() => self.on_parity(now, header, data, &mut sink),
+                Command::Parity => break Err(Malformed::Command { actual: header.command as u8 }),
                 Command::AskWindow => self.receiver.on_ask(now),
                 Command::Ack | Command::TellWindow => {}
             }
         };
         if let Some(sample) = sample.filter(|_| origin == Origin::Wire) {
-            self.sender.rtt.sample(sample, self.config.interval, self.config.min_rto, Config::MAX_RTO);
+            self.sender.rtt.sample(sample, self.config.rto_margin, self.config.min_rto, Config::MAX_RTO);
         }
-        if let Some((sn, ts)) = newest {
-            self.sender.on_overtaken(&self.config, sn, ts, &mut self.stats);
+        if let Some(delivered) = newest {
+            self.sender.on_delivered(now, &self.config, delivered, &mut self.stats);
         }
         if result.is_err() {
             self.stats.malformed += 1;
         }
         result
+    }
+
+    /// Takes in parity.
+    fn on_parity(&mut self, now: Instant, header: Header, body: &[u8], sink: &mut impl FnMut(&[u8]) -> usize) {
+        #[cfg(feature = "fec")]
+        {
+            let decoder = self.decoder.get_or_insert_with(|| Box::new(repair::Decoder::new()));
+            if decoder.on_parity(&header, body, |sn| self.receiver.has(sn)) {
+                self.rebuild(now, header, None, sink);
+            }
+        }
+        #[cfg(not(feature = "fec"))]
+        let _ = (now, header, body, sink);
+    }
+
+    /// Lets the decoder know segment `header`, if `data` came, and takes in what can be rebuilt.
+    fn rebuild(&mut self, now: Instant, header: Header, data: Option<&[u8]>, sink: &mut impl FnMut(&[u8]) -> usize) {
+        #[cfg(feature = "fec")]
+        {
+            let Some(decoder) = &mut self.decoder else { return };
+            if let Some(data) = data {
+                decoder.on_segment(header.sn, data);
+                if decoder.is_idle() {
+                    self.decoder = None;
+                    return;
+                }
+            }
+            while let Some(rebuilt) = decoder.poll() {
+                let Some(data) = rebuilt.data() else {
+                    self.stats.malformed += 1;
+                    continue;
+                };
+                let header = Header { command: Command::Push, frg: 0, sn: rebuilt.sn, ts: rebuilt.ts, ..header };
+                if self.receiver.on_push(now, &self.config, &header, data, sink, &mut self.stats) {
+                    self.stats.rebuilt += 1;
+                    decoder.on_segment(rebuilt.sn, data);
+                }
+            }
+        }
+        #[cfg(not(feature = "fec"))]
+        let _ = (now, header, data, sink);
+    }
+
+    /// Writes a parity to the front of `out` if one is due, or may ride along with something new.
+    #[cfg(feature = "fec")]
+    fn write_parity(&mut self, now: Instant, template: Header, out: &mut [u8], rides: bool) -> Option<usize> {
+        let encoder = self.encoder.as_mut().filter(|_| self.sender.takes_parity(now, rides))?;
+        let fresh = out.len() >= usize::from(self.config.mtu);
+        let header = Header { command: Command::Parity, ts: sender::now_ts(now), ..template };
+        let written = self.sender.write_parity(encoder, header, out);
+        self.stats.repairs_sent += u64::from(written.is_some());
+        // Without room it goes in the next datagram.
+        if written.is_some() || fresh {
+            self.sender.parity_done(now, written.is_some());
+        }
+        written
+    }
+
+    /// True if both ends know parity, and segments of the present size are worth it.
+    fn has_parity(&self) -> bool {
+        #[cfg(feature = "fec")]
+        return self.encoder.is_some()
+            && self.config.mode == Mode::Stream
+            && usize::from(self.config.mtu) <= repair::LONGEST;
+        #[cfg(not(feature = "fec"))]
+        false
     }
 
     /// Writes the next datagram's segments to the front of `out` and returns their length, at most
@@ -269,6 +375,17 @@ impl<S: Store> Kcp<S> {
             };
             at += len;
         }
+        let rides = at > before_data;
+        while let Some(len) = self.sender.write_copy(now, template, &mut out[at..], rides, &mut self.stats) {
+            at += len;
+        }
+        #[cfg(feature = "fec")]
+        if let Some(len) = self.write_parity(now, template, &mut out[at..], rides) {
+            at += len;
+        }
+        if self.sender.unsent() == 0 {
+            self.sender.end_burst(now, &self.config, self.has_parity());
+        }
         if at > before_data && at < out.len() {
             // Acknowledgements that still wait for company have found it.
             at += self.receiver.write_acks(now, template, &mut out[at..], true);
@@ -285,6 +402,7 @@ impl<S: Store> Kcp<S> {
         [
             (self.receiver.ack_due(), Why::AckDelay),
             (self.sender.next_timeout(), Why::Retransmit),
+            (self.sender.pace_at(), Why::Pacing),
             (self.receiver.tell_due(), Why::WindowTell),
             (self.probe.due(), Why::WindowProbe),
         ]
@@ -305,7 +423,7 @@ impl<S: Store> Kcp<S> {
 
     /// Most data bytes in one segment.
     pub fn mss(&self) -> usize {
-        sender::mss(&self.config)
+        self.sender.mss(&self.config)
     }
 
     /// Bytes queued and not yet sent for the first time.

@@ -69,7 +69,14 @@ impl<S: Store> Receiver<S> {
         self.slots(config).saturating_sub(self.ready) as u16
     }
 
-    /// Takes in one data segment. What is in order and unread goes through `sink`, which returns how much it took.
+    /// True if segment `sn` has come.
+    #[cfg(feature = "fec")]
+    pub(super) fn has(&self, sn: Sn) -> bool {
+        usize::try_from(sn.distance(self.next)).map_or(true, |ahead| self.rx.has(ahead + self.ready))
+    }
+
+    /// Takes in one data segment. What is in order and unread goes through `sink`, which returns how much it took. True
+    /// if it was new.
     pub(super) fn on_push(
         &mut self,
         now: Instant,
@@ -78,23 +85,25 @@ impl<S: Store> Receiver<S> {
         data: &[u8],
         sink: &mut impl FnMut(&[u8]) -> usize,
         stats: &mut Stats,
-    ) {
+    ) -> bool {
         let ahead = header.sn.distance(self.next);
         let slot = match usize::try_from(ahead) {
             Ok(ahead) => ahead + self.ready,
             Err(_) => {
                 // Old: the acknowledgement was lost, or the network doubled it.
                 stats.duplicates += 1;
-                return self.owe_ack(now, config, header);
+                self.owe_ack(now, config, header);
+                return false;
             }
         };
         if slot >= self.slots(config) {
             stats.refused += 1;
-            return;
+            return false;
         }
         if self.rx.has(slot) {
             stats.duplicates += 1;
-            return self.owe_ack(now, config, header);
+            self.owe_ack(now, config, header);
+            return false;
         }
         let in_order = ahead == 0 && self.ready == 0 && config.mode == Mode::Stream;
         let mut rest = data;
@@ -108,7 +117,7 @@ impl<S: Store> Receiver<S> {
             self.next = self.next.plus(1);
         } else if self.rx.put(slot, header.frg, rest).is_err() {
             stats.refused += 1;
-            return;
+            return false;
         }
         if in_order {
             self.partial = 0;
@@ -124,6 +133,7 @@ impl<S: Store> Receiver<S> {
         if config.mode == Mode::Stream {
             self.recv(now, config, sink);
         }
+        true
     }
 
     fn owe_ack(&mut self, now: Instant, config: &Config, header: &Header) {

@@ -27,6 +27,8 @@ pub enum Command {
     AskWindow = 83,
     /// Tells the window ("WINS").
     TellWindow = 84,
+    /// Carries parity over several segments; between native peers only.
+    Parity = 85,
 }
 
 /// A segment's header.
@@ -122,6 +124,7 @@ impl Header {
             82 => Command::Ack,
             83 => Command::AskWindow,
             84 => Command::TellWindow,
+            85 => Command::Parity,
             actual => return Err(Malformed::Command { actual }),
         };
         let header = Self {

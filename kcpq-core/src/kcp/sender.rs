@@ -1,7 +1,9 @@
 //! The sending half: the stream, the table of segments in flight, and which of them go out again.
 
 use super::config::{Config, Mode};
-use super::congestion::Congestion;
+use super::congestion::{Congestion, Snapshot};
+use super::recovery::Recovery;
+use super::redundancy::{Burst, Loss, Redundancy};
 use super::rtt::Rtt;
 use super::segment::{Command, HEADER, Header};
 use super::seq::{Sn, Ts};
@@ -13,19 +15,38 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Sent {
-    sent_at: Instant,
+    pub(super) sent_at: Instant,
     /// Where its data begin, counted in bytes of the stream, wrapping.
-    offset: u32,
+    pub(super) offset: u32,
     /// Its retransmission timeout in microseconds; at most [`Config::MAX_RTO`].
-    rto: u32,
-    ts: Ts,
-    len: u16,
-    transmissions: u16,
-    frg: u8,
-    /// Datagrams that acknowledged a later segment since it was last sent.
-    overtaken: u8,
-    acked: bool,
-    lost: bool,
+    pub(super) rto: u32,
+    /// The wire's clock when it was last sent, copies not counted, and when it was sent for the first time.
+    pub(super) ts: Ts,
+    pub(super) first_ts: Ts,
+    pub(super) len: u16,
+    /// Microseconds after it was sent until the last repair that covers it goes out.
+    pub(super) patience: u16,
+    pub(super) frg: u8,
+    /// A repair for it was planned.
+    pub(super) covered: bool,
+    /// Copies that it still gets.
+    pub(super) copies: u8,
+    /// Datagrams that acknowledged a later segment since it was last sent, and when the first of them came.
+    pub(super) overtaken: u8,
+    pub(super) overtaken_at: Instant,
+    /// What congestion control knew when it was last sent.
+    pub(super) snapshot: Snapshot,
+    pub(super) acked: bool,
+    pub(super) lost: bool,
+    /// It was sent again because it was taken for lost.
+    pub(super) resent: bool,
+}
+
+impl Sent {
+    /// When the last of its planned copies is out.
+    pub(super) fn awaited_from(&self) -> Instant {
+        self.sent_at + Duration::from_micros(u64::from(self.patience))
+    }
 }
 
 /// Why [`Kcp::send`](super::Kcp::send) took nothing.
@@ -63,26 +84,37 @@ impl core::error::Error for SendError {}
 const MAX_FRAGMENTS: usize = 255;
 
 pub(super) struct Sender<S: Store> {
-    tx: S::Tx,
-    sent: S::Queue<Sent>,
+    pub(super) tx: S::Tx,
+    pub(super) sent: S::Queue<Sent>,
     ends: S::Queue<u32>,
     /// Number of the first segment in `sent`.
-    una: Sn,
+    pub(super) una: Sn,
     /// Segments acknowledged so far, as far as a late echo may look back.
-    acknowledged: u16,
+    pub(super) acknowledged: u16,
     /// Offset of the first byte of `tx`, wrapping.
-    una_offset: u32,
+    pub(super) una_offset: u32,
     /// Bytes of `tx` that segments in `sent` cover.
     cut: usize,
     /// The peer's window, as last told.
     remote_window: u16,
-    congestion: Congestion,
+    /// Bytes of a datagram that new segments leave free.
+    reserve: usize,
+    pub(super) congestion: Congestion,
     pub(super) rtt: Rtt,
+    pub(super) recovery: Recovery,
+    pub(super) loss: Loss,
+    pub(super) redundancy: Redundancy,
+    /// New segments sent since nothing was left to send.
+    pub(super) burst: Burst,
+    /// Bytes in flight that are neither acknowledged nor lost.
+    pub(super) pipe: u32,
+    /// When congestion control lets the next segment go.
+    pace_at: Option<Instant>,
     /// Entries of `sent` that are marked lost, and the first of them.
-    lost: usize,
-    first_lost: Sn,
+    pub(super) lost: usize,
+    pub(super) first_lost: Sn,
     /// No timer of `sent` runs out before this.
-    next_timeout: Option<Instant>,
+    pub(super) next_timeout: Option<Instant>,
     /// When the oldest segment in flight became the oldest.
     progress_at: Instant,
 }
@@ -98,8 +130,15 @@ impl<S: Store> Sender<S> {
             una_offset: 0,
             cut: 0,
             remote_window: Config::UNHEARD_WINDOW,
-            congestion: Congestion::new(config.congestion, mss(config)),
+            congestion: Congestion::new(config.congestion, usize::from(config.mtu) - HEADER),
+            reserve: 0,
             rtt: Rtt::new(),
+            recovery: Recovery::new(),
+            loss: Loss::default(),
+            redundancy: Redundancy::default(),
+            burst: Burst::default(),
+            pipe: 0,
+            pace_at: None,
             lost: 0,
             first_lost: Sn(0),
             next_timeout: None,
@@ -117,8 +156,15 @@ impl<S: Store> Sender<S> {
         self.una_offset = 0;
         self.cut = 0;
         self.remote_window = Config::UNHEARD_WINDOW;
-        self.congestion = Congestion::new(config.congestion, mss(config));
+        self.congestion = Congestion::new(config.congestion, usize::from(config.mtu) - HEADER);
+        self.reserve = 0;
         self.rtt = Rtt::new();
+        self.recovery = Recovery::new();
+        self.loss = Loss::default();
+        self.redundancy = Redundancy::default();
+        self.burst = Burst::default();
+        self.pipe = 0;
+        self.pace_at = None;
         self.lost = 0;
         self.next_timeout = None;
     }
@@ -127,6 +173,22 @@ impl<S: Store> Sender<S> {
     pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
         self.una = sn;
         self.una_offset = offset;
+    }
+
+    pub(super) fn set_congestion(&mut self, config: &Config) {
+        self.congestion = Congestion::new(config.congestion, self.mss(config));
+        self.pace_at = None;
+    }
+
+    /// Most data bytes in one segment.
+    pub(super) fn mss(&self, config: &Config) -> usize {
+        usize::from(config.mtu).saturating_sub(HEADER + self.reserve).max(1)
+    }
+
+    /// Leaves room for what a parity over segments is longer than they are.
+    #[cfg(feature = "fec")]
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.reserve = bytes;
     }
 
     pub(super) fn tx(&mut self) -> &mut S::Tx {
@@ -165,8 +227,16 @@ impl<S: Store> Sender<S> {
         (!self.sent.is_empty()).then_some(self.progress_at)
     }
 
+    /// When congestion control lets the next segment go that could.
+    pub(super) fn pace_at(&self) -> Option<Instant> {
+        self.pace_at
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.next_timeout.filter(|_| !self.sent.is_empty())
+        if self.sent.is_empty() {
+            return None;
+        }
+        [self.next_timeout, self.recovery.next_check(), self.redundancy.due()].into_iter().flatten().min()
     }
 
     /// Queues `bytes`: more of the stream, or one message.
@@ -175,7 +245,7 @@ impl<S: Store> Sender<S> {
             return Err(SendError::Empty);
         }
         if config.mode == Mode::Message {
-            let limit = MAX_FRAGMENTS * mss(config);
+            let limit = MAX_FRAGMENTS * self.mss(config);
             if bytes.len() > limit {
                 return Err(SendError::TooLong { limit, actual: bytes.len() });
             }
@@ -203,6 +273,13 @@ impl<S: Store> Sender<S> {
             let Some(segment) = self.sent.pop() else { break };
             bytes += usize::from(segment.len);
             self.lost -= usize::from(segment.lost);
+            if !segment.acked {
+                self.congestion.on_acked(now, segment.len);
+                if !segment.lost {
+                    self.pipe = self.pipe.saturating_sub(u32::from(segment.len));
+                }
+                self.loss.sample(segment.resent);
+            }
         }
         self.una = una;
         self.acknowledged = self.acknowledged.saturating_add(news as u16);
@@ -210,102 +287,16 @@ impl<S: Store> Sender<S> {
         self.cut -= bytes.min(self.cut);
         self.tx.release(bytes);
         self.progress_at = now;
+        self.recovery.on_progress(now);
         if self.sent.is_empty() {
             self.next_timeout = None;
+            self.recovery.on_empty();
         }
         if self.first_lost.before(una) {
             self.first_lost = una;
         }
         self.congestion.on_progress(self.remote_window);
         true
-    }
-
-    /// Segment `sn` has arrived; `ts` is the echo of when it was sent. Returns the round-trip time if this is a sample.
-    pub(super) fn on_ack(&mut self, now: Instant, sn: Sn, ts: Ts) -> Option<Duration> {
-        let index = usize::try_from(sn.distance(self.una)).ok();
-        let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
-            // Covered by `una` before: the echo alone must do. A number never sent is no sample (WIRE.md 8.3, 45).
-            let age = now_ts(now).millis_since(ts);
-            let known = (1..=i32::from(self.acknowledged)).contains(&self.una.distance(sn));
-            return (known && age >= 0).then(|| Duration::from_millis(age as u64));
-        };
-        if !segment.acked {
-            segment.acked = true;
-            self.lost -= usize::from(core::mem::take(&mut segment.lost));
-        }
-        if segment.ts == ts {
-            return Some(now.since(segment.sent_at));
-        }
-        // An earlier copy arrived: its echo says how long that one took.
-        let age = now_ts(now).millis_since(ts);
-        (age >= 0).then(|| Duration::from_millis(age as u64))
-    }
-
-    /// A datagram acknowledged `newest`, sent at `ts`: what was sent earlier and is still missing has been overtaken
-    /// (counted once per datagram, as in ikcp).
-    pub(super) fn on_overtaken(&mut self, config: &Config, newest: Sn, ts: Ts, stats: &mut Stats) {
-        let Ok(count) = usize::try_from(newest.distance(self.una)) else { return };
-        // With nothing more to send there will be no further acknowledgements to count (WIRE.md 2.5, rule c).
-        let threshold = if self.unsent() == 0 { 1 } else { config.fast_resend };
-        if threshold == 0 {
-            return;
-        }
-        let mut found = false;
-        for index in 0..count.min(self.sent.len()) {
-            let Some(segment) = self.sent.get_mut(index) else { break };
-            if segment.acked || segment.lost || segment.ts.millis_since(ts) > 0 {
-                continue;
-            }
-            segment.overtaken = segment.overtaken.saturating_add(1);
-            if segment.overtaken >= threshold {
-                segment.lost = true;
-                stats.lost_fast += 1;
-                found = true;
-                self.mark(index);
-            }
-        }
-        if found {
-            self.congestion.on_fast_loss(self.sent.len() as u32, config.fast_resend);
-        }
-    }
-
-    /// Marks the segments whose timers have run out.
-    pub(super) fn on_time(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
-        if self.next_timeout.is_none_or(|at| now < at) {
-            return;
-        }
-        self.next_timeout = None;
-        let step = if config.gentle_backoff { self.rtt.rto().div(2) } else { self.rtt.rto() };
-        let mut found = false;
-        for index in 0..self.sent.len() {
-            let Some(segment) = self.sent.get_mut(index) else { break };
-            if segment.acked || segment.lost {
-                continue;
-            }
-            let at = segment.sent_at + Duration::from_micros(u64::from(segment.rto));
-            if now < at {
-                self.next_timeout = Some(self.next_timeout.map_or(at, |next| next.min(at)));
-                continue;
-            }
-            let rto = (Duration::from_micros(u64::from(segment.rto)) + step).min(Config::MAX_RTO);
-            segment.rto = rto.as_micros() as u32;
-            segment.lost = true;
-            stats.lost_timeout += 1;
-            found = true;
-            self.mark(index);
-        }
-        if found {
-            self.congestion.on_timeout();
-        }
-    }
-
-    /// Counts entry `index` among the lost.
-    fn mark(&mut self, index: usize) {
-        let sn = self.una.plus(index as u32);
-        if self.lost == 0 || sn.before(self.first_lost) {
-            self.first_lost = sn;
-        }
-        self.lost += 1;
     }
 
     /// Writes the next segment, a lost one or a new one, to the front of `out`. `fresh` says that `out` is a whole
@@ -320,6 +311,13 @@ impl<S: Store> Sender<S> {
         stats: &mut Stats,
     ) -> Option<usize> {
         let room = out.len().checked_sub(HEADER)?;
+        self.pace_at = None;
+        if self.lost > 0 || self.may_cut(config) {
+            self.pace_at = self.congestion.wait(now);
+            if self.pace_at.is_some() {
+                return None;
+            }
+        }
         let index = if self.lost > 0 { self.find_lost() } else { None };
         let index = match index {
             Some(index) => index,
@@ -332,17 +330,23 @@ impl<S: Store> Sender<S> {
         if len > room {
             return None;
         }
-        if segment.lost {
-            segment.lost = false;
+        let again = core::mem::take(&mut segment.lost);
+        segment.snapshot = self.congestion.on_sent(now, segment.len, self.pipe);
+        self.pipe += u32::from(segment.len);
+        segment.sent_at = now;
+        segment.ts = now_ts(now);
+        if again {
             segment.overtaken = 0;
+            segment.patience = 0;
+            segment.covered = false;
+            segment.copies = 0;
+            segment.resent = true;
             self.lost -= 1;
             stats.retransmitted += 1;
         } else {
             segment.rto = rto.as_micros() as u32;
+            segment.first_ts = segment.ts;
         }
-        segment.sent_at = now;
-        segment.ts = now_ts(now);
-        segment.transmissions = segment.transmissions.saturating_add(1);
         let timeout = now + Duration::from_micros(u64::from(segment.rto));
         self.next_timeout = Some(self.next_timeout.map_or(timeout, |at| at.min(timeout)));
         header.command = Command::Push;
@@ -354,6 +358,9 @@ impl<S: Store> Sender<S> {
         out[..HEADER].copy_from_slice(&header.to_bytes());
         self.tx.copy_to(skip, &mut out[HEADER..HEADER + len]);
         stats.segments_sent += 1;
+        if again {
+            self.plan_copy(now, config, index);
+        }
         Some(HEADER + len)
     }
 
@@ -368,6 +375,17 @@ impl<S: Store> Sender<S> {
         found
     }
 
+    /// True if there are data for another segment, and windows and memory have room for it.
+    fn may_cut(&self, config: &Config) -> bool {
+        let in_flight = self.sent.len();
+        let window = u32::from(config.send_window.min(self.remote_window)).min(self.congestion.window());
+        self.unsent() > 0
+            && in_flight < window as usize
+            && self.sent.has_room()
+            && self.congestion.admits(self.pipe)
+            && (in_flight == 0 || self.congestion.knows_the_link() || self.cut < config.max_in_flight as usize)
+    }
+
     /// Cuts a new segment off the stream if the windows allow one, and returns its index.
     fn cut_segment(
         &mut self,
@@ -377,16 +395,11 @@ impl<S: Store> Sender<S> {
         fresh: bool,
         stats: &mut Stats,
     ) -> Option<usize> {
-        let unsent = self.unsent();
-        let in_flight = self.sent.len();
-        let window = u32::from(config.send_window.min(self.remote_window)).min(self.congestion.window());
-        if unsent == 0 || in_flight >= window as usize || !self.sent.has_room() {
+        if !self.may_cut(config) {
             return None;
         }
-        if in_flight > 0 && self.cut >= config.max_in_flight as usize {
-            return None;
-        }
-        let mss = mss(config);
+        let (unsent, in_flight) = (self.unsent(), self.sent.len());
+        let mss = self.mss(config);
         let offset = self.una_offset.wrapping_add(self.cut as u32);
         let (want, frg) = match config.mode {
             Mode::Stream => (unsent.min(mss), 0),
@@ -409,17 +422,26 @@ impl<S: Store> Sender<S> {
             offset,
             rto: 0,
             ts: Ts::default(),
+            first_ts: Ts::default(),
             len: len as u16,
-            transmissions: 0,
+            patience: 0,
+            covered: false,
             frg,
+            copies: 0,
             overtaken: 0,
+            overtaken_at: now,
+            snapshot: Snapshot::default(),
             acked: false,
             lost: false,
+            resent: false,
         };
         self.sent.push(segment).ok()?;
         if in_flight == 0 {
             self.progress_at = now;
+            self.recovery.begin(now);
         }
+        self.burst.segments += 1;
+        self.burst.bytes += len;
         self.cut += len;
         stats.bytes_sent += len as u64;
         if config.mode == Mode::Message && frg == 0 {
@@ -429,11 +451,6 @@ impl<S: Store> Sender<S> {
     }
 }
 
-/// Most data bytes in one segment.
-pub(super) fn mss(config: &Config) -> usize {
-    usize::from(config.mtu).saturating_sub(HEADER).max(1)
-}
-
-fn now_ts(now: Instant) -> Ts {
+pub(super) fn now_ts(now: Instant) -> Ts {
     Ts(now.as_wire_millis())
 }

@@ -18,6 +18,12 @@ pub struct Stats {
     pub lost_timeout: u64,
     /// Segments taken for lost because later ones were acknowledged.
     pub lost_fast: u64,
+    /// Segments sent again for nothing: an earlier copy had arrived.
+    pub spurious: u64,
+    /// Copies and parities sent before anything was known to be lost.
+    pub repairs_sent: u64,
+    /// Segments rebuilt from parity.
+    pub rebuilt: u64,
     /// Data segments received that were there already.
     pub duplicates: u64,
     /// Data segments received that lie outside of the window, or are larger than a slot.
@@ -42,6 +48,9 @@ impl Stats {
         self.retransmitted += other.retransmitted;
         self.lost_timeout += other.lost_timeout;
         self.lost_fast += other.lost_fast;
+        self.spurious += other.spurious;
+        self.repairs_sent += other.repairs_sent;
+        self.rebuilt += other.rebuilt;
         self.duplicates += other.duplicates;
         self.refused += other.refused;
         self.malformed += other.malformed;

@@ -441,3 +441,112 @@ fn random_datagrams_never_panic_and_stay_bounded() {
         assert!(lent.poll_timeout().is_none_or(|deadline| deadline.at > now));
     }
 }
+
+/// Segments lost at random, some parities too: what the equations determine is rebuilt, and it is what was sent.
+#[cfg(feature = "fec")]
+#[test]
+fn parity_rebuilds_what_it_determines() {
+    let (mut lost, mut rebuilt) = (0, 0);
+    for seed in 0..30 {
+        let mut rng = Rng::with_seed(seed);
+        let link = sim::Config { loss: 0.1, ..sim::Config::clean(Duration::from_millis(20)) };
+        let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, seed);
+        pair.a.use_parity();
+        pair.b.use_parity();
+        let mut data = Vec::new();
+        for n in 0..400 {
+            let burst = payload(rng.usize(1..9_000), n);
+            pair.a.send(&burst).unwrap();
+            data.extend(burst);
+            pair.run_for(Duration::from_millis(15));
+        }
+        pair.run_for(Duration::from_secs(5));
+        assert!(pair.got == data, "seed {seed}: bytes were altered");
+        lost += pair.there.stats().lost;
+        rebuilt += pair.b.stats().rebuilt;
+        assert_eq!((pair.a.stats().malformed, pair.b.stats().malformed), (0, 0));
+    }
+    // A quarter of what is sent is parity, whose loss costs nothing.
+    assert!(rebuilt * 10 > lost * 6, "{rebuilt} rebuilt of {lost} lost");
+}
+
+#[test]
+fn a_peer_that_knows_no_parity_gets_copies() {
+    let link = sim::Config { loss: 0.05, ..sim::Config::clean(Duration::from_millis(15)) };
+    let mut late = [0; 2];
+    for (late, redundancy) in late.iter_mut().zip([0, 100]) {
+        let config = Config { redundancy, ..Config::GAMES };
+        let mut pair = Pair::new(Heap::engine(config), Lent::engine(config), link, 1);
+        for n in 1..=2_000 {
+            let due = pair.now;
+            pair.a.send(&[n as u8; 200]).unwrap();
+            while pair.now < due + Duration::from_millis(20) && pair.step() {}
+            *late += usize::from(pair.got.len() < n * 200);
+            pair.now = pair.now.max(due + Duration::from_millis(20));
+        }
+        pair.run_for(Duration::from_secs(1));
+        assert_eq!(pair.got.len(), 400_000);
+        assert_eq!(redundancy > 0, pair.a.stats().repairs_sent > 0);
+    }
+    assert!(late[1] * 4 < late[0], "late without and with copies: {late:?}");
+}
+
+#[test]
+fn segments_that_overtake_each_other_teach_patience() {
+    let link = sim::Config { jitter: Duration::from_millis(12), ..sim::Config::clean(Duration::from_millis(20)) };
+    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 3);
+    let mut early = 0;
+    for n in 0..2_000 {
+        pair.a.send(&[7; 500]).unwrap();
+        pair.run_for(Duration::from_millis(3));
+        if n == 500 {
+            early = pair.a.stats().retransmitted;
+        }
+    }
+    let later = pair.a.stats().retransmitted - early;
+    assert!(early > 0 && pair.a.stats().spurious > 0, "at first it is taken for loss");
+    assert!(later < 1_500 / 20, "{later} of 1500 sent again for nothing");
+}
+
+#[test]
+fn the_last_segments_of_a_burst_are_probed_and_time_tells_about_the_rest() {
+    let link = sim::Config::clean(Duration::from_millis(50));
+    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    pair.a.send(&[1; 100]).unwrap();
+    pair.run_for(Duration::from_millis(500));
+    pair.there.set_down(true);
+    pair.a.send(&[2; 20_000]).unwrap();
+    pair.settle();
+    pair.there.set_down(false);
+    let begun = pair.now;
+    while pair.got.len() < 20_100 {
+        assert!(pair.step());
+    }
+    // After one sample the timer is three round trips long.
+    assert!(pair.now.since(begun) < Duration::from_millis(460), "a timer, a round trip, and half of one");
+    // Two by the timer, eight by the first probe.
+    assert!(pair.a.stats().lost_timeout <= 10 && pair.a.stats().lost_fast >= 5, "{:?}", pair.a.stats());
+}
+
+#[test]
+fn congestion_control_takes_its_reaction_back_when_nothing_was_lost() {
+    let config = Config { min_rto: Duration::from_millis(5), rto_margin: Duration::from_millis(4), ..Config::STEADY };
+    let mut pair =
+        Pair::new(Heap::engine(config), Heap::engine(config), sim::Config::clean(Duration::from_millis(10)), 1);
+    for _ in 0..100 {
+        pair.a.send(&[1; 5_000]).unwrap();
+        pair.run_for(Duration::from_millis(30));
+    }
+    // The link becomes longer from one moment to the next: the timers run out for nothing.
+    let longer = sim::Config::clean(Duration::from_millis(40));
+    pair.there.set_config(longer);
+    pair.back.set_config(longer);
+    let mut least = u32::MAX;
+    for _ in 0..20 {
+        pair.a.send(&[1; 5_000]).unwrap();
+        pair.run_for(Duration::from_millis(30));
+        least = least.min(pair.a.sender.congestion.window());
+    }
+    assert!(pair.a.stats().spurious > 0);
+    assert!(least < 4 && pair.a.sender.congestion.window() > 4, "{least}");
+}

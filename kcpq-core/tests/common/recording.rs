@@ -23,7 +23,10 @@ pub(crate) fn config(params: &Value) -> Config {
         interval: Duration::from_millis(number(&params["interval"])),
         ack_delay: Duration::ZERO,
         min_rto: Duration::from_millis(if nodelay { 30 } else { 100 }),
+        rto_margin: Duration::from_millis(number(&params["interval"])),
         gentle_backoff: nodelay,
+        outage_probes: Duration::ZERO,
+        redundancy: 0,
         fast_resend: number(&params["resend"]) as u8,
         congestion: if number(&params["nc"]) == 1 { CongestionControl::Off } else { CongestionControl::Kcp },
         // The recordings' versions wait 7 s; later ones, and our presets, half a second.

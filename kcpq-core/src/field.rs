@@ -16,27 +16,27 @@ static PRODUCTS: [[[u8; 16]; 2]; 256] = products();
 const LOG_EXP: ([u8; 256], [u8; 510]) = log_exp();
 
 /// Logarithm of `a`, which must not be 0.
-pub(super) fn log(a: u8) -> u32 {
+pub(crate) fn log(a: u8) -> u32 {
     debug_assert_ne!(a, 0);
     u32::from(LOG[usize::from(a)])
 }
 
 /// 2 to the power of `log`, reduced modulo 255.
-pub(super) fn exp(log: u32) -> u8 {
+pub(crate) fn exp(log: u32) -> u8 {
     EXP[(log % 255) as usize]
 }
 
 /// Multiplies with the widest instructions there are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Multiplier(Level);
+pub(crate) struct Multiplier(Level);
 
 impl Multiplier {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Level::try_detect().unwrap_or(Level::baseline()))
     }
 
     /// `sum[i] ^= factor * shard[i]`, for as far as both reach.
-    pub(super) fn add(self, factor: u8, shard: &[u8], sum: &mut [u8]) {
+    pub(crate) fn add(self, factor: u8, shard: &[u8], sum: &mut [u8]) {
         let tables = &PRODUCTS[usize::from(factor)];
         if self.0.is_fallback() {
             return add_bytes(tables, shard, sum);

@@ -1,0 +1,319 @@
+//! Which of the segments in flight are lost. Three witnesses, each ordinary KCP to the other side:
+//!
+//! * **Time** (RACK, RFC 8985, over KCP's acknowledgement of each segment and its echoed clock): once a segment that was
+//!   sent later has arrived, an earlier one is lost when a round trip has passed since it was sent, and the time by which
+//!   segments are known to overtake each other on this path.
+//! * **Count** (KCP's `resend`): enough datagrams have acknowledged later segments. Only while nothing was seen to
+//!   overtake.
+//! * **The timer**: nothing was heard of it for the retransmission timeout. A timer that runs out over many segments at
+//!   once says more about the link than about them: only the first few go again, and when these are acknowledged, time
+//!   tells what became of the others. So the timer is the tail probe as well.
+//!
+//! In an outage the oldest segment goes again every half round trip ([`Config::outage_probes`]).
+//!
+//! A segment that turns out to have arrived although it was sent again teaches patience, and congestion control takes
+//! back what it did.
+
+use super::config::Config;
+use super::congestion::Snapshot;
+use super::sender::{Sender, now_ts};
+use super::seq::{Sn, Ts};
+use super::stats::Stats;
+use crate::store::{Queue, Store};
+use crate::time::{Duration, Instant};
+
+/// What the sender has learned about how segments get lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recovery {
+    /// The segment sent last of those that have arrived.
+    newest: Option<Delivered>,
+    /// When an overtaken segment's time is up.
+    check_at: Option<Instant>,
+    /// Segments were seen to overtake each other.
+    reordered: bool,
+    /// By how much, lately.
+    reorder: Duration,
+    /// When the oldest segment goes again in an outage.
+    probe_at: Option<Instant>,
+    /// When something was last acknowledged, or the flight began.
+    heard_at: Instant,
+    /// Segments of the last burst that ended.
+    pub(super) last_burst: usize,
+}
+
+/// A segment that has arrived, as far as its acknowledgement tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivered {
+    /// When that copy of it was sent.
+    sent_at: Instant,
+    sn: Sn,
+    /// Its round trip.
+    rtt: Duration,
+    /// What congestion control knew when it was sent, if it was the last copy.
+    snapshot: Option<Snapshot>,
+}
+
+impl Delivered {
+    /// The one that was sent later.
+    pub(super) fn later(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if (other.sent_at, other.sn.distance(self.sn)) > (self.sent_at, 0) => other,
+            _ => self,
+        }
+    }
+
+    pub(super) fn rtt(&self) -> Duration {
+        self.rtt
+    }
+}
+
+/// Most segments that one run of the timer sends again.
+const TIMER_BURST: usize = 2;
+/// Most segments that one probe in an outage sends again.
+const PROBE_BURST: usize = 8;
+/// The least time by which a segment may be overtaken before it counts as lost.
+const MIN_PATIENCE: Duration = Duration::from_millis(1);
+/// The least time between two probes in an outage.
+const MIN_PROBE_WAIT: Duration = Duration::from_millis(10);
+
+impl Recovery {
+    pub(super) const fn new() -> Self {
+        Self {
+            newest: None,
+            check_at: None,
+            reordered: false,
+            reorder: Duration::ZERO,
+            probe_at: None,
+            heard_at: Instant::ZERO,
+            last_burst: 0,
+        }
+    }
+
+    /// The first segment of a flight was sent.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.probe_at = None;
+    }
+
+    /// Something was acknowledged that was not before.
+    pub(super) fn on_progress(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.probe_at = None;
+    }
+
+    /// Nothing is in flight.
+    pub(super) fn on_empty(&mut self) {
+        self.check_at = None;
+        self.probe_at = None;
+    }
+
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        match (self.check_at, self.probe_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// How much later than one sent after it a segment may come.
+    fn patience(&self, smoothed: Duration) -> Duration {
+        let seen = if self.reordered { self.reorder + self.reorder.div(4) } else { smoothed.div(16) };
+        seen.max(MIN_PATIENCE).min(smoothed.max(MIN_PATIENCE))
+    }
+
+    /// An overtaken segment came after all, `late` after it was first missed.
+    fn saw_reordering(&mut self, late: Duration) {
+        self.reordered = true;
+        self.reorder = self.reorder.max(late);
+    }
+}
+
+impl<S: Store> Sender<S> {
+    /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent. `None` if that says nothing new.
+    pub(super) fn on_ack(&mut self, now: Instant, sn: Sn, ts: Ts, stats: &mut Stats) -> Option<Delivered> {
+        let mut age = now_ts(now).millis_since(ts);
+        if age.unsigned_abs() > i32::MAX as u32 / 2 {
+            // What a parity rebuilt is acknowledged with the parity's clock.
+            age = age.wrapping_add(i32::MIN);
+        }
+        let by_echo = u64::try_from(age).ok().map(Duration::from_millis);
+        let by_echo = by_echo.map(|rtt| Delivered { sent_at: now - rtt, sn, rtt, snapshot: None });
+        let index = usize::try_from(sn.distance(self.una)).ok();
+        let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
+            // Covered by `una` before: the echo alone must do. A number never sent is no sample (WIRE.md 8.3, 45).
+            let known = (1..=i32::from(self.acknowledged)).contains(&self.una.distance(sn));
+            return by_echo.filter(|_| known);
+        };
+        let is_news = !core::mem::replace(&mut segment.acked, true);
+        if is_news {
+            self.congestion.on_acked(now, segment.len);
+            if core::mem::take(&mut segment.lost) {
+                self.lost -= 1;
+            } else {
+                self.pipe = self.pipe.saturating_sub(u32::from(segment.len));
+            }
+            self.recovery.on_progress(now);
+            self.loss.sample(ts != segment.first_ts);
+            if segment.overtaken > 0 && ts == segment.first_ts {
+                let late = now.since(segment.overtaken_at);
+                self.recovery.saw_reordering(late);
+            }
+            self.recovery.reorder = self.recovery.reorder - self.recovery.reorder.div(256);
+            if segment.resent && ts == segment.first_ts && ts != segment.ts {
+                stats.spurious += 1;
+                self.congestion.on_spurious();
+            }
+        }
+        if segment.ts == ts {
+            // To the microsecond.
+            let rtt = now.since(segment.sent_at);
+            return Some(Delivered { sent_at: segment.sent_at, sn, rtt, snapshot: Some(segment.snapshot) });
+        }
+        by_echo
+    }
+
+    /// A datagram acknowledged `delivered`: what was sent before and is still missing has been overtaken.
+    pub(super) fn on_delivered(&mut self, now: Instant, config: &Config, delivered: Delivered, stats: &mut Stats) {
+        if let Some(snapshot) = delivered.snapshot {
+            self.congestion.on_sample(now, delivered.sent_at, delivered.rtt, snapshot, self.pipe);
+        }
+        let newest = delivered.later(self.recovery.newest);
+        self.recovery.newest = Some(newest);
+        self.find_overtaken(now, config, newest, 1, stats);
+    }
+
+    /// Looks for segments that were sent before `newest`; `count` datagrams more than before have told that it arrived.
+    fn find_overtaken(&mut self, now: Instant, config: &Config, newest: Delivered, count: u8, stats: &mut Stats) {
+        self.recovery.check_at = None;
+        // With nothing more to send there will be no further acknowledgements to count (WIRE.md 2.5, rule c).
+        let enough = if self.unsent() == 0 { 1 } else { config.fast_resend };
+        let by_count = enough > 0 && !self.recovery.reordered;
+        let patience = self.recovery.patience(self.rtt.smoothed().unwrap_or(newest.rtt));
+        let mut found = false;
+        for index in 0..self.sent.len() {
+            let sn = self.una.plus(index as u32);
+            let Some(segment) = self.sent.get_mut(index) else { break };
+            let later = segment.sent_at > newest.sent_at || segment.sent_at == newest.sent_at && !sn.before(newest.sn);
+            if later && !segment.resent {
+                break; // and so were all behind it
+            }
+            if later || segment.acked || segment.lost {
+                continue;
+            }
+            if segment.overtaken == 0 {
+                segment.overtaken_at = now;
+            }
+            segment.overtaken = segment.overtaken.saturating_add(count);
+            let due = segment.awaited_from() + newest.rtt + patience;
+            if now >= due || by_count && !segment.covered && segment.overtaken >= enough {
+                segment.lost = true;
+                stats.lost_fast += 1;
+                found = true;
+                self.mark(index);
+            } else {
+                self.recovery.check_at = Some(self.recovery.check_at.map_or(due, |at| at.min(due)));
+            }
+        }
+        if found {
+            self.congestion.on_fast_loss(self.sent.len() as u32, config.fast_resend);
+        }
+    }
+
+    /// Marks what time has shown to be lost.
+    pub(super) fn on_time(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
+        if let Some(newest) = self.recovery.newest
+            && self.recovery.check_at.is_some_and(|at| at <= now)
+        {
+            self.find_overtaken(now, config, newest, 0, stats);
+        }
+        if self.next_timeout.is_some_and(|at| at <= now) {
+            self.on_timer(now, config, stats);
+        }
+        if self.recovery.probe_at.is_some_and(|at| at <= now) {
+            self.probe_outage(now, config, stats);
+        }
+    }
+
+    /// Marks the segments whose timers have run out.
+    fn on_timer(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
+        // It is most likely there, and its acknowledgement lost: the next one will tell.
+        let more = self.rtt.smoothed().unwrap_or(Duration::ZERO).div(2);
+        let silent_from = self.recovery.heard_at + more;
+        if now < silent_from && !config.outage_probes.is_zero() {
+            // While acknowledgements come, time tells.
+            self.next_timeout = Some(silent_from);
+            return;
+        }
+        self.next_timeout = None;
+        let step = if config.gentle_backoff { self.rtt.rto().div(2) } else { self.rtt.rto() };
+        let most = if config.outage_probes.is_zero() { usize::MAX } else { TIMER_BURST };
+        let mut found = 0;
+        for index in 0..self.sent.len() {
+            let Some(segment) = self.sent.get_mut(index) else { break };
+            if segment.acked || segment.lost {
+                continue;
+            }
+            let mut at = segment.awaited_from() + Duration::from_micros(u64::from(segment.rto));
+            if segment.covered {
+                at += more;
+            }
+            if at <= now {
+                if found < most {
+                    let rto = (Duration::from_micros(u64::from(segment.rto)) + step).min(Config::MAX_RTO);
+                    segment.rto = rto.as_micros() as u32;
+                    segment.lost = true;
+                    stats.lost_timeout += 1;
+                    found += 1;
+                    self.mark(index);
+                    continue;
+                }
+                at = now + step.max(MIN_PROBE_WAIT);
+            }
+            self.next_timeout = Some(self.next_timeout.map_or(at, |next| next.min(at)));
+        }
+        if found > 0 {
+            self.congestion.on_timeout();
+            if !config.outage_probes.is_zero() && self.recovery.probe_at.is_none() {
+                self.recovery.probe_at = Some(now + self.probe_wait());
+            }
+        }
+    }
+
+    /// Nothing has been heard for longer than a timeout: the oldest segment asks whether the link is back.
+    fn probe_outage(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
+        self.recovery.probe_at = None;
+        if now.since(self.recovery.heard_at) > config.outage_probes {
+            return; // the timers, which have backed off, go on
+        }
+        self.recovery.probe_at = Some(now + self.probe_wait());
+        // As much as makes a message.
+        let mut left = self.recovery.last_burst.max(self.burst.segments).clamp(1, PROBE_BURST);
+        for index in 0..self.sent.len() {
+            let Some(segment) = self.sent.get_mut(index).filter(|_| left > 0) else { break };
+            if segment.acked {
+                continue;
+            }
+            left -= 1;
+            if !segment.lost {
+                segment.lost = true;
+                stats.lost_timeout += 1;
+                self.mark(index);
+            }
+        }
+    }
+
+    fn probe_wait(&self) -> Duration {
+        self.rtt.smoothed().unwrap_or_else(|| self.rtt.rto()).div(2).max(MIN_PROBE_WAIT)
+    }
+
+    /// Counts entry `index` among the lost.
+    fn mark(&mut self, index: usize) {
+        let sn = self.una.plus(index as u32);
+        if self.lost == 0 || sn.before(self.first_lost) {
+            self.first_lost = sn;
+        }
+        self.lost += 1;
+        let len = self.sent.get(index).map_or(0, |segment| segment.len);
+        self.pipe = self.pipe.saturating_sub(u32::from(len));
+        self.congestion.on_lost(len);
+    }
+}
