@@ -252,6 +252,12 @@ impl<S: Store> Reader<S> {
         self.inbox.bytes()
     }
 
+    /// What has arrived of a frame that is not complete yet; `None` while the rest of an oversize one is passed over.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn begun(&self) -> Option<&[u8]> {
+        (self.skip == 0).then(|| if self.done { &[][..] } else { self.inbox.bytes() })
+    }
+
     /// Back to the beginning of a stream.
     pub fn reset(&mut self) {
         self.inbox.clear();

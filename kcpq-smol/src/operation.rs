@@ -281,7 +281,7 @@ impl<'c> Drain<'c> {
             let mut state = shared.lock();
             let now = shared.now();
             let State { core, queues, .. } = &mut *state;
-            for (id, subscribed) in queues.drain() {
+            for (id, mut subscribed) in queues.drain() {
                 core.unsubscribe(now, id);
                 subscribed.queue.close();
             }

@@ -23,6 +23,8 @@
 mod commands;
 mod config;
 mod connection;
+#[cfg(feature = "alloc")]
+mod direct;
 mod event;
 mod inbound;
 mod memory;
@@ -34,6 +36,8 @@ mod tests;
 use core::fmt;
 
 pub use config::{Backoff, Config, Overflow};
+#[cfg(feature = "alloc")]
+pub use direct::Arrived;
 pub use event::{Disconnect, Event, Message, PublishError, SubscribeError, SubscribeFailure};
 pub use memory::Memory;
 pub use stats::{Latency, Stats};
@@ -168,6 +172,8 @@ pub struct Client<S: Store> {
     /// `publish` has refused for want of room.
     blocked: bool,
     current: Option<Current>,
+    #[cfg(feature = "alloc")]
+    recent: direct::Recent,
     notices: Notices,
     stats: Stats,
 }
@@ -215,6 +221,8 @@ impl<S: Store> Client<S> {
             flushed: 0,
             blocked: false,
             current: None,
+            #[cfg(feature = "alloc")]
+            recent: direct::Recent::default(),
             notices: Notices::default(),
             stats: Stats::default(),
         }
@@ -236,6 +244,17 @@ impl<S: Store> Client<S> {
 
     /// Takes in a datagram from the server, which is opened in place. What it cannot use is counted.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+        // Nothing is taken here: `poll_event` reads, so a slow user closes the window.
+        self.take_in(now, datagram, |_, _, _, _| 0);
+    }
+
+    /// Takes in a datagram; bytes in order go to `sink`, with what it may change.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        datagram: &mut [u8],
+        mut sink: impl FnMut(&mut frame::Reader<S>, &Subscriptions<S>, &mut Stats, &[u8]) -> usize,
+    ) {
         self.now = self.now.max(now);
         let Some(datagram) = self.protection.open(datagram) else {
             self.stats.foreign_datagrams += 1;
@@ -259,8 +278,9 @@ impl<S: Store> Client<S> {
             }
         };
         let heard = self.session.kcp.last_heard();
-        // Nothing is taken here: `poll_event` reads, so a slow user closes the window.
-        let understood = self.session.handle_datagram(self.now, datagram, content, |_| 0);
+        let Self { session, reader, subscriptions, stats, .. } = self;
+        let understood =
+            session.handle_datagram(self.now, datagram, content, |bytes| sink(reader, subscriptions, stats, bytes));
         self.stats.foreign_datagrams += u64::from(!understood);
         if self.session.kcp.last_heard() != heard {
             self.suspect = None;
