@@ -53,8 +53,13 @@ pub mod features {
     /// Understands parity segments (`kcp::Command::Parity`), and may be sent them whenever it is worth while.
     pub const REPAIR: u32 = 1 << 2;
 
-    /// What this build can do.
+    /// A server's: takes PUBT, a message with a time to live.
+    pub const TTL: u32 = 1 << 3;
+
+    /// What this build can do, as a client or a server.
     pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC | REPAIR } else { 0 };
+    /// What a server of this build can do.
+    pub const SERVER: u32 = SUPPORTED | TTL;
 }
 
 const FIXED: usize = 27;

@@ -88,15 +88,26 @@ pub struct Publish<'c, P> {
     subject: &'c str,
     payload: P,
     limit: Limit,
+    /// When the message is worth nothing any more.
+    expires: Option<Instant>,
     waiting: Option<(EventListener, Timer)>,
 }
 
 impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     pub(crate) fn new(client: &'c Client, subject: &'c str, payload: P) -> Self {
-        Self { client, subject, payload, limit: Limit { span: client.shared().timeout, until: None }, waiting: None }
+        let limit = Limit { span: client.shared().timeout, until: None };
+        Self { client, subject, payload, limit, expires: None, waiting: None }
     }
 
     deadline!();
+
+    /// Gives the message a time to live, from now: if it still waits after that, it is dropped and counted
+    /// ([`Stats::expired`](crate::Stats::expired)), here and, by a native server, in its queue for each subscriber. The
+    /// publish itself is ready, and successful, when the message is queued. What has begun to be sent is sent whole.
+    pub fn ttl(mut self, span: Duration) -> Self {
+        self.expires = Instant::now().checked_add(span);
+        self
+    }
 }
 
 impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
@@ -104,7 +115,8 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match self.client.try_publish(self.subject, &self.payload) {
+            let ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()));
+            match self.client.queue(self.subject, self.payload.as_ref(), ttl) {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }

@@ -10,12 +10,12 @@ use super::stats::Stats;
 use super::table::{Member, Pause, Phase, Table};
 use super::{Events, Peer};
 use crate::datagram::Framing;
-use crate::frame::{Frame, FrameError, HEAD, Progress, Reader, command};
+use crate::frame::{self, Frame, FrameError, HEAD, Progress, Reader, command};
 use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features};
 use crate::router::Router;
 use crate::store::{Heap, HeapOutbox, Inbox, Outbox};
 use crate::subject::{Pattern, Subject};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
 const MAX_REPLIES: usize = 64 * 1024;
@@ -92,7 +92,14 @@ impl<P: Peer> Inbound<'_, P> {
             Err(error) => return self.break_off(error),
         };
         match frame.command {
-            command::PUB => {
+            command::PUB | command::PUBT => {
+                let expires = if frame.command == command::PUB {
+                    Instant::MAX
+                } else if let Some(left) = frame.payload.last_chunk() {
+                    self.now + Duration::from_millis(u32::from_be_bytes(*left).into())
+                } else {
+                    return self.error("PUBT is cut short");
+                };
                 let subject = match Subject::from_bytes(frame.subject, &self.config.subjects) {
                     Ok(subject) => subject,
                     Err(error) => {
@@ -101,19 +108,21 @@ impl<P: Peer> Inbound<'_, P> {
                     }
                 };
                 if in_place.is_some() || bytes.len() < SHARE_FROM {
-                    self.publish(subject, bytes, None);
+                    self.publish(subject, bytes, expires, None);
                 } else {
                     // The assembled bytes themselves go to the subscribers; only the command differs.
                     let inbox = reader.inbox();
-                    if let Some(command) = inbox.bytes_mut().get_mut(LENGTH_FIELD) {
-                        *command = command::MSG;
+                    let cut = tail(expires);
+                    if let Some(head) = inbox.bytes_mut().first_chunk_mut() {
+                        frame::retime(head, command::MSG, -(cut as i32));
                     }
-                    let shared = inbox.take();
+                    let mut shared = inbox.take();
+                    shared.truncate(shared.len() - cut);
                     inbox.clear();
                     if let Ok(frame) = Frame::parse(&shared, &self.config.frames)
                         && let Ok(subject) = Subject::from_bytes(frame.subject, &self.config.subjects)
                     {
-                        self.publish(subject, &shared, Some(shared.clone()));
+                        self.publish(subject, &shared, expires, Some(shared.clone()));
                     }
                 }
             }
@@ -129,24 +138,25 @@ impl<P: Peer> Inbound<'_, P> {
         }
     }
 
-    /// Hands a message to every session that wants it. `bytes` is the whole frame as it came; `shared` the MSG, if it
-    /// exists already.
-    fn publish(&mut self, subject: Subject<'_>, bytes: &[u8], shared: Option<Bytes>) {
+    /// Hands a message to every session that wants it. `bytes` is the whole frame as it came; or `shared` is the MSG, if
+    /// it exists already, and `bytes` the same.
+    fn publish(&mut self, subject: Subject<'_>, bytes: &[u8], expires: Instant, shared: Option<Bytes>) {
         self.stats.messages_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
-        let mut message = MsgFrame { bytes, shared };
+        let cut = if shared.is_some() { 0 } else { tail(expires) };
+        let mut message = MsgFrame { bytes: &bytes[..bytes.len() - cut], cut, expires, shared };
         let Self { config, now, table, router, stats, events, me, outbox, member, .. } = self;
         let mut nobody = true;
         router.route(subject, |to| {
             nobody = false;
             if to == *me {
-                if message.queue(config, stats, outbox, member) == Queued::Full {
+                if message.queue(*now, config, stats, outbox, member) == Queued::Full {
                     member.slow = true;
                 }
                 return;
             }
             let Some(slot) = table.get_mut(to) else { return };
-            let queued = message.queue(config, stats, &mut slot.session.outbox, &mut slot.member);
+            let queued = message.queue(*now, config, stats, &mut slot.session.outbox, &mut slot.member);
             if slot.session.outbox.len() >= config.stall_at {
                 let since = *slot.member.behind.get_or_insert(*now);
                 let until = since + config.stall_for;
@@ -221,7 +231,7 @@ impl<P: Peer> Inbound<'_, P> {
         self.member.max_body = hello.max_body;
         let welcome = Hello {
             version,
-            features: features::SUPPORTED,
+            features: features::SERVER,
             max_datagram: self.max_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body,
@@ -293,12 +303,21 @@ fn framing(wanted: u32) -> Framing {
 }
 
 /// Where the command byte stands in a frame.
-const LENGTH_FIELD: usize = crate::frame::LENGTH;
+const LENGTH_FIELD: usize = frame::LENGTH;
+
+/// Bytes of the time to live behind a message, by when it expires.
+fn tail(expires: Instant) -> usize {
+    if expires < Instant::MAX { frame::TTL } else { 0 }
+}
 
 /// A message on its way to several sessions.
 struct MsgFrame<'f> {
-    /// The frame as it was published.
+    /// The frame as it was published, up to the end of the message.
     bytes: &'f [u8],
+    /// Bytes behind it that its head still counts: a time to live.
+    cut: usize,
+    /// When it is to be forgotten where it still waits.
+    expires: Instant,
     /// The frame as it is delivered, once it exists.
     shared: Option<Bytes>,
 }
@@ -311,7 +330,14 @@ enum Queued {
 
 impl MsgFrame<'_> {
     /// Queues the message for one session, if its queue and the sum of all allow it.
-    fn queue(&mut self, config: &Config, stats: &mut Stats, outbox: &mut HeapOutbox, member: &mut Member) -> Queued {
+    fn queue(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        stats: &mut Stats,
+        outbox: &mut HeapOutbox,
+        member: &mut Member,
+    ) -> Queued {
         let len = self.bytes.len();
         if member.phase != Phase::Open {
             stats.dropped_closed += 1;
@@ -322,6 +348,9 @@ impl MsgFrame<'_> {
             return Queued::Yes;
         }
         let mut full = false;
+        if outbox.len() + len > config.max_queued {
+            stats.expired += u64::from(outbox.expire(now));
+        }
         while !outbox.is_empty() && outbox.len() + len > config.max_queued {
             full = true;
             if config.slow_consumer != SlowConsumer::DropOldest || !outbox.drop_oldest() {
@@ -345,8 +374,8 @@ impl MsgFrame<'_> {
     fn append(&mut self, outbox: &mut HeapOutbox) {
         let Some((head, rest)) = self.bytes.split_first_chunk::<HEAD>() else { return };
         let mut head = *head;
-        head[LENGTH_FIELD] = command::MSG;
-        if self.bytes.len() < SHARE_FROM {
+        frame::retime(&mut head, command::MSG, -(self.cut as i32));
+        if self.bytes.len() < SHARE_FROM && self.expires == Instant::MAX {
             // Copied next to the other small ones: cheaper than a count of references each.
             let _ = outbox.push(&[&head, rest]);
             return;
@@ -357,6 +386,6 @@ impl MsgFrame<'_> {
             frame.extend_from_slice(rest);
             frame.freeze()
         });
-        outbox.push_shared(shared.clone());
+        outbox.push_shared(shared.clone(), self.expires);
     }
 }

@@ -199,6 +199,7 @@ impl<P: Peer> Broker<P> {
 
     /// Brings the totals and the timer of a session that was worked on up to date.
     pub(super) fn settle(&mut self, slot: &mut Slot<P>) {
+        self.stats.expired += slot.session.take_expired();
         let queued = slot.session.outbox.len();
         self.stats.queued = (self.stats.queued + queued as u64).saturating_sub(slot.member.accounted as u64);
         slot.member.accounted = queued;
