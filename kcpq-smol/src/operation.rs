@@ -150,13 +150,14 @@ pub struct Subscribe<'c> {
     client: &'c Client,
     pattern: Name,
     capacity: usize,
+    latest: bool,
     limit: Limit,
 }
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
         let limit = Limit::new(client.shared().timeout);
-        Self { client, pattern: pattern.into(), capacity: client.capacity(), limit }
+        Self { client, pattern: pattern.into(), capacity: client.capacity(), latest: false, limit }
     }
 
     deadline!();
@@ -164,6 +165,14 @@ impl<'c> Subscribe<'c> {
     /// How many messages may wait; when there are more the newest is dropped and counted. At least 1.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
+        self
+    }
+
+    /// For state that supersedes itself: of the messages of one subject that wait for this client at the server, only the
+    /// newest is kept. A message that another subscription of this client matches too, without this option, is kept
+    /// all the same. A server that does not know the option, such as an original one, delivers every message.
+    pub fn latest(mut self) -> Self {
+        self.latest = true;
         self
     }
 
@@ -186,7 +195,13 @@ impl<'c> Subscribe<'c> {
         let id = {
             let mut state = shared.lock();
             let now = shared.now();
-            let id = state.core.subscribe(now, &self.pattern).map_err(SubscribeError::Refused)?;
+            let core = &mut state.core;
+            let id = if self.latest {
+                core.subscribe_latest(now, &self.pattern)
+            } else {
+                core.subscribe(now, &self.pattern)
+            };
+            let id = id.map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None });
             state.nudge();
             id

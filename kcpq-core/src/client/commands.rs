@@ -22,14 +22,29 @@ impl<S: Store> Client<S> {
     /// # Errors
     /// [`SubscribeError`]: nothing was asked for.
     pub fn subscribe(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+        self.subscribe_to(now, pattern, false)
+    }
+
+    /// As [`subscribe`](Self::subscribe), for state that supersedes itself: of the messages of one subject that wait for
+    /// this client at the server, only the newest is kept, in the place of the older one. A message that another
+    /// subscription of this client matches too, one that wants every message, is not superseded; and a server that
+    /// does not know the option, such as an original one, delivers every message.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_latest(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+        self.subscribe_to(now, pattern, true)
+    }
+
+    fn subscribe_to(&mut self, now: Instant, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
         self.now = self.now.max(now);
-        let added = self.try_subscribe(pattern);
+        let added = self.try_subscribe(pattern, latest);
         self.stats.subscription_errors += u64::from(added.is_err());
         self.advance();
         added
     }
 
-    fn try_subscribe(&mut self, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+    fn try_subscribe(&mut self, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
         if matches!(self.state, State::Closing { .. } | State::Closed) {
             return Err(SubscribeError::Closed);
         }
@@ -38,7 +53,7 @@ impl<S: Store> Client<S> {
             return Err(SubscribeError::TooMany);
         }
         let pattern = S::Text::new(pattern).map_err(SubscribeError::TooLong)?;
-        let id = self.subscriptions.add(pattern).ok_or(SubscribeError::TooMany)?;
+        let id = self.subscriptions.add(pattern, latest).ok_or(SubscribeError::TooMany)?;
         self.stats.total_subscriptions += 1;
         Ok(id)
     }

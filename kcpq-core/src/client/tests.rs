@@ -252,7 +252,12 @@ fn stale_messages_are_dropped_where_they_wait<S: Make>(seed: u64) {
     assert_eq!(arrived_kept, kept, "what has no time to live arrives, all of it and in order");
     assert!(arrived.is_sorted() && !arrived.is_empty(), "the rest is in order as well");
     let (stats, broker) = (world.nodes[publisher].client.stats(), world.broker.stats());
-    assert!(stats.expired > 0 && broker.expired > 0, "{} at the publisher, {} at the broker", stats.expired, broker.expired);
+    assert!(
+        stats.expired > 0 && broker.expired > 0,
+        "{} at the publisher, {} at the broker",
+        stats.expired,
+        broker.expired
+    );
     assert_eq!(arrived.len() as u64 + stats.expired + broker.expired, count, "each is delivered or counted once");
     assert_eq!(broker.queued, 0);
 }
