@@ -185,3 +185,51 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
     assert!(slot.session.control.len() < 70_000, "{} bytes of replies wait", slot.session.control.len());
     assert_eq!(slot.member.paused, Some(Pause::Replies));
 }
+
+/// Payloads of `subject` that a client gets after it was deaf while `count` messages were published.
+fn after_silence(latest: &[&str], every: &[&str], count: u32) -> (Stats, u64) {
+    let mut room = Room::new(Config { stall_at: usize::MAX, ..Config::default() }, 2);
+    let now = room.now;
+    for pattern in latest {
+        room.clients[0].0.subscribe_latest(now, pattern).unwrap();
+    }
+    for pattern in every {
+        room.clients[0].0.subscribe(now, pattern).unwrap();
+    }
+    room.settle();
+    room.clients[0].1 = true;
+    for n in 0..count {
+        let subject = alloc::format!("state.{}", n % 7);
+        room.clients[1].0.publish(room.now, &subject, &[n.to_be_bytes().as_slice(), &[0; 500]].concat()).unwrap();
+        room.settle();
+    }
+    let waits = room.broker.stats().queued;
+    room.clients[0].1 = false;
+    for _ in 0..200 {
+        room.pass(Duration::from_millis(20));
+    }
+    let stats = room.broker.stats();
+    assert_eq!(stats.queued, 0);
+    assert_eq!(
+        room.clients[0].0.stats().messages_received + stats.superseded,
+        u64::from(count),
+        "each is delivered or counted"
+    );
+    (stats, waits)
+}
+
+#[test]
+fn of_what_waits_for_a_subscription_to_the_latest_only_the_newest_of_each_subject_is_kept() {
+    let (stats, waits) = after_silence(&["state.*"], &[], 3_000);
+    assert!(stats.superseded > 1_000 && waits < 8 * 600, "{stats:?}");
+    let (stats, waits) = after_silence(&["state.*", "state.3", ">"], &[], 3_000);
+    assert!(stats.superseded > 1_000 && waits < 8 * 600, "however many patterns match: {stats:?}");
+}
+
+#[test]
+fn a_message_that_another_subscription_wants_is_not_superseded() {
+    assert_eq!(after_silence(&["state.*"], &[">"], 3_000).0.superseded, 0);
+    assert_eq!(after_silence(&["state.*"], &["state.*"], 3_000).0.superseded, 0, "of two to one pattern as well");
+    let (stats, _) = after_silence(&["state.*"], &["state.3"], 3_000);
+    assert!(stats.superseded > 1_000 && stats.superseded < 3_000 * 6 / 7);
+}

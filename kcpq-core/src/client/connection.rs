@@ -123,11 +123,13 @@ impl<S: Store> Client<S> {
         }
         let session = &mut self.session;
         self.subscriptions.send_requests(self.now, &self.config, |request| {
-            let (command, number, pattern) = match request {
-                Request::Subscribe { number, pattern } => (command::SUB, number, pattern),
-                Request::Unsubscribe { number, pattern } => (command::UNSUB, number, pattern),
+            let (command, number, pattern, latest) = match request {
+                Request::Subscribe { number, pattern, latest } => (command::SUB, number, pattern, latest),
+                Request::Unsubscribe { number, pattern } => (command::UNSUB, number, pattern, false),
             };
-            session.control(command, pattern.as_bytes(), &number.to_be_bytes()).is_ok()
+            let [a, b, c, d] = number.to_be_bytes();
+            let payload = [a, b, c, d, hello::subscribe::LATEST];
+            session.control(command, pattern.as_bytes(), &payload[..4 + usize::from(latest)]).is_ok()
         });
         // All that a flush covers has to be in the stream before its PING is.
         let in_stream = self.session.moved() + self.dropped;

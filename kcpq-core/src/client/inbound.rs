@@ -236,7 +236,7 @@ impl<S: Store> Client<S> {
                 let text = frame.subject;
                 let pattern = text.strip_prefix(SUBSCRIBED_TO).unwrap_or(text);
                 if let Ok(pattern) = core::str::from_utf8(pattern) {
-                    self.subscriptions.confirm(pattern);
+                    self.subscriptions.confirm(pattern, false);
                 }
                 self.up(false);
             }

@@ -163,7 +163,7 @@ pub struct Client<S: Store> {
     waking: bool,
     /// Messages taken by `publish`, in all; dropped and in-doubt ones included.
     published: u64,
-    /// Messages dropped from the queue, in all.
+    /// Messages dropped from the queue, in all; expired ones included.
     dropped: u64,
     /// How far a flush was asked for, and the one that is under way: its PING, and what it covers.
     flush_wanted: u64,
@@ -325,12 +325,20 @@ impl<S: Store> Client<S> {
             return None;
         }
         self.advance();
-        let len = self.transmit(out, Session::poll_transmit)?;
+        let len = self.transmit(out, Session::poll_transmit);
+        self.count_expired();
         if self.blocked && self.session.outbox.len() <= self.config.queue / 2 {
             self.blocked = false;
             self.notices.writable = true;
         }
-        Some(len)
+        len
+    }
+
+    /// Takes note of messages that the session has dropped because their time was over.
+    pub(super) fn count_expired(&mut self) {
+        let expired = self.session.take_expired();
+        self.dropped += expired;
+        self.stats.expired += expired;
     }
 
     /// Lets the session write a datagram, and protects it.
