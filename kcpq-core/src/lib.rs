@@ -46,6 +46,7 @@ mod field;
 pub mod frame;
 pub mod hello;
 pub mod kcp;
+mod layout;
 pub mod rng;
 #[cfg(feature = "alloc")]
 pub mod router;

@@ -13,6 +13,7 @@ use super::{Events, Peer};
 use crate::datagram::Framing;
 use crate::frame::{self, Frame, FrameError, HEAD, Progress, Reader, command};
 use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
+use crate::layout;
 use crate::router::Router;
 use crate::store::{Heap, HeapOutbox, Inbox, Outbox};
 use crate::subject::{Pattern, Subject};
@@ -117,7 +118,7 @@ impl<P: Peer> Inbound<'_, P> {
                     let inbox = reader.inbox();
                     let cut = tail(expires);
                     if let Some(head) = inbox.bytes_mut().first_chunk_mut() {
-                        frame::retime(head, command::MSG, -(cut as i32));
+                        layout::retime(head, command::MSG, -(cut as i32));
                     }
                     let mut shared = inbox.take();
                     shared.truncate(shared.len() - cut);
@@ -444,7 +445,7 @@ impl MsgFrame<'_> {
     fn head(&self) -> Option<([u8; HEAD], &[u8])> {
         let (head, rest) = self.bytes.split_first_chunk::<HEAD>()?;
         let mut head = *head;
-        frame::retime(&mut head, command::MSG, -(self.cut as i32));
+        layout::retime(&mut head, command::MSG, -(self.cut as i32));
         Some((head, rest))
     }
 

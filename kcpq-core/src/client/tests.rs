@@ -29,8 +29,8 @@ impl Make for Heap {
 
 impl Make for Lent<'static> {
     fn client(mut config: Config, seed: u64) -> Client<Self> {
-        config.kcp.send_window = 32;
-        config.kcp.recv_window = 32;
+        config.kcp.send_window = config.kcp.send_window.min(32);
+        config.kcp.recv_window = config.kcp.recv_window.min(32);
         config.queue = 4096;
         Client::new(config, seed, Box::leak(Box::new(Pocket::new())).lend())
     }
@@ -221,11 +221,13 @@ fn a_message_travels_from_publisher_to_subscriber() {
 }
 
 fn stale_messages_are_dropped_where_they_wait<S: Make>(seed: u64) {
-    let kcp = crate::kcp::Config { send_window: 4, ..crate::kcp::Config::VIDEO };
+    // Four segments in flight, whatever the link does.
+    let congestion = crate::kcp::CongestionControl::Off;
+    let kcp = crate::kcp::Config { send_window: 4, congestion, ..crate::kcp::Config::VIDEO };
     let mut world = World::<S>::new(broker::Config { kcp, ..broker::Config::default() });
     // What the publisher cannot send in time waits there; what the subscriber's link cannot carry, at the broker.
     let narrow = |bandwidth| sim::Config { bandwidth: Some(bandwidth), ..CLEAN };
-    let config = Config { kcp: crate::kcp::Config { send_window: 4, ..Config::default().kcp }, ..Config::default() };
+    let config = Config { kcp, ..Config::default() };
     let (sub, publisher) = (world.add(Config::default(), narrow(20_000)), world.add(config, narrow(40_000)));
     let id = world.subscribe(sub, ">");
     let mut rng = Rng::with_seed(seed);

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::latest::Latest;
 use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, Text, TooLarge, TxStream};
 
-use crate::frame::{self, command};
+use crate::layout::{self, command};
 use crate::time::Instant;
 
 /// The store of servers and desktop programs.
@@ -108,16 +108,16 @@ impl Chunk {
     fn tell(&mut self, now: Instant) {
         if let Data::Run(frame) = &mut self.data
             && let Some(head) = frame.first_chunk_mut()
-            && frame::retime(head, command::PUBT, frame::TTL as i32)
+            && layout::retime(head, command::PUBT, layout::TTL as i32)
         {
-            frame.extend_from_slice(&frame::ttl(self.expires.since(now)));
+            frame.extend_from_slice(&layout::ttl(self.expires.since(now)));
         }
     }
 }
 
 /// The subject of a whole frame.
 fn subject(frame: &[u8]) -> &[u8] {
-    let subject = frame.split_first_chunk().and_then(|([.., s0, s1], rest): (&[u8; frame::HEAD], _)| {
+    let subject = frame.split_first_chunk().and_then(|([.., s0, s1], rest): (&[u8; layout::HEAD], _)| {
         rest.get(..usize::from(u16::from_be_bytes([*s0, *s1])))
     });
     subject.unwrap_or_default()
@@ -412,7 +412,7 @@ impl Outbox<HeapTx> for HeapOutbox {
         // In a chunk of its own, with room for what may be told of its time.
         let count: usize = parts.iter().map(|part| part.len()).sum();
         let mut frame = core::mem::take(&mut self.spare);
-        frame.reserve(count + frame::TTL);
+        frame.reserve(count + layout::TTL);
         for part in parts {
             frame.extend_from_slice(part);
         }

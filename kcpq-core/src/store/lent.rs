@@ -7,7 +7,7 @@ use heapless::deque::DequeView;
 
 use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, Text, TooLarge, TxStream};
 
-use crate::frame::{self, HEAD, command};
+use crate::layout::{self, HEAD, command};
 use crate::time::Instant;
 
 /// The store whose containers borrow for `'a`, usually from a `static`. `TEXT` is the longest pattern that can be
@@ -325,12 +325,12 @@ impl<'a> LentOutbox<'a> {
         let len = self.frame_len();
         (self.rest, self.tail) = (len, 0);
         if let Some((mut head, expires)) = timed {
-            let (command, kept) = if tell { (command::PUBT, frame::TTL) } else { (command::PUB, 0) };
+            let (command, kept) = if tell { (command::PUBT, layout::TTL) } else { (command::PUB, 0) };
             self.tail = EXPIRES - kept;
             self.rest = len - self.tail;
-            frame::retime(&mut head, command, -(self.tail as i32));
+            layout::retime(&mut head, command, -(self.tail as i32));
             self.ring.patch(0, &head);
-            self.ring.patch(self.rest - kept, &frame::ttl(expires.since(now))[..kept]);
+            self.ring.patch(self.rest - kept, &layout::ttl(expires.since(now))[..kept]);
         }
     }
 }
@@ -356,7 +356,7 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
         let Some((first, others)) = parts.split_first() else { return Ok(()) };
         let Some((head, rest)) = first.split_first_chunk() else { return Err(PushError::Full) };
         let mut head = *head;
-        if others.len() > 3 || !frame::retime(&mut head, command::PUBT, EXPIRES as i32) {
+        if others.len() > 3 || !layout::retime(&mut head, command::PUBT, EXPIRES as i32) {
             return Err(PushError::Full);
         }
         let moment = expires.as_micros().to_be_bytes();

@@ -217,7 +217,7 @@ fn an_outbox_forgets_in_time<T: TxStream, O: Outbox<T>>(new: impl Fn() -> (O, T)
         let timed = |frame: &[u8], left: u32| {
             let mut frame = frame.to_vec();
             if tell {
-                assert!(crate::frame::retime(frame.first_chunk_mut().unwrap(), 0x14, 4));
+                assert!(crate::layout::retime(frame.first_chunk_mut().unwrap(), 0x14, 4));
                 frame.extend(left.to_be_bytes());
             }
             frame
