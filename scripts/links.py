@@ -29,6 +29,10 @@ WARMUP = 1
 # The emulator's exit code where it cannot work.
 SKIPPED = 77
 PORT = 4000
+# A run in which the emulator itself was later than so many ms, at p99, says more about this machine than about the peer.
+# It is repeated so many times at most, and the one with the least lateness counts, whatever it says.
+LATE = 1.5
+REPEATS = 2
 BULK_SIZE = 50_000
 # Twice what the link and its queue hold on both crossings, and less than what servers throw away.
 BULK_WINDOW = 160
@@ -245,6 +249,16 @@ def measure(tools, peer, row, seed, seconds):
             stop(server)
 
 
+def measure_calmly(tools, peer, row, seed, seconds):
+    """One run's figures, of the run in which this machine disturbed least."""
+    runs = []
+    while len(runs) <= REPEATS:
+        runs.append(measure(tools, peer, row, seed, seconds))
+        if runs[-1].get("late_ms", 0) <= LATE:
+            break
+    return min(runs, key=lambda run: run.get("late_ms", 0)) | {"attempts": len(runs)}
+
+
 def run_bench(line, peer, row, seconds, beside=None):
     load = ["--size", str(row.size or BULK_SIZE), "--duration", f"{seconds}s", "--warmup", f"{WARMUP}s"]
     load += ["--rate", str(row.rate)] if row.rate else ["--window", str(BULK_WINDOW)]
@@ -333,7 +347,8 @@ def report(rows, peers, results, args):
 worst in brackets. Publisher and subscriber at the near end, the broker at the far end; delay and loss are each
 direction's. Latency counts from when a message was due; the floor is twice the one-way delay. Bytes are of both
 directions and both crossings, acknowledgements included, over twice the payload's.
-How much later than due the emulator delivered, p99 of a run: {spread(late)} ms.
+The emulator delivered later than due by {spread(late)} ms (p99 of a run); {sum(late > LATE for late in late)} of {len(late)} runs
+exceed {LATE} ms although they were repeated {REPEATS} times, and say more about this machine than about the peer.
 """ + "\n".join(tables(rows, peers, results)) + f"""
 
 Command: `scripts/compare --links --seeds {args.seeds} --seconds {args.seconds}`.
@@ -356,7 +371,7 @@ def main(args, target):
         writing = threading.Lock()
 
         def run(seed, row, peer):
-            figures = measure({"link": link}, peer, row, seed, args.seconds)
+            figures = measure_calmly({"link": link}, peer, row, seed, args.seconds)
             with writing:
                 results[row.name, peer.key].append({"seed": seed, **figures})
                 shown = {key: round(figures[key], 2) for _, key in COLUMNS[row.kind] if key in figures}
