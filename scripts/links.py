@@ -191,9 +191,9 @@ for _ in sys.stdin:
 """
     SOURCE = """
 import socket
-flow = socket.socket()
+flow = socket.create_connection(("HOST", PORT))
+# Now: when it connects, it takes what the route says.
 flow.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"CONTROL")
-flow.connect(("HOST", PORT))
 while True:
     flow.send(bytes(1 << 16))
 """

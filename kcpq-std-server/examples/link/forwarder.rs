@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use kcpq_core::sim::{Config, Link, Stats};
 use kcpq_core::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -157,6 +158,8 @@ fn forward(shared: &Mutex<Shared>, input: &SyncDevice, output: &SyncDevice) -> R
                 match input.recv(&mut buffer) {
                     Ok(len) => shared.put(buffer.get(..len).unwrap_or_default()),
                     Err(error) if retry(&error) => break,
+                    // The device has gone with its namespace, at this process's end.
+                    Err(error) if error.raw_os_error() == Some(Errno::BADFD.raw_os_error()) => return Ok(()),
                     Err(error) => return Err(error),
                 }
             }
@@ -167,13 +170,13 @@ fn forward(shared: &Mutex<Shared>, input: &SyncDevice, output: &SyncDevice) -> R
             shared.pause()
         };
         match poll(&mut [PollFd::new(input, PollFlags::IN)], pause.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Whether there is just nothing to read. A device that is down says so by an error of its own.
+/// Whether there is just nothing to read.
 fn retry(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
