@@ -157,7 +157,9 @@ class Line:
 
     def enter(self, end, command):
         net = f"--net=/proc/{self.ends[end]['pid']}/ns/net"
-        return ["nsenter", net, "setpriv", "--pdeathsig", "KILL", "--", *command]
+        # Before all that has no real-time priority, so that other work on the machine disturbs less. The emulator comes
+        # before them.
+        return ["chrt", "--rr", "10", "nsenter", net, "setpriv", "--pdeathsig", "KILL", "--", *command]
 
     def await_listener(self, process, port):
         """Waits until somebody at the far end waits for connections or datagrams at `port`."""
@@ -345,7 +347,7 @@ def report(rows, peers, results, args):
 
 {datetime.date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; {args.seeds} seeds, {args.seconds} s each, {args.jobs} at a time. Median over the seeds,
 worst in brackets. Publisher and subscriber at the near end, the broker at the far end; delay and loss are each
-direction's. Latency counts from when a message was due; the floor is twice the one-way delay. Bytes are of both
+direction's. All run with real-time priority, the emulator with a higher one. Latency counts from when a message was due; the floor is twice the one-way delay. Bytes are of both
 directions and both crossings, acknowledgements included, over twice the payload's.
 The emulator delivered later than due by {spread(late)} ms (p99 of a run); {sum(late > LATE for late in late)} of {len(late)} runs
 exceed {LATE} ms although they were repeated {REPEATS} times, and say more about this machine than about the peer.
