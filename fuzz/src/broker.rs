@@ -146,8 +146,11 @@ pub fn seeds() -> Vec<Seed> {
     let native = [
         op(4, 3, &frame(0x10, "", &hello[..len])),
         op(1, 3, &frame(1, ">", &[0, 0, 0, 9])),
+        op(1, 3, &frame(1, "x.*", &[0, 0, 0, 10, 1])),
         op(1, 3, &frame(3, "x.y", &[1; 200])),
         op(1, 3, &frame(3, "x..y", b"")),
+        op(1, 3, &frame(0x14, "x.y", &[1, 1, 0, 0, 3, 232])),
+        op(1, 3, &frame(0x14, "x.y", &[1, 1])),
         op(1, 3, &frame(77, "", b"")),
         op(1, 3, &frame(0x12, "", &[0])),
         op(1, 3, b"late"),

@@ -68,7 +68,9 @@ pub fn run(data: &[u8]) {
         rx: LentRx::new(&mut slots, &mut bytes),
         acks: acks.as_mut_view(),
     };
-    assert_eq!(drive(Kcp::new(CONV, config, heap), operations), drive(Kcp::new(CONV, config, lent), operations));
+    let parity = choice & 0x80 != 0;
+    let heap = drive(Kcp::new(CONV, config, heap), parity, operations);
+    assert_eq!(heap, drive(Kcp::new(CONV, config, lent), parity, operations));
 }
 
 /// What an engine did: everything it sent, then everything it delivered.
@@ -78,7 +80,10 @@ struct Trace {
     got: Vec<u8>,
 }
 
-fn drive<S: Store>(mut engine: Kcp<S>, operations: &[u8]) -> Trace {
+fn drive<S: Store>(mut engine: Kcp<S>, parity: bool, operations: &[u8]) -> Trace {
+    if parity {
+        engine.use_parity();
+    }
     let mut trace = Trace::default();
     let mut now = Instant::from_millis(1);
     let mut appetite = 0;
@@ -165,7 +170,7 @@ fn settle<S: Store>(engine: &mut Kcp<S>, now: Instant, trace: &mut Trace) {
 }
 
 /// What every datagram must be (WIRE.md 2.1, 2.9): whole segments of this conversation, no longer than the MTU, of
-/// known commands, and data in PUSH alone, which is never empty.
+/// known commands, and data in PUSH and PARITY alone, which are never empty.
 fn check_sent(datagram: &[u8], conv: u32) {
     assert!((HEADER..=usize::from(MTU)).contains(&datagram.len()));
     let mut rest = datagram;
@@ -173,8 +178,8 @@ fn check_sent(datagram: &[u8], conv: u32) {
         let (head, behind) = rest.split_first_chunk::<HEADER>().expect("a whole header");
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         assert_eq!(word(0), conv);
-        assert!((81..=84).contains(&head[4]), "command {}", head[4]);
-        assert_eq!(word(20) > 0, head[4] == 81, "data in PUSH and nowhere else");
+        assert!((81..=85).contains(&head[4]), "command {}", head[4]);
+        assert_eq!(word(20) > 0, matches!(head[4], 81 | 85), "data in PUSH and PARITY and nowhere else");
         (_, rest) = behind.split_at_checked(word(20) as usize).expect("all the data announced");
     }
 }
@@ -203,7 +208,7 @@ impl<'a> Input<'a> {
         let data = self.take(usize::from(length).min(SLOT - HEADER));
         // Numbers around zero, on both sides of the wrap.
         let number = |byte: u8| i32::from(byte.cast_signed()).cast_unsigned();
-        segment(conv, 81 + cmd % 4, number(sn), number(una), wnd, data)
+        segment(conv, 81 + cmd % 5, number(sn), number(una), wnd, data)
     }
 }
 

@@ -157,6 +157,10 @@ pub fn run(data: &[u8]) {
         acks: acks.as_mut_view(),
     };
     let (mut heap, mut lent) = (End::new(config, heap), End::new(config, lent));
+    if data.first().is_some_and(|choice| choice & 64 != 0) {
+        heap.kcp.use_parity();
+        lent.kcp.use_parity();
+    }
 
     let mut now = Instant::from_millis(u64::from(u32::MAX) - 5_000);
     let mut last = Vec::new();
@@ -186,7 +190,8 @@ fn config(choice: u8, windows: u8) -> Config {
         mtu: if choice & 2 == 0 { SLOT as u16 } else { Config::MIN_MTU },
         mode: if choice & 4 == 0 { Mode::Stream } else { Mode::Message },
         ack_delay: if choice & 8 == 0 { Duration::ZERO } else { Duration::from_millis(5) },
-        congestion: if choice & 16 == 0 { CongestionControl::Off } else { CongestionControl::Kcp },
+        congestion: [CongestionControl::Off, CongestionControl::Kcp, CongestionControl::Bbr, CongestionControl::Bbr]
+            [usize::from(choice >> 4 & 3)],
         send_window: u16::from(windows % WINDOW as u8) + 1,
         recv_window: u16::from((windows >> 4) % WINDOW as u8) + 1,
         ..preset
@@ -257,8 +262,14 @@ fn segments(bytes: &mut Bytes<'_>) -> Vec<u8> {
         let data = bytes.take(usize::from(shape % 64));
         let header = Header {
             conv: CONV,
-            command: [Command::Push, Command::Push, Command::Ack, Command::AskWindow, Command::TellWindow]
-                [usize::from(bytes.byte() % 5)],
+            command: [
+                Command::Push,
+                Command::Push,
+                Command::Ack,
+                Command::AskWindow,
+                Command::TellWindow,
+                Command::Parity,
+            ][usize::from(bytes.byte() % 6)],
             frg: if shape & 0x20 == 0 { 0 } else { bytes.byte() },
             wnd: u16::from(bytes.byte() % 40),
             ts: Ts(number(bytes)),
@@ -288,6 +299,8 @@ pub fn seeds() -> Vec<Seed> {
         story("lost", [1, 0x88], &[&send, &lose, &send, &lose, &acknowledge]),
         story("message", [4, 0xff], &[&send, &[1, 1], &[1, 12, 255], &push]),
         story("reflected", [2, 0x1f], &[&push, &push, &ask, &read, &send, &[1, 0x41], &acknowledge]),
+        story("paced", [32, 0xff], &[&send, &acknowledge, &send, &send, &acknowledge, &lose]),
+        story("repaired", [64, 0xff], &[&send, &lose, &acknowledge, &push, &[1, 0x41], &send, &[1, 1], &[1, 0x41]]),
         story("congested", [24, 0xf3], &[&send, &send, &[140, 2, 0x51], &[140, 2, 0x10], &lose, &[251, 15]]),
     ]
 }

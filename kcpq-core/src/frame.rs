@@ -17,11 +17,14 @@ mod tests;
 use core::fmt;
 
 use crate::store::{Inbox, Store};
+use crate::time::Duration;
 
 /// Bytes before the subject.
 pub const HEAD: usize = 7;
 /// Bytes of the length field, which `body_len` does not count.
 pub const LENGTH: usize = 4;
+/// Bytes of the time to live behind the message of a PUBT.
+pub const TTL: usize = 4;
 /// The smallest `body_len`: command and subject length.
 const MIN_BODY: u32 = 3;
 
@@ -51,6 +54,8 @@ pub mod command {
     pub const CLOSE: u8 = 0x12;
     /// A numbered SUB or UNSUB was carried out, or refused.
     pub const ACK: u8 = 0x13;
+    /// A PUB with a time to live: how many milliseconds are left stands behind the message (u32 big-endian).
+    pub const PUBT: u8 = 0x14;
 }
 
 /// One frame, borrowed from where it lies.
@@ -187,6 +192,21 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The time to live as a PUBT says it: whole milliseconds, rounded up.
+pub(crate) fn ttl(left: Duration) -> [u8; TTL] {
+    u32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// Makes the head of a frame that of another command whose payload is longer by `by`. False if the length does not fit
+/// its field: nothing was changed.
+pub(crate) fn retime(head: &mut [u8; HEAD], command: u8, by: i32) -> bool {
+    let [l0, l1, l2, l3, ..] = *head;
+    let Some(length) = u32::from_be_bytes([l0, l1, l2, l3]).checked_add_signed(by) else { return false };
+    head[..LENGTH].copy_from_slice(&length.to_be_bytes());
+    head[LENGTH] = command;
+    true
+}
+
 /// The announced body length, if it is acceptable.
 fn check_length(length: [u8; LENGTH], limits: &Limits) -> Result<u32, FrameError> {
     let actual = u32::from_be_bytes(length);
@@ -250,6 +270,12 @@ impl<S: Store> Reader<S> {
     /// The frame that was assembled last, until the next read.
     pub fn assembled(&self) -> &[u8] {
         self.inbox.bytes()
+    }
+
+    /// What has arrived of a frame that is not complete yet; `None` while the rest of an oversize one is passed over.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn begun(&self) -> Option<&[u8]> {
+        (self.skip == 0).then(|| if self.done { &[][..] } else { self.inbox.bytes() })
     }
 
     /// Back to the beginning of a stream.

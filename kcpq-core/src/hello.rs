@@ -53,8 +53,21 @@ pub mod features {
     /// Understands parity segments (`kcp::Command::Parity`), and may be sent them whenever it is worth while.
     pub const REPAIR: u32 = 1 << 2;
 
-    /// What this build can do.
+    /// A server's: takes PUBT, a message with a time to live.
+    pub const TTL: u32 = 1 << 3;
+    /// A server's: takes SUB with options, and knows [`LATEST`](super::subscribe::LATEST) among them.
+    pub const LATEST: u32 = 1 << 4;
+
+    /// What this build can do, as a client or a server.
     pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC | REPAIR } else { 0 };
+    /// What a server of this build can do.
+    pub const SERVER: u32 = SUPPORTED | TTL | LATEST;
+}
+
+/// The options of a native SUB: a byte behind its number; without it all are off.
+pub mod subscribe {
+    /// Of the messages of one subject that wait, only the newest is kept.
+    pub const LATEST: u8 = 1 << 0;
 }
 
 const FIXED: usize = 27;

@@ -10,10 +10,9 @@
 use core::fmt;
 
 use crate::datagram::{Content, Framing, Link};
-use crate::frame::Frame;
-#[cfg(feature = "fec")]
+use crate::frame::{Frame, command};
 use crate::hello::features;
-use crate::kcp::{self, Kcp, Origin};
+use crate::kcp::{self, CongestionControl, Kcp, Origin};
 use crate::store::{Full, Outbox, PushError, Queue, Store};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -26,6 +25,9 @@ pub struct Mark {
     frames: u32,
     at: Instant,
 }
+
+/// No path between machines that is not known carries more.
+const LONGEST_ON_A_PATH: u16 = 9_000;
 
 /// The memory of one session.
 pub struct Parts<S: Store> {
@@ -88,6 +90,10 @@ pub(crate) struct Session<S: Store> {
     moved: u64,
     /// Messages whose last byte the peer has acknowledged, in all.
     acknowledged: u64,
+    /// Messages that waited until their time was over, since that was asked for last.
+    expired: u64,
+    /// The peer understands PUBT.
+    tells_ttl: bool,
     /// How long the last acknowledged messages were under way, if that has not been asked for yet.
     latency: Option<Duration>,
 }
@@ -103,6 +109,8 @@ impl<S: Store> Session<S> {
             moved_to: 0,
             moved: 0,
             acknowledged: 0,
+            expired: 0,
+            tells_ttl: false,
             latency: None,
         };
         session.fit_mtu();
@@ -112,6 +120,8 @@ impl<S: Store> Session<S> {
     /// Begins anew with conversation `conv`. Messages that wait stay; those that were moved into the stream and are not
     /// acknowledged are given up, and their number is returned.
     pub(crate) fn reset(&mut self, conv: u32, framing: Framing) -> u64 {
+        // A frame that has begun to go out cannot go on in another stream.
+        self.moved += u64::from(self.outbox.drop_begun());
         let in_doubt = self.in_doubt();
         self.kcp.reset(conv);
         self.link = Link::new(framing, self.link.max_datagram());
@@ -121,6 +131,7 @@ impl<S: Store> Session<S> {
         self.moved_to = 0;
         self.acknowledged = self.moved;
         self.latency = None;
+        self.tells_ttl = false;
         in_doubt
     }
 
@@ -146,7 +157,11 @@ impl<S: Store> Session<S> {
         if framing == Framing::Plain && features & features::REPAIR != 0 {
             self.kcp.use_parity();
         }
-        let _ = features;
+        if max_datagram > LONGEST_ON_A_PATH {
+            // Such datagrams do not leave the machine, and there is no link to share.
+            self.kcp.set_congestion(CongestionControl::Off);
+        }
+        self.tells_ttl = features & features::TTL != 0;
         self.set_framing(framing, max_datagram);
     }
 
@@ -166,13 +181,32 @@ impl<S: Store> Session<S> {
         self.outbox.push(&[&head, subject, payload])
     }
 
+    /// Queues a PUB that is dropped if it has not been moved into the stream at `expires`.
+    pub(crate) fn publish_until(&mut self, subject: &[u8], payload: &[u8], expires: Instant) -> Result<(), PushError> {
+        let head = Frame::head(command::PUB, subject.len(), payload.len()).ok_or(PushError::Full)?;
+        self.outbox.push_until(&[&head, subject, payload], expires)
+    }
+
+    /// Drops messages at the front of the queue whose time is over. True if there were any.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let expired = self.outbox.expire(now);
+        self.expired += u64::from(expired);
+        expired > 0
+    }
+
+    /// Messages that were dropped because their time was over, since the last call.
+    pub(crate) fn take_expired(&mut self) -> u64 {
+        core::mem::take(&mut self.expired)
+    }
+
     /// Moves frames into the stream, as many as the next datagram needs.
     fn refill(&mut self, now: Instant) {
         let enough = self.kcp.mss();
         while self.kcp.unsent() < enough {
             let control_first = !self.outbox.mid_frame() && !self.control.is_empty();
             let from = if control_first { &mut self.control } else { &mut self.outbox };
-            let Some(moved) = from.move_to(self.kcp.stream()) else { return };
+            let Some(moved) = from.move_to(self.kcp.stream(), now, self.tells_ttl) else { return };
+            self.expired += u64::from(moved.expired);
             self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
             if !control_first {
                 self.moved += u64::from(moved.frames);

@@ -36,6 +36,8 @@ pub enum Why {
     Transmit,
     /// A segment's retransmission timer.
     Retransmit,
+    /// Congestion control lets the next segment go.
+    Pacing,
     /// Acknowledgements have waited long enough for company.
     AckDelay,
     /// A closed window is asked about.

@@ -78,7 +78,11 @@ fn run_scenario<S: Make>(scenario: &Value) -> Kcp<S> {
     let name = text(&scenario["name"]);
     let params = &scenario["params"];
     let conv = 0x1122_3344;
-    let config = if params.is_object() { config(params) } else { Config { mode: Mode::Message, ..Config::GAMES } };
+    let config = if params.is_object() {
+        config(params)
+    } else {
+        Config { mode: Mode::Message, recv_window: 1024, ..Config::GAMES }
+    };
     let mut kcp = S::engine(conv, config);
     for datagram in list(&scenario["input"]) {
         input(&mut kcp, NOW, &hex(datagram)).unwrap();
@@ -214,7 +218,7 @@ fn messages_are_refused_where_kcp_go_refuses_them() {
         ["send_255_fragments", "send_256_fragments", "send_empty"].map(|key| limits[key].as_i64()),
         [Some(0), Some(-2), Some(-1)]
     );
-    let mut kcp = Heap::engine(1, Config { mode: Mode::Message, ..Config::GAMES });
+    let mut kcp = Heap::engine(1, Config { mode: Mode::Message, recv_window: 1024, ..Config::GAMES });
     let limit = 255 * kcp.mss();
     assert_eq!(kcp.send(&vec![0; limit]), Ok(()));
     assert_eq!(kcp.send(&vec![0; limit + 1]), Err(SendError::TooLong { limit, actual: limit + 1 }));
@@ -226,7 +230,7 @@ fn datagrams_are_refused_where_kcp_go_refuses_them() {
     let vectors = json::parse(SEGMENTS);
     for case in list(&scenario(&vectors, "input_return_codes")["cases"]) {
         let conv = 0x1122_3344;
-        let mut kcp = Heap::engine(conv, Config { mode: Mode::Message, ..Config::GAMES });
+        let mut kcp = Heap::engine(conv, Config { mode: Mode::Message, recv_window: 1024, ..Config::GAMES });
         let code = match input(&mut kcp, NOW, &hex(&case["hex"])) {
             Ok(()) => 0,
             Err(Malformed::TooShort { .. } | Malformed::Conversation { .. }) => -1,

@@ -41,6 +41,12 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let message = talk.answer();
     assert_eq!(talk.events(), 1, "the message arrives");
 
+    talk.at(1_060);
+    talk.client.publish_for(talk.now, "greet.world", b"hello", kcpq_core::Duration::from_millis(250)).unwrap();
+    let timed = talk.ask();
+    talk.answer();
+    assert_eq!(talk.events(), 1, "in time");
+
     let examples = [
         ("HELLO", hello),
         ("WELCOME", welcome),
@@ -48,6 +54,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("ACK", ack),
         ("PUB", publish),
         ("MSG", message),
+        ("PUBT", timed),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
     ];
     let document = document();

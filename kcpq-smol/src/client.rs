@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kcpq_core::Instant;
 use kcpq_core::client::Stats;
 use kcpq_core::kcp;
 
@@ -85,6 +86,7 @@ impl Client {
     /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
     /// client.publish("sensor.kitchen", "21.5").await?;
     /// client.publish("sensor.cellar", b"12.0").within(Duration::from_millis(200)).await?;
+    /// client.publish("player.7.position", [4, 2]).ttl(Duration::from_millis(100)).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -101,12 +103,21 @@ impl Client {
     /// # Errors
     /// As [`publish`](Self::publish); a full queue is told at once.
     pub fn try_publish(&self, subject: &str, payload: impl AsRef<[u8]>) -> Result<(), PublishError> {
+        self.queue(subject, payload.as_ref(), None)
+    }
+
+    /// Queues a message; if it still waits after `ttl`, it is dropped.
+    pub(crate) fn queue(&self, subject: &str, payload: &[u8], ttl: Option<Duration>) -> Result<(), PublishError> {
         let shared = self.shared();
         let mut state = shared.lock();
-        let now = shared.now();
-        let taken = state.core.publish(now, subject, payload.as_ref()).map_err(PublishError::Refused);
-        state.nudge();
-        taken
+        // Publishing reads no clock unless the message has a time: the client knows the time of the last thing that
+        // happened, and the time of what is sent is taken when it is.
+        let taken = match ttl {
+            None => state.core.publish(Instant::ZERO, subject, payload),
+            Some(ttl) => state.core.publish_for(shared.now(), subject, payload, ttl.into()),
+        };
+        shared.published(&mut state);
+        taken.map_err(PublishError::Refused)
     }
 
     /// Subscribes to `pattern`: `*` stands for one token, `>` for all that follow. Ready when the server has

@@ -30,6 +30,7 @@
 mod address;
 mod builder;
 mod client;
+mod direct;
 mod error;
 mod events;
 mod message;

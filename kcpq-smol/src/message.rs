@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use kcpq_core::frame::{Frame, HEAD, Limits};
 
 /// A received message. Cheap to clone: it shares the memory it arrived in.
 #[derive(Clone)]
@@ -13,9 +14,13 @@ pub struct Message {
 }
 
 impl Message {
-    pub(crate) fn new(message: kcpq_core::client::Message<Bytes>) -> Self {
-        let (frame, subject, _) = message.into_parts();
-        Self { frame, subject }
+    /// Cuts the first frame off a run of whole frames (WIRE.md 4.1).
+    pub(crate) fn cut(run: &mut Bytes) -> Option<Self> {
+        let frame = Frame::parse(run, &Limits::NONE).ok()?;
+        let (len, subject) = (frame.encoded_len(), HEAD..HEAD + frame.subject.len());
+        // The last one takes the run itself.
+        let frame = if len == run.len() { std::mem::take(run) } else { run.split_to(len) };
+        Some(Self { frame, subject })
     }
 
     /// The subject that it was published to.

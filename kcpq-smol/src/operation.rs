@@ -88,15 +88,26 @@ pub struct Publish<'c, P> {
     subject: &'c str,
     payload: P,
     limit: Limit,
+    /// When the message is worth nothing any more.
+    expires: Option<Instant>,
     waiting: Option<(EventListener, Timer)>,
 }
 
 impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     pub(crate) fn new(client: &'c Client, subject: &'c str, payload: P) -> Self {
-        Self { client, subject, payload, limit: Limit { span: client.shared().timeout, until: None }, waiting: None }
+        let limit = Limit { span: client.shared().timeout, until: None };
+        Self { client, subject, payload, limit, expires: None, waiting: None }
     }
 
     deadline!();
+
+    /// Gives the message a time to live, from now: if it still waits after that, it is dropped and counted
+    /// ([`Stats::expired`](crate::Stats::expired)), here and, by a native server, in its queue for each subscriber. The
+    /// publish itself is ready, and successful, when the message is queued. What has begun to be sent is sent whole.
+    pub fn ttl(mut self, span: Duration) -> Self {
+        self.expires = Instant::now().checked_add(span);
+        self
+    }
 }
 
 impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
@@ -104,7 +115,8 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match self.client.try_publish(self.subject, &self.payload) {
+            let ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()));
+            match self.client.queue(self.subject, self.payload.as_ref(), ttl) {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }
@@ -138,13 +150,14 @@ pub struct Subscribe<'c> {
     client: &'c Client,
     pattern: Name,
     capacity: usize,
+    latest: bool,
     limit: Limit,
 }
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
         let limit = Limit::new(client.shared().timeout);
-        Self { client, pattern: pattern.into(), capacity: client.capacity(), limit }
+        Self { client, pattern: pattern.into(), capacity: client.capacity(), latest: false, limit }
     }
 
     deadline!();
@@ -152,6 +165,14 @@ impl<'c> Subscribe<'c> {
     /// How many messages may wait; when there are more the newest is dropped and counted. At least 1.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
+        self
+    }
+
+    /// For state that supersedes itself: of the messages of one subject that wait for this client at the server, only the
+    /// newest is kept. A message that another subscription of this client matches too, without this option, is kept
+    /// all the same. A server that does not know the option, such as an original one, delivers every message.
+    pub fn latest(mut self) -> Self {
+        self.latest = true;
         self
     }
 
@@ -174,7 +195,13 @@ impl<'c> Subscribe<'c> {
         let id = {
             let mut state = shared.lock();
             let now = shared.now();
-            let id = state.core.subscribe(now, &self.pattern).map_err(SubscribeError::Refused)?;
+            let core = &mut state.core;
+            let id = if self.latest {
+                core.subscribe_latest(now, &self.pattern)
+            } else {
+                core.subscribe(now, &self.pattern)
+            };
+            let id = id.map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None });
             state.nudge();
             id
@@ -281,7 +308,7 @@ impl<'c> Drain<'c> {
             let mut state = shared.lock();
             let now = shared.now();
             let State { core, queues, .. } = &mut *state;
-            for (id, subscribed) in queues.drain() {
+            for (id, mut subscribed) in queues.drain() {
                 core.unsubscribe(now, id);
                 subscribed.queue.close();
             }

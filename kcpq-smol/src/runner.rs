@@ -87,8 +87,13 @@ pub(crate) struct Runner {
 impl Runner {
     /// `udp` is from `route`.
     pub(crate) fn new(shared: Arc<Shared>, udp: Udp, route: Route) -> Self {
-        let conversation = shared.lock().core.conversation();
-        Self { shared, udp, server: route.addr(), route, conversation, out: vec![0; MAX_BATCH] }
+        let server = route.addr();
+        let conversation = {
+            let mut state = shared.lock();
+            state.direct.renew(&udp, server);
+            state.core.conversation()
+        };
+        Self { shared, udp, server, route, conversation, out: vec![0; MAX_BATCH] }
     }
 
     /// Runs until the client has closed.
@@ -113,8 +118,8 @@ impl Runner {
     async fn receive(&mut self) -> bool {
         for _ in 0..RECEIVES {
             match self.receive_batch() {
-                Ok(0) => return false,
-                Ok(_) => {}
+                Ok(false) => return false,
+                Ok(true) => {}
                 Err(error) if is_about_peer(&error) => self.refused(),
                 Err(_) => {
                     // Nothing of the peer's; the core's timers decide what becomes of the session.
@@ -126,14 +131,13 @@ impl Runner {
         true
     }
 
-    /// Takes in what one system call gives; the lock is taken once for all of it.
-    fn receive_batch(&mut self) -> io::Result<usize> {
+    /// Takes in what one system call gives, and says whether there may be more; the lock is taken once for all of it.
+    fn receive_batch(&mut self) -> io::Result<bool> {
         let shared = &self.shared;
         let mut state = None;
         self.udp.recv(|_, datagram| {
             let state = state.get_or_insert_with(|| shared.lock());
-            state.core.handle_datagram(shared.now(), datagram);
-            shared.deliver(state);
+            shared.receive(state, datagram);
         })
     }
 
@@ -181,11 +185,16 @@ impl Runner {
         if let Ok(udp) = self.route.open() {
             self.udp = udp;
             self.server = self.route.addr();
+            self.shared.lock().direct.renew(&self.udp, self.server);
         }
     }
 
     /// Sends what is due, up to a bound; true if there may be more.
     async fn transmit(&mut self) -> bool {
+        let left = self.shared.lock().direct.take_left(&mut self.out);
+        if left > 0 {
+            self.send(left, None).await;
+        }
         for _ in 0..TRANSMITS {
             let (len, segment) = self.fill();
             if len == 0 {
@@ -202,7 +211,7 @@ impl Runner {
         let mut refused = false;
         loop {
             let Some(batch) = self.out.get(..len) else { return };
-            match self.udp.send(self.server, batch, segment) {
+            match self.udp.sender().send(self.server, batch, segment) {
                 Ok(()) => return,
                 // The socket is full: that is back-pressure, not loss.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -255,7 +264,8 @@ impl Runner {
                 return;
             }
             state.idle = true;
-            state.core.poll_timeout()
+            let deadline = state.core.poll_timeout().map(|deadline| deadline.at);
+            state.direct.arm(self.shared.now(), deadline)
         };
         let socket = async {
             if self.udp.readable().await.is_err() {
@@ -265,7 +275,7 @@ impl Runner {
         let timer = async {
             match deadline {
                 Some(deadline) => {
-                    Timer::at(self.shared.at(deadline.at)).await;
+                    Timer::at(self.shared.at(deadline)).await;
                 }
                 None => pending().await,
             }

@@ -7,11 +7,11 @@ use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
 use kcpq_core::Instant;
-use kcpq_core::client::{self, SubscribeFailure, SubscriptionId};
+use kcpq_core::client::{self, Arrived, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
 
+use crate::direct::Direct;
 use crate::events::{Announcer, Event};
-use crate::message::Message;
 use crate::subscription::Queue;
 
 /// Shared by all handles and the runner.
@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
     pub(crate) asked: bool,
+    /// Sends what is published while the runner sleeps.
+    pub(crate) direct: Direct,
     /// Who is to be woken when the lock is released.
     notify: Notify,
     /// How far the server has handled what was published.
@@ -104,6 +106,22 @@ impl State {
     }
 }
 
+impl Shared {
+    /// A message was queued: it leaves at once, or the runner is woken to see to it.
+    pub(crate) fn published(&self, state: &mut State) {
+        if state.asked || !state.idle {
+            state.asked = true;
+            return;
+        }
+        let State { core, direct, .. } = &mut *state;
+        let sent = direct.send(self.now(), core);
+        self.deliver(state);
+        if !sent {
+            state.nudge();
+        }
+    }
+}
+
 /// A subscription, as the runner sees it.
 pub(crate) struct Subscribed {
     pub(crate) queue: Queue,
@@ -118,6 +136,7 @@ impl Shared {
             queues: HashMap::new(),
             idle: false,
             asked: false,
+            direct: Direct::default(),
             notify: Notify::default(),
             flushed: 0,
             connections: 0,
@@ -152,6 +171,27 @@ impl Shared {
         self.epoch + StdDuration::from_micros(instant.as_micros())
     }
 
+    /// Takes in a datagram, and hands out what the core has to tell.
+    pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) {
+        let State { core, queues, .. } = &mut *state;
+        // Subscriptions that were given something, in a row.
+        let mut given: Option<SubscriptionId> = None;
+        core.handle_datagram_with(self.now(), datagram, |id, frame| {
+            if let Some(before) = given.replace(id).filter(|before| *before != id)
+                && let Some(subscribed) = queues.get_mut(&before)
+            {
+                subscribed.queue.flush();
+            }
+            if let Some(subscribed) = queues.get_mut(&id) {
+                subscribed.queue.deliver(frame, &self.events);
+            }
+        });
+        if let Some(subscribed) = given.and_then(|id| queues.get_mut(&id)) {
+            subscribed.queue.flush();
+        }
+        self.deliver(state);
+    }
+
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
         let State { core, queues, flushed, connections, last_loss, closed, notify, .. } = state;
@@ -159,8 +199,9 @@ impl Shared {
         while let Some(event) = core.poll_event() {
             match event {
                 client::Event::Message { subscription, message } => {
-                    if let Some(subscribed) = queues.get(&subscription) {
-                        subscribed.queue.deliver(Message::new(message), &self.events);
+                    if let Some(subscribed) = queues.get_mut(&subscription) {
+                        let (frame, _, _) = message.into_parts();
+                        subscribed.queue.deliver(Arrived::Whole(frame), &self.events);
                     }
                 }
                 client::Event::Connected { native, again } => {
@@ -205,7 +246,7 @@ impl Shared {
                     *closed = true;
                     changed = true;
                     writable = true;
-                    for subscribed in queues.values() {
+                    for subscribed in queues.values_mut() {
                         subscribed.queue.close();
                     }
                     self.events.announce(Event::Closed);

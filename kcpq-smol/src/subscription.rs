@@ -1,15 +1,17 @@
 //! Subscriptions: a stream of messages, or a callback for each.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender};
+use bytes::{Bytes, BytesMut};
 use futures_lite::{Stream, StreamExt};
-use kcpq_core::client::SubscriptionId;
+use kcpq_core::client::{Arrived, SubscriptionId};
 
 use crate::events::{Announcer, Event};
 use crate::message::Message;
@@ -48,63 +50,199 @@ pub struct SubscriptionStats {
 
 /// The filling side of a subscription's queue.
 pub(crate) struct Queue {
-    sender: Sender<Message>,
-    capacity: usize,
+    line: Arc<Line>,
+    /// Messages in a row that were taken in and are not in line yet.
+    run: BytesMut,
+    /// How many these are.
+    frames: u32,
+    capacity: u64,
+    /// Messages that certainly have room.
+    room: u64,
+    /// Messages queued so far.
+    queued: u64,
     counters: Arc<Counters>,
     pattern: Name,
 }
 
+/// Small messages share buffers of this many bytes.
+const RUN: usize = 64 * 1024;
+
 impl Queue {
     pub(crate) fn new(pattern: Name, capacity: usize) -> (Self, Outlet) {
-        // Not `bounded`, which takes the memory of all its places at once.
-        let (sender, receiver) = async_channel::unbounded();
-        let counters = Arc::new(Counters::default());
-        let outlet = Outlet { receiver: Box::pin(receiver), counters: Arc::clone(&counters) };
-        (Self { sender, capacity: capacity.max(1), counters, pattern }, outlet)
+        let (line, counters) = (Arc::new(Line::default()), Arc::new(Counters::default()));
+        let outlet = Outlet { line: Arc::clone(&line), taken: Taken::default(), counters: Arc::clone(&counters) };
+        let capacity = capacity.max(1) as u64;
+        (Self { line, run: BytesMut::new(), frames: 0, capacity, room: 0, queued: 0, counters, pattern }, outlet)
     }
 
     pub(crate) fn pattern(&self) -> Name {
         Arc::clone(&self.pattern)
     }
 
-    /// Queues a message; if there is no room it is dropped, counted and told.
-    pub(crate) fn deliver(&self, message: Message, events: &Announcer) {
-        self.counters.received.fetch_add(1, Relaxed);
-        // Only the runner fills, so there is no other one to come in between.
-        if self.sender.len() < self.capacity {
-            // Whoever took the messages may have gone.
-            let _ = self.sender.try_send(message);
-        } else {
+    /// Queues a message, given as its frame; if there is no room it is dropped, counted and told. The subscriber sees it
+    /// after [`flush`](Self::flush).
+    pub(crate) fn deliver(&mut self, frame: Arrived<'_>, events: &Announcer) {
+        // Whoever fills holds the client's lock, so there is no other one.
+        add(&self.counters.received, 1);
+        if self.room == 0 {
+            let waiting = self.queued - self.counters.processed.load(Relaxed).min(self.queued);
+            self.room = self.capacity.saturating_sub(waiting);
+        }
+        if self.room == 0 {
             let total = self.counters.dropped.fetch_add(1, Relaxed) + 1;
             // The first, then each power of two: a flood of losses must not become a flood of events.
             if total.is_power_of_two() {
                 events.announce(Event::Dropped { pattern: self.pattern(), total });
             }
+            return;
+        }
+        self.room -= 1;
+        self.queued += 1;
+        match frame {
+            Arrived::Lent(frame) => {
+                if self.run.capacity() - self.run.len() < frame.len() {
+                    self.flush();
+                    self.run.reserve(frame.len().max(RUN));
+                }
+                self.run.extend_from_slice(frame);
+                self.frames += 1;
+            }
+            Arrived::Whole(frame) => {
+                self.flush();
+                self.line.push(frame);
+            }
+        }
+    }
+
+    /// Hands over what was queued.
+    pub(crate) fn flush(&mut self) {
+        if self.frames > 0 {
+            self.frames = 0;
+            self.line.push(self.run.split().freeze());
         }
     }
 
     /// No more messages come.
-    pub(crate) fn close(&self) {
-        self.sender.close();
+    pub(crate) fn close(&mut self) {
+        self.flush();
+        self.line.close();
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Runs of messages on their way to the subscriber: each holds whole frames, one behind the other.
+#[derive(Debug, Default)]
+struct Line(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    runs: VecDeque<Bytes>,
+    /// The subscriber, if it waits.
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Line {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, run: Bytes) {
+        let mut waiting = self.lock();
+        waiting.runs.push_back(run);
+        let waker = waiting.waker.take();
+        drop(waiting);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        let waker = waiting.waker.take();
+        drop(waiting);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+}
+
+/// What the subscriber has taken out of the line: messages are cut from it on the subscriber's thread.
+#[derive(Debug, Default)]
+struct Taken {
+    run: Bytes,
+    runs: VecDeque<Bytes>,
+}
+
+impl Taken {
+    /// The next message of what was taken.
+    fn pop(&mut self) -> Option<Message> {
+        while self.run.is_empty() {
+            self.run = self.runs.pop_front()?;
+        }
+        let message = Message::cut(&mut self.run);
+        if message.is_none() {
+            // The core hands out whole frames only.
+            self.run.clear();
+        }
+        message
+    }
+
+    /// Takes all that waits in `line`; false if nothing does.
+    fn refill(&mut self, line: &Line) -> bool {
+        std::mem::swap(&mut self.runs, &mut line.lock().runs);
+        !self.runs.is_empty()
     }
 }
 
 /// The emptying side.
 pub(crate) struct Outlet {
-    receiver: Pin<Box<Receiver<Message>>>,
+    line: Arc<Line>,
+    taken: Taken,
     counters: Arc<Counters>,
 }
 
 impl Outlet {
-    fn stats(&self) -> SubscriptionStats {
-        SubscriptionStats {
-            received: self.counters.received.load(Relaxed),
-            processed: self.counters.processed.load(Relaxed),
-            dropped: self.counters.dropped.load(Relaxed),
-            queued: self.receiver.len(),
-            active: !self.receiver.is_closed(),
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        loop {
+            if let Some(message) = self.taken.pop() {
+                return Poll::Ready(Some(message));
+            }
+            let mut waiting = self.line.lock();
+            if waiting.runs.is_empty() {
+                if waiting.closed {
+                    return Poll::Ready(None);
+                }
+                waiting.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            std::mem::swap(&mut self.taken.runs, &mut waiting.runs);
         }
     }
+
+    fn stats(&self) -> SubscriptionStats {
+        // Read in this order, the difference is not negative.
+        let processed = self.counters.processed.load(Relaxed);
+        let dropped = self.counters.dropped.load(Relaxed);
+        let received = self.counters.received.load(Relaxed);
+        let queued = received.saturating_sub(processed + dropped) as usize;
+        SubscriptionStats { received, processed, dropped, queued, active: !self.line.is_closed() }
+    }
+}
+
+/// Only one at a time writes a counter, so this needs no read-modify-write.
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed) + count, Relaxed);
 }
 
 /// A stream of messages. Dropping it ends the subscription.
@@ -153,10 +291,11 @@ impl Subscription {
         let counters = Arc::clone(&self.outlet.counters);
         let pattern = Arc::clone(&self.pattern);
         let task = smol::spawn(async move {
-            while let Some(first) = self.outlet.receiver.next().await {
+            while let Some(first) = poll_fn(|cx| self.outlet.poll_next(cx)).await {
                 // A callback may block. On the thread of the runner it would hold up every client.
-                let calls = Calls {
-                    receiver: Receiver::clone(&self.outlet.receiver),
+                let mut calls = Calls {
+                    line: Arc::clone(&self.outlet.line),
+                    taken: std::mem::take(&mut self.outlet.taken),
                     counters: Arc::clone(&self.outlet.counters),
                     pattern: Arc::clone(&self.pattern),
                     shared: Arc::clone(&self.handle.0),
@@ -174,7 +313,8 @@ impl Subscription {
 
 /// What calls need that may go on for a moment after their subscription has ended.
 struct Calls {
-    receiver: Receiver<Message>,
+    line: Arc<Line>,
+    taken: Taken,
     counters: Arc<Counters>,
     pattern: Name,
     shared: Arc<Shared>,
@@ -182,17 +322,17 @@ struct Calls {
 
 impl Calls {
     /// Calls `handle` with `first` and with all that waits.
-    fn run(&self, first: Message, handle: &mut impl FnMut(Message)) {
+    fn run(&mut self, first: Message, handle: &mut impl FnMut(Message)) {
         let mut next = Some(first);
         while let Some(message) = next.filter(|_| !self.counters.left.load(Relaxed)) {
             let begun = Instant::now();
             handle(message);
             let took = begun.elapsed();
-            self.counters.processed.fetch_add(1, Relaxed);
+            add(&self.counters.processed, 1);
             if took > SLOW {
                 self.shared.events.announce(Event::SlowHandler { pattern: Arc::clone(&self.pattern), took });
             }
-            next = self.receiver.try_recv().ok();
+            next = self.taken.pop().or_else(|| self.taken.refill(&self.line).then(|| self.taken.pop()).flatten());
         }
     }
 }
@@ -201,9 +341,9 @@ impl Stream for Subscription {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        let next = self.outlet.receiver.as_mut().poll_next(cx);
+        let next = self.outlet.poll_next(cx);
         if let Poll::Ready(Some(_)) = next {
-            self.outlet.counters.processed.fetch_add(1, Relaxed);
+            add(&self.outlet.counters.processed, 1);
         }
         next
     }

@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use async_io::Async;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
@@ -22,12 +23,36 @@ const MAX_PAYLOAD: usize = 65_535;
 /// A socket and its receive buffers.
 #[derive(Debug)]
 pub struct Udp {
-    io: Async<UdpSocket>,
-    state: UdpSocketState,
+    socket: Arc<Sender>,
     buffers: Vec<Vec<u8>>,
     metas: [RecvMeta; BATCH_SIZE],
     /// Who it is connected to.
     peer: Option<SocketAddr>,
+}
+
+/// The half of a socket that sends; several may use it.
+#[derive(Debug)]
+pub struct Sender {
+    io: Io,
+    state: UdpSocketState,
+}
+
+/// The socket, and who waits for it.
+#[derive(Debug)]
+enum Io {
+    /// The reactor of `async-io`, for tasks.
+    Task(Async<UdpSocket>),
+    /// The thread that owns it, by a poller of its own: no other thread takes part.
+    Thread(UdpSocket),
+}
+
+impl Io {
+    fn socket(&self) -> &UdpSocket {
+        match self {
+            Self::Task(io) => io.get_ref(),
+            Self::Thread(socket) => socket,
+        }
+    }
 }
 
 /// What the system gave of the buffers that were asked for, in bytes.
@@ -40,14 +65,15 @@ pub struct Granted {
 }
 
 impl Udp {
-    /// A socket that listens on `addr`.
+    /// A socket that listens on `addr`, for a thread that waits for it by itself: see [`socket`](Self::socket).
     ///
     /// # Errors
     /// The system's, for instance when the address is taken.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = new_socket(addr, BUFFER)?;
         socket.bind(&addr.into())?;
-        Self::new(socket, MAX_RECEIVES, None)
+        socket.set_nonblocking(true)?;
+        Self::new(Io::Thread(socket.into()), MAX_RECEIVES, None)
     }
 
     /// A socket on a free port that hears `peer` only.
@@ -62,15 +88,14 @@ impl Udp {
             let any: IpAddr = if peer.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
             socket.bind(&SocketAddr::from((any, 0)).into())?;
         }
-        Self::new(socket, CLIENT_RECEIVES, Some(peer))
+        Self::new(Io::Task(Async::new(UdpSocket::from(socket))?), CLIENT_RECEIVES, Some(peer))
     }
 
-    fn new(socket: Socket, receives: usize, peer: Option<SocketAddr>) -> io::Result<Self> {
-        let io = Async::new(UdpSocket::from(socket))?;
-        let state = UdpSocketState::new((&io).into())?;
+    fn new(io: Io, receives: usize, peer: Option<SocketAddr>) -> io::Result<Self> {
+        let state = UdpSocketState::new(io.socket().into())?;
         let size = if state.gro_segments() > 1 { MAX_PAYLOAD } else { MAX_DATAGRAM };
         let buffers = vec![vec![0; size]; receives.min(BATCH_SIZE)];
-        Ok(Self { state, buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer, io })
+        Ok(Self { socket: Arc::new(Sender { io, state }), buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer })
     }
 
     /// The address that it listens on.
@@ -78,7 +103,7 @@ impl Udp {
     /// # Errors
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get_ref().local_addr()
+        self.socket.io.socket().local_addr()
     }
 
     /// The buffers that the system gave.
@@ -87,51 +112,66 @@ impl Udp {
     /// The system's.
     pub fn granted(&self) -> io::Result<Granted> {
         Ok(Granted {
-            receive: self.state.recv_buffer_size((&self.io).into())?,
-            send: self.state.send_buffer_size((&self.io).into())?,
+            receive: self.socket.state.recv_buffer_size(self.socket.io.socket().into())?,
+            send: self.socket.state.send_buffer_size(self.socket.io.socket().into())?,
         })
+    }
+
+    /// The socket, to wait for it. It does not block.
+    pub fn socket(&self) -> &UdpSocket {
+        self.socket.io.socket()
     }
 
     /// Datagrams that one call of [`send`](Self::send) may carry.
     pub fn max_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.socket.state.max_gso_segments()
     }
 
-    /// Waits until there is something to receive.
+    /// Waits until there is something to receive. A socket for a thread does not wait.
     ///
     /// # Errors
     /// The system's.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.io.readable().await
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match &self.socket.io {
+            Io::Task(io) => io.readable().await,
+            Io::Thread(_) => Ok(()),
+        }
     }
 
-    /// Waits until there is room to send.
+    /// Waits until there is room to send. A socket for a thread does not wait.
     ///
     /// # Errors
     /// The system's.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.io.writable().await
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match &self.socket.io {
+            Io::Task(io) => io.writable().await,
+            Io::Thread(_) => Ok(()),
+        }
     }
 
-    /// Takes in what one system call gives; returns the number of datagrams, 0 when there are none.
+    /// The half that sends.
+    pub fn sender(&self) -> &Arc<Sender> {
+        &self.socket
+    }
+
+    /// Takes in what one system call gives, and says whether there may be more.
     ///
     /// # Errors
     /// The system's; `ConnectionRefused` and `ConnectionReset` only for a client's socket, on systems that tell: nobody listens at the peer's address.
-    pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<usize> {
+    pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<bool> {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let count = self.buffers.len();
         for (slice, buffer) in slices.iter_mut().zip(&mut self.buffers) {
             *slice = IoSliceMut::new(buffer);
         }
         let slices = &mut slices[..count];
-        let filled = match self.state.recv((&self.io).into(), slices, &mut self.metas[..count]) {
+        let filled = match self.socket.state.recv(self.socket.io.socket().into(), slices, &mut self.metas[..count]) {
             Ok(filled) => filled,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             // An ICMP message about one of many peers; the next call gives data again.
-            Err(error) if self.peer.is_none() && is_about_peer(&error) => return Ok(0),
+            Err(error) if self.peer.is_none() && is_about_peer(&error) => return Ok(true),
             Err(error) => return Err(error),
         };
-        let mut count = 0;
         for (meta, buffer) in self.metas.iter().zip(slices).take(filled) {
             if let Some(peer) = self.peer.filter(|_| !CONNECTS)
                 && (peer.ip(), peer.port()) != (meta.addr.ip(), meta.addr.port())
@@ -141,17 +181,18 @@ impl Udp {
             if meta.len == 0 {
                 // An empty datagram is one as well: it was read, and is counted by whoever counts.
                 each(meta.addr, &mut []);
-                count += 1;
             }
             let stride = meta.stride.max(1);
             for datagram in buffer[..meta.len].chunks_mut(stride) {
                 each(meta.addr, datagram);
-                count += 1;
             }
         }
-        Ok(count)
+        // A call that leaves buffers empty has emptied the socket.
+        Ok(filled == count)
     }
+}
 
+impl Sender {
     /// Sends `contents`, cut into datagrams of `segment` bytes if there is one.
     ///
     /// # Errors
@@ -159,13 +200,13 @@ impl Udp {
     /// sent.
     pub fn send(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
         let transmit = Transmit { destination: to, ecn: None, contents, segment_size: segment, src_ip: None };
-        let Err(error) = self.state.try_send((&self.io).into(), &transmit) else { return Ok(()) };
+        let Err(error) = self.state.try_send(self.io.socket().into(), &transmit) else { return Ok(()) };
         let Some(segment) = segment.filter(|_| error.kind() != io::ErrorKind::WouldBlock) else { return Err(error) };
         // Some systems advertise an offload that they do not have and say so only now.
         for datagram in contents.chunks(segment) {
             let transmit =
                 Transmit { destination: to, ecn: None, contents: datagram, segment_size: None, src_ip: None };
-            self.state.try_send((&self.io).into(), &transmit)?;
+            self.state.try_send(self.io.socket().into(), &transmit)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_channel::Sender;
@@ -10,6 +11,7 @@ use kcpq_core::broker::{self, Broker};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::Protection;
 use kcpq_core::{fec, kcp};
+use mio::Waker;
 
 use crate::shard::{Command, Shard};
 use kcpq_smol::udp::{BUFFER, Udp};
@@ -90,6 +92,7 @@ impl std::error::Error for BindError {
 pub struct Server {
     local_addr: SocketAddr,
     commands: Option<Sender<Command>>,
+    waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -122,12 +125,13 @@ impl Server {
             getrandom::fill(&mut entropy).map_err(BindError::Random)?;
             broker = broker.with_protection(Protection::compat_aes256(key, entropy));
         }
-        let shard = Shard::new(udp, broker, inbox, max_datagram);
+        let shard = Shard::new(udp, broker, inbox, max_datagram).map_err(bind)?;
+        let waker = shard.waker();
         let thread = std::thread::Builder::new()
             .name("kcpq-shard-0".into())
-            .spawn(move || async_io::block_on(shard.run()))
+            .spawn(move || shard.run())
             .map_err(BindError::Thread)?;
-        Ok(Self { local_addr, commands: Some(commands), thread: Some(thread) })
+        Ok(Self { local_addr, commands: Some(commands), waker, thread: Some(thread) })
     }
 
     /// Where it listens; with the port that was taken.
@@ -138,17 +142,27 @@ impl Server {
     /// The counters; `None` if the server has ended.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let (reply, answer) = async_channel::bounded(1);
-        self.commands.as_ref()?.try_send(Command::Snapshot(reply)).ok()?;
+        self.command(Command::Snapshot(reply))?;
         answer.recv_blocking().ok()
     }
 
     /// Tells all clients that the server stops, sends what waits for them within the linger time, and ends.
     pub fn shutdown(mut self) {
-        if let Some(commands) = &self.commands {
-            // If it has ended already there is nothing to tell it.
-            let _ = commands.try_send(Command::Drain);
-        }
+        // If it has ended already there is nothing to tell it.
+        let _ = self.command(Command::Drain);
         self.join();
+    }
+
+    fn command(&self, command: Command) -> Option<()> {
+        self.commands.as_ref()?.try_send(command).ok()?;
+        self.wake();
+        Some(())
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "the server's thread cannot be woken");
+        }
     }
 
     fn join(&mut self) {
@@ -164,6 +178,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Without a sender the shard ends at its next turn.
         self.commands = None;
+        self.wake();
         self.join();
     }
 }

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use async_channel::{Receiver, Sender, TryRecvError};
-use async_io::Timer;
-use futures_lite::future::{or, pending};
 use kcpq_core::Instant;
 use kcpq_core::broker::{Broker, Event};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::server::Snapshot;
 use kcpq_smol::udp::Udp;
@@ -25,11 +25,22 @@ pub(crate) enum Command {
 const RECEIVES: usize = 8;
 /// Most bytes in one call: what the length of a UDP datagram can tell, less the headers.
 const MAX_BATCH: usize = 65_000;
-/// The wait after an error of the socket that says nothing about a peer, so that it cannot become a busy loop.
+/// The wait after an error of the socket that says nothing about a peer, so that it cannot become a busy loop; and the
+/// longest for room in a full one.
 const PAUSE: StdDuration = StdDuration::from_millis(50);
 
+const SOCKET: Token = Token(0);
+const COMMAND: Token = Token(1);
+
+/// A thread that waits for its socket, its timers and its commands by itself: a reactor shared with other threads would
+/// hand each datagram from one to the other.
 pub(crate) struct Shard {
     udp: Udp,
+    poll: Poll,
+    events: Events,
+    /// The socket again, as the poller knows it.
+    registered: mio::net::UdpSocket,
+    waker: Arc<Waker>,
     broker: Broker<SocketAddr>,
     commands: Receiver<Command>,
     epoch: std::time::Instant,
@@ -39,47 +50,67 @@ pub(crate) struct Shard {
     unsendable: u64,
 }
 
-/// Why a turn began.
-enum Wake {
-    Socket(io::Result<()>),
-    Timer,
-    Command(Option<Command>),
-}
-
 impl Shard {
-    pub(crate) fn new(udp: Udp, broker: Broker<SocketAddr>, commands: Receiver<Command>, max_datagram: u16) -> Self {
+    /// # Errors
+    /// The system's, when it has no way to wait for the socket.
+    pub(crate) fn new(
+        udp: Udp,
+        broker: Broker<SocketAddr>,
+        commands: Receiver<Command>,
+        max_datagram: u16,
+    ) -> io::Result<Self> {
         let batch = usize::from(max_datagram) * udp.max_segments().max(1);
         let out = vec![0; batch.min(MAX_BATCH.max(usize::from(max_datagram)))];
-        Self { udp, broker, commands, epoch: std::time::Instant::now(), out, draining: false, unsendable: 0 }
+        let poll = Poll::new()?;
+        let mut registered = mio::net::UdpSocket::from_std(udp.socket().try_clone()?);
+        poll.registry().register(&mut registered, SOCKET, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), COMMAND)?);
+        Ok(Self {
+            udp,
+            poll,
+            events: Events::with_capacity(16),
+            registered,
+            waker,
+            broker,
+            commands,
+            epoch: std::time::Instant::now(),
+            out,
+            draining: false,
+            unsendable: 0,
+        })
+    }
+
+    /// Makes the shard look at its commands.
+    pub(crate) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 
     /// Serves until it is told to drain and has done so, or nobody can tell it anything any more.
-    pub(crate) async fn run(mut self) {
+    pub(crate) fn run(mut self) {
+        // The poller tells of what is new only, so the socket is read until it is empty.
+        let mut busy = true;
         loop {
-            let busy = self.receive().await;
+            loop {
+                match self.commands.try_recv() {
+                    Ok(command) => self.command(command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Closed) => return,
+                }
+            }
+            busy = busy && self.receive();
             self.broker.handle_timeout(self.now());
             self.log_events();
-            self.transmit().await;
+            busy |= self.transmit();
             self.log_events();
             if self.draining && self.broker.sessions() == 0 {
                 return;
             }
-            if busy {
-                match self.commands.try_recv() {
-                    Ok(command) => self.command(command),
-                    Err(TryRecvError::Empty) => {}
-                    Err(TryRecvError::Closed) => return,
-                }
-                continue;
-            }
-            match self.wait().await {
-                Wake::Socket(Ok(())) | Wake::Timer => {}
-                Wake::Socket(Err(error)) => {
-                    tracing::warn!(%error, "waiting for the socket failed");
-                    Timer::after(PAUSE).await;
-                }
-                Wake::Command(Some(command)) => self.command(command),
-                Wake::Command(None) => return,
+            if !busy {
+                let deadline = self.broker.poll_timeout().map(|deadline| {
+                    let at = self.epoch + StdDuration::from_micros(deadline.at.as_micros());
+                    at.saturating_duration_since(std::time::Instant::now())
+                });
+                busy = self.wait(deadline);
             }
         }
     }
@@ -89,34 +120,36 @@ impl Shard {
     }
 
     /// Takes in what is there, up to a bound; true if there may be more.
-    async fn receive(&mut self) -> bool {
+    fn receive(&mut self) -> bool {
         for _ in 0..RECEIVES {
             let now = self.now();
             let broker = &mut self.broker;
             match self.udp.recv(|from, datagram| broker.handle_datagram(now, from, datagram)) {
-                Ok(0) => return false,
-                Ok(_) => {}
+                Ok(false) => return false,
+                Ok(true) => {}
                 Err(error) => {
                     tracing::warn!(%error, "receiving failed");
-                    Timer::after(PAUSE).await;
-                    return false;
+                    std::thread::sleep(PAUSE);
+                    return true;
                 }
             }
         }
         true
     }
 
-    async fn transmit(&mut self) {
+    /// Sends what is due; true if the socket may have become readable meanwhile.
+    fn transmit(&mut self) -> bool {
+        let mut readable = false;
         while let Some(transmit) = self.broker.poll_transmit(self.now(), &mut self.out) {
-            let contents = &self.out[..transmit.len];
             loop {
-                match self.udp.send(transmit.to, contents, transmit.segment) {
+                match self.udp.sender().send(transmit.to, &self.out[..transmit.len], transmit.segment) {
                     Ok(()) => break,
                     // The socket is full: that is back-pressure, not loss.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        if self.udp.writable().await.is_err() {
-                            break;
-                        }
+                        self.watch(Interest::READABLE | Interest::WRITABLE);
+                        self.wait(Some(PAUSE));
+                        self.watch(Interest::READABLE);
+                        readable = true;
                     }
                     Err(error) => {
                         // KCP sends again what matters; a peer that cannot be reached times out.
@@ -127,25 +160,29 @@ impl Shard {
                 }
             }
         }
+        readable
     }
 
-    async fn wait(&mut self) -> Wake {
-        let deadline = self.broker.poll_timeout().map(|deadline| {
-            let at = self.epoch + StdDuration::from_micros(deadline.at.as_micros());
-            Timer::at(at)
-        });
-        let timer = async {
-            match deadline {
-                Some(timer) => {
-                    timer.await;
-                    Wake::Timer
-                }
-                None => pending().await,
+    /// Chooses what of the socket is waited for. Room to send is of interest only when there was none: it comes after
+    /// each datagram.
+    fn watch(&mut self, interest: Interest) {
+        if let Err(error) = self.poll.registry().reregister(&mut self.registered, SOCKET, interest) {
+            tracing::warn!(%error, "cannot choose what to wait for");
+        }
+    }
+
+    /// Waits for the socket, a command, or until the time is over; true if the socket may have become readable.
+    fn wait(&mut self, timeout: Option<StdDuration>) -> bool {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the socket failed");
+                std::thread::sleep(PAUSE);
+                return true;
             }
-        };
-        let socket = async { Wake::Socket(self.udp.readable().await) };
-        let command = async { Wake::Command(self.commands.recv().await.ok()) };
-        or(socket, or(timer, command)).await
+        }
+        self.events.iter().any(|event| event.token() == SOCKET)
     }
 
     fn command(&mut self, command: Command) {

@@ -308,3 +308,60 @@ fn a_slow_subscriber_is_disconnected_if_that_is_the_policy() {
         until("the slow one is told", || client.stats().client.connection_errors > 0).await;
     });
 }
+
+/// A server, a subscriber whose link is cut, and a publisher.
+async fn behind(latest: bool) -> (Server, Relay, Client, kcpq_smol::Subscription, Client) {
+    let kcp = kcp::Config { send_window: 32, ..kcp::Config::VIDEO };
+    let server = serve(broker::Config { kcp, local_datagram: 1_400, ..broker::Config::default() });
+    let relay = Relay::start(server.local_addr(), RelayConfig { seed: 1, ..RelayConfig::default() });
+    let cut = Client::builder().timeout(LIMIT).capacity(10_000).connect(relay.addr()).await.unwrap();
+    let subscribe = cut.subscribe("n");
+    let receives = if latest { subscribe.latest().await } else { subscribe.await }.unwrap();
+    let publisher = quick().connect(server.local_addr()).await.unwrap();
+    relay.set_outage(true);
+    (server, relay, cut, receives, publisher)
+}
+
+#[test]
+fn stale_messages_for_a_slow_subscriber_are_dropped_and_counted() {
+    smol::block_on(async {
+        let (server, relay, _cut, mut receives, publisher) = behind(false).await;
+        for number in 0..100u32 {
+            let payload = [&number.to_be_bytes()[..], &[0; 4_000]].concat();
+            publisher.publish("n", payload).ttl(Duration::from_millis(1)).await.unwrap();
+        }
+        publisher.publish("n", 100u32.to_be_bytes()).await.unwrap();
+        publisher.flush().await.unwrap();
+        relay.set_outage(false);
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&100) {
+            let message = soon("what is not stale", receives.next()).await.unwrap();
+            numbers.push(u32::from_be_bytes(*message.payload().first_chunk().unwrap()));
+        }
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        let expired = stats(&server).expired + publisher.stats().client.expired;
+        assert_eq!(numbers.len() as u64 + expired, 101);
+        assert!(expired > 0);
+    });
+}
+
+#[test]
+fn a_slow_subscriber_to_the_latest_gets_the_newest() {
+    smol::block_on(async {
+        let (server, relay, _cut, mut receives, publisher) = behind(true).await;
+        for number in 0..100u32 {
+            publisher.publish("n", [&number.to_be_bytes()[..], &[0; 4_000]].concat()).await.unwrap();
+        }
+        publisher.flush().await.unwrap();
+        relay.set_outage(false);
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&99) {
+            let message = soon("the newest", receives.next()).await.unwrap();
+            numbers.push(u32::from_be_bytes(*message.payload().first_chunk().unwrap()));
+        }
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        let superseded = stats(&server).superseded;
+        assert_eq!(numbers.len() as u64 + superseded, 100);
+        assert!(superseded > 0);
+    });
+}

@@ -1,6 +1,7 @@
 //! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,12 +11,12 @@ use super::stats::Stats;
 use super::table::{Member, Pause, Phase, Table};
 use super::{Events, Peer};
 use crate::datagram::Framing;
-use crate::frame::{Frame, FrameError, HEAD, Progress, Reader, command};
-use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features};
+use crate::frame::{self, Frame, FrameError, HEAD, Progress, Reader, command};
+use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
 use crate::router::Router;
 use crate::store::{Heap, HeapOutbox, Inbox, Outbox};
 use crate::subject::{Pattern, Subject};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
 const MAX_REPLIES: usize = 64 * 1024;
@@ -31,6 +32,8 @@ pub(super) struct Inbound<'b, P: Peer> {
     /// The longest datagram that a native client here may send.
     pub(super) max_datagram: u16,
     pub(super) epoch: u64,
+    pub(super) seed: u64,
+    pub(super) deferred: &'b mut Vec<u32>,
     pub(super) table: &'b mut Table<P>,
     pub(super) router: &'b mut Router,
     pub(super) stats: &'b mut Stats,
@@ -92,7 +95,14 @@ impl<P: Peer> Inbound<'_, P> {
             Err(error) => return self.break_off(error),
         };
         match frame.command {
-            command::PUB => {
+            command::PUB | command::PUBT => {
+                let expires = if frame.command == command::PUB {
+                    Instant::MAX
+                } else if let Some(left) = frame.payload.last_chunk() {
+                    self.now + Duration::from_millis(u32::from_be_bytes(*left).into())
+                } else {
+                    return self.error("PUBT is cut short");
+                };
                 let subject = match Subject::from_bytes(frame.subject, &self.config.subjects) {
                     Ok(subject) => subject,
                     Err(error) => {
@@ -101,19 +111,21 @@ impl<P: Peer> Inbound<'_, P> {
                     }
                 };
                 if in_place.is_some() || bytes.len() < SHARE_FROM {
-                    self.publish(subject, bytes, None);
+                    self.publish(subject, bytes, expires, None);
                 } else {
                     // The assembled bytes themselves go to the subscribers; only the command differs.
                     let inbox = reader.inbox();
-                    if let Some(command) = inbox.bytes_mut().get_mut(LENGTH_FIELD) {
-                        *command = command::MSG;
+                    let cut = tail(expires);
+                    if let Some(head) = inbox.bytes_mut().first_chunk_mut() {
+                        frame::retime(head, command::MSG, -(cut as i32));
                     }
-                    let shared = inbox.take();
+                    let mut shared = inbox.take();
+                    shared.truncate(shared.len() - cut);
                     inbox.clear();
                     if let Ok(frame) = Frame::parse(&shared, &self.config.frames)
                         && let Ok(subject) = Subject::from_bytes(frame.subject, &self.config.subjects)
                     {
-                        self.publish(subject, &shared, Some(shared.clone()));
+                        self.publish(subject, &shared, expires, Some(shared.clone()));
                     }
                 }
             }
@@ -129,24 +141,24 @@ impl<P: Peer> Inbound<'_, P> {
         }
     }
 
-    /// Hands a message to every session that wants it. `bytes` is the whole frame as it came; `shared` the MSG, if it
-    /// exists already.
-    fn publish(&mut self, subject: Subject<'_>, bytes: &[u8], shared: Option<Bytes>) {
+    /// Hands a message to every session that wants it. `bytes` is the whole frame as it came; or `shared` is the MSG, if
+    /// it exists already, and `bytes` the same.
+    fn publish(&mut self, subject: Subject<'_>, bytes: &[u8], expires: Instant, shared: Option<Bytes>) {
         self.stats.messages_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
-        let mut message = MsgFrame { bytes, shared };
-        let Self { config, now, table, router, stats, events, me, outbox, member, .. } = self;
+        let cut = if shared.is_some() { 0 } else { tail(expires) };
+        let mut message = MsgFrame { bytes: &bytes[..bytes.len() - cut], cut, expires, latest: None, shared };
+        let Self { config, now, table, router, stats, events, me, outbox, member, seed, deferred, .. } = self;
         let mut nobody = true;
-        router.route(subject, |to| {
-            nobody = false;
+        let mut deliver = |to: u32, message: &mut MsgFrame<'_>| {
             if to == *me {
-                if message.queue(config, stats, outbox, member) == Queued::Full {
+                if message.queue(*now, config, stats, outbox, member) == Queued::Full {
                     member.slow = true;
                 }
                 return;
             }
             let Some(slot) = table.get_mut(to) else { return };
-            let queued = message.queue(config, stats, &mut slot.session.outbox, &mut slot.member);
+            let queued = message.queue(*now, config, stats, &mut slot.session.outbox, &mut slot.member);
             if slot.session.outbox.len() >= config.stall_at {
                 let since = *slot.member.behind.get_or_insert(*now);
                 let until = since + config.stall_for;
@@ -168,7 +180,21 @@ impl<P: Peer> Inbound<'_, P> {
                 }
             }
             table.wake(to);
+        };
+        router.route(subject, |number| {
+            nobody = false;
+            match Want::of(number) {
+                Want { slot, latest: false } => deliver(slot, &mut message),
+                // It may match another pattern of this session, which wants every message.
+                Want { slot, latest: true } => deferred.push(slot),
+            }
         });
+        for slot in deferred.drain(..) {
+            if !router.was_told(Want { slot, latest: false }.number()) {
+                message.latest = Some(*seed);
+                deliver(slot, &mut message);
+            }
+        }
         self.stats.unrouted += u64::from(nobody);
     }
 
@@ -181,15 +207,24 @@ impl<P: Peer> Inbound<'_, P> {
                 return self.answer(number, Some(Refusal::InvalidPattern), &format!("{error}"));
             }
         };
-        if !self.member.patterns.contains(pattern.as_str()) {
+        let latest =
+            number.is_some() && frame.payload.get(NUMBER).is_some_and(|options| options & subscribe::LATEST != 0);
+        if let Some(known) = self.member.patterns.get_mut(pattern.as_str()) {
+            // Asked for again, perhaps in another way.
+            let before = core::mem::replace(known, latest);
+            if before != latest {
+                self.router.unsubscribe(pattern, Want { slot: self.me, latest: before }.number());
+                self.router.subscribe(pattern, Want { slot: self.me, latest }.number());
+            }
+        } else {
             let limit = self.config.max_subscriptions;
             if self.member.patterns.len() >= limit {
                 self.stats.subscriptions_refused += 1;
                 let text = format!("too many subscriptions: the limit is {limit} for each session");
                 return self.answer(number, Some(Refusal::TooManySubscriptions), &text);
             }
-            self.member.patterns.insert(pattern.as_str().into());
-            self.router.subscribe(pattern, self.me);
+            self.member.patterns.insert(pattern.as_str().into(), latest);
+            self.router.subscribe(pattern, Want { slot: self.me, latest }.number());
             self.stats.subscriptions += 1;
         }
         self.acknowledge(number, "subscribed to ", frame.subject);
@@ -198,9 +233,9 @@ impl<P: Peer> Inbound<'_, P> {
     fn unsubscribe(&mut self, frame: Frame<'_>) {
         let number = self.number(frame.payload);
         if let Ok(pattern) = Pattern::from_bytes(frame.subject, &self.config.subjects)
-            && self.member.patterns.remove(pattern.as_str())
+            && let Some(latest) = self.member.patterns.remove(pattern.as_str())
         {
-            self.router.unsubscribe(pattern, self.me);
+            self.router.unsubscribe(pattern, Want { slot: self.me, latest }.number());
             self.stats.subscriptions -= 1;
         }
         // Also when it was never subscribed, as the original does (WIRE.md 4.3).
@@ -221,7 +256,7 @@ impl<P: Peer> Inbound<'_, P> {
         self.member.max_body = hello.max_body;
         let welcome = Hello {
             version,
-            features: features::SUPPORTED,
+            features: features::SERVER,
             max_datagram: self.max_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body,
@@ -293,12 +328,42 @@ fn framing(wanted: u32) -> Framing {
 }
 
 /// Where the command byte stands in a frame.
-const LENGTH_FIELD: usize = crate::frame::LENGTH;
+const LENGTH_FIELD: usize = frame::LENGTH;
+
+/// Bytes of a SUB's number; its options follow.
+const NUMBER: usize = 4;
+
+/// A session as the router knows it: one that wants every message, or only the latest of each subject, has two numbers.
+pub(super) struct Want {
+    pub(super) slot: u32,
+    pub(super) latest: bool,
+}
+
+impl Want {
+    fn of(number: u32) -> Self {
+        Self { slot: number >> 1, latest: number & 1 != 0 }
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.slot << 1 | u32::from(self.latest)
+    }
+}
+
+/// Bytes of the time to live behind a message, by when it expires.
+fn tail(expires: Instant) -> usize {
+    if expires < Instant::MAX { frame::TTL } else { 0 }
+}
 
 /// A message on its way to several sessions.
 struct MsgFrame<'f> {
-    /// The frame as it was published.
+    /// The frame as it was published, up to the end of the message.
     bytes: &'f [u8],
+    /// Bytes behind it that its head still counts: a time to live.
+    cut: usize,
+    /// When it is to be forgotten where it still waits.
+    expires: Instant,
+    /// It gives way to the next one of its subject, and the seed for finding it then.
+    latest: Option<u64>,
     /// The frame as it is delivered, once it exists.
     shared: Option<Bytes>,
 }
@@ -311,7 +376,14 @@ enum Queued {
 
 impl MsgFrame<'_> {
     /// Queues the message for one session, if its queue and the sum of all allow it.
-    fn queue(&mut self, config: &Config, stats: &mut Stats, outbox: &mut HeapOutbox, member: &mut Member) -> Queued {
+    fn queue(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        stats: &mut Stats,
+        outbox: &mut HeapOutbox,
+        member: &mut Member,
+    ) -> Queued {
         let len = self.bytes.len();
         if member.phase != Phase::Open {
             stats.dropped_closed += 1;
@@ -322,6 +394,17 @@ impl MsgFrame<'_> {
             return Queued::Yes;
         }
         let mut full = false;
+        if self.latest.is_some() && outbox.supersede(&self.shared(), self.expires, config.max_queued) {
+            stats.superseded += 1;
+            stats.messages_out += 1;
+            stats.bytes_out += len as u64;
+            stats.queued = (stats.queued + outbox.len() as u64).saturating_sub(member.accounted as u64);
+            member.accounted = outbox.len();
+            return Queued::Yes;
+        }
+        if outbox.len() + len > config.max_queued {
+            stats.expired += u64::from(outbox.expire(now));
+        }
         while !outbox.is_empty() && outbox.len() + len > config.max_queued {
             full = true;
             if config.slow_consumer != SlowConsumer::DropOldest || !outbox.drop_oldest() {
@@ -343,20 +426,38 @@ impl MsgFrame<'_> {
     }
 
     fn append(&mut self, outbox: &mut HeapOutbox) {
-        let Some((head, rest)) = self.bytes.split_first_chunk::<HEAD>() else { return };
-        let mut head = *head;
-        head[LENGTH_FIELD] = command::MSG;
-        if self.bytes.len() < SHARE_FROM {
+        if self.bytes.len() < SHARE_FROM && self.expires == Instant::MAX && self.latest.is_none() {
             // Copied next to the other small ones: cheaper than a count of references each.
-            let _ = outbox.push(&[&head, rest]);
+            if let Some((head, rest)) = self.head() {
+                let _ = outbox.push(&[&head, rest]);
+            }
             return;
         }
-        let shared = self.shared.get_or_insert_with(|| {
+        let shared = self.shared();
+        match self.latest {
+            Some(seed) => outbox.push_latest(shared, self.expires, seed),
+            None => outbox.push_shared(shared, self.expires),
+        }
+    }
+
+    /// The head of the MSG, and what follows it.
+    fn head(&self) -> Option<([u8; HEAD], &[u8])> {
+        let (head, rest) = self.bytes.split_first_chunk::<HEAD>()?;
+        let mut head = *head;
+        frame::retime(&mut head, command::MSG, -(self.cut as i32));
+        Some((head, rest))
+    }
+
+    /// The MSG, kept once for all its subscribers.
+    fn shared(&mut self) -> Bytes {
+        if self.shared.is_none()
+            && let Some((head, rest)) = self.head()
+        {
             let mut frame = BytesMut::with_capacity(self.bytes.len());
             frame.extend_from_slice(&head);
             frame.extend_from_slice(rest);
-            frame.freeze()
-        });
-        outbox.push_shared(shared.clone());
+            self.shared = Some(frame.freeze());
+        }
+        self.shared.clone().unwrap_or_default()
     }
 }

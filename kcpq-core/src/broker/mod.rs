@@ -25,6 +25,7 @@ mod tests;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::fmt;
 use core::hash::Hash;
 use core::net::{IpAddr, SocketAddr};
@@ -113,6 +114,8 @@ pub struct Broker<P: Peer> {
     router: Router,
     events: Events<P>,
     stateless: Stateless,
+    /// Sessions that want the message being routed as the latest only; empty between messages.
+    deferred: Vec<u32>,
     /// Stateless answers to be sent: at most a second's budget.
     replies: VecDeque<(P, Box<[u8]>)>,
     draining: bool,
@@ -139,6 +142,7 @@ impl<P: Peer> Broker<P> {
             router: Router::new(seed),
             events: Events(VecDeque::new()),
             stateless: Stateless::default(),
+            deferred: Vec::new(),
             replies: VecDeque::new(),
             draining: false,
             stats: Stats::default(),

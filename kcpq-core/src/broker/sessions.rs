@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::event::{Ended, Event};
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Want};
 use super::table::{Member, Pause, Phase, Slot, hasher};
 use super::{Broker, Peer, Stateless, Transmit};
 use crate::datagram::{Content, Framing, Link};
@@ -59,7 +59,7 @@ impl<P: Peer> Broker<P> {
         let member = Member {
             native: false,
             max_body: u32::MAX,
-            patterns: hashbrown::HashSet::with_hasher(hasher(self.seed)),
+            patterns: hashbrown::HashMap::with_hasher(hasher(self.seed)),
             phase: Phase::Open,
             heard: self.now,
             slow: false,
@@ -102,6 +102,8 @@ impl<P: Peer> Broker<P> {
             config: &self.config,
             now: self.now,
             epoch: self.epoch,
+            seed: self.seed,
+            deferred: &mut self.deferred,
             table: &mut self.table,
             router: &mut self.router,
             stats: &mut self.stats,
@@ -199,6 +201,7 @@ impl<P: Peer> Broker<P> {
 
     /// Brings the totals and the timer of a session that was worked on up to date.
     pub(super) fn settle(&mut self, slot: &mut Slot<P>) {
+        self.stats.expired += slot.session.take_expired();
         let queued = slot.session.outbox.len();
         self.stats.queued = (self.stats.queued + queued as u64).saturating_sub(slot.member.accounted as u64);
         slot.member.accounted = queued;
@@ -248,9 +251,9 @@ impl<P: Peer> Broker<P> {
     }
 
     pub(super) fn unsubscribe_all(&mut self, slot: &mut Slot<P>) {
-        for pattern in slot.member.patterns.drain() {
+        for (pattern, latest) in slot.member.patterns.drain() {
             if let Ok(pattern) = Pattern::new(&pattern, &self.config.subjects) {
-                self.router.unsubscribe(pattern, slot.id.slot);
+                self.router.unsubscribe(pattern, Want { slot: slot.id.slot, latest }.number());
                 self.stats.subscriptions -= 1;
             }
         }

@@ -31,6 +31,10 @@ pub struct Stats {
     pub stalls: u64,
     /// Messages dropped because a subscriber's queue was full.
     pub dropped_slow: u64,
+    /// Messages dropped because their time to live was over before they could be sent.
+    pub expired: u64,
+    /// Messages that gave way to a newer one of their subject, for subscriptions to the latest only.
+    pub superseded: u64,
     /// Messages dropped because they are larger than the subscriber takes.
     pub dropped_too_large: u64,
     /// Messages dropped because all queues together were full.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use foldhash::quality::SeedableRandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::Peer;
 use super::event::SessionId;
@@ -38,7 +38,8 @@ pub(super) struct Member {
     pub(super) native: bool,
     /// The largest frame body that it takes.
     pub(super) max_body: u32,
-    pub(super) patterns: HashSet<Box<str>, SeedableRandomState>,
+    /// The patterns, and for each whether only the latest messages are wanted.
+    pub(super) patterns: HashMap<Box<str>, bool, SeedableRandomState>,
     pub(super) phase: Phase,
     /// When it was last heard.
     pub(super) heard: Instant,

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use super::*;
 use crate::client::{self, Client, Parts};
+use crate::kcp::CongestionControl;
 use crate::store::Heap;
 use crate::time::Duration;
 
@@ -19,13 +20,13 @@ impl Room {
     fn new(config: Config, clients: usize) -> Self {
         let now = Instant::from_millis(1);
         let client = |seed| {
-            let config = client::Config { queue: 1 << 20, ..client::Config::default() };
+            let config = client::Config { queue: 1 << 20, kcp: KCP, ..client::Config::default() };
             let mut client = Client::new(config, seed, Parts::heap(&config));
             client.connect(now);
             (client, false, 0)
         };
         let clients = (0..clients as u64).map(client).collect();
-        let mut room = Self { now, broker: Broker::new(config, 1), clients };
+        let mut room = Self { now, broker: Broker::new(Config { kcp: KCP, ..config }, 1), clients };
         room.settle();
         room
     }
@@ -85,6 +86,10 @@ impl Room {
         messages
     }
 }
+
+/// No time passes here between sending and receiving, so there is no link whose pace could be kept.
+const KCP: kcp::Config =
+    kcp::Config { congestion: CongestionControl::Off, send_window: 1024, recv_window: 1024, ..kcp::Config::GAMES };
 
 const SUBSCRIBER: usize = 0;
 const OTHER: usize = 1;
@@ -157,9 +162,9 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
     // PINGs by hand, and no acknowledgement of the answers.
     let mut session = crate::session::Session::new(
         77,
-        kcp::Config { send_window: 1024, ..kcp::Config::GAMES },
+        KCP,
         datagram::Link::new(Framing::Plain, 1400),
-        Parts::heap(&client::Config::default()).session,
+        Parts::heap(&client::Config { kcp: KCP, ..client::Config::default() }).session,
     );
     let mut buf = vec![0; 1400];
     for _ in 0..50_000 {
@@ -179,4 +184,52 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
     let slot = room.broker.table.find(Room::addr(9), 77).and_then(|index| room.broker.table.get_mut(index)).unwrap();
     assert!(slot.session.control.len() < 70_000, "{} bytes of replies wait", slot.session.control.len());
     assert_eq!(slot.member.paused, Some(Pause::Replies));
+}
+
+/// Payloads of `subject` that a client gets after it was deaf while `count` messages were published.
+fn after_silence(latest: &[&str], every: &[&str], count: u32) -> (Stats, u64) {
+    let mut room = Room::new(Config { stall_at: usize::MAX, ..Config::default() }, 2);
+    let now = room.now;
+    for pattern in latest {
+        room.clients[0].0.subscribe_latest(now, pattern).unwrap();
+    }
+    for pattern in every {
+        room.clients[0].0.subscribe(now, pattern).unwrap();
+    }
+    room.settle();
+    room.clients[0].1 = true;
+    for n in 0..count {
+        let subject = alloc::format!("state.{}", n % 7);
+        room.clients[1].0.publish(room.now, &subject, &[n.to_be_bytes().as_slice(), &[0; 500]].concat()).unwrap();
+        room.settle();
+    }
+    let waits = room.broker.stats().queued;
+    room.clients[0].1 = false;
+    for _ in 0..200 {
+        room.pass(Duration::from_millis(20));
+    }
+    let stats = room.broker.stats();
+    assert_eq!(stats.queued, 0);
+    assert_eq!(
+        room.clients[0].0.stats().messages_received + stats.superseded,
+        u64::from(count),
+        "each is delivered or counted"
+    );
+    (stats, waits)
+}
+
+#[test]
+fn of_what_waits_for_a_subscription_to_the_latest_only_the_newest_of_each_subject_is_kept() {
+    let (stats, waits) = after_silence(&["state.*"], &[], 3_000);
+    assert!(stats.superseded > 1_000 && waits < 8 * 600, "{stats:?}");
+    let (stats, waits) = after_silence(&["state.*", "state.3", ">"], &[], 3_000);
+    assert!(stats.superseded > 1_000 && waits < 8 * 600, "however many patterns match: {stats:?}");
+}
+
+#[test]
+fn a_message_that_another_subscription_wants_is_not_superseded() {
+    assert_eq!(after_silence(&["state.*"], &[">"], 3_000).0.superseded, 0);
+    assert_eq!(after_silence(&["state.*"], &["state.*"], 3_000).0.superseded, 0, "of two to one pattern as well");
+    let (stats, _) = after_silence(&["state.*"], &["state.3"], 3_000);
+    assert!(stats.superseded > 1_000 && stats.superseded < 3_000 * 6 / 7);
 }

@@ -1,12 +1,12 @@
 //! What the user asks for.
 
-use super::event::{PublishError, SubscribeError};
+use super::event::{Disconnect, PublishError, SubscribeError};
 use super::subscriptions::SubscriptionId;
 use super::{Client, Overflow, State};
 use crate::frame::{self, command};
 use crate::store::{Outbox, PushError, Store, Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 impl<S: Store> Client<S> {
     /// Begins to connect. Without effect unless the client is idle.
@@ -22,14 +22,29 @@ impl<S: Store> Client<S> {
     /// # Errors
     /// [`SubscribeError`]: nothing was asked for.
     pub fn subscribe(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+        self.subscribe_to(now, pattern, false)
+    }
+
+    /// As [`subscribe`](Self::subscribe), for state that supersedes itself: of the messages of one subject that wait for
+    /// this client at the server, only the newest is kept, in the place of the older one. A message that another
+    /// subscription of this client matches too, one that wants every message, is not superseded; and a server that
+    /// does not know the option, such as an original one, delivers every message.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_latest(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+        self.subscribe_to(now, pattern, true)
+    }
+
+    fn subscribe_to(&mut self, now: Instant, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
         self.now = self.now.max(now);
-        let added = self.try_subscribe(pattern);
+        let added = self.try_subscribe(pattern, latest);
         self.stats.subscription_errors += u64::from(added.is_err());
         self.advance();
         added
     }
 
-    fn try_subscribe(&mut self, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
+    fn try_subscribe(&mut self, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
         if matches!(self.state, State::Closing { .. } | State::Closed) {
             return Err(SubscribeError::Closed);
         }
@@ -38,7 +53,7 @@ impl<S: Store> Client<S> {
             return Err(SubscribeError::TooMany);
         }
         let pattern = S::Text::new(pattern).map_err(SubscribeError::TooLong)?;
-        let id = self.subscriptions.add(pattern).ok_or(SubscribeError::TooMany)?;
+        let id = self.subscriptions.add(pattern, latest).ok_or(SubscribeError::TooMany)?;
         self.stats.total_subscriptions += 1;
         Ok(id)
     }
@@ -56,8 +71,35 @@ impl<S: Store> Client<S> {
     /// # Errors
     /// [`PublishError`]: nothing was queued.
     pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+        self.publish_until(now, subject, payload, Instant::MAX)
+    }
+
+    /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`: one that still waits then is
+    /// dropped and counted ([`Stats::expired`](super::Stats::expired)), here and, between native peers, again in the
+    /// server's queue for each subscriber. An original server gets an ordinary message. The time on the way to the server
+    /// does not count. What has begun to be sent is sent whole, however long that takes.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish). That a message was dropped later is no error; it is only counted.
+    pub fn publish_for(
+        &mut self,
+        now: Instant,
+        subject: &str,
+        payload: &[u8],
+        ttl: Duration,
+    ) -> Result<(), PublishError> {
+        self.publish_until(now, subject, payload, self.now.max(now) + ttl)
+    }
+
+    fn publish_until(
+        &mut self,
+        now: Instant,
+        subject: &str,
+        payload: &[u8],
+        expires: Instant,
+    ) -> Result<(), PublishError> {
         self.now = self.now.max(now);
-        let taken = self.try_publish(subject, payload);
+        let taken = self.try_publish(subject, payload, expires);
         match taken {
             Ok(()) => {}
             Err(PublishError::Full) => self.blocked = true,
@@ -66,27 +108,31 @@ impl<S: Store> Client<S> {
         taken
     }
 
-    fn try_publish(&mut self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+    fn try_publish(&mut self, subject: &str, payload: &[u8], expires: Instant) -> Result<(), PublishError> {
         if matches!(self.state, State::Closing { .. } | State::Closed) {
             return Err(PublishError::Closed);
         }
         Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
         let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
-        let frame = frame::HEAD + subject.len() + payload.len();
+        let timed = expires < Instant::MAX;
+        let frame = frame::HEAD + subject.len() + payload.len() + if timed { frame::TTL } else { 0 };
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
         }
         let offline = !matches!(self.state, State::Up { .. });
         loop {
             let fits = self.session.outbox.is_empty() || self.session.outbox.len() + frame <= self.config.queue;
-            let pushed = if fits {
-                self.session.message(command::PUB, subject.as_bytes(), payload)
-            } else {
+            let pushed = if !fits {
                 Err(PushError::Full)
+            } else if timed {
+                self.session.publish_until(subject.as_bytes(), payload, expires)
+            } else {
+                self.session.message(command::PUB, subject.as_bytes(), payload)
             };
             match pushed {
                 Ok(()) => break,
                 Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),
+                Err(PushError::Full) if self.session.expire(self.now) => self.count_expired(),
                 Err(PushError::Full) if offline && self.config.overflow == Overflow::DropNewest => {
                     self.published += 1;
                     self.dropped += 1;
@@ -130,6 +176,7 @@ impl<S: Store> Client<S> {
     /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`](super::Config::linger).
     pub fn close(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        self.suspended = false;
         match self.state {
             State::Closing { .. } | State::Closed => {}
             State::Up { .. } => {
@@ -153,5 +200,46 @@ impl<S: Store> Client<S> {
             State::Closing { .. } => self.finish(),
             _ => {}
         }
+    }
+
+    /// Stops the clock: until [`resume`](Self::resume) nothing is sent, no timer runs, and the session is thought alive.
+    /// For devices that sleep. What is under way stays so; `flush` before, to sleep with nothing in doubt.
+    pub fn suspend(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.suspended = self.state != State::Closed;
+    }
+
+    /// Goes on after [`suspend`](Self::suspend). A session that the server can still have is kept: what is published goes
+    /// out at once, beside a PING that finds out. One that the server must have forgotten (its WELCOME said after how long
+    /// a silence, less an eighth) is begun anew at once: HELLO, SUBs and what is published share the first datagrams.
+    pub fn resume(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if !core::mem::take(&mut self.suspended) {
+            return;
+        }
+        match self.state {
+            State::Up { .. } => {
+                let told = self.server.map(|server| server.keep_alive).filter(|span| !span.is_zero());
+                let kept = told.unwrap_or(self.config.read_timeout);
+                let silence = self.now.since(self.session.kcp.last_heard().unwrap_or(self.now));
+                self.waking = true;
+                if silence > kept - kept.div(8) {
+                    self.lose(Disconnect::Silent);
+                    self.handle_timeout(self.now);
+                } else {
+                    self.resumed = self.now;
+                    self.next_heartbeat = self.now + self.config.heartbeat;
+                    self.heartbeat = None;
+                    self.suspect = None;
+                    self.suspect(self.now);
+                }
+            }
+            State::Waiting { .. } | State::Connecting { .. } => {
+                self.failed = 0;
+                self.open();
+            }
+            State::Idle | State::Closing { .. } | State::Closed => {}
+        }
+        self.advance();
     }
 }

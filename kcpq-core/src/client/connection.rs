@@ -7,6 +7,7 @@ use crate::datagram::Framing;
 use crate::frame::command;
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
 use crate::store::{Outbox, Store};
+use crate::time::Instant;
 
 impl<S: Store> Client<S> {
     /// A conversation exists.
@@ -50,6 +51,11 @@ impl<S: Store> Client<S> {
         self.notices.connected = Some((native, again));
     }
 
+    /// When the server was heard, or could have been for the first time.
+    pub(super) fn heard(&self) -> Instant {
+        self.session.kcp.last_heard().unwrap_or(self.now).max(self.resumed)
+    }
+
     /// There is no connection any more.
     pub(super) fn lose(&mut self, why: Disconnect) {
         if self.stats.connected {
@@ -66,7 +72,9 @@ impl<S: Store> Client<S> {
         self.notices.connected = None;
         match self.config.reconnect {
             Some(backoff) => {
-                let until = self.now + backoff.wait(self.failed, &mut self.rng);
+                // After sleep it is known why the session is gone: no crowd comes back with this client.
+                let wait = backoff.wait(self.failed, &mut self.rng);
+                let until = if core::mem::take(&mut self.waking) { self.now } else { self.now + wait };
                 self.state = State::Waiting { until };
                 self.notices.disconnected = Some((why, Some(until)));
             }
@@ -98,7 +106,7 @@ impl<S: Store> Client<S> {
 
     /// Queues what the state of things asks for. What finds no room is asked for again by the next call.
     pub(super) fn advance(&mut self) {
-        if !self.is_open() {
+        if !self.is_open() || self.suspended {
             return;
         }
         if self.greet {
@@ -115,11 +123,13 @@ impl<S: Store> Client<S> {
         }
         let session = &mut self.session;
         self.subscriptions.send_requests(self.now, &self.config, |request| {
-            let (command, number, pattern) = match request {
-                Request::Subscribe { number, pattern } => (command::SUB, number, pattern),
-                Request::Unsubscribe { number, pattern } => (command::UNSUB, number, pattern),
+            let (command, number, pattern, latest) = match request {
+                Request::Subscribe { number, pattern, latest } => (command::SUB, number, pattern, latest),
+                Request::Unsubscribe { number, pattern } => (command::UNSUB, number, pattern, false),
             };
-            session.control(command, pattern.as_bytes(), &number.to_be_bytes()).is_ok()
+            let [a, b, c, d] = number.to_be_bytes();
+            let payload = [a, b, c, d, hello::subscribe::LATEST];
+            session.control(command, pattern.as_bytes(), &payload[..4 + usize::from(latest)]).is_ok()
         });
         // All that a flush covers has to be in the stream before its PING is.
         let in_stream = self.session.moved() + self.dropped;
@@ -159,7 +169,7 @@ impl<S: Store> Client<S> {
     }
 
     pub(super) fn check_health(&mut self) {
-        let heard = self.session.kcp.last_heard().unwrap_or(self.now);
+        let heard = self.heard();
         let stalled = self.session.kcp.stalled_since().map(|since| since.max(heard) + self.config.stall_timeout);
         if self.suspect.is_some_and(|until| until <= self.now) {
             self.lose(Disconnect::Forgotten);

@@ -10,6 +10,7 @@ use crate::hello::features;
 use crate::hello::{Ack, CloseReason, Hello, VERSION};
 use crate::store::{Inbox, Store, TooLarge};
 use crate::subject::{self, Subject};
+use crate::time::Duration;
 
 /// The message that is being handed out.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,12 @@ impl<S: Store> Client<S> {
                 }
             }
         }
+    }
+
+    /// The same for events that lend nothing: a message that was handed out last stays where it is
+    /// (see `held_message`).
+    pub fn poll_notice_event(&mut self) -> Option<Event<'static, S>> {
+        self.poll_notice()
     }
 
     fn has_notice(&self) -> bool {
@@ -229,7 +236,7 @@ impl<S: Store> Client<S> {
                 let text = frame.subject;
                 let pattern = text.strip_prefix(SUBSCRIBED_TO).unwrap_or(text);
                 if let Ok(pattern) = core::str::from_utf8(pattern) {
-                    self.subscriptions.confirm(pattern);
+                    self.subscriptions.confirm(pattern, false);
                 }
                 self.up(false);
             }
@@ -247,6 +254,7 @@ impl<S: Store> Client<S> {
                         max_body: hello.max_body.min(self.config.frames.max_body),
                         max_subject: hello.max_subject,
                         max_tokens: hello.max_tokens,
+                        keep_alive: Duration::from_secs(hello.keep_alive.into()),
                         epoch: hello.epoch,
                     });
                     let max_datagram = self.config.native_datagram.min(hello.max_datagram.max(MIN_DATAGRAM));
@@ -297,6 +305,22 @@ impl<S: Store> Client<S> {
             self.notices.flushed = Some(published);
         }
         self.up(false);
+    }
+}
+
+impl<S> Client<S>
+where
+    S: for<'b> Store<Body<'b> = &'b [u8]>,
+{
+    /// The message that [`poll_event`](Client::poll_event) handed out last, once more, so that a driver can lend it to a
+    /// reader who comes later. `None` after the next event was polled, and when its connection is gone.
+    pub fn held_message(&mut self) -> Option<Message<&[u8]>> {
+        let current = self.current.filter(|current| self.is_open() && current.next != 0)?;
+        let frame = match current.place {
+            Place::Window(len) => self.session.kcp.front()?.get(..len)?,
+            Place::Inbox => self.reader.inbox().duplicate(),
+        };
+        Some(Message::new(frame, current.subject_len))
     }
 }
 

@@ -23,6 +23,8 @@
 mod commands;
 mod config;
 mod connection;
+#[cfg(feature = "alloc")]
+mod direct;
 mod event;
 mod inbound;
 mod memory;
@@ -34,6 +36,8 @@ mod tests;
 use core::fmt;
 
 pub use config::{Backoff, Config, Overflow};
+#[cfg(feature = "alloc")]
+pub use direct::Arrived;
 pub use event::{Disconnect, Event, Message, PublishError, SubscribeError, SubscribeFailure};
 pub use memory::Memory;
 pub use stats::{Latency, Stats};
@@ -102,6 +106,8 @@ struct Server {
     max_body: u32,
     max_subject: u16,
     max_tokens: u8,
+    /// After how long a silence it forgets a session; zero: it does not say.
+    keep_alive: Duration,
     epoch: u64,
 }
 
@@ -150,9 +156,14 @@ pub struct Client<S: Store> {
     round_trip: Option<Duration>,
     /// When a session that the server may have forgotten is given up, unless something is heard.
     suspect: Option<Instant>,
+    /// The user has stopped the clock; see [`Client::suspend`].
+    suspended: bool,
+    /// When it went on again, and whether the server has not been heard since.
+    resumed: Instant,
+    waking: bool,
     /// Messages taken by `publish`, in all; dropped and in-doubt ones included.
     published: u64,
-    /// Messages dropped from the queue, in all.
+    /// Messages dropped from the queue, in all; expired ones included.
     dropped: u64,
     /// How far a flush was asked for, and the one that is under way: its PING, and what it covers.
     flush_wanted: u64,
@@ -161,6 +172,8 @@ pub struct Client<S: Store> {
     /// `publish` has refused for want of room.
     blocked: bool,
     current: Option<Current>,
+    #[cfg(feature = "alloc")]
+    recent: direct::Recent,
     notices: Notices,
     stats: Stats,
 }
@@ -198,6 +211,9 @@ impl<S: Store> Client<S> {
             next_heartbeat: Instant::ZERO,
             round_trip: None,
             suspect: None,
+            suspended: false,
+            resumed: Instant::ZERO,
+            waking: false,
             published: 0,
             dropped: 0,
             flush_wanted: 0,
@@ -205,6 +221,8 @@ impl<S: Store> Client<S> {
             flushed: 0,
             blocked: false,
             current: None,
+            #[cfg(feature = "alloc")]
+            recent: direct::Recent::default(),
             notices: Notices::default(),
             stats: Stats::default(),
         }
@@ -226,6 +244,17 @@ impl<S: Store> Client<S> {
 
     /// Takes in a datagram from the server, which is opened in place. What it cannot use is counted.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+        // Nothing is taken here: `poll_event` reads, so a slow user closes the window.
+        self.take_in(now, datagram, |_, _, _, _| 0);
+    }
+
+    /// Takes in a datagram; bytes in order go to `sink`, with what it may change.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        datagram: &mut [u8],
+        mut sink: impl FnMut(&mut frame::Reader<S>, &Subscriptions<S>, &mut Stats, &[u8]) -> usize,
+    ) {
         self.now = self.now.max(now);
         let Some(datagram) = self.protection.open(datagram) else {
             self.stats.foreign_datagrams += 1;
@@ -249,11 +278,13 @@ impl<S: Store> Client<S> {
             }
         };
         let heard = self.session.kcp.last_heard();
-        // Nothing is taken here: `poll_event` reads, so a slow user closes the window.
-        let understood = self.session.handle_datagram(self.now, datagram, content, |_| 0);
+        let Self { session, reader, subscriptions, stats, .. } = self;
+        let understood =
+            session.handle_datagram(self.now, datagram, content, |bytes| sink(reader, subscriptions, stats, bytes));
         self.stats.foreign_datagrams += u64::from(!understood);
         if self.session.kcp.last_heard() != heard {
             self.suspect = None;
+            self.waking = false;
         }
         self.session.after_input(self.now);
         if let Some(sample) = self.session.take_latency() {
@@ -265,6 +296,9 @@ impl<S: Store> Client<S> {
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        if self.suspended {
+            return;
+        }
         match self.state {
             State::Connecting { until } if until <= self.now => self.lose(Disconnect::NoAnswer),
             State::Waiting { until } if until <= self.now => self.open(),
@@ -281,6 +315,9 @@ impl<S: Store> Client<S> {
     /// `out` holds at least [`Client::max_datagram`] bytes.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.now = self.now.max(now);
+        if self.suspended {
+            return None;
+        }
         if core::mem::take(&mut self.last_words) {
             return self.transmit(out, Session::last_words);
         }
@@ -288,12 +325,20 @@ impl<S: Store> Client<S> {
             return None;
         }
         self.advance();
-        let len = self.transmit(out, Session::poll_transmit)?;
+        let len = self.transmit(out, Session::poll_transmit);
+        self.count_expired();
         if self.blocked && self.session.outbox.len() <= self.config.queue / 2 {
             self.blocked = false;
             self.notices.writable = true;
         }
-        Some(len)
+        len
+    }
+
+    /// Takes note of messages that the session has dropped because their time was over.
+    pub(super) fn count_expired(&mut self) {
+        let expired = self.session.take_expired();
+        self.dropped += expired;
+        self.stats.expired += expired;
     }
 
     /// Lets the session write a datagram, and protects it.
@@ -311,11 +356,12 @@ impl<S: Store> Client<S> {
     /// When the client wants to be called again, and why; `None`: not before input.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let own = match self.state {
+            _ if self.suspended => return None,
             State::Idle | State::Closed => return None,
             State::Connecting { until } | State::Waiting { until } => Deadline { at: until, why: Why::Reconnect },
             State::Closing { until } => Deadline { at: until, why: Why::Linger },
             State::Up { .. } => {
-                let heard = self.session.kcp.last_heard().unwrap_or(self.now);
+                let heard = self.heard();
                 let mut at = (heard + self.config.read_timeout).min(self.suspect.unwrap_or(Instant::MAX));
                 if let Some(since) = self.session.kcp.stalled_since() {
                     at = at.min(since.max(heard) + self.config.stall_timeout);

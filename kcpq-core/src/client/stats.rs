@@ -38,6 +38,8 @@ pub struct Stats {
     pub messages_acknowledged: u64,
     /// Messages dropped because the queue was full while there was no connection.
     pub dropped_overflow: u64,
+    /// Messages dropped from the queue because their time to live was over.
+    pub expired: u64,
     /// Messages that were under way when a connection was lost: they may have arrived or not, and are not sent again.
     pub dropped_in_doubt: u64,
     /// Messages received that no subscription matched any more.

@@ -28,6 +28,8 @@ pub struct SubscriptionId(pub u32);
 pub struct Subscription<T> {
     id: SubscriptionId,
     pattern: T,
+    /// Only the newest message of each subject is wanted.
+    latest: bool,
     state: State,
     /// It was acknowledged at least once.
     proven: bool,
@@ -56,7 +58,7 @@ pub(super) enum News {
 
 /// What [`Subscriptions::next_request`] wants to be sent.
 pub(super) enum Request<'t> {
-    Subscribe { number: u32, pattern: &'t str },
+    Subscribe { number: u32, pattern: &'t str, latest: bool },
     Unsubscribe { number: u32, pattern: &'t str },
 }
 
@@ -83,10 +85,10 @@ impl<S: Store> Subscriptions<S> {
     }
 
     /// Adds a subscription; there is room.
-    pub(super) fn add(&mut self, pattern: S::Text) -> Option<SubscriptionId> {
+    pub(super) fn add(&mut self, pattern: S::Text, latest: bool) -> Option<SubscriptionId> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let id = SubscriptionId(self.last_id);
-        let entry = Subscription { id, pattern, state: State::Wanted, proven: false, news: None };
+        let entry = Subscription { id, pattern, latest, state: State::Wanted, proven: false, news: None };
         self.table.push(entry).ok()?;
         self.dirty = true;
         Some(id)
@@ -132,7 +134,8 @@ impl<S: Store> Subscriptions<S> {
         match refusal {
             None => {
                 let Ok(pattern) = S::Text::new(entry.pattern.as_ref()) else { return };
-                self.confirm(pattern.as_ref());
+                let latest = entry.latest;
+                self.confirm(pattern.as_ref(), latest);
             }
             Some(refusal) => {
                 entry.state = State::Gone;
@@ -143,11 +146,13 @@ impl<S: Store> Subscriptions<S> {
         }
     }
 
-    /// The server has registered `pattern`: everything that waits for it is active.
-    pub(super) fn confirm(&mut self, pattern: &str) {
+    /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message
+    /// and have not asked, if one that wants the `latest` was meant.
+    pub(super) fn confirm(&mut self, pattern: &str, latest: bool) {
         for index in 0..self.table.len() {
             let Some(entry) = self.table.get_mut(index) else { break };
-            if entry.is_pending() && entry.pattern.as_ref() == pattern {
+            let other = latest && !entry.latest && entry.state == State::Wanted;
+            if entry.is_pending() && !other && entry.pattern.as_ref() == pattern {
                 entry.state = State::Active;
                 entry.proven = true;
                 entry.news = Some(News::Active);
@@ -205,17 +210,18 @@ impl<S: Store> Subscriptions<S> {
             let Some(entry) = self.table.get(index) else { break };
             let pattern = entry.pattern.as_ref();
             let (number, twin) = (entry.id.0, self.twin(index, pattern));
+            let latest = self.all_latest(pattern);
             let next = match (entry.state, twin) {
                 (State::Wanted, Some(State::Active)) => State::Active,
                 (State::Wanted, None) => {
-                    if !send(Request::Subscribe { number, pattern }) {
+                    if !send(Request::Subscribe { number, pattern, latest }) {
                         self.dirty = true;
                         return;
                     }
                     State::Asked { attempts: 1, until: now + config.subscribe_timeout }
                 }
                 (State::Pausing { attempts, until }, _) if until <= now => {
-                    if !send(Request::Subscribe { number, pattern }) {
+                    if !send(Request::Subscribe { number, pattern, latest }) {
                         self.dirty = true;
                         return;
                     }
@@ -250,6 +256,9 @@ impl<S: Store> Subscriptions<S> {
         let leaving = self.table.get(index).is_some_and(|entry| entry.state == State::Leaving);
         let others = (0..self.table.len()).filter(|other| *other != index);
         let same = others.filter_map(|other| self.table.get(other)).filter(|entry| entry.pattern.as_ref() == pattern);
+        // One that wants every message is not served by one that wants the latest only.
+        let every = !leaving && self.table.get(index).is_some_and(|entry| !entry.latest);
+        let same = same.filter(|entry| !(every && entry.latest));
         let mut best = None;
         for entry in same {
             match entry.state {
@@ -261,6 +270,12 @@ impl<S: Store> Subscriptions<S> {
             }
         }
         best
+    }
+
+    /// True if all subscriptions to `pattern` want the latest only.
+    fn all_latest(&self, pattern: &str) -> bool {
+        let mut entries = (0..self.table.len()).filter_map(|index| self.table.get(index));
+        entries.all(|entry| entry.latest || !entry.is_listed() || entry.pattern.as_ref() != pattern)
     }
 
     /// Takes out what is gone and needs no word to its user.

@@ -220,6 +220,76 @@ fn a_message_travels_from_publisher_to_subscriber() {
     a_message_travels::<Lent<'static>>();
 }
 
+fn stale_messages_are_dropped_where_they_wait<S: Make>(seed: u64) {
+    let kcp = crate::kcp::Config { send_window: 4, ..crate::kcp::Config::VIDEO };
+    let mut world = World::<S>::new(broker::Config { kcp, ..broker::Config::default() });
+    // What the publisher cannot send in time waits there; what the subscriber's link cannot carry, at the broker.
+    let narrow = |bandwidth| sim::Config { bandwidth: Some(bandwidth), ..CLEAN };
+    let config = Config { kcp: crate::kcp::Config { send_window: 4, ..Config::default().kcp }, ..Config::default() };
+    let (sub, publisher) = (world.add(Config::default(), narrow(20_000)), world.add(config, narrow(40_000)));
+    let id = world.subscribe(sub, ">");
+    let mut rng = Rng::with_seed(seed);
+    let (mut kept, mut count) = (Vec::new(), 0);
+    for n in 0..3_000u32 {
+        let (now, client) = (world.now, &mut world.nodes[publisher].client);
+        let taken = if n % 10 == 0 {
+            client.publish(now, "kept", &n.to_be_bytes())
+        } else {
+            client.publish_for(now, "stale", &[&n.to_be_bytes()[..], &[0; 100]].concat(), Duration::from_millis(60))
+        };
+        match taken {
+            Ok(()) if n % 10 == 0 => kept.push(n.to_be_bytes()),
+            Ok(()) => count += 1,
+            Err(error) => assert_eq!(error, PublishError::Full),
+        }
+        if rng.u8(..50) == 0 {
+            world.run_for(Duration::from_millis(50));
+        }
+    }
+    world.run_for(Duration::from_secs(60));
+    let got = world.nodes[sub].log.payloads(id);
+    let (arrived_kept, arrived): (Vec<_>, Vec<_>) = got.into_iter().partition(|payload| payload.len() == 4);
+    assert_eq!(arrived_kept, kept, "what has no time to live arrives, all of it and in order");
+    assert!(arrived.is_sorted() && !arrived.is_empty(), "the rest is in order as well");
+    let (stats, broker) = (world.nodes[publisher].client.stats(), world.broker.stats());
+    assert!(
+        stats.expired > 0 && broker.expired > 0,
+        "{} at the publisher, {} at the broker",
+        stats.expired,
+        broker.expired
+    );
+    assert_eq!(arrived.len() as u64 + stats.expired + broker.expired, count, "each is delivered or counted once");
+    assert_eq!(broker.queued, 0);
+}
+
+#[test]
+fn stale_messages_are_dropped_where_they_wait_and_counted() {
+    for seed in 0..3 {
+        stale_messages_are_dropped_where_they_wait::<Heap>(seed);
+        stale_messages_are_dropped_where_they_wait::<Lent<'static>>(seed);
+    }
+}
+
+fn stale_messages_make_room<S: Make>() {
+    let mut client = S::client(Config::default(), 1);
+    let (now, ttl) = (Instant::from_millis(5), Duration::from_secs(1));
+    let mut sent = 0;
+    while client.publish_for(now, "a", &[0; 500], ttl).is_ok() {
+        sent += 1;
+    }
+    assert_eq!(client.publish(now, "a", &[1; 500]), Err(PublishError::Full));
+    assert_eq!(client.stats().expired, 0);
+    client.publish(now + ttl, "a", &[1; 500]).unwrap();
+    assert_eq!(client.stats().expired, sent);
+    assert!(client.queued() < 600);
+}
+
+#[test]
+fn stale_messages_make_room_while_there_is_no_connection() {
+    stale_messages_make_room::<Heap>();
+    stale_messages_make_room::<Lent<'static>>();
+}
+
 fn messages_of_all_sizes<S: Make>(seed: u64, count: usize) {
     let mut rng = Rng::with_seed(seed);
     let mut world = World::<S>::new(broker::Config::default());

@@ -17,10 +17,25 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum CongestionControl {
-    /// Nothing (the original's `nc = 1`): for links that are known to be wide enough.
+    /// Nothing (the original's `nc = 1`): for links that are known to be wide enough, as within one machine.
     Off,
-    /// KCP's own window (`nc = 0`, WIRE.md 2.8): halves on loss, as TCP of old.
+    /// KCP's own window (`nc = 0`, WIRE.md 2.8): halves on loss, as TCP of old. For links that other flows of that kind
+    /// use, and that lose for no other reason.
     Kcp,
+    /// Measures how fast the link delivers and how short the round trip is, and sends at that pace: fills a link without
+    /// filling its queue, whatever it loses (after BBR). For everything that leaves the machine.
+    #[cfg(feature = "alloc")]
+    Bbr,
+}
+
+impl CongestionControl {
+    /// What the presets for fast links use: [`Bbr`](Self::Bbr), or nothing without `alloc`, for senders whose windows are
+    /// smaller than any link.
+    #[cfg(feature = "alloc")]
+    pub const DEFAULT: Self = Self::Bbr;
+    /// What the presets for fast links use.
+    #[cfg(not(feature = "alloc"))]
+    pub const DEFAULT: Self = Self::Off;
 }
 
 /// An engine's parameters. Start from one of the presets.
@@ -33,7 +48,7 @@ pub struct Config {
     /// Most segments sent and not acknowledged; at least 1.
     pub send_window: u16,
     /// Most bytes of data sent and not acknowledged, whatever the windows say: what a peer's socket can take in while
-    /// its program is busy. At least one segment goes.
+    /// its program is busy. At least one segment goes. A congestion control that knows the link bounds them itself.
     pub max_in_flight: u32,
     /// Most segments held for the reader; at least 1. The store may hold fewer.
     pub recv_window: u16,
@@ -81,9 +96,9 @@ impl Config {
     /// Games, telemetry: the shortest delays (`nodelay` 1/10/2/1; the original client's).
     pub const GAMES: Self = Self {
         mtu: 1400,
-        send_window: 1024,
+        send_window: 4096,
         max_in_flight: 1_500_000,
-        recv_window: 1024,
+        recv_window: 4096,
         mode: Mode::Stream,
         interval: Duration::from_millis(10),
         ack_delay: Duration::ZERO,
@@ -93,7 +108,7 @@ impl Config {
         fast_resend: 2,
         outage_probes: Duration::from_secs(5),
         redundancy: 100,
-        congestion: CongestionControl::Off,
+        congestion: CongestionControl::DEFAULT,
         probe_initial: Duration::from_millis(500),
         probe_limit: Duration::from_secs(10),
     };

@@ -148,6 +148,14 @@ impl<S: Store> Kcp<S> {
         self.config.mtu = mtu.max(Config::MIN_MTU);
     }
 
+    /// Chooses another congestion control, which starts without knowledge.
+    pub fn set_congestion(&mut self, congestion: CongestionControl) {
+        if self.config.congestion != congestion {
+            self.config.congestion = congestion;
+            self.sender.set_congestion(&self.config);
+        }
+    }
+
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
     ///
     /// # Errors
@@ -394,6 +402,7 @@ impl<S: Store> Kcp<S> {
         [
             (self.receiver.ack_due(), Why::AckDelay),
             (self.sender.next_timeout(), Why::Retransmit),
+            (self.sender.pace_at(), Why::Pacing),
             (self.receiver.tell_due(), Why::WindowTell),
             (self.probe.due(), Why::WindowProbe),
         ]

@@ -15,6 +15,7 @@
 //! back what it did.
 
 use super::config::Config;
+use super::congestion::Snapshot;
 use super::sender::{Sender, now_ts};
 use super::seq::{Sn, Ts};
 use super::stats::Stats;
@@ -36,7 +37,7 @@ pub(super) struct Recovery {
     probe_at: Option<Instant>,
     /// When something was last acknowledged, or the flight began.
     heard_at: Instant,
-    /// Segments of the last burst.
+    /// Segments of the last burst that ended.
     pub(super) last_burst: usize,
 }
 
@@ -48,6 +49,8 @@ pub(super) struct Delivered {
     sn: Sn,
     /// Its round trip.
     rtt: Duration,
+    /// What congestion control knew when it was sent, if it was the last copy.
+    snapshot: Option<Snapshot>,
 }
 
 impl Delivered {
@@ -133,7 +136,7 @@ impl<S: Store> Sender<S> {
             age = age.wrapping_add(i32::MIN);
         }
         let by_echo = u64::try_from(age).ok().map(Duration::from_millis);
-        let by_echo = by_echo.map(|rtt| Delivered { sent_at: now - rtt, sn, rtt });
+        let by_echo = by_echo.map(|rtt| Delivered { sent_at: now - rtt, sn, rtt, snapshot: None });
         let index = usize::try_from(sn.distance(self.una)).ok();
         let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
             // Covered by `una` before: the echo alone must do. A number never sent is no sample (WIRE.md 8.3, 45).
@@ -142,7 +145,12 @@ impl<S: Store> Sender<S> {
         };
         let is_news = !core::mem::replace(&mut segment.acked, true);
         if is_news {
-            self.lost -= usize::from(core::mem::take(&mut segment.lost));
+            self.congestion.on_acked(now, segment.len);
+            if core::mem::take(&mut segment.lost) {
+                self.lost -= 1;
+            } else {
+                self.pipe = self.pipe.saturating_sub(u32::from(segment.len));
+            }
             self.recovery.on_progress(now);
             self.loss.sample(ts != segment.first_ts);
             if segment.overtaken > 0 && ts == segment.first_ts {
@@ -158,13 +166,16 @@ impl<S: Store> Sender<S> {
         if segment.ts == ts {
             // To the microsecond.
             let rtt = now.since(segment.sent_at);
-            return Some(Delivered { sent_at: segment.sent_at, sn, rtt });
+            return Some(Delivered { sent_at: segment.sent_at, sn, rtt, snapshot: Some(segment.snapshot) });
         }
         by_echo
     }
 
     /// A datagram acknowledged `delivered`: what was sent before and is still missing has been overtaken.
     pub(super) fn on_delivered(&mut self, now: Instant, config: &Config, delivered: Delivered, stats: &mut Stats) {
+        if let Some(snapshot) = delivered.snapshot {
+            self.congestion.on_sample(now, delivered.sent_at, delivered.rtt, snapshot, self.pipe);
+        }
         let newest = delivered.later(self.recovery.newest);
         self.recovery.newest = Some(newest);
         self.find_overtaken(now, config, newest, 1, stats);
@@ -224,11 +235,17 @@ impl<S: Store> Sender<S> {
 
     /// Marks the segments whose timers have run out.
     fn on_timer(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
+        // It is most likely there, and its acknowledgement lost: the next one will tell.
+        let more = self.rtt.smoothed().unwrap_or(Duration::ZERO).div(2);
+        let silent_from = self.recovery.heard_at + more;
+        if now < silent_from && !config.outage_probes.is_zero() {
+            // While acknowledgements come, time tells.
+            self.next_timeout = Some(silent_from);
+            return;
+        }
         self.next_timeout = None;
         let step = if config.gentle_backoff { self.rtt.rto().div(2) } else { self.rtt.rto() };
         let most = if config.outage_probes.is_zero() { usize::MAX } else { TIMER_BURST };
-        // It is most likely there, and its acknowledgement lost: the next one will tell.
-        let more = self.rtt.smoothed().unwrap_or(Duration::ZERO).div(2);
         let mut found = 0;
         for index in 0..self.sent.len() {
             let Some(segment) = self.sent.get_mut(index) else { break };
@@ -269,7 +286,7 @@ impl<S: Store> Sender<S> {
         }
         self.recovery.probe_at = Some(now + self.probe_wait());
         // As much as makes a message.
-        let mut left = self.recovery.last_burst.clamp(1, PROBE_BURST);
+        let mut left = self.recovery.last_burst.max(self.burst.segments).clamp(1, PROBE_BURST);
         for index in 0..self.sent.len() {
             let Some(segment) = self.sent.get_mut(index).filter(|_| left > 0) else { break };
             if segment.acked {
@@ -295,5 +312,8 @@ impl<S: Store> Sender<S> {
             self.first_lost = sn;
         }
         self.lost += 1;
+        let len = self.sent.get(index).map_or(0, |segment| segment.len);
+        self.pipe = self.pipe.saturating_sub(u32::from(len));
+        self.congestion.on_lost(len);
     }
 }

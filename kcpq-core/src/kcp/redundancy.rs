@@ -103,9 +103,11 @@ impl<S: Store> Sender<S> {
     /// All that was queued has been sent: the burst has ended. `parity` says that the peer can use some.
     pub(super) fn end_burst(&mut self, now: Instant, config: &Config, parity: bool) {
         let burst = core::mem::take(&mut self.burst);
+        self.congestion.on_limited(self.pipe);
         if burst.segments == 0 {
             return;
         }
+        self.recovery.last_burst = burst.segments;
         self.plan_repair(now, config, burst, parity);
     }
 

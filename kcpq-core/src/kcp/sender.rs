@@ -1,7 +1,7 @@
 //! The sending half: the stream, the table of segments in flight, and which of them go out again.
 
 use super::config::{Config, Mode};
-use super::congestion::Congestion;
+use super::congestion::{Congestion, Snapshot};
 use super::recovery::Recovery;
 use super::redundancy::{Burst, Loss, Redundancy};
 use super::rtt::Rtt;
@@ -34,6 +34,8 @@ pub struct Sent {
     /// Datagrams that acknowledged a later segment since it was last sent, and when the first of them came.
     pub(super) overtaken: u8,
     pub(super) overtaken_at: Instant,
+    /// What congestion control knew when it was last sent.
+    pub(super) snapshot: Snapshot,
     pub(super) acked: bool,
     pub(super) lost: bool,
     /// It was sent again because it was taken for lost.
@@ -104,6 +106,10 @@ pub(super) struct Sender<S: Store> {
     pub(super) redundancy: Redundancy,
     /// New segments sent since nothing was left to send.
     pub(super) burst: Burst,
+    /// Bytes in flight that are neither acknowledged nor lost.
+    pub(super) pipe: u32,
+    /// When congestion control lets the next segment go.
+    pace_at: Option<Instant>,
     /// Entries of `sent` that are marked lost, and the first of them.
     pub(super) lost: usize,
     pub(super) first_lost: Sn,
@@ -131,6 +137,8 @@ impl<S: Store> Sender<S> {
             loss: Loss::default(),
             redundancy: Redundancy::default(),
             burst: Burst::default(),
+            pipe: 0,
+            pace_at: None,
             lost: 0,
             first_lost: Sn(0),
             next_timeout: None,
@@ -155,6 +163,8 @@ impl<S: Store> Sender<S> {
         self.loss = Loss::default();
         self.redundancy = Redundancy::default();
         self.burst = Burst::default();
+        self.pipe = 0;
+        self.pace_at = None;
         self.lost = 0;
         self.next_timeout = None;
     }
@@ -163,6 +173,11 @@ impl<S: Store> Sender<S> {
     pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
         self.una = sn;
         self.una_offset = offset;
+    }
+
+    pub(super) fn set_congestion(&mut self, config: &Config) {
+        self.congestion = Congestion::new(config.congestion, self.mss(config));
+        self.pace_at = None;
     }
 
     /// Most data bytes in one segment.
@@ -212,6 +227,11 @@ impl<S: Store> Sender<S> {
         (!self.sent.is_empty()).then_some(self.progress_at)
     }
 
+    /// When congestion control lets the next segment go that could.
+    pub(super) fn pace_at(&self) -> Option<Instant> {
+        self.pace_at
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         if self.sent.is_empty() {
             return None;
@@ -254,6 +274,10 @@ impl<S: Store> Sender<S> {
             bytes += usize::from(segment.len);
             self.lost -= usize::from(segment.lost);
             if !segment.acked {
+                self.congestion.on_acked(now, segment.len);
+                if !segment.lost {
+                    self.pipe = self.pipe.saturating_sub(u32::from(segment.len));
+                }
                 self.loss.sample(segment.resent);
             }
         }
@@ -287,6 +311,13 @@ impl<S: Store> Sender<S> {
         stats: &mut Stats,
     ) -> Option<usize> {
         let room = out.len().checked_sub(HEADER)?;
+        self.pace_at = None;
+        if self.lost > 0 || self.may_cut(config) {
+            self.pace_at = self.congestion.wait(now);
+            if self.pace_at.is_some() {
+                return None;
+            }
+        }
         let index = if self.lost > 0 { self.find_lost() } else { None };
         let index = match index {
             Some(index) => index,
@@ -300,6 +331,8 @@ impl<S: Store> Sender<S> {
             return None;
         }
         let again = core::mem::take(&mut segment.lost);
+        segment.snapshot = self.congestion.on_sent(now, segment.len, self.pipe);
+        self.pipe += u32::from(segment.len);
         segment.sent_at = now;
         segment.ts = now_ts(now);
         if again {
@@ -342,6 +375,17 @@ impl<S: Store> Sender<S> {
         found
     }
 
+    /// True if there are data for another segment, and windows and memory have room for it.
+    fn may_cut(&self, config: &Config) -> bool {
+        let in_flight = self.sent.len();
+        let window = u32::from(config.send_window.min(self.remote_window)).min(self.congestion.window());
+        self.unsent() > 0
+            && in_flight < window as usize
+            && self.sent.has_room()
+            && self.congestion.admits(self.pipe)
+            && (in_flight == 0 || self.congestion.knows_the_link() || self.cut < config.max_in_flight as usize)
+    }
+
     /// Cuts a new segment off the stream if the windows allow one, and returns its index.
     fn cut_segment(
         &mut self,
@@ -351,15 +395,10 @@ impl<S: Store> Sender<S> {
         fresh: bool,
         stats: &mut Stats,
     ) -> Option<usize> {
-        let unsent = self.unsent();
-        let in_flight = self.sent.len();
-        let window = u32::from(config.send_window.min(self.remote_window)).min(self.congestion.window());
-        if unsent == 0 || in_flight >= window as usize || !self.sent.has_room() {
+        if !self.may_cut(config) {
             return None;
         }
-        if in_flight > 0 && self.cut >= config.max_in_flight as usize {
-            return None;
-        }
+        let (unsent, in_flight) = (self.unsent(), self.sent.len());
         let mss = self.mss(config);
         let offset = self.una_offset.wrapping_add(self.cut as u32);
         let (want, frg) = match config.mode {
@@ -391,6 +430,7 @@ impl<S: Store> Sender<S> {
             copies: 0,
             overtaken: 0,
             overtaken_at: now,
+            snapshot: Snapshot::default(),
             acked: false,
             lost: false,
             resent: false,
@@ -400,7 +440,6 @@ impl<S: Store> Sender<S> {
             self.progress_at = now;
             self.recovery.begin(now);
         }
-        self.recovery.last_burst = if self.burst.segments == 0 { 1 } else { self.recovery.last_burst + 1 };
         self.burst.segments += 1;
         self.burst.bytes += len;
         self.cut += len;

@@ -18,7 +18,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 /// Every field counts here, the clock's included: the engine is asked at the recording's times.
 fn replay<S: Make>(trace: &Value, endpoint: &str) {
     let start = |name: &str| Sn(trace["params"]["preset"][name].as_u64().map_or(0, |sn| sn as u32));
-    let mut kcp = S::engine(Config { mode: Mode::Message, ..Config::GAMES });
+    let mut kcp = S::engine(Config { mode: Mode::Message, recv_window: 1024, ..Config::GAMES });
     kcp.conv = 0x0a0b_0c0d;
     match endpoint {
         "A" => kcp.start_at(start("A.snd"), u32::MAX - 3, Sn(0)),

@@ -154,6 +154,12 @@ impl Router {
         }
     }
 
+    /// True if `member` was told of the message that was routed last, beside others with other patterns. Not known, and
+    /// false, for a message that matched one pattern only.
+    pub fn was_told(&self, member: u32) -> bool {
+        self.told.get(member as usize) == Some(&self.message)
+    }
+
     /// Patterns that have members.
     pub fn patterns(&self) -> usize {
         self.patterns

@@ -6,7 +6,11 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
+use super::latest::Latest;
 use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, Text, TooLarge, TxStream};
+
+use crate::frame::{self, command};
+use crate::time::Instant;
 
 /// The store of servers and desktop programs.
 #[derive(Debug)]
@@ -77,6 +81,8 @@ struct Chunk {
     data: Data,
     start: usize,
     frames: u32,
+    /// When its only frame is to be forgotten; [`Instant::MAX`] for frames that wait as long as it takes.
+    expires: Instant,
 }
 
 #[derive(Debug)]
@@ -86,6 +92,10 @@ enum Data {
 }
 
 impl Chunk {
+    fn new(data: Data, frames: u32) -> Self {
+        Self { data, start: 0, frames, expires: Instant::MAX }
+    }
+
     fn bytes(&self) -> &[u8] {
         let all: &[u8] = match &self.data {
             Data::Run(run) => run,
@@ -93,6 +103,29 @@ impl Chunk {
         };
         all.get(self.start..).unwrap_or_default()
     }
+
+    /// Makes a PUBT of its only frame.
+    fn tell(&mut self, now: Instant) {
+        if let Data::Run(frame) = &mut self.data
+            && let Some(head) = frame.first_chunk_mut()
+            && frame::retime(head, command::PUBT, frame::TTL as i32)
+        {
+            frame.extend_from_slice(&frame::ttl(self.expires.since(now)));
+        }
+    }
+}
+
+/// The subject of a whole frame.
+fn subject(frame: &[u8]) -> &[u8] {
+    let subject = frame.split_first_chunk().and_then(|([.., s0, s1], rest): (&[u8; frame::HEAD], _)| {
+        rest.get(..usize::from(u16::from_be_bytes([*s0, *s1])))
+    });
+    subject.unwrap_or_default()
+}
+
+/// What the chunk with this number holds, if the first one has the number `left`.
+fn chunk_at(chunks: &VecDeque<Chunk>, left: u64, number: u64) -> &[u8] {
+    number.checked_sub(left).and_then(|index| chunks.get(index as usize)).map_or(&[], Chunk::bytes)
 }
 
 /// [`TxStream`] as a rope.
@@ -109,7 +142,7 @@ pub struct HeapTx {
 impl HeapTx {
     /// Appends `bytes` by reference.
     pub fn push_shared(&mut self, bytes: Bytes) {
-        self.append(Chunk { data: Data::Shared(bytes), start: 0, frames: 0 });
+        self.append(Chunk::new(Data::Shared(bytes), 0));
     }
 
     fn append(&mut self, chunk: Chunk) {
@@ -268,22 +301,72 @@ pub struct HeapOutbox {
     len: usize,
     frames: usize,
     spare: Vec<u8>,
+    /// How many chunks have left at the front: the number of the first that waits.
+    left: u64,
+    /// Which chunks are to be superseded, if there ever were such.
+    latest: Option<Box<Latest>>,
 }
 
 impl HeapOutbox {
-    /// Appends one whole frame that others may hold as well.
-    pub fn push_shared(&mut self, frame: Bytes) {
-        self.len += frame.len();
-        self.frames += 1;
-        self.chunks.push_back(Chunk { data: Data::Shared(frame), start: 0, frames: 1 });
+    /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`
+    /// ([`Instant::MAX`]: never).
+    pub fn push_shared(&mut self, frame: Bytes, expires: Instant) {
+        self.append(Chunk { expires, ..Chunk::new(Data::Shared(frame), 1) });
+    }
+
+    /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).
+    /// `seed` is random: peers choose the subjects.
+    pub fn push_latest(&mut self, frame: Bytes, expires: Instant, seed: u64) {
+        let number = self.left + self.chunks.len() as u64;
+        self.push_shared(frame, expires);
+        let Self { chunks, left, latest, .. } = self;
+        let latest = latest.get_or_insert_with(|| Box::new(Latest::new(seed)));
+        latest.insert(number, |number| subject(chunk_at(chunks, *left, number)));
+    }
+
+    /// Puts `frame` in the place of the one of its subject that was appended by [`push_latest`](Self::push_latest) and
+    /// still waits. False if there is none, or if more than `limit` bytes would wait then.
+    pub fn supersede(&mut self, frame: &Bytes, expires: Instant, limit: usize) -> bool {
+        let Self { chunks, len, left, latest: Some(latest), .. } = self else { return false };
+        let key = subject(frame);
+        let Some(number) = latest.find(key, |number| subject(chunk_at(chunks, *left, number)) == key) else {
+            return false;
+        };
+        let Some(chunk) = chunks.get_mut((number - *left) as usize) else { return false };
+        let after = *len - chunk.bytes().len() + frame.len();
+        if after > limit && after > *len {
+            return false;
+        }
+        *len = after;
+        *chunk = Chunk { expires, ..Chunk::new(Data::Shared(frame.clone()), 1) };
+        true
+    }
+
+    fn append(&mut self, chunk: Chunk) {
+        self.len += chunk.bytes().len();
+        self.frames += chunk.frames as usize;
+        self.chunks.push_back(chunk);
+    }
+
+    /// Takes the front chunk out.
+    fn pop(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        if let Some(latest) = &mut self.latest {
+            latest.remove(subject(chunk.bytes()), self.left);
+        }
+        self.left += 1;
+        self.len -= chunk.bytes().len();
+        self.frames -= chunk.frames as usize;
+        Some(chunk)
     }
 
     /// The run that still has room for `count` bytes, begun if need be.
     fn run(&mut self, count: usize) -> &mut Chunk {
-        let fits = matches!(self.chunks.back(), Some(Chunk { data: Data::Run(run), .. }) if run.len() + count <= RUN);
+        let fits = matches!(self.chunks.back(), Some(Chunk { data: Data::Run(run), expires: Instant::MAX, .. })
+            if run.len() + count <= RUN);
         if !fits {
             let run = core::mem::take(&mut self.spare);
-            self.chunks.push_back(Chunk { data: Data::Run(run), start: 0, frames: 0 });
+            self.chunks.push_back(Chunk::new(Data::Run(run), 0));
         }
         let last = self.chunks.len() - 1;
         &mut self.chunks[last]
@@ -310,7 +393,7 @@ impl Outbox<HeapTx> for HeapOutbox {
             for part in parts {
                 frame.extend_from_slice(part);
             }
-            self.push_shared(frame.freeze());
+            self.push_shared(frame.freeze(), Instant::MAX);
             return Ok(());
         }
         let chunk = self.run(count);
@@ -325,8 +408,32 @@ impl Outbox<HeapTx> for HeapOutbox {
         Ok(())
     }
 
+    fn push_until(&mut self, parts: &[&[u8]], expires: Instant) -> Result<(), PushError> {
+        // In a chunk of its own, with room for what may be told of its time.
+        let count: usize = parts.iter().map(|part| part.len()).sum();
+        let mut frame = core::mem::take(&mut self.spare);
+        frame.reserve(count + frame::TTL);
+        for part in parts {
+            frame.extend_from_slice(part);
+        }
+        self.append(Chunk { expires, ..Chunk::new(Data::Run(frame), 1) });
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Instant) -> u32 {
+        let mut expired = 0;
+        while self.chunks.front().is_some_and(|chunk| chunk.expires <= now) {
+            expired += self.pop().map_or(0, |chunk| chunk.frames);
+        }
+        expired
+    }
+
     fn drop_oldest(&mut self) -> bool {
         let Some(chunk) = self.chunks.front_mut() else { return false };
+        if chunk.frames == 1 {
+            self.pop();
+            return true;
+        }
         let bytes = chunk.bytes();
         let announced = bytes.first_chunk().map_or(0, |head: &[u8; 4]| u32::from_be_bytes(*head) as usize);
         let count = announced.saturating_add(4).min(bytes.len());
@@ -334,17 +441,22 @@ impl Outbox<HeapTx> for HeapOutbox {
         chunk.frames = chunk.frames.saturating_sub(1);
         self.len -= count;
         self.frames -= 1;
-        if chunk.bytes().is_empty() {
-            self.chunks.pop_front();
-        }
         true
     }
 
-    fn move_to(&mut self, stream: &mut HeapTx) -> Option<Moved> {
-        let chunk = self.chunks.pop_front()?;
-        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames };
-        self.len -= moved.bytes;
-        self.frames -= moved.frames as usize;
+    fn drop_begun(&mut self) -> bool {
+        false
+    }
+
+    fn move_to(&mut self, stream: &mut HeapTx, now: Instant, tell: bool) -> Option<Moved> {
+        let expired = self.expire(now);
+        let Some(mut chunk) = self.pop() else {
+            return (expired > 0).then_some(Moved { bytes: 0, frames: 0, expired });
+        };
+        if tell && chunk.expires < Instant::MAX {
+            chunk.tell(now);
+        }
+        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames, expired };
         if self.spare.capacity() == 0 {
             self.spare = core::mem::take(&mut stream.spare);
         }

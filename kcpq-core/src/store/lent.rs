@@ -7,6 +7,9 @@ use heapless::deque::DequeView;
 
 use super::{Full, Inbox, Moved, Outbox, PushError, Queue, RxWindow, Store, Text, TooLarge, TxStream};
 
+use crate::frame::{self, HEAD, command};
+use crate::time::Instant;
+
 /// The store whose containers borrow for `'a`, usually from a `static`. `TEXT` is the longest pattern that can be
 /// subscribed to, in bytes.
 #[derive(Debug)]
@@ -112,6 +115,14 @@ impl<'a> Ring<'a> {
         let from_b = b.len().min(out.len() - from_a);
         out[from_a..from_a + from_b].copy_from_slice(&b[..from_b]);
         from_a + from_b
+    }
+
+    /// Writes over what is there from `skip` on. The caller stays within what is held.
+    fn patch(&mut self, skip: usize, bytes: &[u8]) {
+        for (at, byte) in bytes.iter().enumerate() {
+            let index = self.index(skip + at);
+            self.buf[index] = *byte;
+        }
     }
 
     fn release(&mut self, count: usize) {
@@ -253,18 +264,26 @@ impl RxWindow for LentRx<'_> {
 }
 
 /// [`Outbox`] over a borrowed slice.
+///
+/// A frame whose time runs lies there as a PUBT with the moment at which it is to be forgotten (8 bytes) in place of the
+/// time that is left.
 #[derive(Debug)]
 pub struct LentOutbox<'a> {
     ring: Ring<'a>,
     frames: usize,
     /// Bytes of the front frame that have not been moved, if some of it has.
     rest: usize,
+    /// Bytes behind the front frame that are not to be moved, if some of it has been.
+    tail: usize,
 }
+
+/// Bytes of the moment behind a frame whose time runs.
+const EXPIRES: usize = 8;
 
 impl<'a> LentOutbox<'a> {
     /// An outbox for frames of `buf.len()` bytes in all.
     pub fn new(buf: &'a mut [u8]) -> Self {
-        Self { ring: Ring::new(buf), frames: 0, rest: 0 }
+        Self { ring: Ring::new(buf), frames: 0, rest: 0, tail: 0 }
     }
 
     /// Length of the first frame that is still whole, its own length field included.
@@ -272,6 +291,47 @@ impl<'a> LentOutbox<'a> {
         let mut head = [0; 4];
         self.ring.copy_to(self.rest, &mut head);
         (u32::from_be_bytes(head) as usize).saturating_add(4)
+    }
+
+    /// The head of the front frame and when it is to be forgotten, if its time runs and nothing of it was moved.
+    fn timed(&self) -> Option<([u8; HEAD], Instant)> {
+        let mut head = [0; HEAD];
+        if self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut head) < HEAD || head[4] != command::PUBT {
+            return None;
+        }
+        let mut expires = [0; EXPIRES];
+        self.ring.copy_to(self.frame_len().saturating_sub(EXPIRES), &mut expires);
+        Some((head, Instant::from_micros(u64::from_be_bytes(expires))))
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) -> Result<(), PushError> {
+        let actual = parts.iter().map(|part| part.len()).sum();
+        if actual > self.ring.buf.len() {
+            return Err(PushError::TooLarge(TooLarge { limit: self.ring.buf.len(), actual }));
+        }
+        if actual > self.ring.room() {
+            return Err(PushError::Full);
+        }
+        for part in parts {
+            self.ring.write(part);
+        }
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Begins with the front frame, of which nothing was moved; if its time runs it gets the form in which it goes out.
+    fn begin(&mut self, now: Instant, tell: bool) {
+        let timed = self.timed();
+        let len = self.frame_len();
+        (self.rest, self.tail) = (len, 0);
+        if let Some((mut head, expires)) = timed {
+            let (command, kept) = if tell { (command::PUBT, frame::TTL) } else { (command::PUB, 0) };
+            self.tail = EXPIRES - kept;
+            self.rest = len - self.tail;
+            frame::retime(&mut head, command, -(self.tail as i32));
+            self.ring.patch(0, &head);
+            self.ring.patch(self.rest - kept, &frame::ttl(expires.since(now))[..kept]);
+        }
     }
 }
 
@@ -289,18 +349,28 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
     }
 
     fn push(&mut self, parts: &[&[u8]]) -> Result<(), PushError> {
-        let actual = parts.iter().map(|part| part.len()).sum();
-        if actual > self.ring.buf.len() {
-            return Err(PushError::TooLarge(TooLarge { limit: self.ring.buf.len(), actual }));
-        }
-        if actual > self.ring.room() {
+        self.write(parts)
+    }
+
+    fn push_until(&mut self, parts: &[&[u8]], expires: Instant) -> Result<(), PushError> {
+        let Some((first, others)) = parts.split_first() else { return Ok(()) };
+        let Some((head, rest)) = first.split_first_chunk() else { return Err(PushError::Full) };
+        let mut head = *head;
+        if others.len() > 3 || !frame::retime(&mut head, command::PUBT, EXPIRES as i32) {
             return Err(PushError::Full);
         }
-        for part in parts {
-            self.ring.write(part);
+        let moment = expires.as_micros().to_be_bytes();
+        let others = |index: usize| others.get(index).copied().unwrap_or_default();
+        self.write(&[&head, rest, others(0), others(1), others(2), &moment])
+    }
+
+    fn expire(&mut self, now: Instant) -> u32 {
+        let mut expired = 0;
+        while self.timed().is_some_and(|(_, expires)| expires <= now) {
+            self.drop_oldest();
+            expired += 1;
         }
-        self.frames += 1;
-        Ok(())
+        expired
     }
 
     fn drop_oldest(&mut self) -> bool {
@@ -314,11 +384,28 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
         true
     }
 
-    fn move_to(&mut self, stream: &mut LentTx<'_>) -> Option<Moved> {
-        let mut moved = Moved { bytes: 0, frames: 0 };
-        while self.frames > 0 && stream.0.room() > 0 {
+    fn drop_begun(&mut self) -> bool {
+        if self.rest == 0 {
+            return false;
+        }
+        self.ring.release(core::mem::take(&mut self.rest) + core::mem::take(&mut self.tail));
+        self.frames -= 1;
+        true
+    }
+
+    fn move_to(&mut self, stream: &mut LentTx<'_>, now: Instant, tell: bool) -> Option<Moved> {
+        let mut moved = Moved { bytes: 0, frames: 0, expired: 0 };
+        while stream.0.room() > 0 {
             if self.rest == 0 {
-                self.rest = self.frame_len();
+                if moved.bytes > 0 && self.timed().is_some() {
+                    // Not before its turn: in the stream its time does not count any more.
+                    break;
+                }
+                moved.expired += self.expire(now);
+                if self.frames == 0 {
+                    break;
+                }
+                self.begin(now, tell);
             }
             let (front, _) = self.ring.slices(0);
             let count = stream.0.write(&front[..front.len().min(self.rest)]);
@@ -326,17 +413,19 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
             self.rest -= count;
             moved.bytes += count;
             if self.rest == 0 {
+                self.ring.release(core::mem::take(&mut self.tail));
                 self.frames -= 1;
                 moved.frames += 1;
             }
         }
-        (moved.bytes > 0).then_some(moved)
+        (moved.bytes > 0 || moved.expired > 0).then_some(moved)
     }
 
     fn clear(&mut self) {
         self.ring.clear();
         self.frames = 0;
         self.rest = 0;
+        self.tail = 0;
     }
 }
 

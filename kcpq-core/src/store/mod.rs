@@ -17,12 +17,15 @@
 
 #[cfg(feature = "alloc")]
 mod heap;
+#[cfg(feature = "alloc")]
+mod latest;
 mod lent;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 
 use core::fmt;
 
+use crate::time::Instant;
 #[cfg(feature = "alloc")]
 pub use heap::{Heap, HeapInbox, HeapOutbox, HeapRx, HeapTx};
 pub use lent::{Lent, LentInbox, LentOutbox, LentRx, LentTx, SlotInfo};
@@ -168,10 +171,23 @@ pub trait Outbox<T> {
     /// # Errors
     /// [`PushError`]: nothing was appended.
     fn push(&mut self, parts: &[&[u8]]) -> Result<(), PushError>;
+    /// Appends one PUB, given in parts, that is to be forgotten if it still waits at `expires`; all or nothing.
+    ///
+    /// # Errors
+    /// [`PushError`]: nothing was appended.
+    fn push_until(&mut self, parts: &[&[u8]], expires: Instant) -> Result<(), PushError>;
+    /// Forgets the frames at the front whose time is over at `now`, and says how many those were. What waits behind a
+    /// frame that stays is not looked at.
+    fn expire(&mut self, now: Instant) -> u32;
     /// Forgets the oldest frame of which nothing was moved yet. False if there is none.
     fn drop_oldest(&mut self) -> bool;
-    /// Moves bytes into the stream, as many as fit and as are convenient. `None` when nothing could be moved.
-    fn move_to(&mut self, stream: &mut T) -> Option<Moved>;
+    /// Forgets the rest of the front frame if it has been moved in part: the stream that has its beginning is no more.
+    /// False if there is none.
+    fn drop_begun(&mut self) -> bool;
+    /// Moves bytes into the stream, as many as fit and as are convenient; frames whose time is over at `now` are
+    /// forgotten instead. With `tell` a PUB whose time runs becomes a PUBT that says what is left. `None` when nothing
+    /// could be moved or forgotten.
+    fn move_to(&mut self, stream: &mut T, now: Instant, tell: bool) -> Option<Moved>;
     /// Forgets everything, and gives back what an idle session need not hold.
     fn clear(&mut self);
 }
@@ -183,6 +199,8 @@ pub struct Moved {
     pub bytes: usize,
     /// Frames whose last byte was among them.
     pub frames: u32,
+    /// Frames that were forgotten because their time was over.
+    pub expired: u32,
 }
 
 /// Why a frame cannot wait in an outbox.

@@ -91,7 +91,7 @@ fn an_outbox_keeps_frames<T: TxStream, O: Outbox<T>>(mut outbox: O, mut tx: T, s
                 }
             }
             _ => {
-                if let Some(moved) = outbox.move_to(&mut tx) {
+                if let Some(moved) = outbox.move_to(&mut tx, Instant::ZERO, true) {
                     for _ in 0..moved.frames {
                         expected.extend(waiting.pop_front().unwrap());
                     }
@@ -185,7 +185,51 @@ fn an_idle_heap_session_holds_nothing() {
     for _ in 0..1_000 {
         outbox.push(&[&frame(&[1; 100])]).unwrap();
     }
-    while outbox.move_to(&mut tx).is_some() {}
+    while outbox.move_to(&mut tx, Instant::ZERO, true).is_some() {}
     tx.release(usize::MAX);
     assert_eq!((outbox.len(), outbox.frames(), tx.len()), (0, 0, 0));
+}
+
+/// What waits until its time is over is forgotten; what goes out earlier says how much is left, if that is asked for.
+fn an_outbox_forgets_in_time<T: TxStream, O: Outbox<T>>(new: impl Fn() -> (O, T)) {
+    let at = Instant::from_millis;
+    for tell in [false, true] {
+        let (mut outbox, mut tx) = new();
+        let (plain, short, long) = (frame(b"plain"), frame(b"short"), frame(&[5; 600]));
+        outbox.push_until(&[&short[..7], &short[7..8], &short[8..]], at(10)).unwrap();
+        outbox.push_until(&[&short], at(30)).unwrap();
+        outbox.push(&[&plain]).unwrap();
+        outbox.push_until(&[&short], at(15)).unwrap();
+        outbox.push_until(&[&long], at(1_000)).unwrap();
+        assert_eq!((outbox.expire(at(9)), outbox.frames()), (0, 5));
+        assert_eq!((outbox.expire(at(10)), outbox.frames()), (1, 4));
+        let (mut got, mut frames, mut expired) = (Vec::new(), 0, 0);
+        // In small pieces, so that frames go out in part.
+        for _ in 0..20 {
+            let Some(moved) = outbox.move_to(&mut tx, at(20), tell) else { break };
+            (frames, expired) = (frames + moved.frames, expired + moved.expired);
+            assert_eq!(tx.len(), moved.bytes);
+            let mut out = vec![0; moved.bytes];
+            tx.copy_to(0, &mut out);
+            tx.release(moved.bytes);
+            got.extend(out);
+        }
+        let timed = |frame: &[u8], left: u32| {
+            let mut frame = frame.to_vec();
+            if tell {
+                assert!(crate::frame::retime(frame.first_chunk_mut().unwrap(), 0x14, 4));
+                frame.extend(left.to_be_bytes());
+            }
+            frame
+        };
+        assert_eq!(got, [timed(&short, 10), plain, timed(&long, 980)].concat());
+        assert_eq!((frames, expired), (3, 1));
+        assert_eq!((outbox.len(), outbox.frames(), outbox.mid_frame()), (0, 0, false));
+    }
+}
+
+#[test]
+fn outboxes_forget_frames_whose_time_is_over() {
+    an_outbox_forgets_in_time(|| (LentOutbox::new(leak(1_000)), LentTx::new(leak(111))));
+    an_outbox_forgets_in_time(|| (HeapOutbox::default(), HeapTx::default()));
 }

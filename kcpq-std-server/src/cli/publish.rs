@@ -1,6 +1,7 @@
 //! `kcpq pub`.
 
 use std::io::Read;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -15,6 +16,9 @@ pub(super) struct Publish {
     subject: String,
     /// The message; without it, standard input is the message
     payload: Option<String>,
+    /// Drop the message where it still waits after so long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
 }
 
 impl Publish {
@@ -30,7 +34,11 @@ impl Publish {
         };
         let client = self.server.connect("kcpq pub").await?;
         let done = async {
-            client.publish(&self.subject, payload).await?;
+            let publish = client.publish(&self.subject, payload);
+            match self.ttl {
+                Some(ttl) => publish.ttl(ttl).await?,
+                None => publish.await?,
+            }
             client.flush().await?;
             Ok(())
         };

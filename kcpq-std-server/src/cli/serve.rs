@@ -10,6 +10,7 @@ use futures_lite::StreamExt;
 use kcpq_core::broker::{self, SlowConsumer};
 use kcpq_core::datagram::Framing;
 use kcpq_core::fec::header::Shards;
+use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_std_server::{Config, Server};
 use tracing::level_filters::LevelFilter;
 
@@ -60,6 +61,12 @@ pub(super) struct Serve {
     /// Send FEC parity to original clients: 30 % more bytes for fewer waits on a link that loses some
     #[arg(long)]
     compat_parity: bool,
+    /// What holds the server's sending back towards other machines
+    #[arg(long, value_enum, default_value_t = Congestion::Rate, value_name = "CONTROL")]
+    congestion: Congestion,
+    /// Most repairs for each small message on links that lose some, in percent; 0 sends nothing that is not lost
+    #[arg(long, default_value_t = 100, value_name = "PERCENT")]
+    redundancy: u16,
     /// What to log: off, error, warn, info, debug or trace
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: LevelFilter,
@@ -74,6 +81,17 @@ enum Slow {
     DropOldest,
     /// Close the subscriber's session
     Disconnect,
+}
+
+/// [`CongestionControl`], as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Congestion {
+    /// Fill a link without filling its queue, whatever it loses (after BBR)
+    Rate,
+    /// KCP's own window, which halves on loss
+    Kcp,
+    /// Nothing, as the original: for links that are known to be wide enough
+    Off,
 }
 
 /// An address to listen on; `:4000` is taken as the original's programs do.
@@ -124,6 +142,15 @@ impl Serve {
                     Slow::Disconnect => SlowConsumer::Disconnect,
                 },
                 idle_timeout: self.idle_timeout.into(),
+                kcp: kcp::Config {
+                    congestion: match self.congestion {
+                        Congestion::Rate => CongestionControl::Bbr,
+                        Congestion::Kcp => CongestionControl::Kcp,
+                        Congestion::Off => CongestionControl::Off,
+                    },
+                    redundancy: self.redundancy,
+                    ..defaults.kcp
+                },
                 linger: self.linger.into(),
                 compat_framing: if self.compat_parity {
                     Framing::Parity(Shards::KCPQ)

@@ -32,6 +32,9 @@ pub(super) struct Subscribe {
     /// Print payloads only, as they are, each with a line feed behind it
     #[arg(short, long)]
     raw: bool,
+    /// Of the messages of one subject that wait at the server, get only the newest
+    #[arg(short, long)]
+    latest: bool,
 }
 
 /// What ended the wait for a message.
@@ -50,7 +53,9 @@ impl Subscribe {
         let client = self.server.connect("kcpq sub").await?;
         let mut subscriptions = Vec::new();
         for subject in &self.subject {
-            subscriptions.push(client.subscribe(subject).capacity(QUEUE).await?);
+            let subscribe = client.subscribe(subject).capacity(QUEUE);
+            let subscribe = if self.latest { subscribe.latest() } else { subscribe };
+            subscriptions.push(subscribe.await?);
         }
         // For scripts that wait for it.
         eprintln!("subscribed to {}", self.subject.join(", "));

@@ -35,9 +35,9 @@ impl Flow {
         let _ = self.subscribers.set(subscribers.to_vec());
     }
 
-    /// Whether there is a limit.
-    pub(super) fn is_limited(&self) -> bool {
-        self.window.is_some()
+    /// The limit.
+    pub(super) fn window(&self) -> Option<u64> {
+        self.window
     }
 
     /// The count of what a publisher has published.

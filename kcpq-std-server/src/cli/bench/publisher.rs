@@ -23,8 +23,10 @@ pub(super) struct Publisher {
     flow: Arc<Flow>,
 }
 
-/// Without a rate and a window each message of so many carries a time: to read the clock for all would slow down what is measured.
+/// Without a rate each message of so many carries a time: to read the clock for all would slow down what is measured. With
+/// a small window so many of those under way do at least.
 const SAMPLE: u64 = 16;
+const SAMPLES: u64 = 64;
 
 impl Publisher {
     /// The publisher number `index`.
@@ -38,7 +40,7 @@ impl Publisher {
         let end = phase.duration.map(|duration| begin.saturating_add(nanos(duration)));
         let interval = phase.rate.map(|rate| 1e9 / rate);
         let first = self.number;
-        let sample = if self.flow.is_limited() { 1 } else { SAMPLE };
+        let sample = self.flow.window().map_or(SAMPLE, |window| (window / SAMPLES).clamp(1, SAMPLE));
         let mut room = 0;
         loop {
             let sent = self.number - first;

@@ -1,13 +1,28 @@
 //! What holds the sender back besides the windows of both ends.
 
+#[cfg(feature = "alloc")]
+mod bbr;
+
+#[cfg(feature = "alloc")]
+pub(super) use bbr::{Bbr, Snapshot};
+
 use super::config::CongestionControl;
+use crate::time::{Duration, Instant};
 
 /// The state of the chosen [`CongestionControl`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Congestion {
     Off,
     Kcp(KcpWindow),
+    #[cfg(feature = "alloc")]
+    Bbr(Bbr),
 }
+
+/// Nothing needs to be remembered for each segment.
+#[cfg(not(feature = "alloc"))]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Snapshot(());
 
 /// KCP's own congestion window (WIRE.md 2.8), in segments and bytes.
 #[derive(Clone, Copy, Debug)]
@@ -36,14 +51,102 @@ impl Congestion {
                 mss: mss.max(1),
                 before_loss: None,
             }),
+            #[cfg(feature = "alloc")]
+            CongestionControl::Bbr => Self::Bbr(Bbr::new(mss)),
         }
     }
 
     /// Most segments in flight.
     pub(super) fn window(&self) -> u32 {
         match self {
-            Self::Off => u32::MAX,
             Self::Kcp(kcp) => kcp.window,
+            _ => u32::MAX,
+        }
+    }
+
+    /// True if another segment may go although `pipe` bytes are in flight.
+    pub(super) fn admits(&self, pipe: u32) -> bool {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => u64::from(pipe) < bbr.window(),
+            _ => {
+                let _ = pipe;
+                true
+            }
+        }
+    }
+
+    /// True if the control limits what is in flight to what the link holds, and not only to what the windows say.
+    pub(super) fn knows_the_link(&self) -> bool {
+        !matches!(self, Self::Off | Self::Kcp(_))
+    }
+
+    /// When the next segment may go, if not now.
+    pub(super) fn wait(&mut self, now: Instant) -> Option<Instant> {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => bbr.wait(now),
+            _ => {
+                let _ = now;
+                None
+            }
+        }
+    }
+
+    /// A segment of `len` bytes leaves; `pipe` were in flight before.
+    pub(super) fn on_sent(&mut self, now: Instant, len: u16, pipe: u32) -> Snapshot {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => bbr.on_sent(now, u32::from(len), pipe),
+            _ => {
+                let _ = (now, len, pipe);
+                Snapshot::default()
+            }
+        }
+    }
+
+    /// All that waited has been sent.
+    pub(super) fn on_limited(&mut self, pipe: u32) {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => bbr.on_limited(pipe),
+            _ => {
+                let _ = pipe;
+            }
+        }
+    }
+
+    /// A segment of `len` bytes was acknowledged for the first time.
+    pub(super) fn on_acked(&mut self, now: Instant, len: u16) {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => bbr.on_acked(now, u32::from(len)),
+            _ => {
+                let _ = (now, len);
+            }
+        }
+    }
+
+    /// A segment of `len` bytes was taken for lost.
+    pub(super) fn on_lost(&mut self, len: u16) {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => bbr.on_lost(u32::from(len)),
+            _ => {
+                let _ = len;
+            }
+        }
+    }
+
+    /// The newest segment that a datagram acknowledged was sent at `sent_at` and took `rtt`; `pipe` bytes are still in
+    /// flight.
+    pub(super) fn on_sample(&mut self, now: Instant, sent_at: Instant, rtt: Duration, snapshot: Snapshot, pipe: u32) {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => bbr.on_sample(now, sent_at, rtt, snapshot, pipe),
+            _ => {
+                let _ = (now, sent_at, rtt, snapshot, pipe);
+            }
         }
     }
 

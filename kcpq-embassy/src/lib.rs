@@ -1,0 +1,82 @@
+//! The kcpq client for microcontrollers: reliable publish/subscribe over UDP, without `std` and without an allocator.
+//!
+//! All memory is one [`Resources`], usually a `static`, whose const generics are its sizes. Out of it come a [`Client`],
+//! which is `Copy` and goes to every task that publishes or subscribes, and a [`Runner`], whose `run` moves datagrams and
+//! keeps time. Publishing and receiving go on side by side. The protocol is decided in [`kcpq_core::client`]; nothing of
+//! it is decided here.
+//!
+//! ```no_run
+//! # #[cfg(feature = "embassy-time")]
+//! # mod firmware {
+//! use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+//! use kcpq_embassy::{Client, Config, Resources, Runner, Transport, time};
+//! use static_cell::ConstStaticCell;
+//!
+//! // Datagrams of 512 B, windows of 4, 1 KiB of messages that wait, messages of up to 1 KiB, 4 subscriptions.
+//! type Memory = Resources<'static, NoopRawMutex, 512, 4, 1024, 1024, 4>;
+//! static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
+//!
+//! fn start(seed: u64) -> (Client<'static, NoopRawMutex>, Runner<'static, NoopRawMutex>) {
+//!     MEMORY.take().split(&Config::default(), time::now, seed)
+//! }
+//!
+//! async fn run(mut runner: Runner<'static, NoopRawMutex>, mut udp: impl Transport) {
+//!     runner.run(&mut udp, &mut time::Timer).await;
+//! }
+//!
+//! async fn publish(client: Client<'static, NoopRawMutex>) {
+//!     let _ = client.publish("sensors.kitchen.temperature", b"21.5").await;
+//! }
+//!
+//! async fn listen(client: Client<'static, NoopRawMutex>) {
+//!     let Ok(mut commands) = client.subscribe("commands.kitchen.*").await else { return };
+//!     while let Ok(on) = commands.next(|message| message.payload() == b"on").await {
+//!         let _ = on;
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! # What waits, and what that holds up
+//! A received message lies in the receive window until its subscription has read it; it is lent, not copied. Meanwhile
+//! what came behind it waits too, and when the window is full, so does the server. So every subscription has to be read;
+//! a message that nobody has read for [`Config::patience`] is passed over, counted and told
+//! ([`Event::Unread`]). Publishing goes on in any case.
+//!
+//! # Features
+//! | feature | what it brings |
+//! |---|---|
+//! | `embassy-net` | `net::Udp`, a [`Transport`] on a socket of embassy-net |
+//! | `embedded-nal-async` | `nal::Udp`, a [`Transport`] on any UDP stack of that crate |
+//! | `embassy-time` | `time::now` and `time::Timer` |
+//! | `defmt` | `defmt::Format` on every public value |
+//!
+//! Without them the user brings a [`Transport`], a [`Timer`] and a function that says what the time is.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod client;
+mod config;
+mod event;
+#[cfg(feature = "embedded-nal-async")]
+pub mod nal;
+#[cfg(feature = "embassy-net")]
+pub mod net;
+mod resources;
+mod runner;
+mod shared;
+mod subscription;
+#[cfg(feature = "embassy-time")]
+pub mod time;
+mod transport;
+
+pub use client::Client;
+pub use config::Config;
+pub use event::{Closed, Ended, Event, Stats, SubscribeError};
+pub use kcpq_core::client::{Disconnect, Message, PublishError, State, SubscribeFailure, SubscriptionId};
+pub use kcpq_core::{Duration, Instant};
+pub use resources::Resources;
+pub use runner::Runner;
+pub use subscription::Subscription;
+pub use transport::{Timer, Transport};

@@ -1,0 +1,79 @@
+//! UDP by embassy-net (feature `embassy-net`).
+
+use embassy_net::IpEndpoint;
+use embassy_net::udp::{BindError, RecvError, SendError, UdpSocket};
+
+use crate::Transport;
+
+/// A socket of embassy-net and where the server is. To wait until the stack has an address is the user's part; before
+/// that, datagrams are refused and the client tries to connect again and again.
+///
+/// The socket's receive buffer should hold as many datagrams as the window: what finds no room there is lost without a
+/// trace, and sent again.
+pub struct Udp<'s> {
+    socket: UdpSocket<'s>,
+    server: IpEndpoint,
+}
+
+impl core::fmt::Debug for Udp<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Udp").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// What the stack refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Error {
+    /// To send.
+    Send(SendError),
+    /// To take another port.
+    Bind(BindError),
+}
+
+impl<'s> Udp<'s> {
+    /// A transport to `server`. A `socket` that is not open yet is bound to a port of the stack's choice.
+    ///
+    /// # Errors
+    /// The stack's, if there is no port.
+    pub fn new(mut socket: UdpSocket<'s>, server: impl Into<IpEndpoint>) -> Result<Self, BindError> {
+        if !socket.is_open() {
+            socket.bind(0)?;
+        }
+        Ok(Self { socket, server: server.into() })
+    }
+
+    /// Where the server is.
+    pub fn server(&self) -> IpEndpoint {
+        self.server
+    }
+
+    /// Goes to another server from the next datagram on.
+    pub fn set_server(&mut self, server: impl Into<IpEndpoint>) {
+        self.server = server.into();
+    }
+}
+
+impl Transport for Udp<'_> {
+    type Error = Error;
+
+    async fn send(&mut self, datagram: &[u8]) -> Result<(), Error> {
+        self.socket.send_to(datagram, self.server).await.map_err(Error::Send)
+    }
+
+    async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        loop {
+            match self.socket.recv_from(buffer).await {
+                Ok((len, from)) if from.endpoint == self.server => return Ok(len),
+                // Someone else's.
+                Ok(_) => {}
+                Err(RecvError::Truncated) => return Ok(0),
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), Error> {
+        self.socket.close();
+        self.socket.bind(0).map_err(Error::Bind)
+    }
+}

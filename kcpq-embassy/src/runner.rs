@@ -1,0 +1,121 @@
+//! The one task of a client: moves datagrams between the transport and the core, and gives it the time.
+
+use core::fmt;
+use core::future::{pending, poll_fn};
+
+use embassy_futures::select::{Either3, select3};
+use embassy_futures::yield_now;
+use embassy_sync::blocking_mutex::raw::RawMutex;
+use kcpq_core::Duration;
+
+use crate::shared::Shared;
+use crate::{Timer, Transport};
+
+/// Turns without waiting for anything, after which other tasks come first.
+const TURNS: u8 = 8;
+/// The wait after an error of the transport, so that it cannot become a busy loop.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What has to run for a client to work.
+pub struct Runner<'d, R: RawMutex, const TEXT: usize = 64> {
+    shared: &'d Shared<'d, R, TEXT>,
+    /// Holds the datagram that is being received or sent.
+    datagram: &'d mut [u8],
+    /// The conversation that the transport's port was taken for.
+    conversation: Option<u32>,
+}
+
+impl<R: RawMutex, const TEXT: usize> fmt::Debug for Runner<'_, R, TEXT> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").finish_non_exhaustive()
+    }
+}
+
+impl<'d, R: RawMutex, const TEXT: usize> Runner<'d, R, TEXT> {
+    pub(crate) fn new(shared: &'d Shared<'d, R, TEXT>, datagram: &'d mut [u8]) -> Self {
+        Self { shared, datagram, conversation: None }
+    }
+
+    /// Connects, and runs until the client has closed. With [`Backoff`](kcpq_core::client::Backoff), as by default, it
+    /// connects again and again, and only [`Client::close`](crate::Client::close) ends it.
+    ///
+    /// Dropped early, the client stands still and nothing is lost but datagrams; `run` goes on later, also over another
+    /// transport.
+    pub async fn run(&mut self, transport: &mut impl Transport, timer: &mut impl Timer) {
+        let shared = self.shared;
+        shared.with(|inner| {
+            let now = inner.now();
+            inner.core.connect(now);
+        });
+        let mut turns = 0;
+        loop {
+            let (closed, conversation) = shared.with(|inner| {
+                inner.look();
+                let now = inner.now();
+                inner.core.handle_timeout(now);
+                inner.deliver();
+                (inner.closed, inner.core.conversation())
+            });
+            if self.conversation.replace(conversation).is_some_and(|before| before != conversation) {
+                // If there is no other port to be had, the old one serves as well with a native server.
+                let _ = transport.renew().await;
+            }
+            self.transmit(transport).await;
+            if closed {
+                return;
+            }
+            turns += 1;
+            if turns >= TURNS {
+                turns = 0;
+                yield_now().await;
+            }
+            self.wait(transport, timer).await;
+        }
+    }
+
+    /// Sends what is due.
+    async fn transmit(&mut self, transport: &mut impl Transport) {
+        loop {
+            let len = self.shared.with(|inner| {
+                let now = inner.now();
+                inner.core.poll_transmit(now, self.datagram)
+            });
+            let Some(datagram) = len.and_then(|len| self.datagram.get(..len)) else { break };
+            if transport.send(datagram).await.is_err() {
+                self.shared.with(|inner| inner.send_errors = inner.send_errors.wrapping_add(1));
+            }
+        }
+        // To have sent may have made room.
+        self.shared.with(|inner| inner.deliver());
+    }
+
+    /// Waits until there is something to do, and takes in a datagram.
+    async fn wait(&mut self, transport: &mut impl Transport, timer: &mut impl Timer) {
+        let shared = self.shared;
+        let deadline = shared.with(|inner| inner.deadline());
+        let timeout = async {
+            match deadline {
+                Some(at) => timer.wait_until(at).await,
+                None => pending().await,
+            }
+        };
+        let asked = poll_fn(|cx| shared.with(|inner| inner.poll_asked(cx)));
+        match select3(transport.receive(self.datagram), asked, timeout).await {
+            Either3::First(Ok(len)) => {
+                let Some(datagram) = self.datagram.get_mut(..len) else { return };
+                shared.with(|inner| {
+                    let now = inner.now();
+                    inner.core.handle_datagram(now, datagram);
+                });
+            }
+            Either3::First(Err(_)) => {
+                let until = shared.with(|inner| {
+                    inner.receive_errors = inner.receive_errors.wrapping_add(1);
+                    inner.now() + PAUSE
+                });
+                timer.wait_until(until).await;
+            }
+            Either3::Second(()) | Either3::Third(()) => {}
+        }
+    }
+}

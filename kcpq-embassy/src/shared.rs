@@ -1,0 +1,375 @@
+//! What handles and the runner share: the core's client behind a mutex, and who waits for what.
+
+use core::cell::{Cell, RefCell};
+use core::task::{Context, Poll};
+
+use embassy_sync::blocking_mutex::Mutex;
+use embassy_sync::blocking_mutex::raw::RawMutex;
+use embassy_sync::waitqueue::{MultiWakerRegistration, WakerRegistration};
+use heapless::Deque;
+use kcpq_core::client::{self, Parts, SubscribeFailure, SubscriptionId};
+use kcpq_core::store::Lent;
+use kcpq_core::{Duration, Instant};
+
+use crate::config::Fitted;
+use crate::{Config, Ended, Event};
+
+/// Tasks that wait for the same thing without waking each other; more work, but cost wake-ups.
+const WAITERS: usize = 4;
+/// Events that wait for a reader; of more the oldest are dropped and counted.
+const EVENTS: usize = 3;
+
+/// A value that comes later. Not an `Option`: empty it is all zeros, whatever the value is like, so that a `static` of
+/// it costs no flash.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Place<T> {
+    Empty = 0,
+    Full(T) = 1,
+}
+
+impl<T> Place<T> {
+    pub(crate) fn fill(&mut self, value: T) -> &mut T {
+        *self = Self::Full(value);
+        match self {
+            Self::Full(value) => value,
+            Self::Empty => unreachable!(),
+        }
+    }
+}
+
+/// One subscription's place.
+pub(crate) struct Slot {
+    /// Whose it is; 0: nobody's.
+    id: u32,
+    acknowledged: bool,
+    failed: Place<SubscribeFailure>,
+    waker: WakerRegistration,
+}
+
+impl Slot {
+    pub(crate) const fn new() -> Self {
+        Self { id: 0, acknowledged: false, failed: Place::Empty, waker: WakerRegistration::new() }
+    }
+}
+
+/// Shared by all handles and the runner.
+pub(crate) struct Shared<'d, R: RawMutex, const TEXT: usize> {
+    lock: Mutex<R, Guarded<'d, TEXT>>,
+}
+
+struct Guarded<'d, const TEXT: usize> {
+    inner: RefCell<Inner<'d, TEXT>>,
+    /// Slots, a bit each, whose subscriptions were dropped while a closure of the user's ran.
+    leaving: Cell<u32>,
+}
+
+/// What the mutex guards.
+pub(crate) struct Inner<'d, const TEXT: usize> {
+    pub(crate) core: client::Client<Lent<'d, TEXT>>,
+    slots: &'d mut [Slot],
+    now: fn() -> Instant,
+    patience: Duration,
+    /// A message that waits for its reader.
+    held: Option<Held>,
+    events: Deque<Event, EVENTS>,
+    pub(crate) closed: bool,
+    pub(crate) flushed: u64,
+    pub(crate) unread: u32,
+    pub(crate) missed_events: u32,
+    pub(crate) send_errors: u32,
+    pub(crate) receive_errors: u32,
+    /// A handle has asked for something that the runner has not looked at.
+    asked: bool,
+    runner: WakerRegistration,
+    /// Something has changed: state, events, how far the server has come.
+    changed: MultiWakerRegistration<WAITERS>,
+    /// There is room for messages.
+    writable: MultiWakerRegistration<WAITERS>,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    id: SubscriptionId,
+    until: Instant,
+}
+
+impl<'d, R: RawMutex, const TEXT: usize> Shared<'d, R, TEXT> {
+    pub(crate) fn new(
+        config: &Config,
+        sizes: Fitted,
+        now: fn() -> Instant,
+        seed: u64,
+        parts: Parts<Lent<'d, TEXT>>,
+        slots: &'d mut [Slot],
+    ) -> Self {
+        let inner = Inner {
+            core: client::Client::new(config.fit(sizes), seed, parts),
+            slots,
+            now,
+            patience: config.patience,
+            held: None,
+            events: Deque::new(),
+            closed: false,
+            flushed: 0,
+            unread: 0,
+            missed_events: 0,
+            send_errors: 0,
+            receive_errors: 0,
+            asked: false,
+            runner: WakerRegistration::new(),
+            changed: MultiWakerRegistration::new(),
+            writable: MultiWakerRegistration::new(),
+        };
+        Self { lock: Mutex::new(Guarded { inner: RefCell::new(inner), leaving: Cell::new(0) }) }
+    }
+
+    /// Runs `f` on the state.
+    ///
+    /// # Panics
+    /// When a closure that was given to [`Subscription::next`](crate::Subscription::next) comes here.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Inner<'d, TEXT>) -> T) -> T {
+        self.lock.lock(|guarded| match guarded.inner.try_borrow_mut() {
+            Ok(mut inner) => {
+                inner.remove_all(guarded.leaving.take());
+                f(&mut inner)
+            }
+            Err(_) => panic!("a client is used while it lends a message"),
+        })
+    }
+
+    /// Ends the subscription in `slot`; while a message is lent, as soon as it is given back.
+    pub(crate) fn leave(&self, slot: usize) {
+        self.lock.lock(|guarded| match guarded.inner.try_borrow_mut() {
+            Ok(mut inner) => inner.remove(slot),
+            Err(_) => guarded.leaving.set(guarded.leaving.get() | 1 << slot),
+        });
+    }
+}
+
+impl<const TEXT: usize> Inner<'_, TEXT> {
+    pub(crate) fn now(&self) -> Instant {
+        (self.now)()
+    }
+
+    /// Makes the runner look.
+    pub(crate) fn nudge(&mut self) {
+        self.asked = true;
+        self.runner.wake();
+    }
+
+    /// The runner looks: what was asked for so far it sees.
+    pub(crate) fn look(&mut self) {
+        self.asked = false;
+    }
+
+    /// Ready when the runner was asked to look.
+    pub(crate) fn poll_asked(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.runner.register(cx.waker());
+        if self.asked { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub(crate) fn on_change(&mut self, cx: &Context<'_>) {
+        self.changed.register(cx.waker());
+    }
+
+    pub(crate) fn on_room(&mut self, cx: &Context<'_>) {
+        self.writable.register(cx.waker());
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    // --- subscriptions ---
+
+    /// Asks for a subscription and gives it a slot.
+    pub(crate) fn add(&mut self, pattern: &str) -> Result<(SubscriptionId, usize), client::SubscribeError> {
+        let free = self.slots.iter().position(|slot| slot.id == 0).ok_or(client::SubscribeError::TooMany)?;
+        let id = self.core.subscribe(self.now(), pattern)?;
+        self.slots[free] = Slot { id: id.0, ..Slot::new() };
+        self.nudge();
+        Ok((id, free))
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let Some(slot) = self.slots.get_mut(slot) else { return };
+        let id = SubscriptionId(slot.id);
+        *slot = Slot::new();
+        let now = self.now();
+        self.core.unsubscribe(now, id);
+        if self.held.is_some_and(|held| held.id == id) {
+            self.held = None;
+        }
+        self.nudge();
+    }
+
+    fn remove_all(&mut self, mut leaving: u32) {
+        while leaving != 0 {
+            self.remove(leaving.trailing_zeros() as usize);
+            leaving &= leaving - 1;
+        }
+    }
+
+    /// Ready when the subscription in `slot` is acknowledged or has ended.
+    pub(crate) fn poll_acknowledged(&mut self, slot: usize, cx: &Context<'_>) -> Poll<Result<(), Ended>> {
+        if let Some(slot) = self.slots.get(slot).filter(|slot| slot.acknowledged && matches!(slot.failed, Place::Empty))
+        {
+            let _ = slot;
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_ended(slot, cx).map(Err)
+    }
+
+    /// Ready when there is a message for the subscription in `slot`, which `read` is shown, or when it has ended.
+    pub(crate) fn poll_message<T>(
+        &mut self,
+        slot: usize,
+        id: SubscriptionId,
+        cx: &Context<'_>,
+        read: impl FnOnce(&client::Message<&[u8]>) -> T,
+    ) -> Poll<Result<T, Ended>> {
+        if self.held.is_some_and(|held| held.id == id)
+            && let Some(message) = self.core.held_message()
+        {
+            let read = read(&message);
+            self.held = None;
+            // The window may have opened, and the next message may be somebody else's.
+            self.deliver();
+            self.nudge();
+            return Poll::Ready(Ok(read));
+        }
+        self.poll_ended(slot, cx).map(Err)
+    }
+
+    fn poll_ended(&mut self, slot: usize, cx: &Context<'_>) -> Poll<Ended> {
+        let Some(slot) = self.slots.get_mut(slot) else { return Poll::Ready(Ended::Closed) };
+        if let Place::Full(why) = slot.failed {
+            return Poll::Ready(Ended::Failed(why));
+        }
+        if self.closed {
+            return Poll::Ready(Ended::Closed);
+        }
+        slot.waker.register(cx.waker());
+        Poll::Pending
+    }
+
+    // --- events ---
+
+    /// Takes from the core what it has to tell, up to the next message, which waits for its reader.
+    pub(crate) fn deliver(&mut self) {
+        if self.held.is_some() && self.core.held_message().is_none() {
+            // Its connection is gone, and with it the memory that it was in.
+            self.held = None;
+            self.unread += 1;
+        }
+        if let Some(held) = self.held.filter(|held| held.until <= self.now()) {
+            self.held = None;
+            self.unread += 1;
+            self.tell(Event::Unread(held.id));
+        }
+        if self.held.is_some() {
+            while let Some(event) = self.core.poll_notice_event() {
+                self.notices(Notice::of(&event));
+            }
+            return;
+        }
+        while let Some(event) = self.core.poll_event() {
+            let notice = Notice::of(&event);
+            if self.notices(notice) {
+                return;
+            }
+        }
+    }
+
+    /// Passes one event on; true if it is a message that waits now.
+    fn notices(&mut self, notice: Notice) -> bool {
+        match notice {
+            Notice::Message(id) => {
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
+                    slot.waker.wake();
+                    self.held = Some(Held { id, until: self.now() + self.patience });
+                    return true;
+                }
+            }
+            Notice::Acknowledged(id) => {
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
+                    slot.acknowledged = true;
+                    slot.waker.wake();
+                }
+            }
+            Notice::Failed(id, why) => {
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
+                    slot.failed = Place::Full(why);
+                    slot.waker.wake();
+                }
+            }
+            Notice::Flushed(published) => {
+                self.flushed = published;
+                self.changed.wake();
+            }
+            Notice::Writable => self.writable.wake(),
+            Notice::Tell(event) => {
+                if event == Event::Closed {
+                    self.closed = true;
+                    self.writable.wake();
+                    for slot in &mut *self.slots {
+                        slot.waker.wake();
+                    }
+                }
+                self.tell(event);
+            }
+            Notice::Unknown => {}
+        }
+        false
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.is_full() {
+            self.events.pop_front();
+            self.missed_events += 1;
+        }
+        let _ = self.events.push_back(event);
+        self.changed.wake();
+    }
+
+    /// When the runner has to look, whatever happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let core = self.core.poll_timeout().map(|deadline| deadline.at);
+        let held = self.held.map(|held| held.until);
+        match (core, held) {
+            (Some(core), Some(held)) => Some(core.min(held)),
+            (core, held) => core.or(held),
+        }
+    }
+}
+
+/// An event of the core without what it lends, so that the core can be used while it is passed on.
+#[derive(Clone, Copy)]
+enum Notice {
+    Message(SubscriptionId),
+    Acknowledged(SubscriptionId),
+    Failed(SubscriptionId, SubscribeFailure),
+    Flushed(u64),
+    Writable,
+    Tell(Event),
+    Unknown,
+}
+
+impl Notice {
+    fn of<const TEXT: usize>(event: &client::Event<'_, Lent<'_, TEXT>>) -> Self {
+        match *event {
+            client::Event::Message { subscription, .. } => Self::Message(subscription),
+            client::Event::Subscribed(id) => Self::Acknowledged(id),
+            client::Event::SubscribeFailed { id, why } => Self::Failed(id, why),
+            client::Event::Flushed { published } => Self::Flushed(published),
+            client::Event::Writable => Self::Writable,
+            client::Event::Connected { native, again } => Self::Tell(Event::Connected { native, again }),
+            client::Event::Disconnected { why, retry_at } => Self::Tell(Event::Disconnected { why, retry_at }),
+            client::Event::Oversize(size) => Self::Tell(Event::Oversize(size)),
+            client::Event::Refused(_) => Self::Tell(Event::Refused),
+            client::Event::Closed => Self::Tell(Event::Closed),
+            _ => Self::Unknown,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A subscription, as its reader has it.
+
+use core::fmt;
+use core::future::poll_fn;
+
+use embassy_sync::blocking_mutex::raw::RawMutex;
+use kcpq_core::client::{Message, SubscriptionId};
+
+use crate::Ended;
+use crate::shared::Shared;
+
+/// A subscription. Dropped, it is ended: the server is told when the runner next runs, and nothing more comes.
+#[must_use = "dropped, a subscription is ended"]
+pub struct Subscription<'d, R: RawMutex, const TEXT: usize = 64> {
+    shared: &'d Shared<'d, R, TEXT>,
+    id: SubscriptionId,
+    slot: usize,
+}
+
+impl<R: RawMutex, const TEXT: usize> fmt::Debug for Subscription<'_, R, TEXT> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Subscription").field(&self.id).finish()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<R: RawMutex, const TEXT: usize> defmt::Format for Subscription<'_, R, TEXT> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Subscription({})", self.id.0);
+    }
+}
+
+impl<'d, R: RawMutex, const TEXT: usize> Subscription<'d, R, TEXT> {
+    pub(crate) fn new(shared: &'d Shared<'d, R, TEXT>, id: SubscriptionId, slot: usize) -> Self {
+        Self { shared, id, slot }
+    }
+
+    /// Its name in events.
+    pub fn id(&self) -> SubscriptionId {
+        self.id
+    }
+
+    /// Waits until the server has acknowledged it for the first time.
+    ///
+    /// Dropped early, nothing is lost.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub async fn acknowledged(&self) -> Result<(), Ended> {
+        poll_fn(|cx| self.shared.with(|inner| inner.poll_acknowledged(self.slot, cx))).await
+    }
+
+    /// Waits for the next message and shows it to `read`, in the memory where it was received. Ready with what `read`
+    /// returns.
+    ///
+    /// Dropped before it is ready, no message is lost: `read` runs in the very moment in which the future becomes ready.
+    ///
+    /// `read` runs under the client's lock: it should be short, and must not use the client (see [`Client`](crate::Client)).
+    /// To answer a message, take from it what the answer needs, and publish after `next` has returned.
+    ///
+    /// # Errors
+    /// [`Ended`]: no message comes any more.
+    pub async fn next<T>(&mut self, read: impl FnOnce(&Message<&[u8]>) -> T) -> Result<T, Ended> {
+        let mut read = Some(read);
+        poll_fn(|cx| {
+            self.shared.with(|inner| {
+                inner.poll_message(self.slot, self.id, cx, |message| read.take().map(|read| read(message)))
+            })
+        })
+        .await
+        // `read` is there until the future is ready, and a ready future is not polled again.
+        .map(|read| read.expect("a message is shown once"))
+    }
+
+    /// Ends the subscription, as dropping it does.
+    pub fn unsubscribe(self) {}
+}
+
+impl<R: RawMutex, const TEXT: usize> Drop for Subscription<'_, R, TEXT> {
+    fn drop(&mut self) {
+        self.shared.leave(self.slot);
+    }
+}

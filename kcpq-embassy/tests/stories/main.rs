@@ -1,0 +1,311 @@
+//! Clients against the core's broker in virtual time: over bad links, through restarts and sleep, with futures dropped
+//! wherever they can be.
+
+mod world;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use kcpq_embassy::{Config, Disconnect, Duration, Ended, Event, PublishError, State, Timer};
+
+use world::{BAD, CLEAN, Handle, World, cut, now};
+
+type Log = Rc<RefCell<Vec<Vec<u8>>>>;
+
+/// Keeps what comes for `pattern`; ready when the subscription is acknowledged.
+fn collect(world: &mut World, client: Handle, pattern: &'static str) -> Log {
+    let log = Log::default();
+    let copy = log.clone();
+    let mut subscription = world.block_on("acknowledgement", async move { client.subscribe(pattern).await.unwrap() });
+    world.spawn(async move {
+        while let Ok(payload) = subscription.next(|message| message.payload().to_vec()).await {
+            copy.borrow_mut().push(payload);
+        }
+    });
+    log
+}
+
+fn numbers(from: u32, to: u32) -> Vec<Vec<u8>> {
+    (from..to).map(|n| n.to_be_bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_message_travels_and_is_lent_to_its_reader() {
+    let mut world = World::new();
+    let (a, b) = (world.client(CLEAN), world.client(CLEAN));
+    let mut subscription = world.block_on("acknowledgement", async move { b.subscribe("sensors.*").await.unwrap() });
+    let seen = world.block_on("message", async move {
+        a.publish("sensors.kitchen", b"21.5").await.unwrap();
+        subscription.next(|message| (message.subject().to_owned(), message.payload().to_vec())).await.unwrap()
+    });
+    assert_eq!(seen, ("sensors.kitchen".into(), b"21.5".to_vec()));
+    assert!(matches!(a.state(), State::Up { native: true }));
+}
+
+#[test]
+fn two_tasks_publish_while_two_receive_over_a_bad_link() {
+    const COUNT: u32 = 400;
+    let mut world = World::new();
+    let client = world.client(BAD);
+    let logs = [collect(&mut world, client, "left.*"), collect(&mut world, client, "right.*")];
+    for subject in ["left.a", "right.a"] {
+        world.spawn(async move {
+            for n in 0..COUNT {
+                client.publish(subject, &n.to_be_bytes()).await.unwrap();
+            }
+        });
+    }
+    world.run_until("all messages", || logs.iter().all(|log| log.borrow().len() as u32 >= COUNT));
+    world.run_for(Duration::from_secs(5));
+    for log in &logs {
+        assert!(*log.borrow() == numbers(0, COUNT), "once, and in order");
+    }
+    assert_eq!(client.stats().unread, 0);
+}
+
+#[test]
+fn a_full_queue_makes_publish_wait_and_try_publish_refuse() {
+    let mut world = World::new();
+    let client = world.client(CLEAN);
+    world.block_on("connection", async move { client.connected().await.unwrap() });
+    let sent = (0..100).take_while(|_| client.try_publish("a.b", &[7; 100]).is_ok()).count();
+    assert!((1..100).contains(&sent));
+    assert_eq!(client.try_publish("a.b", &[7; 100]), Err(PublishError::Full));
+    world.block_on("room", async move {
+        for _ in 0..100 {
+            client.publish("a.b", &[7; 100]).await.unwrap();
+        }
+        client.flush().await.unwrap();
+    });
+    assert_eq!(world.broker_stats().messages_in, sent as u64 + 100);
+    let too_large = world.block_on("refusal", async move { client.publish("a.b", &[7; 1100]).await });
+    assert!(matches!(too_large, Err(PublishError::TooLarge(_))));
+}
+
+#[test]
+fn a_restarted_server_is_found_again_and_subscriptions_come_back() {
+    let mut world = World::new();
+    let (a, b) = (world.client(BAD), world.client(BAD));
+    let log = collect(&mut world, b, "a.b");
+    world.block_on("flush", async move {
+        a.publish("a.b", b"before").await.unwrap();
+        a.flush().await.unwrap();
+    });
+    world.run_until("first message", || log.borrow().len() == 1);
+    world.set_away(true);
+    world.run_for(Duration::from_secs(2));
+    world.restart();
+    world.set_away(false);
+    world.run_for(Duration::from_secs(60));
+    assert!(a.stats().client.reconnects >= 1 && b.stats().client.reconnects >= 1);
+    world.block_on("publish", async move { a.publish("a.b", b"after").await.unwrap() });
+    world.run_until("second message", || log.borrow().len() == 2);
+    assert_eq!(*log.borrow(), [b"before".to_vec(), b"after".to_vec()]);
+}
+
+#[test]
+fn a_frame_larger_than_the_inbox_is_passed_over_and_told() {
+    let mut world = World::new();
+    let (small, roomy) = (world.client(BAD), world.client(BAD));
+    let log = collect(&mut world, small, "a.>");
+    let told = Rc::new(Cell::new(None));
+    let copy = told.clone();
+    world.spawn(async move {
+        loop {
+            if let Event::Oversize(size) = small.next_event().await {
+                copy.set(Some((size.limit, size.actual)));
+            }
+        }
+    });
+    world.block_on("publish", async move {
+        roomy.publish("a.b", b"before").await.unwrap();
+        roomy.publish("a.b", &[1; 5000]).await.unwrap();
+        roomy.publish("a.b", b"after").await.unwrap();
+    });
+    world.run_until("the one behind", || log.borrow().len() == 2);
+    assert_eq!(*log.borrow(), [b"before".to_vec(), b"after".to_vec()]);
+    let (limit, actual) = told.take().unwrap();
+    assert!(limit == 1024 && actual > 5000, "{limit} {actual}");
+    assert_eq!(small.stats().client.oversize, 1);
+    assert_eq!(small.stats().client.reconnects, 0);
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_however_often_futures_are_dropped() {
+    for every in 0..4 {
+        const COUNT: u32 = 150;
+        let mut world = World::new();
+        let (client, mut runner, mut wire, mut alarm) = world.parts(Config::default(), BAD);
+        world.spawn(async move {
+            // A dropped runner forgets at most datagrams; a round in which it gets nothing done would never end.
+            cut(every + 3, async || runner.run(&mut wire, &mut alarm).await).await;
+        });
+        world.block_on("connection", async move { cut(every, async || client.connected().await).await.unwrap() });
+        let log = Log::default();
+        let copy = log.clone();
+        let mut subscription = world.block_on("acknowledgement", async move {
+            let subscription = client.subscribe_later("a.*").unwrap();
+            cut(every, async || subscription.acknowledged().await).await.unwrap();
+            subscription
+        });
+        world.spawn(async move {
+            loop {
+                let next = cut(every, async || subscription.next(|message| message.payload().to_vec()).await);
+                let Ok(payload) = next.await else { return };
+                copy.borrow_mut().push(payload);
+            }
+        });
+        world.spawn(async move {
+            for n in 0..COUNT {
+                cut(every, async || client.publish("a.b", &n.to_be_bytes()).await).await.unwrap();
+            }
+        });
+        world.run_until("all messages", || log.borrow().len() as u32 >= COUNT);
+        world.block_on("flush", async move { cut(every, async || client.flush().await).await.unwrap() });
+        world.run_for(Duration::from_secs(2));
+        assert!(*log.borrow() == numbers(0, COUNT), "dropped after {every} polls");
+        world.block_on("close", async move { cut(every, async || client.close().await).await });
+        assert_eq!(client.state(), State::Closed);
+    }
+}
+
+#[test]
+fn a_subscription_that_is_dropped_while_it_is_made_is_taken_back() {
+    let mut world = World::new();
+    let client = world.client(CLEAN);
+    world.block_on("connection", async move { client.connected().await.unwrap() });
+    for _ in 0..20 {
+        world.spawn(async move {
+            let mut subscribe = std::pin::pin!(client.subscribe("a.*"));
+            // Polled once, and dropped.
+            let _ = futures_lite::future::poll_once(&mut subscribe).await;
+        });
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_eq!(world.broker_stats().subscriptions, 0);
+    // There is room for as many as ever.
+    let all = world.block_on("acknowledgements", async move {
+        let mut all = Vec::new();
+        for pattern in ["a", "b", "c", "d"] {
+            all.push(client.subscribe(pattern).await.unwrap());
+        }
+        all
+    });
+    assert!(client.subscribe_later("e").is_err());
+    assert_eq!(world.broker_stats().subscriptions, 4);
+    drop(all);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.broker_stats().subscriptions, 0);
+}
+
+#[test]
+fn a_message_that_nobody_reads_is_passed_over_after_the_patience() {
+    let mut world = World::new();
+    let (a, b) = (world.client(CLEAN), world.client(CLEAN));
+    let lazy = world.block_on("acknowledgement", async move { b.subscribe("lazy").await.unwrap() });
+    let log = collect(&mut world, b, "busy");
+    let begin = now();
+    world.block_on("publish", async move {
+        a.publish("lazy", b"zzz").await.unwrap();
+        a.publish("busy", b"!").await.unwrap();
+    });
+    world.run_until("the message behind", || !log.borrow().is_empty());
+    assert!(now().since(begin) >= Config::default().patience);
+    assert_eq!(b.stats().unread, 1);
+    let id = lazy.id();
+    world.block_on("event", async move { while b.next_event().await != Event::Unread(id) {} });
+}
+
+/// What a message needs from `a` to `b`, after `a` has slept for `span`.
+fn wakes(span: Duration, restart: bool) -> (Duration, World, Handle) {
+    let mut world = World::new();
+    let (a, b) = (world.client(CLEAN), world.client(CLEAN));
+    let log = collect(&mut world, b, "a.b");
+    world.block_on("flush", async move {
+        a.publish("a.b", b"before").await.unwrap();
+        a.flush().await.unwrap();
+    });
+    world.run_until("first message", || log.borrow().len() == 1);
+    a.suspend();
+    world.run_for(Duration::from_millis(100));
+    world.run_for(span);
+    if restart {
+        world.restart();
+        // The other one notices by itself.
+        world.run_for(Duration::from_secs(60));
+    }
+    a.resume();
+    let begin = now();
+    world.block_on("publish", async move { a.publish("a.b", b"after").await.unwrap() });
+    if !restart {
+        world.run_until("second message", || log.borrow().len() == 2);
+    }
+    (now().since(begin), world, a)
+}
+
+#[test]
+fn after_a_short_sleep_the_session_goes_on_and_a_message_goes_out_at_once() {
+    let (took, world, a) = wakes(Duration::from_secs(60), false);
+    assert!(took <= Duration::from_millis(20), "{took}");
+    assert_eq!(a.stats().client.reconnects, 0);
+    assert_eq!(world.sessions(), 2);
+}
+
+#[test]
+fn after_a_long_sleep_a_new_session_and_the_message_share_the_first_flight() {
+    for minutes in [2, 10, 600] {
+        let (took, _world, a) = wakes(Duration::from_secs(minutes * 60), false);
+        assert!(took <= Duration::from_millis(20), "{took}");
+        assert_eq!(a.stats().client.reconnects, 1);
+        assert_eq!(a.stats().client.dropped_in_doubt, 0);
+    }
+}
+
+#[test]
+fn a_session_that_the_server_lost_during_sleep_is_given_up_soon() {
+    let (_, mut world, a) = wakes(Duration::from_secs(1), true);
+    world.run_for(Duration::from_secs(3));
+    assert!(matches!(a.state(), State::Up { .. }));
+    assert_eq!(a.stats().client.reconnects, 1);
+    let why = world.block_on("event", async move {
+        loop {
+            if let Event::Disconnected { why, .. } = a.next_event().await {
+                return why;
+            }
+        }
+    });
+    assert_eq!(why, Disconnect::Forgotten);
+}
+
+#[test]
+fn while_suspended_nothing_is_sent_and_no_timer_runs() {
+    let mut world = World::new();
+    let client = world.client(CLEAN);
+    world.block_on("connection", async move { client.connected().await.unwrap() });
+    world.run_for(Duration::from_secs(1));
+    client.suspend();
+    let sent = client.stats().transport.datagrams_sent;
+    client.try_publish("a.b", b"later").unwrap();
+    world.run_for(Duration::from_secs(80));
+    assert_eq!(client.stats().transport.datagrams_sent, sent);
+    client.resume();
+    world.block_on("flush", async move { client.flush().await.unwrap() });
+    assert_eq!(world.broker_stats().messages_in, 1);
+}
+
+#[test]
+fn a_closed_client_says_so_everywhere() {
+    let mut world = World::new();
+    let client = world.client(CLEAN);
+    let mut subscription = world.block_on("acknowledgement", async move { client.subscribe("a").await.unwrap() });
+    let mut alarm = world.alarm();
+    world.spawn(async move {
+        alarm.wait_until(now() + Duration::from_secs(1)).await;
+        client.close().await;
+    });
+    let ended = world.block_on("end", async move { subscription.next(|_| ()).await });
+    assert_eq!(ended, Err(Ended::Closed));
+    assert_eq!(client.try_publish("a", b""), Err(PublishError::Closed));
+    assert!(world.block_on("refusal", async move { client.connected().await }).is_err());
+    assert_eq!(world.sessions(), 0);
+}

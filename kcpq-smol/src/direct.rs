@@ -1,0 +1,89 @@
+//! Sending from the thread that publishes.
+//!
+//! A message that is published while the runner sleeps leaves at once, without waking another thread on its way. That
+//! holds for single messages: those that follow each other closely are left to the runner, which sends many at a time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kcpq_core::client::Client;
+use kcpq_core::store::Heap;
+use kcpq_core::{Duration, Instant};
+
+use crate::udp::{Sender, Udp};
+
+/// Messages that come closer to each other are not single ones.
+const APART: Duration = Duration::from_micros(250);
+/// Datagrams sent for one message at most; the rest is the runner's.
+const DATAGRAMS: usize = 2;
+/// The runner sleeps no longer than this after something went on, so that the timers of what is sent meanwhile need no
+/// waking of their own. Less than the usual retransmission timeout; a shorter one wakes the runner.
+const WATCH: Duration = Duration::from_millis(20);
+
+/// What it takes to send.
+#[derive(Debug, Default)]
+pub(crate) struct Direct {
+    to: Option<(Arc<Sender>, SocketAddr)>,
+    out: Vec<u8>,
+    /// Bytes at the front of `out` that the socket did not take; they are the runner's to send.
+    left: usize,
+    last: Instant,
+    /// When the runner wakes by itself.
+    armed: Option<Instant>,
+    /// Something was sent since the runner last slept for long.
+    active: bool,
+}
+
+impl Direct {
+    /// From now on by this socket.
+    pub(crate) fn renew(&mut self, udp: &Udp, server: SocketAddr) {
+        self.to = Some((Arc::clone(udp.sender()), server));
+        self.left = 0;
+    }
+
+    /// When the runner, which goes to sleep, is to wake by itself: at `deadline`, or earlier.
+    pub(crate) fn arm(&mut self, now: Instant, deadline: Option<Instant>) -> Option<Instant> {
+        let watch = std::mem::take(&mut self.active).then(|| now + WATCH);
+        self.armed = match (deadline, watch) {
+            (Some(deadline), Some(watch)) => Some(deadline.min(watch)),
+            (deadline, watch) => deadline.or(watch),
+        };
+        self.armed
+    }
+
+    /// Sends what is due, to be called while the runner sleeps. False if the runner has to be woken.
+    pub(crate) fn send(&mut self, now: Instant, core: &mut Client<Heap>) -> bool {
+        let Some((sender, server)) = &self.to else { return false };
+        if self.left > 0 || now.since(self.last) < APART {
+            return false;
+        }
+        self.last = now;
+        self.active = true;
+        let size = core.max_datagram();
+        if self.out.len() < size {
+            self.out.resize(size, 0);
+        }
+        for _ in 0..DATAGRAMS {
+            let Some(len) = core.poll_transmit(now, &mut self.out) else {
+                // The runner sleeps on, unless it would miss a timer.
+                let deadline = core.poll_timeout().map(|deadline| deadline.at);
+                return deadline.is_none_or(|at| self.armed.is_some_and(|armed| armed <= at));
+            };
+            if self.out.get(..len).is_none_or(|datagram| sender.send(*server, datagram, None).is_err()) {
+                self.left = len;
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Moves what the socket did not take to `out`; returns its length.
+    pub(crate) fn take_left(&mut self, out: &mut [u8]) -> usize {
+        let left = std::mem::take(&mut self.left);
+        match out.get_mut(..left).zip(self.out.get(..left)) {
+            Some((place, datagram)) => place.copy_from_slice(datagram),
+            None => return 0,
+        }
+        left
+    }
+}
