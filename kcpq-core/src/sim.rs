@@ -70,6 +70,9 @@ pub struct Link {
     down: bool,
     /// When the last byte that waits for the bandwidth will have left.
     free_at: Instant,
+    /// What is left of the microsecond in which it leaves, in byte-microseconds per second: small datagrams on a fast
+    /// link take fractions of one.
+    rest: u64,
     on_the_way: BinaryHeap<Reverse<(Instant, u64, Vec<u8>)>>,
     order: u64,
     stats: Stats,
@@ -84,6 +87,7 @@ impl Link {
             bad: false,
             down: false,
             free_at: Instant::ZERO,
+            rest: 0,
             on_the_way: BinaryHeap::new(),
             order: 0,
             stats: Stats::default(),
@@ -105,6 +109,11 @@ impl Link {
         &self.stats
     }
 
+    /// How long a datagram that is put in at `now` waits for the bandwidth.
+    pub fn queueing_delay(&self, now: Instant) -> Duration {
+        self.free_at.since(now)
+    }
+
     /// Puts a datagram in.
     pub fn send(&mut self, now: Instant, datagram: &[u8]) {
         self.stats.sent += 1;
@@ -116,8 +125,12 @@ impl Link {
                 self.stats.overflowed += 1;
                 return;
             }
-            let takes = datagram.len() as u64 * 1_000_000 / bandwidth;
-            self.free_at = self.free_at.max(now) + Duration::from_micros(takes);
+            if self.free_at < now {
+                (self.free_at, self.rest) = (now, 0);
+            }
+            let takes = datagram.len() as u64 * 1_000_000 + self.rest;
+            self.rest = takes % bandwidth;
+            self.free_at += Duration::from_micros(takes / bandwidth);
             leaves = self.free_at;
         }
         if self.loses() || self.down {

@@ -14,6 +14,7 @@ const usage = `usage: kcpq-go-peer COMMAND [FLAGS]
   serve  the original's server
   sub    a subscriber that counts what it receives
   pub    a publisher of numbered messages
+  bench  a publisher and a subscriber, for measurements
 "kcpq-go-peer COMMAND -h" lists the flags of a command.
 `
 
@@ -25,7 +26,7 @@ func main() {
 }
 
 func run(args []string) int {
-	commands := map[string]func([]string) error{"serve": runServe, "sub": runSub, "pub": runPub}
+	commands := map[string]func([]string) error{"serve": runServe, "sub": runSub, "pub": runPub, "bench": runBench}
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		return 2

@@ -50,7 +50,7 @@ func runServe(args []string) error {
 	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
 	fmt.Printf("listening %s\n", listener.Addr())
 
-	server := &server{queue: *queue, sessions: make(map[*serverSession]struct{})}
+	server := &server{transport: transport, queue: *queue, sessions: make(map[*serverSession]struct{})}
 	failed := make(chan error, 1)
 	go func() { failed <- server.accept(listener) }()
 	select {
@@ -62,8 +62,9 @@ func runServe(args []string) error {
 }
 
 type server struct {
-	accepted uint64
-	queue    int
+	accepted  uint64
+	transport transport
+	queue     int
 
 	mu       sync.Mutex
 	sessions map[*serverSession]struct{}
@@ -76,7 +77,7 @@ func (s *server) accept(listener *kcp.Listener) error {
 			return err
 		}
 		atomic.AddUint64(&s.accepted, 1)
-		tune(conn, 20)
+		s.transport.tune(conn, 20)
 		session := &serverSession{
 			server: s,
 			conn:   conn,

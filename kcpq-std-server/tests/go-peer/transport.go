@@ -15,11 +15,13 @@ import (
 
 const keyVariable = "KCPQ_AES256_KEY_HEX"
 
-// transport is what both ends of a connection must agree on, from the flags -fec, -aes and -strict.
+// transport is what both ends of a connection must agree on, from the flags -fec, -aes and -strict, and what each is
+// free to choose: -ack-at-once.
 type transport struct {
 	data, parity int
 	key          []byte
 	strict       bool
+	ackAtOnce    bool
 }
 
 // transportFlags adds the flags; the returned function reads them once they are parsed.
@@ -27,8 +29,9 @@ func transportFlags(flags *flag.FlagSet) func() (transport, error) {
 	fec := flags.String("fec", "10/3", "FEC shards, data/parity, or off (then no FEC header either)")
 	aes := flags.Bool("aes", false, "AES-256 with the key in "+keyVariable)
 	strict := flags.Bool("strict", false, "drop and count datagrams that kcp-go 5.4.20 would not accept")
+	ackAtOnce := flags.Bool("ack-at-once", false, "acknowledge each datagram at once, which the original does not")
 	return func() (transport, error) {
-		t := transport{strict: *strict}
+		t := transport{strict: *strict, ackAtOnce: *ackAtOnce}
 		var err error
 		if t.data, t.parity, err = parseShards(*fec); err != nil {
 			return t, err
@@ -96,16 +99,17 @@ func (t transport) dial(addr string) (*kcp.UDPSession, net.PacketConn, *strictCo
 		socket.Close()
 		return nil, nil, nil, err
 	}
-	tune(session, 10)
+	t.tune(session, 10)
 	return session, socket, strict, nil
 }
 
-// tune sets what the original sets on every session; interval is in milliseconds.
-func tune(session *kcp.UDPSession, interval int) {
+// tune sets what the original sets on every session, but for -ack-at-once; interval is in milliseconds.
+func (t transport) tune(session *kcp.UDPSession, interval int) {
 	session.SetNoDelay(1, interval, 2, 1)
 	session.SetWindowSize(1024, 1024)
 	session.SetStreamMode(false)
 	session.SetWriteDelay(false)
+	session.SetACKNoDelay(t.ackAtOnce)
 }
 
 func (t transport) wrap(socket net.PacketConn) (net.PacketConn, *strictConn) {
