@@ -8,10 +8,10 @@
 //! How much follows from the loss that the acknowledgements show: without loss nothing.
 
 use super::config::Config;
-use super::segment::{Command, HEADER, Header};
-use super::sender::{Sender, now_ts};
+use super::segment::{HEADER, Header};
+use super::sender::Sender;
 use super::stats::Stats;
-use crate::store::{Queue, Store, TxStream};
+use crate::store::{Queue, Store};
 use crate::time::{Duration, Instant};
 
 /// How many first copies of segments got lost, on average over the last few hundred; in 65536ths.
@@ -192,7 +192,7 @@ impl<S: Store> Sender<S> {
     pub(super) fn write_copy(
         &mut self,
         now: Instant,
-        mut header: Header,
+        header: Header,
         out: &mut [u8],
         rides: bool,
         stats: &mut Stats,
@@ -210,21 +210,11 @@ impl<S: Store> Sender<S> {
         if index.is_some() || !rides {
             self.redundancy.copy_due = index.map(|_| now + self.redundancy.gap);
         }
-        let segment = self.sent.get_mut(index?)?;
-        segment.copies -= 1;
-        let len = usize::from(segment.len);
-        header.command = Command::Push;
-        header.frg = segment.frg;
-        // Its own time, so that its echo tells which copy arrived.
-        header.ts = now_ts(now);
-        header.sn = self.una.plus(index? as u32);
-        header.len = len as u32;
-        let skip = segment.offset.wrapping_sub(self.una_offset) as usize;
-        out[..HEADER].copy_from_slice(&header.to_bytes());
-        self.tx.copy_to(skip, &mut out[HEADER..HEADER + len]);
-        stats.segments_sent += 1;
+        let index = index?;
+        self.sent.get_mut(index)?.copies -= 1;
         stats.repairs_sent += 1;
-        Some(HEADER + len)
+        // With the clock of this moment, so that its echo tells which copy arrived.
+        self.put_segment(now, index, header, out, stats)
     }
 }
 

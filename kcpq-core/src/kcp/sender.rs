@@ -305,7 +305,7 @@ impl<S: Store> Sender<S> {
         &mut self,
         now: Instant,
         config: &Config,
-        mut header: Header,
+        header: Header,
         out: &mut [u8],
         fresh: bool,
         stats: &mut Stats,
@@ -324,10 +324,8 @@ impl<S: Store> Sender<S> {
             None => self.cut_segment(now, config, room, fresh, stats)?,
         };
         let rto = self.rtt.rto();
-        let skip_base = self.una_offset;
         let segment = self.sent.get_mut(index)?;
-        let len = usize::from(segment.len);
-        if len > room {
+        if usize::from(segment.len) > room {
             return None;
         }
         let again = core::mem::take(&mut segment.lost);
@@ -349,18 +347,32 @@ impl<S: Store> Sender<S> {
         }
         let timeout = now + Duration::from_micros(u64::from(segment.rto));
         self.next_timeout = Some(self.next_timeout.map_or(timeout, |at| at.min(timeout)));
-        header.command = Command::Push;
-        header.frg = segment.frg;
-        header.ts = segment.ts;
-        header.sn = self.una.plus(index as u32);
-        header.len = len as u32;
-        let skip = segment.offset.wrapping_sub(skip_base) as usize;
-        out[..HEADER].copy_from_slice(&header.to_bytes());
-        self.tx.copy_to(skip, &mut out[HEADER..HEADER + len]);
-        stats.segments_sent += 1;
         if again {
             self.plan_copy(now, config, index);
         }
+        self.put_segment(now, index, header, out, stats)
+    }
+
+    /// Writes segment `index` as it goes out now to the front of `out`, which has room for it.
+    pub(super) fn put_segment(
+        &mut self,
+        now: Instant,
+        index: usize,
+        mut header: Header,
+        out: &mut [u8],
+        stats: &mut Stats,
+    ) -> Option<usize> {
+        let segment = self.sent.get(index)?;
+        let len = usize::from(segment.len);
+        let (head, data) = out.get_mut(..HEADER + len)?.split_at_mut(HEADER);
+        header.command = Command::Push;
+        header.frg = segment.frg;
+        header.ts = now_ts(now);
+        header.sn = self.una.plus(index as u32);
+        header.len = len as u32;
+        head.copy_from_slice(&header.to_bytes());
+        self.tx.copy_to(segment.offset.wrapping_sub(self.una_offset) as usize, data);
+        stats.segments_sent += 1;
         Some(HEADER + len)
     }
 
