@@ -343,14 +343,17 @@ def tables(rows, peers, results):
 
 def report(rows, peers, results, args):
     late = [run["late_ms"] for runs in results.values() for run in runs if "late_ms" in run]
+    noisy = sum(ms > LATE for ms in late)
     return f"""# kcpq and its peers on bad links
 
-{datetime.date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; {args.seeds} seeds, {args.seconds} s each, {args.jobs} at a time. Median over the seeds,
-worst in brackets. Publisher and subscriber at the near end, the broker at the far end; delay and loss are each
-direction's. All run with real-time priority, the emulator with a higher one. Latency counts from when a message was due; the floor is twice the one-way delay. Bytes are of both
-directions and both crossings, acknowledgements included, over twice the payload's.
-The emulator delivered later than due by {spread(late)} ms (p99 of a run); {sum(late > LATE for late in late)} of {len(late)} runs
-exceed {LATE} ms although they were repeated {REPEATS} times, and say more about this machine than about the peer.
+{datetime.date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; {args.seeds} seeds, {args.seconds} s each, {args.jobs} at a time.
+Median over the seeds, worst in brackets. Publisher and subscriber at the near end, the broker at the far end; delay and
+loss are each direction's. Latency counts from when a message was due; the floor is twice the one-way delay. Bytes are
+those of both directions and both crossings, acknowledgements included, over twice the payload's.
+
+All programs run with real-time priority, the emulator with a higher one. The emulator delivered later than due by
+{spread(late)} ms (p99 of a run). {noisy} of {len(late)} runs exceed {LATE} ms although they were repeated, and say more
+about this machine than about the peer.
 """ + "\n".join(tables(rows, peers, results)) + f"""
 
 Command: `scripts/compare --links --seeds {args.seeds} --seconds {args.seconds}`.

@@ -28,6 +28,8 @@ pub struct Mark {
 
 /// No path between machines that is not known carries more.
 const LONGEST_ON_A_PATH: u16 = 9_000;
+/// The least retransmission timeout within a machine.
+const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
 
 /// The memory of one session.
 pub struct Parts<S: Store> {
@@ -158,8 +160,9 @@ impl<S: Store> Session<S> {
             self.kcp.use_parity();
         }
         if max_datagram > LONGEST_ON_A_PATH {
-            // Such datagrams do not leave the machine, and there is no link to share.
+            // Such datagrams do not leave the machine: there is no link to share, and silence is a busy process.
             self.kcp.set_congestion(CongestionControl::Off);
+            self.kcp.set_min_rto(LOCAL_MIN_RTO);
         }
         self.tells_ttl = features & features::TTL != 0;
         self.set_framing(framing, max_datagram);

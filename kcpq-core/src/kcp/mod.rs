@@ -43,7 +43,7 @@ use self::probe::Probe;
 use self::receiver::Receiver;
 use self::sender::Sender;
 use crate::store::{Store, TooLarge};
-use crate::time::{Deadline, Instant, Why};
+use crate::time::{Deadline, Duration, Instant, Why};
 
 /// The memory of one engine.
 pub struct Parts<S: Store> {
@@ -154,6 +154,11 @@ impl<S: Store> Kcp<S> {
             self.config.congestion = congestion;
             self.sender.set_congestion(&self.config);
         }
+    }
+
+    /// Changes the least retransmission timeout; it counts from the next sample of the round trip on.
+    pub fn set_min_rto(&mut self, least: Duration) {
+        self.config.min_rto = least.min(Config::MAX_RTO);
     }
 
     /// Queues bytes of the stream, or in message mode one message; all or nothing.

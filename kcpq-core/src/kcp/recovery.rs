@@ -273,7 +273,7 @@ impl<S: Store> Sender<S> {
         if found > 0 {
             self.congestion.on_timeout();
             if !config.outage_probes.is_zero() && self.recovery.probe_at.is_none() {
-                self.recovery.probe_at = Some(now + self.probe_wait());
+                self.recovery.probe_at = Some(now + self.probe_wait(config));
             }
         }
     }
@@ -284,7 +284,7 @@ impl<S: Store> Sender<S> {
         if now.since(self.recovery.heard_at) > config.outage_probes {
             return; // the timers, which have backed off, go on
         }
-        self.recovery.probe_at = Some(now + self.probe_wait());
+        self.recovery.probe_at = Some(now + self.probe_wait(config));
         // As much as makes a message.
         let mut left = self.recovery.last_burst.max(self.burst.segments).clamp(1, PROBE_BURST);
         for index in 0..self.sent.len() {
@@ -301,8 +301,8 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    fn probe_wait(&self) -> Duration {
-        self.rtt.smoothed().unwrap_or_else(|| self.rtt.rto()).div(2).max(MIN_PROBE_WAIT)
+    fn probe_wait(&self, config: &Config) -> Duration {
+        self.rtt.smoothed().unwrap_or_else(|| self.rtt.rto()).div(2).max(MIN_PROBE_WAIT).max(config.min_rto)
     }
 
     /// Counts entry `index` among the lost.
