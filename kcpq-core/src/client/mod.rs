@@ -25,6 +25,8 @@ mod config;
 mod connection;
 #[cfg(feature = "alloc")]
 mod direct;
+#[cfg(all(test, feature = "alloc"))]
+mod direct_tests;
 mod event;
 mod inbound;
 mod memory;

@@ -1,0 +1,93 @@
+//! Does one thing as often as told, always the same way: a program whose instructions `scripts/instructions` counts.
+//!
+//! `instructions WORK COUNT`; without arguments it lists the kinds of work.
+
+#[path = "../tests/common/engine.rs"]
+mod engine;
+#[path = "../tests/common/relay.rs"]
+mod relay;
+
+use std::hint::black_box;
+
+use kcpq_core::frame::{Frame, Limits, command};
+use kcpq_core::kcp::{Config, Kcp, Origin};
+use kcpq_core::router::Router;
+use kcpq_core::store::{Heap, Lent};
+use kcpq_core::subject::{self, Pattern, Subject};
+use kcpq_core::{Duration, Instant};
+
+use self::engine::Make;
+use self::relay::Relay;
+
+type Work = (&'static str, fn(u64));
+
+const WORK: [Work; 6] = [
+    ("frame", frame),
+    ("router-exact", |count| route(count, "temperature")),
+    ("router-wildcard", |count| route(count, "*")),
+    ("engine-heap", bulk::<Heap>),
+    ("engine-lent", bulk::<Lent<'static>>),
+    ("relay", |count| assert_eq!(Relay::new().run(count, &[7; 128]), count)),
+];
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let (Some(name), Some(count)) = (args.next(), args.next().and_then(|count| count.parse().ok())) else {
+        return WORK.iter().for_each(|(name, _)| println!("{name}"));
+    };
+    let (_, work) = WORK.iter().find(|(known, _)| *known == name).expect("a kind of work that is listed");
+    work(count);
+}
+
+/// Encodes and parses a message of 128 bytes.
+fn frame(count: u64) {
+    let frame = Frame { command: command::PUB, subject: b"sensor.kitchen.temperature", payload: &[7; 128] };
+    let mut out = vec![0; frame.encoded_len()];
+    for _ in 0..count {
+        black_box(frame).encode(&mut out).expect("there is room");
+        black_box(Frame::parse(black_box(&out), &Limits::KCPQ)).expect("a whole frame");
+    }
+}
+
+/// Finds the one match among 10,000 patterns.
+fn route(count: u64, last: &str) {
+    const PATTERNS: u32 = 10_000;
+    let limits = subject::Limits::DEFAULT;
+    let mut router = Router::new(1);
+    for i in 0..PATTERNS {
+        router.subscribe(Pattern::new(&format!("site.{}.sensor.{i}.{last}", i % 100), &limits).unwrap(), i);
+    }
+    let subjects: Vec<String> = (0..PATTERNS).map(|i| format!("site.{}.sensor.{i}.temperature", i % 100)).collect();
+    for text in subjects.iter().cycle().step_by(7).take(count as usize) {
+        router.route(Subject::new(text, &limits).unwrap(), |member| {
+            black_box(member);
+        });
+    }
+}
+
+/// Carries full segments from one engine to another.
+fn bulk<S: Make>(count: u64) {
+    let config = Config { send_window: 128, recv_window: 128, ..Config::GAMES };
+    let (mut a, mut b): (Kcp<S>, Kcp<S>) = (S::engine(7, config), S::engine(7, config));
+    let mut now = Instant::from_millis(1);
+    let mut buf = [0; 1500];
+    let segment = vec![7; a.mss()];
+    let (mut sent, mut read) = (0, 0);
+    while read < count as usize * segment.len() {
+        while sent < count && a.unacked() < 100 * segment.len() {
+            a.send(&segment).expect("there is room");
+            sent += 1;
+        }
+        now += Duration::from_millis(10);
+        while let Some(len) = a.poll_transmit(now, &mut buf) {
+            b.handle_datagram(now, &buf[..len], Origin::Wire, |bytes| {
+                read += bytes.len();
+                bytes.len()
+            })
+            .expect("a well-formed datagram");
+        }
+        while let Some(len) = b.poll_transmit(now, &mut buf) {
+            a.handle_datagram(now, &buf[..len], Origin::Wire, |_| 0).expect("a well-formed datagram");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A publisher, a broker and a subscriber between which no time passes.
+
+use std::net::SocketAddr;
+
+use kcpq_core::broker::{self, Broker};
+use kcpq_core::client::{self, Client, Parts};
+use kcpq_core::kcp::{self, CongestionControl};
+use kcpq_core::store::Heap;
+use kcpq_core::{Duration, Instant};
+
+/// There is no link whose pace could be kept.
+const KCP: kcp::Config =
+    kcp::Config { congestion: CongestionControl::Off, send_window: 256, recv_window: 256, ..kcp::Config::GAMES };
+const PUBLISHER: usize = 0;
+const SUBSCRIBER: usize = 1;
+/// Messages published before datagrams are carried.
+const BATCH: u64 = 100;
+
+/// See above.
+pub(crate) struct Relay {
+    now: Instant,
+    broker: Broker<SocketAddr>,
+    clients: [Client<Heap>; 2],
+    received: u64,
+    buf: Vec<u8>,
+}
+
+fn addr(index: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 1_000 + index as u16))
+}
+
+impl Relay {
+    /// All are connected, and the subscriber has subscribed.
+    pub(crate) fn new() -> Self {
+        let now = Instant::from_millis(1);
+        let config = client::Config { kcp: KCP, ..client::Config::default() };
+        let clients = [1, 2].map(|seed| {
+            let mut client = Client::new(config, seed, Parts::heap(&config));
+            client.connect(now);
+            client
+        });
+        let broker = Broker::new(broker::Config { kcp: KCP, ..broker::Config::default() }, 1);
+        let mut relay = Self { now, broker, clients, received: 0, buf: vec![0; 60_000] };
+        relay.clients[SUBSCRIBER].subscribe(now, "sensor.*.temperature").unwrap();
+        relay.carry();
+        relay.pass();
+        relay
+    }
+
+    /// Carries `count` messages of `payload`; returns how many arrived.
+    pub(crate) fn run(&mut self, count: u64, payload: &[u8]) -> u64 {
+        let before = self.received;
+        for sent in 1..=count {
+            self.clients[PUBLISHER].publish(self.now, "sensor.kitchen.temperature", payload).unwrap();
+            if sent % BATCH == 0 || sent == count {
+                self.carry();
+                self.pass();
+            }
+        }
+        self.received - before
+    }
+
+    fn pass(&mut self) {
+        self.now += Duration::from_millis(10);
+        self.broker.handle_timeout(self.now);
+        for client in &mut self.clients {
+            client.handle_timeout(self.now);
+        }
+        self.carry();
+    }
+
+    /// Lets everything happen that is due.
+    fn carry(&mut self) {
+        let Self { now, broker, clients, received, buf } = self;
+        let now = *now;
+        loop {
+            let mut idle = true;
+            for (index, client) in clients.iter_mut().enumerate() {
+                while let Some(len) = client.poll_transmit(now, buf) {
+                    broker.handle_datagram(now, addr(index), &mut buf[..len]);
+                    idle = false;
+                }
+            }
+            while let Some(transmit) = broker.poll_transmit(now, buf) {
+                let client = &mut clients[usize::from(transmit.to.port()) - 1_000];
+                for datagram in buf[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
+                    client.handle_datagram_with(now, datagram, |_, _| *received += 1);
+                    while let Some(event) = client.poll_event() {
+                        *received += u64::from(matches!(event, client::Event::Message { .. }));
+                    }
+                }
+                idle = false;
+            }
+            while broker.poll_event().is_some() {}
+            if idle {
+                return;
+            }
+        }
+    }
+}
