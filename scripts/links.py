@@ -297,7 +297,7 @@ def run_bench(line, peer, row, seconds, beside=None):
     # Each message crosses twice.
     payload = 2 * row.size * row.rate * (seconds + WARMUP)
     run["wire"] = sum(carried[way]["bytes"] for way in carried) / payload
-    run["carried_share"] = sum(carried[way]["payload"] for way in carried) / payload
+    run["above"] = sum(carried[way]["payload"] for way in carried) / payload
     return run
 
 
@@ -309,7 +309,7 @@ def spread(values, form="{:.2f}", worst=max):
 
 COLUMNS = {
     "latency": [("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"), ("IP bytes", "wire"),
-                ("bytes above UDP or TCP", "carried_share")],
+                ("bytes above UDP or TCP", "above")],
     "outage": [("resumed after, round trips", "resumed"), ("IP bytes", "wire")],
     "bulk": [("share of the link", "share"), ("TCP flow beside", "tcp_share"), ("queueing p99, ms", "queue_ms")],
 }
