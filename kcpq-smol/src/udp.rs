@@ -122,7 +122,7 @@ impl Udp {
         self.socket.io.socket()
     }
 
-    /// Datagrams that one call of [`send`](Self::send) may carry.
+    /// Datagrams that one call of the kernel may carry.
     pub fn max_segments(&self) -> usize {
         self.socket.state.max_gso_segments()
     }
