@@ -252,6 +252,9 @@ impl<P: Peer> Broker<P> {
             let transmit = self.fill(&mut slot, out);
             self.settle(&mut slot);
             let drained = matches!(slot.member.phase, Phase::Closing { .. }) && slot.session.is_drained();
+            if transmit.is_none() {
+                self.arm(&mut slot);
+            }
             let index = slot.id.slot;
             match slot.member.phase {
                 Phase::Closing { reason, .. } if drained => self.remove(slot, Ended::ByBroker(reason)),

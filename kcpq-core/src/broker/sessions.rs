@@ -199,7 +199,7 @@ impl<P: Peer> Broker<P> {
         (count > 0).then(|| Transmit { to: slot.peer, len, segment: (count > 1).then_some(first) })
     }
 
-    /// Brings the totals and the timer of a session that was worked on up to date.
+    /// Brings the totals up to date after a session was worked on.
     pub(super) fn settle(&mut self, slot: &mut Slot<P>) {
         self.stats.expired += slot.session.take_expired();
         let queued = slot.session.outbox.len();
@@ -209,6 +209,10 @@ impl<P: Peer> Broker<P> {
             slot.member.slow = false;
         }
         self.table.release(&mut slot.member, queued, self.config.stall_at);
+    }
+
+    /// Sets the timer of a session that has nothing to send now.
+    pub(super) fn arm(&mut self, slot: &mut Slot<P>) {
         let own = match slot.member.phase {
             Phase::Open => slot.member.heard + self.config.idle_timeout,
             Phase::Closing { until, .. } => until,
