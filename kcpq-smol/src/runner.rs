@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Timer;
-use futures_lite::future::{or, pending, yield_now};
+use futures_lite::future::{or, yield_now};
+use kcpq_core::Instant;
 use kcpq_core::client::State;
 
 use crate::shared::Shared;
@@ -82,6 +83,10 @@ pub(crate) struct Runner {
     /// The conversation that the socket was opened for.
     conversation: u32,
     out: Vec<u8>,
+    /// Wakes the runner when it sleeps, and when that is. It is set anew only for an earlier moment, or when it has run
+    /// out: each setting costs a system call and the waking of whoever waits for all timers.
+    timer: Timer,
+    alarm: Option<Instant>,
 }
 
 impl Runner {
@@ -93,7 +98,7 @@ impl Runner {
             state.direct.renew(&udp, server);
             state.core.conversation()
         };
-        Self { shared, udp, server, route, conversation, out: vec![0; MAX_BATCH] }
+        Self { shared, udp, server, route, conversation, out: vec![0; MAX_BATCH], timer: Timer::never(), alarm: None }
     }
 
     /// Runs until the client has closed.
@@ -256,8 +261,9 @@ impl Runner {
     }
 
     /// Waits for the socket, a deadline, or a handle.
-    async fn sleep(&self) {
+    async fn sleep(&mut self) {
         let woken = self.shared.wake.listen();
+        let now = self.shared.now();
         let deadline = {
             let mut state = self.shared.lock();
             if state.asked {
@@ -265,20 +271,22 @@ impl Runner {
             }
             state.idle = true;
             let deadline = state.core.poll_timeout().map(|deadline| deadline.at);
-            state.direct.arm(self.shared.now(), deadline)
+            state.direct.arm(now, deadline)
         };
+        if let Some(deadline) = deadline
+            && self.alarm.is_none_or(|alarm| alarm <= now || deadline < alarm)
+        {
+            self.alarm = Some(deadline);
+            self.timer.set_at(self.shared.at(deadline));
+        }
+        let Self { udp, timer, .. } = self;
         let socket = async {
-            if self.udp.readable().await.is_err() {
+            if udp.readable().await.is_err() {
                 Timer::after(PAUSE).await;
             }
         };
         let timer = async {
-            match deadline {
-                Some(deadline) => {
-                    Timer::at(self.shared.at(deadline)).await;
-                }
-                None => pending().await,
-            }
+            timer.await;
         };
         or(woken, or(socket, timer)).await;
         self.shared.lock().idle = false;

@@ -23,7 +23,7 @@ pub(super) struct Common {
     /// Process id of the server, to tell its CPU time and memory (Linux)
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Option<u32>,
-    /// Threads of the clients [default: 2, or the environment variable SMOL_THREADS]
+    /// Threads of the clients [default: 2, with --rate 1; or the environment variable SMOL_THREADS]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) threads: Option<u16>,
 }

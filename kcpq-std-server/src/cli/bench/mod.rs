@@ -1,7 +1,7 @@
 //! `kcpq bench`: load for a server, and what it did with it.
 //!
-//! The tasks run on smol's global executor, where the clients run too, with two threads unless `--threads` or the
-//! environment variable `SMOL_THREADS` says another number.
+//! The tasks run on smol's global executor, where the clients run too, with two threads, or one if there is a rate, unless
+//! `--threads` or the environment variable `SMOL_THREADS` says another number.
 
 mod args;
 mod clock;
@@ -61,12 +61,12 @@ impl Bench {
             What::Fanin(load) => ("fanin", load, Roles::Both, 10, 1),
             What::Latency(load) => ("latency", load, Roles::Ask, 1, 1),
             What::Connections(connections) => {
-                threads::apply(connections.common.threads)?;
+                threads::apply(connections.common.threads, false)?;
                 return connections.run();
             }
         };
-        threads::apply(load.common.threads)?;
         let plan = load.plan(name, roles, pubs, subs)?;
+        threads::apply(load.common.threads, plan.phase.rate.is_some() || roles == Roles::Ask)?;
         let outcome = smol::block_on(run::run(&plan, &load.common))?;
         report::print(&plan, &outcome, &load.common)?;
         outcome.verdict(load.allow_loss)
