@@ -21,8 +21,11 @@ use crate::time::{Duration, Instant};
 
 /// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
 const MAX_REPLIES: usize = 64 * 1024;
-/// Messages from this size on are kept once for all their subscribers.
+/// Messages from this size on are kept once for all their subscribers, if these are likely to be several: a count of
+/// references each costs less than a copy each.
 const SHARE_FROM: usize = 1024;
+/// And for a single one from this size on.
+const SHARE_ALONE_FROM: usize = 4096;
 /// The longest text that an original client takes (WIRE.md 4.2).
 const MAX_TEXT: usize = 4096;
 
@@ -35,6 +38,8 @@ pub(super) struct Inbound<'b, P: Peer> {
     pub(super) epoch: u64,
     pub(super) seed: u64,
     pub(super) deferred: &'b mut Vec<u32>,
+    /// Sessions that the last message went to.
+    pub(super) reach: &'b mut u32,
     pub(super) table: &'b mut Table<P>,
     pub(super) router: &'b mut Router,
     pub(super) stats: &'b mut Stats,
@@ -111,7 +116,7 @@ impl<P: Peer> Inbound<'_, P> {
                         return self.error(&format!("{error}"));
                     }
                 };
-                if in_place.is_some() || bytes.len() < SHARE_FROM {
+                if in_place.is_some() || bytes.len() < self.share_from() {
                     self.publish(subject, bytes, expires, None);
                 } else {
                     // The assembled bytes themselves go to the subscribers; only the command differs.
@@ -148,9 +153,11 @@ impl<P: Peer> Inbound<'_, P> {
         self.stats.messages_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
         let cut = if shared.is_some() { 0 } else { tail(expires) };
-        let mut message = MsgFrame { bytes: &bytes[..bytes.len() - cut], cut, expires, latest: None, shared };
-        let Self { config, now, table, router, stats, events, me, outbox, member, seed, deferred, .. } = self;
-        let mut nobody = true;
+        let share_from = self.share_from();
+        let mut message =
+            MsgFrame { bytes: &bytes[..bytes.len() - cut], cut, expires, latest: None, shared, share_from };
+        let Self { config, now, table, router, stats, events, me, outbox, member, seed, deferred, reach, .. } = self;
+        **reach = 0;
         let mut deliver = |to: u32, message: &mut MsgFrame<'_>| {
             if to == *me {
                 if message.queue(*now, config, stats, outbox, member) == Queued::Full {
@@ -183,7 +190,7 @@ impl<P: Peer> Inbound<'_, P> {
             table.wake(to);
         };
         router.route(subject, |number| {
-            nobody = false;
+            **reach += 1;
             match Want::of(number) {
                 Want { slot, latest: false } => deliver(slot, &mut message),
                 // It may match another pattern of this session, which wants every message.
@@ -196,7 +203,12 @@ impl<P: Peer> Inbound<'_, P> {
                 deliver(slot, &mut message);
             }
         }
-        self.stats.unrouted += u64::from(nobody);
+        self.stats.unrouted += u64::from(*self.reach == 0);
+    }
+
+    /// From which size on a message is kept once for all: the next one is likely to go to as many as the last.
+    fn share_from(&self) -> usize {
+        if *self.reach > 1 { SHARE_FROM } else { SHARE_ALONE_FROM }
     }
 
     fn subscribe(&mut self, frame: Frame<'_>) {
@@ -367,6 +379,8 @@ struct MsgFrame<'f> {
     latest: Option<u64>,
     /// The frame as it is delivered, once it exists.
     shared: Option<Bytes>,
+    /// From which size on it is to exist.
+    share_from: usize,
 }
 
 #[derive(PartialEq, Eq)]
@@ -427,7 +441,7 @@ impl MsgFrame<'_> {
     }
 
     fn append(&mut self, outbox: &mut HeapOutbox) {
-        if self.bytes.len() < SHARE_FROM && self.expires == Instant::MAX && self.latest.is_none() {
+        if self.bytes.len() < self.share_from && self.expires == Instant::MAX && self.latest.is_none() {
             // Copied next to the other small ones: cheaper than a count of references each.
             if let Some((head, rest)) = self.head() {
                 let _ = outbox.push(&[&head, rest]);

@@ -116,6 +116,8 @@ pub struct Broker<P: Peer> {
     stateless: Stateless,
     /// Sessions that want the message being routed as the latest only; empty between messages.
     deferred: Vec<u32>,
+    /// Sessions that the last message went to.
+    reach: u32,
     /// Stateless answers to be sent: at most a second's budget.
     replies: VecDeque<(P, Box<[u8]>)>,
     draining: bool,
@@ -143,6 +145,7 @@ impl<P: Peer> Broker<P> {
             events: Events(VecDeque::new()),
             stateless: Stateless::default(),
             deferred: Vec::new(),
+            reach: 0,
             replies: VecDeque::new(),
             draining: false,
             stats: Stats::default(),

@@ -104,6 +104,7 @@ impl<P: Peer> Broker<P> {
             epoch: self.epoch,
             seed: self.seed,
             deferred: &mut self.deferred,
+            reach: &mut self.reach,
             table: &mut self.table,
             router: &mut self.router,
             stats: &mut self.stats,
