@@ -122,6 +122,11 @@ impl Udp {
         self.socket.io.socket()
     }
 
+    /// True if the system may cut a datagram on its way into pieces when it is too long for the path.
+    pub fn may_fragment(&self) -> bool {
+        self.socket.state.may_fragment()
+    }
+
     /// Datagrams that one call of the kernel may carry.
     pub fn max_segments(&self) -> usize {
         self.socket.state.max_gso_segments()

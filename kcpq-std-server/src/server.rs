@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use async_channel::Sender;
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::cipher::Key;
-use kcpq_core::datagram::Protection;
+use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{fec, kcp};
 use mio::Waker;
 
@@ -101,7 +101,7 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`] when the address, a thread or randomness could not be had.
-    pub fn bind(config: Config) -> Result<Self, BindError> {
+    pub fn bind(mut config: Config) -> Result<Self, BindError> {
         let addr = config.listen;
         let bind = |source| BindError::Bind { addr, source };
         let udp = Udp::bind(addr).map_err(bind)?;
@@ -116,8 +116,14 @@ impl Server {
                  bursts may be lost and sent again"
             );
         }
+        if udp.may_fragment() {
+            // It would seem that a path carries what is cut into pieces, of which each may be lost.
+            let usual = config.broker.native_datagram.min(USUAL_DATAGRAM);
+            config.broker.native_datagram = usual;
+        }
         let seed = getrandom::u64().map_err(BindError::Random)?;
-        let max_datagram = config.broker.max_datagram.max(config.broker.local_datagram);
+        let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
+        let max_datagram = max_datagram.max(native_datagram).max(local_datagram);
         let (commands, inbox) = async_channel::unbounded();
         let mut broker = Broker::new(config.broker, seed);
         if let Some(key) = &config.compat_key {

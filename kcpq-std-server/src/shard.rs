@@ -151,6 +151,7 @@ impl Shard {
                         self.watch(Interest::READABLE);
                         readable = true;
                     }
+                    Err(_) if transmit.asks => break,
                     Err(error) => {
                         // KCP sends again what matters; a peer that cannot be reached times out.
                         self.unsendable += 1;

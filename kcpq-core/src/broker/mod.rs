@@ -78,6 +78,8 @@ pub struct Transmit<P> {
     pub len: usize,
     /// The length of each datagram but the last, if there are several.
     pub segment: Option<usize>,
+    /// It asks whether the path carries a datagram of its length: that the system refuses to send it is an answer as well.
+    pub asks: bool,
 }
 
 /// Events that wait to be fetched.
@@ -236,7 +238,7 @@ impl<P: Peer> Broker<P> {
         {
             place[headroom..].copy_from_slice(&reply);
             self.protection.seal(place);
-            return Some(Transmit { to, len: place.len(), segment: None });
+            return Some(Transmit { to, len: place.len(), segment: None, asks: false });
         }
         while let Some(mut slot) = self.table.take_ready() {
             let goes_on = match slot.member.paused {

@@ -8,7 +8,7 @@ use super::event::{Ended, Event};
 use super::inbound::{Inbound, Want};
 use super::table::{Member, Pause, Phase, Slot, hasher};
 use super::{Broker, Peer, Stateless, Transmit};
-use crate::datagram::{Content, Framing, Link};
+use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM};
 use crate::frame::{self, command};
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::{self, Command, Header, Origin};
@@ -87,7 +87,12 @@ impl<P: Peer> Broker<P> {
             outbox: HeapOutbox::default(),
             marks: VecDeque::new(),
         };
-        Session::new(conv, self.config.kcp, Link::new(framing, self.inner(self.config.max_datagram)), parts)
+        Session::new(
+            conv,
+            self.config.kcp,
+            Link::new(framing, self.inner(self.config.max_datagram.min(SAFE_DATAGRAM))),
+            parts,
+        )
     }
 
     /// Lets a session take in a datagram, or read on where it had paused.
@@ -95,8 +100,7 @@ impl<P: Peer> Broker<P> {
         let Some(mut slot) = self.table.take(index) else { return };
         let Slot { peer, session, reader, member, .. } = &mut *slot;
         let Session { kcp, link, control, outbox, .. } = session;
-        let local = if peer.is_local() { self.config.local_datagram } else { 0 };
-        let max_datagram = self.config.max_datagram.max(local);
+        let max_datagram = if peer.is_local() { self.config.local_datagram } else { self.config.native_datagram };
         let mut inbound = Inbound {
             max_datagram,
             config: &self.config,
@@ -135,14 +139,16 @@ impl<P: Peer> Broker<P> {
                 Content::Plain(_) => Framing::Plain,
                 Content::Fec(_) | Content::Parity => self.config.compat_framing,
             };
-            if !slot.member.native && !slot.session.link.is_framed(framing) {
-                slot.session.set_framing(framing, self.inner(self.config.max_datagram));
+            let max_datagram = self.inner(self.config.max_datagram);
+            if !slot.member.native && !slot.session.link.is(framing, max_datagram) {
+                slot.session.set_framing(framing, max_datagram);
             }
         }
         slot.session.after_input(self.now);
         if let Some(greeting) = greeted {
             let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
-            slot.session.set_native(greeting.framing, self.inner(max_datagram), greeting.features);
+            let overhead = self.protection.headroom() as u16;
+            slot.session.set_native(greeting.framing, self.inner(max_datagram), overhead, greeting.features);
             self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {
@@ -180,12 +186,13 @@ impl<P: Peer> Broker<P> {
         let mut len = 0;
         let mut count = 0;
         let mut first = 0;
-        // A batch of equal datagrams: it goes on while they are as long as they can be.
+        // A batch of equal datagrams: it goes on while they are as long as they can be. A longer one, which asks about the
+        // path, goes alone.
         while let Some(room) = out.get_mut(len..)
             && (count == 0 || room.len() >= size)
             && count < MAX_BATCH
         {
-            let limit = room.len().min(size);
+            let limit = if count == 0 { room.len() } else { size };
             let Some(inner) = room.get_mut(headroom..limit) else { break };
             let Some(written) = slot.session.poll_transmit(self.now, inner) else { break };
             let written = headroom + written;
@@ -193,11 +200,12 @@ impl<P: Peer> Broker<P> {
             first = if count == 0 { written } else { first };
             len += written;
             count += 1;
-            if written < size {
+            if written != size {
                 break;
             }
         }
-        (count > 0).then(|| Transmit { to: slot.peer, len, segment: (count > 1).then_some(first) })
+        let segment = (count > 1).then_some(first);
+        (count > 0).then_some(Transmit { to: slot.peer, len, segment, asks: first > size })
     }
 
     /// Brings the totals up to date after a session was worked on.

@@ -8,7 +8,7 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use kcpq_core::broker::{self, SlowConsumer};
-use kcpq_core::datagram::Framing;
+use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_std_server::{Config, Server};
@@ -56,6 +56,11 @@ pub(super) struct Serve {
     /// How long a stopping server waits for what is still under way
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     linger: Duration,
+    /// Longest datagram towards other machines, in bytes of UDP payload; towards native clients as much of it is used as
+    /// the path is found to carry, towards original ones 1400 at most
+    #[arg(long, default_value_t = PATH_DATAGRAM, value_name = "BYTES",
+          value_parser = clap::value_parser!(u16).range(256..=9_000))]
+    max_datagram: u16,
     #[command(flatten)]
     key: KeyArg,
     /// Send FEC parity to original clients: 30 % more bytes for fewer waits on a link that loses some
@@ -141,6 +146,8 @@ impl Serve {
                     Slow::DropOldest => SlowConsumer::DropOldest,
                     Slow::Disconnect => SlowConsumer::Disconnect,
                 },
+                max_datagram: self.max_datagram.min(USUAL_DATAGRAM),
+                native_datagram: self.max_datagram,
                 idle_timeout: self.idle_timeout.into(),
                 kcp: kcp::Config {
                     congestion: match self.congestion {
