@@ -2,11 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 
-use super::event::{Ended, Event};
+use super::event::{Ended, Event, SessionId};
 use super::inbound::{Inbound, Want};
-use super::table::{Member, Pause, Phase, Slot, hasher};
+use super::siblings::Stranger;
+use super::table::{Member, Pause, Phase, Slot};
 use super::{Broker, Peer, Stateless, Transmit};
 use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM};
 use crate::frame::{self, command};
@@ -56,18 +56,7 @@ impl<P: Peer> Broker<P> {
         let session = self.new_session(conv, framing);
         let inbox_limit = (self.config.frames.max_body as usize).saturating_add(frame::LENGTH);
         let reader = frame::Reader::new(self.config.frames, HeapInbox::new(inbox_limit, 0));
-        let member = Member {
-            native: false,
-            max_body: u32::MAX,
-            patterns: hashbrown::HashMap::with_hasher(hasher(self.seed)),
-            phase: Phase::Open,
-            heard: self.now,
-            slow: false,
-            paused: None,
-            behind: None,
-            held: Vec::new(),
-            accounted: 0,
-        };
+        let member = Member::new(self.seed, self.now);
         let id = self.table.insert(peer, session, reader, member);
         self.stats.sessions_opened += 1;
         self.events.push(&mut self.stats, Event::Opened { id, peer });
@@ -98,11 +87,12 @@ impl<P: Peer> Broker<P> {
     /// Lets a session take in a datagram, or read on where it had paused.
     pub(super) fn receive(&mut self, index: u32, input: Option<(&[u8], Content<'_>)>) {
         let Some(mut slot) = self.table.take(index) else { return };
-        let Slot { peer, session, reader, member, .. } = &mut *slot;
+        let Slot { id, peer, session, reader, member, .. } = &mut *slot;
         let Session { kcp, link, control, outbox, .. } = session;
         let max_datagram = if peer.is_local() { self.config.local_datagram } else { self.config.native_datagram };
         let mut inbound = Inbound {
             max_datagram,
+            draining: self.draining,
             config: &self.config,
             now: self.now,
             epoch: self.epoch,
@@ -113,7 +103,8 @@ impl<P: Peer> Broker<P> {
             router: &mut self.router,
             stats: &mut self.stats,
             events: &mut self.events,
-            me: index,
+            siblings: &mut self.siblings,
+            me: *id,
             control,
             outbox,
             member,
@@ -164,6 +155,32 @@ impl<P: Peer> Broker<P> {
         self.settle(&mut slot);
         self.table.put_back(slot);
         self.table.wake(index);
+    }
+
+    /// What messages of another broker need to find their sessions.
+    pub(super) fn stranger_inbound<'b>(&'b mut self, slot: u32, stranger: &'b mut Stranger) -> Inbound<'b, P> {
+        let Stranger { control, outbox, member } = stranger;
+        Inbound {
+            max_datagram: 0,
+            draining: false,
+            config: &self.config,
+            now: self.now,
+            epoch: self.epoch,
+            seed: self.seed,
+            deferred: &mut self.deferred,
+            reach: &mut self.reach,
+            table: &mut self.table,
+            router: &mut self.router,
+            stats: &mut self.stats,
+            events: &mut self.events,
+            siblings: &mut self.siblings,
+            me: SessionId { slot, generation: 0 },
+            control,
+            outbox,
+            member,
+            greeted: None,
+            end: None,
+        }
     }
 
     /// Sends what a session that leaves still owes: one datagram of acknowledgements.
@@ -267,6 +284,7 @@ impl<P: Peer> Broker<P> {
         for (pattern, latest) in slot.member.patterns.drain() {
             if let Ok(pattern) = Pattern::new(&pattern, &self.config.subjects) {
                 self.router.unsubscribe(pattern, Want { slot: slot.id.slot, latest }.number());
+                self.siblings.leave(pattern.as_str());
                 self.stats.subscriptions -= 1;
             }
         }

@@ -344,6 +344,26 @@ impl HeapOutbox {
         true
     }
 
+    /// Takes out whole frames that lie together, and when they are to be forgotten.
+    pub(crate) fn take_front(&mut self) -> Option<(Bytes, Instant)> {
+        let chunk = self.pop()?;
+        let bytes = match chunk.data {
+            Data::Run(run) => {
+                self.last_run = run.len();
+                run.into()
+            }
+            Data::Shared(bytes) => bytes,
+        };
+        Some((bytes.slice(chunk.start..), chunk.expires))
+    }
+
+    /// Moves all frames to the end of `other`.
+    pub(crate) fn append_to(&mut self, other: &mut Self) {
+        while let Some(chunk) = self.pop() {
+            other.append(chunk);
+        }
+    }
+
     fn append(&mut self, chunk: Chunk) {
         self.len += chunk.bytes().len();
         self.frames += chunk.frames as usize;

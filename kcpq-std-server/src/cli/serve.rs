@@ -23,6 +23,9 @@ pub(super) struct Serve {
     #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "0.0.0.0:4000", value_name = "ADDR",
           value_parser = parse_listen)]
     listen: SocketAddr,
+    /// Threads that serve, each with clients of its own, or auto for one on each processor; more than one needs Linux
+    #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
+    shards: usize,
     /// What the server calls itself towards its clients
     #[arg(long, default_value = "kcpq")]
     name: String,
@@ -105,6 +108,18 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     full.parse().map_err(|_| format!("'{text}' is no address to listen on; give IP:PORT, such as 0.0.0.0:4000"))
 }
 
+/// A number of shards.
+fn parse_shards(text: &str) -> Result<usize, String> {
+    let most = Config::MAX_SHARDS;
+    if text == "auto" {
+        return Ok(std::thread::available_parallelism().map_or(1, |count| count.get().min(most)));
+    }
+    match text.parse() {
+        Ok(count) if (1..=most).contains(&count) => Ok(count),
+        _ => Err(format!("'{text}' is no number of shards; give 1 to {most}, or auto")),
+    }
+}
+
 impl Serve {
     /// Serves until a signal comes.
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -131,6 +146,7 @@ impl Serve {
             .map_err(|_| Failure::Error(format!("--max-message {}: at most 4 GiB", self.max_message)))?;
         Ok(Config {
             listen: self.listen,
+            shards: self.shards,
             compat_key: self.key.read()?,
             broker: broker::Config {
                 name: self.name.as_str().into(),
