@@ -39,7 +39,7 @@ fn addr(end: usize) -> SocketAddr {
 }
 
 impl Server {
-    fn new(brokers: usize, homes: &[usize], config: Config) -> Self {
+    fn new(brokers: usize, homes: &[usize], config: &Config) -> Self {
         let now = Instant::from_millis(1);
         let broker = |own| Broker::new(Config { kcp: KCP, ..config.clone() }, 1).with_siblings(own, brokers);
         let end = |(index, home): (usize, &usize)| {
@@ -161,7 +161,7 @@ fn matches(pattern: &str, subject: &str) -> bool {
 fn what_is_published_anywhere_after_a_subscription_was_acknowledged_comes_once_and_in_order() {
     for seed in 0..30 {
         let mut rng = Rng::with_seed(seed);
-        let mut server = Server::new(3, &[0, 1, 2, 0, 1, 2], Config::default());
+        let mut server = Server::new(3, &[0, 1, 2, 0, 1, 2], &Config::default());
         server.carry_all();
         let mut known: Vec<Known> = Vec::new();
         for number in 0..800 {
@@ -251,7 +251,7 @@ fn what_is_published_anywhere_after_a_subscription_was_acknowledged_comes_once_a
 
 #[test]
 fn a_message_crosses_once_for_all_sessions_of_a_sibling() {
-    let mut server = Server::new(2, &[0, 1, 1, 1], Config::default());
+    let mut server = Server::new(2, &[0, 1, 1, 1], &Config::default());
     for end in 1..4 {
         server.ends[end].client.subscribe(server.now, "a").unwrap();
         server.ends[end].client.subscribe(server.now, ">").unwrap();
@@ -275,7 +275,7 @@ fn a_message_crosses_once_for_all_sessions_of_a_sibling() {
 
 #[test]
 fn what_a_sibling_has_for_its_sessions_comes_before_they_are_closed() {
-    let mut server = Server::new(2, &[0, 1], Config::default());
+    let mut server = Server::new(2, &[0, 1], &Config::default());
     server.ends[1].client.subscribe(server.now, "a").unwrap();
     server.settle();
     server.carry_all();
@@ -294,7 +294,7 @@ fn what_a_sibling_has_for_its_sessions_comes_before_they_are_closed() {
     assert_eq!(server.brokers.iter().map(Broker::sessions).sum::<usize>(), 0);
 
     // A sibling that does not answer is waited for no longer than everything else.
-    let mut server = Server::new(2, &[0], Config::default());
+    let mut server = Server::new(2, &[0], &Config::default());
     server.brokers[0].drain(server.now);
     server.settle();
     assert_eq!(server.brokers[0].sessions(), 1);
@@ -306,7 +306,7 @@ fn what_a_sibling_has_for_its_sessions_comes_before_they_are_closed() {
 #[test]
 fn publishers_are_held_back_while_a_subscriber_of_a_sibling_is_behind_and_nothing_is_dropped() {
     let config = Config { stall_at: 100_000, max_queued: 10 << 20, ..Config::default() };
-    let mut server = Server::new(2, &[0, 1, 1], config);
+    let mut server = Server::new(2, &[0, 1, 1], &config);
     for end in [1, 2] {
         server.ends[end].client.subscribe(server.now, "flood").unwrap();
     }
@@ -340,7 +340,7 @@ fn publishers_are_held_back_while_a_subscriber_of_a_sibling_is_behind_and_nothin
 #[test]
 fn a_sibling_that_takes_nothing_costs_bounded_memory_and_what_it_misses_is_counted() {
     let config = Config { stall_at: 50_000, max_queued: 200_000, ..Config::default() };
-    let mut server = Server::new(2, &[0, 1, 0], config);
+    let mut server = Server::new(2, &[0, 1, 0], &config);
     for end in [1, 2] {
         server.ends[end].client.subscribe(server.now, "flood").unwrap();
     }
