@@ -31,6 +31,10 @@ const LONGEST_ON_A_PATH: u16 = 9_000;
 /// The least retransmission timeout within a machine.
 const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
 
+/// An original peer acknowledges when its clock ticks, at the latest after this; the timeouts are its own (WIRE.md 2.6).
+const ORIGINAL_TICK: Duration = Duration::from_millis(20);
+const ORIGINAL_MIN_RTO: Duration = Duration::from_millis(30);
+
 /// The memory of one session.
 pub struct Parts<S: Store> {
     /// The engine's.
@@ -153,6 +157,13 @@ impl<S: Store> Session<S> {
         self.fit_mtu();
     }
 
+    /// The same with an original peer.
+    pub(crate) fn set_original(&mut self, framing: Framing, max_datagram: u16) {
+        self.kcp.set_patience(ORIGINAL_MIN_RTO, ORIGINAL_TICK);
+        self.kcp.expect_ticks(ORIGINAL_TICK);
+        self.set_framing(framing, max_datagram);
+    }
+
     /// The same with a native peer of the given [`features`]; `overhead` bytes lie around what is inside of the protection.
     /// How much of `max_datagram` the path between machines carries is found out, or, if the peer does not help, taken to
     /// be what is usual.
@@ -165,7 +176,7 @@ impl<S: Store> Session<S> {
         if local {
             // Such datagrams do not leave the machine: there is no link to share, and silence is a busy process.
             self.kcp.set_congestion(CongestionControl::Off);
-            self.kcp.set_min_rto(LOCAL_MIN_RTO);
+            self.kcp.set_patience(LOCAL_MIN_RTO, self.kcp.config().rto_margin);
         }
         self.tells_ttl = features & features::TTL != 0;
         #[cfg(feature = "alloc")]

@@ -132,7 +132,7 @@ impl<P: Peer> Broker<P> {
             };
             let max_datagram = self.inner(self.config.max_datagram);
             if !slot.member.native && !slot.session.link.is(framing, max_datagram) {
-                slot.session.set_framing(framing, max_datagram);
+                slot.session.set_original(framing, max_datagram);
             }
         }
         slot.session.after_input(self.now);

@@ -175,9 +175,16 @@ impl<S: Store> Kcp<S> {
         }
     }
 
-    /// Changes the least retransmission timeout; it counts from the next sample of the round trip on.
-    pub fn set_min_rto(&mut self, least: Duration) {
+    /// Changes the least retransmission timeout, and by how much it is longer than the round trip at least; they count from
+    /// the next sample of the round trip on.
+    pub fn set_patience(&mut self, least: Duration, margin: Duration) {
         self.config.min_rto = least.min(Config::MAX_RTO);
+        self.config.rto_margin = margin.min(Config::MAX_RTO);
+    }
+
+    /// The peer acknowledges when its clock ticks, and not at once: its round trip is no shorter than that.
+    pub fn expect_ticks(&mut self, tick: Duration) {
+        self.sender.congestion.set_tick(tick);
     }
 
     /// Queues bytes of the stream, or in message mode one message; all or nothing.

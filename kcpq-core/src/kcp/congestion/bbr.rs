@@ -36,6 +36,8 @@ pub(in crate::kcp) struct Bbr {
     round_ends: u32,
     least_rtt: Option<Duration>,
     least_rtt_at: Instant,
+    /// The peer acknowledges so often only: what it acknowledges at once says nothing about the round trip.
+    tick: Duration,
     delivered: u32,
     delivered_at: Instant,
     first_sent_at: Instant,
@@ -97,6 +99,7 @@ impl Bbr {
             round_ends: 0,
             least_rtt: None,
             least_rtt_at: Instant::ZERO,
+            tick: Duration::ZERO,
             delivered: 0,
             delivered_at: Instant::ZERO,
             first_sent_at: Instant::ZERO,
@@ -111,6 +114,12 @@ impl Bbr {
             lossy: 0,
             mss: mss.max(1),
         }
+    }
+
+    /// The peer acknowledges once in `tick`.
+    pub(super) fn set_tick(&mut self, tick: Duration) {
+        self.tick = tick;
+        self.least_rtt = self.least_rtt.map(|least| least.max(tick));
     }
 
     /// Bytes per second that the link delivers, as far as seen.
@@ -220,6 +229,7 @@ impl Bbr {
     /// still in flight.
     pub(super) fn on_sample(&mut self, now: Instant, sent_at: Instant, rtt: Duration, snapshot: Snapshot, pipe: u32) {
         self.first_sent_at = sent_at;
+        let rtt = rtt.max(self.tick);
         let least = self.least_rtt.is_none_or(|least| rtt <= least);
         let is_old = now.since(self.least_rtt_at) > RTT_AGE;
         if least || is_old && matches!(self.phase, Phase::Settle { .. }) {
@@ -235,7 +245,7 @@ impl Bbr {
         let took = sending.max(acking).as_micros();
         let bytes = u64::from(self.delivered.wrapping_sub(snapshot.delivered));
         // Over less than a round trip it says nothing (the draft, 4.1.2).
-        if took > 0 && self.least_rtt.is_some_and(|least| took >= least.as_micros()) {
+        if took > 0 && self.least_rtt.is_some_and(|least| took >= (least - self.tick.div(4)).as_micros()) {
             let rate = bytes * 1_000_000 / took;
             let place = &mut self.rates[self.round as usize % ROUNDS];
             if !snapshot.limited || rate > *place {

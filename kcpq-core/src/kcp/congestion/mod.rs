@@ -76,6 +76,17 @@ impl Congestion {
         }
     }
 
+    /// The peer acknowledges once in `tick`.
+    pub(super) fn set_tick(&mut self, tick: Duration) {
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(bbr) => bbr.set_tick(tick),
+            _ => {
+                let _ = tick;
+            }
+        }
+    }
+
     /// True if the control limits what is in flight to what the link holds, and not only to what the windows say.
     pub(super) fn knows_the_link(&self) -> bool {
         !matches!(self, Self::Off | Self::Kcp(_))
