@@ -4,16 +4,17 @@
 //! protocol in microseconds and a firmware hands in whatever its timer counts. Both types are one `u64`, which costs a
 //! Cortex-M less than the seconds and nanoseconds of `core::time::Duration`.
 
+use core::cmp::Ordering;
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 
 /// A moment: microseconds since an epoch that the caller chose (584 542 years fit).
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Instant(u64);
 
 /// A span of time in microseconds.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Duration(u64);
 
@@ -91,11 +92,13 @@ impl Instant {
     }
 
     /// Milliseconds since the epoch, as KCP's 32-bit clock shows them: wraps after 49.7 days (WIRE.md 2.1).
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn as_wire_millis(self) -> u32 {
         (self.0 / 1_000) as u32
     }
 
     /// The time from `earlier` to `self`, zero if `earlier` is the later one.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }
@@ -133,6 +136,7 @@ impl Duration {
     }
 
     /// The span times `factor`, at most [`Duration::MAX`].
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn saturating_mul(self, factor: u32) -> Self {
         Self(self.0.saturating_mul(factor as u64))
     }
@@ -148,9 +152,56 @@ impl Duration {
     }
 }
 
+/// The derived order, but `min` and `max` are functions where size counts.
+macro_rules! ordered {
+    ($type:ty) => {
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+
+            fn lt(&self, other: &Self) -> bool {
+                self.0 < other.0
+            }
+
+            fn le(&self, other: &Self) -> bool {
+                self.0 <= other.0
+            }
+
+            fn gt(&self, other: &Self) -> bool {
+                self.0 > other.0
+            }
+
+            fn ge(&self, other: &Self) -> bool {
+                self.0 >= other.0
+            }
+        }
+
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.0.cmp(&other.0)
+            }
+
+            #[cfg_attr(not(feature = "alloc"), inline(never))]
+            fn max(self, other: Self) -> Self {
+                Self(self.0.max(other.0))
+            }
+
+            #[cfg_attr(not(feature = "alloc"), inline(never))]
+            fn min(self, other: Self) -> Self {
+                Self(self.0.min(other.0))
+            }
+        }
+    };
+}
+
+ordered!(Instant);
+ordered!(Duration);
+
 impl Add<Duration> for Instant {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(span.0))
     }
@@ -165,6 +216,7 @@ impl AddAssign<Duration> for Instant {
 impl Sub<Duration> for Instant {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn sub(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(span.0))
     }
@@ -173,6 +225,7 @@ impl Sub<Duration> for Instant {
 impl Add for Duration {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -181,6 +234,7 @@ impl Add for Duration {
 impl Sub for Duration {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }

@@ -32,26 +32,32 @@ impl<const N: usize> Text for heapless::String<N> {
 }
 
 impl<T> Queue<T> for &mut DequeView<T> {
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn len(&self) -> usize {
         self.storage_len()
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn get(&self, index: usize) -> Option<&T> {
         (**self).get(index)
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         (**self).get_mut(index)
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn push(&mut self, item: T) -> Result<(), Full> {
         self.push_back(item).map_err(|_| Full)
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn pop(&mut self) -> Option<T> {
         self.pop_front()
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn swap_remove(&mut self, index: usize) -> Option<T> {
         self.swap_remove_back(index)
     }
@@ -60,6 +66,7 @@ impl<T> Queue<T> for &mut DequeView<T> {
         (**self).clear();
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn has_room(&self) -> bool {
         !self.is_full()
     }
