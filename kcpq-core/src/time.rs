@@ -60,7 +60,18 @@ pub enum Why {
 }
 
 impl Deadline {
+    /// The earlier of this one and `at`.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub(crate) fn hasten(&mut self, at: &Option<Instant>, why: Why) {
+        if let Some(at) = *at
+            && at < self.at
+        {
+            *self = Self { at, why };
+        }
+    }
+
     /// The earlier of two.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
             (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
@@ -95,6 +106,15 @@ impl Instant {
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn as_wire_millis(self) -> u32 {
         (self.0 / 1_000) as u32
+    }
+
+    /// The earlier of two that may be.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
+            (a, b) => a.or(b),
+        }
     }
 
     /// The time from `earlier` to `self`, zero if `earlier` is the later one.

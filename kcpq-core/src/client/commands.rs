@@ -6,7 +6,9 @@ use super::{Client, Overflow, State};
 use crate::frame::{self, command};
 use crate::store::{Outbox, PushError, Store, Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
-use crate::time::{Duration, Instant};
+#[cfg(feature = "ttl")]
+use crate::time::Duration;
+use crate::time::Instant;
 
 impl<S: Store> Client<S> {
     /// Begins to connect. Without effect unless the client is idle.
@@ -81,6 +83,7 @@ impl<S: Store> Client<S> {
     ///
     /// # Errors
     /// As [`publish`](Self::publish). That a message was dropped later is no error; it is only counted.
+    #[cfg(feature = "ttl")]
     pub fn publish_for(
         &mut self,
         now: Instant,
@@ -114,7 +117,7 @@ impl<S: Store> Client<S> {
         }
         Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
         let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
-        let timed = expires < Instant::MAX;
+        let timed = cfg!(feature = "ttl") && expires < Instant::MAX;
         let frame = frame::HEAD + subject.len() + payload.len() + if timed { frame::TTL } else { 0 };
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));

@@ -39,8 +39,10 @@ impl Backoff {
             0 => self.base.div(10),
             n => self.base.saturating_mul(1 << (n - 1).min(16)),
         };
-        let wait = wait.min(self.cap).as_micros();
-        Duration::from_micros(wait / 2 + rng.u64(..=wait))
+        let wait = wait.min(self.cap);
+        // Beyond an hour the jitter does not grow: 32 bits are drawn at less cost.
+        let jitter = u32::try_from(wait.as_micros()).unwrap_or(u32::MAX);
+        wait.div(2) + Duration::from_micros(rng.u32(..=jitter).into())
     }
 }
 

@@ -404,16 +404,13 @@ impl<S: Store> Kcp<S> {
 
     /// When [`poll_transmit`](Self::poll_transmit) will next have something that it has not now, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        [
-            (self.receiver.ack_due(), Why::AckDelay),
-            (self.sender.next_timeout(), Why::Retransmit),
-            (self.sender.pace_at(), Why::Pacing),
-            (self.receiver.tell_due(), Why::WindowTell),
-            (self.probe.due(), Why::WindowProbe),
-        ]
-        .into_iter()
-        .filter_map(|(at, why)| Some(Deadline { at: at?, why }))
-        .min_by_key(|deadline| deadline.at)
+        let mut next = Deadline { at: Instant::MAX, why: Why::AckDelay };
+        next.hasten(&self.receiver.ack_due(), Why::AckDelay);
+        next.hasten(&self.sender.next_timeout(), Why::Retransmit);
+        next.hasten(&self.sender.pace_at(), Why::Pacing);
+        next.hasten(&self.receiver.tell_due(), Why::WindowTell);
+        next.hasten(&self.probe.due(), Why::WindowProbe);
+        (next.at < Instant::MAX).then_some(next)
     }
 
     /// The conversation's number.

@@ -145,7 +145,7 @@ impl<S: Store> Receiver<S> {
         // A store without any room acknowledges by `una` alone.
         let _ = self.acks.push(Ack { sn: header.sn, ts: header.ts });
         let at = now + config.ack_delay;
-        self.ack_at = Some(self.ack_at.map_or(at, |due| due.min(at)));
+        self.ack_at = Instant::earlier(self.ack_at, Some(at));
     }
 
     /// Offers in-order bytes to `sink` until it takes no more. True if anything was taken.

@@ -303,7 +303,7 @@ impl<'a> LentOutbox<'a> {
     /// The head of the front frame and when it is to be forgotten, if its time runs and nothing of it was moved.
     fn timed(&self) -> Option<([u8; HEAD], Instant)> {
         let mut head = [0; HEAD];
-        if self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut head) < HEAD || head[4] != command::PUBT {
+        if !cfg!(feature = "ttl") || self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut head) < HEAD || head[4] != command::PUBT {
             return None;
         }
         let mut expires = [0; EXPIRES];
