@@ -6,6 +6,7 @@ use super::{Client, Ping, State};
 use crate::datagram::Framing;
 use crate::frame::command;
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
+use crate::rng::draw;
 use crate::store::{Outbox, Store};
 use crate::time::Instant;
 
@@ -17,7 +18,7 @@ impl<S: Store> Client<S> {
 
     /// Begins a conversation.
     pub(super) fn open(&mut self) {
-        let conv = self.rng.u32(..);
+        let conv = draw(&mut self.rng);
         let in_doubt = self.session.reset(conv, self.config.framing);
         self.stats.dropped_in_doubt += in_doubt;
         self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram));
