@@ -191,9 +191,11 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
 
     /// Asks for a subscription and gives it a slot.
     pub(crate) fn add(&mut self, pattern: &str) -> Result<(SubscriptionId, usize), client::SubscribeError> {
-        let free = self.slots.iter().position(|slot| slot.id == 0).ok_or(client::SubscribeError::TooMany)?;
-        let id = self.core.subscribe(self.now(), pattern)?;
-        self.slots[free] = Slot { id: id.0, ..Slot::new() };
+        let now = self.now();
+        let mut slots = self.slots.iter_mut().enumerate();
+        let (free, slot) = slots.find(|(_, slot)| slot.id == 0).ok_or(client::SubscribeError::TooMany)?;
+        let id = self.core.subscribe(now, pattern)?;
+        *slot = Slot { id: id.0, ..Slot::new() };
         self.nudge();
         Ok((id, free))
     }

@@ -113,7 +113,7 @@ impl<S: Store> Client<S> {
         if self.greet {
             let mut payload = [0; MAX_HELLO];
             let len = self.hello().encode(&mut payload);
-            if self.session.control(command::HELLO, &[], &payload[..len]).is_err() {
+            if self.session.control(command::HELLO, &[], payload.get(..len).unwrap_or_default()).is_err() {
                 return;
             }
             self.greet = false;
@@ -130,7 +130,9 @@ impl<S: Store> Client<S> {
             };
             let [a, b, c, d] = number.to_be_bytes();
             let payload = [a, b, c, d, hello::subscribe::LATEST];
-            session.control(command, pattern.as_bytes(), &payload[..4 + usize::from(latest)]).is_ok()
+            session
+                .control(command, pattern.as_bytes(), payload.get(..4 + usize::from(latest)).unwrap_or_default())
+                .is_ok()
         });
         // All that a flush covers has to be in the stream before its PING is.
         let in_stream = self.session.moved() + self.dropped;

@@ -347,7 +347,7 @@ impl<S: Store> Kcp<S> {
     /// timeouts.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let limit = out.len().min(usize::from(self.config.mtu));
-        let out = &mut out[..limit];
+        let (out, _) = out.split_at_mut_checked(limit)?;
         self.sender.on_time(now, &self.config, &mut self.stats);
         let template = Header {
             conv: self.conv,
@@ -375,18 +375,22 @@ impl<S: Store> Kcp<S> {
         let before_data = at;
         loop {
             let fresh = at == 0;
-            let room = &mut out[at..];
+            let Some(room) = out.get_mut(at..) else { break };
             let Some(len) = self.sender.next_segment(now, &self.config, template, room, fresh, &mut self.stats) else {
                 break;
             };
             at += len;
         }
         let rides = at > before_data;
-        while let Some(len) = self.sender.write_copy(now, template, &mut out[at..], rides, &mut self.stats) {
+        while let Some(room) = out.get_mut(at..)
+            && let Some(len) = self.sender.write_copy(now, template, room, rides, &mut self.stats)
+        {
             at += len;
         }
         #[cfg(feature = "fec")]
-        if let Some(len) = self.write_parity(now, template, &mut out[at..], rides) {
+        if let Some(room) = out.get_mut(at..)
+            && let Some(len) = self.write_parity(now, template, room, rides)
+        {
             at += len;
         }
         if self.sender.unsent() == 0 {
@@ -394,7 +398,7 @@ impl<S: Store> Kcp<S> {
         }
         if at > before_data && at < out.len() {
             // Acknowledgements that still wait for company have found it.
-            at += self.receiver.write_acks(now, template, &mut out[at..], true);
+            at += self.receiver.write_acks(now, template, out.get_mut(at..).unwrap_or_default(), true);
         }
         if at == 0 {
             return None;

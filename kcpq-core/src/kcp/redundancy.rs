@@ -98,6 +98,7 @@ impl Redundancy {
         if loss < CLEAN {
             return 0;
         }
+        let company = company.max(1);
         // Losses that are expected among those that are repaired together, and a few standard deviations of them.
         let mean = loss.saturating_mul(segments as u32 * company);
         let want = ((mean >> 8) + mean.isqrt() * 17 / 4) / company;

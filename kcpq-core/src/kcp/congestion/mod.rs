@@ -171,23 +171,23 @@ impl Congestion {
     /// The cumulative acknowledgement moved on; the peer's window is `remote`.
     pub(super) fn on_progress(&mut self, remote: u16) {
         let Some(kcp) = self.kcp() else { return };
-        let remote = u32::from(remote);
+        let (remote, mss) = (u32::from(remote), kcp.mss.max(1));
         if kcp.window >= remote {
             return;
         }
         if kcp.window < kcp.threshold {
             kcp.window += 1;
-            kcp.incr = kcp.incr.saturating_add(kcp.mss);
+            kcp.incr = kcp.incr.saturating_add(mss);
         } else {
-            kcp.incr = kcp.incr.max(kcp.mss);
-            kcp.incr = kcp.incr.saturating_add(kcp.mss.saturating_mul(kcp.mss) / kcp.incr + kcp.mss / 16);
-            if (kcp.window + 1).saturating_mul(kcp.mss) <= kcp.incr {
-                kcp.window = kcp.incr.div_ceil(kcp.mss);
+            kcp.incr = kcp.incr.max(mss);
+            kcp.incr = kcp.incr.saturating_add(mss.saturating_mul(mss) / kcp.incr + mss / 16);
+            if (kcp.window + 1).saturating_mul(mss) <= kcp.incr {
+                kcp.window = kcp.incr.div_ceil(mss);
             }
         }
         if kcp.window > remote {
             kcp.window = remote.max(1);
-            kcp.incr = kcp.window.saturating_mul(kcp.mss);
+            kcp.incr = kcp.window.saturating_mul(mss);
         }
     }
 
