@@ -211,6 +211,11 @@ impl<S: Store> Reader<S> {
         &self.limits
     }
 
+    /// The longest frame that can come in pieces, in bytes with its length field.
+    pub fn capacity(&self) -> usize {
+        self.inbox.capacity()
+    }
+
     /// The inbox, to take an assembled frame from, or to adopt one that was found in place.
     pub fn inbox(&mut self) -> &mut S::Inbox {
         &mut self.inbox

@@ -4,7 +4,7 @@ use super::event::Disconnect;
 use super::subscriptions::Request;
 use super::{Client, Ping, State};
 use crate::datagram::Framing;
-use crate::frame::command;
+use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
 use crate::rng::draw;
 use crate::store::{Outbox, Store};
@@ -157,12 +157,14 @@ impl<S: Store> Client<S> {
     }
 
     pub(super) fn hello(&self) -> Hello<'static> {
+        // What fits the memory however it is cut into segments.
+        let held = u32::try_from(self.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
             features: features(self.config.framing),
             max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
-            max_body: self.config.frames.max_body,
+            max_body: self.config.frames.max_body.min(held),
             max_subject: self.config.frames.max_subject,
             max_tokens: self.config.subjects.max_tokens,
             keep_alive: (self.config.heartbeat.as_millis() / 1000).min(u64::from(u16::MAX)) as u16,
