@@ -113,6 +113,11 @@ fn frame(command: u8, subject: &str, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A segment of peer 3 about datagrams of so many bytes.
+fn about_path(command: Command, len: u32) -> [u8; kcpq_core::kcp::HEADER] {
+    Header { conv: 3, command, frg: 0, wnd: 64, ts: Ts(0), sn: Sn(len), una: Sn(0), len: 0 }.to_bytes()
+}
+
 /// An operation as [`run`] reads it.
 fn op(kind: u8, peer: u8, payload: &[u8]) -> Vec<u8> {
     [&[kind, peer, payload.len() as u8], payload].concat()
@@ -132,8 +137,8 @@ pub fn seeds() -> Vec<Seed> {
     let mut hello = [0; kcpq_core::hello::MAX_HELLO];
     let len = kcpq_core::hello::Hello {
         version: 1,
-        features: 3,
-        max_datagram: 500,
+        features: 0x3f,
+        max_datagram: 1_500,
         window: 32,
         max_body: 1 << 20,
         max_subject: 100,
@@ -153,6 +158,8 @@ pub fn seeds() -> Vec<Seed> {
         op(1, 3, &frame(0x14, "x.y", &[1, 1])),
         op(1, 3, &frame(77, "", b"")),
         op(1, 3, &frame(0x12, "", &[0])),
+        op(0, 3, &about_path(Command::Probe, 1_300)),
+        op(0, 3, &about_path(Command::ProbeAck, 1_400)),
         op(1, 3, b"late"),
         op(6, 3, b""),
         op(1, 3, &[0, 0, 0, 1, 9]),

@@ -21,13 +21,14 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 6] = [
+const WORK: [Work; 7] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
     ("engine-heap", bulk::<Heap>),
     ("engine-lent", bulk::<Lent<'static>>),
     ("relay", |count| assert_eq!(Relay::new().run(count, &[7; 128]), count)),
+    ("relay-1k", |count| assert_eq!(Relay::new().run(count, &[7; 1024]), count)),
 ];
 
 fn main() {

@@ -57,9 +57,12 @@ pub mod features {
     pub const TTL: u32 = 1 << 3;
     /// A server's: takes SUB with options, and knows [`LATEST`](super::subscribe::LATEST) among them.
     pub const LATEST: u32 = 1 << 4;
+    /// Answers the questions about the path's MTU (`kcp::Command::Probe`).
+    pub const PROBES: u32 = 1 << 5;
 
     /// What this build can do, as a client or a server.
-    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC | REPAIR } else { 0 };
+    pub const SUPPORTED: u32 =
+        if cfg!(feature = "fec") { FEC | REPAIR } else { 0 } | if cfg!(feature = "alloc") { PROBES } else { 0 };
     /// What a server of this build can do.
     pub const SERVER: u32 = SUPPORTED | TTL | LATEST;
 }

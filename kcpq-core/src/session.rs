@@ -9,7 +9,7 @@
 
 use core::fmt;
 
-use crate::datagram::{Content, Framing, Link};
+use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM, USUAL_DATAGRAM};
 use crate::frame::{Frame, command};
 use crate::hello::features;
 use crate::kcp::{self, CongestionControl, Kcp, Origin};
@@ -153,19 +153,31 @@ impl<S: Store> Session<S> {
         self.fit_mtu();
     }
 
-    /// The same with a native peer of the given [`features`].
-    pub(crate) fn set_native(&mut self, framing: Framing, max_datagram: u16, features: u32) {
+    /// The same with a native peer of the given [`features`]; `overhead` bytes lie around what is inside of the protection.
+    /// How much of `max_datagram` the path between machines carries is found out, or, if the peer does not help, taken to
+    /// be what is usual.
+    pub(crate) fn set_native(&mut self, framing: Framing, max_datagram: u16, overhead: u16, features: u32) {
         #[cfg(feature = "fec")]
         if framing == Framing::Plain && features & features::REPAIR != 0 {
             self.kcp.use_parity();
         }
-        if max_datagram > LONGEST_ON_A_PATH {
+        let local = max_datagram > LONGEST_ON_A_PATH;
+        if local {
             // Such datagrams do not leave the machine: there is no link to share, and silence is a busy process.
             self.kcp.set_congestion(CongestionControl::Off);
             self.kcp.set_min_rto(LOCAL_MIN_RTO);
         }
         self.tells_ttl = features & features::TTL != 0;
-        self.set_framing(framing, max_datagram);
+        #[cfg(feature = "alloc")]
+        let asks = framing == Framing::Plain && features & features::PROBES != 0;
+        #[cfg(not(feature = "alloc"))]
+        let asks = false;
+        let begin = if asks { SAFE_DATAGRAM } else { USUAL_DATAGRAM } - overhead;
+        self.set_framing(framing, if local { max_datagram } else { max_datagram.min(begin) });
+        #[cfg(feature = "alloc")]
+        if asks && !local {
+            self.kcp.search_mtu(max_datagram, overhead);
+        }
     }
 
     fn fit_mtu(&mut self) {
@@ -248,6 +260,11 @@ impl<S: Store> Session<S> {
 
     /// To be called after the engine has taken in datagrams.
     pub(crate) fn after_input(&mut self, now: Instant) {
+        let mtu = self.kcp.config().mtu;
+        if mtu > self.link.mtu() {
+            // The path carries more than was known. Only plain datagrams are asked about.
+            self.link.set(Framing::Plain, mtu);
+        }
         let acked = self.kcp.acked_offset();
         while let Some(mark) = self.marks.get(0).copied() {
             if (acked.wrapping_sub(mark.end) as i32) < 0 {

@@ -30,6 +30,8 @@ pub struct Config {
     pub bandwidth: Option<u64>,
     /// Bytes that may wait for the bandwidth; beyond that datagrams are dropped at the tail.
     pub queue: usize,
+    /// The longest datagram that the link carries; longer ones are lost.
+    pub mtu: usize,
 }
 
 impl Config {
@@ -44,6 +46,7 @@ impl Config {
             corrupt: 0.0,
             bandwidth: None,
             queue: usize::MAX,
+            mtu: usize::MAX,
         }
     }
 }
@@ -133,7 +136,7 @@ impl Link {
             self.free_at += Duration::from_micros(takes / bandwidth);
             leaves = self.free_at;
         }
-        if self.loses() || self.down {
+        if self.loses() || self.down || datagram.len() > self.config.mtu {
             self.stats.lost += 1;
             return;
         }

@@ -43,6 +43,8 @@ pub enum Why {
     AckDelay,
     /// A closed window is asked about.
     WindowProbe,
+    /// It is asked whether the path carries longer datagrams, or answered.
+    PathProbe,
     /// A window that opened is told again.
     WindowTell,
     /// A partial FEC group is given up or closed.

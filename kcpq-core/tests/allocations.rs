@@ -33,10 +33,10 @@ fn relay_allocations(size: usize) -> u64 {
 
 #[test]
 fn several_messages_from_publisher_through_broker_to_subscriber_share_an_allocation() {
-    // Measured in batches of 100: 0.56 for each message of 128 bytes, 0.25 for 16 bytes. They are buffers for runs of messages, which grow as they fill and
-    // are given back when they are empty, so that an idle session holds next to nothing.
-    assert!(relay_allocations(128) < 20_000 * 60 / 100);
-    assert!(relay_allocations(16) < 20_000 * 30 / 100);
+    // Measured in batches of 100: two for each batch, which are buffers for runs of messages and for what the
+    // subscriber is given.
+    assert!(relay_allocations(128) <= 20_000 / 100 * 3);
+    assert!(relay_allocations(16) <= 20_000 / 100 * 3);
 }
 
 /// Carries `count` segments from one end to the other.

@@ -11,6 +11,7 @@ use std::path::Path;
 use kcpq_core::Instant;
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::client::{self, Client, Parts};
+use kcpq_core::datagram::{LOCAL_DATAGRAM, PATH_DATAGRAM, SAFE_DATAGRAM};
 use kcpq_core::frame::FrameError;
 use kcpq_core::hello::Reset;
 use kcpq_core::kcp;
@@ -103,7 +104,11 @@ fn the_limits_of_the_specification_are_the_defaults() {
     let seconds = |span: kcpq_core::Duration| span.as_millis() as f64 / 1_000.0;
     let backoff = client.reconnect.unwrap();
     let rows = [
-        format!("datagram sent, all included | {} bytes", client.max_datagram),
+        format!(
+            "datagram sent, all included | {SAFE_DATAGRAM} bytes at first; {} to original peers; {PATH_DATAGRAM} to native ones if \
+             the path carries it; {LOCAL_DATAGRAM} within a machine",
+            client.max_datagram
+        ),
         format!("segments outstanding before the peer is heard | {}", kcp::Config::UNHEARD_WINDOW),
         format!("windows | {} segments each way", broker.kcp.recv_window),
         format!("body of a frame | {} MiB ({})", broker.frames.max_body >> 20, broker.frames.max_body),
@@ -166,11 +171,15 @@ impl Talk {
         self.now = Instant::from_millis(millis);
     }
 
-    /// The client's one datagram, as the document has it.
+    /// The client's one datagram, as the document has it. There is no room for questions about the path.
     fn ask(&mut self) -> Vec<u8> {
-        let mut out = [0; 1400];
+        let mut out = [0; SAFE_DATAGRAM as usize];
         let len = self.client.poll_transmit(self.now, &mut out).unwrap();
-        assert_eq!(self.client.poll_transmit(self.now, &mut [0; 1400]), None, "one datagram each way");
+        assert_eq!(
+            self.client.poll_transmit(self.now, &mut [0; SAFE_DATAGRAM as usize]),
+            None,
+            "one datagram each way"
+        );
         self.conv = self.client.conversation();
         let from = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1));
         let shown = self.shown(&out[..len]);
@@ -180,9 +189,13 @@ impl Talk {
 
     /// The broker's one datagram, as the document has it.
     fn answer(&mut self) -> Vec<u8> {
-        let mut out = [0; 1400];
+        let mut out = [0; SAFE_DATAGRAM as usize];
         let len = self.broker.poll_transmit(self.now, &mut out).unwrap().len;
-        assert_eq!(self.broker.poll_transmit(self.now, &mut [0; 1400]), None, "one datagram each way");
+        assert_eq!(
+            self.broker.poll_transmit(self.now, &mut [0; SAFE_DATAGRAM as usize]),
+            None,
+            "one datagram each way"
+        );
         let shown = self.shown(&out[..len]);
         self.client.handle_datagram(self.now, &mut out[..len]);
         shown
@@ -195,7 +208,7 @@ impl Talk {
             messages += usize::from(matches!(event, client::Event::Message { .. }));
         }
         // The acknowledgement of what came; the examples leave it out.
-        let mut out = [0; 1400];
+        let mut out = [0; SAFE_DATAGRAM as usize];
         while let Some(len) = self.client.poll_transmit(self.now, &mut out) {
             let from = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1));
             self.broker.handle_datagram(self.now, from, &mut out[..len]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kcpq_core::cipher::Key;
 use kcpq_core::client::{self, Backoff, Overflow, Parts};
-use kcpq_core::datagram::{Framing, LOCAL_DATAGRAM, Protection};
+use kcpq_core::datagram::{Framing, LOCAL_DATAGRAM, PATH_DATAGRAM, Protection, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp;
 
@@ -138,8 +138,8 @@ impl Builder {
         self
     }
 
-    /// The longest datagram, in bytes of UDP payload, from 256 to 65,507; 1400, and 16,000 with a native server on this
-    /// machine.
+    /// The longest datagram, in bytes of UDP payload, from 256 to 65,507. Otherwise 1400 towards original servers, towards
+    /// native ones on other machines what the path is found to carry, up to 8952, and on this machine 16,000.
     #[must_use]
     pub fn max_datagram(mut self, bytes: u16) -> Self {
         let bytes = bytes.clamp(256, 65_507);
@@ -195,11 +195,17 @@ impl Builder {
         addrs: Vec<SocketAddr>,
         limit: Limit,
     ) -> Result<Client, ConnectError> {
-        if !self.datagram_chosen && addrs.iter().all(|addr| addr.ip().to_canonical().is_loopback()) {
-            self.config.native_datagram = LOCAL_DATAGRAM;
-        }
+        let local = addrs.iter().all(|addr| addr.ip().to_canonical().is_loopback());
         let mut route = Route::new(addrs);
         let udp = route.open().map_err(ConnectError::Socket)?;
+        if !self.datagram_chosen {
+            self.config.native_datagram = match local {
+                true => LOCAL_DATAGRAM,
+                // It would seem that the path carries what is cut into pieces, of which each may be lost.
+                false if udp.may_fragment() => USUAL_DATAGRAM,
+                false => PATH_DATAGRAM,
+            };
+        }
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
         let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
         if let Some(key) = &self.key {

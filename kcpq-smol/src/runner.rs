@@ -74,6 +74,16 @@ impl Route {
     }
 }
 
+/// What is to be sent, at the front of the runner's buffer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Batch {
+    len: usize,
+    /// The length of each datagram but the last, if there are several.
+    segment: Option<usize>,
+    /// It is one that asks whether the path carries it; the system may know that it does not.
+    asks: bool,
+}
+
 pub(crate) struct Runner {
     shared: Arc<Shared>,
     udp: Udp,
@@ -198,21 +208,21 @@ impl Runner {
     async fn transmit(&mut self) -> bool {
         let left = self.shared.lock().direct.take_left(&mut self.out);
         if left > 0 {
-            self.send(left, None).await;
+            self.send(Batch { len: left, ..Batch::default() }).await;
         }
         for _ in 0..TRANSMITS {
-            let (len, segment) = self.fill();
-            if len == 0 {
+            let batch = self.fill();
+            if batch.len == 0 {
                 return false;
             }
-            self.send(len, segment).await;
+            self.send(batch).await;
         }
         true
     }
 
-    /// Sends the first `len` bytes of `out`. What the system refuses is counted, and KCP sends again what matters.
+    /// Sends what lies in `out`. What the system refuses is counted, and KCP sends again what matters.
     /// Ends: an address is left once, and a full socket empties.
-    async fn send(&mut self, len: usize, segment: Option<usize>) {
+    async fn send(&mut self, Batch { len, segment, asks }: Batch) {
         let mut refused = false;
         loop {
             let Some(batch) = self.out.get(..len) else { return };
@@ -229,6 +239,7 @@ impl Runner {
                     refused = true;
                     self.refused();
                 }
+                Err(_) if asks => return,
                 Err(_) => {
                     self.shared.lock().unsendable += 1;
                     if !self.try_next_address() {
@@ -239,25 +250,26 @@ impl Runner {
         }
     }
 
-    /// Collects datagrams of one length, of which the last one may be shorter. Returns the bytes, and the length of each
-    /// if there are several.
-    fn fill(&mut self) -> (usize, Option<usize>) {
+    /// Collects datagrams of one length, of which the last one may be shorter.
+    fn fill(&mut self) -> Batch {
         let mut state = self.shared.lock();
         let now = self.shared.now();
         let (mut len, mut first) = (0, 0);
         let size = state.core.max_datagram();
         for _ in 0..self.udp.max_segments().max(1) {
-            let Some(room) = self.out.get_mut(len..len + size) else { break };
+            // A longer datagram, which asks about the path, goes alone.
+            let end = if len == 0 { self.out.len() } else { len + size };
+            let Some(room) = self.out.get_mut(len..end) else { break };
             let Some(written) = state.core.poll_transmit(now, room) else { break };
             first = if len == 0 { written } else { first };
             len += written;
             // Only after one of the greatest length it is certain that the next is not longer.
-            if written < size {
+            if written != size {
                 break;
             }
         }
         self.shared.deliver(&mut state);
-        (len, (len > first).then_some(first))
+        Batch { len, segment: (len > first).then_some(first), asks: first > size }
     }
 
     /// Waits for the socket, a deadline, or a handle.

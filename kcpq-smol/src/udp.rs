@@ -65,12 +65,19 @@ pub struct Granted {
 }
 
 impl Udp {
-    /// A socket that listens on `addr`, for a thread that waits for it by itself: see [`socket`](Self::socket).
+    /// A socket that listens on `addr`, for a thread that waits for it by itself: see [`socket`](Self::socket). If it is one
+    /// of `several` on that address, the system gives each peer's datagrams to one of them.
     ///
     /// # Errors
-    /// The system's, for instance when the address is taken.
-    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+    /// The system's, for instance when the address is taken; `Unsupported` where it knows no such thing as several.
+    pub fn bind(addr: SocketAddr, several: bool) -> io::Result<Self> {
         let socket = new_socket(addr, BUFFER)?;
+        if several {
+            #[cfg(target_os = "linux")]
+            socket.set_reuse_port(true)?;
+            #[cfg(not(target_os = "linux"))]
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         socket.bind(&addr.into())?;
         socket.set_nonblocking(true)?;
         Self::new(Io::Thread(socket.into()), MAX_RECEIVES, None)
@@ -120,6 +127,11 @@ impl Udp {
     /// The socket, to wait for it. It does not block.
     pub fn socket(&self) -> &UdpSocket {
         self.socket.io.socket()
+    }
+
+    /// True if the system may cut a datagram on its way into pieces when it is too long for the path.
+    pub fn may_fragment(&self) -> bool {
+        self.socket.state.may_fragment()
     }
 
     /// Datagrams that one call of the kernel may carry.

@@ -3,17 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use async_channel::Sender;
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::cipher::Key;
-use kcpq_core::datagram::Protection;
+use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{fec, kcp};
-use mio::Waker;
 
-use crate::shard::{Command, Shard};
+use crate::shard::{Command, Handle, Shard};
 use kcpq_smol::udp::{BUFFER, Udp};
 
 /// How a server is set up.
@@ -21,6 +18,10 @@ use kcpq_smol::udp::{BUFFER, Udp};
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Threads that serve, each with sessions of its own; the system spreads clients over them by their addresses. They
+    /// share the limits of sessions, of bytes that wait in all, and of answers to strangers, in equal parts. More than one
+    /// needs Linux, and is of use where one processor is not enough. At most [`MAX_SHARDS`](Self::MAX_SHARDS).
+    pub shards: usize,
     /// Limits and timers.
     pub broker: broker::Config,
     /// The key of KCPQ v2.1's cipher, if its clients have one. With a key, only datagrams sealed with it are heard.
@@ -28,10 +29,16 @@ pub struct Config {
     pub compat_key: Option<Key>,
 }
 
+impl Config {
+    /// Most threads that serve.
+    pub const MAX_SHARDS: usize = 64;
+}
+
 impl Default for Config {
-    /// Port 4000 on all IPv4 addresses, as the original.
+    /// Port 4000 on all IPv4 addresses, as the original, served by one thread.
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4000)), broker: broker::Config::default(), compat_key: None }
+        let listen = SocketAddr::from(([0, 0, 0, 0], 4000));
+        Self { listen, shards: 1, broker: broker::Config::default(), compat_key: None }
     }
 }
 
@@ -46,6 +53,16 @@ pub struct Snapshot {
     pub fec: fec::Stats,
     /// Datagrams that the system refused to send.
     pub unsendable: u64,
+}
+
+impl Snapshot {
+    /// Adds the counters of another thread.
+    fn add(&mut self, other: &Self) {
+        self.broker.add(&other.broker);
+        self.transport.add(&other.transport);
+        self.fec.add(&other.fec);
+        self.unsendable += other.unsendable;
+    }
 }
 
 /// Why a server did not start.
@@ -71,6 +88,9 @@ impl fmt::Display for BindError {
             Self::Bind { addr, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "cannot listen on {addr}: something else does already; choose another address or port")
             }
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::Unsupported => f.write_str(
+                "cannot serve with several shards: this system does not spread datagrams over sockets; take 1",
+            ),
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
@@ -91,47 +111,58 @@ impl std::error::Error for BindError {
 #[derive(Debug)]
 pub struct Server {
     local_addr: SocketAddr,
-    commands: Option<Sender<Command>>,
-    waker: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
+    shards: Vec<Handle>,
+    threads: Vec<JoinHandle<Shard>>,
 }
 
 impl Server {
-    /// Listens and serves in a thread of its own.
+    /// Listens and serves in threads of its own.
     ///
     /// # Errors
     /// [`BindError`] when the address, a thread or randomness could not be had.
-    pub fn bind(config: Config) -> Result<Self, BindError> {
+    pub fn bind(mut config: Config) -> Result<Self, BindError> {
+        let count = config.shards.clamp(1, Config::MAX_SHARDS);
         let addr = config.listen;
-        let bind = |source| BindError::Bind { addr, source };
-        let udp = Udp::bind(addr).map_err(bind)?;
-        let local_addr = udp.local_addr().map_err(bind)?;
-        let granted = udp.granted().map_err(bind)?;
-        if granted.receive < BUFFER {
-            tracing::warn!(
-                asked = BUFFER,
-                receive = granted.receive,
-                send = granted.send,
-                "the system grants smaller socket buffers (on Linux, see net.core.rmem_max and wmem_max); \
-                 bursts may be lost and sent again"
-            );
-        }
         let seed = getrandom::u64().map_err(BindError::Random)?;
-        let max_datagram = config.broker.max_datagram.max(config.broker.local_datagram);
-        let (commands, inbox) = async_channel::unbounded();
-        let mut broker = Broker::new(config.broker, seed);
-        if let Some(key) = &config.compat_key {
-            let mut entropy = [0; 32];
-            getrandom::fill(&mut entropy).map_err(BindError::Random)?;
-            broker = broker.with_protection(Protection::compat_aes256(key, entropy));
+        let epoch = std::time::Instant::now();
+        config.broker = config.broker.shared_by(count);
+        let (mut shards, mut handles) = (Vec::new(), Vec::new());
+        // Takes the port, and finds out whether it is free: several sockets would join those of another server.
+        let first = Udp::bind(addr, false).map_err(|source| BindError::Bind { addr, source })?;
+        let bind = move |source| BindError::Bind { addr, source };
+        let local_addr = first.local_addr().map_err(bind)?;
+        let mut first = Some(first).filter(|_| count == 1);
+        for own in 0..count {
+            let udp = match first.take() {
+                Some(udp) => udp,
+                None => Udp::bind(local_addr, true).map_err(bind)?,
+            };
+            if own == 0 {
+                look_at(&udp, &mut config.broker).map_err(bind)?;
+            }
+            let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
+            let mut broker = Broker::new(config.broker.clone(), seed).with_siblings(own, count);
+            if let Some(key) = &config.compat_key {
+                let mut entropy = [0; 32];
+                getrandom::fill(&mut entropy).map_err(BindError::Random)?;
+                broker = broker.with_protection(Protection::compat_aes256(key, entropy));
+            }
+            let longest = max_datagram.max(native_datagram).max(local_datagram);
+            let (shard, handle) = Shard::new(udp, broker, epoch, longest).map_err(bind)?;
+            shards.push(shard);
+            handles.push(handle);
         }
-        let shard = Shard::new(udp, broker, inbox, max_datagram).map_err(bind)?;
-        let waker = shard.waker();
-        let thread = std::thread::Builder::new()
-            .name("kcpq-shard-0".into())
-            .spawn(move || shard.run())
-            .map_err(BindError::Thread)?;
-        Ok(Self { local_addr, commands: Some(commands), waker, thread: Some(thread) })
+        // From here on dropping it ends the threads that run.
+        let mut server = Self { local_addr, shards: handles, threads: Vec::new() };
+        for (own, mut shard) in shards.into_iter().enumerate() {
+            if count > 1 {
+                shard.discard().map_err(bind)?;
+            }
+            shard.join(own, &server.shards);
+            let thread = std::thread::Builder::new().name(format!("kcpq-shard-{own}"));
+            server.threads.push(thread.spawn(move || shard.run()).map_err(BindError::Thread)?);
+        }
+        Ok(server)
     }
 
     /// Where it listens; with the port that was taken.
@@ -139,46 +170,59 @@ impl Server {
         self.local_addr
     }
 
-    /// The counters; `None` if the server has ended.
+    /// The counters of all threads; `None` if the server has ended.
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let (reply, answer) = async_channel::bounded(1);
-        self.command(Command::Snapshot(reply))?;
-        answer.recv_blocking().ok()
+        let mut sum = Snapshot::default();
+        for shard in &self.shards {
+            let (reply, answer) = async_channel::bounded(1);
+            if !shard.send(Command::Snapshot(reply)) {
+                return None;
+            }
+            sum.add(&answer.recv_blocking().ok()?);
+        }
+        Some(sum)
     }
 
     /// Tells all clients that the server stops, sends what waits for them within the linger time, and ends.
     pub fn shutdown(mut self) {
-        // If it has ended already there is nothing to tell it.
-        let _ = self.command(Command::Drain);
-        self.join();
+        self.end(|| Command::Drain);
     }
 
-    fn command(&self, command: Command) -> Option<()> {
-        self.commands.as_ref()?.try_send(command).ok()?;
-        self.wake();
-        Some(())
-    }
-
-    fn wake(&self) {
-        if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "the server's thread cannot be woken");
+    /// Tells all threads to end, and waits for them.
+    fn end(&mut self, command: impl Fn() -> Command) {
+        for shard in &self.shards {
+            // One that has ended already needs no telling.
+            shard.send(command());
         }
-    }
-
-    fn join(&mut self) {
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the server's thread has panicked");
+        // Their sockets close together, when all have ended.
+        let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        if ended.iter().any(Result::is_err) {
+            tracing::error!("a thread of the server has panicked");
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Without a sender the shard ends at its next turn.
-        self.commands = None;
-        self.wake();
-        self.join();
+        self.end(|| Command::Stop);
     }
+}
+
+/// Says what the system does not grant, and keeps the configuration to what it can.
+fn look_at(udp: &Udp, config: &mut broker::Config) -> io::Result<()> {
+    let granted = udp.granted()?;
+    if granted.receive < BUFFER {
+        tracing::warn!(
+            asked = BUFFER,
+            receive = granted.receive,
+            send = granted.send,
+            "the system grants smaller socket buffers (on Linux, see net.core.rmem_max and wmem_max); \
+             bursts may be lost and sent again"
+        );
+    }
+    if udp.may_fragment() {
+        // It would seem that a path carries what is cut into pieces, of which each may be lost.
+        config.native_datagram = config.native_datagram.min(USUAL_DATAGRAM);
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! One thread with a broker and its socket.
+//! One thread with a broker and its socket, and how threads tell each other of messages.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration as StdDuration;
 
 use async_channel::{Receiver, Sender, TryRecvError};
 use kcpq_core::Instant;
-use kcpq_core::broker::{Broker, Event};
+use kcpq_core::broker::{Broker, Event, Relay};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::server::Snapshot;
@@ -19,6 +19,32 @@ pub(crate) enum Command {
     Snapshot(Sender<Snapshot>),
     /// End all sessions, then the thread.
     Drain,
+    /// End the thread.
+    Stop,
+    /// Take in what another shard tells.
+    Relays(usize, Vec<Relay>),
+}
+
+/// How to reach a shard from another thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Handle {
+    /// Makes the shard do something. False if it has ended.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        let sent = self.commands.try_send(command).is_ok();
+        self.wake();
+        sent
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a thread of the server cannot be woken");
+        }
+    }
 }
 
 /// Receive calls in one turn, so that a flood cannot keep timers and commands waiting.
@@ -40,11 +66,14 @@ pub(crate) struct Shard {
     events: Events,
     /// The socket again, as the poller knows it.
     registered: mio::net::UdpSocket,
-    waker: Arc<Waker>,
     broker: Broker<SocketAddr>,
     commands: Receiver<Command>,
     epoch: std::time::Instant,
     out: Vec<u8>,
+    /// The other shards of the server, and which of all this one is; what is to be told to each.
+    siblings: Vec<Handle>,
+    own: usize,
+    relays: Vec<Vec<Relay>>,
     draining: bool,
     /// Datagrams that the system refused to send.
     unsendable: u64,
@@ -56,54 +85,72 @@ impl Shard {
     pub(crate) fn new(
         udp: Udp,
         broker: Broker<SocketAddr>,
-        commands: Receiver<Command>,
+        epoch: std::time::Instant,
         max_datagram: u16,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Handle)> {
+        let (sender, commands) = async_channel::unbounded();
         let batch = usize::from(max_datagram) * udp.max_segments().max(1);
         let out = vec![0; batch.min(MAX_BATCH.max(usize::from(max_datagram)))];
         let poll = Poll::new()?;
         let mut registered = mio::net::UdpSocket::from_std(udp.socket().try_clone()?);
         poll.registry().register(&mut registered, SOCKET, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), COMMAND)?);
-        Ok(Self {
+        let handle = Handle { commands: sender, waker: Arc::new(Waker::new(poll.registry(), COMMAND)?) };
+        let shard = Self {
             udp,
             poll,
             events: Events::with_capacity(16),
             registered,
-            waker,
             broker,
             commands,
-            epoch: std::time::Instant::now(),
+            epoch,
             out,
+            siblings: Vec::new(),
+            own: 0,
+            relays: Vec::new(),
             draining: false,
             unsendable: 0,
-        })
+        };
+        Ok((shard, handle))
     }
 
-    /// Makes the shard look at its commands.
-    pub(crate) fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
+    /// Forgets what came before all shards had their sockets: it may belong to another one, and is sent again.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn discard(&mut self) -> io::Result<()> {
+        while self.udp.recv(|_, _| {})? {}
+        Ok(())
     }
 
-    /// Serves until it is told to drain and has done so, or nobody can tell it anything any more.
-    pub(crate) fn run(mut self) {
+    /// Names all shards of the server, of which this is number `own`.
+    pub(crate) fn join(&mut self, own: usize, all: &[Handle]) {
+        self.own = own;
+        self.siblings = all.to_vec();
+        self.relays = all.iter().map(|_| Vec::new()).collect();
+    }
+
+    /// Serves until it is told to stop, or to drain and has done so. Its socket lives as long as what is returned: without
+    /// it the system would give its peers' datagrams to others.
+    pub(crate) fn run(mut self) -> Self {
         // The poller tells of what is new only, so the socket is read until it is empty.
         let mut busy = true;
         loop {
             loop {
                 match self.commands.try_recv() {
+                    Ok(Command::Stop) => return self,
                     Ok(command) => self.command(command),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Closed) => return,
+                    Err(TryRecvError::Closed) => return self,
                 }
             }
             busy = busy && self.receive();
             self.broker.handle_timeout(self.now());
             self.log_events();
             busy |= self.transmit();
+            self.relay();
             self.log_events();
             if self.draining && self.broker.sessions() == 0 {
-                return;
+                return self;
             }
             if !busy {
                 let deadline = self.broker.poll_timeout().map(|deadline| {
@@ -151,6 +198,7 @@ impl Shard {
                         self.watch(Interest::READABLE);
                         readable = true;
                     }
+                    Err(_) if transmit.asks => break,
                     Err(error) => {
                         // KCP sends again what matters; a peer that cannot be reached times out.
                         self.unsendable += 1;
@@ -161,6 +209,19 @@ impl Shard {
             }
         }
         readable
+    }
+
+    /// Tells the other shards what there is to tell.
+    fn relay(&mut self) {
+        while let Some((to, relay)) = self.broker.poll_relay() {
+            if let Some(relays) = self.relays.get_mut(to) {
+                relays.push(relay);
+            }
+        }
+        for (relays, sibling) in self.relays.iter_mut().zip(&self.siblings).filter(|(relays, _)| !relays.is_empty()) {
+            // One that has ended stops with the server, and its sessions with it.
+            sibling.send(Command::Relays(self.own, std::mem::take(relays)));
+        }
     }
 
     /// Chooses what of the socket is waited for. Room to send is of interest only when there was none: it comes after
@@ -197,6 +258,13 @@ impl Shard {
                 // Whoever asked may have gone.
                 let _ = reply.try_send(snapshot);
             }
+            Command::Relays(from, relays) => {
+                let now = self.now();
+                for relay in relays {
+                    self.broker.handle_relay(now, from, relay);
+                }
+            }
+            Command::Stop => {}
             Command::Drain => {
                 let now = self.now();
                 self.broker.drain(now);

@@ -77,6 +77,48 @@ fn a_server_takes_a_free_port_counts_and_forgets_who_left() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_a_server_pass_messages_to_each_other_once_and_in_order() {
+    const CLIENTS: usize = 12;
+    const EACH: usize = 200;
+    let server =
+        Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), shards: 3, ..Config::default() }).unwrap();
+    assert!(matches!(
+        Server::bind(Config { listen: server.local_addr(), shards: 3, ..Config::default() }),
+        Err(BindError::Bind { .. })
+    ));
+    smol::block_on(async {
+        let mut clients = Vec::new();
+        for index in 0..CLIENTS {
+            let client = quick().connect(server.local_addr()).await.unwrap();
+            let subscription = client.subscribe(if index % 2 == 0 { "all.*" } else { ">" }).await.unwrap();
+            clients.push((client, subscription));
+        }
+        // All subscriptions are acknowledged: from here on nothing may be missed.
+        for number in 0..EACH {
+            for (index, (client, _)) in clients.iter().enumerate() {
+                client.publish(&format!("all.{index}"), number.to_string()).await.unwrap();
+            }
+        }
+        for (_, subscription) in &mut clients {
+            let mut next = [0; CLIENTS];
+            for _ in 0..CLIENTS * EACH {
+                let message = soon("a message", subscription.next()).await.unwrap();
+                let from: usize = message.subject().rsplit_once('.').unwrap().1.parse().unwrap();
+                assert_eq!(message.payload(), next[from].to_string().as_bytes(), "in order of client {from}");
+                next[from] += 1;
+            }
+        }
+        let counted = stats(&server);
+        assert_eq!((counted.sessions, counted.messages_in), (CLIENTS as u64, (CLIENTS * EACH) as u64));
+        assert_eq!(counted.messages_out, (CLIENTS * CLIENTS * EACH) as u64);
+        // Once for each other thread, and not for each of its subscribers.
+        assert!((1..=counted.messages_in * 2).contains(&counted.relayed), "{counted:?}");
+    });
+    server.shutdown();
+}
+
+#[test]
 fn an_address_in_use_is_told_with_the_address_and_is_free_at_once_after_a_shutdown() {
     let server = serve(broker::Config::default());
     let addr = server.local_addr();

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::datagram::{Framing, LOCAL_DATAGRAM};
+use crate::datagram::{Framing, LOCAL_DATAGRAM, PATH_DATAGRAM, USUAL_DATAGRAM};
 use crate::time::Duration;
 use crate::{frame, kcp, subject};
 
@@ -23,9 +23,11 @@ pub enum SlowConsumer {
 pub struct Config {
     /// The engines'; `mtu` follows from `max_datagram`.
     pub kcp: kcp::Config,
-    /// The longest datagram to send, in bytes of UDP payload. A native client may ask for shorter ones.
+    /// The longest datagram to send to an original client, in bytes of UDP payload.
     pub max_datagram: u16,
-    /// The same towards native clients on this machine, whose datagrams no network cuts. Longer ones cost less each.
+    /// The same towards native clients, as far as the path is found to carry it. They may ask for shorter ones.
+    pub native_datagram: u16,
+    /// The same towards native clients on this machine, whose datagrams no network drops. Longer ones cost less each.
     pub local_datagram: u16,
     /// How datagrams to original peers are framed, when they frame theirs with FEC as all of them do:
     /// [`Framing::Fec`], or with parity 10/3 for 30 % more bytes.
@@ -65,7 +67,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             kcp: kcp::Config::VIDEO,
-            max_datagram: 1400,
+            max_datagram: USUAL_DATAGRAM,
+            native_datagram: PATH_DATAGRAM,
             local_datagram: LOCAL_DATAGRAM,
             compat_framing: Framing::Fec,
             frames: frame::Limits::KCPQ,

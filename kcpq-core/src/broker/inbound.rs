@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 use super::config::{Config, SlowConsumer};
-use super::event::{Ended, Event};
+use super::event::{Ended, Event, SessionId};
+use super::siblings::{Sibling, Siblings};
 use super::stats::Stats;
 use super::table::{Member, Pause, Phase, Table};
 use super::{Events, Peer};
@@ -21,8 +22,13 @@ use crate::time::{Duration, Instant};
 
 /// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
 const MAX_REPLIES: usize = 64 * 1024;
-/// Messages from this size on are kept once for all their subscribers.
+/// Answers to SUB and UNSUB that may wait for one session until siblings know of its patterns.
+const MAX_UNANSWERED: u32 = 1024;
+/// Messages from this size on are kept once for all their subscribers, if these are likely to be several: a count of
+/// references each costs less than a copy each.
 const SHARE_FROM: usize = 1024;
+/// And for a single one from this size on.
+const SHARE_ALONE_FROM: usize = 4096;
 /// The longest text that an original client takes (WIRE.md 4.2).
 const MAX_TEXT: usize = 4096;
 
@@ -32,15 +38,20 @@ pub(super) struct Inbound<'b, P: Peer> {
     pub(super) now: Instant,
     /// The longest datagram that a native client here may send.
     pub(super) max_datagram: u16,
+    /// The server stops: nothing more is read.
+    pub(super) draining: bool,
     pub(super) epoch: u64,
     pub(super) seed: u64,
     pub(super) deferred: &'b mut Vec<u32>,
+    /// Sessions that the last message went to.
+    pub(super) reach: &'b mut u32,
     pub(super) table: &'b mut Table<P>,
     pub(super) router: &'b mut Router,
     pub(super) stats: &'b mut Stats,
     pub(super) events: &'b mut Events<P>,
-    /// The session whose bytes these are. It is not in the table now.
-    pub(super) me: u32,
+    pub(super) siblings: &'b mut Siblings,
+    /// The session whose bytes these are, which is not in the table now; or a sibling.
+    pub(super) me: SessionId,
     /// The session's own queues.
     pub(super) control: &'b mut HeapOutbox,
     pub(super) outbox: &'b mut HeapOutbox,
@@ -56,10 +67,10 @@ impl<P: Peer> Inbound<'_, P> {
     pub(super) fn read(&mut self, reader: &mut Reader<Heap>, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() {
-            if self.end.is_some() || self.member.phase != Phase::Open {
+            if self.end.is_some() || self.draining || self.member.phase != Phase::Open {
                 return bytes.len();
             }
-            if self.control.len() > MAX_REPLIES {
+            if self.control.len() > MAX_REPLIES || self.member.unanswered > MAX_UNANSWERED {
                 self.member.paused.get_or_insert(Pause::Replies);
             }
             if self.member.paused.is_some() {
@@ -111,7 +122,7 @@ impl<P: Peer> Inbound<'_, P> {
                         return self.error(&format!("{error}"));
                     }
                 };
-                if in_place.is_some() || bytes.len() < SHARE_FROM {
+                if in_place.is_some() || bytes.len() < self.share_from() {
                     self.publish(subject, bytes, expires, None);
                 } else {
                     // The assembled bytes themselves go to the subscribers; only the command differs.
@@ -130,8 +141,8 @@ impl<P: Peer> Inbound<'_, P> {
                     }
                 }
             }
-            command::SUB => self.subscribe(frame),
-            command::UNSUB => self.unsubscribe(frame),
+            command::SUB => self.answered(|inbound| inbound.subscribe(frame)),
+            command::UNSUB => self.answered(|inbound| inbound.unsubscribe(frame)),
             command::PING => self.reply(command::PONG, &[], &[]),
             command::HELLO => self.greet(frame),
             command::CLOSE => self.end = Some(Ended::ByClient(CloseReason::decode(frame.payload))),
@@ -142,19 +153,55 @@ impl<P: Peer> Inbound<'_, P> {
         }
     }
 
-    /// Hands a message to every session that wants it. `bytes` is the whole frame as it came; or `shared` is the MSG, if
+    /// Hands the message of a sibling, a MSG, to the sessions that want it.
+    pub(super) fn route_relayed(&mut self, subject: Subject<'_>, frame: &Bytes, expires: Instant) {
+        // A small one would keep all those that came with it.
+        let shared = (frame.len() >= SHARE_FROM || expires < Instant::MAX).then(|| frame.clone());
+        self.route(subject, frame, expires, shared, true);
+    }
+
+    /// Hands a message to everybody who wants it. `bytes` is the whole frame as it came; or `shared` is the MSG, if
     /// it exists already, and `bytes` the same.
     fn publish(&mut self, subject: Subject<'_>, bytes: &[u8], expires: Instant, shared: Option<Bytes>) {
         self.stats.messages_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
+        if !self.route(subject, bytes, expires, shared, false) {
+            self.stats.unrouted += 1;
+        }
+    }
+
+    /// See [`publish`](Self::publish); what was `relayed` stays here. False if nobody wants it.
+    fn route(
+        &mut self,
+        subject: Subject<'_>,
+        bytes: &[u8],
+        expires: Instant,
+        shared: Option<Bytes>,
+        relayed: bool,
+    ) -> bool {
         let cut = if shared.is_some() { 0 } else { tail(expires) };
-        let mut message = MsgFrame { bytes: &bytes[..bytes.len() - cut], cut, expires, latest: None, shared };
-        let Self { config, now, table, router, stats, events, me, outbox, member, seed, deferred, .. } = self;
-        let mut nobody = true;
+        let share_from = self.share_from();
+        let mut message =
+            MsgFrame { bytes: &bytes[..bytes.len() - cut], cut, expires, latest: None, shared, share_from };
+        let Self {
+            config, now, table, router, stats, events, me, outbox, member, seed, deferred, reach, siblings, ..
+        } = self;
+        let me = me.slot;
+        **reach = 0;
         let mut deliver = |to: u32, message: &mut MsgFrame<'_>| {
-            if to == *me {
+            if to == me && relayed {
+                // The sibling wants it as well, and has it.
+                return;
+            }
+            if to == me {
                 if message.queue(*now, config, stats, outbox, member) == Queued::Full {
                     member.slow = true;
+                }
+                return;
+            }
+            if let Some(sibling) = siblings.get_mut(to) {
+                if !relayed {
+                    message.queue_for_sibling(*now, config, stats, me, member, sibling);
                 }
                 return;
             }
@@ -166,8 +213,8 @@ impl<P: Peer> Inbound<'_, P> {
                 if *now < until {
                     stats.stalls += u64::from(member.paused.is_none());
                     member.paused = Some(Pause::Held { until });
-                    if !slot.member.held.contains(me) {
-                        slot.member.held.push(*me);
+                    if !slot.member.held.contains(&me) {
+                        slot.member.held.push(me);
                     }
                 }
             }
@@ -183,7 +230,7 @@ impl<P: Peer> Inbound<'_, P> {
             table.wake(to);
         };
         router.route(subject, |number| {
-            nobody = false;
+            **reach += 1;
             match Want::of(number) {
                 Want { slot, latest: false } => deliver(slot, &mut message),
                 // It may match another pattern of this session, which wants every message.
@@ -196,7 +243,28 @@ impl<P: Peer> Inbound<'_, P> {
                 deliver(slot, &mut message);
             }
         }
-        self.stats.unrouted += u64::from(nobody);
+        *self.reach > 0
+    }
+
+    /// From which size on a message is kept once for all: the next one is likely to go to as many as the last.
+    fn share_from(&self) -> usize {
+        if *self.reach > 1 { SHARE_FROM } else { SHARE_ALONE_FROM }
+    }
+
+    /// Does what has one answer, which waits until all siblings know what was asked of them: what is published through
+    /// them is not certain to come before. Later answers do not overtake it.
+    fn answered(&mut self, act: impl FnOnce(&mut Self)) {
+        if self.siblings.is_alone() {
+            return act(self);
+        }
+        let others = core::mem::take(self.control);
+        act(self);
+        let mut answer = core::mem::replace(self.control, others);
+        if self.siblings.are_asked() {
+            self.member.unanswered += 1;
+            return self.siblings.answer_later(self.me, answer);
+        }
+        answer.append_to(self.control);
     }
 
     fn subscribe(&mut self, frame: Frame<'_>) {
@@ -214,8 +282,8 @@ impl<P: Peer> Inbound<'_, P> {
             // Asked for again, perhaps in another way.
             let before = core::mem::replace(known, latest);
             if before != latest {
-                self.router.unsubscribe(pattern, Want { slot: self.me, latest: before }.number());
-                self.router.subscribe(pattern, Want { slot: self.me, latest }.number());
+                self.router.unsubscribe(pattern, Want { slot: self.me.slot, latest: before }.number());
+                self.router.subscribe(pattern, Want { slot: self.me.slot, latest }.number());
             }
         } else {
             let limit = self.config.max_subscriptions;
@@ -225,7 +293,8 @@ impl<P: Peer> Inbound<'_, P> {
                 return self.answer(number, Some(Refusal::TooManySubscriptions), &text);
             }
             self.member.patterns.insert(pattern.as_str().into(), latest);
-            self.router.subscribe(pattern, Want { slot: self.me, latest }.number());
+            self.router.subscribe(pattern, Want { slot: self.me.slot, latest }.number());
+            self.siblings.want(pattern.as_str());
             self.stats.subscriptions += 1;
         }
         self.acknowledge(number, "subscribed to ", frame.subject);
@@ -236,7 +305,8 @@ impl<P: Peer> Inbound<'_, P> {
         if let Ok(pattern) = Pattern::from_bytes(frame.subject, &self.config.subjects)
             && let Some(latest) = self.member.patterns.remove(pattern.as_str())
         {
-            self.router.unsubscribe(pattern, Want { slot: self.me, latest }.number());
+            self.router.unsubscribe(pattern, Want { slot: self.me.slot, latest }.number());
+            self.siblings.leave(pattern.as_str());
             self.stats.subscriptions -= 1;
         }
         // Also when it was never subscribed, as the original does (WIRE.md 4.3).
@@ -367,6 +437,8 @@ struct MsgFrame<'f> {
     latest: Option<u64>,
     /// The frame as it is delivered, once it exists.
     shared: Option<Bytes>,
+    /// From which size on it is to exist.
+    share_from: usize,
 }
 
 #[derive(PartialEq, Eq)]
@@ -426,8 +498,36 @@ impl MsgFrame<'_> {
         if full { Queued::Full } else { Queued::Yes }
     }
 
+    /// Queues the message for a sibling, by the rules that hold for one session.
+    fn queue_for_sibling(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        stats: &mut Stats,
+        me: u32,
+        member: &mut Member,
+        sibling: &mut Sibling,
+    ) {
+        if sibling.waiting() > 0 && sibling.waiting() + self.bytes.len() > config.max_queued {
+            stats.dropped_relay += 1;
+            return;
+        }
+        self.append(&mut sibling.outbox);
+        stats.relayed += 1;
+        if sibling.waiting() >= sibling.stall_at {
+            let until = *sibling.behind.get_or_insert(now) + config.stall_for;
+            if now < until {
+                stats.stalls += u64::from(member.paused.is_none());
+                member.paused = Some(Pause::Held { until });
+                if !sibling.held.contains(&me) {
+                    sibling.held.push(me);
+                }
+            }
+        }
+    }
+
     fn append(&mut self, outbox: &mut HeapOutbox) {
-        if self.bytes.len() < SHARE_FROM && self.expires == Instant::MAX && self.latest.is_none() {
+        if self.bytes.len() < self.share_from && self.expires == Instant::MAX && self.latest.is_none() {
             // Copied next to the other small ones: cheaper than a count of references each.
             if let Some((head, rest)) = self.head() {
                 let _ = outbox.push(&[&head, rest]);

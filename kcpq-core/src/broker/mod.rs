@@ -18,6 +18,9 @@ mod config;
 mod event;
 mod inbound;
 mod sessions;
+mod siblings;
+#[cfg(test)]
+mod siblings_tests;
 mod stats;
 mod table;
 #[cfg(test)]
@@ -32,8 +35,10 @@ use core::net::{IpAddr, SocketAddr};
 
 pub use config::{Config, SlowConsumer};
 pub use event::{Ended, Event, SessionId};
+pub use siblings::Relay;
 pub use stats::Stats;
 
+use self::siblings::Siblings;
 use self::table::{Pause, Phase, Table};
 use crate::datagram::{self, Content, Framing, Protection};
 use crate::hello::CloseReason;
@@ -78,6 +83,8 @@ pub struct Transmit<P> {
     pub len: usize,
     /// The length of each datagram but the last, if there are several.
     pub segment: Option<usize>,
+    /// It asks whether the path carries a datagram of its length: that the system refuses to send it is an answer as well.
+    pub asks: bool,
 }
 
 /// Events that wait to be fetched.
@@ -116,6 +123,9 @@ pub struct Broker<P: Peer> {
     stateless: Stateless,
     /// Sessions that want the message being routed as the latest only; empty between messages.
     deferred: Vec<u32>,
+    /// Sessions that the last message went to.
+    reach: u32,
+    siblings: Siblings,
     /// Stateless answers to be sent: at most a second's budget.
     replies: VecDeque<(P, Box<[u8]>)>,
     draining: bool,
@@ -143,6 +153,8 @@ impl<P: Peer> Broker<P> {
             events: Events(VecDeque::new()),
             stateless: Stateless::default(),
             deferred: Vec::new(),
+            reach: 0,
+            siblings: Siblings::new(0, 1, seed, 0),
             replies: VecDeque::new(),
             draining: false,
             stats: Stats::default(),
@@ -159,10 +171,17 @@ impl<P: Peer> Broker<P> {
     // --- commands ---
 
     /// Ends all sessions and opens no more: native clients are told, what waits still goes out within
-    /// [`Config::linger`].
+    /// [`Config::linger`]. One of several brokers waits before, as long at most, for what the others still have for its
+    /// sessions: they are to drain as well.
     pub fn drain(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.draining = true;
+        if !self.siblings.say_last(self.now + self.config.linger) {
+            self.close_all();
+        }
+    }
+
+    fn close_all(&mut self) {
         for index in self.table.indices() {
             self.close(index, CloseReason::Shutdown);
         }
@@ -198,6 +217,9 @@ impl<P: Peer> Broker<P> {
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        if self.siblings.give_up(self.now) {
+            self.close_all();
+        }
         while let Some(index) = self.table.expire(self.now) {
             let Some(slot) = self.table.get_mut(index) else { continue };
             match slot.member.phase {
@@ -233,12 +255,12 @@ impl<P: Peer> Broker<P> {
         {
             place[headroom..].copy_from_slice(&reply);
             self.protection.seal(place);
-            return Some(Transmit { to, len: place.len(), segment: None });
+            return Some(Transmit { to, len: place.len(), segment: None, asks: false });
         }
         while let Some(mut slot) = self.table.take_ready() {
             let goes_on = match slot.member.paused {
                 None => false,
-                Some(Pause::Replies) => slot.session.control.is_empty(),
+                Some(Pause::Replies) => slot.session.control.is_empty() && slot.member.unanswered == 0,
                 Some(Pause::Held { until }) => until <= self.now,
             };
             if goes_on {
@@ -274,7 +296,8 @@ impl<P: Peer> Broker<P> {
         if self.table.has_ready() || !self.replies.is_empty() {
             return Some(Deadline { at: self.now, why: Why::Transmit });
         }
-        self.table.next_timer().map(|at| Deadline { at, why: Why::Retransmit })
+        let timer = self.table.next_timer().map(|at| Deadline { at, why: Why::Retransmit });
+        Deadline::earlier(timer, self.siblings.poll_timeout().map(|at| Deadline { at, why: Why::Transmit }))
     }
 
     // --- getters ---

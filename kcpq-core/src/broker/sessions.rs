@@ -2,13 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 
-use super::event::{Ended, Event};
+use super::event::{Ended, Event, SessionId};
 use super::inbound::{Inbound, Want};
-use super::table::{Member, Pause, Phase, Slot, hasher};
+use super::siblings::Stranger;
+use super::table::{Member, Pause, Phase, Slot};
 use super::{Broker, Peer, Stateless, Transmit};
-use crate::datagram::{Content, Framing, Link};
+use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM};
 use crate::frame::{self, command};
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::{self, Command, Header, Origin};
@@ -56,18 +56,7 @@ impl<P: Peer> Broker<P> {
         let session = self.new_session(conv, framing);
         let inbox_limit = (self.config.frames.max_body as usize).saturating_add(frame::LENGTH);
         let reader = frame::Reader::new(self.config.frames, HeapInbox::new(inbox_limit, 0));
-        let member = Member {
-            native: false,
-            max_body: u32::MAX,
-            patterns: hashbrown::HashMap::with_hasher(hasher(self.seed)),
-            phase: Phase::Open,
-            heard: self.now,
-            slow: false,
-            paused: None,
-            behind: None,
-            held: Vec::new(),
-            accounted: 0,
-        };
+        let member = Member::new(self.seed, self.now);
         let id = self.table.insert(peer, session, reader, member);
         self.stats.sessions_opened += 1;
         self.events.push(&mut self.stats, Event::Opened { id, peer });
@@ -87,28 +76,35 @@ impl<P: Peer> Broker<P> {
             outbox: HeapOutbox::default(),
             marks: VecDeque::new(),
         };
-        Session::new(conv, self.config.kcp, Link::new(framing, self.inner(self.config.max_datagram)), parts)
+        Session::new(
+            conv,
+            self.config.kcp,
+            Link::new(framing, self.inner(self.config.max_datagram.min(SAFE_DATAGRAM))),
+            parts,
+        )
     }
 
     /// Lets a session take in a datagram, or read on where it had paused.
     pub(super) fn receive(&mut self, index: u32, input: Option<(&[u8], Content<'_>)>) {
         let Some(mut slot) = self.table.take(index) else { return };
-        let Slot { peer, session, reader, member, .. } = &mut *slot;
+        let Slot { id, peer, session, reader, member, .. } = &mut *slot;
         let Session { kcp, link, control, outbox, .. } = session;
-        let local = if peer.is_local() { self.config.local_datagram } else { 0 };
-        let max_datagram = self.config.max_datagram.max(local);
+        let max_datagram = if peer.is_local() { self.config.local_datagram } else { self.config.native_datagram };
         let mut inbound = Inbound {
             max_datagram,
+            draining: self.draining,
             config: &self.config,
             now: self.now,
             epoch: self.epoch,
             seed: self.seed,
             deferred: &mut self.deferred,
+            reach: &mut self.reach,
             table: &mut self.table,
             router: &mut self.router,
             stats: &mut self.stats,
             events: &mut self.events,
-            me: index,
+            siblings: &mut self.siblings,
+            me: *id,
             control,
             outbox,
             member,
@@ -134,14 +130,16 @@ impl<P: Peer> Broker<P> {
                 Content::Plain(_) => Framing::Plain,
                 Content::Fec(_) | Content::Parity => self.config.compat_framing,
             };
-            if !slot.member.native && !slot.session.link.is_framed(framing) {
-                slot.session.set_framing(framing, self.inner(self.config.max_datagram));
+            let max_datagram = self.inner(self.config.max_datagram);
+            if !slot.member.native && !slot.session.link.is(framing, max_datagram) {
+                slot.session.set_framing(framing, max_datagram);
             }
         }
         slot.session.after_input(self.now);
         if let Some(greeting) = greeted {
             let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
-            slot.session.set_native(greeting.framing, self.inner(max_datagram), greeting.features);
+            let overhead = self.protection.headroom() as u16;
+            slot.session.set_native(greeting.framing, self.inner(max_datagram), overhead, greeting.features);
             self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {
@@ -157,6 +155,32 @@ impl<P: Peer> Broker<P> {
         self.settle(&mut slot);
         self.table.put_back(slot);
         self.table.wake(index);
+    }
+
+    /// What messages of another broker need to find their sessions.
+    pub(super) fn stranger_inbound<'b>(&'b mut self, slot: u32, stranger: &'b mut Stranger) -> Inbound<'b, P> {
+        let Stranger { control, outbox, member } = stranger;
+        Inbound {
+            max_datagram: 0,
+            draining: false,
+            config: &self.config,
+            now: self.now,
+            epoch: self.epoch,
+            seed: self.seed,
+            deferred: &mut self.deferred,
+            reach: &mut self.reach,
+            table: &mut self.table,
+            router: &mut self.router,
+            stats: &mut self.stats,
+            events: &mut self.events,
+            siblings: &mut self.siblings,
+            me: SessionId { slot, generation: 0 },
+            control,
+            outbox,
+            member,
+            greeted: None,
+            end: None,
+        }
     }
 
     /// Sends what a session that leaves still owes: one datagram of acknowledgements.
@@ -179,12 +203,13 @@ impl<P: Peer> Broker<P> {
         let mut len = 0;
         let mut count = 0;
         let mut first = 0;
-        // A batch of equal datagrams: it goes on while they are as long as they can be.
+        // A batch of equal datagrams: it goes on while they are as long as they can be. A longer one, which asks about the
+        // path, goes alone.
         while let Some(room) = out.get_mut(len..)
             && (count == 0 || room.len() >= size)
             && count < MAX_BATCH
         {
-            let limit = room.len().min(size);
+            let limit = if count == 0 { room.len() } else { size };
             let Some(inner) = room.get_mut(headroom..limit) else { break };
             let Some(written) = slot.session.poll_transmit(self.now, inner) else { break };
             let written = headroom + written;
@@ -192,11 +217,12 @@ impl<P: Peer> Broker<P> {
             first = if count == 0 { written } else { first };
             len += written;
             count += 1;
-            if written < size {
+            if written != size {
                 break;
             }
         }
-        (count > 0).then(|| Transmit { to: slot.peer, len, segment: (count > 1).then_some(first) })
+        let segment = (count > 1).then_some(first);
+        (count > 0).then_some(Transmit { to: slot.peer, len, segment, asks: first > size })
     }
 
     /// Brings the totals up to date after a session was worked on.
@@ -258,6 +284,7 @@ impl<P: Peer> Broker<P> {
         for (pattern, latest) in slot.member.patterns.drain() {
             if let Ok(pattern) = Pattern::new(&pattern, &self.config.subjects) {
                 self.router.unsubscribe(pattern, Want { slot: slot.id.slot, latest }.number());
+                self.siblings.leave(pattern.as_str());
                 self.stats.subscriptions -= 1;
             }
         }

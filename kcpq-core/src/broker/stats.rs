@@ -41,6 +41,10 @@ pub struct Stats {
     pub dropped_memory: u64,
     /// Messages that waited for a session, or were under way to it, when it ended.
     pub dropped_closed: u64,
+    /// Messages handed to other brokers of the same server.
+    pub relayed: u64,
+    /// Messages dropped because too many were on their way to another broker of the same server.
+    pub dropped_relay: u64,
     /// Sessions closed because they did not keep up.
     pub slow_consumers: u64,
     /// Sessions closed because nothing was heard.
@@ -61,4 +65,41 @@ pub struct Stats {
     pub queued: u64,
     /// Events that nobody fetched in time.
     pub events_lost: u64,
+}
+
+impl Stats {
+    /// Adds the counters of another broker of the same server.
+    pub fn add(&mut self, other: &Self) {
+        self.sessions += other.sessions;
+        self.sessions_opened += other.sessions_opened;
+        self.sessions_refused += other.sessions_refused;
+        self.native_sessions += other.native_sessions;
+        self.subscriptions += other.subscriptions;
+        self.subscriptions_refused += other.subscriptions_refused;
+        self.messages_in += other.messages_in;
+        self.bytes_in += other.bytes_in;
+        self.messages_out += other.messages_out;
+        self.bytes_out += other.bytes_out;
+        self.unrouted += other.unrouted;
+        self.messages_refused += other.messages_refused;
+        self.stalls += other.stalls;
+        self.dropped_slow += other.dropped_slow;
+        self.expired += other.expired;
+        self.superseded += other.superseded;
+        self.dropped_too_large += other.dropped_too_large;
+        self.dropped_memory += other.dropped_memory;
+        self.dropped_closed += other.dropped_closed;
+        self.relayed += other.relayed;
+        self.dropped_relay += other.dropped_relay;
+        self.slow_consumers += other.slow_consumers;
+        self.idle_sessions += other.idle_sessions;
+        self.broken_sessions += other.broken_sessions;
+        self.unknown_commands += other.unknown_commands;
+        self.malformed_datagrams += other.malformed_datagrams;
+        self.unopened_datagrams += other.unopened_datagrams;
+        self.stray_datagrams += other.stray_datagrams;
+        self.stateless_replies += other.stateless_replies;
+        self.queued += other.queued;
+        self.events_lost += other.events_lost;
+    }
 }

@@ -51,8 +51,28 @@ pub(super) struct Member {
     pub(super) behind: Option<Instant>,
     /// Sessions that are not read because of that.
     pub(super) held: Vec<u32>,
+    /// Answers to it that wait for siblings.
+    pub(super) unanswered: u32,
     /// Bytes of its queue that the broker's total includes.
     pub(super) accounted: usize,
+}
+
+impl Member {
+    pub(super) fn new(seed: u64, now: Instant) -> Self {
+        Self {
+            native: false,
+            max_body: u32::MAX,
+            patterns: HashMap::with_hasher(hasher(seed)),
+            phase: Phase::Open,
+            heard: now,
+            slow: false,
+            paused: None,
+            behind: None,
+            held: Vec::new(),
+            unanswered: 0,
+            accounted: 0,
+        }
+    }
 }
 
 /// Why a session is not read.
@@ -78,6 +98,8 @@ pub(super) enum Phase {
 pub(super) struct Table<P: Peer> {
     slots: Vec<Option<Box<Slot<P>>>>,
     free: Vec<u32>,
+    /// Slots at the front that no session gets.
+    reserved: usize,
     generation: u32,
     by_conv: Map<(P, u32), u32>,
     /// The newest session of each peer.
@@ -85,6 +107,8 @@ pub(super) struct Table<P: Peer> {
     by_host: Map<P::Host, u32>,
     ready: VecDeque<u32>,
     timers: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// Siblings whose publishers may go on (see [`release`](Self::release)).
+    pub(super) released: Vec<u32>,
     /// Sessions to be closed because they did not keep up.
     pub(super) doomed: Vec<u32>,
     len: usize,
@@ -96,12 +120,14 @@ impl<P: Peer> Table<P> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            reserved: 0,
             generation: 0,
             by_conv: Map::with_hasher(state(1)),
             by_peer: Map::with_hasher(state(2)),
             by_host: Map::with_hasher(state(3)),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
+            released: Vec::new(),
             doomed: Vec::new(),
             len: 0,
         }
@@ -151,14 +177,29 @@ impl<P: Peer> Table<P> {
         if member.behind.is_some() && queued <= stall_at / 2 {
             member.behind = None;
             for publisher in member.held.drain(..) {
-                if let Some(slot) = self.get_mut(publisher)
-                    && let Some(Pause::Held { until }) = &mut slot.member.paused
-                {
-                    *until = Instant::ZERO;
-                    self.wake(publisher);
+                if (publisher as usize) < self.reserved {
+                    self.released.push(publisher);
+                } else {
+                    self.go_on(publisher);
                 }
             }
         }
+    }
+
+    /// Lets a publisher go on that was held back.
+    pub(super) fn go_on(&mut self, publisher: u32) {
+        if let Some(slot) = self.get_mut(publisher)
+            && let Some(Pause::Held { until }) = &mut slot.member.paused
+        {
+            *until = Instant::ZERO;
+            self.wake(publisher);
+        }
+    }
+
+    /// Keeps the first `count` slots free of sessions: their numbers are those of siblings.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.reserved = count;
+        self.slots.resize_with(count, || None);
     }
 
     /// Takes a session out to work on it; it must come back by [`put_back`](Self::put_back) or leave by

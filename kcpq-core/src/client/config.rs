@@ -1,6 +1,6 @@
 //! How a client is set up.
 
-use crate::datagram::Framing;
+use crate::datagram::{Framing, USUAL_DATAGRAM};
 use crate::rng::{Rng, draw};
 use crate::time::Duration;
 use crate::{frame, kcp, subject};
@@ -52,10 +52,11 @@ impl Backoff {
 pub struct Config {
     /// The engine's; `mtu` follows from `max_datagram`.
     pub kcp: kcp::Config,
-    /// The longest datagram to send, in bytes of UDP payload.
+    /// The longest datagram to send to an original server, in bytes of UDP payload.
     pub max_datagram: u16,
-    /// The same once a native server has said that it takes as much. Longer than the path carries, datagrams are lost:
-    /// more than 1400 is for servers on this machine or on networks that are known.
+    /// The longest to send to a native server, and to take from it, for which there has to be memory: as far as the server
+    /// takes it and, up to 9000, the path is found to carry it. More is for servers on this machine; it is not asked for
+    /// then.
     pub native_datagram: u16,
     /// How the first datagrams are framed. Every kind of server understands [`Framing::Fec`]; with
     /// [`Framing::Plain`] only native ones answer.
@@ -96,8 +97,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             kcp: kcp::Config::GAMES,
-            max_datagram: 1400,
-            native_datagram: 1400,
+            max_datagram: USUAL_DATAGRAM,
+            native_datagram: USUAL_DATAGRAM,
             framing: Framing::Fec,
             frames: frame::Limits::KCPQ,
             subjects: subject::Limits::DEFAULT,

@@ -3,7 +3,7 @@
 use super::event::Disconnect;
 use super::subscriptions::Request;
 use super::{Client, Ping, State};
-use crate::datagram::Framing;
+use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
 use crate::rng::draw;
@@ -21,7 +21,7 @@ impl<S: Store> Client<S> {
         let conv = draw(&mut self.rng);
         let in_doubt = self.session.reset(conv, self.config.framing);
         self.stats.dropped_in_doubt += in_doubt;
-        self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram));
+        self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram.min(SAFE_DATAGRAM)));
         self.reader.reset();
         self.current = None;
         self.server = None;
@@ -41,6 +41,10 @@ impl<S: Store> Client<S> {
     pub(super) fn up(&mut self, native: bool) {
         if !matches!(self.state, State::Connecting { .. }) {
             return;
+        }
+        if !native {
+            // As long as the original's own.
+            self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram));
         }
         let again = self.stats.connected_at.is_some();
         self.state = State::Up { native };

@@ -265,7 +265,8 @@ impl<S: Store> Client<S> {
                     #[cfg(not(feature = "fec"))]
                     let keeps = false;
                     let framing = if keeps { self.config.framing } else { Framing::Plain };
-                    self.session.set_native(framing, self.inner(max_datagram), hello.features);
+                    let overhead = self.protection.headroom() as u16;
+                    self.session.set_native(framing, self.inner(max_datagram), overhead, hello.features);
                     self.up(true);
                 } else {
                     self.stats.malformed += 1;

@@ -47,7 +47,7 @@ pub use subscriptions::{Subscription, SubscriptionId};
 
 use self::inbound::Current;
 use self::subscriptions::Subscriptions;
-use crate::datagram::{self, Link, Protection};
+use crate::datagram::{self, Link, Protection, SAFE_DATAGRAM};
 use crate::frame;
 use crate::hello::Reset;
 use crate::rng::{Rng, draw};
@@ -192,7 +192,7 @@ impl<S: Store> Client<S> {
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn new(config: Config, seed: u64, parts: Parts<S>) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let link = Link::new(config.framing, config.max_datagram);
+        let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM));
         let session = Session::new(draw(&mut rng), config.kcp, link, parts.session);
         Self {
             config,
@@ -321,7 +321,8 @@ impl<S: Store> Client<S> {
     // --- out ---
 
     /// Writes the next datagram to the front of `out` and returns its length; `None` when nothing is due.
-    /// `out` holds at least [`Client::max_datagram`] bytes.
+    /// `out` holds at least [`Client::max_datagram`] bytes. A longer datagram, which is written only where there is room
+    /// for it, asks whether the path carries it: that the system refuses to send it is an answer as well.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.set_now(now);
         if self.suspended {
@@ -405,7 +406,7 @@ impl<S: Store> Client<S> {
         self.session.kcp.conv()
     }
 
-    /// The longest datagram that the present session sends, in bytes.
+    /// The longest datagram that the present session sends, in bytes, besides those that ask for more.
     pub fn max_datagram(&self) -> usize {
         self.protection.headroom() + usize::from(self.session.link.max_datagram())
     }

@@ -9,7 +9,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::broker::{self, Broker};
-use crate::datagram::Framing;
+use crate::datagram::{Framing, PATH_DATAGRAM};
 use crate::frame::{Frame, command};
 use crate::sim::{self, Link as SimLink};
 use crate::store::{Heap, Lent};
@@ -290,6 +290,41 @@ fn stale_messages_make_room<S: Make>() {
 fn stale_messages_make_room_while_there_is_no_connection() {
     stale_messages_make_room::<Heap>();
     stale_messages_make_room::<Lent<'static>>();
+}
+
+/// Messages of many sizes through a path that loses longer datagrams than `mtu` bytes, and one in ten of the others; the
+/// longest datagrams of the client in the end.
+fn through_a_narrow_path<S: Make>(mtu: usize, longest: u16) -> usize {
+    let link = sim::Config { mtu, loss: 0.1, ..CLEAN };
+    let mut world = World::<S>::new(broker::Config::default());
+    let config = Config { native_datagram: longest, ..Config::default() };
+    let (sub, publisher) = (world.add(config, link), world.add(config, link));
+    let id = world.subscribe(sub, ">");
+    for size in (1..3_900).step_by(50) {
+        while let Err(error) = world.publish(publisher, "a.b", &vec![7; size]) {
+            assert_eq!(error, PublishError::Full);
+            assert!(world.now < Instant::from_millis(60_000) && world.step(), "no room for {size} bytes");
+        }
+    }
+    world.run_for(Duration::from_secs(20));
+    let got = world.nodes[sub].log.payloads(id);
+    assert!(
+        got.iter().map(|payload| payload.len()).eq((1..3_900).step_by(50)),
+        "{} of 78 through {mtu} bytes",
+        got.len()
+    );
+    assert_eq!((world.nodes[sub].client.stats().reconnects, world.nodes[publisher].client.stats().reconnects), (0, 0));
+    world.nodes[publisher].client.max_datagram()
+}
+
+#[test]
+fn a_session_finds_out_how_long_datagrams_its_path_carries() {
+    // Less than IPv6 allows, its least, WireGuard, Ethernet, jumbo frames, and a LAN that takes any.
+    for (mtu, found) in [(1_210, 1_200), (1_232, 1_232), (1_372, 1_372), (1_452, 1_452), (8_952, 8_952), (9_100, 8_952)]
+    {
+        assert_eq!(through_a_narrow_path::<Heap>(mtu, PATH_DATAGRAM), found);
+    }
+    assert_eq!(through_a_narrow_path::<Lent<'static>>(1_232, 1_400), 1_232);
 }
 
 fn messages_of_all_sizes<S: Make>(seed: u64, count: usize) {

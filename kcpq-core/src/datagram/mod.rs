@@ -28,6 +28,12 @@ use crate::kcp::HEADER;
 use crate::time::Why;
 use crate::time::{Deadline, Instant};
 
+/// What every path carries, in bytes of UDP payload (RFC 8899, `BASE_PLPMTU`): sessions begin with it.
+pub const SAFE_DATAGRAM: u16 = 1200;
+/// What the original takes for granted.
+pub const USUAL_DATAGRAM: u16 = 1400;
+/// What native peers look for at most on a path: Ethernet with jumbo frames of 9000 bytes, less its headers.
+pub const PATH_DATAGRAM: u16 = 8952;
 /// Datagrams between native peers on one machine, in bytes of UDP payload: four of them make one batch.
 pub const LOCAL_DATAGRAM: u16 = 16_000;
 
@@ -164,8 +170,8 @@ impl Link {
     }
 
     #[cfg(feature = "alloc")]
-    pub(crate) fn is_framed(&self, framing: Framing) -> bool {
-        self.framing == framing
+    pub(crate) fn is(&self, framing: Framing, max_datagram: u16) -> bool {
+        self.framing == framing && self.max_datagram == max_datagram
     }
 
     /// The longest datagram, protection not counted.

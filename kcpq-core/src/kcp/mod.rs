@@ -11,6 +11,8 @@
 
 mod config;
 mod congestion;
+#[cfg(feature = "alloc")]
+mod path;
 mod probe;
 mod receiver;
 mod recovery;
@@ -82,6 +84,9 @@ pub struct Kcp<S: Store> {
     sender: Sender<S>,
     receiver: Receiver<S>,
     probe: Probe,
+    /// Microcontrollers send what every path carries.
+    #[cfg(feature = "alloc")]
+    path: path::Path,
     last_heard: Option<Instant>,
     /// Makes parity, if the peer can use some.
     #[cfg(feature = "fec")]
@@ -113,6 +118,8 @@ impl<S: Store> Kcp<S> {
             sender: Sender::new(&config, parts.tx, parts.sent, parts.ends),
             receiver: Receiver::new(parts.rx, parts.acks),
             probe: Probe::default(),
+            #[cfg(feature = "alloc")]
+            path: path::Path::default(),
             last_heard: None,
             #[cfg(feature = "fec")]
             encoder: None,
@@ -128,6 +135,10 @@ impl<S: Store> Kcp<S> {
         self.sender.reset(&self.config);
         self.receiver.reset();
         self.probe = Probe::default();
+        #[cfg(feature = "alloc")]
+        {
+            self.path = path::Path::default();
+        }
         self.last_heard = None;
         #[cfg(feature = "fec")]
         {
@@ -147,6 +158,14 @@ impl<S: Store> Kcp<S> {
     /// smaller value is for before the first `send`.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.config.mtu = mtu.max(Config::MIN_MTU);
+    }
+
+    /// Looks for longer datagrams than those of the present MTU that the path carries, up to `most` bytes; the MTU grows
+    /// with what is found. `overhead` bytes of a datagram lie around its segments. The other end has to know
+    /// [`Command::Probe`].
+    #[cfg(feature = "alloc")]
+    pub fn search_mtu(&mut self, most: u16, overhead: u16) {
+        self.path.search(most, overhead);
     }
 
     /// Chooses another congestion control, which starts without knowledge.
@@ -260,6 +279,17 @@ impl<S: Store> Kcp<S> {
                 }
                 Command::Parity if self.has_parity() => self.on_parity(now, header, data, &mut sink),
                 Command::Parity => break Err(Malformed::Command { actual: header.command as u8 }),
+                #[cfg(feature = "alloc")]
+                Command::Probe if self.path.is_known() => self.path.on_probe(now, header.sn),
+                #[cfg(feature = "alloc")]
+                Command::ProbeAck if self.path.is_known() => {
+                    if let Some(mtu) = self.path.on_answer(self.config.mtu, header.sn) {
+                        self.set_mtu(mtu);
+                    }
+                }
+                Command::Probe | Command::ProbeAck => {
+                    break Err(Malformed::Command { actual: header.command as u8 });
+                }
                 Command::AskWindow => self.receiver.on_ask(now),
                 Command::Ack | Command::TellWindow => {}
             }
@@ -342,10 +372,41 @@ impl<S: Store> Kcp<S> {
         false
     }
 
+    /// Writes a PROBE, which is longer than the MTU, to the front of `out`, if one is due and fits.
+    #[cfg(feature = "alloc")]
+    fn write_probe(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let round_trip = self.sender.rtt.smoothed().unwrap_or(Duration::ZERO);
+        let len = self.path.poll(now, self.config.mtu, out.len(), round_trip)?;
+        let datagram = out.get_mut(..usize::from(len))?;
+        let header = Header {
+            conv: self.conv,
+            command: Command::Probe,
+            frg: 0,
+            wnd: self.receiver.window(&self.config),
+            ts: sender::now_ts(now),
+            sn: Sn(len.into()),
+            una: self.receiver.next(),
+            len: u32::from(len) - HEADER as u32,
+        };
+        datagram.fill(0);
+        datagram[..HEADER].copy_from_slice(&header.to_bytes());
+        self.stats.path_probes += 1;
+        Some(datagram.len())
+    }
+
     /// Writes the next datagram's segments to the front of `out` and returns their length, at most
     /// [`Config::mtu`]; `None` when nothing is due. What is due follows from `now`: there is no separate call for
-    /// timeouts.
+    /// timeouts. When there is nothing else a longer datagram may ask whether the path carries it, if `out` has room.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let len = self.write_datagram(now, out);
+        #[cfg(feature = "alloc")]
+        let len = len.or_else(|| self.write_probe(now, out));
+        self.stats.datagrams_sent += u64::from(len.is_some());
+        len
+    }
+
+    /// Writes the segments that are due.
+    fn write_datagram(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let limit = out.len().min(usize::from(self.config.mtu));
         let (out, _) = out.split_at_mut_checked(limit)?;
         self.sender.on_time(now, &self.config, &mut self.stats);
@@ -371,6 +432,12 @@ impl<S: Store> Kcp<S> {
             && self.receiver.take_tell(now)
         {
             put(out, &mut at, template, Command::TellWindow);
+        }
+        #[cfg(feature = "alloc")]
+        if out.len() - at >= HEADER
+            && let Some(sn) = self.path.take_answer()
+        {
+            put(out, &mut at, Header { sn, ..template }, Command::ProbeAck);
         }
         let before_data = at;
         loop {
@@ -400,11 +467,7 @@ impl<S: Store> Kcp<S> {
             // Acknowledgements that still wait for company have found it.
             at += self.receiver.write_acks(now, template, out.get_mut(at..).unwrap_or_default(), true);
         }
-        if at == 0 {
-            return None;
-        }
-        self.stats.datagrams_sent += 1;
-        Some(at)
+        (at > 0).then_some(at)
     }
 
     /// When [`poll_transmit`](Self::poll_transmit) will next have something that it has not now, and why.
@@ -415,6 +478,8 @@ impl<S: Store> Kcp<S> {
         next.hasten(&self.sender.pace_at(), Why::Pacing);
         next.hasten(&self.receiver.tell_due(), Why::WindowTell);
         next.hasten(&self.probe.due(), Why::WindowProbe);
+        #[cfg(feature = "alloc")]
+        next.hasten(&self.path.due(), Why::PathProbe);
         (next.at < Instant::MAX).then_some(next)
     }
 

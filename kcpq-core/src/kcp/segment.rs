@@ -29,6 +29,10 @@ pub enum Command {
     TellWindow = 84,
     /// Carries parity over several segments; between native peers only.
     Parity = 85,
+    /// Carries padding up to a length in question, which is its number; between native peers only.
+    Probe = 86,
+    /// Says that a PROBE of this number has come.
+    ProbeAck = 87,
 }
 
 /// A segment's header.
@@ -125,6 +129,8 @@ impl Header {
             83 => Command::AskWindow,
             84 => Command::TellWindow,
             85 => Command::Parity,
+            86 => Command::Probe,
+            87 => Command::ProbeAck,
             actual => return Err(Malformed::Command { actual }),
         };
         let header = Self {

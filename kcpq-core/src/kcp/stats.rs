@@ -36,6 +36,9 @@ pub struct Stats {
     pub datagrams_received: u64,
     /// Times that the peer's closed window was asked about.
     pub window_probes: u64,
+    /// Datagrams sent to ask whether the path carries their length.
+    #[cfg(feature = "alloc")]
+    pub path_probes: u64,
 }
 
 impl Stats {
@@ -57,5 +60,9 @@ impl Stats {
         self.datagrams_sent += other.datagrams_sent;
         self.datagrams_received += other.datagrams_received;
         self.window_probes += other.window_probes;
+        #[cfg(feature = "alloc")]
+        {
+            self.path_probes += other.path_probes;
+        }
     }
 }

@@ -146,6 +146,7 @@ const BAD: sim::Config = sim::Config {
     corrupt: 0.0,
     bandwidth: None,
     queue: usize::MAX,
+    mtu: usize::MAX,
 };
 
 /// Sends `data` from one end to the other and expects it there; returns the trace.

@@ -69,10 +69,10 @@ impl<T> Queue<T> for VecDeque<T> {
 }
 
 /// Frames shorter than this are copied next to each other; longer ones are kept by reference.
-const COPY_BELOW: usize = 1024;
-/// A run of copied frames is closed when it is this long: about the data of six datagrams.
-const RUN: usize = 8 * 1024;
-/// The longest empty buffer that is kept for the next run.
+const COPY_BELOW: usize = 4096;
+/// A run of copied frames is closed when it is this long: about the data of the longest datagrams.
+const RUN: usize = 16 * 1024;
+/// The longest empty buffer that is kept for the next run or frame.
 const SPARE: usize = 2 * 1024;
 
 /// One link of a rope: whole frames, of which the first `start` bytes are gone already.
@@ -301,6 +301,8 @@ pub struct HeapOutbox {
     len: usize,
     frames: usize,
     spare: Vec<u8>,
+    /// The length of the last run: the next one is likely to get as long.
+    last_run: usize,
     /// How many chunks have left at the front: the number of the first that waits.
     left: u64,
     /// Which chunks are to be superseded, if there ever were such.
@@ -342,6 +344,26 @@ impl HeapOutbox {
         true
     }
 
+    /// Takes out whole frames that lie together, and when they are to be forgotten.
+    pub(crate) fn take_front(&mut self) -> Option<(Bytes, Instant)> {
+        let chunk = self.pop()?;
+        let bytes = match chunk.data {
+            Data::Run(run) => {
+                self.last_run = run.len();
+                run.into()
+            }
+            Data::Shared(bytes) => bytes,
+        };
+        Some((bytes.slice(chunk.start..), chunk.expires))
+    }
+
+    /// Moves all frames to the end of `other`.
+    pub(crate) fn append_to(&mut self, other: &mut Self) {
+        while let Some(chunk) = self.pop() {
+            other.append(chunk);
+        }
+    }
+
     fn append(&mut self, chunk: Chunk) {
         self.len += chunk.bytes().len();
         self.frames += chunk.frames as usize;
@@ -365,7 +387,8 @@ impl HeapOutbox {
         let fits = matches!(self.chunks.back(), Some(Chunk { data: Data::Run(run), expires: Instant::MAX, .. })
             if run.len() + count <= RUN);
         if !fits {
-            let run = core::mem::take(&mut self.spare);
+            let mut run = core::mem::take(&mut self.spare);
+            run.reserve(count.max(self.last_run));
             self.chunks.push_back(Chunk::new(Data::Run(run), 0));
         }
         let last = self.chunks.len() - 1;
@@ -457,6 +480,9 @@ impl Outbox<HeapTx> for HeapOutbox {
             chunk.tell(now);
         }
         let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames, expired };
+        if let Data::Run(run) = &chunk.data {
+            self.last_run = run.len();
+        }
         if self.spare.capacity() == 0 {
             self.spare = core::mem::take(&mut stream.spare);
         }
@@ -524,7 +550,7 @@ impl Inbox<Heap> for HeapInbox {
     }
 
     fn clear(&mut self) {
-        if self.arena == 0 {
+        if self.buf.capacity() > self.arena.max(SPARE) {
             self.buf = BytesMut::new();
         } else {
             self.buf.clear();

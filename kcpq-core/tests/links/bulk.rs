@@ -128,6 +128,7 @@ const LINK: sim::Config = sim::Config {
     bandwidth: Some(BANDWIDTH),
     // A round trip's worth.
     queue: 1_250_000,
+    mtu: crate::ETHERNET,
     ..sim::Config::clean(Duration::from_millis(50))
 };
 

@@ -128,8 +128,11 @@ fn judge(work: &Work, setup: &Setup, goal: &Goal) {
 }
 
 fn native(work: &Work) -> Setup {
-    Setup::native(sim::Config { loss: work.loss, burst: work.burst, ..sim::Config::clean(work.delay) })
+    Setup::native(sim::Config { loss: work.loss, burst: work.burst, mtu: ETHERNET, ..sim::Config::clean(work.delay) })
 }
+
+/// What Ethernet carries of a UDP datagram over IPv4.
+const ETHERNET: usize = 1472;
 
 /// `loss` in percent, and the goal.
 type Row = (f64, Goal);

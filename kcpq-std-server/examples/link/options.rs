@@ -50,6 +50,9 @@ pub(crate) struct Flags {
     /// Largest IP packet
     #[arg(long, default_value_t = 1500, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..))]
     pub(crate) mtu: u16,
+    /// Loses longer IP packets without a word, as a tunnel somewhere on the path may
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..))]
+    path_mtu: Option<u16>,
     /// TCP's congestion control at both ends, such as bbr or cubic; without it the kernel's default
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
@@ -83,6 +86,7 @@ impl Flags {
             corrupt: 0.0,
             bandwidth: self.rate,
             queue: self.queue,
+            mtu: self.path_mtu.unwrap_or(self.mtu).into(),
         };
         let back = sim::Config {
             delay: self.back_delay.unwrap_or(self.delay).into(),

@@ -8,7 +8,7 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use kcpq_core::broker::{self, SlowConsumer};
-use kcpq_core::datagram::Framing;
+use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_std_server::{Config, Server};
@@ -23,6 +23,9 @@ pub(super) struct Serve {
     #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "0.0.0.0:4000", value_name = "ADDR",
           value_parser = parse_listen)]
     listen: SocketAddr,
+    /// Threads that serve, each with clients of its own, or auto for one on each processor; more than one needs Linux
+    #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
+    shards: usize,
     /// What the server calls itself towards its clients
     #[arg(long, default_value = "kcpq")]
     name: String,
@@ -56,6 +59,11 @@ pub(super) struct Serve {
     /// How long a stopping server waits for what is still under way
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     linger: Duration,
+    /// Longest datagram towards other machines, in bytes of UDP payload; towards native clients as much of it is used as
+    /// the path is found to carry, towards original ones 1400 at most
+    #[arg(long, default_value_t = PATH_DATAGRAM, value_name = "BYTES",
+          value_parser = clap::value_parser!(u16).range(256..=9_000))]
+    max_datagram: u16,
     #[command(flatten)]
     key: KeyArg,
     /// Send FEC parity to original clients: 30 % more bytes for fewer waits on a link that loses some
@@ -100,6 +108,18 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     full.parse().map_err(|_| format!("'{text}' is no address to listen on; give IP:PORT, such as 0.0.0.0:4000"))
 }
 
+/// A number of shards.
+fn parse_shards(text: &str) -> Result<usize, String> {
+    let most = Config::MAX_SHARDS;
+    if text == "auto" {
+        return Ok(std::thread::available_parallelism().map_or(1, |count| count.get().min(most)));
+    }
+    match text.parse() {
+        Ok(count) if (1..=most).contains(&count) => Ok(count),
+        _ => Err(format!("'{text}' is no number of shards; give 1 to {most}, or auto")),
+    }
+}
+
 impl Serve {
     /// Serves until a signal comes.
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -126,6 +146,7 @@ impl Serve {
             .map_err(|_| Failure::Error(format!("--max-message {}: at most 4 GiB", self.max_message)))?;
         Ok(Config {
             listen: self.listen,
+            shards: self.shards,
             compat_key: self.key.read()?,
             broker: broker::Config {
                 name: self.name.as_str().into(),
@@ -141,6 +162,8 @@ impl Serve {
                     Slow::DropOldest => SlowConsumer::DropOldest,
                     Slow::Disconnect => SlowConsumer::Disconnect,
                 },
+                max_datagram: self.max_datagram.min(USUAL_DATAGRAM),
+                native_datagram: self.max_datagram,
                 idle_timeout: self.idle_timeout.into(),
                 kcp: kcp::Config {
                     congestion: match self.congestion {

@@ -1,0 +1,366 @@
+//! Several brokers as one server. What they tell each other is carried as a test likes: late, and in turns of its own.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::*;
+use crate::client::{self, Client, Parts, SubscriptionId};
+use crate::kcp::CongestionControl;
+use crate::store::Heap;
+use crate::time::Duration;
+
+/// No time passes between a client and its broker.
+const KCP: kcp::Config =
+    kcp::Config { congestion: CongestionControl::Off, send_window: 1024, recv_window: 1024, ..kcp::Config::GAMES };
+
+/// A client, and what it was told.
+struct End {
+    home: usize,
+    client: Client<Heap>,
+    /// It takes no datagrams.
+    deaf: bool,
+    acknowledged: Vec<SubscriptionId>,
+    /// Messages of each subscription: publisher and number.
+    got: BTreeMap<SubscriptionId, Vec<(u32, u32)>>,
+}
+
+struct Server {
+    now: Instant,
+    brokers: Vec<Broker<SocketAddr>>,
+    /// What was told and has not arrived, by from and to.
+    told: Vec<Vec<VecDeque<Relay>>>,
+    ends: Vec<End>,
+}
+
+fn addr(end: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 1_000 + end as u16))
+}
+
+impl Server {
+    fn new(brokers: usize, homes: &[usize], config: &Config) -> Self {
+        let now = Instant::from_millis(1);
+        let broker = |own| Broker::new(Config { kcp: KCP, ..config.clone() }, 1).with_siblings(own, brokers);
+        let end = |(index, home): (usize, &usize)| {
+            let config = client::Config { queue: 1 << 20, kcp: KCP, ..client::Config::default() };
+            let mut client = Client::new(config, index as u64, Parts::heap(&config));
+            client.connect(now);
+            End { home: *home, client, deaf: false, acknowledged: Vec::new(), got: BTreeMap::new() }
+        };
+        let mut server = Self {
+            now,
+            brokers: (0..brokers).map(broker).collect(),
+            told: (0..brokers).map(|_| (0..brokers).map(|_| VecDeque::new()).collect()).collect(),
+            ends: homes.iter().enumerate().map(end).collect(),
+        };
+        server.settle();
+        server
+    }
+
+    /// Lets everything happen that is due between clients and their brokers.
+    fn settle(&mut self) {
+        let mut buf = vec![0; 60_000];
+        loop {
+            let mut idle = true;
+            for (index, end) in self.ends.iter_mut().enumerate().filter(|(_, end)| !end.deaf) {
+                while let Some(len) = end.client.poll_transmit(self.now, &mut buf) {
+                    self.brokers[end.home].handle_datagram(self.now, addr(index), &mut buf[..len]);
+                    idle = false;
+                }
+                while let Some(event) = end.client.poll_event() {
+                    match event {
+                        client::Event::Subscribed(id) => end.acknowledged.push(id),
+                        client::Event::Message { subscription, message } => {
+                            let [from, number] =
+                                [0, 4].map(|at| u32::from_be_bytes(message.payload()[at..at + 4].try_into().unwrap()));
+                            end.got.entry(subscription).or_default().push((from, number));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            for broker in &mut self.brokers {
+                while let Some(transmit) = broker.poll_transmit(self.now, &mut buf) {
+                    let end = &mut self.ends[usize::from(transmit.to.port()) - 1_000];
+                    for datagram in buf[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
+                        if !end.deaf {
+                            end.client.handle_datagram(self.now, datagram);
+                        }
+                    }
+                    idle = false;
+                }
+                while broker.poll_event().is_some() {}
+            }
+            if idle {
+                break;
+            }
+        }
+        for (from, broker) in self.brokers.iter_mut().enumerate() {
+            while let Some((to, relay)) = broker.poll_relay() {
+                self.told[from][to].push_back(relay);
+            }
+        }
+    }
+
+    /// Carries the next thing that one broker told another. False if there is none.
+    fn carry(&mut self, from: usize, to: usize) -> bool {
+        let Some(relay) = self.told[from][to].pop_front() else { return false };
+        self.brokers[to].handle_relay(self.now, from, relay);
+        self.settle();
+        true
+    }
+
+    fn carry_all(&mut self) {
+        let count = self.brokers.len();
+        while (0..count * count).any(|pair| self.carry(pair / count, pair % count)) {}
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now += span;
+        for broker in &mut self.brokers {
+            broker.handle_timeout(self.now);
+        }
+        for end in &mut self.ends {
+            end.client.handle_timeout(self.now);
+        }
+        self.settle();
+    }
+
+    fn publish(&mut self, end: usize, subject: &str, number: u32, size: usize) -> bool {
+        let mut payload = [(end as u32).to_be_bytes(), number.to_be_bytes()].concat();
+        payload.resize(size.max(8), 7);
+        let taken = self.ends[end].client.publish(self.now, subject, &payload).is_ok();
+        self.settle();
+        taken
+    }
+
+    fn sum(&self, read: impl Fn(&Stats) -> u64) -> u64 {
+        self.brokers.iter().map(|broker| read(&broker.stats())).sum()
+    }
+}
+
+/// A subscription, as the model sees it.
+struct Known {
+    end: usize,
+    id: SubscriptionId,
+    pattern: &'static str,
+    left: bool,
+    /// What was published before may still be on its way, and come.
+    since: u32,
+    /// What has to come, because it was acknowledged when that was published; and what may.
+    must: Vec<(u32, u32)>,
+    may: Vec<(u32, u32)>,
+}
+
+fn matches(pattern: &str, subject: &str) -> bool {
+    pattern == ">" || pattern == "*" || pattern == subject
+}
+
+#[test]
+fn what_is_published_anywhere_after_a_subscription_was_acknowledged_comes_once_and_in_order() {
+    for seed in 0..30 {
+        let mut rng = Rng::with_seed(seed);
+        let mut server = Server::new(3, &[0, 1, 2, 0, 1, 2], &Config::default());
+        server.carry_all();
+        let mut known: Vec<Known> = Vec::new();
+        for number in 0..800 {
+            let end = rng.usize(..6);
+            match rng.u8(..8) {
+                0 => {
+                    let pattern = ["a", "b", "c", ">", "*"][rng.usize(..5)];
+                    let id = server.ends[end].client.subscribe(server.now, pattern).unwrap();
+                    known.push(Known {
+                        end,
+                        id,
+                        pattern,
+                        left: false,
+                        since: number,
+                        must: Vec::new(),
+                        may: Vec::new(),
+                    });
+                    server.settle();
+                }
+                1 => {
+                    let acknowledged =
+                        |known: &&mut Known| !known.left && server.ends[known.end].acknowledged.contains(&known.id);
+                    if known.len() > 6
+                        && let Some(gone) = known.iter_mut().find(acknowledged)
+                    {
+                        gone.left = true;
+                        server.ends[gone.end].client.unsubscribe(server.now, gone.id);
+                        server.settle();
+                    }
+                }
+                2..=5 => {
+                    let subject = ["a", "b", "c"][rng.usize(..3)];
+                    for known in known.iter_mut().filter(|known| matches(known.pattern, subject)) {
+                        let acknowledged = server.ends[known.end].acknowledged.contains(&known.id);
+                        let list = if acknowledged && !known.left { &mut known.must } else { &mut known.may };
+                        list.push((end as u32, number));
+                    }
+                    let size = if rng.u8(..5) == 0 { 6_000 } else { 20 };
+                    assert!(server.publish(end, subject, number, size));
+                }
+                _ => {
+                    for _ in 0..rng.u8(..6) {
+                        server.carry(rng.usize(..3), rng.usize(..3));
+                    }
+                }
+            }
+        }
+        server.carry_all();
+        server.pass(Duration::from_millis(20));
+        server.carry_all();
+        for known in &known {
+            let got = server.ends[known.end].got.remove(&known.id).unwrap_or_default();
+            for publisher in 0..6 {
+                let of = |list: &[(u32, u32)]| -> Vec<u32> {
+                    list.iter().filter(|(from, _)| *from == publisher).map(|(_, number)| *number).collect()
+                };
+                assert!(of(&got).is_sorted_by(|a, b| a < b), "once and in order, seed {seed}");
+            }
+            // Who unsubscribes may miss what was under way.
+            assert!(
+                known.left || known.must.iter().all(|message| got.contains(message)),
+                "nothing is lost, seed {seed}"
+            );
+            let expected = |message: &(u32, u32)| known.must.contains(message) || known.may.contains(message);
+            assert!(
+                got.iter().all(|message| message.1 < known.since || expected(message)),
+                "nothing else, seed {seed}"
+            );
+        }
+        assert!(server.sum(|stats| stats.relayed) > 100);
+        for b in &server.brokers {
+            for s in b.table.iter() {
+                std::println!(
+                    "Q {} accounted {} control {} unacked {} unsent {} paused {:?}",
+                    s.session.outbox.len(),
+                    s.member.accounted,
+                    s.session.control.len(),
+                    s.session.kcp.unacked(),
+                    s.session.kcp.unsent(),
+                    s.member.paused
+                );
+            }
+        }
+        assert_eq!(server.sum(|stats| stats.queued + stats.dropped_relay + stats.dropped_slow), 0);
+    }
+}
+
+#[test]
+fn a_message_crosses_once_for_all_sessions_of_a_sibling() {
+    let mut server = Server::new(2, &[0, 1, 1, 1], &Config::default());
+    for end in 1..4 {
+        server.ends[end].client.subscribe(server.now, "a").unwrap();
+        server.ends[end].client.subscribe(server.now, ">").unwrap();
+    }
+    server.settle();
+    assert!(server.ends.iter().all(|end| end.acknowledged.is_empty()), "the sibling does not know yet");
+    server.carry_all();
+    assert!(server.ends[1..].iter().all(|end| end.acknowledged.len() == 2));
+    server.publish(0, "a", 0, 100);
+    server.carry_all();
+    assert_eq!((server.brokers[0].stats().relayed, server.brokers[1].stats().messages_out), (1, 3));
+    // With the last of them the interest goes.
+    for end in 1..4 {
+        server.ends[end].client.close(server.now);
+    }
+    server.settle();
+    server.carry_all();
+    server.publish(0, "a", 1, 100);
+    assert_eq!((server.brokers[0].stats().relayed, server.brokers[0].stats().unrouted), (1, 1));
+}
+
+#[test]
+fn what_a_sibling_has_for_its_sessions_comes_before_they_are_closed() {
+    let mut server = Server::new(2, &[0, 1], &Config::default());
+    server.ends[1].client.subscribe(server.now, "a").unwrap();
+    server.settle();
+    server.carry_all();
+    for number in 0..10 {
+        server.publish(0, "a", number, 100);
+    }
+    let now = server.now;
+    for broker in &mut server.brokers {
+        broker.drain(now);
+    }
+    server.settle();
+    assert_eq!(server.brokers[1].sessions(), 1, "it waits for the other's last messages");
+    server.carry_all();
+    assert_eq!(server.ends[1].got.values().map(Vec::len).sum::<usize>(), 10);
+    server.pass(Duration::from_millis(50));
+    assert_eq!(server.brokers.iter().map(Broker::sessions).sum::<usize>(), 0);
+
+    // A sibling that does not answer is waited for no longer than everything else.
+    let mut server = Server::new(2, &[0], &Config::default());
+    server.brokers[0].drain(server.now);
+    server.settle();
+    assert_eq!(server.brokers[0].sessions(), 1);
+    server.pass(Config::default().linger);
+    server.pass(Duration::from_millis(50));
+    assert_eq!(server.brokers[0].sessions(), 0);
+}
+
+#[test]
+fn publishers_are_held_back_while_a_subscriber_of_a_sibling_is_behind_and_nothing_is_dropped() {
+    let config = Config { stall_at: 100_000, max_queued: 10 << 20, ..Config::default() };
+    let mut server = Server::new(2, &[0, 1, 1], &config);
+    for end in [1, 2] {
+        server.ends[end].client.subscribe(server.now, "flood").unwrap();
+    }
+    server.settle();
+    server.carry_all();
+    server.ends[1].deaf = true;
+    let mut sent = 0;
+    while server.publish(0, "flood", sent, 1_000) {
+        sent += 1;
+        server.carry_all();
+        assert!(sent < 10_000, "the publisher feels it");
+    }
+    assert!(server.sum(|stats| stats.queued) < 4 << 20);
+    server.ends[1].deaf = false;
+    let before = sent;
+    for _ in 0..300 {
+        server.pass(Duration::from_millis(20));
+        server.carry_all();
+        while sent < before + 3_000 && server.publish(0, "flood", sent, 1_000) {
+            sent += 1;
+            server.carry_all();
+        }
+    }
+    assert_eq!(sent, before + 3_000, "it goes on");
+    assert_eq!(server.sum(|stats| stats.dropped_slow + stats.dropped_relay + stats.queued), 0);
+    for end in [1, 2] {
+        assert_eq!(server.ends[end].got.values().map(Vec::len).sum::<usize>(), sent as usize);
+    }
+}
+
+#[test]
+fn a_sibling_that_takes_nothing_costs_bounded_memory_and_what_it_misses_is_counted() {
+    let config = Config { stall_at: 50_000, max_queued: 200_000, ..Config::default() };
+    let mut server = Server::new(2, &[0, 1, 0], &config);
+    for end in [1, 2] {
+        server.ends[end].client.subscribe(server.now, "flood").unwrap();
+    }
+    server.settle();
+    server.carry_all();
+    // From here on nothing is carried, as if the other thread had stopped.
+    let mut sent = 0;
+    while sent < 2_000 {
+        if server.publish(0, "flood", sent, 1_000) {
+            sent += 1;
+        } else {
+            server.pass(Duration::from_millis(100));
+        }
+    }
+    for _ in 0..20 {
+        server.pass(Duration::from_millis(100));
+    }
+    let stats = server.brokers[0].stats();
+    assert!(stats.stalls > 0 && stats.dropped_relay > 0);
+    assert!(stats.relayed <= 201, "{} of 1 kB wait", stats.relayed);
+    assert_eq!(stats.relayed + stats.dropped_relay, u64::from(sent));
+    assert_eq!(server.ends[2].got.values().map(Vec::len).sum::<usize>(), sent as usize, "others get everything");
+}
