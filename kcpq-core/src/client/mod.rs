@@ -189,7 +189,6 @@ impl<S: Store> fmt::Debug for Client<S> {
 impl<S: Store> Client<S> {
     /// A client that does nothing until [`connect`](Self::connect). `seed` is random: conversation numbers and jitter
     /// come from it.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn new(config: Config, seed: u64, parts: Parts<S>) -> Self {
         let mut rng = Rng::with_seed(seed);
         let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM));

@@ -109,7 +109,6 @@ impl<S: Store> fmt::Debug for Kcp<S> {
 
 impl<S: Store> Kcp<S> {
     /// An engine for conversation `conv`. Values of `config` out of range count as the nearest in range.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn new(conv: u32, config: Config, parts: Parts<S>) -> Self {
         let config = config.clamped();
         Self {
