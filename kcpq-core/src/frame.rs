@@ -211,6 +211,11 @@ impl<S: Store> Reader<S> {
         &self.limits
     }
 
+    /// The longest frame that can come in pieces, in bytes with its length field.
+    pub fn capacity(&self) -> usize {
+        self.inbox.capacity()
+    }
+
     /// The inbox, to take an assembled frame from, or to adopt one that was found in place.
     pub fn inbox(&mut self) -> &mut S::Inbox {
         &mut self.inbox
@@ -271,7 +276,7 @@ impl<S: Store> Reader<S> {
         let mut taken = 0;
         if held < LENGTH {
             taken = input.len().min(LENGTH - held);
-            self.inbox.write(&input[..taken]);
+            self.inbox.write(input.get(..taken).unwrap_or_default());
         }
         let Some(length) = self.inbox.bytes().first_chunk() else { return (taken, Progress::More) };
         let len = match check_length(*length, &self.limits) {
@@ -286,7 +291,7 @@ impl<S: Store> Reader<S> {
             return (taken + count, Progress::Oversize { limit: self.inbox.capacity(), actual: len });
         }
         let count = (len - have).min(input.len() - taken);
-        self.inbox.write(&input[taken..taken + count]);
+        self.inbox.write(input.get(taken..taken + count).unwrap_or_default());
         if have + count < len {
             return (taken + count, Progress::More);
         }

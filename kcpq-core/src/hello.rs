@@ -80,7 +80,7 @@ pub const MAX_HELLO: usize = FIXED + u8::MAX as usize;
 impl<'a> Hello<'a> {
     /// Writes the record to the front of `out`; returns its length. A name longer than 255 bytes is cut.
     pub fn encode(&self, out: &mut [u8; MAX_HELLO]) -> usize {
-        let name = &self.name.as_bytes()[..self.name.floor_char_boundary(usize::from(u8::MAX))];
+        let name = self.name.get(..self.name.floor_char_boundary(usize::from(u8::MAX))).unwrap_or_default().as_bytes();
         out[0] = self.version;
         out[1..5].copy_from_slice(&self.features.to_be_bytes());
         out[5..7].copy_from_slice(&self.max_datagram.to_be_bytes());
@@ -91,7 +91,9 @@ impl<'a> Hello<'a> {
         out[16..18].copy_from_slice(&self.keep_alive.to_be_bytes());
         out[18..26].copy_from_slice(&self.epoch.to_be_bytes());
         out[26] = name.len() as u8;
-        out[FIXED..FIXED + name.len()].copy_from_slice(name);
+        if let Some(place) = out.get_mut(FIXED..FIXED + name.len()) {
+            place.copy_from_slice(name);
+        }
         FIXED + name.len()
     }
 

@@ -2,3 +2,9 @@
 
 /// A small generator for conversation numbers and jitter. Not for keys.
 pub use fastrand::Rng;
+
+/// The next 32 random bits.
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+pub(crate) fn draw(rng: &mut Rng) -> u32 {
+    rng.u32(..)
+}

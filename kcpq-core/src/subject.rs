@@ -240,13 +240,21 @@ const fn check(text: &str, limits: &Limits, wildcards: bool) -> Result<(), Subje
     if bytes.len() > limits.max_len as usize {
         return Err(SubjectError::TooLong { limit: limits.max_len, actual: bytes.len() });
     }
+    let (mut rest, mut previous) = (bytes, 0);
     let (mut at, mut begin, mut tokens) = (0, 0, 0u8);
     loop {
-        let ends = at == bytes.len();
-        if ends || bytes[at] == b'.' {
+        // The end ends a token as a dot does.
+        let (byte, ends) = match rest {
+            [byte, behind @ ..] => {
+                rest = behind;
+                (*byte, false)
+            }
+            [] => (b'.', true),
+        };
+        if byte == b'.' {
             match at - begin {
                 0 => return Err(SubjectError::EmptyToken { at }),
-                1 => match bytes[begin] {
+                1 => match previous {
                     b'*' | b'>' if !wildcards => return Err(SubjectError::Wildcard { at: begin }),
                     b'>' if !ends => return Err(SubjectError::TailNotLast { at: begin }),
                     _ => {}
@@ -261,9 +269,10 @@ const fn check(text: &str, limits: &Limits, wildcards: bool) -> Result<(), Subje
             }
             tokens += 1;
             begin = at + 1;
-        } else if bytes[at] <= b' ' || bytes[at] == 0x7f {
-            return Err(SubjectError::Illegal { at, byte: bytes[at] });
+        } else if byte <= b' ' || byte == 0x7f {
+            return Err(SubjectError::Illegal { at, byte });
         }
+        previous = byte;
         at += 1;
     }
 }

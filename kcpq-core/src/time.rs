@@ -4,16 +4,17 @@
 //! protocol in microseconds and a firmware hands in whatever its timer counts. Both types are one `u64`, which costs a
 //! Cortex-M less than the seconds and nanoseconds of `core::time::Duration`.
 
+use core::cmp::Ordering;
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 
 /// A moment: microseconds since an epoch that the caller chose (584 542 years fit).
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Instant(u64);
 
 /// A span of time in microseconds.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Duration(u64);
 
@@ -61,7 +62,18 @@ pub enum Why {
 }
 
 impl Deadline {
+    /// The earlier of this one and `at`.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub(crate) fn hasten(&mut self, at: &Option<Instant>, why: Why) {
+        if let Some(at) = *at
+            && at < self.at
+        {
+            *self = Self { at, why };
+        }
+    }
+
     /// The earlier of two.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
             (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
@@ -93,11 +105,22 @@ impl Instant {
     }
 
     /// Milliseconds since the epoch, as KCP's 32-bit clock shows them: wraps after 49.7 days (WIRE.md 2.1).
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn as_wire_millis(self) -> u32 {
         (self.0 / 1_000) as u32
     }
 
+    /// The earlier of two that may be.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+
     /// The time from `earlier` to `self`, zero if `earlier` is the later one.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }
@@ -135,6 +158,7 @@ impl Duration {
     }
 
     /// The span times `factor`, at most [`Duration::MAX`].
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn saturating_mul(self, factor: u32) -> Self {
         Self(self.0.saturating_mul(factor as u64))
     }
@@ -150,9 +174,56 @@ impl Duration {
     }
 }
 
+/// The derived order, but `min` and `max` are functions where size counts.
+macro_rules! ordered {
+    ($type:ty) => {
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+
+            fn lt(&self, other: &Self) -> bool {
+                self.0 < other.0
+            }
+
+            fn le(&self, other: &Self) -> bool {
+                self.0 <= other.0
+            }
+
+            fn gt(&self, other: &Self) -> bool {
+                self.0 > other.0
+            }
+
+            fn ge(&self, other: &Self) -> bool {
+                self.0 >= other.0
+            }
+        }
+
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.0.cmp(&other.0)
+            }
+
+            #[cfg_attr(not(feature = "alloc"), inline(never))]
+            fn max(self, other: Self) -> Self {
+                Self(self.0.max(other.0))
+            }
+
+            #[cfg_attr(not(feature = "alloc"), inline(never))]
+            fn min(self, other: Self) -> Self {
+                Self(self.0.min(other.0))
+            }
+        }
+    };
+}
+
+ordered!(Instant);
+ordered!(Duration);
+
 impl Add<Duration> for Instant {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(span.0))
     }
@@ -167,6 +238,7 @@ impl AddAssign<Duration> for Instant {
 impl Sub<Duration> for Instant {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn sub(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(span.0))
     }
@@ -175,6 +247,7 @@ impl Sub<Duration> for Instant {
 impl Add for Duration {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -183,6 +256,7 @@ impl Add for Duration {
 impl Sub for Duration {
     type Output = Self;
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }

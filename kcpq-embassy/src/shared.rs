@@ -1,6 +1,6 @@
 //! What handles and the runner share: the core's client behind a mutex, and who waits for what.
 
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, RefCell, RefMut};
 use core::task::{Context, Poll};
 
 use embassy_sync::blocking_mutex::Mutex;
@@ -129,13 +129,7 @@ impl<'d, R: RawMutex, const TEXT: usize> Shared<'d, R, TEXT> {
     /// # Panics
     /// When a closure that was given to [`Subscription::next`](crate::Subscription::next) comes here.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Inner<'d, TEXT>) -> T) -> T {
-        self.lock.lock(|guarded| match guarded.inner.try_borrow_mut() {
-            Ok(mut inner) => {
-                inner.remove_all(guarded.leaving.take());
-                f(&mut inner)
-            }
-            Err(_) => panic!("a client is used while it lends a message"),
-        })
+        self.lock.lock(|guarded| f(&mut guarded.borrow()))
     }
 
     /// Ends the subscription in `slot`; while a message is lent, as soon as it is given back.
@@ -147,12 +141,24 @@ impl<'d, R: RawMutex, const TEXT: usize> Shared<'d, R, TEXT> {
     }
 }
 
+impl<'d, const TEXT: usize> Guarded<'d, TEXT> {
+    /// The state, once what was to leave has left. Not inlined: it is needed in two dozen places.
+    #[inline(never)]
+    fn borrow(&self) -> RefMut<'_, Inner<'d, TEXT>> {
+        let Ok(mut inner) = self.inner.try_borrow_mut() else { panic!("a client is used while it lends a message") };
+        inner.remove_all(self.leaving.take());
+        inner
+    }
+}
+
 impl<const TEXT: usize> Inner<'_, TEXT> {
+    #[inline(never)]
     pub(crate) fn now(&self) -> Instant {
         (self.now)()
     }
 
     /// Makes the runner look.
+    #[inline(never)]
     pub(crate) fn nudge(&mut self) {
         self.asked = true;
         self.runner.wake();
@@ -185,9 +191,11 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
 
     /// Asks for a subscription and gives it a slot.
     pub(crate) fn add(&mut self, pattern: &str) -> Result<(SubscriptionId, usize), client::SubscribeError> {
-        let free = self.slots.iter().position(|slot| slot.id == 0).ok_or(client::SubscribeError::TooMany)?;
-        let id = self.core.subscribe(self.now(), pattern)?;
-        self.slots[free] = Slot { id: id.0, ..Slot::new() };
+        let now = self.now();
+        let mut slots = self.slots.iter_mut().enumerate();
+        let (free, slot) = slots.find(|(_, slot)| slot.id == 0).ok_or(client::SubscribeError::TooMany)?;
+        let id = self.core.subscribe(now, pattern)?;
+        *slot = Slot { id: id.0, ..Slot::new() };
         self.nudge();
         Ok((id, free))
     }
@@ -268,28 +276,24 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
             self.unread += 1;
             self.tell(Event::Unread(held.id));
         }
-        if self.held.is_some() {
-            while let Some(event) = self.core.poll_notice_event() {
-                self.notices(Notice::of(&event));
-            }
-            return;
-        }
-        while let Some(event) = self.core.poll_event() {
-            let notice = Notice::of(&event);
-            if self.notices(notice) {
-                return;
-            }
+        loop {
+            let notice = if self.held.is_some() {
+                self.core.poll_notice_event().map(|event| Notice::of(&event))
+            } else {
+                self.core.poll_event().map(|event| Notice::of(&event))
+            };
+            let Some(notice) = notice else { return };
+            self.notices(notice);
         }
     }
 
-    /// Passes one event on; true if it is a message that waits now.
-    fn notices(&mut self, notice: Notice) -> bool {
+    /// Passes one event on.
+    fn notices(&mut self, notice: Notice) {
         match notice {
             Notice::Message(id) => {
                 if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
                     slot.waker.wake();
                     self.held = Some(Held { id, until: self.now() + self.patience });
-                    return true;
                 }
             }
             Notice::Acknowledged(id) => {
@@ -321,7 +325,6 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
             }
             Notice::Unknown => {}
         }
-        false
     }
 
     fn tell(&mut self, event: Event) {
@@ -337,10 +340,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let held = self.held.map(|held| held.until);
-        match (core, held) {
-            (Some(core), Some(held)) => Some(core.min(held)),
-            (core, held) => core.or(held),
-        }
+        Instant::earlier(core, held)
     }
 }
 
@@ -357,6 +357,7 @@ enum Notice {
 }
 
 impl Notice {
+    #[inline(never)]
     fn of<const TEXT: usize>(event: &client::Event<'_, Lent<'_, TEXT>>) -> Self {
         match *event {
             client::Event::Message { subscription, .. } => Self::Message(subscription),

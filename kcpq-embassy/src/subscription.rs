@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::future::poll_fn;
+use core::task::Poll;
 
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use kcpq_core::client::{Message, SubscriptionId};
@@ -64,12 +65,16 @@ impl<'d, R: RawMutex, const TEXT: usize> Subscription<'d, R, TEXT> {
         let mut read = Some(read);
         poll_fn(|cx| {
             self.shared.with(|inner| {
-                inner.poll_message(self.slot, self.id, cx, |message| read.take().map(|read| read(message)))
+                let shown = inner.poll_message(self.slot, self.id, cx, |message| read.take().map(|read| read(message)));
+                match shown {
+                    Poll::Ready(Ok(Some(result))) => Poll::Ready(Ok(result)),
+                    Poll::Ready(Err(ended)) => Poll::Ready(Err(ended)),
+                    // `read` is there until the future is ready, and a ready future is not polled again.
+                    Poll::Ready(Ok(None)) | Poll::Pending => Poll::Pending,
+                }
             })
         })
         .await
-        // `read` is there until the future is ready, and a ready future is not polled again.
-        .map(|read| read.expect("a message is shown once"))
     }
 
     /// Ends the subscription, as dropping it does.

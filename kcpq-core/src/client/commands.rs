@@ -6,12 +6,14 @@ use super::{Client, Overflow, State};
 use crate::frame::{self, command};
 use crate::store::{Outbox, PushError, Store, Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
-use crate::time::{Duration, Instant};
+#[cfg(feature = "ttl")]
+use crate::time::Duration;
+use crate::time::Instant;
 
 impl<S: Store> Client<S> {
     /// Begins to connect. Without effect unless the client is idle.
     pub fn connect(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        self.set_now(now);
         if self.state == State::Idle {
             self.open();
         }
@@ -37,7 +39,7 @@ impl<S: Store> Client<S> {
     }
 
     fn subscribe_to(&mut self, now: Instant, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
-        self.now = self.now.max(now);
+        self.set_now(now);
         let added = self.try_subscribe(pattern, latest);
         self.stats.subscription_errors += u64::from(added.is_err());
         self.advance();
@@ -60,7 +62,7 @@ impl<S: Store> Client<S> {
 
     /// Ends a subscription: no message for it comes after this call. False if there is none of that name.
     pub fn unsubscribe(&mut self, now: Instant, id: SubscriptionId) -> bool {
-        self.now = self.now.max(now);
+        self.set_now(now);
         let removed = self.subscriptions.remove(id);
         self.advance();
         removed
@@ -81,6 +83,7 @@ impl<S: Store> Client<S> {
     ///
     /// # Errors
     /// As [`publish`](Self::publish). That a message was dropped later is no error; it is only counted.
+    #[cfg(feature = "ttl")]
     pub fn publish_for(
         &mut self,
         now: Instant,
@@ -98,7 +101,7 @@ impl<S: Store> Client<S> {
         payload: &[u8],
         expires: Instant,
     ) -> Result<(), PublishError> {
-        self.now = self.now.max(now);
+        self.set_now(now);
         let taken = self.try_publish(subject, payload, expires);
         match taken {
             Ok(()) => {}
@@ -114,7 +117,7 @@ impl<S: Store> Client<S> {
         }
         Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
         let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
-        let timed = expires < Instant::MAX;
+        let timed = cfg!(feature = "ttl") && expires < Instant::MAX;
         let frame = frame::HEAD + subject.len() + payload.len() + if timed { frame::TTL } else { 0 };
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
@@ -164,7 +167,7 @@ impl<S: Store> Client<S> {
     /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`](super::Event::Flushed) with at least the
     /// returned number.
     pub fn flush(&mut self, now: Instant) -> u64 {
-        self.now = self.now.max(now);
+        self.set_now(now);
         self.flush_wanted = self.flush_wanted.max(self.published);
         if self.flush_wanted <= self.flushed {
             self.notices.flushed = Some(self.flushed);
@@ -175,7 +178,7 @@ impl<S: Store> Client<S> {
 
     /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`](super::Config::linger).
     pub fn close(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        self.set_now(now);
         self.suspended = false;
         match self.state {
             State::Closing { .. } | State::Closed => {}
@@ -190,7 +193,7 @@ impl<S: Store> Client<S> {
     /// Something hints that the server does not know this session, or is not there at all (for instance, an ICMP
     /// message): it is asked at once, and given up unless it answers within [`Config::suspect_timeout`](super::Config::suspect_timeout).
     pub fn suspect(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        self.set_now(now);
         match self.state {
             State::Up { .. } if self.suspect.is_none() => {
                 let patience = self.config.suspect_timeout.max(self.session.kcp.rtt().rto().saturating_mul(3));
@@ -205,7 +208,7 @@ impl<S: Store> Client<S> {
     /// Stops the clock: until [`resume`](Self::resume) nothing is sent, no timer runs, and the session is thought alive.
     /// For devices that sleep. What is under way stays so; `flush` before, to sleep with nothing in doubt.
     pub fn suspend(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        self.set_now(now);
         self.suspended = self.state != State::Closed;
     }
 
@@ -213,7 +216,7 @@ impl<S: Store> Client<S> {
     /// out at once, beside a PING that finds out. One that the server must have forgotten (its WELCOME said after how long
     /// a silence, less an eighth) is begun anew at once: HELLO, SUBs and what is published share the first datagrams.
     pub fn resume(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        self.set_now(now);
         if !core::mem::take(&mut self.suspended) {
             return;
         }

@@ -4,8 +4,9 @@ use super::event::Disconnect;
 use super::subscriptions::Request;
 use super::{Client, Ping, State};
 use crate::datagram::{Framing, SAFE_DATAGRAM};
-use crate::frame::command;
+use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
+use crate::rng::draw;
 use crate::store::{Outbox, Store};
 use crate::time::Instant;
 
@@ -17,7 +18,7 @@ impl<S: Store> Client<S> {
 
     /// Begins a conversation.
     pub(super) fn open(&mut self) {
-        let conv = self.rng.u32(..);
+        let conv = draw(&mut self.rng);
         let in_doubt = self.session.reset(conv, self.config.framing);
         self.stats.dropped_in_doubt += in_doubt;
         self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram.min(SAFE_DATAGRAM)));
@@ -117,7 +118,7 @@ impl<S: Store> Client<S> {
         if self.greet {
             let mut payload = [0; MAX_HELLO];
             let len = self.hello().encode(&mut payload);
-            if self.session.control(command::HELLO, &[], &payload[..len]).is_err() {
+            if self.session.control(command::HELLO, &[], payload.get(..len).unwrap_or_default()).is_err() {
                 return;
             }
             self.greet = false;
@@ -134,7 +135,9 @@ impl<S: Store> Client<S> {
             };
             let [a, b, c, d] = number.to_be_bytes();
             let payload = [a, b, c, d, hello::subscribe::LATEST];
-            session.control(command, pattern.as_bytes(), &payload[..4 + usize::from(latest)]).is_ok()
+            session
+                .control(command, pattern.as_bytes(), payload.get(..4 + usize::from(latest)).unwrap_or_default())
+                .is_ok()
         });
         // All that a flush covers has to be in the stream before its PING is.
         let in_stream = self.session.moved() + self.dropped;
@@ -159,12 +162,14 @@ impl<S: Store> Client<S> {
     }
 
     pub(super) fn hello(&self) -> Hello<'static> {
+        // What fits the memory however it is cut into segments.
+        let held = u32::try_from(self.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
             features: features(self.config.framing),
             max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
-            max_body: self.config.frames.max_body,
+            max_body: self.config.frames.max_body.min(held),
             max_subject: self.config.frames.max_subject,
             max_tokens: self.config.subjects.max_tokens,
             keep_alive: (self.config.heartbeat.as_millis() / 1000).min(u64::from(u16::MAX)) as u16,

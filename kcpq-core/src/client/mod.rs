@@ -50,7 +50,7 @@ use self::subscriptions::Subscriptions;
 use crate::datagram::{self, Link, Protection, SAFE_DATAGRAM};
 use crate::frame;
 use crate::hello::Reset;
-use crate::rng::Rng;
+use crate::rng::{Rng, draw};
 use crate::session::{self, Session};
 use crate::store::{Outbox, Store};
 use crate::time::{Deadline, Duration, Instant, Why};
@@ -192,7 +192,7 @@ impl<S: Store> Client<S> {
     pub fn new(config: Config, seed: u64, parts: Parts<S>) -> Self {
         let mut rng = Rng::with_seed(seed);
         let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM));
-        let session = Session::new(rng.u32(..), config.kcp, link, parts.session);
+        let session = Session::new(draw(&mut rng), config.kcp, link, parts.session);
         Self {
             config,
             rng,
@@ -237,6 +237,12 @@ impl<S: Store> Client<S> {
         self
     }
 
+    /// The time is `now`, unless a call brought a later one.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub(super) fn set_now(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
     /// The longest datagram inside the protection, if `whole` is the longest outside.
     pub(super) fn inner(&self, whole: u16) -> u16 {
         whole.saturating_sub(self.protection.headroom() as u16)
@@ -257,7 +263,7 @@ impl<S: Store> Client<S> {
         datagram: &mut [u8],
         mut sink: impl FnMut(&mut frame::Reader<S>, &Subscriptions<S>, &mut Stats, &[u8]) -> usize,
     ) {
-        self.now = self.now.max(now);
+        self.set_now(now);
         let Some(datagram) = self.protection.open(datagram) else {
             self.stats.foreign_datagrams += 1;
             return;
@@ -297,7 +303,7 @@ impl<S: Store> Client<S> {
 
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        self.set_now(now);
         if self.suspended {
             return;
         }
@@ -317,7 +323,7 @@ impl<S: Store> Client<S> {
     /// `out` holds at least [`Client::max_datagram`] bytes. A longer datagram, which is written only where there is room
     /// for it, asks whether the path carries it: that the system refuses to send it is an answer as well.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        self.now = self.now.max(now);
+        self.set_now(now);
         if self.suspended {
             return None;
         }

@@ -187,7 +187,7 @@ impl<S: Store> Subscriptions<S> {
             if let State::Asked { until, .. } | State::Pausing { until, .. } = entry.state
                 && until > now
             {
-                self.next_timeout = Some(self.next_timeout.map_or(until, |next| next.min(until)));
+                self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
             }
         }
     }
@@ -245,7 +245,7 @@ impl<S: Store> Subscriptions<S> {
             }
             entry.state = next;
             if let State::Asked { until, .. } = next {
-                self.next_timeout = Some(self.next_timeout.map_or(until, |at| at.min(until)));
+                self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
             }
         }
         self.sweep();

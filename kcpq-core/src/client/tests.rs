@@ -566,6 +566,96 @@ fn a_message_that_a_subscriber_cannot_take_is_counted_and_the_session_goes_on() 
 }
 
 #[test]
+fn a_client_announces_what_its_memory_holds() {
+    let mut memory = Memory::<488, 4, 512, 300, 4>::new();
+    let client = Client::new(Config::default(), 1, memory.lend());
+    assert_eq!(client.hello().max_body, 300 - frame::LENGTH as u32);
+    let client = Heap::client(Config::default(), 1);
+    assert_eq!(client.hello().max_body, Config::default().frames.max_body);
+}
+
+#[test]
+fn a_message_larger_than_the_inbox_is_passed_over_and_told() {
+    let mut memory = Memory::<1376, 4, 512, 300, 4>::new();
+    let mut client = Client::new(Config::default(), 1, memory.lend());
+    let now = Instant::from_millis(1);
+    client.connect(now);
+    client.subscribe(now, "a").unwrap();
+    let mut buf = [0; 1500];
+    // A server that does not know the client's limits, as an original one.
+    let mut server = Session::new(
+        client.session.kcp.conv(),
+        crate::kcp::Config::GAMES,
+        Link::new(Framing::Plain, 1400),
+        Parts::heap(&Config::default()).session,
+    );
+    server.control(command::OK, b"subscribed to a", &[]).unwrap();
+    server.message(command::MSG, b"a", &[1; 5_000]).unwrap();
+    server.message(command::MSG, b"a", b"small").unwrap();
+    let (mut told, mut messages) = (Vec::new(), Vec::new());
+    for step in 0..100 {
+        let now = now + Duration::from_millis(step);
+        while let Some(len) = server.poll_transmit(now, &mut buf) {
+            client.handle_datagram(now, &mut buf[..len]);
+        }
+        while let Some(event) = client.poll_event() {
+            match event {
+                Event::Oversize(size) => told.push((size.limit, size.actual)),
+                Event::Message { message, .. } => messages.push(message.payload().to_vec()),
+                _ => {}
+            }
+        }
+        while let Some(len) = client.poll_transmit(now, &mut buf) {
+            let content = datagram::parse(&buf[..len]).unwrap();
+            server.handle_datagram(now, &buf[..len], content, <[u8]>::len);
+        }
+    }
+    assert_eq!(told, [(300, frame::HEAD + 1 + 5_000)]);
+    assert_eq!(messages, [b"small"]);
+    assert_eq!(client.stats().oversize, 1);
+}
+
+/// What a message needs to its subscriber after its publisher has slept for `span`, and how often that one reconnected.
+fn wakes<S: Make>(span: Duration) -> (Duration, u64) {
+    let mut world = World::<S>::new(broker::Config::default());
+    let (sub, sleeper) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    let id = world.subscribe(sub, "a");
+    world.publish(sleeper, "a", b"before").unwrap();
+    world.run_for(Duration::from_secs(1));
+    let (now, client) = (world.now, &mut world.nodes[sleeper].client);
+    client.suspend(now);
+    let sent = client.transport().datagrams_sent;
+    assert_eq!(client.poll_timeout(), None, "no timer runs");
+    world.run_for(span);
+    // The world's clock stands where something happened last.
+    world.now = world.now.max(now + span);
+    let (now, client) = (world.now, &mut world.nodes[sleeper].client);
+    assert_eq!(client.transport().datagrams_sent, sent, "nothing is sent");
+    client.resume(now);
+    client.publish(now, "a", b"after").unwrap();
+    world.run_until("the second message", |world| world.nodes[sub].log.payloads(id).len() == 2);
+    assert_eq!(world.nodes[sub].log.payloads(id), [&b"before"[..], b"after"]);
+    let stats = world.nodes[sleeper].client.stats();
+    assert_eq!(stats.dropped_in_doubt, 0);
+    (world.now.since(now), stats.reconnects)
+}
+
+fn a_client_publishes_within_a_round_trip_after_sleep<S: Make>() {
+    let round_trip = Duration::from_millis(20);
+    for (seconds, reconnects) in [(1, 0), (60, 0), (100, 0), (180, 1), (600, 1), (36_000, 1)] {
+        let (took, again) = wakes::<S>(Duration::from_secs(seconds));
+        assert!(took <= round_trip, "after {seconds} s: {took}");
+        assert_eq!(again, reconnects, "after {seconds} s");
+    }
+}
+
+#[test]
+fn a_client_that_slept_for_minutes_publishes_within_a_round_trip() {
+    a_client_publishes_within_a_round_trip_after_sleep::<Heap>();
+    a_client_publishes_within_a_round_trip_after_sleep::<Lent<'static>>();
+}
+
+#[test]
 fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
     let mut client = Heap::client(Config { reconnect: None, ..Config::default() }, 1);
     let mut now = Instant::from_millis(1);

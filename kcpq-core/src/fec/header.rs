@@ -160,12 +160,12 @@ impl Shards {
     /// The number after the last one: sequence numbers start again at 0 before a group could straddle the wrap
     /// (WIRE.md 1.2).
     pub const fn paws(self) -> u32 {
-        self.groups() * self.total() as u32
+        self.groups() * self.divisor()
     }
 
     /// How many groups there are before the numbers start again.
     pub const fn groups(self) -> u32 {
-        u32::MAX / self.total() as u32
+        u32::MAX / self.divisor()
     }
 
     /// What the datagram of that number is.
@@ -176,7 +176,15 @@ impl Shards {
     /// The place of a number in its group, from 0.
     pub const fn position(self, seqid: u32) -> u8 {
         // Below the divisor, which is a u8.
-        (seqid % self.total() as u32) as u8
+        (seqid % self.divisor()) as u8
+    }
+
+    /// [`total`](Self::total), which is never 0, in a form that the compiler believes.
+    const fn divisor(self) -> u32 {
+        match self.total() {
+            0 => 1,
+            total => total as u32,
+        }
     }
 }
 

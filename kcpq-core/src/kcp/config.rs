@@ -10,6 +10,7 @@ pub enum Mode {
     Stream,
     /// Messages: each begins a segment and is handed out whole. At most 255 segments long (WIRE.md 2.3), and no longer
     /// than the receiver's window.
+    #[cfg(feature = "kcp-modes")]
     Message,
 }
 
@@ -21,6 +22,7 @@ pub enum CongestionControl {
     Off,
     /// KCP's own window (`nc = 0`, WIRE.md 2.8): halves on loss, as TCP of old. For links that other flows of that kind
     /// use, and that lose for no other reason.
+    #[cfg(feature = "kcp-modes")]
     Kcp,
     /// Measures how fast the link delivers and how short the round trip is, and sends at that pace: fills a link without
     /// filling its queue, whatever it loses (after BBR). For everything that leaves the machine.
@@ -75,7 +77,7 @@ pub struct Config {
     pub outage_probes: Duration,
     /// The most repairs for each message of one segment, in percent, on flows that leave the link mostly idle (see
     /// `redundancy`); bursts of several segments get at most 40 %. How many are sent follows from the measured loss:
-    /// none on a clean link. 0 is off.
+    /// none on a clean link. 0 is off, and so is everything without the feature `redundancy`.
     pub redundancy: u16,
     /// What else holds the sender back.
     pub congestion: CongestionControl,
@@ -117,6 +119,7 @@ impl Config {
     pub const VIDEO: Self = Self { interval: Duration::from_millis(20), ..Self::GAMES };
 
     /// Steady flows over shared links: patient and with congestion control (`nodelay` 0/100/0/0).
+    #[cfg(feature = "kcp-modes")]
     pub const STEADY: Self = Self {
         interval: Duration::from_millis(100),
         min_rto: Duration::from_millis(100),

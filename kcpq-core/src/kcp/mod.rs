@@ -414,7 +414,7 @@ impl<S: Store> Kcp<S> {
     /// Writes the segments that are due.
     fn write_datagram(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let limit = out.len().min(usize::from(self.config.mtu));
-        let out = &mut out[..limit];
+        let (out, _) = out.split_at_mut_checked(limit)?;
         self.sender.on_time(now, &self.config, &mut self.stats);
         let template = Header {
             conv: self.conv,
@@ -448,18 +448,22 @@ impl<S: Store> Kcp<S> {
         let before_data = at;
         loop {
             let fresh = at == 0;
-            let room = &mut out[at..];
+            let Some(room) = out.get_mut(at..) else { break };
             let Some(len) = self.sender.next_segment(now, &self.config, template, room, fresh, &mut self.stats) else {
                 break;
             };
             at += len;
         }
         let rides = at > before_data;
-        while let Some(len) = self.sender.write_copy(now, template, &mut out[at..], rides, &mut self.stats) {
+        while let Some(room) = out.get_mut(at..)
+            && let Some(len) = self.sender.write_copy(now, template, room, rides, &mut self.stats)
+        {
             at += len;
         }
         #[cfg(feature = "fec")]
-        if let Some(len) = self.write_parity(now, template, &mut out[at..], rides) {
+        if let Some(room) = out.get_mut(at..)
+            && let Some(len) = self.write_parity(now, template, room, rides)
+        {
             at += len;
         }
         if self.sender.unsent() == 0 {
@@ -467,25 +471,22 @@ impl<S: Store> Kcp<S> {
         }
         if at > before_data && at < out.len() {
             // Acknowledgements that still wait for company have found it.
-            at += self.receiver.write_acks(now, template, &mut out[at..], true);
+            at += self.receiver.write_acks(now, template, out.get_mut(at..).unwrap_or_default(), true);
         }
         (at > 0).then_some(at)
     }
 
     /// When [`poll_transmit`](Self::poll_transmit) will next have something that it has not now, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        [
-            (self.receiver.ack_due(), Why::AckDelay),
-            (self.sender.next_timeout(), Why::Retransmit),
-            (self.sender.pace_at(), Why::Pacing),
-            (self.receiver.tell_due(), Why::WindowTell),
-            (self.probe.due(), Why::WindowProbe),
-            #[cfg(feature = "alloc")]
-            (self.path.due(), Why::PathProbe),
-        ]
-        .into_iter()
-        .filter_map(|(at, why)| Some(Deadline { at: at?, why }))
-        .min_by_key(|deadline| deadline.at)
+        let mut next = Deadline { at: Instant::MAX, why: Why::AckDelay };
+        next.hasten(&self.receiver.ack_due(), Why::AckDelay);
+        next.hasten(&self.sender.next_timeout(), Why::Retransmit);
+        next.hasten(&self.sender.pace_at(), Why::Pacing);
+        next.hasten(&self.receiver.tell_due(), Why::WindowTell);
+        next.hasten(&self.probe.due(), Why::WindowProbe);
+        #[cfg(feature = "alloc")]
+        next.hasten(&self.path.due(), Why::PathProbe);
+        (next.at < Instant::MAX).then_some(next)
     }
 
     /// The conversation's number.

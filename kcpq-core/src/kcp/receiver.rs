@@ -109,8 +109,8 @@ impl<S: Store> Receiver<S> {
         let mut rest = data;
         if in_order {
             let had = self.partial.min(data.len());
-            self.partial = had + drain(&data[had..], sink);
-            rest = &data[self.partial..];
+            self.partial = had + drain(data.get(had..).unwrap_or_default(), sink);
+            rest = data.get(self.partial..).unwrap_or_default();
         }
         if in_order && rest.is_empty() {
             self.rx.advance();
@@ -145,7 +145,7 @@ impl<S: Store> Receiver<S> {
         // A store without any room acknowledges by `una` alone.
         let _ = self.acks.push(Ack { sn: header.sn, ts: header.ts });
         let at = now + config.ack_delay;
-        self.ack_at = Some(self.ack_at.map_or(at, |due| due.min(at)));
+        self.ack_at = Instant::earlier(self.ack_at, Some(at));
     }
 
     /// Offers in-order bytes to `sink` until it takes no more. True if anything was taken.
@@ -281,8 +281,8 @@ impl<S: Store> Receiver<S> {
 /// Offers `data` until the sink takes no more; returns how much it took.
 fn drain(data: &[u8], sink: &mut impl FnMut(&[u8]) -> usize) -> usize {
     let mut taken = 0;
-    while taken < data.len() {
-        match sink(&data[taken..]).min(data.len() - taken) {
+    while let Some(rest) = data.get(taken..).filter(|rest| !rest.is_empty()) {
+        match sink(rest).min(rest.len()) {
             0 => break,
             count => taken += count,
         }

@@ -108,10 +108,7 @@ impl Recovery {
     }
 
     pub(super) fn next_check(&self) -> Option<Instant> {
-        match (self.check_at, self.probe_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        Instant::earlier(self.check_at, self.probe_at)
     }
 
     /// How much later than one sent after it a segment may come.
@@ -210,7 +207,7 @@ impl<S: Store> Sender<S> {
                 found = true;
                 self.mark(index);
             } else {
-                self.recovery.check_at = Some(self.recovery.check_at.map_or(due, |at| at.min(due)));
+                self.recovery.check_at = Instant::earlier(self.recovery.check_at, Some(due));
             }
         }
         if found {
@@ -268,7 +265,7 @@ impl<S: Store> Sender<S> {
                 }
                 at = now + step.max(MIN_PROBE_WAIT);
             }
-            self.next_timeout = Some(self.next_timeout.map_or(at, |next| next.min(at)));
+            self.next_timeout = Instant::earlier(self.next_timeout, Some(at));
         }
         if found > 0 {
             self.congestion.on_timeout();

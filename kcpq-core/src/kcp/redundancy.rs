@@ -23,6 +23,9 @@ pub(super) struct Loss {
     samples: u16,
 }
 
+/// Without the feature nothing is repaired, and the compiler leaves out what would.
+const BUILT: bool = cfg!(feature = "redundancy");
+
 /// All of [`Loss::rate`].
 const WHOLE: u32 = 1 << 16;
 
@@ -31,6 +34,9 @@ impl Loss {
     const SPAN: u16 = 256;
 
     pub(super) fn sample(&mut self, lost: bool) {
+        if !BUILT {
+            return;
+        }
         self.samples = (self.samples + 1).min(Self::SPAN);
         // The first few weigh more, or the estimate would take seconds to rise.
         let weight = i64::from((self.samples + 32).min(Self::SPAN));
@@ -81,10 +87,10 @@ const TOGETHER: Duration = Duration::from_millis(16);
 
 impl Redundancy {
     pub(super) fn due(&self) -> Option<Instant> {
-        match (self.parity_due, self.copy_due) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        if !BUILT {
+            return None;
         }
+        Instant::earlier(self.parity_due, self.copy_due)
     }
 
     /// How many repairs a burst of `segments` gets, in 256ths, when so many bursts come while one still matters.
@@ -92,6 +98,7 @@ impl Redundancy {
         if loss < CLEAN {
             return 0;
         }
+        let company = company.max(1);
         // Losses that are expected among those that are repaired together, and a few standard deviations of them.
         let mean = loss.saturating_mul(segments as u32 * company);
         let want = ((mean >> 8) + mean.isqrt() * 17 / 4) / company;
@@ -113,6 +120,9 @@ impl<S: Store> Sender<S> {
 
     /// Decides what `burst`, which has just been sent, gets for its repair.
     fn plan_repair(&mut self, now: Instant, config: &Config, burst: Burst, parity: bool) {
+        if !BUILT {
+            return;
+        }
         let interval = now.since(core::mem::replace(&mut self.redundancy.planned_at, now));
         let lone = burst.bytes <= self.mss(config);
         if !self.repairs(config) || !(lone || parity) {
@@ -153,7 +163,7 @@ impl<S: Store> Sender<S> {
 
     /// Segment `index` has been sent again. Where much is lost it goes once more.
     pub(super) fn plan_copy(&mut self, now: Instant, config: &Config, index: usize) {
-        if self.loss.rate < HEAVY || !self.repairs(config) {
+        if !BUILT || self.loss.rate < HEAVY || !self.repairs(config) {
             return;
         }
         let gap = self.gap();
@@ -197,7 +207,7 @@ impl<S: Store> Sender<S> {
         rides: bool,
         stats: &mut Stats,
     ) -> Option<usize> {
-        if !self.redundancy.copy_due.is_some_and(|due| due <= now || rides) {
+        if !BUILT || !self.redundancy.copy_due.is_some_and(|due| due <= now || rides) {
             return None;
         }
         let room = out.len().checked_sub(HEADER)?;

@@ -2,13 +2,16 @@
 
 use crate::time::Duration;
 
+/// No sample and no margin counts as longer, so that the arithmetic fits 32 bits: 268 s.
+const LONGEST: Duration = Duration::from_micros(1 << 28);
+
 /// The estimator. Works in microseconds; the shifts are the original's, so in milliseconds it gives the original's
 /// numbers (see the tests).
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Rtt {
-    srtt: i64,
-    rttvar: i64,
+    srtt: i32,
+    rttvar: i32,
     rto: Duration,
     last: Duration,
     least: Duration,
@@ -22,9 +25,9 @@ impl Rtt {
 
     /// Takes one sample. `interval` is the least allowed for variance, `min` the least timeout.
     pub fn sample(&mut self, sample: Duration, interval: Duration, min: Duration, max: Duration) {
-        self.last = sample.min(max);
+        self.last = sample.min(max).min(LONGEST);
         self.least = self.least.min(self.last);
-        let sample = self.last.as_micros() as i64;
+        let sample = self.last.as_micros() as i32;
         if self.srtt == 0 {
             self.srtt = sample;
             self.rttvar = sample >> 1;
@@ -34,7 +37,7 @@ impl Rtt {
             let weight = if sample < self.srtt - self.rttvar { 5 } else { 2 };
             self.rttvar += (delta.abs() - self.rttvar) >> weight;
         }
-        let margin = (4 * self.rttvar).max(interval.as_micros() as i64);
+        let margin = (4 * self.rttvar).max(interval.min(LONGEST).as_micros() as i32);
         self.rto = Duration::from_micros((self.srtt + margin).max(0) as u64).max(min).min(max);
     }
 

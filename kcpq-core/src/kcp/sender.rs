@@ -81,6 +81,7 @@ impl core::fmt::Display for SendError {
 impl core::error::Error for SendError {}
 
 /// Most segments of a message: `frg` counts down from 254 (WIRE.md 2.9).
+#[cfg(feature = "kcp-modes")]
 const MAX_FRAGMENTS: usize = 255;
 
 pub(super) struct Sender<S: Store> {
@@ -236,7 +237,8 @@ impl<S: Store> Sender<S> {
         if self.sent.is_empty() {
             return None;
         }
-        [self.next_timeout, self.recovery.next_check(), self.redundancy.due()].into_iter().flatten().min()
+        let timeout = Instant::earlier(self.next_timeout, self.recovery.next_check());
+        Instant::earlier(timeout, self.redundancy.due())
     }
 
     /// Queues `bytes`: more of the stream, or one message.
@@ -244,21 +246,26 @@ impl<S: Store> Sender<S> {
         if bytes.is_empty() {
             return Err(SendError::Empty);
         }
-        if config.mode == Mode::Message {
-            let limit = MAX_FRAGMENTS * self.mss(config);
-            if bytes.len() > limit {
-                return Err(SendError::TooLong { limit, actual: bytes.len() });
-            }
-            if !self.ends.has_room() {
-                return Err(SendError::Full);
-            }
+        match config.mode {
+            Mode::Stream => self.tx.push(bytes).map_err(|Full| SendError::Full),
+            #[cfg(feature = "kcp-modes")]
+            Mode::Message => self.send_message(config, bytes),
+        }
+    }
+
+    #[cfg(feature = "kcp-modes")]
+    fn send_message(&mut self, config: &Config, bytes: &[u8]) -> Result<(), SendError> {
+        let limit = MAX_FRAGMENTS * self.mss(config);
+        if bytes.len() > limit {
+            return Err(SendError::TooLong { limit, actual: bytes.len() });
+        }
+        if !self.ends.has_room() {
+            return Err(SendError::Full);
         }
         self.tx.push(bytes).map_err(|Full| SendError::Full)?;
-        if config.mode == Mode::Message {
-            let end = self.una_offset.wrapping_add(self.tx.len() as u32);
-            // There was room above.
-            let _ = self.ends.push(end);
-        }
+        let end = self.una_offset.wrapping_add(self.tx.len() as u32);
+        // There was room above.
+        let _ = self.ends.push(end);
         Ok(())
     }
 
@@ -346,7 +353,7 @@ impl<S: Store> Sender<S> {
             segment.first_ts = segment.ts;
         }
         let timeout = now + Duration::from_micros(u64::from(segment.rto));
-        self.next_timeout = Some(self.next_timeout.map_or(timeout, |at| at.min(timeout)));
+        self.next_timeout = Instant::earlier(self.next_timeout, Some(timeout));
         if again {
             self.plan_copy(now, config, index);
         }
@@ -415,17 +422,16 @@ impl<S: Store> Sender<S> {
         let offset = self.una_offset.wrapping_add(self.cut as u32);
         let (want, frg) = match config.mode {
             Mode::Stream => (unsent.min(mss), 0),
+            #[cfg(feature = "kcp-modes")]
             Mode::Message => {
                 let end = *self.ends.get(0)?;
                 let rest = end.wrapping_sub(offset) as usize;
                 (rest.min(mss), rest.div_ceil(mss).saturating_sub(1) as u8)
             }
         };
-        let len = match config.mode {
-            // The rest of a datagram is worth filling, but not with a crumb.
-            Mode::Stream if !fresh && want > room && room >= mss / 4 => room,
-            _ => want,
-        };
+        // The rest of a datagram is worth filling, but not with a crumb.
+        let fill = config.mode == Mode::Stream && !fresh && want > room && room >= mss / 4;
+        let len = if fill { room } else { want };
         if len > room || len == 0 {
             return None;
         }
@@ -456,6 +462,7 @@ impl<S: Store> Sender<S> {
         self.burst.bytes += len;
         self.cut += len;
         stats.bytes_sent += len as u64;
+        #[cfg(feature = "kcp-modes")]
         if config.mode == Mode::Message && frg == 0 {
             self.ends.pop();
         }

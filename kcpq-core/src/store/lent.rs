@@ -32,26 +32,32 @@ impl<const N: usize> Text for heapless::String<N> {
 }
 
 impl<T> Queue<T> for &mut DequeView<T> {
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn len(&self) -> usize {
         self.storage_len()
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn get(&self, index: usize) -> Option<&T> {
         (**self).get(index)
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         (**self).get_mut(index)
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn push(&mut self, item: T) -> Result<(), Full> {
         self.push_back(item).map_err(|_| Full)
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn pop(&mut self) -> Option<T> {
         self.pop_front()
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn swap_remove(&mut self, index: usize) -> Option<T> {
         self.swap_remove_back(index)
     }
@@ -60,6 +66,7 @@ impl<T> Queue<T> for &mut DequeView<T> {
         (**self).clear();
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn has_room(&self) -> bool {
         !self.is_full()
     }
@@ -90,12 +97,10 @@ impl<'a> Ring<'a> {
 
     /// Appends what fits and returns how much that was.
     fn write(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.room());
-        let at = self.index(self.len);
-        let first = count.min(self.buf.len() - at);
-        let (to_end, from_start) = bytes[..count].split_at(first);
-        self.buf[at..at + first].copy_from_slice(to_end);
-        self.buf[..from_start.len()].copy_from_slice(from_start);
+        let bytes = bytes.get(..self.room()).unwrap_or(bytes);
+        let Some((start, end)) = self.buf.split_at_mut_checked(self.index(self.len)) else { return 0 };
+        let first = copy(bytes, end);
+        let count = first + copy(bytes.get(first..).unwrap_or_default(), start);
         self.len += count;
         count
     }
@@ -103,25 +108,25 @@ impl<'a> Ring<'a> {
     /// The bytes from `skip` on, in at most two runs.
     fn slices(&self, skip: usize) -> (&[u8], &[u8]) {
         let skip = skip.min(self.len);
-        let (at, count) = (self.index(skip), self.len - skip);
-        let first = count.min(self.buf.len() - at);
-        (&self.buf[at..at + first], &self.buf[..count - first])
+        let count = self.len - skip;
+        let (start, end) = self.buf.split_at_checked(self.index(skip)).unwrap_or_default();
+        let first = end.get(..count).unwrap_or(end);
+        (first, start.get(..count - first.len()).unwrap_or_default())
     }
 
     fn copy_to(&self, skip: usize, out: &mut [u8]) -> usize {
         let (a, b) = self.slices(skip);
-        let from_a = a.len().min(out.len());
-        out[..from_a].copy_from_slice(&a[..from_a]);
-        let from_b = b.len().min(out.len() - from_a);
-        out[from_a..from_a + from_b].copy_from_slice(&b[..from_b]);
-        from_a + from_b
+        let count = copy(a, out);
+        count + copy(b, out.get_mut(count..).unwrap_or_default())
     }
 
     /// Writes over what is there from `skip` on. The caller stays within what is held.
     fn patch(&mut self, skip: usize, bytes: &[u8]) {
         for (at, byte) in bytes.iter().enumerate() {
             let index = self.index(skip + at);
-            self.buf[index] = *byte;
+            if let Some(place) = self.buf.get_mut(index) {
+                *place = *byte;
+            }
         }
     }
 
@@ -135,6 +140,15 @@ impl<'a> Ring<'a> {
         self.head = 0;
         self.len = 0;
     }
+}
+
+/// Copies what fits from the front of `from` to the front of `to`, and returns how much that was. Cannot panic.
+fn copy(from: &[u8], to: &mut [u8]) -> usize {
+    let count = from.len().min(to.len());
+    if let (Some(from), Some(to)) = (from.get(..count), to.get_mut(..count)) {
+        to.copy_from_slice(from);
+    }
+    count
 }
 
 /// [`TxStream`] over a borrowed slice.
@@ -221,22 +235,22 @@ impl RxWindow for LentRx<'_> {
         let too_large = TooLarge { limit: self.slot_size, actual: data.len() };
         let index = self.index(slot).ok_or(too_large)?;
         let len = u16::try_from(data.len()).ok().filter(|_| data.len() <= self.slot_size).ok_or(too_large)?;
-        let info = &mut self.slots[index];
+        let info = self.slots.get_mut(index).ok_or(too_large)?;
         if !info.used {
             *info = SlotInfo { used: true, frg, len };
-            self.bytes[index * self.slot_size..][..data.len()].copy_from_slice(data);
+            copy(data, self.bytes.get_mut(index * self.slot_size..).unwrap_or_default());
         }
         Ok(())
     }
 
     fn has(&self, slot: usize) -> bool {
-        self.index(slot).is_some_and(|index| self.slots[index].used)
+        self.index(slot).and_then(|index| self.slots.get(index)).is_some_and(|info| info.used)
     }
 
     fn front(&self) -> Option<(&[u8], u8)> {
         let info = self.slots.get(self.head).filter(|info| info.used)?;
-        let data = &self.bytes[self.head * self.slot_size..][..usize::from(info.len)];
-        Some((&data[self.consumed.min(data.len())..], info.frg))
+        let data = self.bytes.get(self.head * self.slot_size..)?.get(..usize::from(info.len))?;
+        Some((data.get(self.consumed..).unwrap_or_default(), info.frg))
     }
 
     fn peek(&self, slot: usize) -> Option<(u8, usize)> {
@@ -296,7 +310,12 @@ impl<'a> LentOutbox<'a> {
     /// The head of the front frame and when it is to be forgotten, if its time runs and nothing of it was moved.
     fn timed(&self) -> Option<([u8; HEAD], Instant)> {
         let mut head = [0; HEAD];
-        if self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut head) < HEAD || head[4] != command::PUBT {
+        if !cfg!(feature = "ttl")
+            || self.frames == 0
+            || self.rest > 0
+            || self.ring.copy_to(0, &mut head) < HEAD
+            || head[4] != command::PUBT
+        {
             return None;
         }
         let mut expires = [0; EXPIRES];
@@ -330,7 +349,7 @@ impl<'a> LentOutbox<'a> {
             self.rest = len - self.tail;
             layout::retime(&mut head, command, -(self.tail as i32));
             self.ring.patch(0, &head);
-            self.ring.patch(self.rest - kept, &layout::ttl(expires.since(now))[..kept]);
+            self.ring.patch(self.rest - kept, layout::ttl(expires.since(now)).get(..kept).unwrap_or_default());
         }
     }
 }
@@ -408,7 +427,7 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
                 self.begin(now, tell);
             }
             let (front, _) = self.ring.slices(0);
-            let count = stream.0.write(&front[..front.len().min(self.rest)]);
+            let count = stream.0.write(front.get(..self.rest).unwrap_or(front));
             self.ring.release(count);
             self.rest -= count;
             moved.bytes += count;
@@ -442,6 +461,10 @@ impl<'a> LentInbox<'a> {
     pub fn new(buf: &'a mut [u8]) -> Self {
         Self { buf, len: 0, taken: false }
     }
+
+    fn held(&self) -> &[u8] {
+        self.buf.get(..self.len).unwrap_or_default()
+    }
 }
 
 impl<const TEXT: usize> Inbox<Lent<'_, TEXT>> for LentInbox<'_> {
@@ -450,7 +473,7 @@ impl<const TEXT: usize> Inbox<Lent<'_, TEXT>> for LentInbox<'_> {
     }
 
     fn bytes(&self) -> &[u8] {
-        if self.taken { &[] } else { &self.buf[..self.len] }
+        if self.taken { &[] } else { self.held() }
     }
 
     fn write(&mut self, data: &[u8]) {
@@ -458,18 +481,16 @@ impl<const TEXT: usize> Inbox<Lent<'_, TEXT>> for LentInbox<'_> {
             self.len = 0;
             self.taken = false;
         }
-        let count = data.len().min(self.buf.len() - self.len);
-        self.buf[self.len..self.len + count].copy_from_slice(&data[..count]);
-        self.len += count;
+        self.len += copy(data, self.buf.get_mut(self.len..).unwrap_or_default());
     }
 
     fn take(&mut self) -> &[u8] {
         self.taken = true;
-        &self.buf[..self.len]
+        self.held()
     }
 
     fn duplicate(&mut self) -> &[u8] {
-        &self.buf[..self.len]
+        self.held()
     }
 
     fn adopt<'b>(&'b mut self, source: &'b [u8]) -> &'b [u8] {

@@ -13,6 +13,7 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Congestion {
     Off,
+    #[cfg(feature = "kcp-modes")]
     Kcp(KcpWindow),
     #[cfg(feature = "alloc")]
     Bbr(Bbr),
@@ -41,24 +42,28 @@ const MIN_THRESHOLD: u32 = 2;
 
 impl Congestion {
     pub(super) fn new(kind: CongestionControl, mss: usize) -> Self {
-        let mss = mss as u32;
         match kind {
-            CongestionControl::Off => Self::Off,
+            CongestionControl::Off => {
+                let _ = mss;
+                Self::Off
+            }
+            #[cfg(feature = "kcp-modes")]
             CongestionControl::Kcp => Self::Kcp(KcpWindow {
                 window: 1,
                 threshold: MIN_THRESHOLD,
-                incr: mss,
-                mss: mss.max(1),
+                incr: mss as u32,
+                mss: (mss as u32).max(1),
                 before_loss: None,
             }),
             #[cfg(feature = "alloc")]
-            CongestionControl::Bbr => Self::Bbr(Bbr::new(mss)),
+            CongestionControl::Bbr => Self::Bbr(Bbr::new(mss as u32)),
         }
     }
 
     /// Most segments in flight.
     pub(super) fn window(&self) -> u32 {
         match self {
+            #[cfg(feature = "kcp-modes")]
             Self::Kcp(kcp) => kcp.window,
             _ => u32::MAX,
         }
@@ -89,7 +94,11 @@ impl Congestion {
 
     /// True if the control limits what is in flight to what the link holds, and not only to what the windows say.
     pub(super) fn knows_the_link(&self) -> bool {
-        !matches!(self, Self::Off | Self::Kcp(_))
+        match self {
+            #[cfg(feature = "alloc")]
+            Self::Bbr(_) => true,
+            _ => false,
+        }
     }
 
     /// When the next segment may go, if not now.
@@ -161,32 +170,41 @@ impl Congestion {
         }
     }
 
+    /// KCP's own window, if that was chosen.
+    fn kcp(&mut self) -> Option<&mut KcpWindow> {
+        match self {
+            #[cfg(feature = "kcp-modes")]
+            Self::Kcp(kcp) => Some(kcp),
+            _ => None,
+        }
+    }
+
     /// The cumulative acknowledgement moved on; the peer's window is `remote`.
     pub(super) fn on_progress(&mut self, remote: u16) {
-        let Self::Kcp(kcp) = self else { return };
-        let remote = u32::from(remote);
+        let Some(kcp) = self.kcp() else { return };
+        let (remote, mss) = (u32::from(remote), kcp.mss.max(1));
         if kcp.window >= remote {
             return;
         }
         if kcp.window < kcp.threshold {
             kcp.window += 1;
-            kcp.incr = kcp.incr.saturating_add(kcp.mss);
+            kcp.incr = kcp.incr.saturating_add(mss);
         } else {
-            kcp.incr = kcp.incr.max(kcp.mss);
-            kcp.incr = kcp.incr.saturating_add(kcp.mss.saturating_mul(kcp.mss) / kcp.incr + kcp.mss / 16);
-            if (kcp.window + 1).saturating_mul(kcp.mss) <= kcp.incr {
-                kcp.window = kcp.incr.div_ceil(kcp.mss);
+            kcp.incr = kcp.incr.max(mss);
+            kcp.incr = kcp.incr.saturating_add(mss.saturating_mul(mss) / kcp.incr + mss / 16);
+            if (kcp.window + 1).saturating_mul(mss) <= kcp.incr {
+                kcp.window = kcp.incr.div_ceil(mss);
             }
         }
         if kcp.window > remote {
             kcp.window = remote.max(1);
-            kcp.incr = kcp.window.saturating_mul(kcp.mss);
+            kcp.incr = kcp.window.saturating_mul(mss);
         }
     }
 
     /// Segments were found lost by later acknowledgements; `in_flight` were outstanding.
     pub(super) fn on_fast_loss(&mut self, in_flight: u32, resend: u8) {
-        let Self::Kcp(kcp) = self else { return };
+        let Some(kcp) = self.kcp() else { return };
         kcp.before_loss = Some((kcp.window, kcp.threshold, kcp.incr));
         kcp.threshold = (in_flight / 2).max(MIN_THRESHOLD);
         kcp.window = kcp.threshold + u32::from(resend);
@@ -195,15 +213,16 @@ impl Congestion {
 
     /// A segment's timer ran out.
     pub(super) fn on_timeout(&mut self) {
-        let Self::Kcp(kcp) = self else { return };
+        let Some(kcp) = self.kcp() else { return };
         kcp.before_loss = Some((kcp.window, kcp.threshold, kcp.incr));
         kcp.threshold = (kcp.window / 2).max(MIN_THRESHOLD);
         kcp.window = 1;
         kcp.incr = kcp.mss;
     }
+
     /// A segment that was taken for lost had arrived: what was taken back is given again.
     pub(super) fn on_spurious(&mut self) {
-        let Self::Kcp(kcp) = self else { return };
+        let Some(kcp) = self.kcp() else { return };
         if let Some((window, threshold, incr)) = kcp.before_loss.take() {
             kcp.window = kcp.window.max(window);
             kcp.threshold = kcp.threshold.max(threshold);
