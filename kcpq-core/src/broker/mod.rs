@@ -19,8 +19,6 @@ mod event;
 mod inbound;
 mod sessions;
 mod siblings;
-#[cfg(test)]
-mod siblings_tests;
 mod stats;
 mod table;
 #[cfg(test)]

@@ -7,6 +7,9 @@
 //! A subscription is acknowledged when all siblings know of it. Back-pressure crosses over as well: messages count as
 //! under way until the sibling has found room for them, and while these are many their publishers are held back.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

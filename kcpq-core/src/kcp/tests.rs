@@ -321,6 +321,31 @@ fn a_lost_segment_is_sent_again_after_later_ones_were_acknowledged() {
 }
 
 #[test]
+fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_for_a_narrow_link() {
+    let tick = Duration::from_millis(20);
+    let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
+    let ticking = Config { interval: tick, ack_delay: tick, recv_window: 1024, ..config };
+    let link = sim::Config::clean(Duration::from_micros(100));
+    let mut pair = Pair::new(Heap::engine(config), Heap::engine(ticking), link, 1);
+    // A first answer came at once, before it was known who the peer is.
+    pair.b.config.ack_delay = Duration::ZERO;
+    pair.a.send(b"hello").unwrap();
+    pair.run_for(Duration::from_millis(50));
+    pair.b.config.ack_delay = tick;
+    pair.a.set_patience(Duration::from_millis(30), tick);
+    pair.a.expect_ticks(tick);
+    let end = pair.now + Duration::from_secs(3);
+    while pair.now < end {
+        while pair.a.unsent() < 20_000 {
+            pair.a.send(&[7; 1_000]).unwrap();
+        }
+        assert!(pair.step());
+    }
+    assert!(pair.got.len() > 30_000_000, "{} bytes in 3 s", pair.got.len());
+    assert!(pair.a.stats().retransmitted < 50, "{:?}", pair.a.stats());
+}
+
+#[test]
 fn nothing_is_sent_while_nothing_is_due() {
     let link = sim::Config::clean(Duration::from_millis(5));
     let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);

@@ -5,11 +5,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::*;
+use crate::broker::{Broker, Config, Relay, Stats};
 use crate::client::{self, Client, Parts, SubscriptionId};
-use crate::kcp::CongestionControl;
+use crate::kcp::{self, CongestionControl};
+use crate::rng::Rng;
 use crate::store::Heap;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// No time passes between a client and its broker.
 const KCP: kcp::Config =
