@@ -233,19 +233,6 @@ fn what_is_published_anywhere_after_a_subscription_was_acknowledged_comes_once_a
             );
         }
         assert!(server.sum(|stats| stats.relayed) > 100);
-        for b in &server.brokers {
-            for s in b.table.iter() {
-                std::println!(
-                    "Q {} accounted {} control {} unacked {} unsent {} paused {:?}",
-                    s.session.outbox.len(),
-                    s.member.accounted,
-                    s.session.control.len(),
-                    s.session.kcp.unacked(),
-                    s.session.kcp.unsent(),
-                    s.member.paused
-                );
-            }
-        }
         assert_eq!(server.sum(|stats| stats.queued + stats.dropped_relay + stats.dropped_slow), 0);
     }
 }
