@@ -19,6 +19,7 @@ mod recovery;
 mod redundancy;
 #[cfg(feature = "fec")]
 mod repair;
+mod rhythm;
 mod rtt;
 mod segment;
 mod sender;
@@ -182,9 +183,10 @@ impl<S: Store> Kcp<S> {
         self.config.rto_margin = margin.min(Config::MAX_RTO);
     }
 
-    /// The peer acknowledges when its clock ticks, and not at once: its round trip is no shorter than that.
+    /// The peer acknowledges when its clock ticks, and not at once: `tick` apart, until its acknowledgements have shown how
+    /// often that is.
     pub fn expect_ticks(&mut self, tick: Duration) {
-        self.sender.congestion.set_tick(tick);
+        self.sender.rhythm.expect(tick);
     }
 
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
@@ -301,7 +303,8 @@ impl<S: Store> Kcp<S> {
             }
         };
         if let Some(sample) = sample.filter(|_| origin == Origin::Wire) {
-            self.sender.rtt.sample(sample, self.config.rto_margin, self.config.min_rto, Config::MAX_RTO);
+            let margin = self.config.rto_margin.max(self.sender.rhythm.margin());
+            self.sender.rtt.sample(sample, margin, self.config.min_rto, Config::MAX_RTO);
         }
         if let Some(delivered) = newest {
             self.sender.on_delivered(now, &self.config, delivered, &mut self.stats);

@@ -170,6 +170,9 @@ impl<S: Store> Sender<S> {
 
     /// A datagram acknowledged `delivered`: what was sent before and is still missing has been overtaken.
     pub(super) fn on_delivered(&mut self, now: Instant, config: &Config, delivered: Delivered, stats: &mut Stats) {
+        let least = self.rtt.least().unwrap_or(Duration::ZERO);
+        self.rhythm.on_acknowledged(now, !self.sent.is_empty(), least);
+        self.congestion.set_tick(self.rhythm.tick());
         if let Some(snapshot) = delivered.snapshot {
             self.congestion.on_sample(now, delivered.sent_at, delivered.rtt, snapshot, self.pipe);
         }
@@ -203,6 +206,7 @@ impl<S: Store> Sender<S> {
             let due = segment.awaited_from() + newest.rtt + patience;
             if now >= due || by_count && !segment.covered && segment.overtaken >= enough {
                 segment.lost = true;
+                segment.timed_out = false;
                 stats.lost_fast += 1;
                 found = true;
                 self.mark(index);
@@ -243,6 +247,7 @@ impl<S: Store> Sender<S> {
         self.next_timeout = None;
         let step = if config.gentle_backoff { self.rtt.rto().div(2) } else { self.rtt.rto() };
         let most = if config.outage_probes.is_zero() { usize::MAX } else { TIMER_BURST };
+        let quiet_until = now + step.max(MIN_PROBE_WAIT);
         let mut found = 0;
         for index in 0..self.sent.len() {
             let Some(segment) = self.sent.get_mut(index) else { break };
@@ -258,16 +263,21 @@ impl<S: Store> Sender<S> {
                     let rto = (Duration::from_micros(u64::from(segment.rto)) + step).min(Config::MAX_RTO);
                     segment.rto = rto.as_micros() as u32;
                     segment.lost = true;
+                    segment.timed_out = true;
                     stats.lost_timeout += 1;
                     found += 1;
                     self.mark(index);
                     continue;
                 }
-                at = now + step.max(MIN_PROBE_WAIT);
+                at = quiet_until;
             }
             self.next_timeout = Instant::earlier(self.next_timeout, Some(at));
         }
         if found > 0 {
+            if self.rhythm.collects() {
+                // The peer may just be late: the others, sent a little later, would follow one by one.
+                self.next_timeout = self.next_timeout.map(|at| at.max(quiet_until));
+            }
             self.congestion.on_timeout();
             if !config.outage_probes.is_zero() && self.recovery.probe_at.is_none() {
                 self.recovery.probe_at = Some(now + self.probe_wait(config));
@@ -292,6 +302,7 @@ impl<S: Store> Sender<S> {
             left -= 1;
             if !segment.lost {
                 segment.lost = true;
+                segment.timed_out = true;
                 stats.lost_timeout += 1;
                 self.mark(index);
             }

@@ -4,6 +4,7 @@ use super::config::{Config, Mode};
 use super::congestion::{Congestion, Snapshot};
 use super::recovery::Recovery;
 use super::redundancy::{Burst, Loss, Redundancy};
+use super::rhythm::Rhythm;
 use super::rtt::Rtt;
 use super::segment::{Command, HEADER, Header};
 use super::seq::{Sn, Ts};
@@ -38,8 +39,10 @@ pub struct Sent {
     pub(super) snapshot: Snapshot,
     pub(super) acked: bool,
     pub(super) lost: bool,
-    /// It was sent again because it was taken for lost.
+    /// It was sent again because it was taken for lost; and that was for its timer alone, which cannot tell a lost
+    /// segment from a late acknowledgement.
     pub(super) resent: bool,
+    pub(super) timed_out: bool,
 }
 
 impl Sent {
@@ -102,6 +105,7 @@ pub(super) struct Sender<S: Store> {
     reserve: usize,
     pub(super) congestion: Congestion,
     pub(super) rtt: Rtt,
+    pub(super) rhythm: Rhythm,
     pub(super) recovery: Recovery,
     pub(super) loss: Loss,
     pub(super) redundancy: Redundancy,
@@ -134,6 +138,7 @@ impl<S: Store> Sender<S> {
             congestion: Congestion::new(config.congestion, usize::from(config.mtu) - HEADER),
             reserve: 0,
             rtt: Rtt::new(),
+            rhythm: Rhythm::default(),
             recovery: Recovery::new(),
             loss: Loss::default(),
             redundancy: Redundancy::default(),
@@ -160,6 +165,7 @@ impl<S: Store> Sender<S> {
         self.congestion = Congestion::new(config.congestion, usize::from(config.mtu) - HEADER);
         self.reserve = 0;
         self.rtt = Rtt::new();
+        self.rhythm = Rhythm::default();
         self.recovery = Recovery::new();
         self.loss = Loss::default();
         self.redundancy = Redundancy::default();
@@ -285,7 +291,9 @@ impl<S: Store> Sender<S> {
                 if !segment.lost {
                     self.pipe = self.pipe.saturating_sub(u32::from(segment.len));
                 }
-                self.loss.sample(segment.resent);
+                if !(segment.timed_out && self.rhythm.collects()) {
+                    self.loss.sample(segment.resent);
+                }
             }
         }
         self.una = una;
@@ -452,11 +460,13 @@ impl<S: Store> Sender<S> {
             acked: false,
             lost: false,
             resent: false,
+            timed_out: false,
         };
         self.sent.push(segment).ok()?;
         if in_flight == 0 {
             self.progress_at = now;
             self.recovery.begin(now);
+            self.rhythm.on_begin(now);
         }
         self.burst.segments += 1;
         self.burst.bytes += len;

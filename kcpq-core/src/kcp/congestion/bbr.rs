@@ -36,7 +36,7 @@ pub(in crate::kcp) struct Bbr {
     round_ends: u32,
     least_rtt: Option<Duration>,
     least_rtt_at: Instant,
-    /// The peer acknowledges so often only: what it acknowledges at once says nothing about the round trip.
+    /// How long the peer collects acknowledgements: what is in flight has to last until they come.
     tick: Duration,
     delivered: u32,
     delivered_at: Instant,
@@ -119,7 +119,11 @@ impl Bbr {
     /// The peer acknowledges once in `tick`.
     pub(super) fn set_tick(&mut self, tick: Duration) {
         self.tick = tick;
-        self.least_rtt = self.least_rtt.map(|least| least.max(tick));
+    }
+
+    /// The least time from a segment to its acknowledgement that can be counted on.
+    fn round_trip(&self) -> Option<Duration> {
+        self.least_rtt.map(|least| least + self.tick)
     }
 
     /// Bytes per second that the link delivers, as far as seen.
@@ -129,7 +133,7 @@ impl Bbr {
 
     /// Bytes in flight that keep the link busy without a queue.
     fn fill(&self) -> u64 {
-        let rtt = self.least_rtt.unwrap_or(Duration::ZERO).as_micros();
+        let rtt = self.round_trip().unwrap_or(Duration::ZERO).as_micros();
         (u128::from(self.rate()) * u128::from(rtt) / 1_000_000) as u64
     }
 
@@ -163,7 +167,7 @@ impl Bbr {
         };
         // What gets lost without a queue has to be sent besides.
         let pace = self.rate() * percent / (100 - self.lossy);
-        let least = match (self.phase, self.least_rtt) {
+        let least = match (self.phase, self.round_trip()) {
             // Flows that leave the link idle show a rate of their own, not the link's.
             (Phase::Startup, Some(rtt)) => FREE_BURST as u64 * 1_000_000 / rtt.as_micros().max(1),
             _ => 0,
@@ -229,7 +233,6 @@ impl Bbr {
     /// still in flight.
     pub(super) fn on_sample(&mut self, now: Instant, sent_at: Instant, rtt: Duration, snapshot: Snapshot, pipe: u32) {
         self.first_sent_at = sent_at;
-        let rtt = rtt.max(self.tick);
         let least = self.least_rtt.is_none_or(|least| rtt <= least);
         let is_old = now.since(self.least_rtt_at) > RTT_AGE;
         if least || is_old && matches!(self.phase, Phase::Settle { .. }) {
@@ -245,7 +248,7 @@ impl Bbr {
         let took = sending.max(acking).as_micros();
         let bytes = u64::from(self.delivered.wrapping_sub(snapshot.delivered));
         // Over less than a round trip it says nothing (the draft, 4.1.2).
-        if took > 0 && self.least_rtt.is_some_and(|least| took >= (least - self.tick.div(4)).as_micros()) {
+        if took > 0 && self.least_rtt.is_some_and(|least| took >= least.as_micros()) {
             let rate = bytes * 1_000_000 / took;
             let place = &mut self.rates[self.round as usize % ROUNDS];
             if !snapshot.limited || rate > *place {
@@ -262,7 +265,7 @@ impl Bbr {
         self.round_ends = self.delivered;
         let (lost, acked) = (u64::from(self.lost_in_round), u64::from(self.acked_in_round));
         (self.lost_in_round, self.acked_in_round) = (0, 0);
-        let has_queue = self.least_rtt.is_some_and(|least| rtt > least + least.div(16) + Duration::from_millis(1));
+        let has_queue = self.round_trip().is_some_and(|least| rtt > least + least.div(16) + Duration::from_millis(1));
         self.lossy =
             if has_queue { 0 } else { (lost * 100 / (lost + acked).max(1)).saturating_sub(HARMLESS).min(MOST_LOSSY) };
         if lost > acked / 2 {
@@ -292,10 +295,10 @@ impl Bbr {
             Phase::Startup if self.has_seen_bottleneck() => self.phase = Phase::Drain,
             Phase::Drain if pipe <= self.fill() => self.phase = cruise,
             Phase::Cruise { .. } if now.since(self.least_rtt_at) > RTT_AGE => {
-                self.phase = Phase::Settle { until: now + SETTLE.max(self.least_rtt.unwrap_or(SETTLE)) };
+                self.phase = Phase::Settle { until: now + SETTLE.max(self.round_trip().unwrap_or(SETTLE)) };
             }
             Phase::Cruise { step, since } => {
-                let least = self.least_rtt.unwrap_or(Duration::ZERO);
+                let least = self.round_trip().unwrap_or(Duration::ZERO);
                 let over = now.since(since) > least;
                 // The slow step ends as soon as the queue is gone.
                 if over || CYCLE[usize::from(step)] < 100 && pipe <= self.fill() {
