@@ -399,7 +399,7 @@ fn framing(wanted: u32) -> Framing {
     Framing::Plain
 }
 
-/// Where the command byte stands in a frame.
+/// Bytes of a frame's length field, which `body_len` does not count.
 const LENGTH_FIELD: usize = frame::LENGTH;
 
 /// Bytes of a SUB's number; its options follow.

@@ -113,7 +113,8 @@ struct Server {
     epoch: u64,
 }
 
-/// Events that borrow nothing and wait to be told; a bit each, told in this order.
+/// Events that borrow nothing and wait to be told: the latest of each kind, in this order, news of subscriptions behind
+/// `connected`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Notices {
     disconnected: Option<(Disconnect, Option<Instant>)>,
