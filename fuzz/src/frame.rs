@@ -1,4 +1,4 @@
-//! Frames out of a byte stream that comes in pieces (WIRE.md 4.1).
+//! Frames out of a byte stream that comes in pieces (PROTOCOL.md 3.1).
 //!
 //! The first two bytes of the input say how long the pieces are, the rest is the stream. The reader has to find what
 //! [`Model`] finds in the whole stream, over both stores.

@@ -1,4 +1,4 @@
-//! A KCP engine under arbitrary datagrams, calls and times (WIRE.md 2).
+//! A KCP engine under arbitrary datagrams, calls and times (PROTOCOL.md 2).
 //!
 //! The input is a configuration byte and a list of operations. The same list drives an engine over each store; both
 //! must behave alike to the byte, and what they send must satisfy [`check_sent`], which reads it independently.
@@ -169,7 +169,7 @@ fn settle<S: Store>(engine: &mut Kcp<S>, now: Instant, trace: &mut Trace) {
     assert!(engine.unacked() <= STREAM && engine.unsent() <= engine.unacked());
 }
 
-/// What every datagram must be (WIRE.md 2.1, 2.9): whole segments of this conversation, no longer than the MTU, of
+/// What every datagram must be (PROTOCOL.md 2.1, 2.3): whole segments of this conversation, no longer than the MTU, of
 /// known commands, and data in PUSH and PARITY alone, which are never empty.
 fn check_sent(datagram: &[u8], conv: u32) {
     assert!((HEADER..=usize::from(MTU)).contains(&datagram.len()));

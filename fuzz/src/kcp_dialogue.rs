@@ -1,5 +1,5 @@
-//! A KCP engine in a dialogue (WIRE.md 2): what it sent is acknowledged, in part or in whole, or comes back to it as if
-//! from a peer, between arbitrary datagrams, sends, reads and steps of time.
+//! A KCP engine in a dialogue (PROTOCOL.md 2): what it sent is acknowledged, in part or in whole, or comes back to it
+//! as if from a peer, between arbitrary datagrams, sends, reads and steps of time.
 //!
 //! The first two bytes choose the parameters, the rest are operations, each behind a step of time. An engine over each
 //! store goes through the same; after every step both must have done the same, be within their bounds, and not ask to

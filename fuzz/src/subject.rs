@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_model_agrees_with_the_specifications_column_for_nats() {
-        // WIRE.md 6.
+        // Rows as in docs/original.md 7 and in kcpq-core/tests/vectors/subject_matching.json.
         let rows = [
             ("foo.bar", "FOO.BAR", false),
             ("*", "foo", true),

@@ -1,4 +1,4 @@
-//! AES-256 as kcp-go uses it, for compatibility with KCPQ v2.1 and nothing else (WIRE.md 1.7).
+//! AES-256 as kcp-go uses it, for compatibility with KCPQ v2.1 and nothing else (PROTOCOL.md 1.4).
 //!
 //! ```text
 //! | nonce, 16 B | CRC-32 u32 LE of the body | body |      all of it encrypted in place

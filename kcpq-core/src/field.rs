@@ -1,4 +1,4 @@
-//! Arithmetic in GF(2^8) with the polynomial x^8+x^4+x^3+x^2+1 (0x11d) and generator 2 (WIRE.md 1.3).
+//! Arithmetic in GF(2^8) with the polynomial x^8+x^4+x^3+x^2+1 (0x11d) and generator 2 (PROTOCOL.md 1.3).
 //!
 //! A product with a constant is the sum of two table look-ups, one for each half of the other factor's byte. Sixteen
 //! entries fit a vector register, so the processor's byte shuffle does 16 to 64 look-ups at once. The instructions are

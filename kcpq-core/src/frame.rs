@@ -1,4 +1,4 @@
-//! Frames: what travels in KCP's byte stream (WIRE.md 4; our own commands from 0x10 on: PROTOCOL.md).
+//! Frames: what travels in KCP's byte stream (PROTOCOL.md 3).
 //!
 //! ```text
 //!  0               4     5            7                     7 + subject_len
@@ -45,7 +45,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The original's, version 2.1: 8 MiB and 4096 bytes (WIRE.md 4.2).
+    /// The original's, version 2.1: 8 MiB and 4096 bytes (docs/original.md 5.1).
     pub const KCPQ: Self = Self { max_body: 8 * 1024 * 1024, max_subject: 4096 };
     /// What the fields can express.
     pub const NONE: Self = Self { max_body: u32::MAX, max_subject: u16::MAX };
@@ -111,7 +111,7 @@ impl<'a> Frame<'a> {
     /// The frame that `bytes` begin with; what follows it is ignored.
     ///
     /// # Errors
-    /// See [`FrameError`]; the checks come in the order of the original's version 2.1 (WIRE.md 4.2).
+    /// See [`FrameError`]; the checks come in the order of the original's version 2.1 (docs/original.md 5.1).
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, FrameError> {
         let length = bytes.first_chunk().ok_or(FrameError::Incomplete)?;
         let body_len = check_length(*length, limits)?;

@@ -1,4 +1,4 @@
-//! The payloads of our own frames: HELLO and WELCOME, ACK, CLOSE (PROTOCOL.md, "Native frames").
+//! The payloads of our own frames: HELLO and WELCOME, ACK, CLOSE (PROTOCOL.md 3.4 to 3.6).
 //!
 //! HELLO and WELCOME are the same record; each side says what it can do and what it accepts.
 //!

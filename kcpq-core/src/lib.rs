@@ -25,8 +25,20 @@
 //! from time; `poll_…` gives to the caller, until `None`; the rest are getters. Any input is legal in any state: what comes
 //! from the network can be dropped and counted, but causes no panic, no unbounded memory and no unbounded loop.
 //!
-//! Features only add: `alloc` (heap store, router, broker), `std` (implies `alloc`), `fec`, `aes`, `sim` (a simulated
-//! link), `defmt`. Without any the crate needs neither `std` nor an allocator.
+//! # Features
+//! They only add; none is on by default, and without any the crate needs neither `std` nor an allocator.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `alloc` | heap store, router, broker, BBR, path MTU discovery; implies `kcp-modes`, `redundancy` and `ttl` |
+//! | `std` | conversions to the time and errors of `std`; implies `alloc` |
+//! | `kcp-modes` | KCP's message mode and its own congestion window, for peers that are not kcpq |
+//! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
+//! | `ttl` | messages with a time to live |
+//! | `fec` | parity: kcp-go's Reed-Solomon around datagrams, and repairs inside of KCP; implies `alloc` |
+//! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |
+//! | `sim` | a seeded, simulated link for tests in virtual time; implies `alloc` |
+//! | `defmt` | `defmt::Format` on public values |
 
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![forbid(unsafe_code)]

@@ -31,7 +31,8 @@ const LONGEST_ON_A_PATH: u16 = 9_000;
 /// The least retransmission timeout within a machine.
 const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
 
-/// An original peer acknowledges when its clock ticks, at the latest after this; the timeouts are its own (WIRE.md 2.6).
+/// An original peer acknowledges when its clock ticks, at the latest after this; the timeouts are its own
+/// (PROTOCOL.md 2.6).
 const ORIGINAL_TICK: Duration = Duration::from_millis(20);
 const ORIGINAL_MIN_RTO: Duration = Duration::from_millis(30);
 

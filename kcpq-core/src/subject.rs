@@ -14,7 +14,7 @@
 //! peers must not differ about which subjects exist.
 //!
 //! [`Subject`] and [`Pattern`] exist only when valid, so nothing behind them checks again. This is stricter than the
-//! original, which accepts anything (WIRE.md 6).
+//! original, which accepts anything (PROTOCOL.md 5).
 //!
 //! ```
 //! use kcpq_core::subject::{Limits, Pattern, Subject, SubjectError};
@@ -42,7 +42,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// 4096 bytes as in the original's version 2.1 (WIRE.md 4.2), 32 tokens.
+    /// 4096 bytes as in the original's version 2.1 (docs/original.md 5.1), 32 tokens.
     pub const DEFAULT: Self = Self { max_len: 4096, max_tokens: 32 };
 }
 

@@ -104,7 +104,7 @@ impl Instant {
         self.0
     }
 
-    /// Milliseconds since the epoch, as KCP's 32-bit clock shows them: wraps after 49.7 days (WIRE.md 2.1).
+    /// Milliseconds since the epoch, as KCP's 32-bit clock shows them: wraps after 49.7 days (PROTOCOL.md 2.1).
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub const fn as_wire_millis(self) -> u32 {
         (self.0 / 1_000) as u32

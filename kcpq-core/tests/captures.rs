@@ -90,7 +90,7 @@ impl Listener {
     fn hear(&mut self, now: Instant, opened: &[u8]) {
         match datagram::parse(opened).expect("a datagram of the original's") {
             Content::Fec(segments) => {
-                // What kcp-go 5.4.20 hears at all (WIRE.md 1.8).
+                // What kcp-go 5.4.20 hears at all (docs/original.md 2.1).
                 assert!(opened.len() >= 32);
                 let stream = &mut self.stream;
                 let taken = self.kcp.handle_datagram(now, segments, Origin::Wire, |bytes| {

@@ -52,7 +52,7 @@ fn only_32_bytes_are_a_key() {
     for case in vectors()["accepted_key_lengths"].as_array().unwrap() {
         let len = case["key_len"].as_u64().unwrap() as usize;
         let key = Key::from_hex(&"5a".repeat(len));
-        // Go's AES also takes 16 and 24; KCPQ takes 32 alone (WIRE.md 1.7).
+        // Go's AES also takes 16 and 24; KCPQ takes 32 alone (docs/original.md 2.6).
         match key {
             Ok(_) => assert_eq!(len, 32),
             Err(error) => assert_eq!(error, KeyError::Length { len: 2 * len }),

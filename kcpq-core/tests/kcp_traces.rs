@@ -137,8 +137,8 @@ fn timers_back_off_as_in_the_traces() {
         for trace in traces(name) {
             let mut kcp = Heap::engine(CONV, config(&trace["params"]["A"]));
             let sent: Vec<_> = list(&trace["steps"]).iter().filter(|step| step["op"] == "flush").collect();
-            // With congestion control, kcp-go's first flush sends nothing (WIRE.md 2.8), hence counted from the first
-            // that does.
+            // With congestion control, kcp-go's first flush sends nothing (docs/original.md 3.4), hence counted from
+            // the first that does.
             let mut now = Instant::from_millis(number(&sent[0]["t"]));
             kcp.send(&hex(&trace["steps"][0]["data"])).unwrap();
             for step in sent {

@@ -16,18 +16,12 @@ const ROWS: &[&[&str]] = &[
     &["client", "broker"],
 ];
 
-/// Plain counters: any module may use them, and they use none.
-const ANYWHERE: &[&str] = &["stats"];
-
 /// What only tests use, and so may use anything.
 const TOOLS: &[&str] = &["sim"];
 
-/// The row of a module; 0 for `ANYWHERE`.
+/// The row of a module.
 fn row(module: &str) -> Option<usize> {
-    if ANYWHERE.contains(&module) {
-        return Some(0);
-    }
-    ROWS.iter().position(|names| names.contains(&module)).map(|index| index + 1)
+    ROWS.iter().position(|names| names.contains(&module))
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Subjects and patterns against the rows of WIRE.md 6: the column that says what NATS does.
+//! Subjects and patterns against recorded rows (docs/original.md 7): the column that says what NATS does.
 
 use kcpq_core::subject::{Limits, Pattern, Subject};
 use serde_json::Value;

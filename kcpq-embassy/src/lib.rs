@@ -49,6 +49,7 @@
 //! | `embassy-net` | `net::Udp`, a [`Transport`] on a socket of embassy-net |
 //! | `embedded-nal-async` | `nal::Udp`, a [`Transport`] on any UDP stack of that crate |
 //! | `embassy-time` | `time::now` and `time::Timer` |
+//! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `defmt` | `defmt::Format` on every public value |
 //!
 //! Without them the user brings a [`Transport`], a [`Timer`] and a function that says what the time is.

@@ -26,7 +26,7 @@ pub trait Transport {
     async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error>;
 
     /// Another conversation begins: takes another local port, if that can be done. An original server tells sessions
-    /// apart by address only (WIRE.md 3.5); a native one does not need it.
+    /// apart by address only (PROTOCOL.md 4.1); a native one does not need it.
     ///
     /// # Errors
     /// The stack's. The runner goes on with what there is.

@@ -46,7 +46,7 @@ pub struct Builder {
     datagram_chosen: bool,
 }
 
-/// Messages that may wait for one subscription, as in the original (WIRE.md 5.2).
+/// Messages that may wait for one subscription, as in the original (docs/original.md 6.2).
 const CAPACITY: usize = 100;
 /// The same for video, where messages come in bursts.
 const VIDEO_CAPACITY: usize = 10_000;

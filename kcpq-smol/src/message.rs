@@ -14,7 +14,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Cuts the first frame off a run of whole frames (WIRE.md 4.1).
+    /// Cuts the first frame off a run of whole frames (PROTOCOL.md 3.1).
     pub(crate) fn cut(run: &mut Bytes) -> Option<Self> {
         let frame = Frame::parse(run, &Limits::NONE).ok()?;
         let (len, subject) = (frame.encoded_len(), HEAD..HEAD + frame.subject.len());

@@ -53,7 +53,7 @@ pub struct Config {
     pub stall_for: Duration,
     /// What happens when a session's queue is full.
     pub slow_consumer: SlowConsumer,
-    /// How long a session may be silent (WIRE.md 5.3).
+    /// How long a session may be silent (PROTOCOL.md 4.5).
     pub idle_timeout: Duration,
     /// How long a closing session has for its last frames.
     pub linger: Duration,

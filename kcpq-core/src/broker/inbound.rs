@@ -29,7 +29,7 @@ const MAX_UNANSWERED: u32 = 1024;
 const SHARE_FROM: usize = 1024;
 /// And for a single one from this size on.
 const SHARE_ALONE_FROM: usize = 4096;
-/// The longest text that an original client takes (WIRE.md 4.2).
+/// The longest text that an original client takes (docs/original.md 5.1).
 const MAX_TEXT: usize = 4096;
 
 /// The rest of the broker, while one session's bytes are read.
@@ -309,7 +309,7 @@ impl<P: Peer> Inbound<'_, P> {
             self.siblings.leave(pattern.as_str());
             self.stats.subscriptions -= 1;
         }
-        // Also when it was never subscribed, as the original does (WIRE.md 4.3).
+        // Also when it was never subscribed, as the original does (PROTOCOL.md 3.2).
         self.acknowledge(number, "unsubscribed from ", frame.subject);
     }
 
@@ -351,7 +351,8 @@ impl<P: Peer> Inbound<'_, P> {
         if number.is_some() {
             return self.answer(number, None, "");
         }
-        // Too long a text would end an original client's session; the bare pattern does as well (WIRE.md 4.4, 8.1).
+        // Too long a text would end an original client's session; the bare pattern does as well (docs/original.md 5.1,
+        // 5.3).
         let prefix = if prefix.len() + pattern.len() > MAX_TEXT { "" } else { prefix };
         let mut text = BytesMut::with_capacity(prefix.len() + pattern.len());
         text.extend_from_slice(prefix.as_bytes());
@@ -398,7 +399,7 @@ fn framing(wanted: u32) -> Framing {
     Framing::Plain
 }
 
-/// Where the command byte stands in a frame.
+/// Bytes of a frame's length field, which `body_len` does not count.
 const LENGTH_FIELD: usize = frame::LENGTH;
 
 /// Bytes of a SUB's number; its options follow.

@@ -12,7 +12,7 @@
 //! until [`poll_timeout`](Broker::poll_timeout) or input, then [`handle_timeout`](Broker::handle_timeout).
 //!
 //! A session that says HELLO is a native one; one that never does is an original one and is treated in the original's
-//! manner (WIRE.md 4.3, 11). What cannot be delivered is counted with its reason; nothing is lost silently.
+//! manner (PROTOCOL.md 3.2, 4.4). What cannot be delivered is counted with its reason; nothing is lost silently.
 
 mod config;
 mod event;

@@ -39,7 +39,7 @@ impl<P: Peer> Broker<P> {
             return None;
         }
         // One socket of an original client carries one session: a new conversation from there means that the old one
-        // is gone (WIRE.md 3.4). Native clients say CLOSE, and a stranger must not end their sessions.
+        // is gone (PROTOCOL.md 4.4). Native clients say CLOSE, and a stranger must not end their sessions.
         if let Some(old) = self.table.newest(peer)
             && self.table.get_mut(old).is_some_and(|slot| !slot.member.native)
             && let Some(slot) = self.table.take(old)
@@ -125,7 +125,7 @@ impl<P: Peer> Broker<P> {
         self.stats.malformed_datagrams += u64::from(!understood);
         if let Some((_, content)) = input {
             slot.member.heard = self.now;
-            // An original peer is answered as it last spoke (WIRE.md 11).
+            // An original peer is answered as it last spoke (PROTOCOL.md 4.4).
             let framing = match content {
                 Content::Plain(_) => Framing::Plain,
                 Content::Fec(_) | Content::Parity => self.config.compat_framing,

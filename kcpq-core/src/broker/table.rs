@@ -276,7 +276,7 @@ impl<P: Peer> Table<P> {
         }
     }
 
-    /// Wakes the sessions whose time has come; calls `due` with each.
+    /// The next session whose time has come, `None` if there is no more; its timer is off then.
     pub(super) fn expire(&mut self, now: Instant) -> Option<u32> {
         loop {
             let Reverse((at, index)) = *self.timers.peek()?;

@@ -37,9 +37,9 @@ enum Told {
     Oversize(TooLarge),
 }
 
-/// How the original answers a command that it does not know (WIRE.md 4.3).
+/// How the original answers a command that it does not know (PROTOCOL.md 3.2, 4.3).
 const UNKNOWN_COMMAND: &[u8] = b"handle error: unknown command";
-/// The OK texts of the original (WIRE.md 4.3).
+/// The OK texts of the original (PROTOCOL.md 3.2).
 const SUBSCRIBED_TO: &[u8] = b"subscribed to ";
 
 impl<S: Store> Client<S> {
@@ -232,7 +232,7 @@ impl<S: Store> Client<S> {
             }
             command::PONG => self.on_pong(),
             command::OK => {
-                // The original's client takes the bare pattern as well (WIRE.md 4.4).
+                // The original's client takes the bare pattern as well (docs/original.md 5.3).
                 let text = frame.subject;
                 let pattern = text.strip_prefix(SUBSCRIBED_TO).unwrap_or(text);
                 if let Ok(pattern) = core::str::from_utf8(pattern) {

@@ -18,7 +18,7 @@
 //! until `None`, then sleep until [`poll_timeout`](Client::poll_timeout) or input.
 //!
 //! A native server is greeted with HELLO; the first SUBs go right behind it. An original server answers HELLO with ERR,
-//! and the client goes on in the original's manner (WIRE.md 11).
+//! and the client goes on in the original's manner (PROTOCOL.md 4.3).
 
 mod commands;
 mod config;
@@ -113,7 +113,8 @@ struct Server {
     epoch: u64,
 }
 
-/// Events that borrow nothing and wait to be told; a bit each, told in this order.
+/// Events that borrow nothing and wait to be told: the latest of each kind, in this order, news of subscriptions behind
+/// `connected`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Notices {
     disconnected: Option<(Disconnect, Option<Instant>)>,
@@ -400,7 +401,7 @@ impl<S: Store> Client<S> {
     }
 
     /// The number of the present conversation, another one after each attempt to connect. A driver gives each its own
-    /// socket: an original server tells sessions apart by address only (WIRE.md 3.5).
+    /// socket: an original server tells sessions apart by address only (PROTOCOL.md 4.1).
     pub fn conversation(&self) -> u32 {
         self.session.kcp.conv()
     }

@@ -1,4 +1,4 @@
-//! What a client counts: everything that the original names (WIRE.md 7.1), and each of them really.
+//! What a client counts: everything that the original names (docs/original.md 8), and each of them really.
 
 use crate::time::{Duration, Instant};
 

@@ -56,7 +56,7 @@ pub(super) enum News {
     Failed(SubscribeFailure),
 }
 
-/// What [`Subscriptions::next_request`] wants to be sent.
+/// What [`Subscriptions::send_requests`] wants to be sent.
 pub(super) enum Request<'t> {
     Subscribe { number: u32, pattern: &'t str, latest: bool },
     Unsubscribe { number: u32, pattern: &'t str },

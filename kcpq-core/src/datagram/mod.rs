@@ -1,4 +1,5 @@
-//! What one UDP payload carries: segments alone, or FEC framing around them, and perhaps a cipher around that (WIRE.md 1).
+//! What one UDP payload carries: segments alone, or FEC framing around them, and perhaps a cipher around that
+//! (PROTOCOL.md 1).
 //!
 //! ```text
 //! plain   | KCP segment(s) ................................................. |
@@ -44,7 +45,8 @@ pub const LOCAL_DATAGRAM: u16 = 16_000;
 pub enum Framing {
     /// Segments alone: between native peers.
     Plain,
-    /// A FEC header before them, the numbers of parity left out: what every kind of server understands (WIRE.md 11).
+    /// A FEC header before them, the numbers of parity left out: what every kind of server understands
+    /// (PROTOCOL.md 4.2).
     Fec,
     /// The same with parity after each group. Original peers understand [`Shards::KCPQ`] only.
     #[cfg(feature = "fec")]
@@ -114,8 +116,8 @@ pub fn parse(datagram: &[u8]) -> Result<Content<'_>, Rejected> {
 }
 
 /// The conversation that parity belongs to. Each row of the code sums up to one, so what is equal in all shards of a
-/// group, as `conv` is, stands unchanged in their parity (WIRE.md 1.3). A forged one finds a session as well, which then
-/// drops what cannot be.
+/// group, as `conv` is, stands unchanged in their parity (PROTOCOL.md 1.3). A forged one finds a session as well, which
+/// then drops what cannot be.
 pub fn conversation_of_parity(datagram: &[u8]) -> Option<u32> {
     datagram.get(header::LEN..)?.first_chunk().map(|conv| u32::from_le_bytes(*conv))
 }

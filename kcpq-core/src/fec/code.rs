@@ -1,9 +1,9 @@
 //! The code of klauspost/reedsolomon, seen as what it is: interpolation.
 //!
-//! Its matrix is `V * inverse(top of V)` with `V[r][c] = r^c` (WIRE.md 1.3). Row r of V evaluates a polynomial at r, and
-//! the inverse finds the polynomial that passes through the data at 0, 1, 2... So the shards of a group are the values of
-//! one polynomial at 0, 1, 2..., of a degree below the number of data shards, and any that many values give all others
-//! by Lagrange's formula. No matrix is inverted, neither to encode nor to decode, and none can be singular.
+//! Its matrix is `V * inverse(top of V)` with `V[r][c] = r^c` (PROTOCOL.md 1.3). Row r of V evaluates a polynomial at
+//! r, and the inverse finds the polynomial that passes through the data at 0, 1, 2... So the shards of a group are the
+//! values of one polynomial at 0, 1, 2..., of a degree below the number of data shards, and any that many values give
+//! all others by Lagrange's formula. No matrix is inverted, neither to encode nor to decode, and none can be singular.
 
 use alloc::vec::Vec;
 

@@ -36,7 +36,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// The pause before a group's last datagram from which newer kcp-go (5.6.10 on) sends no parity (WIRE.md 1.4).
+    /// The pause before a group's last datagram from which newer kcp-go (5.6.10 on) sends no parity
+    /// (docs/original.md 2.3).
     pub const STALE_AFTER: Duration = Duration::from_millis(500);
 
     /// An encoder whose datagrams are at most `max_shard` + 6 bytes long (1394 for the original's 1400).

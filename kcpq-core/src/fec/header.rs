@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The kind shares its place with the command of a bare KCP segment (81 to 84 in byte 4), so the two cannot be mistaken
-//! for each other (WIRE.md 1.1).
+//! for each other (PROTOCOL.md 1.1).
 //!
 //! A client that sends no parity needs this much:
 //! ```
@@ -26,7 +26,7 @@ use core::fmt;
 /// Bytes in front of the KCP part of a data datagram.
 pub const LEN: usize = 8;
 
-/// Bytes in front of the shard: what Reed-Solomon codes starts here, with the size field (WIRE.md 1.3).
+/// Bytes in front of the shard: what Reed-Solomon codes starts here, with the size field (PROTOCOL.md 1.3).
 pub const SHARD: usize = 6;
 
 /// The largest datagram whose size field can be told in 16 bits.
@@ -59,7 +59,8 @@ impl Header {
     /// Splits a datagram into its header and its shard (everything from the size field on).
     ///
     /// A size field that claims more than there is, or less than itself, is refused. One that claims less than there is
-    /// passes, for the original looks at it only in rebuilt shards and gives KCP all of the datagram (WIRE.md 1.1).
+    /// passes, for the original looks at it only in rebuilt shards and gives KCP all of the datagram
+    /// (docs/original.md 2.2).
     ///
     /// # Errors
     /// [`FecError`]: the datagram is none of kcp-go's FEC stack, or is damaged.
@@ -158,7 +159,7 @@ impl Shards {
     }
 
     /// The number after the last one: sequence numbers start again at 0 before a group could straddle the wrap
-    /// (WIRE.md 1.2).
+    /// (PROTOCOL.md 1.2).
     pub const fn paws(self) -> u32 {
         self.groups() * self.divisor()
     }
@@ -191,7 +192,7 @@ impl Shards {
 /// Hands out the sequence numbers of one sender.
 ///
 /// Parity numbers that nobody asked for are skipped, so a sender without parity numbers its data as one whose parity
-/// was lost on the way, which is what every version of kcp-go understands (WIRE.md 1.6).
+/// was lost on the way, which is what every version of kcp-go understands (docs/original.md 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Numbering {

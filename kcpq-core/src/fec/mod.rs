@@ -1,4 +1,4 @@
-//! Forward error correction as kcp-go frames it (WIRE.md 1.1 to 1.6).
+//! Forward error correction as kcp-go frames it (PROTOCOL.md 1.2, 1.3).
 //!
 //! Datagrams go out in groups: `data` of them carry KCP, then `parity` more carry Reed-Solomon bytes, and any `data` of
 //! the whole group rebuild the rest without waiting for a retransmission.
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`header`] reads and writes the eight bytes and numbers the datagrams. It is always there, and needs neither memory
-//!   nor arithmetic: whoever does not know its peer speaks in data shards and sends no parity (WIRE.md 11).
+//!   nor arithmetic: whoever does not know its peer speaks in data shards and sends no parity (PROTOCOL.md 4.2).
 //! - `Encoder` and `Decoder` (feature `fec`) make parity, and use it.
 //!
 //! Where the cipher is used it goes around all of this; see the `cipher` module.

@@ -1,10 +1,10 @@
 //! Finds out how many data and parity shards a peer uses.
 //!
 //! kcp-go looks for two unbroken runs of datagrams and so needs a stretch without loss; under 20 % loss it never finds
-//! them (WIRE.md 1.6). Here each datagram is evidence by itself, in whatever order it comes: of a group of n, its number
-//! modulo n is a place, and all places of data lie below all places of parity. For each n from 2 to 255 two bytes
-//! remember the highest place of data and the lowest of parity; where they cross, n is out. Once a single n is left,
-//! and its two places are neighbours, the counts are known.
+//! them (docs/original.md 2.5). Here each datagram is evidence by itself, in whatever order it comes: of a group of n,
+//! its number modulo n is a place, and all places of data lie below all places of parity. For each n from 2 to 255 two
+//! bytes remember the highest place of data and the lowest of parity; where they cross, n is out. Once a single n is
+//! left, and its two places are neighbours, the counts are known.
 
 use super::header::{Kind, Shards};
 

@@ -8,8 +8,8 @@ use crate::time::Duration;
 pub enum Mode {
     /// A stream of bytes: segments are filled whatever the calls were, `frg` is written 0. What kcpq uses.
     Stream,
-    /// Messages: each begins a segment and is handed out whole. At most 255 segments long (WIRE.md 2.3), and no longer
-    /// than the receiver's window.
+    /// Messages: each begins a segment and is handed out whole. At most 255 segments long (docs/original.md 3.2), and
+    /// no longer than the receiver's window.
     #[cfg(feature = "kcp-modes")]
     Message,
 }
@@ -20,8 +20,8 @@ pub enum Mode {
 pub enum CongestionControl {
     /// Nothing (the original's `nc = 1`): for links that are known to be wide enough, as within one machine.
     Off,
-    /// KCP's own window (`nc = 0`, WIRE.md 2.8): halves on loss, as TCP of old. For links that other flows of that kind
-    /// use, and that lose for no other reason.
+    /// KCP's own window (`nc = 0`, PROTOCOL.md 2.6): halves on loss, as TCP of old. For links that other flows of that
+    /// kind use, and that lose for no other reason.
     #[cfg(feature = "kcp-modes")]
     Kcp,
     /// Measures how fast the link delivers and how short the round trip is, and sends at that pace: fills a link without
@@ -81,7 +81,7 @@ pub struct Config {
     pub redundancy: u16,
     /// What else holds the sender back.
     pub congestion: CongestionControl,
-    /// First wait before a closed window is asked about; half as long again each time (WIRE.md 2.7).
+    /// First wait before a closed window is asked about; half as long again each time (PROTOCOL.md 2.7).
     pub probe_initial: Duration,
     /// The longest such wait.
     pub probe_limit: Duration,
@@ -90,9 +90,9 @@ pub struct Config {
 impl Config {
     /// The least that a datagram must hold: a header and a little data.
     pub const MIN_MTU: u16 = 64;
-    /// The longest retransmission timeout (WIRE.md 2.2).
+    /// The longest retransmission timeout (PROTOCOL.md 2.6).
     pub const MAX_RTO: Duration = Duration::from_secs(60);
-    /// Segments that may be outstanding before the peer was heard (WIRE.md 2.9).
+    /// Segments that may be outstanding before the peer was heard (PROTOCOL.md 2.3).
     pub const UNHEARD_WINDOW: u16 = 32;
 
     /// Games, telemetry: the shortest delays (`nodelay` 1/10/2/1; the original client's).

@@ -1,4 +1,4 @@
-//! KCP: a reliable byte stream over datagrams (WIRE.md 2).
+//! KCP: a reliable byte stream over datagrams (PROTOCOL.md 2).
 //!
 //! [`Kcp`] knows no frames, no sockets, no keys and no clock. It is driven by events: data queued, a datagram arrived, a
 //! deadline reached. There is no tick. To the peer it is ordinary KCP.
@@ -74,7 +74,7 @@ impl<S: Store> fmt::Debug for Parts<S> {
 pub enum Origin {
     /// From the network, now.
     Wire,
-    /// Rebuilt from parity: its window is old and its echoes say nothing about the round trip (WIRE.md 1.5).
+    /// Rebuilt from parity: its window is old and its echoes say nothing about the round trip (PROTOCOL.md 2.4).
     Rebuilt,
 }
 

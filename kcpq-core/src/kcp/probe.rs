@@ -1,4 +1,4 @@
-//! Asking about a closed window (WIRE.md 2.7).
+//! Asking about a closed window (PROTOCOL.md 2.7).
 
 use super::config::Config;
 use crate::time::{Duration, Instant};

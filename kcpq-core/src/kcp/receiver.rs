@@ -224,7 +224,7 @@ impl<S: Store> Receiver<S> {
     }
 
     /// A window that was closed and is open again is told, several times: the peer may wait seconds for a lost one
-    /// (WIRE.md 2.7).
+    /// (PROTOCOL.md 2.7).
     fn reopen(&mut self, now: Instant, config: &Config, closed: bool) {
         if closed && self.window(config) > 0 {
             self.tell = Some((TELLS, now));
@@ -252,7 +252,8 @@ impl<S: Store> Receiver<S> {
         }
         let mut at = 0;
         while let Some(ack) = self.acks.get(0).copied() {
-            // What `una` covers needs no word of its own; the last one goes all the same, for its echo (WIRE.md 2.5).
+            // What `una` covers needs no word of its own; the last one goes all the same, for its echo
+            // (PROTOCOL.md 2.5).
             if ack.sn.before(self.next) && self.acks.len() > 1 {
                 self.acks.pop();
                 continue;

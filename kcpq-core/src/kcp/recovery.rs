@@ -136,7 +136,7 @@ impl<S: Store> Sender<S> {
         let by_echo = by_echo.map(|rtt| Delivered { sent_at: now - rtt, sn, rtt, snapshot: None });
         let index = usize::try_from(sn.distance(self.una)).ok();
         let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
-            // Covered by `una` before: the echo alone must do. A number never sent is no sample (WIRE.md 8.3, 45).
+            // Covered by `una` before: the echo alone must do. A number never sent is no sample (docs/original.md 3.5).
             let known = (1..=i32::from(self.acknowledged)).contains(&self.una.distance(sn));
             return by_echo.filter(|_| known);
         };
@@ -184,7 +184,7 @@ impl<S: Store> Sender<S> {
     /// Looks for segments that were sent before `newest`; `count` datagrams more than before have told that it arrived.
     fn find_overtaken(&mut self, now: Instant, config: &Config, newest: Delivered, count: u8, stats: &mut Stats) {
         self.recovery.check_at = None;
-        // With nothing more to send there will be no further acknowledgements to count (WIRE.md 2.5, rule c).
+        // With nothing more to send there will be no further acknowledgements to count (docs/original.md 3.4, rule c).
         let enough = if self.unsent() == 0 { 1 } else { config.fast_resend };
         let by_count = enough > 0 && !self.recovery.reordered;
         let patience = self.recovery.patience(self.rtt.smoothed().unwrap_or(newest.rtt));

@@ -1,4 +1,4 @@
-//! Round-trip time and the retransmission timeout (WIRE.md 2.6; after RFC 6298 with KCP's weights).
+//! Round-trip time and the retransmission timeout (PROTOCOL.md 2.6; after RFC 6298 with KCP's weights).
 
 use crate::time::Duration;
 

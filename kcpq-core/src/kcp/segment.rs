@@ -1,4 +1,4 @@
-//! The 24-byte segment header (WIRE.md 2.1).
+//! The 24-byte segment header (PROTOCOL.md 2.1).
 //!
 //! ```text
 //!  0       4     5     6       8       12      16      20      24
@@ -110,7 +110,7 @@ impl Header {
     /// Splits the first segment off `bytes`: header, data, and what follows.
     ///
     /// # Errors
-    /// See [`Malformed`]; the order of the checks is the original's (WIRE.md 2.4).
+    /// See [`Malformed`]; the order of the checks is the original's (docs/original.md 3.3).
     pub fn split(bytes: &[u8], conv: u32) -> Result<(Self, &[u8], &[u8]), Malformed> {
         let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
             return Err(Malformed::TooShort { actual: bytes.len() });

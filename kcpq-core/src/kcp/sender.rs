@@ -56,7 +56,7 @@ impl Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SendError {
-    /// Nothing to send: an empty segment would stall a Go peer (WIRE.md 2.9).
+    /// Nothing to send: an empty segment would stall a Go peer (PROTOCOL.md 2.3).
     Empty,
     /// No room in the stream at the moment.
     Full,
@@ -83,7 +83,7 @@ impl core::fmt::Display for SendError {
 
 impl core::error::Error for SendError {}
 
-/// Most segments of a message: `frg` counts down from 254 (WIRE.md 2.9).
+/// Most segments of a message: `frg` counts down from 254 (docs/original.md 3.2).
 #[cfg(feature = "kcp-modes")]
 const MAX_FRAGMENTS: usize = 255;
 

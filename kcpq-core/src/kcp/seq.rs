@@ -1,4 +1,4 @@
-//! Sequence numbers and the wire's clock: 32 bits that wrap around (WIRE.md 0.2).
+//! Sequence numbers and the wire's clock: 32 bits that wrap around (PROTOCOL.md 2.3).
 
 /// The number of a segment. "After" means within the next 2^31 numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

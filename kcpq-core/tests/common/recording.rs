@@ -36,7 +36,7 @@ pub(crate) fn config(params: &Value) -> Config {
 }
 
 /// A segment that can be compared: `ts` is kept where it is an echo, and dropped where it is the sender's clock or,
-/// in window segments, without meaning (as is `sn` there, WIRE.md 2.1).
+/// in window segments, without meaning (as is `sn` there, PROTOCOL.md 2.1).
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Segment {
     pub(crate) command: Command,

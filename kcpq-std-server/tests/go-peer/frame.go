@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Commands of a frame (WIRE.md 4.1).
+// Commands of a frame (PROTOCOL.md 3.1).
 const (
 	cmdSub   = 1
 	cmdUnsub = 2
@@ -20,7 +20,7 @@ const (
 	cmdErr   = 8
 )
 
-// Limits of v2.1 (WIRE.md 4.2).
+// Limits of v2.1 (docs/original.md 5.1).
 const (
 	maxSubject = 4096
 	maxBody    = 8 << 20

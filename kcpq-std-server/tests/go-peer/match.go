@@ -2,7 +2,7 @@ package main
 
 import "strings"
 
-// matches is the original server's matcher, its gaps included (WIRE.md 6).
+// matches is the original server's matcher, its gaps included (docs/original.md 7).
 func matches(pattern, subject string) bool {
 	if pattern == subject {
 		return true

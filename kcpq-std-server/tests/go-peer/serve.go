@@ -15,7 +15,7 @@ import (
 	kcp "github.com/xtaci/kcp-go"
 )
 
-// Limits of a session of the original's v2.1 server (WIRE.md 5.3).
+// Limits of a session of the original's v2.1 server (docs/original.md 6.3).
 const (
 	serverReadTimeout  = 120 * time.Second
 	serverWriteTimeout = 5 * time.Second
@@ -139,7 +139,7 @@ func (s *serverSession) read() {
 	}
 }
 
-// handle answers as WIRE.md 4.3 lists it.
+// handle answers as docs/original.md 5.2 lists it.
 func (s *serverSession) handle(f frame) {
 	switch f.cmd {
 	case cmdSub:

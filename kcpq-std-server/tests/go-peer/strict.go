@@ -10,7 +10,7 @@ import (
 )
 
 // strictConn hides from kcp-go 5.6.1 what 5.4.20 would not have accepted, and counts it: Debian's version forgives
-// peers that the deployed one does not hear (WIRE.md 1.6, 1.8).
+// peers that the deployed one does not hear (docs/original.md 2.1).
 //
 // A datagram with a wrong CRC is passed on uncounted: every version drops it, and it tells of the link, not of the peer.
 type strictConn struct {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// How the original subscribes (WIRE.md 5.2).
+// How the original subscribes (docs/original.md 6.2).
 const (
 	subscribeAttempts  = 3
 	subscribeWait      = 5 * time.Second
@@ -183,7 +183,7 @@ func (s *subscriber) session() error {
 	}
 }
 
-// confirms tells an OK to a SUB by its text, as the original does (WIRE.md 4.4).
+// confirms tells an OK to a SUB by its text, as the original does (docs/original.md 5.3).
 func confirms(text, subject string) bool {
 	const prefix = "subscribed to "
 	return text == subject || strings.Contains(text, prefix) && strings.TrimPrefix(text, prefix) == subject

@@ -65,7 +65,7 @@ func parseShards(text string) (data, parity int, err error) {
 	return 0, 0, usageError("-fec wants DATA/PARITY or off, not %q", text)
 }
 
-// listen opens the server's socket, with the kernel's buffer sizes as the original does (WIRE.md 5.1).
+// listen opens the server's socket, with the kernel's buffer sizes as the original does (docs/original.md 6.1).
 func (t transport) listen(addr string) (*kcp.Listener, *strictConn, error) {
 	socket, err := net.ListenPacket("udp", addr)
 	if err != nil {

@@ -25,7 +25,7 @@ pub(super) enum Congestion {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Snapshot(());
 
-/// KCP's own congestion window (WIRE.md 2.8), in segments and bytes.
+/// KCP's own congestion window (PROTOCOL.md 2.6), in segments and bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KcpWindow {
     window: u32,
@@ -37,7 +37,7 @@ pub(super) struct KcpWindow {
     before_loss: Option<(u32, u32, u32)>,
 }
 
-/// Least slow-start threshold (WIRE.md 2.2).
+/// Least slow-start threshold (PROTOCOL.md 2.6).
 const MIN_THRESHOLD: u32 = 2;
 
 impl Congestion {
