@@ -31,8 +31,8 @@ const LONGEST_ON_A_PATH: u16 = 9_000;
 /// The least retransmission timeout within a machine.
 const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
 
-/// An original peer acknowledges when its clock ticks, at the latest after this; the timeouts are its own
-/// (PROTOCOL.md 2.6).
+/// An original peer acknowledges when its clock ticks: a server after this, and nobody knows before it is learned
+/// (docs/original.md 3.4). The least timeout is its own (PROTOCOL.md 2.6).
 const ORIGINAL_TICK: Duration = Duration::from_millis(20);
 const ORIGINAL_MIN_RTO: Duration = Duration::from_millis(30);
 
@@ -158,9 +158,12 @@ impl<S: Store> Session<S> {
         self.fit_mtu();
     }
 
-    /// The same with an original peer.
-    pub(crate) fn set_original(&mut self, framing: Framing, max_datagram: u16) {
-        self.kcp.set_patience(ORIGINAL_MIN_RTO, ORIGINAL_TICK);
+    /// The same with an original peer. With one on this machine there is no link to share.
+    pub(crate) fn set_original(&mut self, framing: Framing, max_datagram: u16, local: bool) {
+        if local {
+            self.kcp.set_congestion(CongestionControl::Off);
+        }
+        self.kcp.set_patience(ORIGINAL_MIN_RTO, self.kcp.config().rto_margin);
         self.kcp.expect_ticks(ORIGINAL_TICK);
         self.set_framing(framing, max_datagram);
     }

@@ -127,6 +127,7 @@ fn the_limits_of_the_specification_are_the_defaults() {
         format!("heartbeat | {} s", seconds(client.heartbeat)),
         format!("silence until the connection is given up | {} s", seconds(client.read_timeout)),
         format!("data under way and silence until it is given up | {} s", seconds(client.stall_timeout)),
+        format!("answer to a PING | {} s", seconds(client.pong_timeout)),
         format!("answer after a hint | {} s", seconds(client.suspect_timeout)),
         format!("answer to the first frame | {} s", seconds(client.connect_timeout)),
         format!(

@@ -132,7 +132,8 @@ impl<P: Peer> Broker<P> {
             };
             let max_datagram = self.inner(self.config.max_datagram);
             if !slot.member.native && !slot.session.link.is(framing, max_datagram) {
-                slot.session.set_original(framing, max_datagram);
+                let local = slot.peer.is_local();
+                slot.session.set_original(framing, max_datagram, local);
             }
         }
         slot.session.after_input(self.now);

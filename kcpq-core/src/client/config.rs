@@ -77,6 +77,10 @@ pub struct Config {
     pub subscribe_pause: Duration,
     /// How often PING is sent.
     pub heartbeat: Duration,
+    /// How long a server has to answer a PING, while nothing else comes from it and nothing waits to be read. One that
+    /// acknowledges it without an answer has lost the session, as an original server does that was started again. The
+    /// retransmission timeout three times if that is longer.
+    pub pong_timeout: Duration,
     /// How long the server may be silent.
     pub read_timeout: Duration,
     /// How long data may be under way without any acknowledgement.
@@ -108,6 +112,7 @@ impl Default for Config {
             subscribe_attempts: 3,
             subscribe_pause: Duration::from_secs(1),
             heartbeat: Duration::from_secs(15),
+            pong_timeout: Duration::from_secs(4),
             read_timeout: Duration::from_secs(90),
             stall_timeout: Duration::from_secs(20),
             suspect_timeout: Duration::from_secs(1),

@@ -44,8 +44,9 @@ impl<S: Store> Client<S> {
             return;
         }
         if !native {
-            // As long as the original's own.
-            self.session.set_original(self.config.framing, self.inner(self.config.max_datagram));
+            // As long as the original's own. Its server's socket holds less than a window, so that even within a machine
+            // (docs/original.md 6.1) what it takes in has to be found out.
+            self.session.set_original(self.config.framing, self.inner(self.config.max_datagram), false);
         }
         let again = self.stats.connected_at.is_some();
         self.state = State::Up { native };
@@ -178,6 +179,21 @@ impl<S: Store> Client<S> {
         }
     }
 
+    /// When a PING that is not answered shows that the session is gone.
+    pub(super) fn answer_due(&self) -> Option<Instant> {
+        let State::Up { native } = self.state else { return None };
+        let (ping, kcp) = (self.heartbeat?, &self.session.kcp);
+        // The PONG may stand behind what nobody has read yet, or not have come through. A native server that lives says that it
+        // does not know the session; an original one that was started again may say nothing at all.
+        if self.current.is_some()
+            || kcp.front().is_some()
+            || native && kcp.stalled_since().is_some_and(|at| at <= ping.at)
+        {
+            return None;
+        }
+        Some(ping.at.max(self.data_at) + self.config.pong_timeout.max(kcp.rtt().rto().saturating_mul(3)))
+    }
+
     pub(super) fn check_health(&mut self) {
         let heard = self.heard();
         let stalled = self.session.kcp.stalled_since().map(|since| since.max(heard) + self.config.stall_timeout);
@@ -187,6 +203,8 @@ impl<S: Store> Client<S> {
             self.lose(Disconnect::Silent);
         } else if stalled.is_some_and(|until| until <= self.now) {
             self.lose(Disconnect::Stalled);
+        } else if self.answer_due().is_some_and(|until| until <= self.now) {
+            self.lose(Disconnect::Unanswered);
         } else if self.next_heartbeat <= self.now {
             self.next_heartbeat = self.now + self.config.heartbeat;
             if let Some(number) = self.ping()

@@ -27,6 +27,7 @@ const CONFIG: Config = Config {
     subscribe_attempts: 3,
     subscribe_pause: Duration::from_secs(1),
     heartbeat: Duration::from_secs(2),
+    pong_timeout: Duration::from_secs(4),
     read_timeout: Duration::from_secs(90),
     stall_timeout: Duration::from_secs(20),
     suspect_timeout: Duration::from_secs(1),

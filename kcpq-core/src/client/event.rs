@@ -130,8 +130,10 @@ pub enum Disconnect {
     Silent,
     /// Data were under way for the stall timeout and nothing was acknowledged.
     Stalled,
-    /// The server did not answer after a hint that it does not know the session.
+    /// The server does not know the session: it did not answer after a hint of that, or acknowledges less than before.
     Forgotten,
+    /// A PING was not answered.
+    Unanswered,
     /// A subscription was not acknowledged, however often it was asked for.
     SubscribeUnanswered,
     /// What came from the server made no sense.
@@ -147,6 +149,7 @@ impl fmt::Display for Disconnect {
             Self::Silent => f.write_str("nothing was heard from the server for too long"),
             Self::Stalled => f.write_str("the server acknowledges nothing any more"),
             Self::Forgotten => f.write_str("the server does not know this session any more"),
+            Self::Unanswered => f.write_str("the server does not answer"),
             Self::SubscribeUnanswered => f.write_str("the server does not acknowledge a subscription"),
             Self::BrokenStream(error) => write!(f, "the server sent a broken frame: {error}"),
             Self::ByServer(reason) => write!(f, "the server closed the session: {reason}"),

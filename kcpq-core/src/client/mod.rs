@@ -156,6 +156,8 @@ pub struct Client<S: Store> {
     /// The heartbeat that is not answered yet.
     heartbeat: Option<Ping>,
     next_heartbeat: Instant,
+    /// When new data last came.
+    data_at: Instant,
     round_trip: Option<Duration>,
     /// When a session that the server may have forgotten is given up, unless something is heard.
     suspect: Option<Instant>,
@@ -212,6 +214,7 @@ impl<S: Store> Client<S> {
             pongs: 0,
             heartbeat: None,
             next_heartbeat: Instant::ZERO,
+            data_at: Instant::ZERO,
             round_trip: None,
             suspect: None,
             suspended: false,
@@ -287,6 +290,7 @@ impl<S: Store> Client<S> {
             }
         };
         let heard = self.session.kcp.last_heard();
+        let segments = self.session.kcp.stats().segments_received;
         let Self { session, reader, subscriptions, stats, .. } = self;
         let understood =
             session.handle_datagram(self.now, datagram, content, |bytes| sink(reader, subscriptions, stats, bytes));
@@ -294,6 +298,12 @@ impl<S: Store> Client<S> {
         if self.session.kcp.last_heard() != heard {
             self.suspect = None;
             self.waking = false;
+        }
+        if self.session.kcp.stats().segments_received != segments {
+            self.data_at = self.now;
+        }
+        if self.session.kcp.is_forgotten() {
+            return self.lose(Disconnect::Forgotten);
         }
         self.session.after_input(self.now);
         if let Some(sample) = self.session.take_latency() {
@@ -376,6 +386,7 @@ impl<S: Store> Client<S> {
                 if let Some(since) = self.session.kcp.stalled_since() {
                     at = at.min(since.max(heard) + self.config.stall_timeout);
                 }
+                let at = at.min(self.answer_due().unwrap_or(at));
                 let idle = Deadline { at, why: Why::Idle };
                 let heartbeat = Deadline { at: self.next_heartbeat, why: Why::Heartbeat };
                 if heartbeat.at < idle.at { heartbeat } else { idle }

@@ -89,6 +89,8 @@ pub struct Kcp<S: Store> {
     #[cfg(feature = "alloc")]
     path: path::Path,
     last_heard: Option<Instant>,
+    /// The peer acknowledges less than it did before.
+    forgotten: bool,
     /// Makes parity, if the peer can use some.
     #[cfg(feature = "fec")]
     encoder: Option<repair::Encoder>,
@@ -121,6 +123,7 @@ impl<S: Store> Kcp<S> {
             #[cfg(feature = "alloc")]
             path: path::Path::default(),
             last_heard: None,
+            forgotten: false,
             #[cfg(feature = "fec")]
             encoder: None,
             #[cfg(feature = "fec")]
@@ -140,6 +143,7 @@ impl<S: Store> Kcp<S> {
             self.path = path::Path::default();
         }
         self.last_heard = None;
+        self.forgotten = false;
         #[cfg(feature = "fec")]
         {
             self.encoder = None;
@@ -275,6 +279,7 @@ impl<S: Store> Kcp<S> {
                 // Before `una` is applied, which may cover the very segment whose echo this is.
                 if let Some(delivered) = self.sender.on_ack(now, header.sn, header.ts, &mut self.stats) {
                     sample = Some(delivered.rtt());
+                    self.forgotten |= delivered.is_exact() && self.sender.has_fallen_back(header.una, &delivered);
                     newest = Some(delivered.later(newest));
                 }
             }
@@ -530,6 +535,12 @@ impl<S: Store> Kcp<S> {
     /// The peer's free window in segments, as last told.
     pub fn remote_window(&self) -> u16 {
         self.sender.remote_window()
+    }
+
+    /// True if the peer has lost this conversation and knows only what came since, as a server does that was started
+    /// again. What is sent to it goes nowhere.
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten
     }
 
     /// When a segment of this conversation last arrived.

@@ -65,6 +65,15 @@ impl Delivered {
     pub(super) fn rtt(&self) -> Duration {
         self.rtt
     }
+
+    pub(super) fn sent_at(&self) -> Instant {
+        self.sent_at
+    }
+
+    /// True if it is known to the microsecond which copy has arrived.
+    pub(super) fn is_exact(&self) -> bool {
+        self.snapshot.is_some()
+    }
 }
 
 /// Most segments that one run of the timer sends again.

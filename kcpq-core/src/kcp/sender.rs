@@ -2,7 +2,7 @@
 
 use super::config::{Config, Mode};
 use super::congestion::{Congestion, Snapshot};
-use super::recovery::Recovery;
+use super::recovery::{Delivered, Recovery};
 use super::redundancy::{Burst, Loss, Redundancy};
 use super::rhythm::Rhythm;
 use super::rtt::Rtt;
@@ -122,6 +122,8 @@ pub(super) struct Sender<S: Store> {
     pub(super) next_timeout: Option<Instant>,
     /// When the oldest segment in flight became the oldest.
     progress_at: Instant,
+    /// When the peer told `una`.
+    una_at: Instant,
 }
 
 impl<S: Store> Sender<S> {
@@ -149,6 +151,7 @@ impl<S: Store> Sender<S> {
             first_lost: Sn(0),
             next_timeout: None,
             progress_at: Instant::ZERO,
+            una_at: Instant::ZERO,
         }
     }
 
@@ -275,6 +278,13 @@ impl<S: Store> Sender<S> {
         Ok(())
     }
 
+    /// True if the peer cannot be the one that this conversation began with: `acked` was sent after the peer had told that
+    /// everything before our `una` had arrived, and with its acknowledgement it tells less. A server that was started again
+    /// acknowledges what falls into the window of its new, empty session (docs/original.md 4.3).
+    pub(super) fn has_fallen_back(&self, una: Sn, acked: &Delivered) -> bool {
+        una.before(self.una) && acked.sent_at() > self.una_at
+    }
+
     /// Everything before `una` has arrived. True if that is news.
     pub(super) fn on_una(&mut self, now: Instant, una: Sn) -> bool {
         let news = una.distance(self.una);
@@ -297,6 +307,7 @@ impl<S: Store> Sender<S> {
             }
         }
         self.una = una;
+        self.una_at = now;
         self.acknowledged = self.acknowledged.saturating_add(news as u16);
         self.una_offset = self.una_offset.wrapping_add(bytes as u32);
         self.cut -= bytes.min(self.cut);

@@ -11,7 +11,7 @@ use kcpq_core::time::{Duration, Instant};
 const BANDWIDTH: u64 = 12_500_000;
 const IP_UDP: usize = 28;
 
-pub(crate) fn engine(conv: u32, config: Config) -> Kcp<Heap> {
+fn engine(conv: u32, config: Config) -> Kcp<Heap> {
     let parts = Parts {
         tx: HeapTx::default(),
         sent: VecDeque::new(),

@@ -4,7 +4,6 @@
 //! seeds. A message crosses the link twice, so the floor is twice its delay. Latency counts from when a message was due.
 
 mod bulk;
-mod original;
 mod world;
 
 use kcpq_core::kcp;

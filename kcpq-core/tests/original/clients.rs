@@ -1,99 +1,15 @@
-//! Original peers, in virtual time. They collect acknowledgements: these go out when the peer's clock ticks (every 10 ms
-//! in the original's client, 20 ms in its server), when it writes something, and when its window slides; never because
-//! data arrived (PROTOCOL.md 2.5).
+//! Original clients and our broker.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use kcpq_core::broker::{self, Broker};
-use kcpq_core::frame::{Frame, Limits, command};
-use kcpq_core::kcp::{self, Config, CongestionControl, Kcp, Origin};
+use kcpq_core::frame::{Frame, command};
+use kcpq_core::kcp;
 use kcpq_core::sim::{self, Link};
-use kcpq_core::store::Heap;
 use kcpq_core::time::{Duration, Instant};
 
-use crate::bulk::engine;
 use crate::ms;
-
-/// How the original sets up KCP, in both roles but for the interval.
-const ORIGINAL: Config = Config {
-    mtu: 1392,
-    send_window: 1024,
-    recv_window: 1024,
-    max_in_flight: u32::MAX,
-    interval: ms(10),
-    ack_delay: Duration::ZERO,
-    min_rto: ms(30),
-    rto_margin: ms(10),
-    outage_probes: Duration::ZERO,
-    redundancy: 0,
-    congestion: CongestionControl::Off,
-    ..Config::GAMES
-};
-
-/// One end that moves only when its clock ticks.
-struct Ticking {
-    kcp: Kcp<Heap>,
-    tick: Duration,
-    /// Each tick comes up to this much later than it should.
-    jitter: Duration,
-    next: Instant,
-    rng: fastrand::Rng,
-    /// What it has read, not yet cut into frames.
-    stream: Vec<u8>,
-}
-
-impl Ticking {
-    fn new(conv: u32, tick: Duration, jitter: Duration) -> Self {
-        let config = Config { interval: tick, rto_margin: tick, ..ORIGINAL };
-        // The clocks of different peers tick at different times.
-        let next = Instant::from_millis(1) + Duration::from_micros(u64::from(conv) * 1_733);
-        Self {
-            kcp: engine(conv, config),
-            tick,
-            jitter,
-            next,
-            rng: fastrand::Rng::with_seed(conv.into()),
-            stream: Vec::new(),
-        }
-    }
-
-    fn write(&mut self, frame: &Frame<'_>) {
-        let mut bytes = vec![0; frame.encoded_len()];
-        frame.encode(&mut bytes);
-        self.kcp.send(&bytes).unwrap();
-    }
-
-    fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> bool {
-        let before = self.kcp.unacked();
-        let stream = &mut self.stream;
-        let _ = self.kcp.handle_datagram(now, datagram, Origin::Wire, |bytes| {
-            stream.extend_from_slice(bytes);
-            bytes.len()
-        });
-        self.kcp.unacked() < before
-    }
-
-    /// True if the clock has ticked by `now`.
-    fn ticks(&mut self, now: Instant) -> bool {
-        if now < self.next {
-            return false;
-        }
-        self.next = now + self.tick + Duration::from_micros(self.rng.u64(..=self.jitter.as_micros()));
-        true
-    }
-
-    /// The frames that have arrived.
-    fn frames(&mut self) -> Vec<(u8, Vec<u8>)> {
-        let mut frames = Vec::new();
-        let mut at = 0;
-        while let Ok(frame) = Frame::parse(&self.stream[at..], &Limits::KCPQ) {
-            at += frame.encoded_len();
-            frames.push((frame.command, frame.payload.to_vec()));
-        }
-        self.stream.drain(..at);
-        frames
-    }
-}
+use crate::peer::Ticking;
 
 /// A client and its two directions of the link.
 struct Node {
@@ -116,7 +32,7 @@ struct World {
 impl World {
     fn new(link: sim::Config, tick: Duration, jitter: Duration, subscribers: u32, seed: u64) -> Self {
         let node = |conv: u32| Node {
-            peer: Ticking::new(conv, tick, jitter),
+            peer: Ticking::new(conv, tick, jitter, Instant::from_millis(1)),
             // Not a loopback address: between machines.
             addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), conv as u16)),
             up: Link::new(link, seed * 100 + u64::from(conv)),
@@ -180,7 +96,7 @@ impl World {
                     slid |= self.nodes[index].peer.handle_datagram(now, &datagram);
                     idle = false;
                 }
-                for (command, payload) in self.nodes[index].peer.frames() {
+                for (command, _, payload) in self.nodes[index].peer.frames() {
                     if command == command::MSG {
                         self.arrivals.push((index, u64::from_be_bytes(payload[..8].try_into().unwrap()), now));
                     }
