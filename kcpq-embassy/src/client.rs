@@ -10,13 +10,13 @@ use kcpq_core::client::{PublishError, State};
 use crate::shared::Shared;
 use crate::{Closed, Event, Stats, SubscribeError, Subscription};
 
-/// A handle of a client: `Copy`, and as good as any other of the same client. Nothing happens unless the
+/// A handle of a client. It is `Copy`, and all handles of a client are equal. Nothing happens unless the
 /// [`Runner`](crate::Runner) runs.
 ///
 /// All futures are cancel-safe; each says what that means.
 ///
 /// # Panics
-/// All methods, when called in a closure that was given to [`Subscription::next`]: it holds the lock.
+/// Every method panics if it is called from the closure given to [`Subscription::next`], which runs under the lock.
 pub struct Client<'d, R: RawMutex, const TEXT: usize = 64> {
     shared: &'d Shared<'d, R, TEXT>,
 }
@@ -49,13 +49,13 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
 
     // --- publish ---
 
-    /// Publishes a message: ready when it is queued, which is at once unless the queue is full. Without a connection it
-    /// waits in the queue.
+    /// Publishes a message; ready when it is queued, which is at once unless the queue is full. While disconnected it
+    /// stays in the queue.
     ///
-    /// Dropped before it is ready, nothing was queued.
+    /// Cancel-safe: if dropped before it is ready, nothing was queued.
     ///
     /// # Errors
-    /// [`PublishError`], but never `Full`: nothing was queued.
+    /// [`PublishError`], but never `Full`. Nothing was queued then.
     pub async fn publish(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
         poll_fn(|cx| {
             self.shared.with(|inner| {
@@ -78,7 +78,7 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
     /// Publishes a message if there is room for it now.
     ///
     /// # Errors
-    /// [`PublishError`]: nothing was queued.
+    /// [`PublishError`]. Nothing was queued then.
     pub fn try_publish(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
         self.shared.with(|inner| {
             let now = inner.now();
@@ -88,12 +88,12 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         })
     }
 
-    /// Waits until the server has handled everything published before, through a reconnect if need be. Messages that
-    /// were under way as a connection was lost are counted in [`Stats`] (`dropped_in_doubt`).
+    /// Waits until the server has handled everything published before, across a reconnect if necessary. Messages in
+    /// flight when a connection was lost are counted in [`Stats`] (`dropped_in_doubt`).
     ///
-    /// The server's answer comes behind messages to this client: they have to be read.
+    /// The server's answer arrives behind earlier messages for this client: they have to be read meanwhile.
     ///
-    /// Dropped early, nothing is undone.
+    /// Cancel-safe: dropping it undoes nothing.
     ///
     /// # Errors
     /// [`Closed`].
@@ -121,26 +121,26 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
 
     // --- subscribe ---
 
-    /// Subscribes to `pattern`: ready when the server has acknowledged it.
+    /// Subscribes to `pattern`; ready when the server has acknowledged the subscription.
     ///
-    /// The acknowledgement comes behind messages for other subscriptions of this client: another task has to read them, or
-    /// they are passed over after the patience. A task that reads several subscriptions itself makes all of them with
-    /// [`subscribe_later`](Self::subscribe_later).
+    /// The acknowledgement arrives behind earlier messages for other subscriptions of this client: another task has to
+    /// read these, or they are skipped after [`Config::patience`](crate::Config::patience). A task that reads several
+    /// subscriptions itself makes all of them with [`subscribe_later`](Self::subscribe_later).
     ///
-    /// Dropped before it is ready, the subscription is taken back.
+    /// Cancel-safe: if dropped before it is ready, the subscription is cancelled.
     ///
     /// # Errors
-    /// [`SubscribeError`]: there is no subscription.
+    /// [`SubscribeError`]: there is no subscription then.
     pub async fn subscribe(&self, pattern: &str) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
         let subscription = self.subscribe_later(pattern)?;
         subscription.acknowledged().await?;
         Ok(subscription)
     }
 
-    /// Subscribes to `pattern` without waiting for the server; [`Subscription::acknowledged`] does.
+    /// Subscribes to `pattern` without waiting for the server; [`Subscription::acknowledged`] waits.
     ///
     /// # Errors
-    /// [`SubscribeError::Invalid`]: there is no subscription.
+    /// [`SubscribeError::Invalid`]: there is no subscription then.
     pub fn subscribe_later(&self, pattern: &str) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
         let (id, slot) = self.shared.with(|inner| inner.add(pattern)).map_err(SubscribeError::Invalid)?;
         Ok(Subscription::new(self.shared, id, slot))
@@ -148,9 +148,9 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
 
     // --- state ---
 
-    /// Waits until a server answers; ready at once while one does.
+    /// Waits until connected; ready at once if it is.
     ///
-    /// Dropped early, nothing is lost.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// [`Closed`].
@@ -170,12 +170,12 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         .await
     }
 
-    /// Where the client stands.
+    /// The state of the connection.
     pub fn state(&self) -> State {
         self.shared.with(|inner| inner.core.state())
     }
 
-    /// The counters.
+    /// Statistics.
     pub fn stats(&self) -> Stats {
         self.shared.with(|inner| Stats {
             client: inner.core.stats(),
@@ -187,10 +187,10 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         })
     }
 
-    /// The next event. Each is given once, so one task should read them; the last 3 wait, older ones are counted as
-    /// missed. Nobody has to read them.
+    /// The next event. Each is delivered once, so one task should read them. The last 3 are kept, older ones are
+    /// dropped and counted. Reading events is optional.
     ///
-    /// Dropped early, no event is lost.
+    /// Cancel-safe: dropping the future loses no event.
     pub async fn next_event(&self) -> Event {
         poll_fn(|cx| {
             self.shared.with(|inner| match inner.next_event() {
@@ -206,8 +206,8 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
 
     // --- sleep and end ---
 
-    /// Stops the client's clock before the device sleeps: nothing is sent, no timer runs, the session is thought alive.
-    /// [`flush`](Self::flush) before, to sleep with nothing under way.
+    /// Stops the client's clock before the device sleeps: until [`resume`](Self::resume) nothing is sent, no timer
+    /// runs, and the session counts as alive. To sleep with nothing in flight, [`flush`](Self::flush) first.
     pub fn suspend(&self) {
         self.shared.with(|inner| {
             let now = inner.now();
@@ -216,8 +216,9 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         });
     }
 
-    /// Goes on after [`suspend`](Self::suspend). What is published next goes out at once: in the session as it was, if the
-    /// server can still have it (by default, after less than 105 s), else behind the HELLO of a new one in the same flight.
+    /// Continues after [`suspend`](Self::suspend). What is published next is sent at once: in the old session if the
+    /// server can still have it (the silence was shorter than 7/8 of the server's keep-alive; 105 s by default),
+    /// otherwise behind the HELLO of a new one, in the same flight.
     pub fn resume(&self) {
         self.shared.with(|inner| {
             let now = inner.now();
@@ -227,10 +228,10 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         });
     }
 
-    /// Ends the session and waits for that: what is queued still goes out, and the server is told. The runner returns, and
-    /// all handles are of no more use.
+    /// Closes the session for all handles and waits until it is closed: what is queued is still sent, then the server
+    /// is told. The runner returns.
     ///
-    /// Dropped early, closing goes on by itself.
+    /// If dropped early, closing goes on in the background.
     pub async fn close(&self) {
         self.shared.with(|inner| {
             let now = inner.now();

@@ -1,15 +1,15 @@
-//! How a client is set up.
+//! The configuration of a client.
 
 use kcpq_core::client;
 use kcpq_core::{Duration, kcp};
 
-/// A client's parameters. What depends on sizes (windows, lengths of datagrams, the queue) follows from those of
-/// [`Resources`](crate::Resources) and need not be set.
+/// The parameters of a client. Those that depend on sizes (windows, datagrams, the queue) are set from the sizes of
+/// [`Resources`](crate::Resources).
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// The core's.
+    /// Parameters of [`kcpq_core::client`].
     pub client: client::Config,
-    /// For how long a received message waits for its subscription to read it, before it is passed over.
+    /// Read timeout of subscriptions: a received message that its subscription has not read after this long is skipped.
     pub patience: Duration,
 }
 
@@ -25,11 +25,11 @@ impl Default for Config {
 /// The sizes that a configuration has to fit.
 #[derive(Clone, Copy)]
 pub(crate) struct Fitted {
-    /// The longest datagram, in bytes of UDP payload.
+    /// Maximum datagram size in bytes of UDP payload.
     pub(crate) datagram: usize,
-    /// Segments each way.
+    /// Window in segments, each way.
     pub(crate) window: usize,
-    /// Bytes of messages that may wait.
+    /// Capacity of the send queue in bytes.
     pub(crate) queue: usize,
 }
 

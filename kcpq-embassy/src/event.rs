@@ -1,4 +1,4 @@
-//! What a client tells besides messages, and why it refuses.
+//! Events other than messages, statistics, and errors.
 
 use core::fmt;
 
@@ -6,50 +6,52 @@ use kcpq_core::client::{self, Disconnect, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::TooLarge;
 use kcpq_core::{Instant, kcp};
 
-/// Something happened. What is for one subscription or one call is told there; this is the rest.
+/// An event of the client. What concerns a single subscription or call is reported there instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Event {
-    /// A server answers.
+    /// Connected.
     Connected {
         /// It speaks the native protocol.
         native: bool,
-        /// Not for the first time: subscriptions are being made again.
+        /// Reconnected: subscriptions are being restored.
         again: bool,
     },
-    /// There is no connection any more, or an attempt failed.
+    /// The connection was lost, or an attempt failed.
     Disconnected {
         /// Why.
         why: Disconnect,
-        /// When the next attempt begins; `None`: never.
+        /// When the next attempt begins; `None`: there is none.
         retry_at: Option<Instant>,
     },
-    /// A frame was larger than what can be received, and passed over. The session goes on.
+    /// A message larger than the memory for received messages was skipped. The session continues.
     Oversize(TooLarge),
-    /// A message was passed over, because its subscription did not read it within the patience.
+    /// A message was skipped because its subscription had not read it within
+    /// [`Config::patience`](crate::Config::patience).
     Unread(SubscriptionId),
     /// The server refused something.
     Refused,
-    /// The client has closed; nothing more comes.
+    /// The client is closed. This is the last event.
     Closed,
 }
 
-/// The client's counters.
+/// Statistics of a client.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Stats {
-    /// The core's.
+    /// Messages, connections, latency.
     pub client: client::Stats,
-    /// The engine's.
+    /// KCP segments.
     pub transport: kcp::Stats,
-    /// Messages passed over because no subscription read them within the patience, or before their connection was gone.
+    /// Messages skipped: not read within [`Config::patience`](crate::Config::patience), or before the connection was
+    /// lost.
     pub unread: u32,
-    /// Events that nobody had read when newer ones came.
+    /// Events dropped because they were not read in time.
     pub missed_events: u32,
-    /// Datagrams that the transport refused to send. What matters is sent again.
+    /// Datagrams that the transport failed to send. KCP retransmits their content.
     pub send_errors: u32,
-    /// Failed attempts to receive.
+    /// Errors of the transport when receiving.
     pub receive_errors: u32,
 }
 
@@ -66,11 +68,11 @@ impl fmt::Display for Closed {
 
 impl core::error::Error for Closed {}
 
-/// Why a subscription gives no more messages.
+/// Why a subscription has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Ended {
-    /// The server does not acknowledge it, or refuses.
+    /// The server refused it, or did not acknowledge it.
     Failed(SubscribeFailure),
     /// The client is closed.
     Closed,
@@ -91,9 +93,9 @@ impl core::error::Error for Ended {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SubscribeError {
-    /// It was not even asked for.
+    /// The client refused it; the server was not asked.
     Invalid(client::SubscribeError),
-    /// The server does not acknowledge it, or refuses.
+    /// The server refused it, or did not acknowledge it.
     Failed(SubscribeFailure),
     /// The client was closed meanwhile.
     Closed,

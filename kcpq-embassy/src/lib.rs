@@ -1,9 +1,8 @@
 //! The kcpq client for microcontrollers: reliable publish/subscribe over UDP, without `std` and without an allocator.
 //!
-//! All memory is one [`Resources`], usually a `static`, whose const generics are its sizes. Out of it come a [`Client`],
-//! which is `Copy` and goes to every task that publishes or subscribes, and a [`Runner`], whose `run` moves datagrams and
-//! keeps time. Publishing and receiving go on side by side. The protocol is decided in [`kcpq_core::client`]; nothing of
-//! it is decided here.
+//! All memory is one [`Resources`], usually a `static`, sized by const generics. It is split into a [`Client`], which
+//! is `Copy` and goes to every task that publishes or subscribes, and a [`Runner`], whose `run` moves datagrams and
+//! drives the timers. The protocol is in [`kcpq_core::client`]; this crate adds memory, transport and time.
 //!
 //! ```no_run
 //! # #[cfg(feature = "embassy-time")]
@@ -12,7 +11,7 @@
 //! use kcpq_embassy::{Client, Config, Resources, Runner, Transport, time};
 //! use static_cell::ConstStaticCell;
 //!
-//! // Datagrams of 512 B, windows of 4, 1 KiB of messages that wait, messages of up to 1 KiB, 4 subscriptions.
+//! // Datagrams of 512 B, windows of 4, a send queue of 1 KiB, messages of up to 1 KiB, 4 subscriptions.
 //! type Memory = Resources<'static, NoopRawMutex, 512, 4, 1024, 1024, 4>;
 //! static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
 //!
@@ -37,11 +36,11 @@
 //! # }
 //! ```
 //!
-//! # What waits, and what that holds up
-//! A received message lies in the receive window until its subscription has read it; it is lent, not copied. Meanwhile
-//! what came behind it waits too, and when the window is full, so does the server. So every subscription has to be read;
-//! a message that nobody has read for [`Config::patience`] is passed over, counted and told
-//! ([`Event::Unread`]). Publishing goes on in any case.
+//! # Every subscription has to be read
+//! A received message is lent to its reader where it lies, in the receive window; it is not copied. Until it has been
+//! read, everything received after it waits (head-of-line blocking), and when the window is full the server stops
+//! sending. A message that has not been read within [`Config::patience`] is skipped, counted and reported
+//! ([`Event::Unread`]). Publishing is not affected.
 //!
 //! # Features
 //! | feature | what it brings |
@@ -52,7 +51,7 @@
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `defmt` | `defmt::Format` on every public value |
 //!
-//! Without them the user brings a [`Transport`], a [`Timer`] and a function that says what the time is.
+//! Without them, bring a [`Transport`], a [`Timer`] and a function that returns the time.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -6,7 +6,7 @@ use embedded_nal_async::{ConnectedUdp, UdpStack};
 
 use crate::Transport;
 
-/// A connected socket of `stack`. Its `receive_into` has to be cancel-safe, as those of stacks usually are.
+/// A connected socket of `stack`. Its `receive_into` has to be cancel-safe, as it usually is.
 #[derive(Debug)]
 pub struct Udp<'s, S: UdpStack> {
     stack: &'s S,
@@ -14,13 +14,13 @@ pub struct Udp<'s, S: UdpStack> {
     socket: S::Connected,
 }
 
-/// What the stack refused.
+/// An error of the UDP stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error<C, E> {
-    /// To connect.
+    /// Connecting failed.
     Connect(C),
-    /// To send or to receive.
+    /// Sending or receiving failed.
     Socket(E),
 }
 

@@ -5,11 +5,11 @@ use embassy_net::udp::{BindError, RecvError, SendError, UdpSocket};
 
 use crate::Transport;
 
-/// A socket of embassy-net and where the server is. To wait until the stack has an address is the user's part; before
-/// that, datagrams are refused and the client tries to connect again and again.
+/// A socket of embassy-net and the server's address. Wait until the stack has an address (`Stack::wait_config_up`)
+/// before running the client; until then sending fails and the client keeps trying to connect.
 ///
-/// The socket's receive buffer should hold as many datagrams as the window: what finds no room there is lost without a
-/// trace, and sent again.
+/// The socket's receive buffer should hold as many datagrams as the window: further ones are dropped silently by the
+/// stack and have to be retransmitted.
 pub struct Udp<'s> {
     socket: UdpSocket<'s>,
     server: IpEndpoint,
@@ -21,13 +21,13 @@ impl core::fmt::Debug for Udp<'_> {
     }
 }
 
-/// What the stack refused.
+/// An error of the network stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error {
-    /// To send.
+    /// Sending failed.
     Send(SendError),
-    /// To take another port.
+    /// Binding to another port failed.
     Bind(BindError),
 }
 
@@ -43,12 +43,12 @@ impl<'s> Udp<'s> {
         Ok(Self { socket, server: server.into() })
     }
 
-    /// Where the server is.
+    /// The server's address.
     pub fn server(&self) -> IpEndpoint {
         self.server
     }
 
-    /// Goes to another server from the next datagram on.
+    /// Changes the server, from the next datagram on.
     pub fn set_server(&mut self, server: impl Into<IpEndpoint>) {
         self.server = server.into();
     }

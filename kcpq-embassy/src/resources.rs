@@ -1,4 +1,4 @@
-//! The memory of a client: one value, and its const generics are the only sizes there are.
+//! The memory of a client: one value, sized by const generics.
 
 use core::fmt;
 
@@ -10,15 +10,15 @@ use crate::config::Fitted;
 use crate::shared::{Place, Shared, Slot};
 use crate::{Client, Config, Runner};
 
-/// All memory of one client. A `static` of it (in a `ConstStaticCell`) is all zeros: it lies in `.bss`, costs no flash, and
-/// is never moved or built on the stack.
+/// All memory of one client. As a `static` (in a `ConstStaticCell`) it is all zeros: it is in `.bss`, needs no flash,
+/// and is never moved or built on the stack.
 ///
-/// * `R`: what guards it. `NoopRawMutex` when all tasks are on one executor, `CriticalSectionRawMutex` otherwise.
-/// * `DATAGRAM`: the longest datagram in bytes of UDP payload, and the size of a segment's place; at least 128.
-/// * `WINDOW`: segments each way.
-/// * `QUEUE`: bytes of messages that wait to be sent; a message with its subject and 8 bytes has to fit.
-/// * `INBOX`: the longest message to be received if it comes in several segments, likewise with 8 bytes.
-/// * `SUBSCRIPTIONS`, and `TEXT`, the longest pattern in bytes.
+/// * `R`: the mutex. `NoopRawMutex` when all tasks are on one executor, `CriticalSectionRawMutex` otherwise.
+/// * `DATAGRAM`: maximum datagram in bytes of UDP payload, and the size of a segment's buffer; at least 128.
+/// * `WINDOW`: window in segments, each way.
+/// * `QUEUE`: capacity of the send queue in bytes; a message takes 8 bytes more than its subject and payload.
+/// * `INBOX`: maximum message received in several segments, in bytes, likewise with 8 bytes more.
+/// * `SUBSCRIPTIONS`: maximum number of subscriptions, and `TEXT`: maximum length of a pattern, in bytes.
 pub struct Resources<
     'd,
     R: RawMutex,
@@ -46,8 +46,8 @@ impl<'d, R: RawMutex, const D: usize, const W: usize, const Q: usize, const I: u
         Self { memory: Memory::new(), slots: [const { Slot::new() }; S], datagram: [0; D], shared: Place::Empty }
     }
 
-    /// The two ends of a client: handles, and what has to run for them. `now` says what the time is (with embassy-time,
-    /// `time::now`); `seed` is random, as far as the device can: conversation numbers and jitter come from it.
+    /// Splits into a handle and the runner. `now` returns the time (with embassy-time, `time::now`); `seed` should be
+    /// as random as the device can make it: conversation numbers and jitter are derived from it.
     pub fn split(
         &'d mut self,
         config: &Config,

@@ -16,7 +16,7 @@ const TURNS: u8 = 8;
 /// The wait after an error of the transport, so that it cannot become a busy loop.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What has to run for a client to work.
+/// The task of a client: nothing happens unless it runs.
 pub struct Runner<'d, R: RawMutex, const TEXT: usize = 64> {
     shared: &'d Shared<'d, R, TEXT>,
     /// Holds the datagram that is being received or sent.
@@ -36,11 +36,11 @@ impl<'d, R: RawMutex, const TEXT: usize> Runner<'d, R, TEXT> {
         Self { shared, datagram, conversation: None }
     }
 
-    /// Connects, and runs until the client has closed. With [`Backoff`](kcpq_core::client::Backoff), as by default, it
-    /// connects again and again, and only [`Client::close`](crate::Client::close) ends it.
+    /// Connects, and runs until the client is closed. With a [`Backoff`](kcpq_core::client::Backoff), as by default, it
+    /// reconnects after every loss, and only [`Client::close`](crate::Client::close) ends it.
     ///
-    /// Dropped early, the client stands still and nothing is lost but datagrams; `run` goes on later, also over another
-    /// transport.
+    /// Cancel-safe: if dropped, the client pauses and loses nothing but datagrams; call `run` again to continue, also
+    /// over another transport.
     pub async fn run(&mut self, transport: &mut impl Transport, timer: &mut impl Timer) {
         let shared = self.shared;
         shared.with(|inner| {

@@ -1,4 +1,4 @@
-//! A subscription, as its reader has it.
+//! The reading end of a subscription.
 
 use core::fmt;
 use core::future::poll_fn;
@@ -10,7 +10,7 @@ use kcpq_core::client::{Message, SubscriptionId};
 use crate::Ended;
 use crate::shared::Shared;
 
-/// A subscription. Dropped, it is ended: the server is told when the runner next runs, and nothing more comes.
+/// A subscription. Dropping it ends it; the server is told when the runner next runs.
 #[must_use = "dropped, a subscription is ended"]
 pub struct Subscription<'d, R: RawMutex, const TEXT: usize = 64> {
     shared: &'d Shared<'d, R, TEXT>,
@@ -36,14 +36,14 @@ impl<'d, R: RawMutex, const TEXT: usize> Subscription<'d, R, TEXT> {
         Self { shared, id, slot }
     }
 
-    /// Its name in events.
+    /// Its identifier in events.
     pub fn id(&self) -> SubscriptionId {
         self.id
     }
 
     /// Waits until the server has acknowledged it for the first time.
     ///
-    /// Dropped early, nothing is lost.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// [`Ended`].
@@ -51,16 +51,17 @@ impl<'d, R: RawMutex, const TEXT: usize> Subscription<'d, R, TEXT> {
         poll_fn(|cx| self.shared.with(|inner| inner.poll_acknowledged(self.slot, cx))).await
     }
 
-    /// Waits for the next message and shows it to `read`, in the memory where it was received. Ready with what `read`
+    /// Waits for the next message and passes it to `read`, borrowed from the receive window. Returns what `read`
     /// returns.
     ///
-    /// Dropped before it is ready, no message is lost: `read` runs in the very moment in which the future becomes ready.
+    /// Cancel-safe: `read` runs in the same poll that makes the future ready, so dropping it loses no message.
     ///
-    /// `read` runs under the client's lock: it should be short, and must not use the client (see [`Client`](crate::Client)).
-    /// To answer a message, take from it what the answer needs, and publish after `next` has returned.
+    /// `read` runs under the client's lock: keep it short, and do not use the client in it (see
+    /// [`Client`](crate::Client)). To reply to a message, return from `read` what the reply needs, and publish
+    /// afterwards.
     ///
     /// # Errors
-    /// [`Ended`]: no message comes any more.
+    /// [`Ended`]: there will be no more messages.
     pub async fn next<T>(&mut self, read: impl FnOnce(&Message<&[u8]>) -> T) -> Result<T, Ended> {
         let mut read = Some(read);
         poll_fn(|cx| {

@@ -2,7 +2,7 @@
 
 use kcpq_core::Instant;
 
-/// The time, for [`Resources::split`](crate::Resources::split).
+/// The current time, for [`Resources::split`](crate::Resources::split).
 pub fn now() -> Instant {
     Instant::from_micros(embassy_time::Instant::now().as_micros())
 }

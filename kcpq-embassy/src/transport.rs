@@ -1,4 +1,4 @@
-//! What a client needs of the world: datagrams to and from one server, and timers.
+//! What a client needs from its surroundings: datagrams to and from one server, and timers.
 
 use kcpq_core::Instant;
 
@@ -7,7 +7,7 @@ use kcpq_core::Instant;
 /// The futures need not be `Send`: a runner lives in one task.
 #[allow(async_fn_in_trait)]
 pub trait Transport {
-    /// The stack's error. It is counted, and the datagram sent again if it matters.
+    /// The error of the network stack. It is counted; KCP retransmits what was lost.
     type Error;
 
     /// Sends one datagram to the server.
@@ -16,28 +16,28 @@ pub trait Transport {
     /// The stack's.
     async fn send(&mut self, datagram: &[u8]) -> Result<(), Self::Error>;
 
-    /// Waits for one datagram from the server, writes it to the front of `buffer` and returns its length. One that is
-    /// longer than `buffer` is dropped; 0 says so.
+    /// Waits for one datagram from the server, writes it to the front of `buffer` and returns its length, or 0 if it
+    /// was longer than `buffer` and has been dropped.
     ///
-    /// Has to be cancel-safe: dropped before it is ready, it has taken nothing.
+    /// It must be cancel-safe: if dropped before it is ready, no datagram is lost.
     ///
     /// # Errors
     /// The stack's. The runner pauses before it tries again.
     async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error>;
 
-    /// Another conversation begins: takes another local port, if that can be done. An original server tells sessions
-    /// apart by address only (PROTOCOL.md 4.1); a native one does not need it.
+    /// A new conversation begins: moves to another local port, if possible. An original server distinguishes sessions
+    /// by address only (PROTOCOL.md 4.1); a native one does not need this.
     ///
     /// # Errors
-    /// The stack's. The runner goes on with what there is.
+    /// The stack's. The runner continues with the old port.
     async fn renew(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
 }
 
-/// Waits for moments of the clock that the client was given.
+/// Waits until given times, by the clock that the client was given.
 #[allow(async_fn_in_trait)]
 pub trait Timer {
-    /// Returns at `at` or a little later, at once if that has passed. Cancel-safe.
+    /// Returns at `at` or a little later; at once if that has passed. Cancel-safe.
     async fn wait_until(&mut self, at: Instant);
 }

@@ -1,10 +1,10 @@
-//! Where a server is.
+//! The address of a server.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Where a server is: "host:port" as text, or a socket address.
+/// The address of a server: "host:port" as text, or a socket address.
 ///
 /// ```
 /// use kcpq_smol::Address;
@@ -17,9 +17,9 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
-    /// "host:port"; the host's addresses are looked up when a client connects.
+    /// "host:port", resolved when a client connects.
     Name(String),
-    /// An address that needs no looking up.
+    /// An IP address and port.
     Socket(SocketAddr),
 }
 

@@ -62,23 +62,23 @@ impl Builder {
         }
     }
 
-    /// How long operations wait unless told otherwise; five seconds.
+    /// Default timeout of operations. 5 s unless set.
     #[must_use]
     pub fn timeout(mut self, span: Duration) -> Self {
         self.timeout = span;
         self
     }
 
-    /// What the client calls itself towards the server.
+    /// Name of the client, as reported to the server. At most 255 bytes are sent.
     #[must_use]
     pub fn name(mut self, name: &'static str) -> Self {
         self.config.name = name;
         self
     }
 
-    /// The transport's parameters, for instance [`GAMES`](kcp::Config::GAMES) (the default),
-    /// [`VIDEO`](kcp::Config::VIDEO) or [`STEADY`](kcp::Config::STEADY). With video's, 10,000 messages may wait for each
-    /// subscription.
+    /// Parameters of the transport: [`GAMES`](kcp::Config::GAMES) (the default), [`VIDEO`](kcp::Config::VIDEO) or
+    /// [`STEADY`](kcp::Config::STEADY), or one of your own. With `VIDEO` the queue of a subscription holds 10,000
+    /// messages.
     #[must_use]
     pub fn preset(mut self, preset: kcp::Config) -> Self {
         self.config.kcp = preset;
@@ -88,58 +88,58 @@ impl Builder {
         self
     }
 
-    /// How many messages may wait for each subscription; 100.
+    /// Default capacity of a subscription's queue, in messages. 100 unless set.
     #[must_use]
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
         self
     }
 
-    /// Bytes of messages that may wait to be sent, for instance while there is no connection; 1 MiB.
+    /// Capacity of the send queue, in bytes; it also holds what is published while disconnected. 1 MiB unless set.
     #[must_use]
     pub fn queue(mut self, bytes: usize) -> Self {
         self.config.queue = bytes;
         self
     }
 
-    /// What happens to a message when the queue is full and there is no connection; `publish` waits.
+    /// What to do with a message when the send queue is full while disconnected. Unless set, `publish` waits for room.
     #[must_use]
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.config.overflow = policy;
         self
     }
 
-    /// How to reconnect; `None`: not at all. Without limit, first after half a second, then 5 to 30 s.
+    /// How to reconnect; `None` disables it. Unless set: without limit, after 0.5 s, then every 5 to 30 s.
     #[must_use]
     pub fn reconnect(mut self, backoff: Option<Backoff>) -> Self {
         self.config.reconnect = backoff;
         self
     }
 
-    /// How often the server is asked whether it is there, one millisecond at least; 15 s. A server that was restarted is noticed at the latest
-    /// then.
+    /// Heartbeat interval, 1 ms at least. 15 s unless set. A restart of the server is noticed with the next heartbeat
+    /// at the latest.
     #[must_use]
     pub fn heartbeat(mut self, span: Duration) -> Self {
         self.config.heartbeat = span.max(Duration::from_millis(1)).into();
         self
     }
 
-    /// How long a server has to answer one attempt to connect; 5 s.
+    /// Maximum time for one attempt to connect. 5 s unless set.
     #[must_use]
     pub fn connect_timeout(mut self, span: Duration) -> Self {
         self.config.connect_timeout = span.into();
         self
     }
 
-    /// How long the server may be silent; 90 s.
+    /// The connection is lost when nothing has been received for this long. 90 s unless set.
     #[must_use]
     pub fn read_timeout(mut self, span: Duration) -> Self {
         self.config.read_timeout = span.into();
         self
     }
 
-    /// The longest datagram, in bytes of UDP payload, from 256 to 65,507. Otherwise 1400 towards original servers, towards
-    /// native ones on other machines what the path is found to carry, up to 8952, and on this machine 16,000.
+    /// Maximum datagram size in bytes of UDP payload, from 256 to 65,507. Unless set: 1400 towards original servers;
+    /// towards native ones what path MTU discovery finds, up to 8952; 16,000 on the same machine.
     #[must_use]
     pub fn max_datagram(mut self, bytes: u16) -> Self {
         let bytes = bytes.clamp(256, 65_507);
@@ -149,23 +149,23 @@ impl Builder {
         self
     }
 
-    /// Seals all datagrams with the cipher of KCPQ v2.1, for servers that have a key. **It keeps nobody from altering or
-    /// repeating datagrams**: for compatibility only.
+    /// Encrypts all datagrams with the cipher of KCPQ v2.1, for servers that use it. **It does not protect against
+    /// altered or replayed datagrams** (PROTOCOL.md 1.4): for compatibility only.
     #[must_use]
     pub fn compat_aes256(mut self, key: Key) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Sends FEC parity, three datagrams for each ten, and asks a native server for the same: 30 % more bytes for
-    /// fewer waits on a link that loses some.
+    /// Sends FEC parity, three datagrams for every ten, and asks a native server to do so, too: 30 % more bytes, fewer
+    /// retransmission delays on a lossy link.
     #[must_use]
     pub fn parity(mut self) -> Self {
         self.config.framing = Framing::Parity(Shards::KCPQ);
         self
     }
 
-    /// All of the core's parameters at once.
+    /// Sets all parameters of [`kcpq_core::client`] at once.
     #[must_use]
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;
@@ -173,8 +173,8 @@ impl Builder {
         self
     }
 
-    /// Connects to the server at `addr`: "host:port", or a `SocketAddr`; ready when it has answered. Of several addresses
-    /// that a host has, those that refuse are passed over. Dropped before it is ready, nothing stays.
+    /// Connects to the server at `addr`, "host:port" or a `SocketAddr`; ready when the server has answered. If the host
+    /// has several addresses, those that refuse are skipped. Dropping the future cancels the attempt.
     ///
     /// # Errors
     /// [`ConnectError`]
@@ -188,7 +188,7 @@ impl Builder {
         self.connect_to(addr, addrs, limit).await
     }
 
-    /// Connects to the first of `addrs` that does not refuse; there is one at least.
+    /// Connects to the first of `addrs` (one at least) that does not refuse.
     pub(crate) async fn connect_to(
         mut self,
         addr: Address,

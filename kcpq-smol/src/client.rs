@@ -1,4 +1,4 @@
-//! The handle.
+//! The client's handle.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,33 +18,33 @@ use crate::shared::{Handle, Shared};
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
 ///
 /// When the last handle is dropped, [`Subscription`](crate::Subscription)s included, the session is closed: what is
-/// queued still goes out, within the linger time.
+/// queued is still sent, within the linger time.
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
     capacity: usize,
 }
 
-/// A client's counters at one moment.
+/// A client's statistics at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
-    /// Messages, connections, latencies.
+    /// Messages, connections, latency.
     pub client: Stats,
-    /// Segments.
+    /// KCP segments.
     pub transport: kcp::Stats,
-    /// The transport's smoothed round-trip time, once known.
+    /// Smoothed round-trip time (SRTT) of the transport, once known.
     pub round_trip: Option<Duration>,
-    /// The round trip of the last heartbeat, once there was one.
+    /// Round-trip time of the last heartbeat, once there was one.
     pub heartbeat: Option<Duration>,
-    /// Since when the present heartbeat is unanswered, if it is.
+    /// For how long the current heartbeat has been unanswered, if it is.
     pub heartbeat_outstanding: Option<Duration>,
-    /// How long ago the server was last heard.
+    /// Time since the last datagram from the server.
     pub last_heard: Option<Duration>,
-    /// Messages sent per second, and received, since the connection was made.
+    /// Messages sent and received per second since the connection was made.
     pub rates: (f64, f64),
-    /// Bytes of messages that wait.
+    /// Bytes of messages in the send queue.
     pub queued: usize,
-    /// Datagrams that the system refused to send.
+    /// Datagrams that the operating system refused to send.
     pub unsendable: u64,
 }
 
@@ -65,7 +65,8 @@ impl Client {
         self.capacity
     }
 
-    /// Connects to the server at `addr` ("host:port", or a `SocketAddr`) with the defaults; ready when it has answered.
+    /// Connects to the server at `addr` ("host:port" or a `SocketAddr`) with default options; ready when the server has
+    /// answered.
     ///
     /// # Errors
     /// [`ConnectError`], for instance when no server answers within five seconds.
@@ -78,8 +79,8 @@ impl Client {
         Builder::new()
     }
 
-    /// Publishes a message to `subject`: ready when it is queued. Without a connection it waits in the queue until there
-    /// is one. Dropped before it is ready, nothing was queued.
+    /// Publishes a message to `subject`; ready when it is queued. While disconnected it stays in the queue. If the
+    /// future is dropped before it is ready, nothing was queued.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -92,21 +93,21 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`PublishError`] for a subject that is not valid, a message that is too large, a queue that stays full, or a
-    /// closed client. Nothing was queued then.
+    /// [`PublishError`]: invalid subject, message too large, queue full until the timeout, or client closed. Nothing
+    /// was queued then.
     pub fn publish<'c, P: AsRef<[u8]>>(&'c self, subject: &'c str, payload: P) -> Publish<'c, P> {
         Publish::new(self, subject, payload)
     }
 
-    /// As [`publish`](Self::publish), without waiting.
+    /// Publishes without waiting.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish); a full queue is told at once.
+    /// As [`publish`](Self::publish); a full queue is an error at once.
     pub fn try_publish(&self, subject: &str, payload: impl AsRef<[u8]>) -> Result<(), PublishError> {
         self.queue(subject, payload.as_ref(), None)
     }
 
-    /// Queues a message; if it still waits after `ttl`, it is dropped.
+    /// Queues a message; it is dropped if it is still in the queue after `ttl`.
     pub(crate) fn queue(&self, subject: &str, payload: &[u8], ttl: Option<Duration>) -> Result<(), PublishError> {
         let shared = self.shared();
         let mut state = shared.lock();
@@ -120,8 +121,8 @@ impl Client {
         taken.map_err(PublishError::Refused)
     }
 
-    /// Subscribes to `pattern`: `*` stands for one token, `>` for all that follow. Ready when the server has
-    /// acknowledged it; after a reconnect it is made again by itself. Dropped before it is ready, it is taken back.
+    /// Subscribes to `pattern`: `*` matches one token, `>` one or more at the end. Ready when the server has
+    /// acknowledged the subscription; after a reconnect it is restored automatically. Dropping the future cancels it.
     ///
     /// ```no_run
     /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -135,25 +136,24 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`SubscribeError`](crate::SubscribeError) for a pattern that is not valid, or that the server refuses or does not
-    /// acknowledge.
+    /// [`SubscribeError`](crate::SubscribeError): invalid pattern, refused by the server, or not acknowledged in time.
     pub fn subscribe<'c>(&'c self, pattern: &str) -> Subscribe<'c> {
         Subscribe::new(self, pattern)
     }
 
-    /// Waits until the server has handled everything published before.
+    /// Waits until the server has handled everything published so far.
     ///
     /// # Errors
-    /// [`FlushError`](crate::FlushError) when that is not known.
+    /// [`FlushError`](crate::FlushError) if that is uncertain.
     pub fn flush(&self) -> Flush<'_> {
         Flush::new(self)
     }
 
-    /// Ends all subscriptions, waits until what was published is handled, then closes.
+    /// Ends all subscriptions, waits until the server has handled everything published, then closes.
     ///
     /// # Errors
-    /// [`FlushError`](crate::FlushError) when it is not known whether everything was handled; the client is closed all
-    /// the same.
+    /// [`FlushError`](crate::FlushError) if it is uncertain whether everything was handled; the client is closed
+    /// anyway.
     pub fn drain(&self) -> Drain<'_> {
         Drain::new(self)
     }
@@ -161,12 +161,12 @@ impl Client {
     /// Closes the session for all handles.
     ///
     /// # Errors
-    /// [`CloseError`](crate::CloseError) when it takes too long; it then ends by itself.
+    /// [`CloseError`](crate::CloseError) on timeout; closing goes on in the background.
     pub fn close(&self) -> Close<'_> {
         Close::new(self)
     }
 
-    /// What happens besides messages, from now on.
+    /// Events other than messages, from now on.
     ///
     /// ```no_run
     /// use kcpq_smol::Event;
@@ -186,17 +186,17 @@ impl Client {
         self.shared().events.listen()
     }
 
-    /// True while a server answers.
+    /// True while connected.
     pub fn is_connected(&self) -> bool {
         self.shared().lock().core.is_connected()
     }
 
-    /// The transport's smoothed round-trip time, once one was measured.
+    /// Smoothed round-trip time (SRTT) of the transport, once measured.
     pub fn round_trip(&self) -> Option<Duration> {
         self.shared().lock().core.round_trip().0.map(Duration::from)
     }
 
-    /// The counters.
+    /// Statistics.
     pub fn stats(&self) -> Snapshot {
         let shared = self.shared();
         let state = shared.lock();

@@ -12,20 +12,20 @@ use kcpq_core::client::{self, Disconnect, SubscribeFailure};
 pub enum ConnectError {
     /// The address could not be resolved.
     Resolve {
-        /// What was asked for.
+        /// The address as given.
         addr: String,
-        /// The system's word.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// No socket could be had.
+    /// No socket could be opened.
     Socket(io::Error),
-    /// The system gave no randomness.
+    /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No server answered in time.
     TimedOut {
-        /// Where it was expected.
+        /// The address.
         addr: String,
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
     },
     /// The attempt failed, and reconnecting is switched off.
@@ -65,7 +65,7 @@ pub enum PublishError {
     Refused(client::PublishError),
     /// The queue stayed full.
     TimedOut {
-        /// For how long.
+        /// The timeout.
         after: Duration,
     },
 }
@@ -91,7 +91,7 @@ pub enum SubscribeError {
     Failed(SubscribeFailure),
     /// No acknowledgement came in time.
     TimedOut {
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
     },
     /// The client was closed meanwhile.
@@ -117,7 +117,7 @@ impl std::error::Error for SubscribeError {}
 pub enum FlushError {
     /// The server did not say so in time.
     TimedOut {
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
     },
     /// The connection was lost meanwhile: messages under way may have arrived or not.
@@ -141,7 +141,7 @@ impl std::error::Error for FlushError {}
 /// The session did not end in time; it ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseError {
-    /// How long it was waited for.
+    /// The timeout.
     pub after: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What happens to a client besides messages.
+//! Events of a client, other than messages.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,25 +10,25 @@ use kcpq_core::client::Disconnect;
 
 use crate::subscription::Name;
 
-/// Something happened.
+/// An event of a client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A server answers.
+    /// Connected.
     Connected {
         /// It speaks the native protocol.
         native: bool,
     },
-    /// A server answers again; subscriptions are being made again.
+    /// Connected again; subscriptions are being restored.
     Reconnected {
         /// It speaks the native protocol.
         native: bool,
     },
-    /// There is no connection.
+    /// The connection was lost.
     Disconnected {
         /// Why.
         why: Disconnect,
-        /// When the next attempt begins; `None`: never.
+        /// When the next attempt begins; `None`: there is none.
         retry_in: Option<Duration>,
     },
     /// A subscription that had been acknowledged failed after a reconnect.
@@ -36,38 +36,40 @@ pub enum Event {
         /// Its pattern.
         pattern: Name,
     },
-    /// A subscription's queue was full and a message was dropped. Told at the first and then at each power of two, so that
-    /// a flood of messages does not become a flood of events; [`SubscriptionStats`](crate::SubscriptionStats) counts all.
+    /// A subscription's queue was full and a message was dropped. Reported for the first and then for each power of
+    /// two, so that a flood of messages does not become a flood of events;
+    /// [`SubscriptionStats`](crate::SubscriptionStats) counts all.
     Dropped {
         /// Its pattern.
         pattern: Name,
-        /// Messages that it dropped, in all.
+        /// Total number of messages dropped by it.
         total: u64,
     },
-    /// A callback took long.
+    /// A callback took more than 100 ms.
     SlowHandler {
         /// The pattern of its subscription.
         pattern: Name,
         /// How long.
         took: Duration,
     },
-    /// A message was larger than what this client takes, and passed over.
+    /// A message larger than this client accepts was skipped.
     Oversize {
         /// Its size in bytes.
         actual: usize,
-        /// The most that is taken.
+        /// The maximum that is accepted.
         limit: usize,
     },
     /// The server refused something.
     Refused {
-        /// Its words.
+        /// The server's text.
         text: String,
     },
-    /// The client has closed.
+    /// The client is closed.
     Closed,
 }
 
-/// A stream of [`Event`]s. It holds the last 1,024; who is slower loses the oldest and can see how many.
+/// A stream of [`Event`]s. It buffers the last 1,024; a slower reader loses the oldest ones, and
+/// [`lost`](Self::lost) counts them.
 #[derive(Debug)]
 pub struct Events {
     receiver: Receiver<Event>,
@@ -78,12 +80,12 @@ pub struct Events {
 const CAPACITY: usize = 1_024;
 
 impl Events {
-    /// Events that this listener was too slow for.
+    /// Number of events lost because this stream was not read in time.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// The next event; `None` once the client has closed.
+    /// The next event; `None` once the client is closed.
     pub async fn next(&mut self) -> Option<Event> {
         futures_lite::StreamExt::next(self).await
     }

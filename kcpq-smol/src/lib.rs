@@ -17,13 +17,13 @@
 //! # }
 //! ```
 //!
-//! A [`Client`] is a handle: cheap to clone, usable from many tasks at once. One task per client does all the work; it
-//! ends when the last handle is dropped, [`Subscription`]s included.
+//! A [`Client`] is a handle: cheap to clone, usable from many tasks at once. One background task per client does the
+//! work; it ends when the last handle is dropped, [`Subscription`]s included.
 //!
-//! Every operation waits no longer than [`Builder::timeout`], or as `.within(span)` says. Every future may be dropped at
-//! any moment: what it began is then either done whole or undone, as its documentation says.
+//! Every operation times out, after [`Builder::timeout`] or as `.within(span)` says. Every future is cancel-safe: if it
+//! is dropped, what it began is either done completely or undone, as its documentation says.
 //!
-//! Nothing here decides anything about the protocol: that is [`kcpq_core::client`].
+//! The protocol is in [`kcpq_core::client`]; this crate adds the socket, the clock and the tasks.
 
 #![forbid(unsafe_code)]
 

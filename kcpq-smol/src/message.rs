@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use kcpq_core::frame::{Frame, HEAD, Limits};
 
-/// A received message. Cheap to clone: it shares the memory it arrived in.
+/// A received message. Cheap to clone: clones share the buffer it was received in.
 #[derive(Clone)]
 pub struct Message {
     frame: Bytes,
@@ -23,18 +23,18 @@ impl Message {
         Some(Self { frame, subject })
     }
 
-    /// The subject that it was published to.
+    /// The subject it was published to.
     pub fn subject(&self) -> &str {
         // The core hands out valid subjects only.
         self.frame.get(self.subject.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
-    /// What was published.
+    /// The payload.
     pub fn payload(&self) -> &[u8] {
         self.frame.get(self.subject.end..).unwrap_or_default()
     }
 
-    /// What was published, without a copy.
+    /// The payload, without a copy.
     pub fn into_payload(self) -> Bytes {
         self.frame.slice(self.subject.end..)
     }

@@ -17,7 +17,7 @@ use crate::subscription::{CallbackSubscription, Name, Queue, Subscription};
 
 type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
-/// How long an operation may take.
+/// The time limit of an operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
     span: Duration,
@@ -37,7 +37,7 @@ impl Limit {
         self.until.map_or_else(Timer::never, Timer::at)
     }
 
-    /// What `future` gives, unless the time is over before.
+    /// The output of `future`; `None` on timeout.
     pub(crate) async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let over = async {
             self.timer().await;
@@ -46,7 +46,7 @@ impl Limit {
         futures_lite::future::or(async { Some(future.await) }, over).await
     }
 
-    /// Waits until `check` gives something, looking again after each change; `None` when the time is over.
+    /// Waits until `check` gives something, checking again after each change; `None` on timeout.
     pub(crate) async fn wait<T>(&self, shared: &Shared, mut check: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
         let found = self.bound(async {
             loop {
@@ -65,13 +65,13 @@ impl Limit {
 /// Gives an operation its `within` and `until`.
 macro_rules! deadline {
     () => {
-        /// Waits no longer than `span` from now.
+        /// Sets the timeout, from now.
         pub fn within(mut self, span: Duration) -> Self {
             self.limit = Limit::new(span);
             self
         }
 
-        /// Waits no longer than until `moment`.
+        /// Sets the time at which the operation times out.
         pub fn until(mut self, moment: Instant) -> Self {
             self.limit = Limit::new(moment.saturating_duration_since(Instant::now()));
             self
@@ -79,16 +79,16 @@ macro_rules! deadline {
     };
 }
 
-/// Publishes a message: ready when it is queued, which is at once unless the queue is full.
+/// Publishes a message; ready when it is queued, which is at once unless the queue is full.
 ///
-/// Dropped before it is ready, nothing was queued; ready, all of it was.
+/// Cancel-safe: if dropped before it is ready, nothing was queued.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Publish<'c, P> {
     client: &'c Client,
     subject: &'c str,
     payload: P,
     limit: Limit,
-    /// When the message is worth nothing any more.
+    /// When the message expires.
     expires: Option<Instant>,
     waiting: Option<(EventListener, Timer)>,
 }
@@ -101,9 +101,10 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
 
     deadline!();
 
-    /// Gives the message a time to live, from now: if it still waits after that, it is dropped and counted
-    /// ([`Stats::expired`](crate::Stats::expired)), here and, by a native server, in its queue for each subscriber. The
-    /// publish itself is ready, and successful, when the message is queued. What has begun to be sent is sent whole.
+    /// Sets the message's time to live, from now: if it is still in a queue after that, it is dropped and counted
+    /// ([`Stats::expired`](crate::Stats::expired)), both here and, by a native server, in its queue for each
+    /// subscriber. The publish succeeds when the message is queued. A message that has begun to be sent is sent
+    /// completely.
     pub fn ttl(mut self, span: Duration) -> Self {
         self.expires = Instant::now().checked_add(span);
         self
@@ -141,10 +142,10 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
     }
 }
 
-/// Asks for a subscription; ready when the server has acknowledged it. The client asks again when no acknowledgement
-/// comes: with the defaults three times within 17 s, for which [`within`](Self::within) can give the time.
+/// Subscribes; ready when the server has acknowledged the subscription. Without an acknowledgement the client asks
+/// again: by default three times in 17 s, for which [`within`](Self::within) can allow the time.
 ///
-/// Dropped before that, the subscription is taken back.
+/// Cancel-safe: if dropped before it is ready, the subscription is cancelled.
 #[must_use = "operations do nothing unless awaited"]
 pub struct Subscribe<'c> {
     client: &'c Client,
@@ -162,23 +163,24 @@ impl<'c> Subscribe<'c> {
 
     deadline!();
 
-    /// How many messages may wait; when there are more the newest is dropped and counted. At least 1.
+    /// Capacity of the queue, in messages, at least 1. When it is full, new messages are dropped and counted.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
         self
     }
 
-    /// For state that supersedes itself: of the messages of one subject that wait for this client at the server, only the
-    /// newest is kept. A message that another subscription of this client matches too, without this option, is kept
-    /// all the same. A server that does not know the option, such as an original one, delivers every message.
+    /// Latest only, for state where a new message replaces the last: of the messages of one subject that are queued for
+    /// this client at the server, only the newest is kept. A message that also matches another subscription of this
+    /// client, without this option, is always kept. A server that does not know the option, such as an original one,
+    /// delivers every message.
     pub fn latest(mut self) -> Self {
         self.latest = true;
         self
     }
 
-    /// The same subscription, with a callback for each message in place of a stream. The callback may block: it runs in a
-    /// task of its own, on a thread for such work. One call follows the other; meanwhile messages wait in the queue. A call
-    /// that takes more than 100 ms gives an [`Event::SlowHandler`](crate::Event::SlowHandler).
+    /// Calls `handle` for each message, in place of a stream. The callback may block: it runs in a task of its own on a
+    /// thread for blocking work. Calls never overlap; meanwhile messages stay in the queue. A call that takes more than
+    /// 100 ms is reported as [`Event::SlowHandler`](crate::Event::SlowHandler).
     ///
     /// # Errors
     /// [`SubscribeError`], as for the stream.
@@ -233,11 +235,11 @@ impl<'c> IntoFuture for Subscribe<'c> {
     }
 }
 
-/// Waits until the server has handled everything published before, through a reconnect if need be. When messages were
-/// under way as a connection was lost, it is not known whether they were handled, and the flush says so; those of
+/// Waits until the server has handled everything published before, across a reconnect if necessary. If messages were in
+/// flight when a connection was lost, it is uncertain whether they were handled, and the flush fails; those of
 /// connections lost before the flush began are counted in [`Stats`](client::Stats).
 ///
-/// Dropped early, nothing is undone.
+/// Cancel-safe: dropping it undoes nothing.
 #[must_use = "operations do nothing unless awaited"]
 pub struct Flush<'c> {
     client: &'c Client,
@@ -285,10 +287,10 @@ impl<'c> IntoFuture for Flush<'c> {
     }
 }
 
-/// Ends all subscriptions, waits until the server has handled what was published, then closes. What subscriptions have
-/// queued can still be read; then their streams end.
+/// Ends all subscriptions, waits until the server has handled everything published, then closes. Messages already in
+/// the subscriptions' queues can still be read; then their streams end.
 ///
-/// Dropped early, the subscriptions stay ended; the client stays open unless closing had begun.
+/// If dropped early, the subscriptions stay ended; the client stays open unless closing had begun.
 #[must_use = "operations do nothing unless awaited"]
 pub struct Drain<'c> {
     client: &'c Client,
@@ -328,9 +330,9 @@ impl<'c> IntoFuture for Drain<'c> {
     }
 }
 
-/// Closes the session: what is queued still goes out, the server is told, and all handles are of no more use.
+/// Closes the session for all handles: what is queued is still sent, then the server is told.
 ///
-/// Dropped early, closing goes on by itself.
+/// If dropped early, closing goes on in the background.
 #[must_use = "operations do nothing unless awaited"]
 pub struct Close<'c> {
     client: &'c Client,

@@ -1,4 +1,4 @@
-//! Subscriptions: a stream of messages, or a callback for each.
+//! Subscriptions: a stream of messages, or a callback for each message.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,18 +33,18 @@ struct Counters {
     left: AtomicBool,
 }
 
-/// What a subscription has counted.
+/// Statistics of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionStats {
-    /// Messages that came for it.
+    /// Messages received.
     pub received: u64,
-    /// Messages that were taken from its queue and, with a callback, dealt with.
+    /// Messages taken from the queue; with a callback, messages whose call has returned.
     pub processed: u64,
-    /// Messages dropped because its queue was full.
+    /// Messages dropped because the queue was full.
     pub dropped: u64,
-    /// Messages that wait in its queue.
+    /// Messages in the queue now.
     pub queued: usize,
-    /// It still receives.
+    /// True while it receives messages.
     pub active: bool,
 }
 
@@ -247,9 +247,8 @@ fn add(counter: &AtomicU64, count: u64) {
 
 /// A stream of messages. Dropping it ends the subscription.
 ///
-/// Messages wait in a queue of the capacity that was asked for (see [`Subscribe::capacity`](crate::Subscribe::capacity));
-/// when it is full the newest is dropped and counted, and an [`Event::Dropped`] says so. The stream ends when the client
-/// has closed.
+/// Its queue has a fixed capacity (see [`Subscribe::capacity`](crate::Subscribe::capacity)); when it is full, new
+/// messages are dropped and counted, and reported as [`Event::Dropped`]. The stream ends when the client is closed.
 pub struct Subscription {
     id: SubscriptionId,
     pattern: Name,
@@ -268,7 +267,7 @@ impl Subscription {
         Self { id, pattern, outlet, handle }
     }
 
-    /// The next message; `None` once the client has closed. Dropping the future loses nothing.
+    /// The next message; `None` once the client is closed. Cancel-safe: dropping the future loses no message.
     pub async fn next(&mut self) -> Option<Message> {
         StreamExt::next(self).await
     }
@@ -278,7 +277,7 @@ impl Subscription {
         &self.pattern
     }
 
-    /// The counters.
+    /// Statistics.
     pub fn stats(&self) -> SubscriptionStats {
         self.outlet.stats()
     }
@@ -363,7 +362,7 @@ impl Drop for Subscription {
     }
 }
 
-/// A subscription whose messages go to a callback. Dropping it ends the subscription, after the call that is under way.
+/// A subscription with a callback. Dropping it ends the subscription, after the current call.
 pub struct CallbackSubscription {
     pattern: Name,
     counters: Arc<Counters>,
@@ -377,7 +376,7 @@ impl CallbackSubscription {
         &self.pattern
     }
 
-    /// The counters. What the callback is being called with counts as queued.
+    /// Statistics. The message of the current call counts as queued.
     pub fn stats(&self) -> SubscriptionStats {
         // Read in this order, the differences are not negative.
         let processed = self.counters.processed.load(Relaxed);

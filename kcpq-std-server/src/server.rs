@@ -13,24 +13,24 @@ use kcpq_core::{fec, kcp};
 use crate::shard::{Command, Handle, Shard};
 use kcpq_smol::udp::{BUFFER, Udp};
 
-/// How a server is set up.
+/// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 chooses a free one.
     pub listen: SocketAddr,
-    /// Threads that serve, each with sessions of its own; the system spreads clients over them by their addresses. They
-    /// share the limits of sessions, of bytes that wait in all, and of answers to strangers, in equal parts. More than one
-    /// needs Linux, and is of use where one processor is not enough. At most [`MAX_SHARDS`](Self::MAX_SHARDS).
+    /// Number of threads, each with a socket and sessions of its own, up to [`MAX_SHARDS`](Self::MAX_SHARDS); the
+    /// kernel assigns clients to them by address. The limits on sessions, on queues in all and on stateless replies are
+    /// divided among them equally. More than one needs Linux, and pays where one processor is not enough.
     pub shards: usize,
-    /// Limits and timers.
+    /// Limits, queues and timers.
     pub broker: broker::Config,
-    /// The key of KCPQ v2.1's cipher, if its clients have one. With a key, only datagrams sealed with it are heard.
-    /// **It keeps nobody from altering or repeating datagrams**: for compatibility only.
+    /// The key of KCPQ v2.1's cipher. With a key, datagrams that are not encrypted with it are dropped. **It does not
+    /// protect against altered or replayed datagrams**: for compatibility only.
     pub compat_key: Option<Key>,
 }
 
 impl Config {
-    /// Most threads that serve.
+    /// Maximum number of threads.
     pub const MAX_SHARDS: usize = 64;
 }
 
@@ -42,16 +42,16 @@ impl Default for Config {
     }
 }
 
-/// The server's counters at one moment.
+/// The server's statistics at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
     /// Sessions and messages.
     pub broker: broker::Stats,
-    /// Segments, of the sessions that exist.
+    /// KCP: the sum over open sessions.
     pub transport: kcp::Stats,
-    /// Forward error correction, of the sessions that exist.
+    /// Forward error correction: the sum over open sessions.
     pub fec: fec::Stats,
-    /// Datagrams that the system refused to send.
+    /// Datagrams that the operating system refused to send.
     pub unsendable: u64,
 }
 
@@ -69,14 +69,14 @@ impl Snapshot {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The address could not be listened on.
+    /// The server cannot listen on the address.
     Bind {
         /// The address.
         addr: SocketAddr,
-        /// The system's word.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The system gave no randomness.
+    /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No thread could be started.
     Thread(io::Error),
@@ -86,11 +86,11 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind { addr, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "cannot listen on {addr}: something else does already; choose another address or port")
+                write!(f, "cannot listen on {addr}: address already in use; choose another address or port")
             }
-            Self::Bind { source, .. } if source.kind() == io::ErrorKind::Unsupported => f.write_str(
-                "cannot serve with several shards: this system does not spread datagrams over sockets; take 1",
-            ),
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
+                f.write_str("cannot use several shards: this system does not distribute datagrams over sockets; use 1")
+            }
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),

@@ -156,7 +156,7 @@ fn a_wait_that_is_over_too_early_has_an_exit_code_of_its_own() {
     let (_server, addr) = serve(|_| {});
     let output = subscribe(&addr, &["a", "--count", "1", "--wait", "200ms"]).wait(PATIENCE);
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("0 of 1 messages came in time"));
+    assert!(text(&output.stderr).contains("timed out: 0 of 1 messages received"));
     assert_eq!(subscribe(&addr, &["a", "--wait", "200ms"]).wait(PATIENCE).status.code(), Some(0));
 }
 
@@ -224,7 +224,7 @@ fn errors_say_what_happened_with_which_value() {
     assert_eq!((bad.status.code(), text(&bad.stderr)), (Some(1), "kcpq: invalid subject: empty token at byte 6\n"));
     let taken = kcpq().args(["serve", "--listen", &addr]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(taken.status.code(), Some(1));
-    assert!(text(&taken.stderr).contains(&format!("cannot listen on {addr}: something else does already")));
+    assert!(text(&taken.stderr).contains(&format!("cannot listen on {addr}: address already in use")));
     let usage = kcpq().args(["pub"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
     // Nobody listens on a port that was just given back.

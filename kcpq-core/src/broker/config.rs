@@ -1,4 +1,4 @@
-//! How a broker is set up. Everything that comes from outside is bounded here.
+//! The configuration of a broker. Everything that peers can make it keep has a limit here.
 
 use alloc::boxed::Box;
 
@@ -6,60 +6,62 @@ use crate::datagram::{Framing, LOCAL_DATAGRAM, PATH_DATAGRAM, USUAL_DATAGRAM};
 use crate::time::Duration;
 use crate::{frame, kcp, subject};
 
-/// What happens to a message for a subscriber whose queue is full.
+/// What to do with a message for a subscriber whose queue is full (PROTOCOL.md 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowConsumer {
-    /// The message is dropped for this subscriber and counted.
+    /// Drop the new message for this subscriber, and count it.
     #[default]
     DropNewest,
-    /// The oldest that waits is dropped and counted.
+    /// Drop the oldest message in the queue, and count it.
     DropOldest,
-    /// The session is closed; what waits is counted as dropped.
+    /// Close the session; what was in its queue counts as dropped.
     Disconnect,
 }
 
-/// A broker's parameters.
+/// The parameters of a broker; [`Default`] has the values of PROTOCOL.md 7.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The engines'; `mtu` follows from `max_datagram`.
+    /// Parameters of the sessions' KCP engines; `mtu` is set by the broker, from the limits on datagrams below.
     pub kcp: kcp::Config,
-    /// The longest datagram to send to an original client, in bytes of UDP payload.
+    /// Maximum datagram sent to original clients, in bytes of UDP payload.
     pub max_datagram: u16,
-    /// The same towards native clients, as far as the path is found to carry it. They may ask for shorter ones.
+    /// Maximum datagram sent to native clients, in bytes of UDP payload. Used as far as path MTU discovery finds that
+    /// the path carries it; clients may ask for less.
     pub native_datagram: u16,
-    /// The same towards native clients on this machine, whose datagrams no network drops. Longer ones cost less each.
+    /// Maximum datagram sent to native clients on the same machine, in bytes of UDP payload: no network drops it there,
+    /// and fewer, longer datagrams cost less.
     pub local_datagram: u16,
-    /// How datagrams to original peers are framed, when they frame theirs with FEC as all of them do:
-    /// [`Framing::Fec`], or with parity 10/3 for 30 % more bytes.
+    /// Framing of datagrams to original clients that use FEC framing themselves, as all of them do: [`Framing::Fec`],
+    /// or parity 10/3 for 30 % more bytes.
     pub compat_framing: Framing,
-    /// The largest frame to take in.
+    /// Limits on received frames.
     pub frames: frame::Limits,
-    /// What subjects may be like.
+    /// Limits on subjects and patterns.
     pub subjects: subject::Limits,
-    /// Sessions in all.
+    /// Maximum number of sessions.
     pub max_sessions: usize,
-    /// Sessions from one address.
+    /// Maximum number of sessions from one host ([`Peer`](super::Peer) says what that is).
     pub max_sessions_per_host: usize,
-    /// Patterns of one session.
+    /// Maximum number of subscriptions per session.
     pub max_subscriptions: usize,
-    /// Bytes of messages that may wait for one session. One message always may.
+    /// Maximum size of a session's queue, in bytes. A single message always fits, whatever its size.
     pub max_queued: usize,
-    /// Bytes of messages that may wait in all.
+    /// Maximum size of the queues of all sessions together, in bytes.
     pub max_queued_total: usize,
-    /// From so many bytes that wait for one session on, those who publish to it are not read further: a fast publisher is
-    /// held back before anything has to be dropped.
+    /// Back-pressure: while a session's queue holds this many bytes or more, sessions that publish to it are not read,
+    /// so that a fast publisher is slowed down before anything has to be dropped.
     pub stall_at: usize,
-    /// For how long at most, until the session has caught up: a slow subscriber harms itself only.
+    /// Maximum time that a subscriber may hold publishers back before it has caught up: a slow one harms only itself.
     pub stall_for: Duration,
-    /// What happens when a session's queue is full.
+    /// What to do when a session's queue is full.
     pub slow_consumer: SlowConsumer,
-    /// How long a session may be silent (PROTOCOL.md 4.5).
+    /// A session ends when no datagram has been received for this long (PROTOCOL.md 4.5). Clients are told.
     pub idle_timeout: Duration,
-    /// How long a closing session has for its last frames.
+    /// Maximum time for a closing session to deliver its last frames.
     pub linger: Duration,
-    /// Answers per second to datagrams that belong to no session.
+    /// Maximum number of replies per second to datagrams that belong to no session (RESET and refusals).
     pub stateless_replies: u32,
-    /// What the server calls itself.
+    /// Name of the server, as reported to clients.
     pub name: Box<str>,
 }
 

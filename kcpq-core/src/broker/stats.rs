@@ -1,69 +1,69 @@
-//! What a broker counts.
+//! The counters and gauges of a broker.
 
-/// Counters of one broker, from its start, and what it holds now.
+/// Statistics of one broker. *Gauge*: the value now. All others are counters since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sessions that exist now.
+    /// Gauge: open sessions.
     pub sessions: u64,
     /// Sessions opened.
     pub sessions_opened: u64,
-    /// Sessions not opened because of a limit.
+    /// Sessions refused because of a limit.
     pub sessions_refused: u64,
-    /// Of the sessions that exist now, those that greeted with HELLO.
+    /// Gauge: open sessions of native clients, which said HELLO.
     pub native_sessions: u64,
-    /// Patterns registered now, counted once for each session.
+    /// Gauge: subscriptions. A pattern counts once per session.
     pub subscriptions: u64,
-    /// Subscriptions refused: invalid, or too many.
+    /// Subscriptions refused: invalid pattern, or too many.
     pub subscriptions_refused: u64,
-    /// Messages received.
+    /// Messages received from publishers.
     pub messages_in: u64,
-    /// Bytes of their frames.
+    /// Bytes of these messages' frames.
     pub bytes_in: u64,
-    /// Messages queued for subscribers.
+    /// Messages queued for subscribers, once for each.
     pub messages_out: u64,
-    /// Bytes of their frames.
+    /// Bytes of these messages' frames.
     pub bytes_out: u64,
-    /// Messages that nobody had subscribed to.
+    /// Messages without any subscriber.
     pub unrouted: u64,
-    /// Messages with a subject that is not valid; answered with ERR.
+    /// Messages refused with ERR: invalid subject.
     pub messages_refused: u64,
-    /// Times that a publisher was not read further because a subscriber was behind.
+    /// Times that a publisher was held back because a subscriber was behind ([`Config::stall_at`](super::Config)).
     pub stalls: u64,
-    /// Messages dropped because a subscriber's queue was full.
+    /// Messages dropped: the subscriber's queue was full.
     pub dropped_slow: u64,
-    /// Messages dropped because their time to live was over before they could be sent.
+    /// Messages dropped: their time to live was over before they could be sent.
     pub expired: u64,
-    /// Messages that gave way to a newer one of their subject, for subscriptions to the latest only.
+    /// Messages replaced in a queue by a newer one of their subject, for latest-only subscriptions.
     pub superseded: u64,
-    /// Messages dropped because they are larger than the subscriber takes.
+    /// Messages dropped: larger than the subscriber accepts.
     pub dropped_too_large: u64,
-    /// Messages dropped because all queues together were full.
+    /// Messages dropped: all queues together were full.
     pub dropped_memory: u64,
-    /// Messages that waited for a session, or were under way to it, when it ended.
+    /// Messages dropped: the session ended while they were in its queue, or in flight to it.
     pub dropped_closed: u64,
-    /// Messages handed to other brokers of the same server.
+    /// Messages relayed to other brokers (shards) of the same server.
     pub relayed: u64,
-    /// Messages dropped because too many were on their way to another broker of the same server.
+    /// Messages dropped: too many were on their way to another broker of the same server.
     pub dropped_relay: u64,
-    /// Sessions closed because they did not keep up.
+    /// Sessions closed as slow consumers.
     pub slow_consumers: u64,
-    /// Sessions closed because nothing was heard.
+    /// Sessions closed by [`Config::idle_timeout`](super::Config): nothing was received from them.
     pub idle_sessions: u64,
-    /// Sessions closed because of a frame that made no sense.
+    /// Sessions closed because of a malformed frame.
     pub broken_sessions: u64,
-    /// Frames with a command that does not exist; answered with ERR.
+    /// Frames with an unknown command; answered with ERR.
     pub unknown_commands: u64,
-    /// Datagrams too short for a segment, or with segments that were not understood.
+    /// Malformed datagrams: too short for a segment, or with segments that make no sense.
     pub malformed_datagrams: u64,
-    /// Datagrams that the cipher did not open: another key, none, or damaged.
+    /// Datagrams that could not be decrypted: another key, no encryption, or damaged.
     pub unopened_datagrams: u64,
-    /// Datagrams that belong to no session and do not open one.
+    /// Stray datagrams: they belong to no session and do not open one.
     pub stray_datagrams: u64,
-    /// Answers to such datagrams.
+    /// Replies to datagrams without a session (RESET and refusals).
     pub stateless_replies: u64,
-    /// Bytes of messages that wait now.
+    /// Gauge: bytes of messages in all queues.
     pub queued: u64,
-    /// Events that nobody fetched in time.
+    /// Events lost because they were not polled in time.
     pub events_lost: u64,
 }
 

@@ -7,29 +7,29 @@ use std::time::Duration;
 use clap::Parser;
 use kcpq_core::sim;
 
-/// Runs programs at the two ends of an emulated bad link
+/// Run programs at the two ends of an emulated bad link
 #[derive(Debug, Parser)]
 #[command(name = "link", max_term_width = 120)]
 pub(crate) struct Flags {
-    /// Propagation delay of each direction
+    /// Propagation delay in each direction
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     delay: Duration,
-    /// Each packet takes up to this much longer, evenly spread; more than the packets' spacing reorders them
+    /// Maximum extra delay per packet, uniformly distributed; more than the packets' spacing reorders them
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     jitter: Duration,
-    /// Packets lost in each direction, in percent
+    /// Packet loss in each direction, in percent
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = parse_percent)]
     loss: f64,
-    /// Mean length of a run of losses (Gilbert-Elliott); 1: each is independent
+    /// Mean length of a loss burst (Gilbert-Elliott); 1: losses are independent
     #[arg(long, default_value_t = 1.0, value_name = "PACKETS")]
     burst: f64,
-    /// Packets that arrive twice, in percent
+    /// Duplicated packets, in percent
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = parse_percent)]
     duplicate: f64,
-    /// Bandwidth of each direction in bits per second, such as 100mbit; without it unlimited
+    /// Bandwidth in each direction in bits per second, such as 100mbit [default: unlimited]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     rate: Option<u64>,
-    /// Bytes that may wait for the bandwidth, such as 64k; what comes then is dropped
+    /// Queue in front of the bottleneck in bytes, such as 64k; tail drop when it is full
     #[arg(long, default_value = "256k", value_name = "BYTES", value_parser = parse_bytes)]
     queue: usize,
     /// Delay of the direction from far to near, if it differs
@@ -41,25 +41,25 @@ pub(crate) struct Flags {
     /// Bandwidth of that direction, if it differs
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     back_rate: Option<u64>,
-    /// Loses everything for LENGTH, so long after the program began, such as 2s@5s; may be repeated
+    /// Lose everything for LENGTH, beginning WHEN after the start, such as 2s@5s; may be repeated
     #[arg(long, value_name = "LENGTH@WHEN", value_parser = parse_outage)]
     pub(crate) outage: Vec<Outage>,
-    /// The same seed loses the same packets, counted in each direction
+    /// Seed of the random choices: the same seed loses the same packets, counted in each direction
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Largest IP packet
+    /// Interface MTU: the maximum IP packet
     #[arg(long, default_value_t = 1500, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..))]
     pub(crate) mtu: u16,
-    /// Loses longer IP packets without a word, as a tunnel somewhere on the path may
+    /// Silently drop longer IP packets, as a tunnel on the path may (an MTU black hole)
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..))]
     path_mtu: Option<u16>,
-    /// TCP's congestion control at both ends, such as bbr or cubic; without it the kernel's default
+    /// TCP congestion control at both ends, such as bbr or cubic [default: the kernel's]
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
-    /// A shell command that runs at the far end first. The program waits until it listens, and it ends with the program
+    /// Shell command to start first, at the far end. The program waits until it listens, and stops it when done
     #[arg(long, value_name = "COMMAND")]
     pub(crate) far: Option<String>,
-    /// Where to write what the link carried, as JSON, instead of standard error
+    /// Write the statistics of the link to this file, as JSON, instead of to standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// What to run at the near end
@@ -102,7 +102,7 @@ impl Flags {
 fn parse_percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err(format!("'{text}' is no number from 0 to 100")),
+        _ => Err(format!("'{text}' is not a number from 0 to 100")),
     }
 }
 

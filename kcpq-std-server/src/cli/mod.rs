@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Builder, Client, Key};
 
-/// Publish/subscribe over KCP: early even when the link is bad.
+/// Real-time publish/subscribe over KCP: low latency on lossy links, too.
 ///
-/// Without a command it serves, as `kcpq serve` does.
+/// Without a command it runs a server, as `kcpq serve` does.
 #[derive(Debug, Parser)]
 #[command(name = "kcpq", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -23,7 +23,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the wait was over before the count was reached";
+    "Exit codes: 0 success, 1 failure, 2 usage error, 3 timed out before the requested count was reached";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -37,26 +37,26 @@ enum Command {
     Bench(bench::Bench),
 }
 
-/// Which server to talk to.
+/// The server to connect to.
 #[derive(Debug, Args)]
 struct ServerArg {
-    /// Address of the server, host:port
+    /// Address of the server, HOST:PORT
     #[arg(short, long, env = "KCPQ_SERVER", default_value = "127.0.0.1:4000", value_name = "ADDR")]
     server: String,
-    /// How long to wait for the server's answer
+    /// Maximum time to wait for a response from the server
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: std::time::Duration,
-    /// Send FEC parity: 30 % more bytes for fewer waits on a link that loses some
+    /// Send FEC parity: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     parity: bool,
     #[command(flatten)]
     key: KeyArg,
 }
 
-/// The key of KCPQ v2.1's cipher. It is never taken from the command line, where others can see it.
+/// The key of KCPQ v2.1's cipher. It is never a command-line argument, which other users of the machine can see.
 #[derive(Debug, Args)]
 struct KeyArg {
-    /// File with the 64 hex digits of KCPQ v2.1's AES-256 key; or the environment variable KCPQ_AES256_KEY_HEX
+    /// File with the AES-256 key, 64 hex digits (encryption as in KCPQ v2.1); or set KCPQ_AES256_KEY_HEX
     #[arg(long, value_name = "FILE")]
     aes256_key_file: Option<PathBuf>,
 }

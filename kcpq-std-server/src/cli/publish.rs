@@ -14,9 +14,9 @@ pub(super) struct Publish {
     server: ServerArg,
     /// Subject to publish to
     subject: String,
-    /// The message; without it, standard input is the message
+    /// The message; if absent, it is read from standard input
     payload: Option<String>,
-    /// Drop the message where it still waits after so long
+    /// Time to live: drop the message if it is still in a queue after this long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
 }

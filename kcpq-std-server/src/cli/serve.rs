@@ -19,63 +19,63 @@ use super::{Failure, KeyArg, parse_size};
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
 pub(super) struct Serve {
-    /// Where to listen
+    /// Address to listen on, IP:PORT
     #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "0.0.0.0:4000", value_name = "ADDR",
           value_parser = parse_listen)]
     listen: SocketAddr,
-    /// Threads that serve, each with clients of its own, or auto for one on each processor; more than one needs Linux
+    /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
-    /// What the server calls itself towards its clients
+    /// Name of the server, as reported to clients
     #[arg(long, default_value = "kcpq")]
     name: String,
-    /// Most sessions
+    /// Maximum number of sessions
     #[arg(long, default_value_t = 65_536, value_name = "N")]
     max_sessions: usize,
-    /// Most sessions from one address
+    /// Maximum number of sessions from one IP address
     #[arg(long, default_value_t = 65_536, value_name = "N")]
     max_sessions_per_host: usize,
-    /// Most subscriptions of one session
+    /// Maximum number of subscriptions per session
     #[arg(long, default_value_t = 65_536, value_name = "N")]
     max_subscriptions: usize,
-    /// Largest message with its subject
+    /// Maximum size of a message, subject included
     #[arg(long, default_value = "8M", value_name = "SIZE", value_parser = parse_size)]
     max_message: usize,
-    /// Deepest subject, in tokens
+    /// Maximum number of tokens in a subject
     #[arg(long, default_value_t = 32, value_name = "N")]
     max_tokens: u8,
-    /// Most bytes that wait for one subscriber
+    /// Maximum size of the queue of one subscriber
     #[arg(long, default_value = "32M", value_name = "SIZE", value_parser = parse_size)]
     max_queued: usize,
-    /// Most bytes that wait for all subscribers together
+    /// Maximum size of the queues of all subscribers together
     #[arg(long, default_value = "1G", value_name = "SIZE", value_parser = parse_size)]
     max_queued_total: usize,
-    /// What happens to a message for a subscriber whose queue is full
+    /// What to do when the queue of a subscriber is full
     #[arg(long, value_enum, default_value_t = Slow::DropNewest, value_name = "POLICY")]
     slow_consumer: Slow,
-    /// How long a session may be silent
+    /// End a session when nothing has been received for this long
     #[arg(long, default_value = "120s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     idle_timeout: Duration,
-    /// How long a stopping server waits for what is still under way
+    /// Maximum time to deliver pending messages when stopping
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     linger: Duration,
-    /// Longest datagram towards other machines, in bytes of UDP payload; towards native clients as much of it is used as
-    /// the path is found to carry, towards original ones 1400 at most
+    /// Maximum datagram size towards other machines, in bytes of UDP payload. Native clients get as much of it as path
+    /// MTU discovery allows, original ones at most 1400
     #[arg(long, default_value_t = PATH_DATAGRAM, value_name = "BYTES",
           value_parser = clap::value_parser!(u16).range(256..=9_000))]
     max_datagram: u16,
     #[command(flatten)]
     key: KeyArg,
-    /// Send FEC parity to original clients: 30 % more bytes for fewer waits on a link that loses some
+    /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     compat_parity: bool,
-    /// What holds the server's sending back towards other machines
+    /// Congestion control towards other machines
     #[arg(long, value_enum, default_value_t = Congestion::Rate, value_name = "CONTROL")]
     congestion: Congestion,
-    /// Most repairs for each small message on links that lose some, in percent; 0 sends nothing that is not lost
+    /// Maximum redundancy for small messages on lossy links, in percent; 0 sends only what was lost
     #[arg(long, default_value_t = 100, value_name = "PERCENT")]
     redundancy: u16,
-    /// What to log: off, error, warn, info, debug or trace
+    /// Log level: off, error, warn, info, debug or trace
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: LevelFilter,
 }
@@ -85,7 +85,7 @@ pub(super) struct Serve {
 enum Slow {
     /// Drop the new message
     DropNewest,
-    /// Drop the oldest that waits
+    /// Drop the oldest message in the queue
     DropOldest,
     /// Close the subscriber's session
     Disconnect,
@@ -94,18 +94,18 @@ enum Slow {
 /// [`CongestionControl`], as a flag.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Congestion {
-    /// Fill a link without filling its queue, whatever it loses (after BBR)
+    /// By measured bandwidth (BBR): fills a link but not its queues, and tolerates loss
     Rate,
-    /// KCP's own window, which halves on loss
+    /// KCP's congestion window (nc=0), which halves on loss
     Kcp,
-    /// Nothing, as the original: for links that are known to be wide enough
+    /// None, as in the original (nc=1): only for links with bandwidth to spare
     Off,
 }
 
 /// An address to listen on; `:4000` is taken as the original's programs do.
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.into() };
-    full.parse().map_err(|_| format!("'{text}' is no address to listen on; give IP:PORT, such as 0.0.0.0:4000"))
+    full.parse().map_err(|_| format!("'{text}' is not an address to listen on: use IP:PORT, such as 0.0.0.0:4000"))
 }
 
 /// A number of shards.
@@ -116,7 +116,7 @@ fn parse_shards(text: &str) -> Result<usize, String> {
     }
     match text.parse() {
         Ok(count) if (1..=most).contains(&count) => Ok(count),
-        _ => Err(format!("'{text}' is no number of shards; give 1 to {most}, or auto")),
+        _ => Err(format!("'{text}' is not a number of shards: use 1 to {most}, or auto")),
     }
 }
 
@@ -143,7 +143,7 @@ impl Serve {
     fn config(&self) -> Result<Config, Failure> {
         let defaults = broker::Config::default();
         let max_body = u32::try_from(self.max_message)
-            .map_err(|_| Failure::Error(format!("--max-message {}: at most 4 GiB", self.max_message)))?;
+            .map_err(|_| Failure::Error(format!("--max-message {}: the maximum is 4 GiB", self.max_message)))?;
         Ok(Config {
             listen: self.listen,
             shards: self.shards,

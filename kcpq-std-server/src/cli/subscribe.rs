@@ -20,19 +20,19 @@ use super::{Failure, ServerArg};
 pub(super) struct Subscribe {
     #[command(flatten)]
     server: ServerArg,
-    /// Subjects to subscribe to; `*` stands for one token, `>` for all that follow
+    /// Subjects to subscribe to; `*` matches one token, `>` one or more at the end
     #[arg(required = true)]
     subject: Vec<String>,
-    /// End after this many messages
+    /// Exit after this many messages
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
-    /// End when no message came for so long
+    /// Exit when no message has arrived for this long
     #[arg(short, long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
-    /// Print payloads only, as they are, each with a line feed behind it
+    /// Print payloads only, unmodified, each followed by a newline
     #[arg(short, long)]
     raw: bool,
-    /// Of the messages of one subject that wait at the server, get only the newest
+    /// Latest only: the server keeps just the newest queued message of each subject
     #[arg(short, long)]
     latest: bool,
 }
@@ -69,7 +69,7 @@ impl Subscribe {
                 }
                 Next::Silence if self.count.is_some() => {
                     let count = self.count.unwrap_or_default();
-                    return Err(Failure::Timeout(format!("{received} of {count} messages came in time")));
+                    return Err(Failure::Timeout(format!("timed out: {received} of {count} messages received")));
                 }
                 Next::Silence | Next::Signal => break,
                 Next::End => return Err(Failure::Error("the client has closed".into())),
@@ -81,7 +81,9 @@ impl Subscribe {
         client.close().await?;
         match dropped {
             0 => Ok(()),
-            _ => Err(Failure::Error(format!("{dropped} messages came faster than they could be printed"))),
+            _ => Err(Failure::Error(format!(
+                "{dropped} messages dropped: they arrived faster than they could be printed"
+            ))),
         }
     }
 

@@ -14,16 +14,16 @@ use crate::cli::{Failure, ServerArg, parse_size};
 pub(super) struct Common {
     #[command(flatten)]
     pub(super) server: ServerArg,
-    /// Print one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     pub(super) json: bool,
-    /// No progress bar (there is none where standard error is no terminal)
+    /// Show no progress bar (never shown unless standard error is a terminal)
     #[arg(long)]
     pub(super) no_progress: bool,
-    /// Process id of the server, to tell its CPU time and memory (Linux)
+    /// Process ID of the server, to report its CPU time and memory (Linux)
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Option<u32>,
-    /// Threads of the clients [default: 2, with --rate 1; or the environment variable SMOL_THREADS]
+    /// Number of client threads [default: SMOL_THREADS if set, else 2, or 1 with --rate or for latency]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) threads: Option<u16>,
 }
@@ -33,42 +33,42 @@ pub(super) struct Common {
 pub(super) struct Load {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Bytes of each message; below 16 latency is not measured, below 8 repetitions are not seen
+    /// Message size; latency needs at least 16 bytes, detecting duplicates at least 8
     #[arg(long, default_value = "128", value_name = "SIZE", value_parser = parse_size)]
     size: usize,
-    /// Messages of each publisher
+    /// Number of messages per publisher
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// How long to publish [default: 5s, without --count]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// Messages per second of each publisher, due at fixed times whatever happens; latency counts from when a message
-    /// was due. Without it each publisher is as fast as the server lets it be
+    /// Messages per second and publisher, on a fixed schedule (open loop); latency counts from the scheduled time, so
+    /// that no delay is omitted. If absent, publishers send as fast as the server accepts
     #[arg(long, value_name = "N", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Most messages under way: publishers wait for the slowest subscriber. A server that is not told to hold publishers
-    /// back throws away what its subscribers do not take in time; with a window nothing has to be thrown away
+    /// Maximum number of messages in flight: publishers wait for the slowest subscriber (closed loop), so that the
+    /// server never has to drop messages for subscribers that fall behind
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     window: Option<u64>,
-    /// Publishers
+    /// Number of publishers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pubs: Option<u16>,
-    /// Subscribers; each gets every message
+    /// Number of subscribers; each receives every message
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     subs: Option<u16>,
-    /// Whether all publishers share a connection, and all subscribers another one
+    /// Whether publishers share one connection and subscribers another
     #[arg(long, value_enum, default_value_t = Connections::Separate)]
     connections: Connections,
-    /// How long to publish before measuring
+    /// Warm-up: publish for this long before measuring
     #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     warmup: Duration,
     /// Subject of the messages
     #[arg(long, default_value = "bench")]
     subject: String,
-    /// Write the percentiles of latency as a picture
+    /// Write the latency percentiles as an SVG plot
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Lost messages are no failure
+    /// Do not fail if messages are lost
     #[arg(long)]
     pub(super) allow_loss: bool,
 }
@@ -76,9 +76,9 @@ pub(super) struct Load {
 /// Who uses which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Connections {
-    /// One for all publishers, one for all subscribers
+    /// One connection for all publishers, one for all subscribers
     Shared,
-    /// One for each
+    /// One connection each
     Separate,
 }
 
@@ -126,10 +126,10 @@ impl Load {
             return Err(Failure::Error("--subs: this command does not subscribe".into()));
         }
         if self.plot.is_some() && (self.size < payload::TIMED || !roles.both()) {
-            return Err(Failure::Error("--plot: there is no latency to draw".into()));
+            return Err(Failure::Error("--plot: no latency is measured".into()));
         }
         if self.window.is_some() && !roles.both() {
-            return Err(Failure::Error("--window: the subscribers are not here".into()));
+            return Err(Failure::Error("--window: needs subscribers in the same process".into()));
         }
         let window = match (roles, self.rate) {
             // One question at a time, unless they are due at fixed times.
@@ -156,6 +156,6 @@ impl Load {
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if f64::is_normal(rate) && rate > 0.0 => Ok(rate),
-        _ => Err(format!("'{text}' is no number above 0")),
+        _ => Err(format!("'{text}' is not a number above 0")),
     }
 }

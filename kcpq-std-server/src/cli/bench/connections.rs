@@ -19,16 +19,16 @@ use crate::cli::Failure;
 pub(super) struct Connections {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Sessions
+    /// Number of sessions
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     count: u32,
-    /// Sessions that are being opened at the same time
+    /// Maximum number of sessions being opened at a time
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     opening: u32,
-    /// How long to keep them
+    /// How long to keep the sessions open
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// How often each asks whether the server is there
+    /// Heartbeat interval of each session
     #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     heartbeat: Duration,
 }

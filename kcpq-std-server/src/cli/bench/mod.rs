@@ -34,19 +34,19 @@ pub(super) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Publish only; the clock stops when the server has handled the last message
+    /// Publish only; timed until the server has handled the last message
     Pub(Load),
-    /// Subscribe only, to what `bench pub` of one other process publishes
+    /// Subscribe only, to what one `bench pub` in another process publishes
     Sub(Load),
-    /// Publish and subscribe; the clock stops at the last delivery
+    /// Publish and subscribe; timed until the last delivery
     Pubsub(Load),
-    /// One publisher, many subscribers (100)
+    /// One publisher, many subscribers [default: 100]
     Fanout(Load),
-    /// Many publishers (10), one subscriber
+    /// Many publishers, one subscriber [default: 10 publishers]
     Fanin(Load),
-    /// Round trips: a question, and an answer from another connection; one at a time without --rate
+    /// Round trips: request and reply over two connections; one at a time without --rate
     Latency(Load),
-    /// Open many sessions and keep them, with heartbeats only
+    /// Open many sessions and keep them idle, with heartbeats only
     Connections(Connections),
 }
 
