@@ -1,4 +1,4 @@
-//! How long datagrams may be: path MTU discovery by the packets themselves (RFC 8899), between native peers.
+//! Path MTU discovery (DPLPMTUD, RFC 8899), between native peers: how long datagrams may be, found out with PROBEs.
 //!
 //! A segment keeps its length however often it is sent, so one that is too long for its path is never acknowledged. A
 //! session therefore begins with datagrams that every path carries, and asks for more: for each length that usual paths
@@ -13,7 +13,7 @@ use crate::time::{Duration, Instant};
 const RUNGS: [u16; 5] = [1232, 1372, 1400, 1452, 8952];
 /// How often a length is asked for: at a loss of one in ten each way all of the questions get lost once in 4,000.
 const ROUNDS: u8 = 5;
-/// The least time between two rounds; a round trip may not be known yet.
+/// Minimum time between two rounds; a round trip may not be known yet.
 const MIN_WAIT: Duration = Duration::from_millis(200);
 
 /// Both halves: what is asked, and what is answered.

@@ -1,14 +1,14 @@
-//! Asking about a closed window (PROTOCOL.md 2.7).
+//! Zero-window probes (WASK): asking about a closed window (PROTOCOL.md 2.7).
 
 use super::config::Config;
 use crate::time::{Duration, Instant};
 
-/// The timer of the question.
+/// The persist timer, which sends zero-window probes with back-off.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Probe(Option<(Duration, Instant)>);
 
 impl Probe {
-    /// True if the question is to be asked now. `waiting` says that data wait for a closed window.
+    /// True if a zero-window probe is due now. `waiting`: data wait for a zero window to open.
     pub(super) fn ask(&mut self, now: Instant, waiting: bool, config: &Config) -> bool {
         if !waiting {
             self.0 = None;

@@ -15,9 +15,9 @@ pub struct Ack {
     ts: Ts,
 }
 
-/// How often a window that opened again is told before the peer sends.
+/// Window updates (WINS) sent after a zero window has opened again, unless the peer sends before.
 const TELLS: u8 = 8;
-/// Wait between the first two of these; each further one waits twice as long.
+/// Interval of the first two window updates; it doubles with each further one.
 const TELL_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct Receiver<S: Store> {
@@ -31,7 +31,7 @@ pub(super) struct Receiver<S: Store> {
     partial: usize,
     /// When the acknowledgements are due.
     ack_at: Option<Instant>,
-    /// How often the window is still to be told unasked, and when next.
+    /// Unsolicited window updates still to be sent, and when the next one is due.
     tell: Option<(u8, Instant)>,
 }
 
@@ -223,15 +223,15 @@ impl<S: Store> Receiver<S> {
         self.ready = self.ready.saturating_sub(1);
     }
 
-    /// A window that was closed and is open again is told, several times: the peer may wait seconds for a lost one
-    /// (PROTOCOL.md 2.7).
+    /// Begins the window updates (WINS) for a zero window that has opened again. They are repeated, since the peer may
+    /// wait seconds for a lost one (PROTOCOL.md 2.7).
     fn reopen(&mut self, now: Instant, config: &Config, closed: bool) {
         if closed && self.window(config) > 0 {
             self.tell = Some((TELLS, now));
         }
     }
 
-    /// The peer asked for the window.
+    /// A window probe (WASK) came: a window update is owed.
     pub(super) fn on_ask(&mut self, now: Instant) {
         let left = self.tell.map_or(0, |(left, _)| left).max(1);
         self.tell = Some((left, now));
@@ -270,7 +270,7 @@ impl<S: Store> Receiver<S> {
         at
     }
 
-    /// True if the window is to be told now; the next time is set.
+    /// True if a window update is due now; the next one is scheduled.
     pub(super) fn take_tell(&mut self, now: Instant) -> bool {
         let Some((left, at)) = self.tell.filter(|(_, at)| *at <= now) else { return false };
         let wait = TELL_AGAIN.saturating_mul(1 << TELLS.saturating_sub(left).min(10));

@@ -1,18 +1,19 @@
-//! Which of the segments in flight are lost. Three witnesses, each ordinary KCP to the other side:
+//! Loss detection: which of the segments in flight are lost. There are three loss signals; to the other side each is
+//! ordinary KCP:
 //!
-//! * **Time** (RACK, RFC 8985, over KCP's acknowledgement of each segment and its echoed clock): once a segment that was
-//!   sent later has arrived, an earlier one is lost when a round trip has passed since it was sent, and the time by which
-//!   segments are known to overtake each other on this path.
-//! * **Count** (KCP's `resend`): enough datagrams have acknowledged later segments. Only while nothing was seen to
-//!   overtake.
-//! * **The timer**: nothing was heard of it for the retransmission timeout. A timer that runs out over many segments at
-//!   once says more about the link than about them: only the first few go again, and when these are acknowledged, time
-//!   tells what became of the others. So the timer is the tail probe as well.
+//! * **Time** (RACK, RFC 8985, over KCP's acknowledgement of each segment and its echoed clock): once a segment that
+//!   was sent later has arrived, an earlier one is lost when a round trip and the *reordering window* have passed since
+//!   it was sent: the time by which segments are known to overtake each other on this path.
+//! * **Count** (KCP's `resend`, TCP's duplicate ACKs): enough datagrams have acknowledged later segments. Only while no
+//!   reordering was seen.
+//! * **The retransmission timer**: nothing was heard of a segment for the RTO. A timer that expires for many segments
+//!   at once says more about the link than about them: only the first few are retransmitted, and when these are
+//!   acknowledged, time tells what became of the others. So the timer is the tail loss probe (PTO) as well.
 //!
-//! In an outage the oldest segment goes again every half round trip ([`Config::outage_probes`]).
+//! In an outage, the oldest segments are retransmitted every half round trip ([`Config::outage_probes`]).
 //!
-//! A segment that turns out to have arrived although it was sent again teaches patience, and congestion control takes
-//! back what it did.
+//! A spurious retransmission (the first transmission is acknowledged after all) widens the reordering window, and
+//! congestion control undoes its reaction.
 
 use super::config::Config;
 use super::congestion::Snapshot;
@@ -22,26 +23,26 @@ use super::stats::Stats;
 use crate::store::{Queue, Store};
 use crate::time::{Duration, Instant};
 
-/// What the sender has learned about how segments get lost.
+/// The state of loss detection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recovery {
-    /// The segment sent last of those that have arrived.
+    /// RACK's newest delivery: of the segments that have arrived, the one sent last.
     newest: Option<Delivered>,
-    /// When an overtaken segment's time is up.
+    /// RACK's reordering timer: when the first overtaken segment counts as lost.
     check_at: Option<Instant>,
-    /// Segments were seen to overtake each other.
+    /// Reordering was seen.
     reordered: bool,
-    /// By how much, lately.
+    /// The greatest reordering seen lately: how late an overtaken segment came.
     reorder: Duration,
-    /// When the oldest segment goes again in an outage.
+    /// When the next probe of an outage is due: the oldest segments, retransmitted.
     probe_at: Option<Instant>,
-    /// When something was last acknowledged, or the flight began.
+    /// When something was last acknowledged, or the first segment of the flight was sent.
     heard_at: Instant,
     /// Segments of the last burst that ended.
     pub(super) last_burst: usize,
 }
 
-/// A segment that has arrived, as far as its acknowledgement tells.
+/// A delivery sample: a segment that has arrived, as far as its acknowledgement tells.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivered {
     /// When that copy of it was sent.
@@ -49,7 +50,7 @@ pub(super) struct Delivered {
     sn: Sn,
     /// Its round trip.
     rtt: Duration,
-    /// What congestion control knew when it was sent, if it was the last copy.
+    /// The state of congestion control when it was sent, if it was the last copy.
     snapshot: Option<Snapshot>,
 }
 
@@ -76,13 +77,13 @@ impl Delivered {
     }
 }
 
-/// Most segments that one run of the timer sends again.
+/// Maximum segments retransmitted when the timer expires.
 const TIMER_BURST: usize = 2;
-/// Most segments that one probe in an outage sends again.
+/// Maximum segments retransmitted by one probe of an outage.
 const PROBE_BURST: usize = 8;
-/// The least time by which a segment may be overtaken before it counts as lost.
+/// Minimum of the reordering window.
 const MIN_PATIENCE: Duration = Duration::from_millis(1);
-/// The least time between two probes in an outage.
+/// Minimum time between two probes of an outage.
 const MIN_PROBE_WAIT: Duration = Duration::from_millis(10);
 
 impl Recovery {
@@ -120,13 +121,13 @@ impl Recovery {
         Instant::earlier(self.check_at, self.probe_at)
     }
 
-    /// How much later than one sent after it a segment may come.
+    /// The reordering window (RACK's reo_wnd): how much later than one sent after it a segment may come.
     fn patience(&self, smoothed: Duration) -> Duration {
         let seen = if self.reordered { self.reorder + self.reorder.div(4) } else { smoothed.div(16) };
         seen.max(MIN_PATIENCE).min(smoothed.max(MIN_PATIENCE))
     }
 
-    /// An overtaken segment came after all, `late` after it was first missed.
+    /// Reordering: an overtaken segment came after all, `late` after it was first missed.
     fn saw_reordering(&mut self, late: Duration) {
         self.reordered = true;
         self.reorder = self.reorder.max(late);
@@ -228,7 +229,7 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    /// Marks what time has shown to be lost.
+    /// The reordering timer: marks the overtaken segments whose reordering window is over as lost.
     pub(super) fn on_time(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
         if let Some(newest) = self.recovery.newest
             && self.recovery.check_at.is_some_and(|at| at <= now)
@@ -243,7 +244,7 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    /// Marks the segments whose timers have run out.
+    /// The retransmission timer: marks the segments whose RTO has expired as lost.
     fn on_timer(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
         // It is most likely there, and its acknowledgement lost: the next one will tell.
         let more = self.rtt.smoothed().unwrap_or(Duration::ZERO).div(2);
@@ -294,7 +295,7 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    /// Nothing has been heard for longer than a timeout: the oldest segment asks whether the link is back.
+    /// An outage: no acknowledgement for longer than an RTO. The oldest segments probe whether the link is back.
     fn probe_outage(&mut self, now: Instant, config: &Config, stats: &mut Stats) {
         self.recovery.probe_at = None;
         if now.since(self.recovery.heard_at) > config.outage_probes {
@@ -322,7 +323,7 @@ impl<S: Store> Sender<S> {
         self.rtt.smoothed().unwrap_or_else(|| self.rtt.rto()).div(2).max(MIN_PROBE_WAIT).max(config.min_rto)
     }
 
-    /// Counts entry `index` among the lost.
+    /// Marks entry `index` as lost.
     fn mark(&mut self, index: usize) {
         let sn = self.una.plus(index as u32);
         if self.lost == 0 || sn.before(self.first_lost) {

@@ -1,11 +1,11 @@
-//! Redundancy where it is cheap: on flows that leave the link mostly idle, a loss is to cost milliseconds, not a round trip.
+//! Adaptive redundancy for thin flows, which leave the link mostly idle: a loss costs milliseconds, not a round trip.
 //!
-//! Peers that both know it send parity over their last segments (see `repair`): with a burst of several segments at once
-//! at its end, behind a lone segment a few milliseconds later, when the two are less likely to be lost together. To any
-//! other peer a lone segment is sent once more instead; the receiver need not know, to it that is a doubled segment.
-//! Either rides along with newer segments if there are any by then.
+//! Between peers that both know PARITY, parity over the last segments is sent (see `repair`): for a burst of several
+//! segments, at once at its end; for a single-segment message, a few milliseconds later, when the two are less likely
+//! to be lost together. To any other peer a single segment is sent once more instead, which is a duplicate to it.
+//! Either is coalesced with newer segments if there are any by then.
 //!
-//! How much follows from the loss that the acknowledgements show: without loss nothing.
+//! The amount follows from the measured loss rate; without loss it is none.
 
 use super::config::Config;
 use super::segment::{HEADER, Header};
@@ -14,9 +14,10 @@ use super::stats::Stats;
 use crate::store::{Queue, Store};
 use crate::time::{Duration, Instant};
 
-/// How many first copies of segments got lost, on average over the last few hundred; in 65536ths.
+/// The loss rate: a moving average, over the last few hundred segments, of those whose first transmission got lost; in
+/// 65536ths.
 ///
-/// Where each segment has an acknowledgement of its own, losses of acknowledgements count as well.
+/// Where each segment has an acknowledgement of its own, lost acknowledgements count as well.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Loss {
     rate: u32,
@@ -46,7 +47,7 @@ impl Loss {
     }
 }
 
-/// New segments that went out since there was nothing left to send.
+/// A burst: new segments sent since there was nothing left to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Burst {
     pub(super) segments: usize,
@@ -63,24 +64,25 @@ pub(super) struct Redundancy {
     copy_due: Option<Instant>,
     /// Between a segment and its repair, and between two repairs.
     gap: Duration,
-    /// Fractions of a repair that earlier bursts left, in 256ths.
+    /// The fractional part of the repair budget that earlier bursts left, in 256ths.
     carry: u32,
     /// When the last burst ended.
     planned_at: Instant,
 }
 
-/// Below this rate of loss nothing is repaired: 0.15 %.
+/// Below this loss rate no repair is sent: 0.15 %.
 const CLEAN: u32 = WHOLE * 15 / 10_000;
-/// From this rate on what was sent again is sent once more: 2 %.
+/// From this loss rate on retransmissions are doubled: 2 %.
 const HEAVY: u32 = WHOLE * 2 / 100;
-/// Between a lone segment and its repair.
+/// Between a single-segment message and its repair.
 const MAX_GAP: Duration = Duration::from_millis(4);
 const MIN_GAP: Duration = Duration::from_millis(2);
-/// Flows with more than this in flight make use of the link, and of their own later segments.
+/// Maximum flight of a thin flow, in segments. Others have enough later segments to detect losses by, and fill the
+/// link.
 const THIN: usize = 512;
-/// The least repairs for a lone segment, in 256ths.
+/// Minimum repairs for a single-segment message, in 256ths.
 const LEAST_LONE: u32 = 180;
-/// The most parities for each segment of a burst, in 256ths.
+/// Maximum parity per segment of a burst, in 256ths.
 const MOST_EACH: u32 = 100;
 /// How long after a message its repair is still of use.
 const TOGETHER: Duration = Duration::from_millis(16);
@@ -93,13 +95,14 @@ impl Redundancy {
         Instant::earlier(self.parity_due, self.copy_due)
     }
 
-    /// How many repairs a burst of `segments` gets, in 256ths, when so many bursts come while one still matters.
+    /// The repair budget of a burst of `segments`, in 256ths. `company` bursts are sent while the repair of one is
+    /// still of use, and share it.
     fn want(loss: u32, segments: usize, company: u32) -> u32 {
         if loss < CLEAN {
             return 0;
         }
         let company = company.max(1);
-        // Losses that are expected among those that are repaired together, and a few standard deviations of them.
+        // The expected losses among the segments repaired together, and 4.25 standard deviations of that.
         let mean = loss.saturating_mul(segments as u32 * company);
         let want = ((mean >> 8) + mean.isqrt() * 17 / 4) / company;
         if segments == 1 { want.max(LEAST_LONE / company) } else { want.min(segments as u32 * MOST_EACH) }

@@ -1,9 +1,10 @@
-//! Parity over the last segments, between peers that both know it: what is lost is rebuilt without a round trip.
+//! Parity over the last segments, between peers that both know it: what is lost is rebuilt without a round trip
+//! (PROTOCOL.md 2.9).
 //!
-//! A parity segment is a sum of the segments `first..first + count`, each times a factor that follows from its number and
-//! from the parity's row (random linear coding over a sliding window, as in RFC 8681, with Cauchy's factors in place of
-//! random ones). Any segments that arrive, old or new, and any parities together are equations; as soon as there are as
-//! many as segments are missing, these are known.
+//! Sliding-window random linear coding (RLC), as in RFC 8681, with the coefficients of a Cauchy matrix in place of
+//! random ones: a parity segment is a sum of the segments `first..first + count`, each times a factor that follows from
+//! its number and from the parity's row. Any segments that arrive, old or new, and any parities together are equations;
+//! as soon as there are as many as segments are missing, these are known.
 //!
 //! ```text
 //! | conv | 85 | row | wnd | ts | first sn | una | len | count u8 | sum of (len u16 LE, data), padded with zeros |
@@ -26,11 +27,11 @@ use super::sender::Sender;
 
 /// What a parity adds to the longest segment's data: the count and a length.
 pub(super) const OVERHEAD: usize = 3;
-/// Most segments that one parity covers.
+/// Maximum segments covered by one parity: the encoding window.
 const WINDOW: usize = 12;
-/// Segments kept to find others by: two windows.
+/// Segments kept to decode others with: the decoding window.
 const KEPT: usize = 32;
-/// Most equations that wait.
+/// Maximum pending equations.
 const EQUATIONS: usize = 16;
 /// Segments without any parity after which nothing is kept any more.
 const QUIET: u32 = 1_024;
@@ -53,7 +54,7 @@ pub(super) fn flip(ts: Ts) -> Ts {
     Ts(ts.0 ^ 1 << 31)
 }
 
-/// Makes parities.
+/// The encoder.
 #[derive(Debug)]
 pub(super) struct Encoder {
     multiplier: Multiplier,
@@ -163,7 +164,8 @@ impl Equation {
 /// A segment that has come: its length and data.
 type Kept = (Sn, Vec<u8>);
 
-/// Rebuilds segments. It keeps the last [`KEPT`] ones, from the first parity on until [`QUIET`] segments came without.
+/// The decoder, by Gaussian elimination as segments and parities come. It keeps the last [`KEPT`] segments, from the
+/// first parity on until [`QUIET`] segments came without any.
 #[derive(Debug)]
 pub(super) struct Decoder {
     multiplier: Multiplier,

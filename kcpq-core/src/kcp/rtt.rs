@@ -1,4 +1,4 @@
-//! Round-trip time and the retransmission timeout (PROTOCOL.md 2.6; after RFC 6298 with KCP's weights).
+//! Round-trip time (SRTT, RTTVAR) and the retransmission timeout (RTO): RFC 6298 with KCP's weights (PROTOCOL.md 2.6).
 
 use crate::time::Duration;
 
@@ -23,7 +23,7 @@ impl Rtt {
         Self { srtt: 0, rttvar: 0, rto: Duration::from_millis(200), last: Duration::ZERO, least: Duration::MAX }
     }
 
-    /// Takes one sample. `interval` is the least allowed for variance, `min` the least timeout.
+    /// Takes one sample. `interval` is the minimum of the margin 4 * rttvar, `min` that of the RTO.
     pub fn sample(&mut self, sample: Duration, interval: Duration, min: Duration, max: Duration) {
         self.last = sample.min(max).min(LONGEST);
         self.least = self.least.min(self.last);
@@ -41,12 +41,12 @@ impl Rtt {
         self.rto = Duration::from_micros((self.srtt + margin).max(0) as u64).max(min).min(max);
     }
 
-    /// The smoothed round-trip time, if there was a sample.
+    /// The smoothed round-trip time (SRTT), if there was a sample.
     pub fn smoothed(&self) -> Option<Duration> {
         (self.least != Duration::MAX).then(|| Duration::from_micros(self.srtt.max(0) as u64))
     }
 
-    /// The mean deviation.
+    /// The mean deviation of the round-trip time (RTTVAR).
     pub fn variance(&self) -> Duration {
         Duration::from_micros(self.rttvar.max(0) as u64)
     }
@@ -56,12 +56,12 @@ impl Rtt {
         self.last
     }
 
-    /// The least sample, if there was one.
+    /// The minimum round-trip time, if there was a sample.
     pub fn least(&self) -> Option<Duration> {
         (self.least != Duration::MAX).then_some(self.least)
     }
 
-    /// The retransmission timeout.
+    /// The retransmission timeout (RTO).
     pub fn rto(&self) -> Duration {
         self.rto
     }

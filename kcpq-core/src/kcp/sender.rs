@@ -1,4 +1,4 @@
-//! The sending half: the stream, the table of segments in flight, and which of them go out again.
+//! The sending half: the stream, the table of segments in flight, and retransmission.
 
 use super::config::{Config, Mode};
 use super::congestion::{Congestion, Snapshot};
@@ -19,27 +19,28 @@ pub struct Sent {
     pub(super) sent_at: Instant,
     /// Where its data begin, counted in bytes of the stream, wrapping.
     pub(super) offset: u32,
-    /// Its retransmission timeout in microseconds; at most [`Config::MAX_RTO`].
+    /// Its RTO in microseconds, backed off; at most [`Config::MAX_RTO`].
     pub(super) rto: u32,
     /// The wire's clock when it was last sent, copies not counted, and when it was sent for the first time.
     pub(super) ts: Ts,
     pub(super) first_ts: Ts,
     pub(super) len: u16,
-    /// Microseconds after it was sent until the last repair that covers it goes out.
+    /// Repair delay: microseconds after it was sent until the last repair that covers it goes out.
     pub(super) patience: u16,
     pub(super) frg: u8,
     /// A repair for it was planned.
     pub(super) covered: bool,
     /// Copies that it still gets.
     pub(super) copies: u8,
-    /// Datagrams that acknowledged a later segment since it was last sent, and when the first of them came.
+    /// KCP's `fastack`, TCP's duplicate ACKs: datagrams that acknowledged a later segment since it was last sent; and
+    /// when the first of them came.
     pub(super) overtaken: u8,
     pub(super) overtaken_at: Instant,
-    /// What congestion control knew when it was last sent.
+    /// The state of congestion control when it was last sent.
     pub(super) snapshot: Snapshot,
     pub(super) acked: bool,
     pub(super) lost: bool,
-    /// It was sent again because it was taken for lost; and that was for its timer alone, which cannot tell a lost
+    /// It was retransmitted because it was considered lost; and that was for its timer alone, which cannot tell a lost
     /// segment from a late acknowledgement.
     pub(super) resent: bool,
     pub(super) timed_out: bool,
@@ -93,13 +94,13 @@ pub(super) struct Sender<S: Store> {
     ends: S::Queue<u32>,
     /// Number of the first segment in `sent`.
     pub(super) una: Sn,
-    /// Segments acknowledged so far, as far as a late echo may look back.
+    /// Segments acknowledged so far, saturating: how far back a late ACK can be believed.
     pub(super) acknowledged: u16,
     /// Offset of the first byte of `tx`, wrapping.
     pub(super) una_offset: u32,
     /// Bytes of `tx` that segments in `sent` cover.
     cut: usize,
-    /// The peer's window, as last told.
+    /// The peer's advertised window, in segments.
     remote_window: u16,
     /// Bytes of a datagram that new segments leave free.
     reserve: usize,
@@ -109,16 +110,16 @@ pub(super) struct Sender<S: Store> {
     pub(super) recovery: Recovery,
     pub(super) loss: Loss,
     pub(super) redundancy: Redundancy,
-    /// New segments sent since nothing was left to send.
+    /// The current burst: new segments sent since nothing was left to send.
     pub(super) burst: Burst,
     /// Bytes in flight that are neither acknowledged nor lost.
     pub(super) pipe: u32,
-    /// When congestion control lets the next segment go.
+    /// When the pacer releases the next segment.
     pace_at: Option<Instant>,
     /// Entries of `sent` that are marked lost, and the first of them.
     pub(super) lost: usize,
     pub(super) first_lost: Sn,
-    /// No timer of `sent` runs out before this.
+    /// No retransmission timer of `sent` expires before this.
     pub(super) next_timeout: Option<Instant>,
     /// When the oldest segment in flight became the oldest.
     progress_at: Instant,
@@ -237,7 +238,7 @@ impl<S: Store> Sender<S> {
         (!self.sent.is_empty()).then_some(self.progress_at)
     }
 
-    /// When congestion control lets the next segment go that could.
+    /// When the pacer releases the next segment, if one is ready.
     pub(super) fn pace_at(&self) -> Option<Instant> {
         self.pace_at
     }
@@ -448,7 +449,7 @@ impl<S: Store> Sender<S> {
                 (rest.min(mss), rest.div_ceil(mss).saturating_sub(1) as u8)
             }
         };
-        // The rest of a datagram is worth filling, but not with a crumb.
+        // Coalescing: the rest of a datagram is worth filling, but not with less than a quarter of an MSS.
         let fill = config.mode == Mode::Stream && !fresh && want > room && room >= mss / 4;
         let len = if fill { room } else { want };
         if len > room || len == 0 {

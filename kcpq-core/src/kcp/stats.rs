@@ -1,4 +1,4 @@
-//! What an engine counts.
+//! The counters of an engine.
 
 /// Counters of one engine, from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,31 +12,31 @@ pub struct Stats {
     pub bytes_sent: u64,
     /// Data bytes received, each counted once.
     pub bytes_received: u64,
-    /// Data segments sent again.
+    /// Retransmissions.
     pub retransmitted: u64,
-    /// Segments taken for lost because their timer ran out.
+    /// Segments considered lost because their retransmission timer (RTO) expired.
     pub lost_timeout: u64,
-    /// Segments taken for lost because later ones were acknowledged.
+    /// Segments considered lost because later ones were acknowledged (fast retransmit and RACK).
     pub lost_fast: u64,
-    /// Segments sent again for nothing: an earlier copy had arrived.
+    /// Spurious retransmissions: an earlier copy had arrived.
     pub spurious: u64,
-    /// Copies and parities sent before anything was known to be lost.
+    /// Redundancy sent before anything was known to be lost: copies and parity segments.
     pub repairs_sent: u64,
     /// Segments rebuilt from parity.
     pub rebuilt: u64,
-    /// Data segments received that were there already.
+    /// Duplicate data segments received.
     pub duplicates: u64,
-    /// Data segments received that lie outside of the window, or are larger than a slot.
+    /// Data segments received outside of the window, or larger than a slot.
     pub refused: u64,
-    /// Datagrams, or rests of them, that were not understood.
+    /// Malformed datagrams; what precedes the malformed segment has been taken in.
     pub malformed: u64,
-    /// Datagrams that segments were written to.
+    /// Datagrams sent.
     pub datagrams_sent: u64,
-    /// Datagrams whose segments were taken in.
+    /// Datagrams received.
     pub datagrams_received: u64,
-    /// Times that the peer's closed window was asked about.
+    /// Zero-window probes (WASK) sent.
     pub window_probes: u64,
-    /// Datagrams sent to ask whether the path carries their length.
+    /// Path MTU probes sent.
     #[cfg(feature = "alloc")]
     pub path_probes: u64,
 }

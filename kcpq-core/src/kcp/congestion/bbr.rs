@@ -1,18 +1,24 @@
-//! Filling a link without filling its queue, after BBR (draft-cardwell-iccrg-bbr-congestion-control-00).
+//! BBR (draft-cardwell-iccrg-bbr-congestion-control-00): fills a link without filling its queue (PROTOCOL.md 2.6).
 //!
-//! Two things are measured: how fast the link delivers at most, and how short the round trip is at least. Their product
-//! is what the link holds when its queue is empty. Segments leave at the pace of the delivery; now and then a little
-//! faster, to see whether there is more, and then as much slower, so that the queue that came of it drains. Loss as such
-//! is no sign of anything: radio links lose for other reasons.
+//! Two things are measured: the bottleneck bandwidth (the maximum delivery rate of the last rounds) and the propagation
+//! delay (the minimum round trip). Their product, the BDP, is what the link holds when its queue is empty. Segments are
+//! paced at the bandwidth; now and then a little faster, to see whether there is more (ProbeBW), and then as much
+//! slower, so that the queue that came of it drains. Loss as such is no congestion signal: radio links lose for other
+//! reasons.
 //!
-//! What differs from the draft: bursts of flows that leave the link idle are not paced before there was any sign of a
-//! bottleneck, since waiting costs them latency; the probe is 1.15 instead of 1.25 and the minimal round trip is looked for
-//! at half of the usual flight, both for a shorter queue; where more than a third is lost the estimate is lowered, where
-//! less is lost without a queue that much more is sent.
+//! What differs from the draft:
+//! * App-limited flows, which leave the link idle, are not paced before there was any sign of a bottleneck, since
+//!   pacing costs them latency.
+//! * ProbeBW's gains are 1.15 and 0.85 instead of 1.25 and 0.75, and its window gain is 1.5 instead of 2, for a shorter
+//!   queue.
+//! * ProbeRTT leaves half a BDP in flight instead of four segments.
+//! * Where more than a third of a round is lost, the bandwidth is lowered; where less is lost and there is no queue,
+//!   that much more is sent.
 
 use crate::time::{Duration, Instant};
 
-/// What is known when a segment leaves, to be compared with what is known when it is acknowledged.
+/// The state at the sending of a segment, from which its acknowledgement makes a delivery rate sample (the draft's
+/// P.delivered and so on).
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(in crate::kcp) struct Snapshot {
@@ -22,36 +28,38 @@ pub(in crate::kcp) struct Snapshot {
     delivered_at: Instant,
     /// When the segment was sent whose acknowledgement that was.
     first_sent_at: Instant,
-    /// The application had too little to send to fill the link.
+    /// App-limited: the application had too little to send to fill the link.
     limited: bool,
 }
 
 /// The state of one flow.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kcp) struct Bbr {
-    /// The greatest rates of delivery of this and of the last few rounds, in bytes per second.
+    /// The bandwidth filter (BtlBwFilter): the maximum delivery rates of this and of the last rounds, in bytes per
+    /// second.
     rates: [u64; ROUNDS],
-    /// The rounds so far; one is the time until what was sent at its beginning is acknowledged.
+    /// Round count; a round ends when what was sent at its beginning is acknowledged.
     round: u32,
     round_ends: u32,
     least_rtt: Option<Duration>,
     least_rtt_at: Instant,
-    /// How long the peer collects acknowledgements: what is in flight has to last until they come.
+    /// The peer's acknowledgement delay (max_ack_delay): what is in flight has to last until its acknowledgements come.
     tick: Duration,
     delivered: u32,
     delivered_at: Instant,
     first_sent_at: Instant,
-    /// What is sent before so many bytes are delivered does not fill the link.
+    /// App-limited until this many bytes are delivered.
     limited_until: Option<u32>,
     phase: Phase,
-    /// The rate that the start-up last grew to, and for how many rounds it has not grown since.
+    /// Startup's full-pipe estimator (full_bw, full_bw_count): the bandwidth it last grew to, and the rounds without
+    /// growth since.
     plateau: (u64, u8),
-    /// Bytes that may go at once; below zero after more went than that.
+    /// The pacer's tokens in bytes; negative after more was sent.
     credit: i64,
     credit_at: Instant,
     lost_in_round: u32,
     acked_in_round: u32,
-    /// The present round had samples of a full link.
+    /// This round had a sample that was not app-limited.
     saw_unlimited: bool,
     /// Percent of the last round that got lost although there was no queue, above [`HARMLESS`], at most [`MOST_LOSSY`].
     lossy: u64,
@@ -60,35 +68,35 @@ pub(in crate::kcp) struct Bbr {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Doubling every round until the rate grows no more.
+    /// Startup: doubles the rate every round until the bandwidth grows no more (the pipe is full).
     Startup,
-    /// What start-up put into the queue leaves it.
+    /// Drain: empties the queue that Startup has filled.
     Drain,
-    /// The link is full; `step` of [`CYCLE`] since then.
+    /// ProbeBW: in step `step` of the gain cycle [`CYCLE`], since then.
     Cruise { step: u8, since: Instant },
-    /// Half of the usual flight, to see the round trip without a queue.
+    /// ProbeRTT: half of the BDP in flight, to measure the round trip without a queue.
     Settle { until: Instant },
 }
 
-/// Rounds that a rate counts.
+/// The length of the bandwidth filter in rounds.
 const ROUNDS: usize = 10;
-/// How fast to send in the steps of cruising, a least round trip each, in percent of the rate.
+/// ProbeBW's pacing gains, each for one minimum round trip, in percent of the bandwidth.
 const CYCLE: [u64; 8] = [115, 85, 100, 100, 100, 100, 100, 100];
-/// 2 / ln 2: the least pace that doubles the rate every round.
+/// Startup's gain, 2 / ln 2, in percent: the least pacing gain that doubles the rate every round.
 const STARTUP: u64 = 289;
 /// The most percent of loss that is made up for by sending faster: what looks like a lossy link may be a short queue.
 const MOST_LOSSY: u64 = 10;
 /// Percent of loss that the probes make up for.
 const HARMLESS: u64 = 5;
-/// How old the least round trip may be.
+/// The lifetime of the minimum round trip (RTpropFilterLen).
 const RTT_AGE: Duration = Duration::from_secs(10);
-/// How long it is looked for.
+/// The length of ProbeRTT (ProbeRTTDuration), or a round trip if longer.
 const SETTLE: Duration = Duration::from_millis(200);
-/// Most bytes that go at once before a bottleneck was seen.
+/// Maximum unpaced burst in bytes before a bottleneck was seen.
 const FREE_BURST: i64 = 64 << 10;
-/// Least segments that may be in flight.
+/// Minimum window in segments (BBRMinPipeCwnd).
 const LEAST_WINDOW: u32 = 4;
-/// Segments in flight before anything was measured.
+/// Initial window in segments.
 const FIRST_WINDOW: u32 = 32;
 
 impl Bbr {
@@ -116,7 +124,7 @@ impl Bbr {
         }
     }
 
-    /// The peer acknowledges once in `tick`.
+    /// The peer delays acknowledgements by up to `tick`.
     pub(super) fn set_tick(&mut self, tick: Duration) {
         self.tick = tick;
     }
@@ -126,18 +134,19 @@ impl Bbr {
         self.least_rtt.map(|least| least + self.tick)
     }
 
-    /// Bytes per second that the link delivers, as far as seen.
+    /// The bandwidth estimate (max_bw), in bytes per second.
     pub(super) fn rate(&self) -> u64 {
         self.rates.into_iter().max().unwrap_or(0)
     }
 
-    /// Bytes in flight that keep the link busy without a queue.
+    /// The BDP in bytes, plus what is delivered during the acknowledgement delay: the flight that keeps the link busy
+    /// without a queue.
     fn fill(&self) -> u64 {
         let rtt = self.round_trip().unwrap_or(Duration::ZERO).as_micros();
         (u128::from(self.rate()) * u128::from(rtt) / 1_000_000) as u64
     }
 
-    /// Most bytes in flight.
+    /// The congestion window in bytes: window gain times BDP.
     pub(super) fn window(&self) -> u64 {
         let percent = match self.phase {
             Phase::Startup | Phase::Drain => STARTUP,
@@ -157,7 +166,7 @@ impl Bbr {
         self.plateau.1 >= 3
     }
 
-    /// Bytes per second to send at; `None` if nothing is known yet.
+    /// The pacing rate in bytes per second: pacing gain times bandwidth; `None` if nothing is known yet.
     fn pace(&self) -> Option<u64> {
         let percent = match self.phase {
             Phase::Startup => STARTUP,
@@ -168,14 +177,14 @@ impl Bbr {
         // What gets lost without a queue has to be sent besides.
         let pace = self.rate() * percent / (100 - self.lossy);
         let least = match (self.phase, self.round_trip()) {
-            // Flows that leave the link idle show a rate of their own, not the link's.
+            // App-limited flows show their own rate, not the link's.
             (Phase::Startup, Some(rtt)) => FREE_BURST as u64 * 1_000_000 / rtt.as_micros().max(1),
             _ => 0,
         };
         Some(pace.max(least)).filter(|pace| *pace > 0)
     }
 
-    /// When the next bytes may go, if not now.
+    /// The pacer: when the next segment may be sent, if not now.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Instant> {
         let pace = self.pace()?;
         let quantum = (pace / 1_000).clamp(2 * u64::from(self.mss), FREE_BURST as u64) as i64;
@@ -208,7 +217,7 @@ impl Bbr {
         }
     }
 
-    /// Nothing is left to send although more might be in flight than `pipe`.
+    /// App-limited: nothing is left to send although the window allows more than `pipe` in flight.
     pub(super) fn on_limited(&mut self, pipe: u32) {
         if u64::from(pipe) < self.window() {
             self.limited_until = Some(self.delivered.wrapping_add(pipe.max(1)));

@@ -1,4 +1,4 @@
-//! What holds the sender back besides the windows of both ends.
+//! Congestion control: what limits the sender besides the windows of both ends.
 
 #[cfg(feature = "alloc")]
 mod bbr;
@@ -60,7 +60,7 @@ impl Congestion {
         }
     }
 
-    /// Most segments in flight.
+    /// The congestion window in segments.
     pub(super) fn window(&self) -> u32 {
         match self {
             #[cfg(feature = "kcp-modes")]
@@ -69,7 +69,7 @@ impl Congestion {
         }
     }
 
-    /// True if another segment may go although `pipe` bytes are in flight.
+    /// True if another segment may be sent while `pipe` bytes are in flight.
     pub(super) fn admits(&self, pipe: u32) -> bool {
         match self {
             #[cfg(feature = "alloc")]
@@ -81,7 +81,7 @@ impl Congestion {
         }
     }
 
-    /// The peer acknowledges once in `tick`.
+    /// The peer delays acknowledgements by up to `tick`.
     pub(super) fn set_tick(&mut self, tick: Duration) {
         match self {
             #[cfg(feature = "alloc")]
@@ -92,7 +92,7 @@ impl Congestion {
         }
     }
 
-    /// True if the control limits what is in flight to what the link holds, and not only to what the windows say.
+    /// True if it is rate-based: it limits the flight to a multiple of the BDP itself.
     pub(super) fn knows_the_link(&self) -> bool {
         match self {
             #[cfg(feature = "alloc")]
@@ -101,7 +101,7 @@ impl Congestion {
         }
     }
 
-    /// When the next segment may go, if not now.
+    /// When the pacer releases the next segment, if not now.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Instant> {
         match self {
             #[cfg(feature = "alloc")]
@@ -125,7 +125,7 @@ impl Congestion {
         }
     }
 
-    /// All that waited has been sent.
+    /// App-limited: all that was queued has been sent, and the window would allow more.
     pub(super) fn on_limited(&mut self, pipe: u32) {
         match self {
             #[cfg(feature = "alloc")]
@@ -147,7 +147,7 @@ impl Congestion {
         }
     }
 
-    /// A segment of `len` bytes was taken for lost.
+    /// A segment of `len` bytes is considered lost.
     pub(super) fn on_lost(&mut self, len: u16) {
         match self {
             #[cfg(feature = "alloc")]
@@ -211,7 +211,7 @@ impl Congestion {
         kcp.incr = kcp.window.saturating_mul(kcp.mss);
     }
 
-    /// A segment's timer ran out.
+    /// A segment's RTO expired.
     pub(super) fn on_timeout(&mut self) {
         let Some(kcp) = self.kcp() else { return };
         kcp.before_loss = Some((kcp.window, kcp.threshold, kcp.incr));
@@ -220,7 +220,7 @@ impl Congestion {
         kcp.incr = kcp.mss;
     }
 
-    /// A segment that was taken for lost had arrived: what was taken back is given again.
+    /// A spurious loss: a segment that was considered lost had arrived. The reaction is undone.
     pub(super) fn on_spurious(&mut self) {
         let Some(kcp) = self.kcp() else { return };
         if let Some((window, threshold, incr)) = kcp.before_loss.take() {
