@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use kcpq_core::broker::{self, Broker};
@@ -174,11 +175,11 @@ impl Server {
     pub fn snapshot(&self) -> Option<Snapshot> {
         let mut sum = Snapshot::default();
         for shard in &self.shards {
-            let (reply, answer) = async_channel::bounded(1);
+            let (reply, answer) = mpsc::channel();
             if !shard.send(Command::Snapshot(reply)) {
                 return None;
             }
-            sum.add(&answer.recv_blocking().ok()?);
+            sum.add(&answer.recv().ok()?);
         }
         Some(sum)
     }

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration as StdDuration;
 
-use async_channel::{Receiver, Sender, TryRecvError};
 use kcpq_core::Instant;
 use kcpq_core::broker::{Broker, Event, Relay};
 use kcpq_udp::Socket;
@@ -35,7 +35,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// Makes the shard do something. False if it has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
-        let sent = self.commands.try_send(command).is_ok();
+        let sent = self.commands.send(command).is_ok();
         self.wake();
         sent
     }
@@ -88,7 +88,7 @@ impl Shard {
         epoch: std::time::Instant,
         max_datagram: u16,
     ) -> io::Result<(Self, Handle)> {
-        let (sender, commands) = async_channel::unbounded();
+        let (sender, commands) = mpsc::channel();
         let batch = usize::from(max_datagram) * socket.max_segments();
         let out = vec![0; batch.min(MAX_BATCH.max(usize::from(max_datagram)))];
         let poll = Poll::new()?;
@@ -140,7 +140,7 @@ impl Shard {
                     Ok(Command::Stop) => return self,
                     Ok(command) => self.command(command),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Closed) => return self,
+                    Err(TryRecvError::Disconnected) => return self,
                 }
             }
             busy = busy && self.receive();
@@ -256,7 +256,7 @@ impl Shard {
                     unsendable: self.unsendable,
                 };
                 // Whoever asked may have gone.
-                let _ = reply.try_send(snapshot);
+                let _ = reply.send(snapshot);
             }
             Command::Relays(from, relays) => {
                 let now = self.now();
