@@ -1,6 +1,6 @@
 """The comparison on bad links: `scripts/compare --links`.
 
-All peers in turn on the same emulated link (kcpq-std-server/examples/link: network namespaces joined by the simulator's
+All peers in turn on the same emulated link (kcpq-std-server/tools, link: network namespaces joined by the simulator's
 link, for TCP and UDP alike), with the same seeds. Publisher and subscriber are at the near end, the broker at the far
 end: a message crosses twice, and the floor is twice the one-way delay. Messages are due at fixed times; latency counts
 from when one was due, and is told as a multiple of the floor.
@@ -362,14 +362,14 @@ Command: `scripts/compare --links --seeds {args.seeds} --seconds {args.seconds}`
 
 def main(args, target):
     """Measures and returns the report."""
-    link = str(target / "examples" / "link")
+    link = str(target / "link")
     probe = subprocess.run([link, "--", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if probe.returncode == SKIPPED:
         return tell(probe.stderr.strip())
     if probe.returncode:
         sys.exit(probe.stderr)
     with tempfile.TemporaryDirectory() as folder:
-        known = find_peers(str(target / "kcpq"), str(target / "examples" / "rivals"), folder)
+        known = find_peers(str(target / "kcpq"), str(target / "rivals"), folder)
         peers = [known[key] for key in (args.peers or DEFAULT_PEERS).split(",") if key in known]
         rows = [row for row in ROWS if not args.only or args.only in row.name or args.only == row.kind]
         results = {(row.name, peer.key): [] for row in rows for peer in peers}

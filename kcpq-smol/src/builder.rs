@@ -202,7 +202,7 @@ impl Builder {
             self.config.native_datagram = match local {
                 true => LOCAL_DATAGRAM,
                 // It would seem that the path carries what is cut into pieces, of which each may be lost.
-                false if udp.may_fragment() => USUAL_DATAGRAM,
+                false if udp.socket.may_fragment() => USUAL_DATAGRAM,
                 false => PATH_DATAGRAM,
             };
         }

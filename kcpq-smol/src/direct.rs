@@ -9,8 +9,9 @@ use std::sync::Arc;
 use kcpq_core::client::Client;
 use kcpq_core::store::Heap;
 use kcpq_core::{Duration, Instant};
+use kcpq_udp::Sender;
 
-use crate::udp::{Sender, Udp};
+use crate::udp::Udp;
 
 /// Messages that come closer to each other are not single ones.
 const APART: Duration = Duration::from_micros(250);
@@ -37,7 +38,7 @@ pub(crate) struct Direct {
 impl Direct {
     /// From now on by this socket.
     pub(crate) fn renew(&mut self, udp: &Udp, server: SocketAddr) {
-        self.to = Some((Arc::clone(udp.sender()), server));
+        self.to = Some((Arc::clone(udp.socket.sender()), server));
         self.left = 0;
     }
 

@@ -40,7 +40,7 @@ mod shared;
 mod subscription;
 #[cfg(test)]
 mod tests;
-pub mod udp;
+mod udp;
 
 pub use address::Address;
 pub use builder::Builder;

@@ -9,9 +9,10 @@ use async_io::Timer;
 use futures_lite::future::{or, yield_now};
 use kcpq_core::Instant;
 use kcpq_core::client::State;
+use kcpq_udp::is_about_peer;
 
 use crate::shared::Shared;
-use crate::udp::{Udp, is_about_peer};
+use crate::udp::Udp;
 
 /// Receive calls in one turn, so that a flood cannot keep timers and senders waiting.
 const RECEIVES: usize = 4;
@@ -150,7 +151,7 @@ impl Runner {
     fn receive_batch(&mut self) -> io::Result<bool> {
         let shared = &self.shared;
         let mut state = None;
-        self.udp.recv(|_, datagram| {
+        self.udp.socket.recv(|_, datagram| {
             let state = state.get_or_insert_with(|| shared.lock());
             shared.receive(state, datagram);
         })
@@ -226,7 +227,7 @@ impl Runner {
         let mut refused = false;
         loop {
             let Some(batch) = self.out.get(..len) else { return };
-            match self.udp.sender().send(self.server, batch, segment) {
+            match self.udp.socket.sender().send(self.server, batch, segment) {
                 Ok(()) => return,
                 // The socket is full: that is back-pressure, not loss.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -256,7 +257,7 @@ impl Runner {
         let now = self.shared.now();
         let (mut len, mut first) = (0, 0);
         let size = state.core.max_datagram();
-        for _ in 0..self.udp.max_segments().max(1) {
+        for _ in 0..self.udp.socket.max_segments() {
             // A longer datagram, which asks about the path, goes alone.
             let end = if len == 0 { self.out.len() } else { len + size };
             let Some(room) = self.out.get_mut(len..end) else { break };

@@ -11,6 +11,9 @@
 //! # }
 //! ```
 //!
+//! The feature `cli`, on by default, builds the program `kcpq` and brings what that needs: for the library alone depend
+//! on this crate with `default-features = false`.
+//!
 //! The server decides nothing about the protocol: it moves datagrams between the socket and the broker, gives the broker
 //! the time, and writes its events to the log.
 

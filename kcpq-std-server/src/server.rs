@@ -3,15 +3,16 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{fec, kcp};
+use kcpq_udp::{LISTENING_BUFFER, Socket};
 
 use crate::shard::{Command, Handle, Shard};
-use kcpq_smol::udp::{BUFFER, Udp};
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]
@@ -128,17 +129,17 @@ impl Server {
         config.broker = config.broker.shared_by(count);
         let (mut shards, mut handles) = (Vec::new(), Vec::new());
         // Takes the port, and finds out whether it is free: several sockets would join those of another server.
-        let first = Udp::bind(addr, false).map_err(|source| BindError::Bind { addr, source })?;
+        let first = Socket::bind(addr).map_err(|source| BindError::Bind { addr, source })?;
         let bind = move |source| BindError::Bind { addr, source };
         let local_addr = first.local_addr().map_err(bind)?;
         let mut first = Some(first).filter(|_| count == 1);
         for own in 0..count {
-            let udp = match first.take() {
-                Some(udp) => udp,
-                None => Udp::bind(local_addr, true).map_err(bind)?,
+            let socket = match first.take() {
+                Some(socket) => socket,
+                None => Socket::bind_shared(local_addr).map_err(bind)?,
             };
             if own == 0 {
-                look_at(&udp, &mut config.broker).map_err(bind)?;
+                look_at(&socket, &mut config.broker).map_err(bind)?;
             }
             let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
             let mut broker = Broker::new(config.broker.clone(), seed).with_siblings(own, count);
@@ -148,7 +149,7 @@ impl Server {
                 broker = broker.with_protection(Protection::compat_aes256(key, entropy));
             }
             let longest = max_datagram.max(native_datagram).max(local_datagram);
-            let (shard, handle) = Shard::new(udp, broker, epoch, longest).map_err(bind)?;
+            let (shard, handle) = Shard::new(socket, broker, epoch, longest).map_err(bind)?;
             shards.push(shard);
             handles.push(handle);
         }
@@ -174,11 +175,11 @@ impl Server {
     pub fn snapshot(&self) -> Option<Snapshot> {
         let mut sum = Snapshot::default();
         for shard in &self.shards {
-            let (reply, answer) = async_channel::bounded(1);
+            let (reply, answer) = mpsc::channel();
             if !shard.send(Command::Snapshot(reply)) {
                 return None;
             }
-            sum.add(&answer.recv_blocking().ok()?);
+            sum.add(&answer.recv().ok()?);
         }
         Some(sum)
     }
@@ -209,18 +210,18 @@ impl Drop for Server {
 }
 
 /// Says what the system does not grant, and keeps the configuration to what it can.
-fn look_at(udp: &Udp, config: &mut broker::Config) -> io::Result<()> {
-    let granted = udp.granted()?;
-    if granted.receive < BUFFER {
+fn look_at(socket: &Socket, config: &mut broker::Config) -> io::Result<()> {
+    let granted = socket.granted()?;
+    if granted.receive < LISTENING_BUFFER {
         tracing::warn!(
-            asked = BUFFER,
+            asked = LISTENING_BUFFER,
             receive = granted.receive,
             send = granted.send,
             "the system grants smaller socket buffers (on Linux, see net.core.rmem_max and wmem_max); \
              bursts may be lost and sent again"
         );
     }
-    if udp.may_fragment() {
+    if socket.may_fragment() {
         // It would seem that a path carries what is cut into pieces, of which each may be lost.
         config.native_datagram = config.native_datagram.min(USUAL_DATAGRAM);
     }

@@ -3,15 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration as StdDuration;
 
-use async_channel::{Receiver, Sender, TryRecvError};
 use kcpq_core::Instant;
 use kcpq_core::broker::{Broker, Event, Relay};
+use kcpq_udp::Socket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::server::Snapshot;
-use kcpq_smol::udp::Udp;
 
 /// What a shard is asked to do.
 pub(crate) enum Command {
@@ -35,7 +35,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// Makes the shard do something. False if it has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
-        let sent = self.commands.try_send(command).is_ok();
+        let sent = self.commands.send(command).is_ok();
         self.wake();
         sent
     }
@@ -61,7 +61,7 @@ const COMMAND: Token = Token(1);
 /// A thread that waits for its socket, its timers and its commands by itself: a reactor shared with other threads would
 /// hand each datagram from one to the other.
 pub(crate) struct Shard {
-    udp: Udp,
+    socket: Socket,
     poll: Poll,
     events: Events,
     /// The socket again, as the poller knows it.
@@ -83,20 +83,20 @@ impl Shard {
     /// # Errors
     /// The system's, when it has no way to wait for the socket.
     pub(crate) fn new(
-        udp: Udp,
+        socket: Socket,
         broker: Broker<SocketAddr>,
         epoch: std::time::Instant,
         max_datagram: u16,
     ) -> io::Result<(Self, Handle)> {
-        let (sender, commands) = async_channel::unbounded();
-        let batch = usize::from(max_datagram) * udp.max_segments().max(1);
+        let (sender, commands) = mpsc::channel();
+        let batch = usize::from(max_datagram) * socket.max_segments();
         let out = vec![0; batch.min(MAX_BATCH.max(usize::from(max_datagram)))];
         let poll = Poll::new()?;
-        let mut registered = mio::net::UdpSocket::from_std(udp.socket().try_clone()?);
+        let mut registered = mio::net::UdpSocket::from_std(socket.socket().try_clone()?);
         poll.registry().register(&mut registered, SOCKET, Interest::READABLE)?;
         let handle = Handle { commands: sender, waker: Arc::new(Waker::new(poll.registry(), COMMAND)?) };
         let shard = Self {
-            udp,
+            socket,
             poll,
             events: Events::with_capacity(16),
             registered,
@@ -118,7 +118,7 @@ impl Shard {
     /// # Errors
     /// The system's.
     pub(crate) fn discard(&mut self) -> io::Result<()> {
-        while self.udp.recv(|_, _| {})? {}
+        while self.socket.recv(|_, _| {})? {}
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Shard {
                     Ok(Command::Stop) => return self,
                     Ok(command) => self.command(command),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Closed) => return self,
+                    Err(TryRecvError::Disconnected) => return self,
                 }
             }
             busy = busy && self.receive();
@@ -171,7 +171,7 @@ impl Shard {
         for _ in 0..RECEIVES {
             let now = self.now();
             let broker = &mut self.broker;
-            match self.udp.recv(|from, datagram| broker.handle_datagram(now, from, datagram)) {
+            match self.socket.recv(|from, datagram| broker.handle_datagram(now, from, datagram)) {
                 Ok(false) => return false,
                 Ok(true) => {}
                 Err(error) => {
@@ -189,7 +189,7 @@ impl Shard {
         let mut readable = false;
         while let Some(transmit) = self.broker.poll_transmit(self.now(), &mut self.out) {
             loop {
-                match self.udp.sender().send(transmit.to, &self.out[..transmit.len], transmit.segment) {
+                match self.socket.sender().send(transmit.to, &self.out[..transmit.len], transmit.segment) {
                     Ok(()) => break,
                     // The socket is full: that is back-pressure, not loss.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -256,7 +256,7 @@ impl Shard {
                     unsendable: self.unsendable,
                 };
                 // Whoever asked may have gone.
-                let _ = reply.try_send(snapshot);
+                let _ = reply.send(snapshot);
             }
             Command::Relays(from, relays) => {
                 let now = self.now();

@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use kcpq_smol::{Backoff, Client, Event};
 use support::process::Process;
+use support::wait::{soon, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -173,7 +175,8 @@ fn a_stopping_server_is_told_to_its_subscribers_at_once() {
 
 #[test]
 fn fifty_subscribers_of_a_killed_server_come_back_by_themselves() {
-    let (server, addr) = serve(|_| {});
+    const CLIENTS: usize = 50;
+    let millis = kcpq_core::Duration::from_millis;
     let builder = || {
         Client::builder()
             .timeout(PATIENCE)
@@ -181,40 +184,47 @@ fn fifty_subscribers_of_a_killed_server_come_back_by_themselves() {
             .connect_timeout(Duration::from_millis(500))
             .reconnect(Some(Backoff { base: millis(200), cap: millis(1_000) }))
     };
+    let (server, addr) = serve(|_| {});
     smol::block_on(async {
         let mut clients = Vec::new();
-        for _ in 0..50 {
+        for index in 0..CLIENTS {
             let client = builder().connect(&addr).await.unwrap();
             let events = client.events();
-            let messages = client.subscribe("news.>").await.unwrap();
-            clients.push((client, events, messages));
+            let own = client.subscribe(&format!("client.{index}")).await.unwrap();
+            let all = client.subscribe("client.*").await.unwrap();
+            clients.push((client, own, all, events));
         }
         // Dropping the guard is SIGKILL: nothing is said to anybody.
         drop(server);
-        for (_, events, _) in &mut clients {
-            while !matches!(events.next().await.unwrap(), Event::Disconnected { .. }) {}
+        for (.., events) in &mut clients {
+            let lost = async { while !matches!(events.next().await.unwrap(), Event::Disconnected { .. }) {} };
+            soon("the loss", lost).await;
         }
-        let mut command = kcpq();
-        command.args(["serve", "--listen", &addr]);
-        let mut server = Process::spawn(&mut command);
-        server.expect_line("listening on ", PATIENCE);
-        for (client, events, _) in &mut clients {
-            while !matches!(events.next().await.unwrap(), Event::Reconnected { .. }) {}
-            while client.stats().client.active_subscriptions == 0 {
-                smol::Timer::after(Duration::from_millis(1)).await;
-            }
+        let mut server = Process::spawn(kcpq().args(["serve", "--listen", &addr]));
+        assert_eq!(server.expect_line("listening on ", PATIENCE), addr);
+        for (.., events) in &mut clients {
+            let back = async { while !matches!(events.next().await.unwrap(), Event::Reconnected { native: true }) {} };
+            soon("the return", back).await;
         }
+        until("every subscription is acknowledged again", || {
+            clients.iter().all(|(client, ..)| client.stats().client.active_subscriptions == 2)
+        })
+        .await;
         let publisher = builder().connect(&addr).await.unwrap();
-        publisher.publish("news.today", "hello again").await.unwrap();
-        for (client, _, messages) in &mut clients {
-            assert_eq!(messages.next().await.unwrap().payload(), b"hello again");
+        for index in 0..CLIENTS {
+            publisher.publish(&format!("client.{index}"), index.to_string()).await.unwrap();
+        }
+        for (index, (client, own, all, _)) in clients.iter_mut().enumerate() {
+            assert_eq!(soon("the own message", own.next()).await.unwrap().payload(), index.to_string().as_bytes());
+            let mut heard = HashSet::new();
+            for _ in 0..CLIENTS {
+                heard.insert(soon("all messages", all.next()).await.unwrap().payload().to_vec());
+            }
+            assert_eq!(heard.len(), CLIENTS, "each once");
+            assert_eq!((own.stats().received, all.stats().received), (1, CLIENTS as u64));
             assert_eq!(client.stats().client.reconnects, 1);
         }
     });
-}
-
-fn millis(millis: u64) -> kcpq_core::Duration {
-    kcpq_core::Duration::from_millis(millis)
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use kcpq_core::broker::{self, SlowConsumer};
 use kcpq_core::{frame, kcp, subject};
 use kcpq_smol::{Backoff, Builder, Client, Disconnect, Event, Events};
 use kcpq_std_server::{BindError, Config, Server};
-use support::process::Process;
 use support::relay::{Relay, RelayConfig};
 use support::wait::{LIMIT, soon, until};
 
@@ -175,56 +173,6 @@ fn clients_go_on_with_the_server_that_follows_at_the_same_address() {
             assert_eq!(message.payload(), expected.as_bytes());
         }
         smol::unblock(move || second.shutdown()).await;
-    });
-}
-
-#[test]
-fn fifty_subscribers_of_a_killed_server_process_come_back_by_themselves() {
-    const CLIENTS: usize = 50;
-    let start = |listen: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kcpq"));
-        command.args(["serve", "--listen", listen, "--log-level", "warn"]);
-        let mut server = Process::spawn(command.env_remove("KCPQ_AES256_KEY_HEX"));
-        let addr = server.expect_line("listening on ", LIMIT);
-        (server, addr)
-    };
-    let (server, addr) = start("127.0.0.1:0");
-    smol::block_on(async {
-        let mut clients = Vec::new();
-        for index in 0..CLIENTS {
-            let client = quick().connect(&*addr).await.unwrap();
-            let own = client.subscribe(&format!("client.{index}")).await.unwrap();
-            let all = client.subscribe("client.*").await.unwrap();
-            let events = client.events();
-            clients.push((client, own, all, events));
-        }
-        // SIGKILL: no word to anyone.
-        drop(server);
-        for (.., events) in &mut clients {
-            event(events, "the loss", |event| matches!(event, Event::Disconnected { .. })).await;
-        }
-        let (_server, again) = start(&addr);
-        assert_eq!(again, addr);
-        for (.., events) in &mut clients {
-            event(events, "the return", |event| matches!(event, Event::Reconnected { native: true })).await;
-        }
-        until("every subscription is acknowledged again", || {
-            clients.iter().all(|(client, ..)| client.stats().client.active_subscriptions == 2)
-        })
-        .await;
-        let publisher = quick().connect(&*addr).await.unwrap();
-        for index in 0..CLIENTS {
-            publisher.publish(&format!("client.{index}"), index.to_string()).await.unwrap();
-        }
-        for (index, (_, own, all, _)) in clients.iter_mut().enumerate() {
-            assert_eq!(soon("the own message", own.next()).await.unwrap().payload(), index.to_string().as_bytes());
-            let mut heard = HashSet::new();
-            for _ in 0..CLIENTS {
-                heard.insert(soon("all messages", all.next()).await.unwrap().payload().to_vec());
-            }
-            assert_eq!(heard.len(), CLIENTS, "each once");
-            assert_eq!((own.stats().received, all.stats().received), (1, CLIENTS as u64));
-        }
     });
 }
 

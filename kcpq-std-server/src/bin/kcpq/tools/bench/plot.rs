@@ -81,7 +81,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::subscriber;
+    use crate::tools::bench::subscriber;
 
     #[test]
     fn the_curve_rises_to_the_right() {

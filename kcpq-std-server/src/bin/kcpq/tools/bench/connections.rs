@@ -12,7 +12,7 @@ use super::clock::Clock;
 use super::process::{self, Usage};
 use super::progress::{INTERVAL, Progress};
 use super::report;
-use crate::cli::Failure;
+use crate::Failure;
 
 /// The flags.
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use super::plot;
 use super::process::Usage;
 use super::run::Roles;
 use super::subscriber::Latency;
-use crate::cli::Failure;
+use crate::Failure;
 
 /// Prints the outcome to standard output.
 pub(super) fn print(plan: &Plan, outcome: &Outcome, common: &Common) -> Result<(), Failure> {

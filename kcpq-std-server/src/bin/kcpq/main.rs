@@ -1,9 +1,11 @@
-//! The command line: one file for each command.
+//! The program `kcpq`: server, publisher and subscriber for the shell, and tools. One file for each command.
 
-mod bench;
+#![forbid(unsafe_code)]
+
 mod publish;
 mod serve;
 mod subscribe;
+mod tools;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Builder, Client, Key};
+
+use tools::bench;
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
 ///
@@ -120,8 +124,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Reads the command line and does what it says.
-pub(crate) fn run() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),

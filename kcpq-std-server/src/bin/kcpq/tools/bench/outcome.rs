@@ -4,7 +4,7 @@ use kcpq_smol::Client;
 
 use super::process::Usage;
 use super::subscriber::Latency;
-use crate::cli::Failure;
+use crate::Failure;
 
 /// What came out of a measurement.
 #[derive(Debug)]

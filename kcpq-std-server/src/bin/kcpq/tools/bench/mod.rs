@@ -20,14 +20,14 @@ mod threads;
 
 use clap::{Parser, Subcommand};
 
-use super::Failure;
+use crate::Failure;
 use args::Load;
 use connections::Connections;
 use run::Roles;
 
 /// The commands of `kcpq bench`.
 #[derive(Debug, Parser)]
-pub(super) struct Bench {
+pub(crate) struct Bench {
     #[command(subcommand)]
     what: What,
 }
@@ -52,7 +52,7 @@ enum What {
 
 impl Bench {
     /// Runs the measurement and prints its outcome.
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let (name, load, roles, pubs, subs) = match &self.what {
             What::Pub(load) => ("pub", load, Roles::Publish, 1, 0),
             What::Sub(load) => ("sub", load, Roles::Subscribe, 0, 1),

@@ -15,7 +15,7 @@ use super::process::{self, Usage};
 use super::progress::{INTERVAL, Progress};
 use super::publisher::Publisher;
 use super::subscriber::{self, Tally};
-use crate::cli::Failure;
+use crate::Failure;
 
 /// Who this process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

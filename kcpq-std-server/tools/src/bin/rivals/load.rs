@@ -173,7 +173,7 @@ impl Publisher {
             }
             if due > self.shared.now() {
                 // The timers of kcpq's client, which are finer than those of a sleeping thread.
-                smol::block_on(smol::Timer::at(self.shared.begun + Duration::from_nanos(due)));
+                async_io::block_on(async_io::Timer::at(self.shared.begun + Duration::from_nanos(due)));
             }
             self.push(due);
             self.stream.write_all(&self.batch)?;

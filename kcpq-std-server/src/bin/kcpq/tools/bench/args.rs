@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::payload;
 use super::run::Roles;
-use crate::cli::{Failure, ServerArg, parse_size};
+use crate::{Failure, ServerArg, parse_size};
 
 /// What all measurements take.
 #[derive(Debug, Args)]

@@ -1,0 +1,3 @@
+//! What measures a server from outside. Nothing that serves, publishes or subscribes needs it.
+
+pub(crate) mod bench;

@@ -1,0 +1,81 @@
+//! The link emulator: whole programs over an emulated link. Skipped, with a line that says so, where it cannot work
+//! (without root, mostly) or where the program `kcpq` was not built (`cargo test -p kcpq-tools` alone does not).
+
+#![cfg(target_os = "linux")]
+
+// A part of it is used here.
+#[allow(dead_code)]
+#[path = "../../tests/support/process.rs"]
+mod process;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use process::Process;
+
+/// Far more than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The emulator's exit code where it cannot work.
+const SKIPPED: i32 = 77;
+/// Where the server listens, at the far end of the link.
+const FAR: &str = "10.77.0.2:4000";
+
+/// Runs `kcpq bench ARGS` against a server at the far end of a link with these flags; what it printed and what the link
+/// carried, unless that has to be skipped.
+fn bench(flags: &[&str], args: &[&str]) -> Option<(Value, Value)> {
+    // Cargo puts all programs into one folder.
+    let kcpq = Path::new(env!("CARGO_BIN_EXE_link")).with_file_name("kcpq");
+    if !kcpq.exists() {
+        eprintln!("skipped: {} was not built", kcpq.display());
+        return None;
+    }
+    let far = format!("{} serve -l {FAR} --log-level error", kcpq.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_link"));
+    command
+        .args(flags)
+        .args(["--far", &far, "--"])
+        .arg(&kcpq)
+        .args(["bench", "pubsub", "-s", FAR, "--json"])
+        .args(args);
+    let output = Process::spawn(&mut command).wait(PATIENCE);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(SKIPPED) {
+        eprintln!("{}", stderr.trim_end());
+        return None;
+    }
+    assert!(output.status.success(), "{stderr}");
+    // Among what else they have to say.
+    let last_json = |text: &str| text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    let found = last_json(&String::from_utf8_lossy(&output.stdout)).expect("the bench tells what it found");
+    Some((found, last_json(&stderr).expect("the link tells what it carried")))
+}
+
+#[test]
+fn large_messages_pass_a_path_that_silently_drops_long_packets() {
+    // As narrow as IPv6 allows, and a WireGuard tunnel: the original's datagrams of 1400 bytes fit through neither.
+    for mtu in ["1280", "1420"] {
+        let args = ["--count", "50", "--size", "50000", "--rate", "50"];
+        let Some((found, carried)) = bench(&["--delay", "5ms", "--path-mtu", mtu], &args) else { return };
+        assert_eq!((&found["delivered"], &found["lost"]), (&50.into(), &0.into()), "{found}");
+        // Nothing but the questions about longer datagrams was lost.
+        let lost = carried["near_to_far"]["lost"].as_u64().unwrap();
+        assert!((1..100).contains(&lost), "{carried}");
+    }
+}
+
+#[test]
+fn everything_passes_an_emulated_link_that_loses_one_packet_in_twenty() {
+    let flags = ["--delay", "5ms", "--loss", "5", "--seed", "1"];
+    let Some((found, carried)) = bench(&flags, &["--count", "100", "--rate", "100"]) else { return };
+    assert_eq!((&found["delivered"], &found["lost"]), (&100.into(), &0.into()));
+    // Nothing is faster than the link; how much slower it is depends on the machine.
+    assert!(found["latency_us"]["p50"].as_f64().unwrap() >= 10_000.0, "{found}");
+    for way in ["near_to_far", "far_to_near"] {
+        let (packets, lost) = (carried[way]["packets"].as_u64().unwrap(), carried[way]["lost"].as_u64().unwrap());
+        assert!(packets >= 100 && lost > 0 && lost < packets / 2, "{carried}");
+        assert_eq!(carried[way]["error"], Value::Null);
+    }
+}

@@ -1,0 +1,264 @@
+//! A UDP socket that moves many datagrams per system call: what the server and the client on smol have in common.
+//!
+//! `quinn-udp` does the work: segmentation offload on the way out, `recvmmsg` and receive offload on the way in, and
+//! plain calls where the system has none of it.
+//!
+//! A [`Socket`] never blocks, and waits for nothing. How to wait is its user's affair: a poller of a thread's own takes
+//! [`Socket::socket`], a reactor the shared [`Sender`], which lends its handle (`AsFd`, on Windows `AsSocket`).
+//!
+//! ```
+//! use kcpq_udp::Socket;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut server = Socket::bind("127.0.0.1:0".parse()?)?;
+//! let client = Socket::connect(server.local_addr()?)?;
+//! // Two datagrams of four bytes, and one of two.
+//! client.sender().send(server.local_addr()?, b"onceupon..", Some(4))?;
+//! // Whoever has waited for the socket reads it until it is empty.
+//! while server.recv(|from, datagram| println!("{from}: {datagram:?}"))? {}
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(windows)]
+use std::os::windows::io::{AsSocket, BorrowedSocket};
+use std::sync::Arc;
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
+
+/// Bytes asked for as a listening socket's buffers, each way.
+pub const LISTENING_BUFFER: usize = 8 << 20;
+/// The same for a socket with one peer.
+const CONNECTED_BUFFER: usize = 4 << 20;
+/// Whether a socket with one peer is connected: then the system tells it when nobody listens at the peer's address.
+/// Elsewhere a connected socket may refuse an address with each datagram, which is how `quinn-udp` sends.
+const CONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// Buffers of one receive call: all that the system takes for a socket that listens, which hears many; few for one peer.
+const LISTENING_RECEIVES: usize = BATCH_SIZE;
+const CONNECTED_RECEIVES: usize = 4;
+/// The longest UDP payload; with receive offload a buffer may hold many datagrams.
+const MAX_PAYLOAD: usize = 65_535;
+/// The longest datagram without receive offload: a little more than native peers on one machine send.
+const MAX_DATAGRAM: usize = 17_000;
+
+/// A socket that does not block, and its receive buffers.
+#[derive(Debug)]
+pub struct Socket {
+    sender: Arc<Sender>,
+    buffers: Vec<Vec<u8>>,
+    metas: [RecvMeta; BATCH_SIZE],
+    /// The only one it hears, if it does not listen.
+    peer: Option<SocketAddr>,
+}
+
+/// The half of a socket that sends; several may use it.
+#[derive(Debug)]
+pub struct Sender {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+/// What the system gave of the buffers that were asked for, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    /// Of the receive buffer.
+    pub receive: usize,
+    /// Of the send buffer.
+    pub send: usize,
+}
+
+impl Socket {
+    /// A socket that listens on `addr`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The system's, for instance when the address is taken.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        Self::listen(addr, |_| Ok(()))
+    }
+
+    /// One of several sockets that listen on `addr`: the system gives each peer's datagrams to one of them.
+    ///
+    /// # Errors
+    /// The system's, for instance when the address is taken by a socket that does not share it; `Unsupported` where it
+    /// knows no such thing, which is everywhere but on Linux.
+    pub fn bind_shared(addr: SocketAddr) -> io::Result<Self> {
+        Self::listen(addr, share)
+    }
+
+    fn listen(addr: SocketAddr, prepare: impl FnOnce(&socket2::Socket) -> io::Result<()>) -> io::Result<Self> {
+        let socket = new_socket(addr, LISTENING_BUFFER)?;
+        prepare(&socket)?;
+        socket.bind(&addr.into())?;
+        Self::new(socket, LISTENING_RECEIVES, None)
+    }
+
+    /// A socket on a free port that hears `peer` only.
+    ///
+    /// # Errors
+    /// The system's, for instance when there is no route.
+    pub fn connect(peer: SocketAddr) -> io::Result<Self> {
+        let socket = new_socket(peer, CONNECTED_BUFFER)?;
+        if CONNECTS {
+            socket.connect(&peer.into())?;
+        } else {
+            let any: IpAddr = if peer.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            socket.bind(&SocketAddr::from((any, 0)).into())?;
+        }
+        Self::new(socket, CONNECTED_RECEIVES, Some(peer))
+    }
+
+    fn new(socket: socket2::Socket, receives: usize, peer: Option<SocketAddr>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from(socket);
+        let state = UdpSocketState::new((&socket).into())?;
+        let size = if state.gro_segments() > 1 { MAX_PAYLOAD } else { MAX_DATAGRAM };
+        let buffers = vec![vec![0; size]; receives.min(BATCH_SIZE)];
+        let sender = Arc::new(Sender { socket, state });
+        Ok(Self { sender, buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer })
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.sender.socket.local_addr()
+    }
+
+    /// The buffers that the system gave.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn granted(&self) -> io::Result<Granted> {
+        let Sender { socket, state } = &*self.sender;
+        Ok(Granted { receive: state.recv_buffer_size(socket.into())?, send: state.send_buffer_size(socket.into())? })
+    }
+
+    /// The socket, to wait for it.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.sender.socket
+    }
+
+    /// True if the system may cut a datagram on its way into pieces when it is too long for the path.
+    pub fn may_fragment(&self) -> bool {
+        self.sender.state.may_fragment()
+    }
+
+    /// Datagrams that one call of the kernel may carry, 1 at least.
+    pub fn max_segments(&self) -> usize {
+        self.sender.state.max_gso_segments().max(1)
+    }
+
+    /// The half that sends.
+    pub fn sender(&self) -> &Arc<Sender> {
+        &self.sender
+    }
+
+    /// Takes in what one system call gives, and says whether there may be more.
+    ///
+    /// # Errors
+    /// The system's; `ConnectionRefused` and `ConnectionReset` only for a socket with one peer, on systems that tell:
+    /// nobody listens at the peer's address.
+    pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<bool> {
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let count = self.buffers.len();
+        for (slice, buffer) in slices.iter_mut().zip(&mut self.buffers) {
+            *slice = IoSliceMut::new(buffer);
+        }
+        let slices = &mut slices[..count];
+        let Sender { socket, state } = &*self.sender;
+        let filled = match state.recv(socket.into(), slices, &mut self.metas[..count]) {
+            Ok(filled) => filled,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // An ICMP message about one of many peers; the next call gives data again.
+            Err(error) if self.peer.is_none() && is_about_peer(&error) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        for (meta, buffer) in self.metas.iter().zip(slices).take(filled) {
+            if let Some(peer) = self.peer.filter(|_| !CONNECTS)
+                && (peer.ip(), peer.port()) != (meta.addr.ip(), meta.addr.port())
+            {
+                continue;
+            }
+            if meta.len == 0 {
+                // An empty datagram is one as well: it was read, and is counted by whoever counts.
+                each(meta.addr, &mut []);
+            }
+            let stride = meta.stride.max(1);
+            for datagram in buffer[..meta.len].chunks_mut(stride) {
+                each(meta.addr, datagram);
+            }
+        }
+        // A call that leaves buffers empty has emptied the socket.
+        Ok(filled == count)
+    }
+}
+
+impl Sender {
+    /// Sends `contents`, cut into datagrams of `segment` bytes if there is one; the last of them may be shorter.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket is full; nothing was sent then. Others are the system's word that this cannot be
+    /// sent.
+    pub fn send(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
+        let transmit = Transmit { destination: to, ecn: None, contents, segment_size: segment, src_ip: None };
+        let Err(error) = self.state.try_send((&self.socket).into(), &transmit) else { return Ok(()) };
+        let Some(segment) = segment.filter(|_| error.kind() != io::ErrorKind::WouldBlock) else { return Err(error) };
+        // Some systems advertise an offload that they do not have and say so only now.
+        for datagram in contents.chunks(segment) {
+            let transmit =
+                Transmit { destination: to, ecn: None, contents: datagram, segment_size: None, src_ip: None };
+            self.state.try_send((&self.socket).into(), &transmit)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(windows)]
+impl AsSocket for Sender {
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        self.socket.as_socket()
+    }
+}
+
+/// Whether an error says that nobody listens at the peer's address. Which of the two it is depends on the system.
+pub fn is_about_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}
+
+fn new_socket(family: SocketAddr, buffer: usize) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(family), Type::DGRAM, Some(Protocol::UDP))?;
+    if family.is_ipv6() {
+        // One socket for both families; a system that cannot do that keeps to IPv6.
+        let _ = socket.set_only_v6(false);
+    }
+    // The system may grant less; `granted` tells.
+    let _ = socket.set_recv_buffer_size(buffer);
+    let _ = socket.set_send_buffer_size(buffer);
+    Ok(socket)
+}
+
+/// Elsewhere this lets several sockets have an address as well, of which one gets everything.
+#[cfg(target_os = "linux")]
+fn share(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn share(_: &socket2::Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

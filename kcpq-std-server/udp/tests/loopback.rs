@@ -1,0 +1,116 @@
+//! Sockets over loopback: what goes in as a batch comes out as datagrams, and who hears whom.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use kcpq_udp::Socket;
+
+/// Far more than anything here takes; only a failure waits for it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Who sent a datagram, and what is in it.
+type Came = (SocketAddr, Vec<u8>);
+
+fn any() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn bind() -> (Socket, SocketAddr) {
+    let socket = Socket::bind(any()).unwrap();
+    let addr = socket.local_addr().unwrap();
+    (socket, addr)
+}
+
+/// Reads `socket` until `done` says that this was what had to come; an error of the socket ends it as well.
+fn receive(socket: &mut Socket, done: impl Fn(&[Came]) -> bool) -> io::Result<Vec<Came>> {
+    let (begun, mut came) = (Instant::now(), Vec::new());
+    while !done(&came) {
+        assert!(begun.elapsed() < LIMIT, "{} datagrams came", came.len());
+        if !socket.recv(|from, datagram| came.push((from, datagram.to_vec())))? {
+            std::thread::yield_now();
+        }
+    }
+    Ok(came)
+}
+
+#[test]
+fn a_batch_arrives_as_the_datagrams_that_it_was_made_of() {
+    let (mut server, addr) = bind();
+    let client = Socket::connect(addr).unwrap();
+    let from = client.local_addr().unwrap();
+    let batch: Vec<u8> = (0..3_500_u32).map(|index| (index / 7) as u8).collect();
+    client.sender().send(addr, &batch, Some(1_000)).unwrap();
+    let came = receive(&mut server, |came| came.len() == 4).unwrap();
+    let expected: Vec<Came> = batch.chunks(1_000).map(|datagram| (from, datagram.to_vec())).collect();
+    assert!(came == expected, "{:?}", came.iter().map(|(from, datagram)| (from, datagram.len())).collect::<Vec<_>>());
+}
+
+#[test]
+fn more_than_one_call_takes_is_read_by_several() {
+    let (mut server, addr) = bind();
+    // Different lengths and senders, so that the system cannot put them together.
+    let clients: Vec<Socket> = (0..50).map(|_| Socket::connect(addr).unwrap()).collect();
+    for (number, client) in clients.iter().enumerate() {
+        for extra in 0..4 {
+            client.sender().send(addr, &vec![number as u8; 1 + 10 * number + extra], None).unwrap();
+        }
+    }
+    let came = receive(&mut server, |came| came.len() == 200).unwrap();
+    for (number, client) in clients.iter().enumerate() {
+        let from = client.local_addr().unwrap();
+        let lengths = came.iter().filter(|(sender, _)| *sender == from).map(|(_, datagram)| datagram.len());
+        assert!(lengths.eq((0..4).map(|extra| 1 + 10 * number + extra)), "client {number}");
+    }
+}
+
+#[test]
+fn an_empty_datagram_is_a_datagram() {
+    let (mut server, addr) = bind();
+    let client = UdpSocket::bind(any()).unwrap();
+    client.send_to(&[], addr).unwrap();
+    let came = receive(&mut server, |came| !came.is_empty()).unwrap();
+    assert_eq!(came, [(client.local_addr().unwrap(), Vec::new())]);
+}
+
+#[test]
+fn a_socket_with_one_peer_hears_nobody_else() {
+    let (server, addr) = bind();
+    let mut client = Socket::connect(addr).unwrap();
+    let to = SocketAddr::from(([127, 0, 0, 1], client.local_addr().unwrap().port()));
+    UdpSocket::bind(any()).unwrap().send_to(b"stranger", to).unwrap();
+    server.sender().send(to, b"peer", None).unwrap();
+    let came = receive(&mut client, |came| !came.is_empty()).unwrap();
+    assert_eq!(came, [(addr, b"peer".to_vec())]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn that_nobody_listens_is_told_to_who_has_one_peer_and_not_to_who_has_many() {
+    let (mut server, addr) = bind();
+    let gone = UdpSocket::bind(any()).unwrap().local_addr().unwrap();
+    let mut client = Socket::connect(gone).unwrap();
+    client.sender().send(gone, b"is anybody there?", None).unwrap();
+    let error = receive(&mut client, |_| false).unwrap_err();
+    assert!(kcpq_udp::is_about_peer(&error), "{error}");
+
+    server.sender().send(gone, b"is anybody there?", None).unwrap();
+    let healthy = Socket::connect(addr).unwrap();
+    healthy.sender().send(addr, b"yes", None).unwrap();
+    let came = receive(&mut server, |came| !came.is_empty()).unwrap();
+    assert_eq!(came, [(healthy.local_addr().unwrap(), b"yes".to_vec())]);
+}
+
+#[test]
+fn an_address_is_taken_by_one_unless_all_share_it() {
+    let (_server, addr) = bind();
+    assert_eq!(Socket::bind(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let first = Socket::bind_shared(any());
+    if cfg!(target_os = "linux") {
+        let shared = first.unwrap().local_addr().unwrap();
+        let _second = Socket::bind_shared(shared).unwrap();
+        assert_eq!(Socket::bind_shared(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    } else {
+        assert_eq!(first.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+}
