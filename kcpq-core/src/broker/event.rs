@@ -5,7 +5,7 @@ use core::fmt;
 use crate::frame::FrameError;
 use crate::hello::CloseReason;
 
-/// Names a session of one broker; not used again.
+/// Identifies a session of one broker; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId {
     pub(super) slot: u32,
@@ -18,7 +18,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Something happened to a session.
+/// An event of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<P> {
@@ -29,7 +29,7 @@ pub enum Event<P> {
         /// From where.
         peer: P,
     },
-    /// A session greeted with HELLO.
+    /// A session is a native one: its client said HELLO.
     Greeted {
         /// Which.
         id: SessionId,
@@ -44,15 +44,16 @@ pub enum Event<P> {
         peer: P,
         /// Why.
         why: Ended,
-        /// Messages that it did not get, or not certainly.
+        /// Messages in its queue or in flight to it at that moment.
         undelivered: u64,
     },
-    /// A session was not opened because of a limit.
+    /// A session was refused because of a limit.
     Refused {
         /// From where.
         peer: P,
     },
-    /// A subscriber's queue is full: messages are dropped for it. Told once until it has caught up.
+    /// Slow consumer: a subscriber's queue is full and messages for it are dropped. Reported once until it has caught
+    /// up.
     Slow {
         /// Which.
         id: SessionId,

@@ -5,26 +5,26 @@ use crate::rng::{Rng, draw};
 use crate::time::Duration;
 use crate::{frame, kcp, subject};
 
-/// What happens to a message that is published while there is no connection and the queue is full.
+/// What to do with a message that is published while disconnected and the send queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Overflow {
-    /// `publish` says that the queue is full; the caller decides.
+    /// Refuse it: `publish` returns an error and the caller decides.
     #[default]
     Refuse,
-    /// The new message is dropped and counted.
+    /// Drop the new message, and count it.
     DropNewest,
-    /// The oldest that waits is dropped and counted.
+    /// Drop the oldest message in the queue, and count it.
     DropOldest,
 }
 
-/// How a client waits before it tries to connect again.
+/// Exponential back-off of reconnecting, with jitter (PROTOCOL.md 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Backoff {
-    /// The wait after the first failed attempt; twice as long after each further one.
+    /// Delay after the first failed attempt; doubles with each further one.
     pub base: Duration,
-    /// The longest wait, before jitter.
+    /// Maximum delay, before jitter.
     pub cap: Duration,
 }
 
@@ -32,7 +32,7 @@ impl Backoff {
     /// The original's: 5 s, at most 30 s.
     pub const KCPQ: Self = Self { base: Duration::from_secs(5), cap: Duration::from_secs(30) };
 
-    /// The wait before the next attempt after `failed` attempts failed in a row: the exponential wait times a random
+    /// The delay before the next attempt after `failed` attempts failed in a row: the exponential delay times a random
     /// factor between 0.5 and 1.5, so that a thousand clients do not come back at the same moment. Right after a
     /// connection was lost (`failed` is 0) it is a tenth of the base.
     pub(super) fn wait(&self, failed: u32, rng: &mut Rng) -> Duration {
@@ -47,53 +47,54 @@ impl Backoff {
     }
 }
 
-/// A client's parameters.
+/// The parameters of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// The engine's; `mtu` follows from `max_datagram`.
+    /// Parameters of the KCP engine; `mtu` is set by the client, from the limits on datagrams below.
     pub kcp: kcp::Config,
-    /// The longest datagram to send to an original server, in bytes of UDP payload.
+    /// Maximum datagram sent to an original server, in bytes of UDP payload.
     pub max_datagram: u16,
-    /// The longest to send to a native server, and to take from it, for which there has to be memory: as far as the server
-    /// takes it and, up to 9000, the path is found to carry it. More is for servers on this machine; it is not asked for
-    /// then.
+    /// Maximum datagram sent to and received from a native server, in bytes of UDP payload; there has to be memory for
+    /// it. Used as far as the server accepts it and, up to 9000, path MTU discovery finds that the path carries it.
+    /// Larger values are for servers on the same machine and are used without discovery.
     pub native_datagram: u16,
-    /// How the first datagrams are framed. Every kind of server understands [`Framing::Fec`]; with
-    /// [`Framing::Plain`] only native ones answer.
+    /// Framing of the first datagrams. Every kind of server understands [`Framing::Fec`]; with [`Framing::Plain`] only
+    /// native ones answer.
     pub framing: Framing,
-    /// The largest frame to send or to take in.
+    /// Limits on frames, sent and received.
     pub frames: frame::Limits,
-    /// What subjects may be like.
+    /// Limits on subjects and patterns.
     pub subjects: subject::Limits,
-    /// How long a server has to answer the first frame.
+    /// Connect timeout: maximum time until the server answers the first frame.
     pub connect_timeout: Duration,
-    /// How to go on when there is no connection; `None` gives up.
+    /// How to reconnect; `None` gives up after the first failure.
     pub reconnect: Option<Backoff>,
-    /// How long a subscription waits for its acknowledgement.
+    /// Maximum time to wait for the acknowledgement of a subscription.
     pub subscribe_timeout: Duration,
-    /// How often it is asked for.
+    /// Number of attempts to subscribe.
     pub subscribe_attempts: u8,
-    /// The pause between two attempts.
+    /// Pause between two attempts to subscribe.
     pub subscribe_pause: Duration,
-    /// How often PING is sent.
+    /// Heartbeat interval: how often PING is sent.
     pub heartbeat: Duration,
     /// How long a server has to answer a PING, while nothing else comes from it and nothing waits to be read. One that
     /// acknowledges it without an answer has lost the session, as an original server does that was started again. The
     /// retransmission timeout three times if that is longer.
     pub pong_timeout: Duration,
-    /// How long the server may be silent.
+    /// Read timeout: the connection is lost when nothing has been received for this long.
     pub read_timeout: Duration,
-    /// How long data may be under way without any acknowledgement.
+    /// Stall timeout: the connection is lost when data are in flight, and nothing has been acknowledged or received for
+    /// this long.
     pub stall_timeout: Duration,
-    /// How long the server has to answer after a hint that it does not know this session.
+    /// Maximum time to wait for an answer after a hint that the server does not know this session (PROTOCOL.md 4.6).
     pub suspect_timeout: Duration,
-    /// How long a closing client waits for its last frames to be acknowledged.
+    /// Maximum time for a closing client to deliver its last frames.
     pub linger: Duration,
-    /// Bytes of messages that may wait, besides the one being sent.
+    /// Capacity of the send queue in bytes, besides the message being sent.
     pub queue: usize,
-    /// What happens when they are more while there is no connection.
+    /// What to do when the send queue is full while disconnected.
     pub overflow: Overflow,
-    /// What the client calls itself towards a native server.
+    /// Name of the client, as reported to native servers; at most 255 bytes are sent.
     pub name: &'static str,
 }
 

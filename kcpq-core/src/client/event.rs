@@ -9,51 +9,51 @@ use crate::store::{Store, TooLarge};
 use crate::subject::SubjectError;
 use crate::time::Instant;
 
-/// Something happened. An event borrows from the client: what it lends is gone with the next call.
+/// An event of a client. It borrows from the client, and is invalid after the next call.
 #[non_exhaustive]
 pub enum Event<'e, S: Store> {
-    /// A server answers.
+    /// Connected.
     Connected {
         /// It speaks the native protocol.
         native: bool,
-        /// Not for the first time: subscriptions are being made again.
+        /// Reconnected: subscriptions are being restored.
         again: bool,
     },
-    /// There is no connection any more, or an attempt failed.
+    /// The connection was lost, or an attempt failed.
     Disconnected {
         /// Why.
         why: Disconnect,
-        /// When the next attempt begins; `None`: never.
+        /// When the next attempt begins; `None`: there is none.
         retry_at: Option<Instant>,
     },
-    /// The server has acknowledged a subscription; after a reconnect, again.
+    /// The server has acknowledged a subscription; again after each reconnect.
     Subscribed(SubscriptionId),
-    /// A subscription failed and is gone.
+    /// A subscription failed and has been removed.
     SubscribeFailed {
         /// Which.
         id: SubscriptionId,
         /// Why.
         why: SubscribeFailure,
     },
-    /// A message for a subscription. A message that several subscriptions match comes once for each.
+    /// A message for a subscription. If several subscriptions match, there is one event for each.
     Message {
         /// For which.
         subscription: SubscriptionId,
         /// The message.
         message: Message<S::Body<'e>>,
     },
-    /// A frame was larger than what can be received, and passed over.
+    /// A message larger than the memory for received messages was skipped.
     Oversize(TooLarge),
-    /// The server refused something; the text is for people.
+    /// The server refused something; the text is for humans.
     Refused(&'e str),
     /// The server has handled every message that was published before number `published` (see `Client::flush`).
     Flushed {
-        /// Messages published, in all.
+        /// Total number of messages published.
         published: u64,
     },
-    /// After a full queue: there is room again.
+    /// The send queue was full and has room again.
     Writable,
-    /// The client has closed; nothing more comes.
+    /// The client is closed. This is the last event.
     Closed,
 }
 
@@ -69,14 +69,14 @@ impl<B: AsRef<[u8]>> Message<B> {
         Self { frame, subject_len }
     }
 
-    /// The subject that it was published to.
+    /// The subject it was published to.
     pub fn subject(&self) -> &str {
         let bytes = self.frame.as_ref().get(HEAD..HEAD + usize::from(self.subject_len));
         // Checked when the frame was read.
         bytes.and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
-    /// What was published.
+    /// The payload.
     pub fn payload(&self) -> &[u8] {
         self.frame.as_ref().get(HEAD + usize::from(self.subject_len)..).unwrap_or_default()
     }
@@ -119,24 +119,24 @@ impl<S: Store> fmt::Debug for Event<'_, S> {
     }
 }
 
-/// Why a connection ended, or did not come about.
+/// Why a connection was lost, or an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Disconnect {
     /// No server answered within the connect timeout.
     NoAnswer,
-    /// Nothing was heard for the read timeout.
+    /// Nothing was received for the read timeout.
     Silent,
-    /// Data were under way for the stall timeout and nothing was acknowledged.
+    /// Data were in flight for the stall timeout and nothing was acknowledged.
     Stalled,
     /// The server does not know the session: it did not answer after a hint of that, or acknowledges less than before.
     Forgotten,
     /// A PING was not answered.
     Unanswered,
-    /// A subscription was not acknowledged, however often it was asked for.
+    /// A subscription was not acknowledged after all attempts.
     SubscribeUnanswered,
-    /// What came from the server made no sense.
+    /// The server sent a malformed frame.
     BrokenStream(crate::frame::FrameError),
     /// The server closed the session.
     ByServer(CloseReason),
@@ -164,12 +164,12 @@ impl core::error::Error for Disconnect {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SubscribeFailure {
-    /// No acknowledgement came, however often it was asked for.
+    /// The server did not acknowledge it after all attempts.
     Unanswered {
-        /// How often.
+        /// The number of attempts.
         attempts: u8,
     },
-    /// The server refused.
+    /// The server refused it.
     Refused(Refusal),
 }
 
@@ -184,16 +184,16 @@ impl fmt::Display for SubscribeFailure {
 
 impl core::error::Error for SubscribeFailure {}
 
-/// Why a message was not taken. Nothing of it was queued.
+/// Why a message was refused. Nothing of it was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The subject is not valid.
+    /// Invalid subject.
     Subject(SubjectError),
-    /// It is larger than this client, its memory or the server takes.
+    /// It is larger than this client, its memory or the server accepts.
     TooLarge(TooLarge),
-    /// The queue is full; [`Event::Writable`] says when it is not any more.
+    /// The queue is full; [`Event::Writable`] will say when there is room.
     Full,
     /// The client is closing or closed.
     Closed,
@@ -212,16 +212,16 @@ impl fmt::Display for PublishError {
 
 impl core::error::Error for PublishError {}
 
-/// Why a subscription could not even be asked for.
+/// Why a subscription was refused by the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// The pattern is not valid.
+    /// Invalid pattern.
     Pattern(SubjectError),
-    /// The pattern is longer than the client's memory keeps.
+    /// The pattern is longer than the client's memory allows.
     TooLong(TooLarge),
-    /// The client holds as many subscriptions as it can.
+    /// The client has its maximum number of subscriptions.
     TooMany,
     /// The client is closing or closed.
     Closed,

@@ -2,55 +2,55 @@
 
 use crate::time::{Duration, Instant};
 
-/// A client's counters, from its start.
+/// Statistics of a client, since its start.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Stats {
-    /// True while a server answers.
+    /// True while connected.
     pub connected: bool,
-    /// When the present or the last connection was made.
+    /// When the current or the last connection was made.
     pub connected_at: Option<Instant>,
     /// When the last connection was lost.
     pub disconnected_at: Option<Instant>,
-    /// Messages given to the transport.
+    /// Messages sent: put into the transport's stream.
     pub messages_sent: u64,
-    /// Messages received, each counted once however many subscriptions match.
+    /// Messages received, each counted once no matter how many subscriptions match.
     pub messages_received: u64,
-    /// Bytes of subjects and payloads given to the transport.
+    /// Bytes of subjects and payloads sent.
     pub bytes_sent: u64,
     /// Bytes of subjects and payloads received.
     pub bytes_received: u64,
-    /// Round trips measured: of heartbeats, and of messages until their acknowledgement.
+    /// Measured latency: round trips of heartbeats, and of messages until they were acknowledged.
     pub latency: Latency,
-    /// Subscriptions that the server has acknowledged.
+    /// Active subscriptions: acknowledged by the server.
     pub active_subscriptions: u32,
-    /// Subscriptions asked for, in all.
+    /// Total number of subscriptions requested.
     pub total_subscriptions: u64,
-    /// Attempts to connect that failed, and connections that were lost.
+    /// Failed attempts to connect and lost connections.
     pub connection_errors: u64,
     /// Messages that `publish` refused.
     pub publish_errors: u64,
     /// Subscriptions that failed or were refused.
     pub subscription_errors: u64,
-    /// Connections made after the first one.
+    /// Reconnects: connections made after the first one.
     pub reconnects: u64,
-    /// Messages that the server's engine has acknowledged.
+    /// Messages that the server's transport has acknowledged.
     pub messages_acknowledged: u64,
-    /// Messages dropped because the queue was full while there was no connection.
+    /// Messages dropped: the send queue was full while disconnected.
     pub dropped_overflow: u64,
-    /// Messages dropped from the queue because their time to live was over.
+    /// Messages dropped: their time to live was over while they were in the send queue.
     pub expired: u64,
-    /// Messages that were under way when a connection was lost: they may have arrived or not, and are not sent again.
+    /// Messages in flight when a connection was lost: they may have arrived or not, and are not sent again.
     pub dropped_in_doubt: u64,
-    /// Messages received that no subscription matched any more.
+    /// Messages received that matched no subscription.
     pub unmatched: u64,
-    /// Frames larger than the inbox, passed over.
+    /// Messages skipped: larger than the memory for received messages.
     pub oversize: u64,
-    /// Frames that made no sense here: broken ones, and texts or subjects that are not valid.
+    /// Malformed frames, and frames with an invalid text or subject.
     pub malformed: u64,
-    /// Datagrams that belong to no session of this client, or are none.
+    /// Datagrams dropped: malformed, or not of this session.
     pub foreign_datagrams: u64,
-    /// Hints that the server does not know this session.
+    /// RESETs: hints that the server does not know this session.
     pub reset_hints: u64,
 }
 
@@ -73,9 +73,9 @@ pub struct Latency {
     pub samples: u64,
     /// The last one.
     pub last: Duration,
-    /// The least.
+    /// The minimum.
     pub min: Duration,
-    /// The greatest.
+    /// The maximum.
     pub max: Duration,
     sum: u64,
 }
