@@ -23,7 +23,8 @@
 //!
 //! Methods are of four kinds, and their names say which: *commands* are plain verbs; `handle_…` takes from the network or
 //! from time; `poll_…` gives to the caller, until `None`; the rest are getters. Any input is legal in any state: what comes
-//! from the network can be dropped and counted, but causes no panic, no unbounded memory and no unbounded loop.
+//! from the network can be dropped and counted, but causes no panic, no unbounded memory and no unbounded loop. The loop
+//! of a driver is shown, and runs as a test, at [`kcp::Kcp`], [`client::Client`] and `broker::Broker`.
 //!
 //! # Features
 //! They only add; none is on by default, and without any the crate needs neither `std` nor an allocator.

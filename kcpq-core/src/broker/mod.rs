@@ -109,6 +109,71 @@ struct Stateless {
 }
 
 /// A broker.
+///
+/// The loop of a driver, with two clients in place of the network:
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::net::SocketAddr;
+///
+/// use kcpq_core::Instant;
+/// use kcpq_core::broker::{Broker, Config, Event};
+/// use kcpq_core::client::{self, Client, Parts};
+/// use kcpq_core::time::Deadline;
+///
+/// let mut broker = Broker::new(Config::default(), 1); // a program takes a random seed
+/// let config = client::Config::default();
+/// let mut clients = [2, 3].map(|seed| Client::new(config, seed, Parts::heap(&config)));
+/// let addresses = [1, 2].map(|host| SocketAddr::from(([192, 0, 2, host], 50_000)));
+/// let mut now = Instant::ZERO;
+/// let mut buffer = vec![0; 64 << 10]; // room for many datagrams to one peer at a time
+/// let mut greeting = None;
+///
+/// for client in &mut clients {
+///     client.connect(now);
+/// }
+/// clients[0].subscribe(now, "greet.*")?;
+/// clients[1].publish(now, "greet.world", b"hello")?;
+///
+/// while greeting.is_none() {
+///     // Input: all datagrams that have come, ...
+///     for (client, address) in clients.iter_mut().zip(addresses) {
+///         while let Some(len) = client.poll_transmit(now, &mut buffer) {
+///             broker.handle_datagram(now, address, &mut buffer[..len]);
+///         }
+///     }
+///     // ... then events until there are none, ...
+///     while let Some(event) = broker.poll_event() {
+///         if let Event::Opened { id, peer } = event {
+///             println!("session {id} from {peer}");
+///         }
+///     }
+///     // ... then datagrams until there are none. Several for one peer are equally long, but for the last one.
+///     while let Some(transmit) = broker.poll_transmit(now, &mut buffer) {
+///         for datagram in buffer[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
+///             for (client, _) in clients.iter_mut().zip(addresses).filter(|(_, address)| *address == transmit.to) {
+///                 client.handle_datagram(now, datagram);
+///                 while let Some(event) = client.poll_event() {
+///                     if let client::Event::Message { message, .. } = event {
+///                         greeting = Some(message.payload().to_vec());
+///                     }
+///                 }
+///             }
+///         }
+///     }
+///     // Sleep until the deadline, or until something comes.
+///     let deadline = clients.iter().map(Client::poll_timeout).fold(broker.poll_timeout(), Deadline::earlier);
+///     if let Some(deadline) = deadline {
+///         now = now.max(deadline.at);
+///         broker.handle_timeout(now);
+///         clients.iter_mut().for_each(|client| client.handle_timeout(now));
+///     }
+/// }
+/// assert_eq!(greeting.as_deref(), Some(&b"hello"[..]));
+/// assert_eq!(broker.stats().sessions, 2);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Broker<P: Peer> {
     config: Config,
     seed: u64,

@@ -132,6 +132,62 @@ struct Ping {
 }
 
 /// A client of one server.
+///
+/// The loop of a driver, with a broker in place of the network:
+///
+/// ```
+/// # #[cfg(feature = "alloc")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::net::SocketAddr;
+///
+/// use kcpq_core::Instant;
+/// use kcpq_core::broker::{self, Broker};
+/// use kcpq_core::client::{Client, Config, Event, Parts};
+/// use kcpq_core::time::Deadline;
+///
+/// let config = Config::default();
+/// let mut client = Client::new(config, 1, Parts::heap(&config)); // a program takes a random seed
+/// let mut server = Broker::new(broker::Config::default(), 2);
+/// let address = SocketAddr::from(([192, 0, 2, 1], 50_000));
+/// let mut now = Instant::ZERO;
+/// let mut buffer = vec![0; client.max_datagram().max(usize::from(config.native_datagram))];
+/// let mut greeting = None;
+///
+/// // Commands. The first datagram carries all three.
+/// client.connect(now);
+/// client.subscribe(now, "greet.*")?;
+/// client.publish(now, "greet.world", b"hello")?;
+///
+/// while greeting.is_none() {
+///     // After each command and each input: events until there are none, ...
+///     while let Some(event) = client.poll_event() {
+///         match event {
+///             Event::Message { message, .. } => greeting = Some(message.payload().to_vec()),
+///             Event::Disconnected { why, .. } => panic!("{why}"),
+///             _ => {}
+///         }
+///     }
+///     // ... then datagrams until there are none.
+///     while let Some(len) = client.poll_transmit(now, &mut buffer) {
+///         server.handle_datagram(now, address, &mut buffer[..len]);
+///     }
+///     // The next input: a datagram if one has come, or the deadline.
+///     if let Some(transmit) = server.poll_transmit(now, &mut buffer) {
+///         for datagram in buffer[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
+///             client.handle_datagram(now, datagram);
+///         }
+///     } else if let Some(deadline) = Deadline::earlier(client.poll_timeout(), server.poll_timeout()) {
+///         now = now.max(deadline.at);
+///         client.handle_timeout(now);
+///         server.handle_timeout(now);
+///     }
+/// }
+/// assert_eq!(greeting.as_deref(), Some(&b"hello"[..]));
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "alloc"))]
+/// # fn main() {}
+/// ```
 pub struct Client<S: Store> {
     config: Config,
     rng: Rng,

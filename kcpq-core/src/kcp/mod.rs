@@ -79,6 +79,61 @@ pub enum Origin {
 }
 
 /// One end of a KCP conversation.
+///
+/// Two ends, and between them a link that loses the first datagram. A driver does the same with a socket and a clock:
+/// take in what has come, send what is due, sleep until the deadline or until something comes.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kcpq_core::Instant;
+/// use kcpq_core::kcp::{Config, Kcp, Origin, Parts};
+/// use kcpq_core::store::{Heap, HeapRx, HeapTx};
+/// use kcpq_core::time::Deadline;
+///
+/// fn engine() -> Kcp<Heap> {
+///     let config = Config::GAMES;
+///     let parts = Parts {
+///         tx: HeapTx::default(),
+///         sent: Default::default(),
+///         ends: Default::default(),
+///         rx: HeapRx::new(usize::from(config.recv_window)),
+///         acks: Default::default(),
+///     };
+///     Kcp::new(0x1122_3344, config, parts) // both ends have the same conversation number
+/// }
+///
+/// let (mut a, mut b) = (engine(), engine());
+/// let mut now = Instant::ZERO;
+/// let mut buffer = [0; 1400]; // holds a datagram: Config::mtu
+/// let mut received = Vec::new();
+/// let mut losses = 1;
+///
+/// a.send(b"hello").unwrap();
+/// while a.unacked() > 0 {
+///     // Datagrams until there are none; what comes in order goes to a sink, which says how much it has taken.
+///     while let Some(len) = a.poll_transmit(now, &mut buffer) {
+///         if losses > 0 {
+///             losses -= 1;
+///             continue;
+///         }
+///         let sink = |bytes: &[u8]| {
+///             received.extend_from_slice(bytes);
+///             bytes.len()
+///         };
+///         b.handle_datagram(now, &buffer[..len], Origin::Wire, sink).unwrap();
+///     }
+///     while let Some(len) = b.poll_transmit(now, &mut buffer) {
+///         a.handle_datagram(now, &buffer[..len], Origin::Wire, |_| 0).unwrap();
+///     }
+///     // Then time passes until something is due: here the retransmission, after 200 ms.
+///     if let Some(deadline) = Deadline::earlier(a.poll_timeout(), b.poll_timeout()) {
+///         now = now.max(deadline.at);
+///     }
+/// }
+/// assert_eq!(received, b"hello");
+/// assert_eq!(a.stats().retransmitted, 1);
+/// # }
+/// ```
 pub struct Kcp<S: Store> {
     conv: u32,
     config: Config,
