@@ -55,7 +55,7 @@ func runBench(args []string) error {
 	flags.Uint64Var(&b.window, "window", 1000, "without -rate: most messages under way")
 	duration := flags.Duration("duration", 5*time.Second, "how long to publish")
 	warmup := flags.Duration("warmup", 0, "how long to publish before measuring")
-	readTransport := transportFlags(flags)
+	readTransport := transportFlags(flags, clientInterval)
 	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
