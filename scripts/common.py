@@ -3,12 +3,16 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GO_PEER = ROOT / "kcpq-std-server" / "tests" / "go-peer"
+# Seconds: a server that does not get ready by then is given up.
+READY = 60
 
 
 def tell(text):
@@ -27,6 +31,47 @@ def stop(process):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def free_port():
+    """A port that is free for both TCP and UDP at the moment."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            try:
+                udp.bind(tcp.getsockname())
+            except OSError:
+                continue
+            return tcp.getsockname()[1]
+
+
+class Server:
+    """How to start a server: `ready` is what it says then; without it, it accepts TCP connections."""
+
+    def __init__(self, name, command, ready=None, config=None):
+        self.name, self.command, self.ready, self.config = name, command, ready, config
+
+    def start(self, folder, environment=None):
+        """The process and its address, as soon as it is ready. `folder` is for its files."""
+        port = free_port()
+        command = [part.format(port=port, folder=folder) for part in self.command]
+        if self.config:
+            (Path(folder) / "config").write_text(self.config.format(port=port))
+        log = open(Path(folder) / "log", "wb")
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        deadline = time.monotonic() + READY
+        while not self.is_ready(port, folder):
+            if process.poll() is not None or time.monotonic() > deadline:
+                stop(process)
+                sys.exit(f"{self.name} does not start:\n{(Path(folder) / 'log').read_text(errors='replace')}")
+            time.sleep(0.05)
+        return process, f"127.0.0.1:{port}"
+
+    def is_ready(self, port, folder):
+        if self.ready:
+            return self.ready in (Path(folder) / "log").read_text(errors="replace")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def build_go_peer(folder):

@@ -5,8 +5,10 @@ mod support;
 use std::process::Command;
 use std::time::Duration;
 
+use kcpq_std_server::{Config, Server};
 use serde_json::Value;
 use support::process::Process;
+use support::wait::until;
 
 /// Far more than anything here takes; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,4 +69,22 @@ fn publishing_alone_counts_what_the_server_has_handled() {
 fn sessions_are_opened_and_kept() {
     let found = bench(&["connections", "--count", "20", "--duration", "10ms"]);
     assert_eq!((&found["sessions"], &found["lost"]), (&20.into(), &0.into()));
+}
+
+#[test]
+fn what_another_process_publishes_is_counted_and_timed() {
+    let server = Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() }).unwrap();
+    let addr = server.local_addr().to_string();
+    let bench = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+        Process::spawn(command.arg("bench").args(args).args(["-s", &addr, "--json"]))
+    };
+    let subscriber = bench(&["sub", "--subs", "2", "--count", "100"]);
+    smol::block_on(until("both subscribe", || server.snapshot().unwrap().broker.subscriptions == 2));
+    let publisher = bench(&["pub", "--rate", "1000", "--count", "100"]).wait(PATIENCE);
+    assert!(publisher.status.success(), "{}", String::from_utf8_lossy(&publisher.stderr));
+    let output = subscriber.wait(PATIENCE);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found["delivered"], &found["lost"]), (&200.into(), &0.into()));
+    assert_eq!(found["latency_us"]["samples"], 200);
 }

@@ -17,8 +17,9 @@ use kcpq_core::broker;
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::Framing;
 use kcpq_core::fec::header::Shards;
-use kcpq_smol::Client;
+use kcpq_smol::{Client, Event};
 use kcpq_std_server::{Config, Server};
+use smol::stream::StreamExt;
 use support::process::Process;
 use support::relay::{Relay, RelayConfig};
 use support::wait::soon;
@@ -38,6 +39,8 @@ enum Layers {
 
 impl Layers {
     const ALL: [Self; 4] = [Self::Fec, Self::Parity, Self::Aes, Self::AesParity];
+    /// The original's two versions, with a server of ours as it is without options.
+    const VERSIONS: [Self; 2] = [Self::Fec, Self::Aes];
 
     fn parity(self) -> bool {
         matches!(self, Self::Parity | Self::AesParity)
@@ -79,6 +82,18 @@ async fn connect(addr: SocketAddr, layers: Layers) -> Client {
         builder = builder.compat_aes256(key);
     }
     builder.connect(addr).await.unwrap()
+}
+
+/// Milliseconds from flush to flush, and so what an acknowledgement waits: as the original's clients have it, as its servers
+/// have it, and slower.
+const INTERVALS: [&str; 3] = ["10", "20", "40"];
+
+/// A server of Go's, and where it listens.
+fn go_server(peer: &Path, layers: Layers, listen: &str, args: &[&str]) -> (Process, SocketAddr) {
+    let args = [&["serve", "-listen", listen], args].concat();
+    let mut server = Process::spawn(&mut go(peer, layers, &args));
+    let addr = server.expect_line("listening ", PATIENCE).parse().unwrap();
+    (server, addr)
 }
 
 fn count() -> u64 {
@@ -220,9 +235,7 @@ fn our_client_and_go_peers_meet_through_our_server_over_a_bad_link() {
 fn our_client_and_go_peers_meet_through_a_go_server_over_a_bad_link() {
     let Some(peer) = support::go::peer() else { return };
     for layers in Layers::ALL {
-        let mut server =
-            Process::spawn(&mut go(&peer, layers, &["serve", "-listen", "127.0.0.1:0", "-queue", "100000"]));
-        let upstream: SocketAddr = server.expect_line("listening ", PATIENCE).parse().unwrap();
+        let (server, upstream) = go_server(&peer, layers, "127.0.0.1:0", &["-queue", "100000"]);
         let relay = Relay::start(upstream, LOSSY);
         for (size, count) in sizes() {
             between_us_and_go(&peer, layers, relay.addr(), size, count);
@@ -237,9 +250,7 @@ fn our_client_and_go_peers_meet_through_a_go_server_over_a_bad_link() {
 fn our_clients_meet_through_a_go_server_over_a_bad_link() {
     let Some(peer) = support::go::peer() else { return };
     for layers in Layers::ALL {
-        let mut server =
-            Process::spawn(&mut go(&peer, layers, &["serve", "-listen", "127.0.0.1:0", "-queue", "100000"]));
-        let upstream: SocketAddr = server.expect_line("listening ", PATIENCE).parse().unwrap();
+        let (server, upstream) = go_server(&peer, layers, "127.0.0.1:0", &["-queue", "100000"]);
         let relay = Relay::start(upstream, LOSSY);
         smol::block_on(async {
             let publisher = connect(relay.addr(), layers).await;
@@ -298,4 +309,125 @@ fn a_go_subscriber_goes_on_with_a_server_that_replaced_ours() {
     let args = ["pub", "-s", &direct, "-subject", "news", "-count", "10", "-size", "100"];
     last_line(&Process::spawn(&mut go(&peer, Layers::Fec, &args)).wait(PATIENCE));
     assert_messages(&last_line(&subscriber.wait(PATIENCE)), 10);
+}
+
+#[test]
+fn video_reaches_go_subscribers_of_each_rhythm() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::VERSIONS {
+        let server = serve(layers);
+        let addr = server.local_addr().to_string();
+        let subscribers = INTERVALS.map(|interval| {
+            let args = ["sub", "-s", &addr, "-subject", "video", "-count", "90", "-interval", interval];
+            let mut subscriber = Process::spawn(&mut go(&peer, layers, &args));
+            subscriber.expect_line("subscribed", PATIENCE);
+            subscriber
+        });
+        let args = ["pub", "-s", &addr, "-subject", "video", "-count", "90", "-size", "150000", "-rate", "30"];
+        last_line(&Process::spawn(&mut go(&peer, layers, &args)).wait(PATIENCE));
+        for subscriber in subscribers {
+            assert_all(&last_line(&subscriber.wait(PATIENCE)), 90);
+        }
+        assert_eq!(server.snapshot().unwrap().broker.dropped_slow, 0);
+        server.shutdown();
+    }
+}
+
+#[test]
+fn windows_of_go_peers_complete_at_each_rhythm() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::VERSIONS {
+        let server = serve(layers);
+        let addr = server.local_addr().to_string();
+        for interval in INTERVALS {
+            for (size, window, count) in [("128", "1000", "4000"), ("1024", "500", "2000"), ("50000", "16", "80")] {
+                let args = ["bench", "-s", &addr, "-subs", "2", "-size", size, "-window", window, "-count", count];
+                let args = [&args[..], &["-duration", "200s", "-interval", interval]].concat();
+                let report = last_line(&Process::spawn(&mut go(&peer, layers, &args)).wait(PATIENCE));
+                assert!(report.contains(&format!("\"published\":{count},")), "{size} B, {interval} ms: {report}");
+                assert!(report.contains("\"lost\":0,\"repeated\":0,"), "{size} B, {interval} ms: {report}");
+            }
+        }
+        assert_eq!(server.snapshot().unwrap().broker.dropped_slow, 0);
+        server.shutdown();
+    }
+}
+
+#[test]
+fn our_clients_meet_through_go_servers_of_each_rhythm() {
+    let Some(peer) = support::go::peer() else { return };
+    for layers in Layers::VERSIONS {
+        for interval in INTERVALS {
+            let (server, addr) = go_server(&peer, layers, "127.0.0.1:0", &["-interval", interval]);
+            smol::block_on(async {
+                let publisher = connect(addr, layers).await;
+                let subscriber = connect(addr, layers).await;
+                let mut received = subscriber.subscribe("video").await.unwrap();
+                let mut frames = smol::Timer::interval(Duration::from_millis(16));
+                for number in 0..60 {
+                    frames.next().await;
+                    publisher.publish("video", support::go::message(number, 50_000)).await.unwrap();
+                }
+                publisher.flush().within(PATIENCE).await.unwrap();
+                for number in 0..60 {
+                    let message = soon("a frame", received.next()).await.unwrap();
+                    assert!(message.payload() == support::go::message(number, 50_000), "{number}, {interval} ms");
+                }
+                assert_eq!((received.stats().received, received.stats().dropped), (60, 0));
+                publisher.close().await.unwrap();
+                subscriber.close().await.unwrap();
+            });
+            server.terminate();
+            let report = last_line(&server.wait(PATIENCE));
+            assert!(report.contains("\"strict_dropped\":0"), "{report}");
+        }
+    }
+}
+
+/// How soon a client has to notice that its server has forgotten it, although nothing happens on the session.
+const NOTICE: Duration = Duration::from_secs(20);
+
+/// The next server at the address knows nothing of the session, and the original has no word for that: it acknowledges what
+/// comes, and answers nothing.
+#[test]
+fn our_idle_subscriber_goes_on_with_a_go_server_that_restarted() {
+    let Some(peer) = support::go::peer() else { return };
+    std::thread::scope(|scope| {
+        for layers in Layers::VERSIONS {
+            let peer = &peer;
+            scope.spawn(move || idle_subscriber_of_a_server_that_restarts(peer, layers));
+        }
+    });
+}
+
+fn idle_subscriber_of_a_server_that_restarts(peer: &Path, layers: Layers) {
+    let (first, addr) = go_server(peer, layers, "127.0.0.1:0", &[]);
+    let listen = addr.to_string();
+    smol::block_on(async {
+        let client = connect(addr, layers).await;
+        let mut received = client.subscribe("news").await.unwrap();
+        let mut events = client.events();
+        first.terminate();
+        last_line(&first.wait(PATIENCE));
+        let (second, _) = go_server(peer, layers, &listen, &[]);
+
+        let noticed =
+            async { while !matches!(events.next().await.expect("the client goes on"), Event::Reconnected { .. }) {} };
+        let late = async {
+            smol::Timer::after(NOTICE).await;
+            panic!("{layers:?}: nothing noticed within {NOTICE:?}");
+        };
+        smol::future::or(noticed, late).await;
+        // The server handles this session's frames in order, and so the subscription before this.
+        client.flush().within(PATIENCE).await.unwrap();
+        let args = ["pub", "-s", &listen, "-subject", "news", "-count", "10", "-size", "100"];
+        last_line(&Process::spawn(&mut go(peer, layers, &args)).wait(PATIENCE));
+        for number in 0..10 {
+            let message = soon("news", received.next()).await.unwrap();
+            assert!(message.payload() == support::go::message(number, 100), "{layers:?}: {number}");
+        }
+        client.close().await.unwrap();
+        second.terminate();
+        last_line(&second.wait(PATIENCE));
+    });
 }

@@ -5,219 +5,208 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"sort"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // benchHeader is the size of the smallest message: sequence and when it was due, in ns (both u64 BE).
 const benchHeader = 16
 
-// benchPatience is how long nothing has to come before the rest is lost.
-const benchPatience = 5 * time.Second
+// benchPatience is how long nothing has to come before the rest is lost, and benchOthers how long to wait for the first
+// message of a publisher elsewhere.
+const (
+	benchPatience = 5 * time.Second
+	benchOthers   = time.Minute
+)
 
-// benchReport has the fields of `kcpq bench --json` that apply.
-type benchReport struct {
-	Published   uint64             `json:"published"`
-	Delivered   uint64             `json:"delivered"`
-	Lost        uint64             `json:"lost"`
-	Seconds     float64            `json:"seconds"`
-	MsgsPerS    float64            `json:"msgs_per_s"`
-	BytesPerS   float64            `json:"bytes_per_s"`
-	LatencyUs   map[string]float64 `json:"latency_us"`
-	ServerEnded string             `json:"server_ended,omitempty"`
-}
-
-// bench is a publisher and a subscriber in one process, so that one clock measures.
+// bench is a publisher and subscribers in one process, each on a connection of its own; or only one of these roles,
+// with the other one in another process on this machine, which must have the same clock.
 type bench struct {
-	size   int
-	rate   float64
-	window uint64
-	begun  time.Time
+	addr      string
+	transport transport
+	subject   string
+	size      int
+	rate      float64
+	window    uint64
+	count     uint64
+	duration  time.Duration
+	warmup    time.Duration
 
-	published uint64
-	delivered uint64
-	// last is when the last message came, in ns since begun.
-	last int64
-
-	mu        sync.Mutex
-	latencies []time.Duration
-	ended     error
+	clock       benchClock
+	publisher   *client
+	published   uint64
+	subscribers []*benchSubscriber
 }
 
 func runBench(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	addr := flags.String("s", "", "UDP address of the server")
-	b := &bench{begun: time.Now()}
+	b := &bench{clock: benchClock(time.Now())}
+	flags.StringVar(&b.addr, "s", "", "UDP address of the server")
+	flags.StringVar(&b.subject, "subject", "bench", "subject of the messages")
 	flags.IntVar(&b.size, "size", 128, "bytes per message, from 16 on")
 	flags.Float64Var(&b.rate, "rate", 0, "messages per second, due at fixed times; 0: as many as it takes")
-	flags.Uint64Var(&b.window, "window", 1000, "without -rate: most messages under way")
-	duration := flags.Duration("duration", 5*time.Second, "how long to publish")
-	warmup := flags.Duration("warmup", 0, "how long to publish before measuring")
-	readTransport := transportFlags(flags)
+	flags.Uint64Var(&b.window, "window", 1000, "without -rate: most messages under way to the slowest subscriber")
+	flags.Uint64Var(&b.count, "count", 0, "end after that many messages, if that comes before -duration; 0: no limit")
+	flags.DurationVar(&b.duration, "duration", 5*time.Second, "how long to publish, or to receive from the first message on")
+	flags.DurationVar(&b.warmup, "warmup", 0, "how long to do so before measuring")
+	pubs := flags.Int("pubs", 1, "1, or 0: somebody else publishes")
+	subs := flags.Int("subs", 1, "subscribers; 0: somebody else subscribes")
+	readTransport := transportFlags(flags, clientInterval)
 	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
-	transport, err := readTransport()
+	var err error
+	b.transport, err = readTransport()
 	switch {
 	case err != nil:
 		return err
-	case *addr == "":
+	case b.addr == "":
 		return usageError("-s is missing")
+	case len(b.subject) > maxSubject:
+		return usageError("-subject is longer than %d bytes", maxSubject)
 	case b.size < benchHeader || b.size > maxBody/2:
 		return usageError("-size must be %d..%d", benchHeader, maxBody/2)
 	case !(b.rate >= 0):
 		return usageError("-rate must not be negative")
+	case *pubs < 0 || *pubs > 1 || *subs < 0 || *pubs+*subs == 0:
+		return usageError("-pubs must be 0 or 1, -subs 0 or more, and not both 0")
+	case *subs == 0 && b.rate == 0:
+		return usageError("-subs 0 needs -rate: there is nobody to wait for")
+	case b.window == 0:
+		return usageError("-window must be at least 1")
 	}
-	return b.run(transport, *addr, *warmup, *duration)
+	return b.run(*pubs, *subs)
 }
 
-func (b *bench) run(transport transport, addr string, warmup, duration time.Duration) error {
-	subscriber, err := dialClient(transport, addr, serverReadTimeout)
-	if err != nil {
+func (b *bench) run(pubs, subs int) error {
+	for i := 0; i < subs; i++ {
+		subscriber, err := newBenchSubscriber(b)
+		if err != nil {
+			return err
+		}
+		defer subscriber.client.close()
+		b.subscribers = append(b.subscribers, subscriber)
+	}
+	if pubs == 0 {
+		return b.watch()
+	}
+	var err error
+	if b.publisher, err = dialClient(b.transport, b.addr, serverReadTimeout); err != nil {
 		return err
 	}
-	defer subscriber.close()
-	if err := subscribeTo(subscriber, "bench"); err != nil {
-		return err
-	}
-	go b.receive(subscriber)
-	publisher, err := dialClient(transport, addr, serverReadTimeout)
-	if err != nil {
-		return err
-	}
-	defer publisher.close()
-	if err := b.publish(publisher, warmup); err != nil {
-		return err
-	}
-	b.settle()
-	b.mu.Lock()
-	b.latencies = nil
-	b.mu.Unlock()
-	published, delivered, begin := b.published, atomic.LoadUint64(&b.delivered), time.Since(b.begun)
-	if err := b.publish(publisher, duration); err != nil {
+	defer b.publisher.close()
+	if err := b.publish(b.warmup, 0); err != nil {
 		return err
 	}
 	b.settle()
-	b.report(b.published-published, atomic.LoadUint64(&b.delivered)-delivered, begin)
+	b.takeArrivals()
+	before, begin := b.published, b.clock.now()
+	if err := b.publish(b.duration, b.count); err != nil {
+		return err
+	}
+	// Without subscribers the PONG tells that the server has handled all.
+	if subs == 0 {
+		deadline := time.Now().Add(time.Minute)
+		if err := b.publisher.ping(deadline); err != nil {
+			return err
+		}
+		if err := awaitPong(b.publisher, deadline); err != nil {
+			return err
+		}
+	}
+	b.settle()
+	published := b.published - before
+	b.report(published, published*uint64(subs), begin)
 	return nil
 }
 
-func subscribeTo(c *client, subject string) error {
-	if err := c.send(frame{cmd: cmdSub, subject: subject}, time.Now().Add(clientWriteTimeout)); err != nil {
-		return err
+// watch receives what somebody else publishes: from the first message on, that much longer, or until no more comes.
+func (b *bench) watch() error {
+	if !b.await(benchOthers, func() bool { return b.slowest() > 0 }) {
+		return errors.New("nothing came")
 	}
-	limit := time.After(subscribeAttempts * subscribeWait)
-	for {
-		select {
-		case arrived := <-c.frames:
-			if arrived.err != nil {
-				return arrived.err
-			}
-			if arrived.frame.cmd == cmdOK && confirms(arrived.frame.subject, subject) {
-				return nil
-			}
-		case <-limit:
-			return errors.New("no OK to the subscription")
-		}
+	begin := b.clock.now()
+	if b.warmup > 0 {
+		b.receive(b.warmup)
+		b.takeArrivals()
+		begin = b.clock.now()
 	}
+	b.receive(b.duration)
+	var expected uint64
+	for _, s := range b.subscribers {
+		expected += s.expected()
+	}
+	b.report(expected/uint64(len(b.subscribers)), expected, begin)
+	return nil
 }
 
-// publish sends for that long: at fixed times, whatever happens, or as many as the window lets through.
-func (b *bench) publish(c *client, length time.Duration) error {
-	begin := time.Since(b.begun)
-	for i := 0; ; i++ {
-		due := time.Since(b.begun)
+// receive waits that long, until all subscribers have -count messages, or until no more comes.
+func (b *bench) receive(length time.Duration) {
+	end := b.clock.now() + length.Nanoseconds()
+	b.await(benchPatience, func() bool { return b.clock.now() >= end || b.count > 0 && b.slowest() >= b.count })
+}
+
+// publish sends for that long, or that many: at fixed times, whatever happens, or as many as the window lets through.
+func (b *bench) publish(length time.Duration, count uint64) error {
+	begin := b.clock.now()
+	for i := uint64(0); count == 0 || i < count; i++ {
+		due := b.clock.now()
 		if b.rate > 0 {
-			due = begin + time.Duration(float64(i)/b.rate*float64(time.Second))
-			time.Sleep(due - time.Since(b.begun))
-		} else if !b.room() {
+			due = begin + int64(float64(i)/b.rate*1e9)
+			time.Sleep(time.Duration(due - b.clock.now()))
+		} else if !b.await(benchPatience, func() bool { return b.published < b.slowest()+b.window }) {
 			return nil
 		}
-		if due-begin >= length {
+		if due-begin >= length.Nanoseconds() {
 			return nil
 		}
 		message := make([]byte, b.size)
 		binary.BigEndian.PutUint64(message, b.published)
 		binary.BigEndian.PutUint64(message[8:], uint64(due))
-		if err := c.send(frame{cmdPub, "bench", message}, time.Now().Add(time.Minute)); err != nil {
+		if err := b.publisher.send(frame{cmdPub, b.subject, message}, time.Now().Add(time.Minute)); err != nil {
 			return fmt.Errorf("after %d messages: %w", b.published, err)
 		}
 		b.published++
 	}
-}
-
-// room waits until the window lets a message through; false when nothing has come for long.
-func (b *bench) room() bool {
-	return b.await(func(delivered uint64) bool { return b.published < delivered+b.window })
+	return nil
 }
 
 // settle waits until all has come, or nothing more does.
 func (b *bench) settle() {
-	b.await(func(delivered uint64) bool { return delivered >= b.published })
+	if len(b.subscribers) > 0 {
+		b.await(benchPatience, func() bool { return b.slowest() >= b.published })
+	}
 }
 
-func (b *bench) await(enough func(delivered uint64) bool) bool {
+// await looks until there is enough; false when nothing has come for that long.
+func (b *bench) await(patience time.Duration, enough func() bool) bool {
 	seen, since := uint64(0), time.Now()
-	for {
-		delivered := atomic.LoadUint64(&b.delivered)
-		if enough(delivered) {
-			return true
-		}
-		if delivered != seen {
+	for !enough() {
+		if delivered := b.slowest(); delivered != seen {
 			seen, since = delivered, time.Now()
-		} else if time.Since(since) > benchPatience {
+		} else if time.Since(since) > patience {
 			return false
 		}
 		time.Sleep(time.Millisecond)
 	}
+	return true
 }
 
-func (b *bench) receive(c *client) {
-	for arrived := range c.frames {
-		now := time.Since(b.begun)
-		if arrived.err != nil {
-			b.mu.Lock()
-			b.ended = arrived.err
-			b.mu.Unlock()
-			return
+// slowest tells how many messages the subscriber has that has the fewest.
+func (b *bench) slowest() uint64 {
+	var least uint64
+	for i, s := range b.subscribers {
+		if delivered := s.total(); i == 0 || delivered < least {
+			least = delivered
 		}
-		if arrived.frame.cmd != cmdMsg || len(arrived.frame.payload) < benchHeader {
-			continue
-		}
-		due := time.Duration(binary.BigEndian.Uint64(arrived.frame.payload[8:]))
-		b.mu.Lock()
-		b.latencies = append(b.latencies, now-due)
-		b.mu.Unlock()
-		atomic.StoreInt64(&b.last, int64(now))
-		atomic.AddUint64(&b.delivered, 1)
 	}
+	return least
 }
 
-func (b *bench) report(published, delivered uint64, begin time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	sort.Slice(b.latencies, func(i, j int) bool { return b.latencies[i] < b.latencies[j] })
-	report := benchReport{Published: published, Delivered: delivered}
-	if published > delivered {
-		report.Lost = published - delivered
+// takeArrivals returns what has come since the last time, to all subscribers.
+func (b *bench) takeArrivals() []benchArrival {
+	var all []benchArrival
+	for _, s := range b.subscribers {
+		all = append(all, s.take()...)
 	}
-	report.Seconds = (time.Duration(atomic.LoadInt64(&b.last)) - begin).Seconds()
-	if report.Seconds > 0 {
-		report.MsgsPerS = float64(delivered) / report.Seconds
-		report.BytesPerS = report.MsgsPerS * float64(b.size)
-	}
-	if count := len(b.latencies); count > 0 {
-		at := func(part float64) float64 {
-			return float64(b.latencies[int(part*float64(count-1)+0.5)].Nanoseconds()) / 1e3
-		}
-		report.LatencyUs = map[string]float64{
-			"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": at(1),
-		}
-	}
-	if b.ended != nil {
-		report.ServerEnded = b.ended.Error()
-	}
-	printReport(report)
+	return all
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"net"
 	"time"
 
@@ -46,10 +45,9 @@ func dialClient(transport transport, addr string, readTimeout time.Duration) (*c
 
 // read sets the deadline before each frame and does not extend it while the frame arrives, as the original does.
 func (c *client) read(timeout time.Duration) {
-	stream := bufio.NewReaderSize(c.conn, 64<<10)
 	for {
 		_ = c.conn.SetReadDeadline(time.Now().Add(timeout))
-		f, err := readFrame(stream)
+		f, err := readFrame(c.conn)
 		select {
 		case c.frames <- arrival{f, err}:
 		case <-c.closed:

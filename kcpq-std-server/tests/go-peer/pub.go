@@ -21,7 +21,7 @@ func runPub(args []string) error {
 	size := flags.Int("size", 64, "bytes per message, from 12 on")
 	rate := flags.Float64("rate", 0, "messages per second; 0: as fast as the server takes them")
 	timeout := flags.Duration("timeout", time.Minute, "limit for the whole command")
-	readTransport := transportFlags(flags)
+	readTransport := transportFlags(flags, clientInterval)
 	if err := parseFlags(flags, args); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
 	"os"
@@ -31,7 +30,7 @@ func runServe(args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	addr := flags.String("listen", "127.0.0.1:0", "UDP address")
 	queue := flags.Int("queue", 1024, "frames that may wait for a session; one more closes it")
-	readTransport := transportFlags(flags)
+	readTransport := transportFlags(flags, serverInterval)
 	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
@@ -77,7 +76,6 @@ func (s *server) accept(listener *kcp.Listener) error {
 			return err
 		}
 		atomic.AddUint64(&s.accepted, 1)
-		s.transport.tune(conn, 20)
 		session := &serverSession{
 			server: s,
 			conn:   conn,
@@ -87,8 +85,7 @@ func (s *server) accept(listener *kcp.Listener) error {
 		s.mu.Lock()
 		s.sessions[session] = struct{}{}
 		s.mu.Unlock()
-		go session.read()
-		go session.write()
+		go session.serve()
 	}
 }
 
@@ -126,11 +123,13 @@ func (s *serverSession) wants(subject string) bool {
 	return false
 }
 
-func (s *serverSession) read() {
-	stream := bufio.NewReaderSize(s.conn, 64<<10)
+// serve sets the session up in its own goroutine, as the original does: kcp-go's timer may have ticked by then.
+func (s *serverSession) serve() {
+	s.server.transport.tune(s.conn)
+	go s.write()
 	for {
 		_ = s.conn.SetReadDeadline(time.Now().Add(serverReadTimeout))
-		f, err := readFrame(stream)
+		f, err := readFrame(s.conn)
 		if err != nil {
 			s.end(err.Error())
 			return

@@ -48,7 +48,7 @@ func runSub(args []string) error {
 	flags.BoolVar(&s.reconnect, "reconnect", false, "after a failure start again: new socket, new conv")
 	flags.DurationVar(&s.pingEvery, "ping", 15*time.Second, "interval of PING")
 	flags.DurationVar(&s.readTimeout, "read-timeout", 90*time.Second, "silence that counts as a lost server")
-	readTransport := transportFlags(flags)
+	readTransport := transportFlags(flags, clientInterval)
 	if err := parseFlags(flags, args); err != nil {
 		return err
 	}

@@ -15,23 +15,37 @@ import (
 
 const keyVariable = "KCPQ_AES256_KEY_HEX"
 
+// How often the original's two roles flush, in ms. Between two flushes an acknowledgement waits, unless something is
+// written to the same session.
+const (
+	clientInterval = 10
+	serverInterval = 20
+)
+
 // transport is what both ends of a connection must agree on, from the flags -fec, -aes and -strict, and what each is
-// free to choose: -ack-at-once.
+// free to choose: -interval and -ack-at-once.
 type transport struct {
 	data, parity int
 	key          []byte
 	strict       bool
+	interval     int
 	ackAtOnce    bool
 }
 
-// transportFlags adds the flags; the returned function reads them once they are parsed.
-func transportFlags(flags *flag.FlagSet) func() (transport, error) {
+// transportFlags adds the flags, with the interval of the command's role; the returned function reads them once they
+// are parsed.
+func transportFlags(flags *flag.FlagSet, interval int) func() (transport, error) {
 	fec := flags.String("fec", "10/3", "FEC shards, data/parity, or off (then no FEC header either)")
 	aes := flags.Bool("aes", false, "AES-256 with the key in "+keyVariable)
 	strict := flags.Bool("strict", false, "drop and count datagrams that kcp-go 5.4.20 would not accept")
+	flags.IntVar(&interval, "interval", interval, "ms from flush to flush, 10..5000: so long acknowledgements wait")
 	ackAtOnce := flags.Bool("ack-at-once", false, "acknowledge each datagram at once, which the original does not")
 	return func() (transport, error) {
-		t := transport{strict: *strict, ackAtOnce: *ackAtOnce}
+		t := transport{strict: *strict, interval: interval, ackAtOnce: *ackAtOnce}
+		// kcp-go would take the nearest of these without a word.
+		if interval < 10 || interval > 5000 {
+			return t, usageError("-interval must be 10..5000")
+		}
 		var err error
 		if t.data, t.parity, err = parseShards(*fec); err != nil {
 			return t, err
@@ -99,13 +113,14 @@ func (t transport) dial(addr string) (*kcp.UDPSession, net.PacketConn, *strictCo
 		socket.Close()
 		return nil, nil, nil, err
 	}
-	t.tune(session, 10)
+	t.tune(session)
 	return session, socket, strict, nil
 }
 
-// tune sets what the original sets on every session, but for -ack-at-once; interval is in milliseconds.
-func (t transport) tune(session *kcp.UDPSession, interval int) {
-	session.SetNoDelay(1, interval, 2, 1)
+// tune sets what the original sets on every session, but for -interval and -ack-at-once. kcp-go has started the session's
+// timer before: if that ticks first, the next tick comes after kcp-go's own interval, 100 ms.
+func (t transport) tune(session *kcp.UDPSession) {
+	session.SetNoDelay(1, t.interval, 2, 1)
 	session.SetWindowSize(1024, 1024)
 	session.SetStreamMode(false)
 	session.SetWriteDelay(false)

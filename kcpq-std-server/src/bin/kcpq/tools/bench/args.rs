@@ -125,7 +125,7 @@ impl Load {
         if self.subs.is_some() && roles == Roles::Publish {
             return Err(Failure::Error("--subs: this command does not subscribe".into()));
         }
-        if self.plot.is_some() && (self.size < payload::TIMED || !roles.both()) {
+        if self.plot.is_some() && (self.size < payload::TIMED || !roles.receives()) {
             return Err(Failure::Error("--plot: no latency is measured".into()));
         }
         if self.window.is_some() && !roles.both() {

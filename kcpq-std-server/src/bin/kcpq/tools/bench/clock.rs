@@ -1,29 +1,33 @@
 //! Time as messages carry it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use smol::Timer;
 
-/// Counts nanoseconds from its creation: monotonic, and only of use within this process.
+/// Tells Unix time, so that processes on one machine agree about when a message was due. It is set once and monotonic from
+/// then on, whatever happens to the system's clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock(Instant);
+pub(super) struct Clock {
+    start: Instant,
+    started_at: u64,
+}
 
 impl Clock {
-    /// A clock that begins at one: 0 stands for "not timed" in messages.
+    /// A clock that begins at one at least: 0 stands for "not timed" in messages.
     pub(super) fn start() -> Self {
-        let now = Instant::now();
-        Self(now.checked_sub(Duration::from_nanos(1)).unwrap_or(now))
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), started_at: nanos(unix).max(1) }
     }
 
-    /// Nanoseconds since the start; enough for 584 years.
+    /// Nanoseconds since 1970; enough until 2554.
     pub(super) fn now(&self) -> u64 {
-        nanos(self.0.elapsed())
+        self.started_at.saturating_add(nanos(self.start.elapsed()))
     }
 
     /// Waits until `moment`; not at all if that has passed.
     pub(super) async fn wait(&self, moment: u64) {
         if moment > self.now() {
-            Timer::at(self.0 + Duration::from_nanos(moment)).await;
+            Timer::at(self.start + Duration::from_nanos(moment - self.started_at)).await;
         }
     }
 }

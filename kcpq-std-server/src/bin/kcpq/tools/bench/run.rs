@@ -32,6 +32,11 @@ impl Roles {
     pub(super) fn both(self) -> bool {
         matches!(self, Self::Both | Self::Ask)
     }
+
+    /// Messages come here, from wherever.
+    pub(super) fn receives(self) -> bool {
+        self != Self::Publish
+    }
 }
 
 /// Messages that may wait for a subscriber: far more than the windows between it and the publisher hold.
@@ -42,10 +47,15 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Runs `plan`.
 pub(super) async fn run(plan: &Plan, common: &Common) -> Result<Outcome, Failure> {
     let mut bench = Running::set_up(plan, common).await?;
-    if !plan.warmup.is_zero() && plan.roles != Roles::Subscribe {
+    if !plan.warmup.is_zero() {
         let warmup = Phase { count: None, duration: Some(plan.warmup), ..plan.phase };
-        bench.publish(warmup, &Progress::new("warming up", None, false)).await?;
-        bench.settle().await;
+        let progress = Progress::new("warming up", None, false);
+        if plan.roles == Roles::Subscribe {
+            bench.receive(warmup, bench.clock.now(), &progress).await;
+        } else {
+            bench.publish(warmup, &progress).await?;
+            bench.settle().await;
+        }
     }
     let outcome = bench.measure().await?;
     bench.close().await;
@@ -163,8 +173,8 @@ impl<'p> Running<'p> {
                 (begin, self.last())
             }
             Roles::Subscribe => {
-                self.receive(&progress).await;
-                (self.first(), self.last())
+                self.receive(self.plan.phase, begin, &progress).await;
+                (self.first().max(begin), self.last())
             }
         };
         drop(progress);
@@ -222,17 +232,17 @@ impl<'p> Running<'p> {
         }
     }
 
-    /// Receives what others publish: until the count is reached, the time is over, or no more comes.
-    async fn receive(&self, progress: &Progress) {
-        let phase = self.plan.phase;
+    /// Receives what others publish: until the count is reached, no more comes, or the time is over, which counts from
+    /// `begin`, or from the first message of all if that comes later.
+    async fn receive(&self, phase: Phase, begin: u64, progress: &Progress) {
         let (mut seen, mut since) = (0, None);
         loop {
             let (now, delivered) = (self.clock.now(), self.sum(Tally::delivered));
             progress.at(delivered);
             let enough = |tally: &Arc<Tally>| phase.count.is_some_and(|count| tally.delivered() >= count);
-            let over = phase
-                .duration
-                .is_some_and(|duration| self.first() != 0 && now.saturating_sub(self.first()) > nanos(duration));
+            let over = phase.duration.is_some_and(|duration| {
+                self.first() != 0 && now.saturating_sub(self.first().max(begin)) > nanos(duration)
+            });
             if self.subscribers.iter().all(enough) || over {
                 return;
             }
@@ -257,7 +267,7 @@ impl<'p> Running<'p> {
                 ((heard + lost) / u64::from(self.plan.subs.max(1)), heard, lost)
             }
         };
-        let timed = self.plan.size >= payload::TIMED && self.plan.roles.both();
+        let timed = self.plan.size >= payload::TIMED && self.plan.roles.receives();
         let latency = timed.then(|| {
             let mut all = subscriber::latency();
             for tally in &self.subscribers {
