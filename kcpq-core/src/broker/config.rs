@@ -53,7 +53,7 @@ pub struct Config {
     pub stall_for: Duration,
     /// What happens when a session's queue is full.
     pub slow_consumer: SlowConsumer,
-    /// How long a session may be silent (WIRE.md 5.3).
+    /// How long a session may be silent (PROTOCOL.md 4.5).
     pub idle_timeout: Duration,
     /// How long a closing session has for its last frames.
     pub linger: Duration,
@@ -86,5 +86,18 @@ impl Default for Config {
             stateless_replies: 1_000,
             name: "kcpq".into(),
         }
+    }
+}
+
+impl Config {
+    /// The part of the limits that each of `count` brokers of one server keeps to.
+    #[must_use]
+    pub fn shared_by(mut self, count: usize) -> Self {
+        let count = count.max(1);
+        self.max_sessions = self.max_sessions.div_ceil(count);
+        self.max_sessions_per_host = self.max_sessions_per_host.div_ceil(count);
+        self.max_queued_total = self.max_queued_total.div_ceil(count);
+        self.stateless_replies = self.stateless_replies.div_ceil(count as u32);
+        self
     }
 }

@@ -9,7 +9,7 @@ pub struct Stats {
     pub sessions_opened: u64,
     /// Sessions not opened because of a limit.
     pub sessions_refused: u64,
-    /// Sessions that greeted with HELLO.
+    /// Of the sessions that exist now, those that greeted with HELLO.
     pub native_sessions: u64,
     /// Patterns registered now, counted once for each session.
     pub subscriptions: u64,
