@@ -59,6 +59,8 @@ pub enum Why {
     Reconnect,
     /// A closing session has waited long enough.
     Linger,
+    /// A publisher that is held back may go on.
+    Throttle,
 }
 
 impl Deadline {

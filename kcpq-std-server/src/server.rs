@@ -32,7 +32,7 @@ pub struct Config {
 
 impl Config {
     /// Maximum number of threads.
-    pub const MAX_SHARDS: usize = 64;
+    pub const MAX_SHARDS: usize = broker::MAX_SHARDS;
 }
 
 impl Default for Config {
@@ -142,7 +142,7 @@ impl Server {
                 look_at(&socket, &mut config.broker).map_err(bind)?;
             }
             let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
-            let mut broker = Broker::new(config.broker.clone(), seed).with_siblings(own, count);
+            let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count);
             if let Some(key) = &config.compat_key {
                 let mut entropy = [0; 32];
                 getrandom::fill(&mut entropy).map_err(BindError::Random)?;

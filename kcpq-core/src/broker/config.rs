@@ -90,3 +90,16 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// The part of the limits that each of `count` brokers of one server keeps to.
+    #[must_use]
+    pub fn shared_by(mut self, count: usize) -> Self {
+        let count = count.max(1);
+        self.max_sessions = self.max_sessions.div_ceil(count);
+        self.max_sessions_per_host = self.max_sessions_per_host.div_ceil(count);
+        self.max_queued_total = self.max_queued_total.div_ceil(count);
+        self.stateless_replies = self.stateless_replies.div_ceil(count as u32);
+        self
+    }
+}

@@ -13,100 +13,58 @@
 //!
 //! A session that says HELLO is a native one; one that never does is an original one and is treated in the original's
 //! manner (PROTOCOL.md 3.2, 4.4). What cannot be delivered is counted with its reason; nothing is lost silently.
+//!
+//! # Rooms
+//! From the bottom up; each uses only those below it.
+//!
+//! ```text
+//! sessions   their lives: opened, read, filled into datagrams, closed      strays     what leaves without a session
+//! dispatch   what a frame does
+//! hub        the router, and handing a message to its subscribers
+//! shards     what brokers of one server tell each other
+//! table      where the sessions are, which are ready, and their timers     session    one session
+//! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
+//! message    a frame made the MSG that its subscribers share
+//! party      a session or a shard, as publisher and subscriber             context    configuration, time, counters, events
+//! ```
 
 mod config;
+mod context;
+mod dispatch;
 mod event;
-mod inbound;
+mod hub;
+mod message;
+mod outlet;
+mod party;
+mod peer;
+mod session;
 mod sessions;
-mod siblings;
+mod shards;
 mod stats;
+mod strays;
 mod table;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::fmt;
-use core::hash::Hash;
-use core::net::{IpAddr, SocketAddr};
 
 pub use config::{Config, SlowConsumer};
 pub use event::{Ended, Event, SessionId};
-pub use siblings::Relay;
+pub use party::MAX_SHARDS;
+pub use peer::{Peer, Transmit};
+pub use shards::Relay;
 pub use stats::Stats;
 
-use self::siblings::Siblings;
-use self::table::{Pause, Phase, Table};
+use self::context::Context;
+use self::hub::Hub;
+use self::sessions::Sessions;
+use self::shards::Shards;
+use self::strays::Strays;
+use self::table::Table;
 use crate::datagram::{self, Content, Framing, Protection};
-use crate::hello::CloseReason;
 use crate::kcp;
-use crate::rng::Rng;
-use crate::router::Router;
-use crate::store::Outbox;
 use crate::time::{Deadline, Instant, Why};
-
-/// Where datagrams come from and go to. The broker only compares and counts them.
-pub trait Peer: Copy + Eq + Hash + fmt::Debug {
-    /// What several peers have in common if they are one machine.
-    type Host: Copy + Eq + Hash;
-
-    /// The machine, for the limit of sessions per address.
-    fn host(&self) -> Self::Host;
-
-    /// True if it is the machine that the broker runs on.
-    fn is_local(&self) -> bool {
-        false
-    }
-}
-
-impl Peer for SocketAddr {
-    type Host = IpAddr;
-
-    fn host(&self) -> IpAddr {
-        self.ip()
-    }
-
-    fn is_local(&self) -> bool {
-        self.ip().to_canonical().is_loopback()
-    }
-}
-
-/// Datagrams to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transmit<P> {
-    /// To whom.
-    pub to: P,
-    /// Bytes written to the buffer.
-    pub len: usize,
-    /// The length of each datagram but the last, if there are several.
-    pub segment: Option<usize>,
-    /// It asks whether the path carries a datagram of its length: that the system refuses to send it is an answer as well.
-    pub asks: bool,
-}
-
-/// Events that wait to be fetched.
-struct Events<P>(VecDeque<Event<P>>);
-
-/// Most events that wait.
-const MAX_EVENTS: usize = 4096;
-
-impl<P> Events<P> {
-    fn push(&mut self, stats: &mut Stats, event: Event<P>) {
-        if self.0.len() < MAX_EVENTS {
-            self.0.push_back(event);
-        } else {
-            stats.events_lost += 1;
-        }
-    }
-}
-
-/// Answers to datagrams that belong to no session: a budget for each second.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stateless {
-    second: u64,
-    spent: u32,
-}
 
 /// A broker.
 ///
@@ -175,59 +133,40 @@ struct Stateless {
 /// # }
 /// ```
 pub struct Broker<P: Peer> {
-    config: Config,
-    seed: u64,
-    epoch: u64,
-    now: Instant,
     protection: Protection,
-    table: Table<P>,
-    router: Router,
-    events: Events<P>,
-    stateless: Stateless,
-    /// Sessions that want the message being routed as the latest only; empty between messages.
-    deferred: Vec<u32>,
-    /// Sessions that the last message went to.
-    reach: u32,
-    siblings: Siblings,
-    /// Stateless answers to be sent: at most a second's budget.
-    replies: VecDeque<(P, Box<[u8]>)>,
-    draining: bool,
-    stats: Stats,
+    sessions: Sessions<P>,
 }
 
 impl<P: Peer> fmt::Debug for Broker<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broker").field("sessions", &self.table.len()).finish_non_exhaustive()
+        f.debug_struct("Broker").field("sessions", &self.sessions()).finish_non_exhaustive()
     }
 }
 
 impl<P: Peer> Broker<P> {
     /// A broker without sessions. `seed` is random: hashing and the epoch of this life come from it.
     pub fn new(config: Config, seed: u64) -> Self {
-        let epoch = Rng::with_seed(seed).u64(1..);
-        Self {
-            config,
-            seed,
-            epoch,
-            now: Instant::ZERO,
-            protection: Protection::NONE,
-            table: Table::new(seed),
-            router: Router::new(seed),
-            events: Events(VecDeque::new()),
-            stateless: Stateless::default(),
-            deferred: Vec::new(),
-            reach: 0,
-            siblings: Siblings::new(0, 1, seed, 0),
-            replies: VecDeque::new(),
-            draining: false,
-            stats: Stats::default(),
-        }
+        let hub = Hub::new(seed, Shards::new(0, 1, seed, 0));
+        let cx = Context::new(config, seed);
+        let sessions = Sessions { cx, hub, table: Table::new(seed), strays: Strays::new() };
+        Self { protection: Protection::NONE, sessions }
     }
 
     /// The same with a protection around all datagrams; to be chosen before the first one.
     #[must_use]
     pub fn with_protection(mut self, protection: Protection) -> Self {
+        self.sessions.cx.headroom = protection.headroom() as u16;
         self.protection = protection;
+        self
+    }
+
+    /// The same as number `own`, from 0, of `count` brokers of one server, at most [`MAX_SHARDS`], which have been given
+    /// the same configuration and seed; to be chosen before the first datagram. Limits are this broker's own
+    /// (see [`Config::shared_by`]), and for each other one as much may be on its way as for a session.
+    #[must_use]
+    pub fn with_shards(mut self, own: usize, count: usize) -> Self {
+        let Context { config, seed, .. } = &self.sessions.cx;
+        self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.stall_at));
         self
     }
 
@@ -237,154 +176,116 @@ impl<P: Peer> Broker<P> {
     /// [`Config::linger`]. One of several brokers waits before, as long at most, for what the others still have for its
     /// sessions: they are to drain as well.
     pub fn drain(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        self.draining = true;
-        if !self.siblings.say_last(self.now + self.config.linger) {
-            self.close_all();
-        }
-    }
-
-    fn close_all(&mut self) {
-        for index in self.table.indices() {
-            self.close(index, CloseReason::Shutdown);
-        }
+        self.sessions.cx.advance(now);
+        self.sessions.drain();
     }
 
     // --- in ---
 
     /// Takes in a datagram, which is opened in place. What it cannot use is counted.
     pub fn handle_datagram(&mut self, now: Instant, from: P, datagram: &mut [u8]) {
-        self.now = self.now.max(now);
+        let Self { protection, sessions } = self;
+        sessions.cx.advance(now);
         // Before there is any state, and answered with silence.
-        let Some(datagram) = self.protection.open(datagram) else {
-            self.stats.unopened_datagrams += 1;
+        let Some(datagram) = protection.open(datagram) else {
+            sessions.cx.stats.unopened_datagrams += 1;
             return;
         };
         let datagram = &*datagram;
         let Ok(content) = datagram::parse(datagram) else {
-            self.stats.malformed_datagrams += 1;
+            sessions.cx.stats.malformed_datagrams += 1;
             return;
         };
         let index = match content {
-            Content::Parity => datagram::conversation_of_parity(datagram).and_then(|conv| self.table.find(from, conv)),
-            Content::Plain(segments) => self.session_of(from, segments, Framing::Plain),
-            Content::Fec(segments) => self.session_of(from, segments, Framing::Fec),
+            Content::Parity => {
+                datagram::conversation_of_parity(datagram).and_then(|conv| sessions.table.find(from, conv))
+            }
+            Content::Plain(segments) => sessions.find_or_open(from, segments, Framing::Plain),
+            Content::Fec(segments) => sessions.find_or_open(from, segments, Framing::Fec),
         };
         match index {
-            Some(index) => self.receive(index, Some((datagram, content))),
-            None => self.stats.stray_datagrams += 1,
+            Some(index) => sessions.receive(index, Some((datagram, content))),
+            None => sessions.cx.stats.stray_datagrams += 1,
         }
-        self.close_doomed();
+        sessions.see_to_others();
+    }
+
+    /// Takes in what broker `from` of the same server has told.
+    pub fn handle_relay(&mut self, now: Instant, from: usize, relay: Relay) {
+        self.sessions.cx.advance(now);
+        if let Ok(from) = u8::try_from(from) {
+            self.sessions.handle_relay(from, relay);
+        }
     }
 
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        if self.siblings.give_up(self.now) {
-            self.close_all();
-        }
-        while let Some(index) = self.table.expire(self.now) {
-            let Some(slot) = self.table.get_mut(index) else { continue };
-            match slot.member.phase {
-                Phase::Open if slot.member.heard + self.config.idle_timeout <= self.now => {
-                    self.stats.idle_sessions += 1;
-                    self.close(index, CloseReason::Idle);
-                }
-                Phase::Closing { until, reason } if until <= self.now => {
-                    if let Some(slot) = self.table.take(index) {
-                        self.remove(slot, Ended::ByBroker(reason));
-                    }
-                }
-                _ => self.table.wake(index),
-            }
-        }
+        self.sessions.cx.advance(now);
+        self.sessions.handle_timeout();
     }
 
     // --- out ---
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event<P>> {
-        self.events.0.pop_front()
+        self.sessions.cx.poll_event()
     }
 
     /// Writes datagrams for one peer to the front of `out`; `None` when nothing is due. `out` holds at least one
     /// datagram of [`Config::max_datagram`] bytes; if it holds several, as many as there are follow each other, all of
     /// the same length but the last.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit<P>> {
-        self.now = self.now.max(now);
-        if let Some((to, reply)) = self.replies.pop_front()
-            && let headroom = self.protection.headroom()
-            && let Some(place) = out.get_mut(..headroom + reply.len())
+        let Self { protection, sessions } = self;
+        sessions.cx.advance(now);
+        if let Some((to, stray)) = sessions.strays.poll()
+            && let headroom = protection.headroom()
+            && let Some(place) = out.get_mut(..headroom + stray.len())
         {
-            place[headroom..].copy_from_slice(&reply);
-            self.protection.seal(place);
+            place[headroom..].copy_from_slice(&stray);
+            protection.seal(place);
             return Some(Transmit { to, len: place.len(), segment: None, asks: false });
         }
-        while let Some(mut slot) = self.table.take_ready() {
-            let goes_on = match slot.member.paused {
-                None => false,
-                Some(Pause::Replies) => slot.session.control.is_empty() && slot.member.unanswered == 0,
-                Some(Pause::Held { until }) => until <= self.now,
-            };
-            if goes_on {
-                slot.member.paused = None;
-                let index = slot.id.slot;
-                self.table.put_back(slot);
-                self.receive(index, None);
-                self.close_doomed();
-                continue;
-            }
-            let transmit = self.fill(&mut slot, out);
-            self.settle(&mut slot);
-            let drained = matches!(slot.member.phase, Phase::Closing { .. }) && slot.session.is_drained();
-            if transmit.is_none() {
-                self.arm(&mut slot);
-            }
-            let index = slot.id.slot;
-            match slot.member.phase {
-                Phase::Closing { reason, .. } if drained => self.remove(slot, Ended::ByBroker(reason)),
-                _ => self.table.put_back(slot),
-            }
-            if transmit.is_some() {
-                // There may be more; the others come first.
-                self.table.wake(index);
-                return transmit;
-            }
-        }
-        None
+        sessions.poll_transmit(protection, out)
+    }
+
+    /// The next thing to be told to another broker of the same server, and to which; to be called until `None` when
+    /// [`poll_transmit`](Self::poll_transmit) has nothing more.
+    pub fn poll_relay(&mut self) -> Option<(usize, Relay)> {
+        let Sessions { cx, hub, .. } = &mut self.sessions;
+        hub.shards.poll(cx)
     }
 
     /// When the broker wants to be called again, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        if self.table.has_ready() || !self.replies.is_empty() {
-            return Some(Deadline { at: self.now, why: Why::Transmit });
+        let Sessions { cx, hub, table, strays } = &self.sessions;
+        if table.has_ready() || !strays.is_empty() {
+            return Some(Deadline { at: cx.now, why: Why::Transmit });
         }
-        let timer = self.table.next_timer().map(|at| Deadline { at, why: Why::Retransmit });
-        Deadline::earlier(timer, self.siblings.poll_timeout().map(|at| Deadline { at, why: Why::Transmit }))
+        Deadline::earlier(table.poll_timeout(), hub.shards.poll_timeout())
     }
 
     // --- getters ---
 
     /// The counters.
     pub fn stats(&self) -> Stats {
-        Stats { sessions: self.table.len() as u64, ..self.stats }
+        Stats { sessions: self.sessions() as u64, ..self.sessions.cx.stats }
     }
 
     /// Number of sessions.
     pub fn sessions(&self) -> usize {
-        self.table.len()
+        self.sessions.table.len()
     }
 
     /// Patterns registered, each counted once.
     pub fn patterns(&self) -> usize {
-        self.router.patterns()
+        self.sessions.hub.patterns()
     }
 
     /// The engines' counters of the sessions that exist, added up.
     pub fn transport(&self) -> kcp::Stats {
         let mut sum = kcp::Stats::default();
-        for slot in self.table.iter() {
-            sum.add(slot.session.kcp.stats());
+        for session in self.sessions.table.iter() {
+            sum.add(session.stats());
         }
         sum
     }
@@ -393,14 +294,14 @@ impl<P: Peer> Broker<P> {
     #[cfg(feature = "fec")]
     pub fn fec(&self) -> crate::fec::Stats {
         let mut sum = crate::fec::Stats::default();
-        for slot in self.table.iter() {
-            sum.add(&slot.session.link.fec_stats());
+        for session in self.sessions.table.iter() {
+            sum.add(&session.fec_stats());
         }
         sum
     }
 
     /// Which life of the server this is.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.sessions.cx.epoch
     }
 }

@@ -1,134 +1,89 @@
-//! The sessions, which of them have something to send, and when each wants to be looked at again.
+//! Where the sessions are, which of them have something to send, and when each wants to be looked at again.
+//!
+//! It does not know what a session is. One that is worked on is taken out, so that the rest of the table can be used
+//! meanwhile.
 
 use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec::Vec;
-use core::cmp::Reverse;
+use core::cmp::Ordering;
 
+use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
-use super::Peer;
 use super::event::SessionId;
-use crate::frame::Reader;
-use crate::hello::CloseReason;
-use crate::session::Session;
-use crate::store::Heap;
-use crate::time::Instant;
+use super::peer::Peer;
+use crate::time::{Deadline, Instant};
 
-/// Hashes keys that peers choose, so it is seeded.
-pub(super) type Map<K, V> = HashMap<K, V, SeedableRandomState>;
-
-/// One session and what the broker knows of it.
-pub(super) struct Slot<P> {
+/// The place of one session.
+pub(super) struct Slot<P, S> {
     pub(super) id: SessionId,
     pub(super) peer: P,
-    pub(super) session: Session<Heap>,
-    pub(super) reader: Reader<Heap>,
-    pub(super) member: Member,
-    /// The earliest entry for this session among the timers.
+    pub(super) session: S,
+    conv: u32,
+    /// When the earliest entry for it among the timers runs out.
     armed: Option<Instant>,
     /// It stands in the list of those that may have something to send.
     ready: bool,
 }
 
-/// What concerns the frames of a session.
-pub(super) struct Member {
-    /// It said HELLO.
-    pub(super) native: bool,
-    /// The largest frame body that it takes.
-    pub(super) max_body: u32,
-    /// The patterns, and for each whether only the latest messages are wanted.
-    pub(super) patterns: HashMap<Box<str>, bool, SeedableRandomState>,
-    pub(super) phase: Phase,
-    /// When it was last heard.
-    pub(super) heard: Instant,
-    /// Its queue was full and it has not caught up.
-    pub(super) slow: bool,
-    /// Why its bytes are not read at present, if so.
-    pub(super) paused: Option<Pause>,
-    /// Since when more waits for it than its publishers may add to.
-    pub(super) behind: Option<Instant>,
-    /// Sessions that are not read because of that.
-    pub(super) held: Vec<u32>,
-    /// Answers to it that wait for siblings.
-    pub(super) unanswered: u32,
-    /// Bytes of its queue that the broker's total includes.
-    pub(super) accounted: usize,
-}
-
-impl Member {
-    pub(super) fn new(seed: u64, now: Instant) -> Self {
-        Self {
-            native: false,
-            max_body: u32::MAX,
-            patterns: HashMap::with_hasher(hasher(seed)),
-            phase: Phase::Open,
-            heard: now,
-            slow: false,
-            paused: None,
-            behind: None,
-            held: Vec::new(),
-            unanswered: 0,
-            accounted: 0,
-        }
-    }
-}
-
-/// Why a session is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pause {
-    /// It asks faster than it takes the answers.
-    Replies,
-    /// Somebody it publishes to is behind; at the latest it goes on at this moment.
-    Held { until: Instant },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Open,
-    /// Frames still go out, until the moment; none are read.
-    Closing {
-        until: Instant,
-        reason: CloseReason,
-    },
-}
+/// Hashes keys that peers choose, so it is seeded.
+type Map<K, V> = HashMap<K, V, SeedableRandomState>;
 
 /// All sessions of a broker.
-pub(super) struct Table<P: Peer> {
-    slots: Vec<Option<Box<Slot<P>>>>,
+pub(super) struct Table<P: Peer, S> {
+    slots: Vec<Option<Box<Slot<P, S>>>>,
     free: Vec<u32>,
-    /// Slots at the front that no session gets.
-    reserved: usize,
     generation: u32,
     by_conv: Map<(P, u32), u32>,
     /// The newest session of each peer.
     by_peer: Map<P, u32>,
     by_host: Map<P::Host, u32>,
     ready: VecDeque<u32>,
-    timers: BinaryHeap<Reverse<(Instant, u32)>>,
-    /// Siblings whose publishers may go on (see [`release`](Self::release)).
-    pub(super) released: Vec<u32>,
-    /// Sessions to be closed because they did not keep up.
-    pub(super) doomed: Vec<u32>,
+    timers: BinaryHeap<Timer>,
     len: usize,
 }
 
-impl<P: Peer> Table<P> {
+/// When to look at the session in a slot. The earliest is the greatest: it comes out of the heap first.
+#[derive(Clone, Copy)]
+struct Timer {
+    deadline: Deadline,
+    slot: u32,
+}
+
+impl Ord for Timer {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.deadline.at, other.slot).cmp(&(self.deadline.at, self.slot))
+    }
+}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Timer {}
+
+impl<P: Peer, S> Table<P, S> {
     pub(super) fn new(seed: u64) -> Self {
-        let state = |salt: u64| SeedableRandomState::with_seed(seed ^ salt, foldhash::SharedSeed::global_fixed());
+        let state = |salt: u64| SeedableRandomState::with_seed(seed ^ salt, SharedSeed::global_fixed());
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            reserved: 0,
             generation: 0,
             by_conv: Map::with_hasher(state(1)),
             by_peer: Map::with_hasher(state(2)),
             by_host: Map::with_hasher(state(3)),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
-            released: Vec::new(),
-            doomed: Vec::new(),
             len: 0,
         }
     }
@@ -150,20 +105,14 @@ impl<P: Peer> Table<P> {
     }
 
     /// Adds a session; `conv` and `peer` find it from now on.
-    pub(super) fn insert(
-        &mut self,
-        peer: P,
-        session: Session<Heap>,
-        reader: Reader<Heap>,
-        member: Member,
-    ) -> SessionId {
+    pub(super) fn insert(&mut self, peer: P, conv: u32, session: S) -> SessionId {
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { slot: index, generation: self.generation };
-        self.by_conv.insert((peer, session.kcp.conv()), index);
+        self.by_conv.insert((peer, conv), index);
         self.by_peer.insert(peer, index);
         *self.by_host.entry(peer.host()).or_insert(0) += 1;
-        let slot = Box::new(Slot { id, peer, session, reader, member, armed: None, ready: false });
+        let slot = Box::new(Slot { id, peer, session, conv, armed: None, ready: false });
         match self.slots.get_mut(index as usize) {
             Some(place) => *place = Some(slot),
             None => self.slots.push(Some(slot)),
@@ -172,52 +121,21 @@ impl<P: Peer> Table<P> {
         id
     }
 
-    /// Lets those go on who were held back because of `member`, if it has caught up.
-    pub(super) fn release(&mut self, member: &mut Member, queued: usize, stall_at: usize) {
-        if member.behind.is_some() && queued <= stall_at / 2 {
-            member.behind = None;
-            for publisher in member.held.drain(..) {
-                if (publisher as usize) < self.reserved {
-                    self.released.push(publisher);
-                } else {
-                    self.go_on(publisher);
-                }
-            }
-        }
-    }
-
-    /// Lets a publisher go on that was held back.
-    pub(super) fn go_on(&mut self, publisher: u32) {
-        if let Some(slot) = self.get_mut(publisher)
-            && let Some(Pause::Held { until }) = &mut slot.member.paused
-        {
-            *until = Instant::ZERO;
-            self.wake(publisher);
-        }
-    }
-
-    /// Keeps the first `count` slots free of sessions: their numbers are those of siblings.
-    pub(super) fn reserve(&mut self, count: usize) {
-        self.reserved = count;
-        self.slots.resize_with(count, || None);
-    }
-
     /// Takes a session out to work on it; it must come back by [`put_back`](Self::put_back) or leave by
     /// [`forget`](Self::forget).
-    pub(super) fn take(&mut self, index: u32) -> Option<Box<Slot<P>>> {
+    pub(super) fn take(&mut self, index: u32) -> Option<Box<Slot<P, S>>> {
         self.slots.get_mut(index as usize)?.take()
     }
 
-    pub(super) fn put_back(&mut self, slot: Box<Slot<P>>) {
-        let index = slot.id.slot as usize;
-        if let Some(place) = self.slots.get_mut(index) {
+    pub(super) fn put_back(&mut self, slot: Box<Slot<P, S>>) {
+        if let Some(place) = self.slots.get_mut(slot.id.slot as usize) {
             *place = Some(slot);
         }
     }
 
     /// A session that was taken out does not come back.
-    pub(super) fn forget(&mut self, slot: &Slot<P>) {
-        self.by_conv.remove(&(slot.peer, slot.session.kcp.conv()));
+    pub(super) fn forget(&mut self, slot: &Slot<P, S>) {
+        self.by_conv.remove(&(slot.peer, slot.conv));
         if self.by_peer.get(&slot.peer) == Some(&slot.id.slot) {
             self.by_peer.remove(&slot.peer);
         }
@@ -231,26 +149,33 @@ impl<P: Peer> Table<P> {
         self.len -= 1;
     }
 
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Slot<P>> {
+    /// A session that is not taken out.
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Slot<P, S>> {
         self.slots.get_mut(index as usize)?.as_deref_mut()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot<P>> {
-        self.slots.iter().flatten().map(|slot| &**slot)
-    }
-
-    /// Notes that a session that stands in the table may have something to send.
-    pub(super) fn wake(&mut self, index: u32) {
-        if let Some(Some(slot)) = self.slots.get_mut(index as usize)
-            && !slot.ready
-        {
+    /// The same, and notes that it may have something to send.
+    pub(super) fn wake(&mut self, index: u32) -> Option<&mut Slot<P, S>> {
+        let slot = self.slots.get_mut(index as usize)?.as_deref_mut()?;
+        if !slot.ready {
             slot.ready = true;
             self.ready.push_back(index);
         }
+        Some(slot)
+    }
+
+    /// The sessions that are not taken out.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &S> {
+        self.slots.iter().flatten().map(|slot| &slot.session)
+    }
+
+    /// The slots in use, to go through them while they change.
+    pub(super) fn indices(&self) -> Vec<u32> {
+        self.slots.iter().flatten().map(|slot| slot.id.slot).collect()
     }
 
     /// The next session that may have something to send, taken out.
-    pub(super) fn take_ready(&mut self) -> Option<Box<Slot<P>>> {
+    pub(super) fn take_ready(&mut self) -> Option<Box<Slot<P, S>>> {
         loop {
             let index = self.ready.pop_front()?;
             if let Some(mut slot) = self.take(index) {
@@ -269,41 +194,31 @@ impl<P: Peer> Table<P> {
 
     /// Sets the time at which a session that was taken out wants to be looked at. A later time than the one that is set
     /// costs nothing: the earlier entry is looked at once and set anew.
-    pub(super) fn arm(&mut self, slot: &mut Slot<P>, at: Instant) {
-        if slot.armed.is_none_or(|armed| at < armed) {
-            slot.armed = Some(at);
-            self.timers.push(Reverse((at, slot.id.slot)));
+    pub(super) fn arm(&mut self, slot: &mut Slot<P, S>, deadline: Deadline) {
+        if slot.armed.is_none_or(|armed| deadline.at < armed) {
+            slot.armed = Some(deadline.at);
+            self.timers.push(Timer { deadline, slot: slot.id.slot });
         }
     }
 
     /// The next session whose time has come, `None` if there is no more; its timer is off then.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<u32> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<&mut Slot<P, S>> {
         loop {
-            let Reverse((at, index)) = *self.timers.peek()?;
-            if at > now {
+            let Timer { deadline, slot } = *self.timers.peek()?;
+            if deadline.at > now {
                 return None;
             }
             self.timers.pop();
-            if let Some(slot) = self.get_mut(index)
-                && slot.armed == Some(at)
-            {
+            if self.get_mut(slot).is_some_and(|slot| slot.armed == Some(deadline.at)) {
+                let slot = self.get_mut(slot)?;
                 slot.armed = None;
-                return Some(index);
+                return Some(slot);
             }
         }
     }
 
-    pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+    /// When the next timer runs out, and what it was set for.
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        self.timers.peek().map(|timer| timer.deadline)
     }
-
-    /// The slots in use, to go through them while they change.
-    pub(super) fn indices(&self) -> Vec<u32> {
-        self.iter().map(|slot| slot.id.slot).collect()
-    }
-}
-
-/// A hasher state for sets of a session, from the broker's seed.
-pub(super) fn hasher(seed: u64) -> SeedableRandomState {
-    SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_fixed())
 }

@@ -3,10 +3,11 @@
 use alloc::vec;
 use core::net::SocketAddr;
 
+use super::party::{Party, Subscriber};
 use super::*;
 use crate::client::{self, Client, Parts};
 use crate::kcp::CongestionControl;
-use crate::store::Heap;
+use crate::store::{Heap, Outbox};
 use crate::time::Duration;
 
 /// A broker and clients that are connected without any delay; some may be deaf.
@@ -181,9 +182,11 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
             }
         }
     }
-    let slot = room.broker.table.find(Room::addr(9), 77).and_then(|index| room.broker.table.get_mut(index)).unwrap();
-    assert!(slot.session.control.len() < 70_000, "{} bytes of replies wait", slot.session.control.len());
-    assert_eq!(slot.member.paused, Some(Pause::Replies));
+    let table = &mut room.broker.sessions.table;
+    let slot = table.find(Room::addr(9), 77).and_then(|index| table.get_mut(index)).unwrap();
+    let (_, me) = slot.session.split(slot.id, 0);
+    assert!(me.control.len() < 70_000, "{} bytes of replies wait", me.control.len());
+    assert!(me.is_asking_too_fast());
 }
 
 /// Payloads of `subject` that a client gets after it was deaf while `count` messages were published.
@@ -232,4 +235,33 @@ fn a_message_that_another_subscription_wants_is_not_superseded() {
     assert_eq!(after_silence(&["state.*"], &["state.*"], 3_000).0.superseded, 0, "of two to one pattern as well");
     let (stats, _) = after_silence(&["state.*"], &["state.3"], 3_000);
     assert!(stats.superseded > 1_000 && stats.superseded < 3_000 * 6 / 7);
+}
+
+#[test]
+fn a_deadline_says_what_it_is_for() {
+    let mut room = crowded(Config { stall_at: 10_000, ..Config::default() });
+    for _ in 0..10 {
+        room.pass(Duration::from_millis(500));
+    }
+    let why = |room: &Room| room.broker.poll_timeout().map(|deadline| deadline.why);
+    assert_eq!(why(&room), Some(Why::Idle));
+    room.clients[SUBSCRIBER].1 = true;
+    room.flood(PUBLISHER, 3_000, 1_000);
+    assert_eq!(why(&room), Some(Why::Retransmit), "the subscriber does not acknowledge it");
+    let Sessions { table, cx, .. } = &mut room.broker.sessions;
+    let publisher = table.newest(Room::addr(PUBLISHER)).and_then(|index| table.get_mut(index)).unwrap();
+    assert_eq!(publisher.session.poll_timeout(cx.config.idle_timeout).why, Why::Throttle);
+    room.broker.drain(room.now);
+    assert_eq!(why(&room), Some(Why::Transmit), "all are told");
+}
+
+#[test]
+fn subscribers_have_dense_numbers_that_tell_them_apart() {
+    let sessions = (0..100).flat_map(|slot| [false, true].map(|latest| (Party::Session(slot), latest)));
+    let shards = (0..MAX_SHARDS).map(|index| (Party::Shard(index as u8), false));
+    for (number, (party, latest)) in shards.chain(sessions).enumerate() {
+        let subscriber = Subscriber { party, latest };
+        assert_eq!(u32::from(subscriber), number as u32);
+        assert_eq!(Subscriber::from(number as u32), subscriber);
+    }
 }

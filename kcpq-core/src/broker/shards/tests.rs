@@ -42,7 +42,7 @@ fn addr(end: usize) -> SocketAddr {
 impl Server {
     fn new(brokers: usize, homes: &[usize], config: &Config) -> Self {
         let now = Instant::from_millis(1);
-        let broker = |own| Broker::new(Config { kcp: KCP, ..config.clone() }, 1).with_siblings(own, brokers);
+        let broker = |own| Broker::new(Config { kcp: KCP, ..config.clone() }, 1).with_shards(own, brokers);
         let end = |(index, home): (usize, &usize)| {
             let config = client::Config { queue: 1 << 20, kcp: KCP, ..client::Config::default() };
             let mut client = Client::new(config, index as u64, Parts::heap(&config));

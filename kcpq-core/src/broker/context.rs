@@ -1,0 +1,72 @@
+//! What every part of a broker reads, counts in and tells of.
+
+use alloc::collections::VecDeque;
+
+use super::config::Config;
+use super::event::Event;
+use super::party::Party;
+use super::stats::Stats;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// See above.
+pub(super) struct Context<P> {
+    pub(super) config: Config,
+    pub(super) now: Instant,
+    /// For the hashing of what peers choose.
+    pub(super) seed: u64,
+    /// Which life of the server this is.
+    pub(super) epoch: u64,
+    /// The server stops: no session is opened, and nothing more is read.
+    pub(super) draining: bool,
+    /// Bytes that the protection adds to each datagram.
+    pub(super) headroom: u16,
+    pub(super) stats: Stats,
+    /// Who was held back and may go on, and sessions that have begun to miss messages: seen to when nobody is worked on.
+    pub(super) released: VecDeque<Party>,
+    pub(super) slow: VecDeque<u32>,
+    events: VecDeque<Event<P>>,
+}
+
+/// Most events that wait to be fetched.
+const MAX_EVENTS: usize = 4096;
+
+impl<P> Context<P> {
+    pub(super) fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            now: Instant::ZERO,
+            seed,
+            epoch: Rng::with_seed(seed).u64(1..),
+            draining: false,
+            headroom: 0,
+            stats: Stats::default(),
+            released: VecDeque::new(),
+            slow: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Time goes on; it never goes back.
+    pub(super) fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// The longest datagram inside the protection, if `whole` is the longest outside.
+    pub(super) fn inner(&self, whole: u16) -> u16 {
+        whole.saturating_sub(self.headroom)
+    }
+
+    /// Keeps an event until it is fetched, if there is room.
+    pub(super) fn tell(&mut self, event: Event<P>) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(event);
+        } else {
+            self.stats.events_lost += 1;
+        }
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<Event<P>> {
+        self.events.pop_front()
+    }
+}

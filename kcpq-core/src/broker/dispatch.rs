@@ -1,0 +1,287 @@
+//! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
+
+use alloc::format;
+
+use bytes::BytesMut;
+
+use super::context::Context;
+use super::event::Ended;
+use super::hub::{Hub, Publisher};
+use super::message::{self, Message};
+use super::party::Party;
+use super::peer::Peer;
+use super::session::{Greeting, Me, Session};
+use super::table::Table;
+use crate::frame::{Frame, FrameError, Progress, Reader, command};
+use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
+use crate::store::{Heap, HeapOutbox, Outbox};
+use crate::subject::{Pattern, Subject};
+use crate::time::{Duration, Instant};
+
+/// The longest text that an original client takes (docs/original.md 5.1).
+const MAX_TEXT: usize = 4096;
+/// Bytes of a SUB's number; its options follow.
+const NUMBER: usize = 4;
+
+/// One session whose bytes are read, and what they act on.
+pub(super) struct Dispatch<'b, P: Peer> {
+    cx: &'b mut Context<P>,
+    hub: &'b mut Hub,
+    table: &'b mut Table<P, Session>,
+    me: Me<'b>,
+    outcome: Outcome,
+}
+
+/// What the bytes lead to, once the engine has been left.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// HELLO came.
+    pub(super) greeted: Option<Greeting>,
+    /// The session is to end.
+    pub(super) end: Option<Ended>,
+}
+
+impl<'b, P: Peer> Dispatch<'b, P> {
+    pub(super) fn new(cx: &'b mut Context<P>, hub: &'b mut Hub, table: &'b mut Table<P, Session>, me: Me<'b>) -> Self {
+        Self { cx, hub, table, me, outcome: Outcome::default() }
+    }
+
+    pub(super) fn finish(self) -> Outcome {
+        self.outcome
+    }
+
+    /// Reads as many frames as `bytes` hold; returns how many bytes were taken.
+    pub(super) fn read(&mut self, reader: &mut Reader<Heap>, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            if self.outcome.end.is_some() || self.cx.draining || !self.me.is_open() {
+                return bytes.len();
+            }
+            if self.me.pauses(self.cx.now) {
+                return taken;
+            }
+            let (count, progress) = reader.read(&bytes[taken..]);
+            taken += count;
+            match progress {
+                Progress::More => {}
+                Progress::InPlace(frame) => self.frame(reader, Some(frame)),
+                Progress::Assembled => self.frame(reader, None),
+                Progress::Oversize { actual, .. } => {
+                    let limit = self.cx.config.frames.max_body;
+                    let actual = u32::try_from(actual).unwrap_or(u32::MAX);
+                    self.break_off(FrameError::BodyTooLarge { limit, actual });
+                }
+                Progress::Broken(error) => self.break_off(error),
+            }
+        }
+        taken
+    }
+
+    fn break_off(&mut self, error: FrameError) {
+        self.cx.stats.broken_sessions += 1;
+        self.error(&format!("{error}"));
+        self.outcome.end = Some(Ended::Broken(error));
+    }
+
+    /// Acts on a frame, in place or assembled in the reader.
+    fn frame(&mut self, reader: &mut Reader<Heap>, in_place: Option<&[u8]>) {
+        let bytes = in_place.unwrap_or_else(|| reader.assembled());
+        let frame = match Frame::parse(bytes, &self.cx.config.frames) {
+            Ok(frame) => frame,
+            Err(error) => return self.break_off(error),
+        };
+        match frame.command {
+            command::PUB | command::PUBT => {
+                let expires = if frame.command == command::PUB {
+                    None
+                } else if let Some(left) = frame.payload.last_chunk() {
+                    Some(self.cx.now + Duration::from_millis(u32::from_be_bytes(*left).into()))
+                } else {
+                    return self.error("PUBT is cut short");
+                };
+                let subject = match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
+                    Ok(subject) => subject,
+                    Err(error) => {
+                        self.cx.stats.messages_refused += 1;
+                        return self.error(&format!("{error}"));
+                    }
+                };
+                if in_place.is_some() || !message::is_shared(bytes.len(), self.hub.reach()) {
+                    self.publish(subject, Message::published(bytes, expires, self.hub.reach()));
+                } else {
+                    self.publish_assembled(reader, expires);
+                }
+            }
+            command::SUB => self.subscribe(frame),
+            command::UNSUB => self.unsubscribe(frame),
+            command::PING => self.reply(command::PONG, &[], &[]),
+            command::HELLO => self.greet(frame),
+            command::CLOSE => self.outcome.end = Some(Ended::ByClient(CloseReason::decode(frame.payload))),
+            unknown => {
+                self.cx.stats.unknown_commands += 1;
+                self.error(&format!("handle error: unknown command: {unknown}"));
+            }
+        }
+    }
+
+    // --- messages ---
+
+    fn publish(&mut self, subject: Subject<'_>, message: Message<'_>) {
+        let Self { cx, hub, table, me, .. } = self;
+        cx.stats.messages_in += 1;
+        cx.stats.bytes_in += message.frame_len() as u64;
+        let publisher = Publisher {
+            party: Party::Session(me.id.slot),
+            throttle: &mut me.member.throttle,
+            own: Some((me.queue, &mut me.member.outlet)),
+        };
+        if !hub.publish(cx, table, publisher, subject, message) {
+            cx.stats.unrouted += 1;
+        }
+    }
+
+    /// The assembled bytes themselves go to the subscribers.
+    fn publish_assembled(&mut self, reader: &mut Reader<Heap>, expires: Option<Instant>) {
+        let msg = message::take_assembled(reader.inbox(), expires);
+        // As they were parsed before, but from where they lie now.
+        if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
+            && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
+        {
+            self.publish(subject, Message::made(&msg, expires, self.hub.reach(), true));
+        }
+    }
+
+    // --- subscriptions ---
+
+    fn subscribe(&mut self, frame: Frame<'_>) {
+        let number = self.number(frame.payload);
+        let pattern = match Pattern::from_bytes(frame.subject, &self.cx.config.subjects) {
+            Ok(pattern) => pattern,
+            Err(error) => return self.refuse(number, Refusal::InvalidPattern, &format!("{error}")),
+        };
+        let latest =
+            number.is_some() && frame.payload.get(NUMBER).is_some_and(|options| options & subscribe::LATEST != 0);
+        let Me { id, member, .. } = &mut self.me;
+        if let Some(known) = member.patterns.get_mut(pattern.as_str()) {
+            // Asked for again, perhaps in another way.
+            if core::mem::replace(known, latest) != latest {
+                self.hub.change(pattern, id.slot, latest);
+            }
+        } else {
+            let limit = self.cx.config.max_subscriptions;
+            if member.patterns.len() >= limit {
+                let text = format!("too many subscriptions: the limit is {limit} for each session");
+                return self.refuse(number, Refusal::TooManySubscriptions, &text);
+            }
+            member.patterns.insert(pattern.as_str().into(), latest);
+            self.hub.subscribe(pattern, id.slot, latest);
+            self.cx.stats.subscriptions += 1;
+        }
+        self.acknowledge(number, "subscribed to ", frame.subject);
+    }
+
+    fn unsubscribe(&mut self, frame: Frame<'_>) {
+        let number = self.number(frame.payload);
+        if let Ok(pattern) = Pattern::from_bytes(frame.subject, &self.cx.config.subjects)
+            && let Some(latest) = self.me.member.patterns.remove(pattern.as_str())
+        {
+            self.hub.unsubscribe(pattern, self.me.id.slot, latest);
+            self.cx.stats.subscriptions -= 1;
+        }
+        // Also when it was never subscribed, as the original does (PROTOCOL.md 3.2).
+        self.acknowledge(number, "unsubscribed from ", frame.subject);
+    }
+
+    /// The number of a native SUB or UNSUB.
+    fn number(&self, payload: &[u8]) -> Option<u32> {
+        payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).filter(|_| self.me.member.native)
+    }
+
+    /// By number to a native client, else OK with the text.
+    fn acknowledge(&mut self, number: Option<u32>, prefix: &str, pattern: &[u8]) {
+        if let Some(number) = number {
+            return self.answer(command::ACK, &[], &Ack { number, refusal: None }.encode());
+        }
+        // Too long a text would end an original client's session; the bare pattern does as well (docs/original.md 5.1,
+        // 5.3).
+        let prefix = if prefix.len() + pattern.len() > MAX_TEXT { "" } else { prefix };
+        let mut text = BytesMut::with_capacity(prefix.len() + pattern.len());
+        text.extend_from_slice(prefix.as_bytes());
+        text.extend_from_slice(pattern);
+        self.answer(command::OK, &text, &[]);
+    }
+
+    /// By number to a native client, else ERR with the text.
+    fn refuse(&mut self, number: Option<u32>, refusal: Refusal, text: &str) {
+        self.cx.stats.subscriptions_refused += 1;
+        match number {
+            Some(number) => {
+                self.answer(command::ACK, text.as_bytes(), &Ack { number, refusal: Some(refusal) }.encode());
+            }
+            None => self.answer(command::ERR, cut(text).as_bytes(), &[]),
+        }
+    }
+
+    /// Answers a SUB or UNSUB, once all shards know what was asked of them. Later answers do not overtake it.
+    fn answer(&mut self, command: u8, subject: &[u8], payload: &[u8]) {
+        if !self.hub.shards.are_asked() {
+            return self.reply(command, subject, payload);
+        }
+        let mut answer = HeapOutbox::default();
+        push(&mut answer, command, subject, payload);
+        self.me.member.unanswered += 1;
+        self.hub.shards.answer_later(self.me.id, answer);
+    }
+
+    // --- the session ---
+
+    fn greet(&mut self, frame: Frame<'_>) {
+        let Some(hello) = Hello::decode(frame.payload) else {
+            return self.error("HELLO is cut short");
+        };
+        let Self { cx, me, .. } = self;
+        if !me.member.native {
+            me.member.native = true;
+            cx.stats.native_sessions += 1;
+        }
+        me.member.outlet.set_max_body(hello.max_body);
+        let version = VERSION.min(hello.version.max(1));
+        self.outcome.greeted = Some(Greeting::new(version, &hello));
+        let config = &cx.config;
+        let welcome = Hello {
+            version,
+            features: features::SERVER,
+            max_datagram: me.max_datagram,
+            window: config.kcp.recv_window,
+            max_body: config.frames.max_body,
+            max_subject: config.subjects.max_len,
+            max_tokens: config.subjects.max_tokens,
+            keep_alive: u16::try_from(config.idle_timeout.as_millis() / 1000).unwrap_or(u16::MAX),
+            epoch: cx.epoch,
+            name: &config.name,
+        };
+        let mut payload = [0; MAX_HELLO];
+        let len = welcome.encode(&mut payload);
+        self.reply(command::WELCOME, &[], &payload[..len]);
+    }
+
+    fn error(&mut self, text: &str) {
+        self.reply(command::ERR, cut(text).as_bytes(), &[]);
+    }
+
+    fn reply(&mut self, command: u8, subject: &[u8], payload: &[u8]) {
+        push(self.me.control, command, subject, payload);
+    }
+}
+
+/// What an original client takes of a text.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+/// Appends a frame. A heap outbox has room; how much may wait is bounded where frames are read.
+fn push(queue: &mut HeapOutbox, command: u8, subject: &[u8], payload: &[u8]) {
+    if let Some(head) = Frame::head(command, subject.len(), payload.len()) {
+        let _ = queue.push(&[&head, subject, payload]);
+    }
+}

@@ -1,0 +1,419 @@
+//! One session: its engine, the reader of its frames, and what the broker knows of it.
+//!
+//! Apart from the broker: what a frame does is decided in `dispatch`, when a session opens and ends in `sessions`.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+use hashbrown::HashMap;
+
+use super::context::Context;
+use super::event::SessionId;
+use super::outlet::Outlet;
+use super::throttle::Throttle;
+use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
+use crate::frame::{self, Reader, command};
+#[cfg(feature = "fec")]
+use crate::hello::features;
+use crate::hello::{CloseReason, Hello};
+use crate::kcp::{self, Kcp};
+use crate::session;
+use crate::store::{Heap, HeapInbox, HeapOutbox, HeapRx, HeapTx, Outbox};
+use crate::time::{Deadline, Duration, Instant, Why};
+
+/// See above.
+pub(super) struct Session {
+    transport: session::Session<Heap>,
+    reader: Reader<Heap>,
+    member: Member,
+}
+
+/// What the broker knows of a session.
+pub(super) struct Member {
+    /// It said HELLO.
+    pub(super) native: bool,
+    /// The patterns, and for each whether only the latest messages are wanted.
+    pub(super) patterns: HashMap<Box<str>, bool, SeedableRandomState>,
+    phase: Phase,
+    /// When it was last heard.
+    heard: Instant,
+    /// Why its bytes are not read at present, if so.
+    paused: Option<Pause>,
+    /// Answers to it that wait until other shards know of its patterns.
+    pub(super) unanswered: u32,
+    pub(super) outlet: Outlet,
+    pub(super) throttle: Throttle,
+}
+
+/// Why a session is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// It asks faster than it takes the answers.
+    Answers,
+    /// Somebody it publishes to is behind.
+    Throttled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Frames still go out, until the moment; none are read.
+    Closing {
+        until: Instant,
+        reason: CloseReason,
+    },
+}
+
+/// What is to be done about a session whose time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// It may have something to send.
+    Transmit,
+    /// It was silent for too long.
+    Idle,
+    /// It has had the time for its last frames.
+    Over(CloseReason),
+}
+
+/// A session's receiving half: what hands out its bytes.
+pub(super) struct Intake<'s> {
+    kcp: &'s mut Kcp<Heap>,
+    link: &'s mut Link,
+    reader: &'s mut Reader<Heap>,
+}
+
+/// The rest of a session while its bytes are read: what its frames act on.
+pub(super) struct Me<'s> {
+    pub(super) id: SessionId,
+    /// The longest datagram that a native client there may send.
+    pub(super) max_datagram: u16,
+    /// Replies.
+    pub(super) control: &'s mut HeapOutbox,
+    /// Messages.
+    pub(super) queue: &'s mut HeapOutbox,
+    pub(super) member: &'s mut Member,
+}
+
+/// What a native client's HELLO says of its datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeting {
+    /// The version that both speak.
+    pub(super) version: u8,
+    max_datagram: u16,
+    features: u32,
+}
+
+impl Greeting {
+    pub(super) fn new(version: u8, hello: &Hello<'_>) -> Self {
+        Self { version, max_datagram: hello.max_datagram, features: hello.features }
+    }
+}
+
+/// Datagrams written one behind the other, of the same length but the last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    /// Bytes in all.
+    pub(super) len: usize,
+    /// The length of each, if there are several.
+    pub(super) segment: Option<usize>,
+    /// It is one that asks whether the path carries its length.
+    pub(super) asks: bool,
+}
+
+/// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
+const MAX_REPLIES: usize = 64 * 1024;
+/// Answers to SUB and UNSUB that may wait for one session until other shards know of its patterns.
+const MAX_UNANSWERED: u32 = 1024;
+/// Most datagrams in one batch (the kernel's limit for segmentation offload).
+const MAX_BATCH: usize = 64;
+/// What a client may ask for at least; less makes no sense and would leave no room for data.
+const MIN_DATAGRAM: u16 = 128;
+
+impl Session {
+    /// A session that has heard nothing yet.
+    pub(super) fn new<P>(cx: &Context<P>, conv: u32, framing: Framing) -> Self {
+        let inbox_limit = (cx.config.frames.max_body as usize).saturating_add(frame::LENGTH);
+        Self {
+            transport: transport(cx, conv, framing),
+            reader: Reader::new(cx.config.frames, HeapInbox::new(inbox_limit, 0)),
+            member: Member {
+                native: false,
+                patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
+                phase: Phase::Open,
+                heard: cx.now,
+                paused: None,
+                unanswered: 0,
+                outlet: Outlet::of_session(&cx.config),
+                throttle: Throttle::default(),
+            },
+        }
+    }
+
+    // --- in ---
+
+    /// Lends out both halves: while the one hands out bytes, the other acts on them.
+    pub(super) fn split(&mut self, id: SessionId, max_datagram: u16) -> (Intake<'_>, Me<'_>) {
+        let Self { transport, reader, member } = self;
+        let session::Session { kcp, link, control, outbox, .. } = transport;
+        (Intake { kcp, link, reader }, Me { id, max_datagram, control, queue: outbox, member })
+    }
+
+    /// A datagram of this content has been taken in.
+    pub(super) fn heard<P>(&mut self, cx: &Context<P>, content: Content<'_>, local: bool) {
+        self.member.heard = cx.now;
+        // An original peer is answered as it last spoke (PROTOCOL.md 4.4).
+        let framing = match content {
+            Content::Plain(_) => Framing::Plain,
+            Content::Fec(_) | Content::Parity => cx.config.compat_framing,
+        };
+        let max_datagram = cx.inner(cx.config.max_datagram);
+        if !self.member.native && !self.transport.link.is(framing, max_datagram) {
+            self.transport.set_original(framing, max_datagram, local);
+        }
+    }
+
+    /// To be called after bytes were read.
+    pub(super) fn after_input(&mut self, now: Instant) {
+        self.transport.after_input(now);
+    }
+
+    /// It is a native one from here on, with datagrams of at most `max_datagram` bytes if it takes such.
+    pub(super) fn greet<P>(&mut self, cx: &Context<P>, greeting: Greeting, max_datagram: u16) {
+        let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
+        let framing = framing(greeting.features);
+        self.transport.set_native(framing, cx.inner(max_datagram), cx.headroom, greeting.features);
+    }
+
+    /// It said HELLO.
+    pub(super) fn is_native(&self) -> bool {
+        self.member.native
+    }
+
+    // --- out ---
+
+    /// What waits for it: messages, and the rules for them.
+    pub(super) fn outlet(&mut self) -> (&mut HeapOutbox, &mut Outlet) {
+        (&mut self.transport.outbox, &mut self.member.outlet)
+    }
+
+    /// The session as a publisher.
+    pub(super) fn throttle(&mut self) -> &mut Throttle {
+        &mut self.member.throttle
+    }
+
+    /// The patterns that it has had, and for each whether only the latest messages were wanted.
+    pub(super) fn take_patterns(&mut self) -> impl Iterator<Item = (Box<str>, bool)> {
+        self.member.patterns.drain()
+    }
+
+    /// Sends an answer that had to wait.
+    pub(super) fn answer(&mut self, mut answer: HeapOutbox) {
+        answer.append_to(&mut self.transport.control);
+        self.member.unanswered = self.member.unanswered.saturating_sub(1);
+    }
+
+    /// True, once, if what kept it from being read is over: there may be bytes that wait.
+    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
+        let throttled = self.member.throttle.holds(now);
+        let stays = match self.member.paused {
+            None => return false,
+            Some(Pause::Answers) => !self.transport.control.is_empty() || self.member.unanswered > 0,
+            Some(Pause::Throttled) => throttled,
+        };
+        if !stays {
+            self.member.paused = None;
+        }
+        !stays
+    }
+
+    /// Fills `out` with datagrams.
+    pub(super) fn fill(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<Batch> {
+        let headroom = protection.headroom();
+        let size = headroom + usize::from(self.transport.link.max_datagram());
+        let mut len = 0;
+        let mut count = 0;
+        let mut first = 0;
+        // A batch of equal datagrams: it goes on while they are as long as they can be. A longer one, which asks about the
+        // path, goes alone.
+        while let Some(room) = out.get_mut(len..)
+            && (count == 0 || room.len() >= size)
+            && count < MAX_BATCH
+        {
+            let limit = if count == 0 { room.len() } else { size };
+            let Some(inner) = room.get_mut(headroom..limit) else { break };
+            let Some(written) = self.transport.poll_transmit(now, inner) else { break };
+            let written = headroom + written;
+            protection.seal(&mut room[..written]);
+            first = if count == 0 { written } else { first };
+            len += written;
+            count += 1;
+            if written != size {
+                break;
+            }
+        }
+        (count > 0).then_some(Batch { len, segment: (count > 1).then_some(first), asks: first > size })
+    }
+
+    /// Brings the totals up to date after the session was worked on.
+    pub(super) fn settle<P>(&mut self, cx: &mut Context<P>) {
+        cx.stats.expired += self.transport.take_expired();
+        self.member.outlet.settle(cx, &self.transport.outbox);
+    }
+
+    /// When the session wants to be looked at again, and why, if it has nothing to send now.
+    pub(super) fn poll_timeout(&self, idle_timeout: Duration) -> Deadline {
+        let mut next = match self.member.phase {
+            Phase::Open => Deadline { at: self.member.heard + idle_timeout, why: Why::Idle },
+            Phase::Closing { until, .. } => Deadline { at: until, why: Why::Linger },
+        };
+        for deadline in [self.member.throttle.poll_timeout(), self.transport.poll_timeout()].into_iter().flatten() {
+            if deadline.at < next.at {
+                next = deadline;
+            }
+        }
+        next
+    }
+
+    /// What has become due by `now`.
+    pub(super) fn due<P>(&self, cx: &Context<P>) -> Due {
+        match self.member.phase {
+            Phase::Open if self.member.heard + cx.config.idle_timeout <= cx.now => Due::Idle,
+            Phase::Closing { until, reason } if until <= cx.now => Due::Over(reason),
+            _ => Due::Transmit,
+        }
+    }
+
+    // --- the end ---
+
+    /// No more messages for it; what waits goes out, then CLOSE if it understands that. False if that was begun already.
+    pub(super) fn begin_closing<P>(&mut self, cx: &mut Context<P>, reason: CloseReason) -> bool {
+        if self.member.phase != Phase::Open {
+            return false;
+        }
+        self.member.phase = Phase::Closing { until: cx.now + cx.config.linger, reason };
+        if reason == CloseReason::SlowConsumer {
+            // It would not get through what waits; that is why it is closed.
+            cx.stats.dropped_slow += self.transport.outbox.frames() as u64;
+            self.transport.outbox.clear();
+        }
+        if self.member.native {
+            // Behind the messages, which it is to get before.
+            let _ = self.transport.message(command::CLOSE, &[], &[reason.code()]);
+        } else if reason == CloseReason::SlowConsumer {
+            let _ = self.transport.message(command::ERR, b"slow consumer: the session is closed", &[]);
+        }
+        true
+    }
+
+    /// Why it ends, once all that it was still to get has been acknowledged.
+    pub(super) fn has_ended(&self) -> Option<CloseReason> {
+        match self.member.phase {
+            Phase::Closing { reason, .. } if self.transport.is_drained() => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Writes what is owed to a peer that has closed the session: a datagram of acknowledgements.
+    pub(super) fn last_words(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        self.transport.poll_transmit(now, out)
+    }
+
+    /// Messages that it did not get, or not certainly.
+    pub(super) fn undelivered(&self) -> u64 {
+        self.transport.outbox.frames() as u64 + self.transport.in_doubt()
+    }
+
+    // --- getters ---
+
+    /// The engine's counters.
+    pub(super) fn stats(&self) -> &kcp::Stats {
+        self.transport.kcp.stats()
+    }
+
+    /// The FEC decoder's counters.
+    #[cfg(feature = "fec")]
+    pub(super) fn fec_stats(&self) -> crate::fec::Stats {
+        self.transport.link.fec_stats()
+    }
+}
+
+impl Intake<'_> {
+    /// Takes in a datagram, or what was left when the session had paused, and hands the bytes that are in order to `read`,
+    /// which says how many it took. False if part of the datagram was not understood.
+    pub(super) fn take_in(
+        &mut self,
+        now: Instant,
+        input: Option<(&[u8], Content<'_>)>,
+        mut read: impl FnMut(&mut Reader<Heap>, &[u8]) -> usize,
+    ) -> bool {
+        let Self { kcp, link, reader } = self;
+        let mut sink = |bytes: &[u8]| read(reader, bytes);
+        match input {
+            Some((datagram, content)) => session::handle_datagram(kcp, link, now, datagram, content, &mut sink),
+            None => {
+                kcp.recv(now, sink);
+                true
+            }
+        }
+    }
+}
+
+impl Me<'_> {
+    /// True if the next frame has to wait; from then on until [`Session::goes_on`].
+    pub(super) fn pauses(&mut self, now: Instant) -> bool {
+        let Self { control, member, .. } = self;
+        if member.throttle.holds(now) {
+            member.paused = Some(Pause::Throttled);
+        } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED {
+            member.paused.get_or_insert(Pause::Answers);
+        }
+        member.paused.is_some()
+    }
+
+    /// True if it is not read because it asks faster than it takes the answers.
+    #[cfg(test)]
+    pub(super) fn is_asking_too_fast(&self) -> bool {
+        self.member.paused == Some(Pause::Answers)
+    }
+
+    /// True if its frames are still read.
+    pub(super) fn is_open(&self) -> bool {
+        self.member.phase == Phase::Open
+    }
+}
+
+/// The engine and the queues of a session, or of what answers in the place of one.
+pub(super) fn transport<P>(cx: &Context<P>, conv: u32, framing: Framing) -> session::Session<Heap> {
+    let config = &cx.config;
+    let parts = session::Parts {
+        kcp: kcp::Parts {
+            tx: HeapTx::default(),
+            sent: VecDeque::new(),
+            ends: VecDeque::new(),
+            rx: HeapRx::new(usize::from(config.kcp.recv_window)),
+            acks: VecDeque::new(),
+        },
+        control: HeapOutbox::default(),
+        outbox: HeapOutbox::default(),
+        marks: VecDeque::new(),
+    };
+    let link = Link::new(framing, cx.inner(config.max_datagram.min(SAFE_DATAGRAM)));
+    session::Session::new(conv, config.kcp, link, parts)
+}
+
+/// How to frame what goes to a native client that wants these features.
+#[cfg(feature = "fec")]
+fn framing(wanted: u32) -> Framing {
+    if wanted & (features::FEC | features::WANTS_PARITY) == features::FEC | features::WANTS_PARITY {
+        return Framing::Parity(crate::fec::header::Shards::KCPQ);
+    }
+    Framing::Plain
+}
+
+/// The same where there is no parity.
+#[cfg(not(feature = "fec"))]
+fn framing(_: u32) -> Framing {
+    Framing::Plain
+}

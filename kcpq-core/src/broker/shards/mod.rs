@@ -1,0 +1,279 @@
+//! Several brokers as one server, each in a thread of its own: what they know of each other, and tell each other.
+//!
+//! Each knows the others as parties of its router, under the patterns that their sessions have: a message that somebody
+//! there wants goes there once, whatever their number, and is routed among them there. The driver carries [`Relay`]s
+//! from [`poll_relay`](super::Broker::poll_relay) of one to [`handle_relay`](super::Broker::handle_relay) of another, in
+//! order.
+//!
+//! A subscription is acknowledged when all other shards know of it. Back-pressure crosses over as well: messages count as
+//! under way until the other shard has found room for them, and while these are many their publishers are held back.
+
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+use hashbrown::HashMap;
+
+use super::context::Context;
+use super::event::SessionId;
+use super::message;
+use super::outlet::Outlet;
+use super::party::MAX_SHARDS;
+use super::throttle::Throttle;
+use crate::store::{HeapOutbox, Outbox};
+use crate::time::{Deadline, Instant, Why};
+
+/// What one broker tells another.
+#[derive(Clone, Debug)]
+pub struct Relay(pub(super) Told);
+
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    /// Messages, as whole frames that follow each other, to be forgotten if they still wait then.
+    Messages { frames: Bytes, expires: Option<Instant> },
+    /// Whether there are sessions with this pattern.
+    Interest { pattern: Box<str>, wanted: bool },
+    /// One more pattern that is wanted has been taken note of.
+    Known,
+    /// So many more bytes of messages have found their place.
+    Placed { bytes: usize },
+    /// The server stops, and no more messages follow.
+    Last,
+}
+
+/// Another broker of the same server, as this one sees it.
+struct Shard {
+    /// Messages for it.
+    queue: HeapOutbox,
+    outlet: Outlet,
+    /// All else.
+    told: VecDeque<Told>,
+    /// It as the publisher of what comes from there.
+    throttle: Throttle,
+    /// Bytes that it is not told yet to have been placed, because it is held back.
+    owed: usize,
+    /// Patterns of ours that it knows, counted as they were told.
+    known: u64,
+    /// It is to be told, and has told, that no more messages follow.
+    last_due: bool,
+    has_said_last: bool,
+}
+
+impl Shard {
+    fn new(stall_at: usize) -> Self {
+        Self {
+            queue: HeapOutbox::default(),
+            outlet: Outlet::of_shard(stall_at),
+            told: VecDeque::new(),
+            throttle: Throttle::default(),
+            owed: 0,
+            known: 0,
+            last_due: false,
+            has_said_last: false,
+        }
+    }
+
+    /// Tells it what was placed, unless it is held back.
+    fn place(&mut self, now: Instant) {
+        if self.owed > 0 && !self.throttle.holds(now) {
+            self.told.push_back(Told::Placed { bytes: core::mem::take(&mut self.owed) });
+        }
+    }
+
+    /// The next thing to tell it. What is told besides messages may overtake them.
+    fn poll<P>(&mut self, cx: &mut Context<P>) -> Option<Told> {
+        self.place(cx.now);
+        if let Some(told) = self.told.pop_front() {
+            return Some(told);
+        }
+        if !self.queue.is_empty() {
+            cx.stats.expired += u64::from(self.queue.expire(cx.now));
+            let front = message::take_front(&mut self.queue);
+            self.outlet.sent(front.as_ref().map_or(0, |(frames, _)| frames.len()));
+            self.outlet.settle(cx, &self.queue);
+            if let Some((frames, expires)) = front {
+                return Some(Told::Messages { frames, expires });
+            }
+        }
+        core::mem::take(&mut self.last_due).then_some(Told::Last)
+    }
+}
+
+/// All brokers of a server but this one.
+pub(super) struct Shards {
+    /// By number; this one's place stays empty.
+    all: Vec<Option<Shard>>,
+    /// Patterns of the sessions here, and how many have each.
+    wanted: HashMap<Box<str>, u32, SeedableRandomState>,
+    /// How many patterns were told to all.
+    asked: u64,
+    /// Answers to SUB, and which pattern has to be known everywhere before.
+    answers: VecDeque<(u64, SessionId, HeapOutbox)>,
+    /// How long the last messages of the others are waited for, once the server stops.
+    last_until: Option<Instant>,
+}
+
+impl Shards {
+    /// This is broker `own` of `count`. From `stall_at` bytes on their way to the others on, publishers are held back.
+    pub(super) fn new(own: usize, count: usize, seed: u64, stall_at: usize) -> Self {
+        let count = count.min(MAX_SHARDS);
+        let stall_at = stall_at / count.saturating_sub(1).max(1);
+        Self {
+            all: (0..count).map(|index| (index != own).then(|| Shard::new(stall_at))).collect(),
+            wanted: HashMap::with_hasher(SeedableRandomState::with_seed(seed, SharedSeed::global_fixed())),
+            asked: 0,
+            answers: VecDeque::new(),
+            last_until: None,
+        }
+    }
+
+    fn get_mut(&mut self, index: u8) -> Option<&mut Shard> {
+        self.all.get_mut(usize::from(index))?.as_mut()
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Shard> {
+        self.all.iter().flatten()
+    }
+
+    // --- messages ---
+
+    /// What waits for a shard, and the rules for it.
+    pub(super) fn outlet(&mut self, index: u8) -> Option<(&mut HeapOutbox, &mut Outlet)> {
+        self.get_mut(index).map(|shard| (&mut shard.queue, &mut shard.outlet))
+    }
+
+    /// A shard as a publisher.
+    pub(super) fn throttle(&mut self, index: u8) -> Option<&mut Throttle> {
+        self.get_mut(index).map(|shard| &mut shard.throttle)
+    }
+
+    /// Messages of that many bytes that came from a shard have been placed.
+    pub(super) fn has_placed(&mut self, index: u8, bytes: usize, now: Instant) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.owed += bytes;
+            shard.place(now);
+        }
+    }
+
+    /// A shard has placed so many bytes of what was sent to it.
+    pub(super) fn on_placed<P>(&mut self, cx: &mut Context<P>, index: u8, bytes: usize) {
+        if let Some(Shard { outlet, queue, .. }) = self.get_mut(index) {
+            outlet.arrived(bytes);
+            outlet.settle(cx, queue);
+        }
+    }
+
+    /// The next thing to be told to a shard, and to which.
+    pub(super) fn poll<P>(&mut self, cx: &mut Context<P>) -> Option<(usize, Relay)> {
+        let mut shards = self.all.iter_mut().enumerate();
+        shards.find_map(|(index, shard)| Some((index, Relay(shard.as_mut()?.poll(cx)?))))
+    }
+
+    /// When something is to be told without anything else happening.
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        let owed = self.others().filter(|shard| shard.owed > 0).filter_map(|shard| shard.throttle.poll_timeout());
+        let last = self.last_until.map(|at| Deadline { at, why: Why::Linger });
+        owed.fold(last, |next, owed| Deadline::earlier(next, Some(owed)))
+    }
+
+    // --- patterns ---
+
+    fn tell_all(&mut self, told: &Told) {
+        for shard in self.all.iter_mut().flatten() {
+            shard.told.push_back(told.clone());
+        }
+    }
+
+    /// A session here has a pattern that it had not.
+    pub(super) fn want(&mut self, pattern: &str) {
+        if self.all.len() < 2 {
+            return;
+        }
+        let count = self.wanted.entry(pattern.into()).or_insert(0);
+        *count += 1;
+        if *count == 1 {
+            self.asked += 1;
+            self.tell_all(&Told::Interest { pattern: pattern.into(), wanted: true });
+        }
+    }
+
+    /// A session here has a pattern no more.
+    pub(super) fn leave(&mut self, pattern: &str) {
+        let Some(count) = self.wanted.get_mut(pattern) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.wanted.remove(pattern);
+            self.tell_all(&Told::Interest { pattern: pattern.into(), wanted: false });
+        }
+    }
+
+    /// A pattern that a shard wants has been taken note of here.
+    pub(super) fn has_known(&mut self, index: u8) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.told.push_back(Told::Known);
+        }
+    }
+
+    /// A shard has taken note of one more pattern that is wanted here.
+    pub(super) fn on_known(&mut self, index: u8) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.known += 1;
+        }
+    }
+
+    /// True if an answer has to wait until all shards know of the patterns here: what is published through them is not
+    /// certain to come before.
+    pub(super) fn are_asked(&self) -> bool {
+        self.known() < self.asked
+    }
+
+    /// Keeps the answer to a SUB until then.
+    pub(super) fn answer_later(&mut self, id: SessionId, answer: HeapOutbox) {
+        self.answers.push_back((self.asked, id, answer));
+    }
+
+    /// The next answer that need not wait any more.
+    pub(super) fn poll_answer(&mut self) -> Option<(SessionId, HeapOutbox)> {
+        let known = self.known();
+        let (_, id, answer) = self.answers.pop_front_if(|(asked, ..)| *asked <= known)?;
+        Some((id, answer))
+    }
+
+    /// Patterns that all shards know.
+    fn known(&self) -> u64 {
+        self.others().map(|shard| shard.known).min().unwrap_or(self.asked)
+    }
+
+    // --- the end ---
+
+    /// The server stops: no more messages come from here, and those of the others are waited for, until then. False if
+    /// there is nothing to wait for.
+    pub(super) fn say_last(&mut self, until: Instant) -> bool {
+        for shard in self.all.iter_mut().flatten() {
+            shard.last_due = true;
+        }
+        let waits = self.others().any(|shard| !shard.has_said_last);
+        self.last_until = waits.then_some(until);
+        waits
+    }
+
+    /// True once the last messages have been waited for long enough.
+    pub(super) fn give_up(&mut self, now: Instant) -> bool {
+        self.last_until.take_if(|until| *until <= now).is_some()
+    }
+
+    /// A shard has said that no more messages follow. True if that was the last one that was waited for.
+    pub(super) fn on_last(&mut self, index: u8) -> bool {
+        if let Some(shard) = self.get_mut(index) {
+            shard.has_said_last = true;
+        }
+        let all = self.others().all(|shard| shard.has_said_last);
+        self.last_until.take_if(|_| all).is_some()
+    }
+}

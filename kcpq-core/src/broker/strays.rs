@@ -1,0 +1,81 @@
+//! What leaves without a session: answers to datagrams that belong to none, and last words of sessions that are gone.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+use super::context::Context;
+use super::session;
+use crate::datagram::Framing;
+use crate::frame::command;
+use crate::hello::{CloseReason, Reset};
+use crate::kcp::Origin;
+
+/// Datagrams that wait to be sent: answers, at most a second's budget, and last words, at most one for each datagram
+/// taken in.
+#[derive(Debug)]
+pub(super) struct Strays<P> {
+    waiting: VecDeque<(P, Box<[u8]>)>,
+    /// The second that the budget is for, and what was spent of it.
+    second: u64,
+    spent: u32,
+}
+
+/// Longest datagram that leaves without a session.
+pub(super) const MAX_STRAY: usize = 512;
+
+impl<P> Strays<P> {
+    pub(super) fn new() -> Self {
+        Self { waiting: VecDeque::new(), second: 0, spent: 0 }
+    }
+
+    pub(super) fn push(&mut self, to: P, datagram: &[u8]) {
+        self.waiting.push_back((to, datagram.into()));
+    }
+
+    pub(super) fn poll(&mut self) -> Option<(P, Box<[u8]>)> {
+        self.waiting.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Tells a peer that its session is not known here: a reason to ask, never a verdict (PROTOCOL.md 4.6).
+    pub(super) fn hint(&mut self, cx: &mut Context<P>, peer: P, conv: u32) {
+        if self.may_answer(cx) {
+            self.push(peer, &Reset { conv }.encode());
+        }
+    }
+
+    /// Tells a newcomer, which sent these segments, that a limit keeps it out or that the server stops.
+    pub(super) fn refuse(&mut self, cx: &mut Context<P>, peer: P, conv: u32, framing: Framing, segments: &[u8]) {
+        if !self.may_answer(cx) {
+            return;
+        }
+        let (reason, text) = match cx.draining {
+            true => (CloseReason::Shutdown, "the server stops"),
+            false => (CloseReason::Limit, "too many sessions"),
+        };
+        let mut session = session::transport(cx, conv, framing);
+        let _ = session.kcp.handle_datagram(cx.now, segments, Origin::Wire, <[u8]>::len);
+        // CLOSE first: to a native client ERR alone would be the answer of an original server. Original ones pass CLOSE over.
+        let _ = session.control(command::CLOSE, text.as_bytes(), &[reason.code()]);
+        let _ = session.control(command::ERR, text.as_bytes(), &[]);
+        let mut out = [0; MAX_STRAY];
+        if let Some(len) = session.poll_transmit(cx.now, &mut out) {
+            self.push(peer, &out[..len]);
+        }
+    }
+
+    /// Both cost no state, and are limited in number.
+    fn may_answer(&mut self, cx: &mut Context<P>) -> bool {
+        let second = cx.now.as_micros() / 1_000_000;
+        if second != self.second {
+            (self.second, self.spent) = (second, 0);
+        }
+        let may = self.spent < cx.config.stateless_replies;
+        self.spent += u32::from(may);
+        cx.stats.stateless_replies += u64::from(may);
+        may
+    }
+}
