@@ -2,14 +2,7 @@
 //!
 //! A target is a module with two functions: `run(&[u8])`, which panics when the input shows a bug, and `seeds()`,
 //! which makes the inputs that the search starts from. To add one: the module, a line in [`TARGETS`], a file in
-//! `fuzz_targets/` and a `[[bin]]` in `Cargo.toml`.
-//!
-//! ```sh
-//! cargo test                                  # replays seeds and regressions, any toolchain
-//! cargo run --example seeds                   # writes corpus/NAME/seed-*
-//! cargo +nightly fuzz run frame               # searches, until it finds something
-//! cargo run --bin frame artifacts/frame/*     # runs the inputs found, in a debugger if need be
-//! ```
+//! `fuzz_targets/`, a `[[bin]]` in `Cargo.toml` and a row in README.md, which also says how to run, replay and minimise.
 //!
 //! When a bug is fixed, its input moves to `corpus/NAME/regression-WHAT` and is replayed by every test run.
 
@@ -98,13 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn every_target_has_its_program() {
+    fn every_target_has_its_program_and_its_row_in_the_readme() {
         let manifest = include_str!("../Cargo.toml");
         for Target { name, .. } in TARGETS {
             assert!(
                 manifest.contains(&format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"")),
                 "{name}"
             );
+            assert!(include_str!("../README.md").contains(&format!("\n| `{name}` | ")), "{name}");
         }
         assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
     }

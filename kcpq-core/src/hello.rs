@@ -37,7 +37,7 @@ pub struct Hello<'a> {
     pub max_tokens: u8,
     /// Seconds. A client's: how often it sends PING. A server's: after how long a silence it ends the session.
     pub keep_alive: u16,
-    /// Which life of the server this is: another number after a restart. 0 from a client.
+    /// A random number that identifies this run of the server, another one after a restart. 0 from a client.
     pub epoch: u64,
     /// What it calls itself.
     pub name: &'a str,

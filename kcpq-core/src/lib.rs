@@ -71,3 +71,8 @@ pub mod subject;
 pub mod time;
 
 pub use time::{Duration, Instant};
+
+/// The example of README.md is compiled, too.
+#[cfg(all(doctest, feature = "alloc"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -80,3 +80,8 @@ pub use resources::Resources;
 pub use runner::Runner;
 pub use subscription::Subscription;
 pub use transport::{Timer, Transport};
+
+/// The example of README.md is compiled, too.
+#[cfg(all(doctest, feature = "embassy-net", feature = "embassy-time"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -53,3 +53,8 @@ pub use kcpq_core::kcp::Config as Preset;
 pub use message::Message;
 pub use operation::{Close, Drain, Flush, Publish, Subscribe};
 pub use subscription::{CallbackSubscription, Subscription, SubscriptionStats};
+
+/// The example of README.md is compiled, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -61,7 +61,7 @@ struct Notify {
     writable: bool,
 }
 
-/// The state, locked. Who is to be woken is woken when the lock is released: to run into it at once would be a pity.
+/// The state, locked. Waiters are woken after the lock is released, so that they do not block on it at once.
 pub(crate) struct Locked<'s> {
     /// Present until it is dropped.
     guard: Option<MutexGuard<'s, State>>,

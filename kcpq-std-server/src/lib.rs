@@ -24,3 +24,8 @@ mod shard;
 
 pub use kcpq_core::broker;
 pub use server::{BindError, Config, Server, Snapshot};
+
+/// The example of README.md is compiled, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

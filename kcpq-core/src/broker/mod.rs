@@ -144,7 +144,7 @@ impl<P: Peer> fmt::Debug for Broker<P> {
 }
 
 impl<P: Peer> Broker<P> {
-    /// A broker without sessions. `seed` is random: hashing and the epoch of this life come from it.
+    /// A broker without sessions. `seed` should be random: hashing and the epoch are derived from it.
     pub fn new(config: Config, seed: u64) -> Self {
         let hub = Hub::new(seed, Shards::new(0, 1, seed, 0));
         let cx = Context::new(config, seed);
@@ -300,7 +300,7 @@ impl<P: Peer> Broker<P> {
         sum
     }
 
-    /// Which life of the server this is.
+    /// The epoch: a random number that identifies this run of the server.
     pub fn epoch(&self) -> u64 {
         self.sessions.cx.epoch
     }

@@ -512,7 +512,7 @@ impl<S: Store> Client<S> {
         self.session.outbox.len()
     }
 
-    /// Which life of a native server this is; `None` for an original one.
+    /// The epoch of a native server, which changes when it restarts; `None` for an original one.
     pub fn server_epoch(&self) -> Option<u64> {
         self.server.map(|server| server.epoch)
     }

@@ -33,6 +33,11 @@ use std::sync::Arc;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
 
+/// The example of README.md is compiled, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 /// Bytes asked for as a listening socket's buffers, each way.
 pub const LISTENING_BUFFER: usize = 8 << 20;
 /// The same for a socket with one peer.
