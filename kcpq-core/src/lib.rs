@@ -71,3 +71,6 @@ pub mod subject;
 pub mod time;
 
 pub use time::{Duration, Instant};
+
+/// UDP port of a server whose address names none (PROTOCOL.md 7).
+pub const DEFAULT_PORT: u16 = 4000;

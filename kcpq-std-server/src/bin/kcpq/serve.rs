@@ -15,6 +15,7 @@ use kcpq_core::fec::header::Shards;
 use kcpq_core::hello::MAX_HELLO;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::{frame, subject};
+use kcpq_smol::{Address, AddressError};
 use kcpq_std_server::{Config, Server};
 use tracing::level_filters::LevelFilter;
 
@@ -23,10 +24,10 @@ use super::{Failure, KeyArg, parse_size};
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
 pub(super) struct Serve {
-    /// Address to listen on, IP:PORT
+    /// Address to listen on, HOST:PORT; without a port 4000. Of a name's addresses an IPv4 one is preferred
     #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "0.0.0.0:4000", value_name = "ADDR",
           value_parser = parse_listen)]
-    listen: SocketAddr,
+    listen: Address,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
@@ -107,9 +108,8 @@ enum Congestion {
 }
 
 /// An address to listen on; `:4000` is taken as the original's programs do.
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.into() };
-    full.parse().map_err(|_| format!("'{text}' is not an address to listen on: use IP:PORT, such as 0.0.0.0:4000"))
+fn parse_listen(text: &str) -> Result<Address, AddressError> {
+    if text.starts_with(':') { format!("0.0.0.0{text}").parse() } else { text.parse() }
 }
 
 /// A number of shards.
@@ -173,10 +173,18 @@ impl Serve {
         Ok(())
     }
 
+    /// Of a name's addresses the one that the original's programs take.
+    fn listen_addr(&self) -> Result<SocketAddr, Failure> {
+        let cannot = |why| Failure::Error(format!("cannot listen on {}: {why}", self.listen));
+        let found = async_io::block_on(self.listen.resolve()).map_err(|error| cannot(error.to_string()))?;
+        let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
+        preferred.copied().ok_or_else(|| cannot("it has no address".into()))
+    }
+
     fn config(&self) -> Result<Config, Failure> {
         let defaults = broker::Config::default();
         Ok(Config {
-            listen: self.listen,
+            listen: self.listen_addr()?,
             shards: self.shards,
             compat_key: self.key.read()?,
             broker: broker::Config {
