@@ -2,7 +2,9 @@
 //! each and by this program between them, which does to packets what [`kcpq_core::sim::Link`] does to datagrams. The
 //! simulator of the tests and this emulator are the same link, here in real time.
 //!
-//!     link --delay 15ms --loss 5 --far 'kcpq serve -l 10.77.0.2:4000' -- kcpq bench pubsub -s 10.77.0.2:4000 --rate 50
+//! ```text
+//! link --delay 15ms --loss 5 --far 'kcpq serve -l 10.77.0.2:4000' -- kcpq bench pubsub -s 10.77.0.2:4000 --rate 50
+//! ```
 //!
 //! runs the server behind the link and the bench before it, and then tells what the link carried. Without a program it
 //! says how to enter the namespaces, and takes commands from standard input until that ends:

@@ -7,7 +7,9 @@
 //!
 //! A window keeps the messages under way below what makes these brokers drop messages or subscribers.
 //!
-//!     cargo run --release -p kcpq-tools --bin rivals -- nats 127.0.0.1:4222 --size 128 --subs 1
+//! ```text
+//! cargo run --release -p kcpq-tools --bin rivals -- nats 127.0.0.1:4222 --size 128 --subs 1
+//! ```
 //!
 //! prints one JSON object with the fields of `kcpq bench --json` that apply.
 
