@@ -72,6 +72,9 @@ pub mod time;
 
 pub use time::{Duration, Instant};
 
+/// UDP port of a server whose address names none (PROTOCOL.md 7).
+pub const DEFAULT_PORT: u16 = 4000;
+
 /// The example of README.md is compiled, too.
 #[cfg(all(doctest, feature = "alloc"))]
 #[doc = include_str!("../README.md")]

@@ -173,7 +173,7 @@ impl Builder {
         self
     }
 
-    /// Connects to the server at `addr`, "host:port" or a `SocketAddr`; ready when the server has answered. If the host
+    /// Connects to the server at `addr`, text such as "host:port" or a `SocketAddr` ([`Address`]); ready when the server has answered. If the host
     /// has several addresses, those that refuse are skipped. Dropping the future cancels the attempt.
     ///
     /// # Errors

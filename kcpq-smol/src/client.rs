@@ -65,7 +65,7 @@ impl Client {
         self.capacity
     }
 
-    /// Connects to the server at `addr` ("host:port" or a `SocketAddr`) with default options; ready when the server has
+    /// Connects to the server at `addr` (text such as "host:port", or a `SocketAddr`: [`Address`]) with default options; ready when the server has
     /// answered.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve { addr, source } => write!(f, "cannot resolve '{addr}' (expected host:port): {source}"),
+            Self::Resolve { addr, source } => write!(f, "cannot resolve '{addr}': {source}"),
             Self::Socket(error) => write!(f, "cannot open a UDP socket: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::TimedOut { addr, after } => {

@@ -42,11 +42,12 @@ mod subscription;
 mod tests;
 mod udp;
 
-pub use address::Address;
+pub use address::{Address, AddressError};
 pub use builder::Builder;
 pub use client::{Client, Snapshot};
 pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeError};
 pub use events::{Event, Events};
+pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats};
 pub use kcpq_core::kcp::Config as Preset;

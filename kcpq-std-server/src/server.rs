@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
-use kcpq_core::{fec, kcp};
+use kcpq_core::{DEFAULT_PORT, fec, kcp};
 use kcpq_udp::{LISTENING_BUFFER, Socket};
 
 use crate::shard::{Command, Handle, Shard};
@@ -38,7 +38,7 @@ impl Config {
 impl Default for Config {
     /// Port 4000 on all IPv4 addresses, as the original, served by one thread.
     fn default() -> Self {
-        let listen = SocketAddr::from(([0, 0, 0, 0], 4000));
+        let listen = SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT));
         Self { listen, shards: 1, broker: broker::Config::default(), compat_key: None }
     }
 }

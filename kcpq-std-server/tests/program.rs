@@ -247,6 +247,72 @@ fn errors_say_what_happened_with_which_value() {
 }
 
 #[test]
+fn addresses_may_be_names_and_urls_and_the_port_is_4000_unless_given() {
+    // A name to listen on, as a flag and in the environment; of its addresses the IPv4 one.
+    let mut from_environment = kcpq();
+    from_environment.arg("serve").env("KCP_NATS_ADDR", "localhost:0");
+    let mut flag = kcpq();
+    flag.args(["serve", "-l", "localhost:0"]);
+    for mut command in [from_environment, flag] {
+        let mut server = Process::spawn(&mut command);
+        let addr = server.expect_line("listening on ", PATIENCE);
+        let port = addr.strip_prefix("127.0.0.1:").unwrap();
+        let subscriber = subscribe(&format!("kcpq://localhost:{port}/"), &["a", "--count", "1"]);
+        assert!(publish(&format!("localhost:{port}"), &["a", "b"]).status.success());
+        assert_eq!(text(&subscriber.wait(PATIENCE).stdout), "a: b\n");
+    }
+    // No such name: what is told has the port.
+    let nowhere: [&[&str]; 4] = [
+        &["serve", "-l", "nowhere.invalid"],
+        &["pub", "-s", "kcpq://nowhere.invalid", "a", "b"],
+        &["sub", "-s", "nowhere.invalid", "a"],
+        &["bench", "pub", "-s", "nowhere.invalid"],
+    ];
+    for args in nowhere {
+        let failed = Process::spawn(kcpq().args(args)).wait(PATIENCE);
+        assert_eq!(failed.status.code(), Some(1), "{args:?}");
+        assert!(text(&failed.stderr).contains("nowhere.invalid:4000"), "{args:?}: {}", text(&failed.stderr));
+    }
+    for args in [["serve", "-l", "localhost:nats"], ["bench", "pub", "--server=tcp://localhost"]] {
+        let usage = Process::spawn(kcpq().args(args)).wait(PATIENCE);
+        assert_eq!(usage.status.code(), Some(2), "{}", text(&usage.stderr));
+    }
+}
+
+#[test]
+fn limits_that_let_nobody_in_are_refused_with_the_least_that_does() {
+    let limits = [
+        ("--max-sessions", "0", "1"),
+        ("--max-sessions-per-host", "0", "1"),
+        ("--max-subscriptions", "0", "1"),
+        ("--max-tokens", "0", "1"),
+        ("--max-message", "10", "285"),
+        ("--max-message", "284", "285"),
+        ("--idle-timeout", "999ms", "1s"),
+    ];
+    for (flag, bad, least) in limits {
+        let refused = Process::spawn(kcpq().args(["serve", "--listen", "127.0.0.1:0", flag, bad])).wait(PATIENCE);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{flag} {bad}: {said}");
+        assert!(said.contains(&format!("'{bad}' for '{flag}")), "{said}");
+        assert!(said.contains(&format!("at least {least}")), "{said}");
+    }
+    let (_server, addr) = serve(|command| {
+        for (flag, _, least) in limits.into_iter().filter(|(_, bad, _)| *bad != "284") {
+            command.args([flag, least]);
+        }
+    });
+    smol::block_on(async {
+        // The longest name that a client can have makes the longest HELLO.
+        let name = std::str::from_utf8(&[b'n'; 255]).unwrap();
+        let client = Client::builder().name(name).heartbeat(Duration::from_millis(300)).connect(&addr).await.unwrap();
+        let mut received = client.subscribe("a").await.unwrap();
+        client.publish("a", "b").await.unwrap();
+        assert_eq!(soon("the message", received.next()).await.unwrap().payload(), b"b");
+    });
+}
+
+#[test]
 fn a_key_is_taken_from_the_environment_or_a_file_and_never_shown() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("key-{}", std::process::id()));
     std::fs::write(&file, format!("{KEY}\n")).unwrap();

@@ -3,8 +3,8 @@
 //! `quinn-udp` does the work: segmentation offload on the way out, `recvmmsg` and receive offload on the way in, and
 //! plain calls where the system has none of it.
 //!
-//! A [`Socket`] never blocks, and waits for nothing. How to wait is its user's affair: a poller of a thread's own takes
-//! [`Socket::socket`], a reactor the shared [`Sender`], which lends its handle (`AsFd`, on Windows `AsSocket`).
+//! A [`Socket`] is non-blocking, and waiting for it is left to its user: a poller takes [`Socket::socket`], a reactor the
+//! shared [`Sender`], which implements `AsFd` (on Windows `AsSocket`).
 //!
 //! ```
 //! use kcpq_udp::Socket;
@@ -38,7 +38,7 @@ use socket2::{Domain, Protocol, Type};
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-/// Bytes asked for as a listening socket's buffers, each way.
+/// Size of the send buffer and of the receive buffer that a listening socket asks for, in bytes.
 pub const LISTENING_BUFFER: usize = 8 << 20;
 /// The same for a socket with one peer.
 const CONNECTED_BUFFER: usize = 4 << 20;
@@ -53,7 +53,7 @@ const MAX_PAYLOAD: usize = 65_535;
 /// The longest datagram without receive offload: a little more than native peers on one machine send.
 const MAX_DATAGRAM: usize = 17_000;
 
-/// A socket that does not block, and its receive buffers.
+/// A non-blocking socket with its receive buffers.
 #[derive(Debug)]
 pub struct Socket {
     sender: Arc<Sender>,
@@ -63,19 +63,19 @@ pub struct Socket {
     peer: Option<SocketAddr>,
 }
 
-/// The half of a socket that sends; several may use it.
+/// The sending half of a socket; several threads may use it.
 #[derive(Debug)]
 pub struct Sender {
     socket: UdpSocket,
     state: UdpSocketState,
 }
 
-/// What the system gave of the buffers that were asked for, in bytes.
+/// The socket buffers that the operating system granted, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Granted {
-    /// Of the receive buffer.
+    /// Size of the receive buffer.
     pub receive: usize,
-    /// Of the send buffer.
+    /// Size of the send buffer.
     pub send: usize,
 }
 
@@ -83,16 +83,16 @@ impl Socket {
     /// A socket that listens on `addr`; port 0 takes a free one.
     ///
     /// # Errors
-    /// The system's, for instance when the address is taken.
+    /// Those of the operating system, for instance `AddrInUse`.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         Self::listen(addr, |_| Ok(()))
     }
 
-    /// One of several sockets that listen on `addr`: the system gives each peer's datagrams to one of them.
+    /// One of several sockets that listen on `addr` (SO_REUSEPORT): all datagrams of a peer go to the same one.
     ///
     /// # Errors
-    /// The system's, for instance when the address is taken by a socket that does not share it; `Unsupported` where it
-    /// knows no such thing, which is everywhere but on Linux.
+    /// Those of the operating system, for instance `AddrInUse` when a socket has the address that does not share it;
+    /// `Unsupported` everywhere but on Linux.
     pub fn bind_shared(addr: SocketAddr) -> io::Result<Self> {
         Self::listen(addr, share)
     }
@@ -104,10 +104,10 @@ impl Socket {
         Self::new(socket, LISTENING_RECEIVES, None)
     }
 
-    /// A socket on a free port that hears `peer` only.
+    /// A socket on a free port that receives from `peer` only.
     ///
     /// # Errors
-    /// The system's, for instance when there is no route.
+    /// Those of the operating system, for instance when there is no route.
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
         let socket = new_socket(peer, CONNECTED_BUFFER)?;
         if CONNECTS {
@@ -129,48 +129,49 @@ impl Socket {
         Ok(Self { sender, buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer })
     }
 
-    /// The address that it listens on.
+    /// The address that the socket is bound to.
     ///
     /// # Errors
-    /// The system's.
+    /// Those of the operating system.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.sender.socket.local_addr()
     }
 
-    /// The buffers that the system gave.
+    /// The socket buffers that the operating system granted.
     ///
     /// # Errors
-    /// The system's.
+    /// Those of the operating system.
     pub fn granted(&self) -> io::Result<Granted> {
         let Sender { socket, state } = &*self.sender;
         Ok(Granted { receive: state.recv_buffer_size(socket.into())?, send: state.send_buffer_size(socket.into())? })
     }
 
-    /// The socket, to wait for it.
+    /// The socket, to register it with a poller.
     pub fn socket(&self) -> &UdpSocket {
         &self.sender.socket
     }
 
-    /// True if the system may cut a datagram on its way into pieces when it is too long for the path.
+    /// True if a datagram that is too long for the path may be fragmented (the operating system cannot forbid it).
     pub fn may_fragment(&self) -> bool {
         self.sender.state.may_fragment()
     }
 
-    /// Datagrams that one call of the kernel may carry, 1 at least.
+    /// Maximum number of datagrams in one [`send`](Sender::send), at least 1 (segmentation offload, GSO).
     pub fn max_segments(&self) -> usize {
         self.sender.state.max_gso_segments().max(1)
     }
 
-    /// The half that sends.
+    /// The sending half.
     pub fn sender(&self) -> &Arc<Sender> {
         &self.sender
     }
 
-    /// Takes in what one system call gives, and says whether there may be more.
+    /// Receives what one system call gives, calling `each` with the sender and the contents of every datagram. True if
+    /// there may be more.
     ///
     /// # Errors
-    /// The system's; `ConnectionRefused` and `ConnectionReset` only for a socket with one peer, on systems that tell:
-    /// nobody listens at the peer's address.
+    /// Those of the operating system, but not `WouldBlock`. `ConnectionRefused` or `ConnectionReset` only for a socket
+    /// made by [`connect`](Self::connect): nobody listens at the peer's address ([`is_about_peer`]).
     pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<bool> {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let count = self.buffers.len();
@@ -207,11 +208,11 @@ impl Socket {
 }
 
 impl Sender {
-    /// Sends `contents`, cut into datagrams of `segment` bytes if there is one; the last of them may be shorter.
+    /// Sends `contents` as one datagram, or as datagrams of `segment` bytes, of which the last may be shorter: at most
+    /// [`max_segments`](Socket::max_segments).
     ///
     /// # Errors
-    /// `WouldBlock` when the socket is full; nothing was sent then. Others are the system's word that this cannot be
-    /// sent.
+    /// `WouldBlock` when the send buffer is full; nothing was sent then. Others mean that this cannot be sent.
     pub fn send(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
         let transmit = Transmit { destination: to, ecn: None, contents, segment_size: segment, src_ip: None };
         let Err(error) = self.state.try_send((&self.socket).into(), &transmit) else { return Ok(()) };
@@ -240,7 +241,8 @@ impl AsSocket for Sender {
     }
 }
 
-/// Whether an error says that nobody listens at the peer's address. Which of the two it is depends on the system.
+/// Whether an error means that nobody listens at the peer's address: `ConnectionRefused` or, on some systems,
+/// `ConnectionReset`.
 pub fn is_about_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
 }

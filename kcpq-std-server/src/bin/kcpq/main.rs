@@ -10,9 +10,10 @@ mod tools;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use kcpq_smol::{Builder, Client, Key};
+use kcpq_smol::{Address, Builder, Client, Key};
 
 use tools::bench;
 
@@ -44,9 +45,10 @@ enum Command {
 /// The server to connect to.
 #[derive(Debug, Args)]
 struct ServerArg {
-    /// Address of the server, HOST:PORT
-    #[arg(short, long, env = "KCPQ_SERVER", default_value = "127.0.0.1:4000", value_name = "ADDR")]
-    server: String,
+    /// Address of the server, HOST:PORT or kcpq://HOST:PORT; without a port 4000
+    #[arg(short, long, env = "KCPQ_SERVER", default_value = "127.0.0.1:4000", value_name = "ADDR",
+          value_parser = Address::from_str)]
+    server: Address,
     /// Maximum time to wait for a response from the server
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: std::time::Duration,
@@ -93,7 +95,7 @@ const KEY_VARIABLE: &str = "KCPQ_AES256_KEY_HEX";
 
 impl ServerArg {
     async fn connect(&self, name: &'static str) -> Result<Client, Failure> {
-        Ok(self.builder(name)?.connect(&*self.server).await?)
+        Ok(self.builder(name)?.connect(self.server.clone()).await?)
     }
 
     /// The options that the flags ask for.

@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::time::Duration;
 
 use async_signal::{Signal, Signals};
@@ -10,7 +12,10 @@ use futures_lite::StreamExt;
 use kcpq_core::broker::{self, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
+use kcpq_core::hello::MAX_HELLO;
 use kcpq_core::kcp::{self, CongestionControl};
+use kcpq_core::{frame, subject};
+use kcpq_smol::{Address, AddressError};
 use kcpq_std_server::{Config, Server};
 use tracing::level_filters::LevelFilter;
 
@@ -19,10 +24,10 @@ use super::{Failure, KeyArg, parse_size};
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
 pub(super) struct Serve {
-    /// Address to listen on, IP:PORT
+    /// Address to listen on, HOST:PORT; without a port 4000. Of a name's addresses an IPv4 one is preferred
     #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "0.0.0.0:4000", value_name = "ADDR",
           value_parser = parse_listen)]
-    listen: SocketAddr,
+    listen: Address,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
@@ -30,19 +35,19 @@ pub(super) struct Serve {
     #[arg(long, default_value = "kcpq")]
     name: String,
     /// Maximum number of sessions
-    #[arg(long, default_value_t = 65_536, value_name = "N")]
+    #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
     max_sessions: usize,
     /// Maximum number of sessions from one IP address
-    #[arg(long, default_value_t = 65_536, value_name = "N")]
+    #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
     max_sessions_per_host: usize,
     /// Maximum number of subscriptions per session
-    #[arg(long, default_value_t = 65_536, value_name = "N")]
+    #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
     max_subscriptions: usize,
     /// Maximum size of a message, subject included
-    #[arg(long, default_value = "8M", value_name = "SIZE", value_parser = parse_size)]
-    max_message: usize,
+    #[arg(long, default_value = "8M", value_name = "SIZE", value_parser = parse_max_message)]
+    max_message: u32,
     /// Maximum number of tokens in a subject
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = parse_count::<u8>)]
     max_tokens: u8,
     /// Maximum size of the queue of one subscriber
     #[arg(long, default_value = "32M", value_name = "SIZE", value_parser = parse_size)]
@@ -54,7 +59,7 @@ pub(super) struct Serve {
     #[arg(long, value_enum, default_value_t = Slow::DropNewest, value_name = "POLICY")]
     slow_consumer: Slow,
     /// End a session when nothing has been received for this long
-    #[arg(long, default_value = "120s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "120s", value_name = "DURATION", value_parser = parse_idle_timeout)]
     idle_timeout: Duration,
     /// Maximum time to deliver pending messages when stopping
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -103,9 +108,8 @@ enum Congestion {
 }
 
 /// An address to listen on; `:4000` is taken as the original's programs do.
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.into() };
-    full.parse().map_err(|_| format!("'{text}' is not an address to listen on: use IP:PORT, such as 0.0.0.0:4000"))
+fn parse_listen(text: &str) -> Result<Address, AddressError> {
+    if text.starts_with(':') { format!("0.0.0.0{text}").parse() } else { text.parse() }
 }
 
 /// A number of shards.
@@ -117,6 +121,35 @@ fn parse_shards(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if (1..=most).contains(&count) => Ok(count),
         _ => Err(format!("'{text}' is not a number of shards: use 1 to {most}, or auto")),
+    }
+}
+
+/// A limit on things of which every client needs one.
+fn parse_count<T: FromStr<Err = ParseIntError> + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
+    match text.parse::<T>() {
+        Ok(count) if count < T::from(1) => Err("it has to be at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The least limit on messages, which holds for all frames: below it the server would not take every client's HELLO.
+const MIN_MESSAGE: usize = frame::HEAD - frame::LENGTH + MAX_HELLO;
+
+/// A limit on messages; the frame's field for its length has 32 bits.
+fn parse_max_message(text: &str) -> Result<u32, String> {
+    match parse_size(text)? {
+        size if size < MIN_MESSAGE => Err(format!("it has to be at least {MIN_MESSAGE}, so that clients can connect")),
+        size => u32::try_from(size).map_err(|_| "it has to be less than 4G".into()),
+    }
+}
+
+/// A limit on silence. Clients are told of it in whole seconds.
+fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span < Duration::from_secs(1) => Err("it has to be at least 1s".into()),
+        Ok(span) => Ok(span),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -140,12 +173,18 @@ impl Serve {
         Ok(())
     }
 
+    /// Of a name's addresses the one that the original's programs take.
+    fn listen_addr(&self) -> Result<SocketAddr, Failure> {
+        let cannot = |why| Failure::Error(format!("cannot listen on {}: {why}", self.listen));
+        let found = async_io::block_on(self.listen.resolve()).map_err(|error| cannot(error.to_string()))?;
+        let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
+        preferred.copied().ok_or_else(|| cannot("it has no address".into()))
+    }
+
     fn config(&self) -> Result<Config, Failure> {
         let defaults = broker::Config::default();
-        let max_body = u32::try_from(self.max_message)
-            .map_err(|_| Failure::Error(format!("--max-message {}: the maximum is 4 GiB", self.max_message)))?;
         Ok(Config {
-            listen: self.listen,
+            listen: self.listen_addr()?,
             shards: self.shards,
             compat_key: self.key.read()?,
             broker: broker::Config {
@@ -153,8 +192,8 @@ impl Serve {
                 max_sessions: self.max_sessions,
                 max_sessions_per_host: self.max_sessions_per_host,
                 max_subscriptions: self.max_subscriptions,
-                frames: kcpq_core::frame::Limits { max_body, ..defaults.frames },
-                subjects: kcpq_core::subject::Limits { max_tokens: self.max_tokens, ..defaults.subjects },
+                frames: frame::Limits { max_body: self.max_message, ..defaults.frames },
+                subjects: subject::Limits { max_tokens: self.max_tokens, ..defaults.subjects },
                 max_queued: self.max_queued,
                 max_queued_total: self.max_queued_total,
                 slow_consumer: match self.slow_consumer {

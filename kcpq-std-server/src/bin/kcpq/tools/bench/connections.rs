@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use kcpq_smol::{Address, Client};
+use kcpq_smol::Client;
 use serde_json::json;
 use smol::Timer;
 
@@ -92,7 +92,7 @@ impl Connections {
             let mut tasks = Vec::new();
             for _ in 0..batch {
                 let builder = self.common.server.builder("kcpq bench")?.heartbeat(self.heartbeat);
-                tasks.push(smol::spawn(builder.connect(Address::from(self.common.server.server.as_str()))));
+                tasks.push(smol::spawn(builder.connect(self.common.server.server.clone())));
             }
             for task in tasks {
                 clients.push(task.await.map_err(|error| self.explain(clients.len(), &error))?);
