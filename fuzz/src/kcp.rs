@@ -3,11 +3,9 @@
 //! The input is a configuration byte and a list of operations. The same list drives an engine over each store; both
 //! must behave alike to the byte, and what they send must satisfy [`check_sent`], which reads it independently.
 
-use std::collections::VecDeque;
-
 use heapless::Deque;
 use kcpq_core::kcp::{Ack, Config, Kcp, Mode, Origin, Parts, Sent};
-use kcpq_core::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo, Store};
+use kcpq_core::store::{Lent, LentRx, LentTx, SlotInfo, Store};
 use kcpq_core::{Duration, Instant};
 
 use crate::Seed;
@@ -50,13 +48,6 @@ pub fn run(data: &[u8]) {
     let mode = if choice & 1 == 0 { Mode::Stream } else { Mode::Message };
     let config = Config { mtu: MTU, send_window: WINDOW, recv_window: WINDOW, mode, ..preset };
 
-    let heap: Parts<Heap> = Parts {
-        tx: HeapTx::default(),
-        sent: VecDeque::new(),
-        ends: VecDeque::new(),
-        rx: HeapRx::new(usize::from(WINDOW)),
-        acks: VecDeque::new(),
-    };
     let (mut tx, mut slots) = ([0; STREAM], [SlotInfo::EMPTY; WINDOW as usize]);
     let mut bytes = [0; SLOT * WINDOW as usize];
     let (mut sent, mut ends) = (Deque::<Sent, RECORDS>::new(), Deque::<u32, RECORDS>::new());
@@ -69,7 +60,7 @@ pub fn run(data: &[u8]) {
         acks: acks.as_mut_view(),
     };
     let parity = choice & 0x80 != 0;
-    let heap = drive(Kcp::new(CONV, config, heap), parity, operations);
+    let heap = drive(Kcp::new(CONV, config, Parts::heap(&config)), parity, operations);
     assert_eq!(heap, drive(Kcp::new(CONV, config, lent), parity, operations));
 }
 

@@ -6,11 +6,9 @@
 //! be called in the past. Where the module `kcp` reaches arbitrary states by single segments, this one keeps an exchange
 //! going: windows, timers and clocks move.
 
-use std::collections::VecDeque;
-
 use heapless::Deque;
 use kcpq_core::kcp::{Ack, Command, Config, CongestionControl, HEADER, Header, Kcp, Mode, Origin, Parts, Sent, Sn, Ts};
-use kcpq_core::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo, Store};
+use kcpq_core::store::{Heap, Lent, LentRx, LentTx, SlotInfo, Store};
 use kcpq_core::{Duration, Instant};
 
 use crate::Seed;
@@ -139,13 +137,6 @@ pub fn run(data: &[u8]) {
     let mut bytes = Bytes(data);
     let config = config(bytes.byte(), bytes.byte());
 
-    let heap = Parts::<Heap> {
-        tx: HeapTx::default(),
-        sent: VecDeque::new(),
-        ends: VecDeque::new(),
-        rx: HeapRx::new(WINDOW),
-        acks: VecDeque::new(),
-    };
     let (mut stream, mut slots, mut memory) = ([0; STREAM], [SlotInfo::EMPTY; WINDOW], [0; WINDOW * SLOT]);
     let (mut sent, mut ends, mut acks) =
         (Deque::<Sent, WINDOW>::new(), Deque::<u32, STREAM>::new(), Deque::<Ack, 64>::new());
@@ -156,7 +147,7 @@ pub fn run(data: &[u8]) {
         rx: LentRx::new(&mut slots, &mut memory),
         acks: acks.as_mut_view(),
     };
-    let (mut heap, mut lent) = (End::new(config, heap), End::new(config, lent));
+    let (mut heap, mut lent) = (End::new(config, Parts::heap(&config)), End::new(config, lent));
     if data.first().is_some_and(|choice| choice & 64 != 0) {
         heap.kcp.use_parity();
         lent.kcp.use_parity();

@@ -13,7 +13,7 @@ use crate::frame::{self, command};
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::{self, Command, Header, Origin};
 use crate::session::{self, Session};
-use crate::store::{Heap, HeapInbox, HeapOutbox, HeapRx, HeapTx, Outbox};
+use crate::store::{Heap, HeapInbox, HeapOutbox, Outbox};
 use crate::subject::Pattern;
 
 impl<P: Peer> Broker<P> {
@@ -65,13 +65,7 @@ impl<P: Peer> Broker<P> {
 
     pub(super) fn new_session(&self, conv: u32, framing: Framing) -> Session<Heap> {
         let parts = session::Parts {
-            kcp: kcp::Parts {
-                tx: HeapTx::default(),
-                sent: VecDeque::new(),
-                ends: VecDeque::new(),
-                rx: HeapRx::new(usize::from(self.config.kcp.recv_window)),
-                acks: VecDeque::new(),
-            },
+            kcp: kcp::Parts::heap(&self.config.kcp),
             control: HeapOutbox::default(),
             outbox: HeapOutbox::default(),
             marks: VecDeque::new(),

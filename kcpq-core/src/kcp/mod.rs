@@ -27,11 +27,11 @@ mod seq;
 mod stats;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
-#[cfg(all(test, feature = "alloc"))]
-mod wrap_tests;
 
 #[cfg(feature = "fec")]
 use alloc::boxed::Box;
+#[cfg(feature = "alloc")]
+use alloc::collections::VecDeque;
 use core::fmt;
 
 pub use config::{Config, CongestionControl, Mode};
@@ -45,6 +45,8 @@ pub use stats::Stats;
 use self::probe::Probe;
 use self::receiver::Receiver;
 use self::sender::Sender;
+#[cfg(feature = "alloc")]
+use crate::store::{Heap, HeapRx, HeapTx};
 use crate::store::{Store, TooLarge};
 use crate::time::{Deadline, Duration, Instant, Why};
 
@@ -60,6 +62,20 @@ pub struct Parts<S: Store> {
     pub rx: S::Rx,
     /// Acknowledgements owed.
     pub acks: S::Queue<Ack>,
+}
+
+#[cfg(feature = "alloc")]
+impl Parts<Heap> {
+    /// Memory from the allocator, taken when it is needed.
+    pub fn heap(config: &Config) -> Self {
+        Self {
+            tx: HeapTx::default(),
+            sent: VecDeque::new(),
+            ends: VecDeque::new(),
+            rx: HeapRx::new(usize::from(config.recv_window)),
+            acks: VecDeque::new(),
+        }
+    }
 }
 
 impl<S: Store> fmt::Debug for Parts<S> {

@@ -4,6 +4,8 @@
 //! seeds. A message crosses the link twice, so the floor is twice its delay. Latency counts from when a message was due.
 
 mod bulk;
+#[path = "../common/engine.rs"]
+mod engine;
 mod world;
 
 use kcpq_core::kcp;
