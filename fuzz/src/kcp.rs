@@ -73,7 +73,7 @@ struct Trace {
 
 fn drive<S: Store>(mut engine: Kcp<S>, parity: bool, operations: &[u8]) -> Trace {
     if parity {
-        engine.use_parity();
+        engine.use_repairs();
     }
     let mut trace = Trace::default();
     let mut now = Instant::from_millis(1);

@@ -100,7 +100,7 @@ impl<S: Store> End<S> {
     fn transmit(&mut self, now: Instant) {
         let mut out = [0; 2048];
         while let Some(len) = self.kcp.poll_transmit(now, &mut out) {
-            assert!(len >= HEADER && len <= usize::from(self.kcp.config().mtu));
+            assert!(len >= HEADER && len <= usize::from(self.kcp.mtu()));
             let mut rest = &out[..len];
             while !rest.is_empty() {
                 let (header, data, behind) = Header::split(rest, CONV).expect("what an engine writes is well-formed");
@@ -149,8 +149,8 @@ pub fn run(data: &[u8]) {
     };
     let (mut heap, mut lent) = (End::new(config, Parts::heap(&config)), End::new(config, lent));
     if data.first().is_some_and(|choice| choice & 64 != 0) {
-        heap.kcp.use_parity();
-        lent.kcp.use_parity();
+        heap.kcp.use_repairs();
+        lent.kcp.use_repairs();
     }
 
     let mut now = Instant::from_millis(u64::from(u32::MAX) - 5_000);
@@ -257,9 +257,9 @@ fn segments(bytes: &mut Bytes<'_>) -> Vec<u8> {
                 Command::Push,
                 Command::Push,
                 Command::Ack,
-                Command::AskWindow,
-                Command::TellWindow,
-                Command::Parity,
+                Command::WindowProbe,
+                Command::WindowUpdate,
+                Command::Repair,
             ][usize::from(bytes.byte() % 6)],
             frg: if shape & 0x20 == 0 { 0 } else { bytes.byte() },
             wnd: u16::from(bytes.byte() % 40),

@@ -174,7 +174,7 @@ impl<S: Store> Session<S> {
     pub(crate) fn set_native(&mut self, framing: Framing, max_datagram: u16, overhead: u16, features: u32) {
         #[cfg(feature = "fec")]
         if framing == Framing::Plain && features & features::REPAIR != 0 {
-            self.kcp.use_parity();
+            self.kcp.use_repairs();
         }
         let local = max_datagram > LONGEST_ON_A_PATH;
         if local {
@@ -275,7 +275,7 @@ impl<S: Store> Session<S> {
 
     /// To be called after the engine has taken in datagrams.
     pub(crate) fn after_input(&mut self, now: Instant) {
-        let mtu = self.kcp.config().mtu;
+        let mtu = self.kcp.mtu();
         if mtu > self.link.mtu() {
             // The path carries more than was known. Only plain datagrams are asked about.
             self.link.set(Framing::Plain, mtu);

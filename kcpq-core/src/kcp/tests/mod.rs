@@ -294,10 +294,10 @@ fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_
     let link = sim::Config::clean(Duration::from_micros(100));
     let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, ticking), link, 1);
     // A first answer came at once, before it was known who the peer is.
-    pair.b.config.ack_delay = Duration::ZERO;
+    pair.b.env.config.ack_delay = Duration::ZERO;
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_millis(50));
-    pair.b.config.ack_delay = tick;
+    pair.b.env.config.ack_delay = tick;
     pair.a.set_patience(Duration::from_millis(30), tick);
     pair.a.expect_ticks(tick);
     let end = pair.now + Duration::from_secs(3);
@@ -409,7 +409,7 @@ fn random_datagrams_never_panic_and_stay_bounded() {
             let small = |rng: &mut Rng| if rng.bool() { rng.u32(..50) } else { rng.u32(..) };
             let header = Header {
                 conv: CONV,
-                command: [Command::Push, Command::Ack, Command::AskWindow, Command::TellWindow][rng.usize(..4)],
+                command: [Command::Push, Command::Ack, Command::WindowProbe, Command::WindowUpdate][rng.usize(..4)],
                 frg: rng.u8(..),
                 wnd: rng.u16(..),
                 ts: Ts(small(&mut rng)),
@@ -443,8 +443,8 @@ fn parity_rebuilds_what_it_determines() {
         let mut rng = Rng::with_seed(seed);
         let link = sim::Config { loss: 0.1, ..sim::Config::clean(Duration::from_millis(20)) };
         let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, seed);
-        pair.a.use_parity();
-        pair.b.use_parity();
+        pair.a.use_repairs();
+        pair.b.use_repairs();
         let mut data = Vec::new();
         for n in 0..400 {
             let burst = payload(rng.usize(1..9_000), n);
@@ -541,8 +541,8 @@ fn congestion_control_takes_its_reaction_back_when_nothing_was_lost() {
     for _ in 0..20 {
         pair.a.send(&[1; 5_000]).unwrap();
         pair.run_for(Duration::from_millis(30));
-        least = least.min(pair.a.sender.congestion.window());
+        least = least.min(pair.a.sender.congestion().window());
     }
     assert!(pair.a.stats().spurious > 0);
-    assert!(least < 4 && pair.a.sender.congestion.window() > 4, "{least}");
+    assert!(least < 4 && pair.a.sender.congestion().window() > 4, "{least}");
 }

@@ -1,0 +1,52 @@
+//! What the parts of an engine share: the moment, the parameters, the timers and the counters.
+
+use super::config::{Config, Mode};
+use super::repair;
+use super::segment::HEADER;
+use super::stats::Stats;
+use super::timers::Timers;
+use crate::time::Instant;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Env {
+    /// The moment of the present call.
+    pub(super) now: Instant,
+    pub(super) config: Config,
+    /// Maximum size of the segments in one datagram, as far as is known by now.
+    pub(super) mtu: u16,
+    /// Both ends know REPAIR.
+    pub(super) repairs: bool,
+    pub(super) timers: Timers,
+    pub(super) stats: Stats,
+}
+
+impl Env {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            now: Instant::ZERO,
+            mtu: config.mtu,
+            repairs: false,
+            config,
+            timers: Timers::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// For another conversation. The counters go on.
+    pub(super) fn reset(&mut self) {
+        self.repairs = false;
+        self.timers = Timers::new();
+    }
+
+    /// True if repairs are understood at both ends.
+    pub(super) fn repairs(&self) -> bool {
+        repair::BUILT && self.repairs && self.config.mode == Mode::Stream
+    }
+
+    /// Most data bytes in one segment: a repair over it has to fit as well.
+    pub(super) fn mss(&self) -> usize {
+        let reserve = if self.repairs() { repair::OVERHEAD } else { 0 };
+        usize::from(self.mtu).saturating_sub(HEADER + reserve).max(1)
+    }
+}
