@@ -4,7 +4,7 @@
 //! must behave alike to the byte, and what they send must satisfy [`check_sent`], which reads it independently.
 
 use heapless::Deque;
-use kcpq_core::kcp::{Ack, Config, Kcp, Mode, Origin, Parts, Sent};
+use kcpq_core::kcp::{Ack, Config, Kcp, Mode, Origin, Parts, Peer, Sent};
 use kcpq_core::store::{Lent, LentRx, LentTx, SlotInfo, Store};
 use kcpq_core::{Duration, Instant};
 
@@ -73,7 +73,7 @@ struct Trace {
 
 fn drive<S: Store>(mut engine: Kcp<S>, parity: bool, operations: &[u8]) -> Trace {
     if parity {
-        engine.use_repairs();
+        engine.negotiated(Peer { repairs: true, ..*engine.peer() });
     }
     let mut trace = Trace::default();
     let mut now = Instant::from_millis(1);

@@ -7,7 +7,9 @@
 //! going: windows, timers and clocks move.
 
 use heapless::Deque;
-use kcpq_core::kcp::{Ack, Command, Config, CongestionControl, HEADER, Header, Kcp, Mode, Origin, Parts, Sent, Sn, Ts};
+use kcpq_core::kcp::{
+    Ack, Command, Config, CongestionControl, HEADER, Header, Kcp, Mode, Origin, Parts, Peer, Sent, Sn, Ts,
+};
 use kcpq_core::store::{Heap, Lent, LentRx, LentTx, SlotInfo, Store};
 use kcpq_core::{Duration, Instant};
 
@@ -149,8 +151,8 @@ pub fn run(data: &[u8]) {
     };
     let (mut heap, mut lent) = (End::new(config, Parts::heap(&config)), End::new(config, lent));
     if data.first().is_some_and(|choice| choice & 64 != 0) {
-        heap.kcp.use_repairs();
-        lent.kcp.use_repairs();
+        heap.kcp.negotiated(Peer { repairs: true, ..*heap.kcp.peer() });
+        lent.kcp.negotiated(Peer { repairs: true, ..*lent.kcp.peer() });
     }
 
     let mut now = Instant::from_millis(u64::from(u32::MAX) - 5_000);

@@ -12,7 +12,7 @@ use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM};
 use crate::frame::{self, command};
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::{self, Command, Header, Origin};
-use crate::session::{self, Session};
+use crate::session::{self, Native, Session};
 use crate::store::{Heap, HeapInbox, HeapOutbox, Outbox};
 use crate::subject::Pattern;
 
@@ -133,8 +133,13 @@ impl<P: Peer> Broker<P> {
         slot.session.after_input(self.now);
         if let Some(greeting) = greeted {
             let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
-            let overhead = self.protection.headroom() as u16;
-            slot.session.set_native(greeting.framing, self.inner(max_datagram), overhead, greeting.features);
+            let native = Native {
+                max_datagram: self.inner(max_datagram),
+                overhead: self.protection.headroom() as u16,
+                local: slot.peer.is_local(),
+                features: greeting.features,
+            };
+            slot.session.set_native(greeting.framing, &native);
             self.events.push(&mut self.stats, Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {

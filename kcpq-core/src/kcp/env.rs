@@ -1,6 +1,7 @@
 //! What the parts of an engine share: the moment, the parameters, the timers and the counters.
 
 use super::config::{Config, Mode};
+use super::peer::Peer;
 use super::repair;
 use super::segment::HEADER;
 use super::stats::Stats;
@@ -12,11 +13,12 @@ use crate::time::Instant;
 pub(super) struct Env {
     /// The moment of the present call.
     pub(super) now: Instant,
+    /// What the user has chosen; it never changes.
     pub(super) config: Config,
+    /// What holds for this conversation.
+    pub(super) peer: Peer,
     /// Maximum size of the segments in one datagram, as far as is known by now.
     pub(super) mtu: u16,
-    /// Both ends know REPAIR.
-    pub(super) repairs: bool,
     pub(super) timers: Timers,
     pub(super) stats: Stats,
 }
@@ -26,22 +28,23 @@ impl Env {
         Self {
             now: Instant::ZERO,
             mtu: config.mtu,
-            repairs: false,
+            peer: Peer::unknown(&config),
             config,
             timers: Timers::new(),
             stats: Stats::default(),
         }
     }
 
-    /// For another conversation. The counters go on.
+    /// For another conversation. What was found of the path is forgotten; the counters go on.
     pub(super) fn reset(&mut self) {
-        self.repairs = false;
+        self.mtu = self.mtu.min(self.config.mtu);
+        self.peer = Peer::unknown(&self.config);
         self.timers = Timers::new();
     }
 
     /// True if repairs are understood at both ends.
     pub(super) fn repairs(&self) -> bool {
-        repair::BUILT && self.repairs && self.config.mode == Mode::Stream
+        repair::BUILT && self.peer.repairs && self.config.mode == Mode::Stream
     }
 
     /// Most data bytes in one segment: a repair over it has to fit as well.

@@ -15,6 +15,7 @@ mod env;
 #[cfg_attr(not(feature = "alloc"), path = "absent/mtud.rs")]
 mod mtud;
 mod packet;
+mod peer;
 mod recv;
 #[cfg_attr(not(feature = "fec"), path = "absent/repair.rs")]
 mod repair;
@@ -33,6 +34,7 @@ use alloc::collections::VecDeque;
 use core::fmt;
 
 pub use config::{Config, CongestionControl, Mode};
+pub use peer::{MtuSearch, Peer};
 pub use recv::Ack;
 pub use rtt::Rtt;
 pub use segment::{Command, HEADER, Header, Malformed};
@@ -176,13 +178,13 @@ impl<S: Store> fmt::Debug for Kcp<S> {
 impl<S: Store> Kcp<S> {
     /// An engine for conversation `conv`. Values of `config` out of range count as the nearest in range.
     pub fn new(conv: u32, config: Config, parts: Parts<S>) -> Self {
-        let env = Env::new(config.clamped());
+        let mut env = Env::new(config.clamped());
         Self {
             conv,
             sender: Sender::new(&env, parts.tx, parts.sent, parts.ends),
             receiver: Receiver::new(parts.rx, parts.acks),
             window_probe: WindowProbe::default(),
-            mtud: Mtud::new(),
+            mtud: Mtud::new(&mut env),
             last_heard: None,
             forgotten: false,
             env,
@@ -196,49 +198,31 @@ impl<S: Store> Kcp<S> {
         self.sender.reset(&self.env);
         self.receiver.reset();
         self.window_probe = WindowProbe::default();
-        self.mtud = Mtud::new();
+        self.mtud = Mtud::new(&mut self.env);
         self.last_heard = None;
         self.forgotten = false;
     }
 
-    /// Says that both ends know repairs ([`Command::Repair`]). For stream mode.
-    pub fn use_repairs(&mut self) {
-        self.env.repairs = true;
-    }
-
-    /// Changes how long datagrams may be, from the next new segment on. Segments in flight keep their length, so a
-    /// smaller value is for before the first `send`.
-    pub fn set_mtu(&mut self, mtu: u16) {
-        self.env.mtu = mtu.max(Config::MIN_MTU);
-    }
-
-    /// Looks for longer datagrams than those of the present MTU that the path carries, up to `longest` bytes; the MTU
-    /// grows with what is found. `overhead` bytes of a datagram lie around its segments. The other end has to know
-    /// [`Command::MtuProbe`].
-    #[cfg(feature = "alloc")]
-    pub fn search_mtu(&mut self, longest: u16, overhead: u16) {
-        self.mtud.search(&mut self.env, longest, overhead);
-    }
-
-    /// Chooses another congestion control, which starts without knowledge.
-    pub fn set_congestion(&mut self, congestion: CongestionControl) {
-        if self.env.config.congestion != congestion {
-            self.env.config.congestion = congestion;
-            self.sender.set_congestion(&mut self.env);
+    /// Sets what both ends have agreed upon, or what is known of the peer, in place of what was there; [`Peer::unknown`]
+    /// before. Timeouts count from the next sample of the round trip on, and another congestion control starts without
+    /// knowledge. It holds until it is replaced, or another conversation begins.
+    pub fn negotiated(&mut self, peer: Peer) {
+        let before = core::mem::replace(&mut self.env.peer, peer.clamped());
+        if before.congestion != peer.congestion {
+            self.sender.reset_congestion(&mut self.env);
+        }
+        if before.ack_delay != peer.ack_delay {
+            self.sender.set_ack_delay(peer.ack_delay);
+        }
+        if before.mtu_search != peer.mtu_search {
+            self.mtud = Mtud::new(&mut self.env);
         }
     }
 
-    /// Changes the least retransmission timeout, and by how much it is longer than the round trip at least; they count from
-    /// the next sample of the round trip on.
-    pub fn set_patience(&mut self, least: Duration, margin: Duration) {
-        self.env.config.min_rto = least.min(Config::MAX_RTO);
-        self.env.config.rto_margin = margin.min(Config::MAX_RTO);
-    }
-
-    /// The peer acknowledges when its clock ticks, and not at once: `tick` apart, until its acknowledgements have shown how
-    /// often that is.
-    pub fn expect_ticks(&mut self, tick: Duration) {
-        self.sender.expect_ack_delay(tick);
+    /// Changes how long the segments of one datagram may be, from the next new segment on. Segments in flight keep their
+    /// length, so a smaller value is for before the first `send`.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.env.mtu = mtu.max(Config::MIN_MTU);
     }
 
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
@@ -427,9 +411,14 @@ impl<S: Store> Kcp<S> {
         self.conv
     }
 
-    /// The parameters in force.
+    /// The parameters that the engine was made with.
     pub fn config(&self) -> &Config {
         &self.env.config
+    }
+
+    /// What holds for the present conversation.
+    pub fn peer(&self) -> &Peer {
+        &self.env.peer
     }
 
     /// How long the segments of one datagram may be at present, headers included.

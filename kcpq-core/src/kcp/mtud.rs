@@ -7,6 +7,7 @@
 
 use super::env::Env;
 use super::packet::Packet;
+use super::peer::MtuSearch;
 use super::segment::{Command, HEADER, Header};
 use super::seq::{Sn, Ts};
 use super::timers::Timer;
@@ -32,25 +33,22 @@ pub(super) struct Mtud {
 
 #[derive(Clone, Copy, Debug)]
 struct Search {
-    /// The longest that may be found.
-    longest: u16,
-    /// Bytes of a datagram that lie around the segments.
-    overhead: u16,
+    agreed: MtuSearch,
     /// The shortest length that was asked for in this round.
     asked: u16,
     rounds: u8,
 }
 
 impl Mtud {
-    pub(super) fn new() -> Self {
-        Self { search: None, answer: None, known: false }
-    }
-
-    /// Begins to look for a length of up to `longest`, `overhead` not counted.
-    pub(super) fn search(&mut self, env: &mut Env, longest: u16, overhead: u16) {
-        self.known = true;
-        self.search = Some(Search { longest, overhead, asked: u16::MAX, rounds: ROUNDS });
-        env.timers.start(Timer::MtuProbe, env.now);
+    /// Begins what was agreed upon.
+    pub(super) fn new(env: &mut Env) -> Self {
+        let search = env.peer.mtu_search.map(|agreed| Search { agreed, asked: u16::MAX, rounds: ROUNDS });
+        env.timers.stop(Timer::MtuProbeAck);
+        match search {
+            Some(_) => env.timers.start(Timer::MtuProbe, env.now),
+            None => env.timers.stop(Timer::MtuProbe),
+        }
+        Self { search, answer: None, known: search.is_some() }
     }
 
     /// True if the other end knows PROBE as well.
@@ -130,7 +128,8 @@ impl Mtud {
 impl Search {
     /// All lengths to ask for, not in order.
     fn lengths(self) -> impl Iterator<Item = u16> {
-        let inner = RUNGS.map(|rung| rung.saturating_sub(self.overhead));
-        inner.into_iter().filter(move |length| *length < self.longest).chain([self.longest])
+        let MtuSearch { longest, overhead } = self.agreed;
+        let inner = RUNGS.map(|rung| rung.saturating_sub(overhead));
+        inner.into_iter().filter(move |length| *length < longest).chain([longest])
     }
 }

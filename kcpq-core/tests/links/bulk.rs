@@ -74,7 +74,7 @@ fn run(link: sim::Config, configs: &[Config], span: Duration, seed: u64) -> Outc
             for flow in flows.iter_mut().filter(|flow| flow.begins <= now) {
                 while let Some(len) = flow.from.poll_transmit(now, &mut buf) {
                     if now >= measured_from {
-                        waits.push(there.queueing(now).as_micros() as f64 / 1_000.0);
+                        waits.push(there.queueing_delay(now).as_micros() as f64 / 1_000.0);
                     }
                     // What IP and UDP add takes its time as well.
                     there.send(now, &buf[..len + IP_UDP]);

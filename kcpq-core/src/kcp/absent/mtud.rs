@@ -10,7 +10,7 @@ use crate::time::Duration;
 pub(super) struct Mtud;
 
 impl Mtud {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(_: &mut Env) -> Self {
         Self
     }
 

@@ -8,7 +8,7 @@
 use crate::time::{Duration, Instant};
 
 /// The gaps between a peer's acknowledgements.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct AckDelay {
     /// The present estimate; `None` for peers that acknowledge at once.
     tick: Option<Duration>,
@@ -16,10 +16,9 @@ pub(super) struct AckDelay {
 }
 
 /// What the next acknowledgement is waited for since.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 enum Since {
     /// Nothing is in flight.
-    #[default]
     Idle,
     /// A segment was sent when nothing was in flight.
     Sent(Instant),
@@ -33,9 +32,14 @@ const TOGETHER: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(250);
 
 impl AckDelay {
-    /// The peer collects acknowledgements, for about `tick` as long as nothing else is known.
-    pub(super) fn expect(&mut self, tick: Duration) {
-        self.tick.get_or_insert(tick);
+    /// The peer collects acknowledgements, for about `tick` as long as nothing else is known; or not.
+    pub(super) fn new(tick: Option<Duration>) -> Self {
+        Self { tick, since: Since::Idle }
+    }
+
+    /// The same of a peer that has become known since.
+    pub(super) fn set(&mut self, tick: Option<Duration>) {
+        self.tick = tick;
     }
 
     /// How long the peer collects acknowledgements; zero if it does not.
@@ -89,8 +93,7 @@ mod tests {
     const TICK: Duration = Duration::from_millis(10);
 
     fn learned(gaps: impl IntoIterator<Item = u64>) -> Duration {
-        let mut ack_delay = AckDelay::default();
-        ack_delay.expect(Duration::from_millis(20));
+        let mut ack_delay = AckDelay::new(Some(Duration::from_millis(20)));
         let mut now = Instant::from_millis(1);
         ack_delay.on_acknowledged(now, true, Duration::ZERO);
         for gap in gaps {
@@ -113,8 +116,7 @@ mod tests {
 
     #[test]
     fn silence_is_no_tick() {
-        let mut ack_delay = AckDelay::default();
-        ack_delay.expect(TICK);
+        let mut ack_delay = AckDelay::new(Some(TICK));
         let mut now = Instant::from_millis(1);
         for _ in 0..100 {
             ack_delay.on_acknowledged(now, false, Duration::ZERO);
@@ -128,8 +130,7 @@ mod tests {
 
     #[test]
     fn ticks_are_learned_from_flights_that_each_tick_acknowledges_whole() {
-        let (mut ack_delay, path) = (AckDelay::default(), Duration::from_millis(30));
-        ack_delay.expect(TICK);
+        let (mut ack_delay, path) = (AckDelay::new(Some(TICK)), Duration::from_millis(30));
         let mut now = Instant::from_millis(1);
         for _ in 0..100 {
             ack_delay.on_begin(now);
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn peers_that_acknowledge_at_once_have_none() {
-        let mut ack_delay = AckDelay::default();
+        let mut ack_delay = AckDelay::new(None);
         ack_delay.on_acknowledged(Instant::from_millis(1), true, Duration::ZERO);
         ack_delay.on_acknowledged(Instant::from_millis(50), true, Duration::ZERO);
         assert_eq!(ack_delay.estimate(), Duration::ZERO);

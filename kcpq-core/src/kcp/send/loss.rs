@@ -220,5 +220,5 @@ struct Count {
 }
 
 fn outage_probe_interval(env: &Env, rtt: &Rtt) -> Duration {
-    rtt.smoothed().unwrap_or_else(|| rtt.rto()).div(2).max(MIN_OUTAGE_PROBE_INTERVAL).max(env.config.min_rto)
+    rtt.smoothed().unwrap_or_else(|| rtt.rto()).div(2).max(MIN_OUTAGE_PROBE_INTERVAL).max(env.peer.min_rto)
 }

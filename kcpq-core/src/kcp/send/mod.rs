@@ -97,9 +97,9 @@ impl State {
     fn new(env: &Env) -> Self {
         Self {
             remote_window: Config::UNHEARD_WINDOW,
-            congestion: Congestion::new(env.config.congestion, env.mss()),
+            congestion: Congestion::new(env.peer.congestion, env.mss()),
             rtt: Rtt::new(),
-            ack_delay: AckDelay::default(),
+            ack_delay: AckDelay::new(env.peer.ack_delay),
             loss: LossDetection::new(),
             redundancy: Redundancy::new(),
             burst: 0,
@@ -133,15 +133,15 @@ impl<S: Store> Sender<S> {
         self.flight.start_at(sn, offset);
     }
 
-    /// Another congestion control, which knows nothing yet.
-    pub(super) fn set_congestion(&mut self, env: &mut Env) {
-        self.state.congestion = Congestion::new(env.config.congestion, env.mss());
+    /// Begins with the congestion control that was agreed, which knows nothing yet.
+    pub(super) fn reset_congestion(&mut self, env: &mut Env) {
+        self.state.congestion = Congestion::new(env.peer.congestion, env.mss());
         env.timers.stop(Timer::Pacing);
     }
 
-    /// The peer delays acknowledgements, by `delay` as long as nothing else is known.
-    pub(super) fn expect_ack_delay(&mut self, delay: Duration) {
-        self.state.ack_delay.expect(delay);
+    /// The peer delays acknowledgements, by `delay` as long as nothing else is known, or not.
+    pub(super) fn set_ack_delay(&mut self, delay: Option<Duration>) {
+        self.state.ack_delay.set(delay);
     }
 
     pub(super) fn tx(&mut self) -> &mut S::Tx {
@@ -244,8 +244,8 @@ impl<S: Store> Sender<S> {
 
     /// A datagram's sample of the round trip.
     pub(super) fn on_round_trip(&mut self, env: &Env, sample: Duration) {
-        let margin = env.config.rto_margin.max(self.state.ack_delay.rto_margin());
-        self.state.rtt.sample(sample, margin, env.config.min_rto, Config::MAX_RTO);
+        let margin = env.peer.rto_margin.max(self.state.ack_delay.rto_margin());
+        self.state.rtt.sample(sample, margin, env.peer.min_rto, Config::MAX_RTO);
     }
 
     /// A datagram acknowledged `delivered`: what was sent before and is still missing has been overtaken.

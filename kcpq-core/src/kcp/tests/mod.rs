@@ -98,6 +98,11 @@ impl<A: Store, B: Store> Pair<A, B> {
     }
 }
 
+/// Both ends know repairs.
+fn know_repairs<S: Store>(kcp: &mut Kcp<S>) {
+    kcp.negotiated(Peer { repairs: true, ..*kcp.peer() });
+}
+
 fn payload(len: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng::with_seed(seed);
     (0..len).map(|_| rng.u8(..)).collect()
@@ -298,8 +303,8 @@ fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_millis(50));
     pair.b.env.config.ack_delay = tick;
-    pair.a.set_patience(Duration::from_millis(30), tick);
-    pair.a.expect_ticks(tick);
+    let peer = Peer { min_rto: Duration::from_millis(30), rto_margin: tick, ack_delay: Some(tick), ..*pair.a.peer() };
+    pair.a.negotiated(peer);
     let end = pair.now + Duration::from_secs(3);
     while pair.now < end {
         while pair.a.unsent() < 20_000 {
@@ -443,8 +448,8 @@ fn parity_rebuilds_what_it_determines() {
         let mut rng = Rng::with_seed(seed);
         let link = sim::Config { loss: 0.1, ..sim::Config::clean(Duration::from_millis(20)) };
         let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, seed);
-        pair.a.use_repairs();
-        pair.b.use_repairs();
+        know_repairs(&mut pair.a);
+        know_repairs(&mut pair.b);
         let mut data = Vec::new();
         for n in 0..400 {
             let burst = payload(rng.usize(1..9_000), n);
@@ -545,4 +550,39 @@ fn congestion_control_takes_its_reaction_back_when_nothing_was_lost() {
     }
     assert!(pair.a.stats().spurious > 0);
     assert!(least < 4 && pair.a.sender.congestion().window() > 4, "{least}");
+}
+
+#[test]
+fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() {
+    let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
+    let mut kcp = Heap::engine(CONV, config);
+    let agreed = Peer {
+        min_rto: Duration::from_millis(50),
+        rto_margin: Duration::MAX,
+        ack_delay: Some(Duration::from_millis(20)),
+        congestion: CongestionControl::Off,
+        repairs: true,
+        mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0 }),
+    };
+    kcp.negotiated(agreed);
+    kcp.set_mtu(1_200);
+    assert_eq!(*kcp.peer(), Peer { rto_margin: Config::MAX_RTO, ..agreed });
+    assert_eq!((*kcp.config(), kcp.mtu()), (config, 1_200));
+    assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut [0; 9_000]), Some(8_000), "a probe");
+    let found = Header {
+        conv: CONV,
+        command: Command::MtuProbeAck,
+        frg: 0,
+        wnd: 32,
+        ts: Ts(0),
+        sn: Sn(8_000),
+        una: Sn(0),
+        len: 0,
+    };
+    kcp.handle_datagram(Instant::ZERO, &found.to_bytes(), Origin::Wire, |_| 0).unwrap();
+    assert_eq!(kcp.mtu(), 8_000);
+    kcp.reset(CONV + 1);
+    assert_eq!((*kcp.config(), kcp.mtu()), (config, config.mtu));
+    assert_eq!(*kcp.peer(), Peer::unknown(&config));
+    assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut [0; 9_000]), None);
 }
