@@ -35,7 +35,7 @@ mod op {
     pub(super) const WAIT: u8 = 4;
     /// Time passes up to the engine's next deadline.
     pub(super) const DEADLINE: u8 = 5;
-    /// As `SEGMENT`, but as if rebuilt from parity.
+    /// As `SEGMENT`, but as if rebuilt.
     pub(super) const REBUILT: u8 = 6;
     /// Another conversation begins.
     pub(super) const RESET: u8 = 7;
@@ -59,9 +59,9 @@ pub fn run(data: &[u8]) {
         rx: LentRx::new(&mut slots, &mut bytes),
         acks: acks.as_mut_view(),
     };
-    let parity = choice & 0x80 != 0;
-    let heap = drive(Kcp::new(CONV, config, Parts::heap(&config)), parity, operations);
-    assert_eq!(heap, drive(Kcp::new(CONV, config, lent), parity, operations));
+    let repairs = choice & 0x80 != 0;
+    let heap = drive(Kcp::new(CONV, config, Parts::heap(&config)), repairs, operations);
+    assert_eq!(heap, drive(Kcp::new(CONV, config, lent), repairs, operations));
 }
 
 /// What an engine did: everything it sent, then everything it delivered.
@@ -71,8 +71,8 @@ struct Trace {
     got: Vec<u8>,
 }
 
-fn drive<S: Store>(mut engine: Kcp<S>, parity: bool, operations: &[u8]) -> Trace {
-    if parity {
+fn drive<S: Store>(mut engine: Kcp<S>, repairs: bool, operations: &[u8]) -> Trace {
+    if repairs {
         engine.negotiated(Peer { repairs: true, ..*engine.peer() });
     }
     let mut trace = Trace::default();
@@ -161,7 +161,7 @@ fn settle<S: Store>(engine: &mut Kcp<S>, now: Instant, trace: &mut Trace) {
 }
 
 /// What every datagram must be (PROTOCOL.md 2.1, 2.3): whole segments of this conversation, no longer than the MTU, of
-/// known commands, and data in PUSH and PARITY alone, which are never empty.
+/// known commands, and data in PUSH and REPAIR alone, which are never empty.
 fn check_sent(datagram: &[u8], conv: u32) {
     assert!((HEADER..=usize::from(MTU)).contains(&datagram.len()));
     let mut rest = datagram;
@@ -170,7 +170,7 @@ fn check_sent(datagram: &[u8], conv: u32) {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         assert_eq!(word(0), conv);
         assert!((81..=85).contains(&head[4]), "command {}", head[4]);
-        assert_eq!(word(20) > 0, matches!(head[4], 81 | 85), "data in PUSH and PARITY and nowhere else");
+        assert_eq!(word(20) > 0, matches!(head[4], 81 | 85), "data in PUSH and REPAIR and nowhere else");
         (_, rest) = behind.split_at_checked(word(20) as usize).expect("all the data announced");
     }
 }

@@ -50,7 +50,7 @@ pub mod features {
     /// Asks the other side to send FEC parity (10 data, 3 parity).
     pub const WANTS_PARITY: u32 = 1 << 1;
 
-    /// Understands parity segments (`kcp::Command::Repair`), and may be sent them whenever it is worth while.
+    /// Understands repairs (`kcp::Command::Repair`), and may be sent them whenever it is worth while.
     pub const REPAIR: u32 = 1 << 2;
 
     /// A server's: takes PUBT, a message with a time to live.

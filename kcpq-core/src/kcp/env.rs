@@ -44,7 +44,12 @@ impl Env {
 
     /// True if repairs are understood at both ends.
     pub(super) fn repairs(&self) -> bool {
-        repair::BUILT && self.peer.repairs && self.config.mode == Mode::Stream
+        self.can_repair(0)
+    }
+
+    /// True if segments of `len` bytes of data can be repaired.
+    pub(super) fn can_repair(&self, len: usize) -> bool {
+        repair::covers(len) && self.peer.repairs && self.config.mode == Mode::Stream
     }
 
     /// Most data bytes in one segment: a repair over it has to fit as well.

@@ -93,7 +93,7 @@ impl<S: Store> fmt::Debug for Parts<S> {
 pub enum Origin {
     /// From the network, now.
     Wire,
-    /// Rebuilt from parity: its window is old and its echoes say nothing about the round trip (PROTOCOL.md 2.4).
+    /// Rebuilt from FEC parity: its window is old and its echoes say nothing about the round trip (PROTOCOL.md 2.4).
     Rebuilt,
 }
 

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{LONGEST, WINDOW, factor, times};
+use super::{LONGEST, WINDOW, covers, factor, times};
 use crate::field::{Multiplier, exp, log};
 use crate::kcp::segment::{Command, Header};
 use crate::kcp::seq::{Sn, Ts};
@@ -135,6 +135,9 @@ impl Equations {
 
     fn on_segment(&mut self, sn: Sn, data: &[u8]) {
         self.quiet = self.quiet.saturating_add(1);
+        if !covers(data.len()) {
+            return; // no repair covers it
+        }
         let place = sn.0 as usize % KEPT;
         let mut symbol = self.kept[place].take().map(|(_, symbol)| symbol).unwrap_or_default();
         symbol.clear();

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{OVERHEAD, WINDOW, factor, flip};
+use super::{OVERHEAD, WINDOW, covers, factor, flip};
 use crate::field::Multiplier;
 use crate::kcp::packet::Packet;
 use crate::kcp::segment::{Command, Header};
@@ -24,7 +24,8 @@ impl Encoder {
         Self { multiplier: Multiplier::new(), row: 0, symbol: Vec::new() }
     }
 
-    /// Writes a repair over the last segments in flight. False if it has no room.
+    /// Writes a repair over the last segments in flight, as far as none is too long. False if there are none, or it has no
+    /// room.
     pub(in crate::kcp) fn write<S: Store>(
         &mut self,
         flight: &InFlight<S>,
@@ -32,9 +33,9 @@ impl Encoder {
         packet: &mut Packet<'_>,
         now: Ts,
     ) -> bool {
-        let count = flight.len().min(WINDOW);
-        let covered = flight.len() - count..flight.len();
-        let slices = || covered.clone().filter_map(|index| flight.slice(index));
+        let last = (0..flight.len()).rev().take(WINDOW).map_while(|index| flight.slice(index));
+        let count = last.take_while(|slice| covers(usize::from(slice.len))).count();
+        let slices = || (flight.len() - count..flight.len()).filter_map(|index| flight.slice(index));
         let (Some(first), Some(longest)) = (slices().next(), slices().map(|slice| slice.len).max()) else {
             return false;
         };

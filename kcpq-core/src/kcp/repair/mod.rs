@@ -23,14 +23,17 @@ pub(super) use self::encoder::Encoder;
 use super::seq::{Sn, Ts};
 use crate::field::{exp, log};
 
-/// Repairs are made and understood.
-pub(super) const BUILT: bool = true;
 /// What a repair adds to the longest segment's data: the count and a length.
 pub(super) const OVERHEAD: usize = 3;
 /// Maximum segments covered by one repair: the encoding window.
 const WINDOW: usize = 12;
-/// Longer segments are not covered: such datagrams do not leave the machine.
+/// Most data bytes of a segment that is covered: what is longer than most datagrams costs more than it is worth.
 const LONGEST: usize = 2_048;
+
+/// True if repairs are made over segments of `len` bytes of data.
+pub(super) fn covers(len: usize) -> bool {
+    len <= LONGEST
+}
 
 /// The factor of segment `sn` in the repairs of `row`: Cauchy's matrix, of which each square part is regular.
 fn factor(sn: Sn, row: u8) -> u8 {

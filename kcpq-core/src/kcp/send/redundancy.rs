@@ -52,8 +52,9 @@ pub(super) struct Redundancy {
     gap: Duration,
     /// The fractional part of the repair budget that earlier bursts left, in 256ths.
     carry: u32,
-    /// Bytes of the current burst.
+    /// Bytes of the current burst, and of its longest segment.
     burst: usize,
+    longest: usize,
     /// When the last burst ended.
     planned_at: Instant,
 }
@@ -90,11 +91,12 @@ impl Redundancy {
     /// A segment of `len` bytes is sent for the first time.
     pub(super) fn on_new(&mut self, len: usize) {
         self.burst += len;
+        self.longest = self.longest.max(len);
     }
 
     /// Decides what the burst of `segments` that ends here gets: repairs, or copies.
     pub(super) fn plan<S: Store>(&mut self, env: &mut Env, flight: &mut InFlight<S>, rtt: &Rtt, segments: usize) {
-        let repairs = env.repairs();
+        let repairs = env.can_repair(core::mem::take(&mut self.longest));
         let single = core::mem::take(&mut self.burst) <= env.mss();
         let interval = env.now.since(core::mem::replace(&mut self.planned_at, env.now));
         if !self.is_worth_it(env, flight) || !(single || repairs) {

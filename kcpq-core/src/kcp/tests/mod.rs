@@ -41,7 +41,7 @@ impl<A: Store, B: Store> Pair<A, B> {
 
     /// Handles everything due at this moment.
     fn settle(&mut self) {
-        let mut buf = [0; 2048];
+        let mut buf = [0; 10_000];
         loop {
             let mut idle = true;
             while let Some(datagram) = self.there.recv(self.now) {
@@ -439,10 +439,10 @@ fn random_datagrams_never_panic_and_stay_bounded() {
     }
 }
 
-/// Segments lost at random, some parities too: what the equations determine is rebuilt, and it is what was sent.
+/// Segments lost at random, some repairs too: what the equations determine is rebuilt, and it is what was sent.
 #[cfg(feature = "fec")]
 #[test]
-fn parity_rebuilds_what_it_determines() {
+fn repairs_rebuild_what_they_determine() {
     let (mut lost, mut rebuilt) = (0, 0);
     for seed in 0..30 {
         let mut rng = Rng::with_seed(seed);
@@ -463,12 +463,46 @@ fn parity_rebuilds_what_it_determines() {
         rebuilt += pair.b.stats().rebuilt;
         assert_eq!((pair.a.stats().malformed, pair.b.stats().malformed), (0, 0));
     }
-    // A quarter of what is sent is parity, whose loss costs nothing.
+    // A quarter of what is sent are repairs, whose loss costs nothing.
     assert!(rebuilt * 10 > lost * 6, "{rebuilt} rebuilt of {lost} lost");
 }
 
+/// What one may send and what one understands are two things; and it is the segment's length that counts.
+#[cfg(feature = "fec")]
 #[test]
-fn a_peer_that_knows_no_parity_gets_copies() {
+fn repairs_are_understood_and_small_messages_repaired_however_long_datagrams_may_be() {
+    const JUMBO: Config = Config { mtu: 8_952, ..Config::GAMES };
+    let link = sim::Config { loss: 0.05, ..sim::Config::clean(Duration::from_millis(15)) };
+    for (config, long) in [(Config::GAMES, 0), (JUMBO, 0), (JUMBO, 20_000)] {
+        let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, JUMBO), link, 1);
+        know_repairs(&mut pair.a);
+        know_repairs(&mut pair.b);
+        let mut data = Vec::new();
+        for n in 0..1_000 {
+            // Small messages behind long ones, in segments that no repair covers.
+            let message = payload(if n % 10 == 0 { long.max(200) } else { 200 }, n);
+            pair.a.send(&message).unwrap();
+            data.extend(message);
+            pair.run_for(Duration::from_millis(20));
+        }
+        pair.run_for(Duration::from_secs(5));
+        assert!(pair.got == data, "bytes were altered");
+        assert_eq!((pair.a.stats().malformed, pair.b.stats().malformed), (0, 0));
+        let rebuilt = pair.b.stats().rebuilt;
+        assert!(rebuilt > 10, "{rebuilt} rebuilt at {} and up to {long} bytes", config.mtu);
+        // No segment above 2048 bytes of data is covered.
+        for (_, datagram) in &pair.trace {
+            let mut rest = &datagram[..];
+            while let Ok((header, _, behind)) = Header::split(rest, CONV) {
+                assert!(header.command != Command::Repair || header.len <= 2_048 + 3);
+                rest = behind;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_knows_no_repairs_gets_copies() {
     let link = sim::Config { loss: 0.05, ..sim::Config::clean(Duration::from_millis(15)) };
     let mut late = [0; 2];
     for (late, redundancy) in late.iter_mut().zip([0, 100]) {
