@@ -3,11 +3,9 @@
 //! The input is a configuration byte and a list of operations. The same list drives an engine over each store; both
 //! must behave alike to the byte, and what they send must satisfy [`check_sent`], which reads it independently.
 
-use std::collections::VecDeque;
-
 use heapless::Deque;
-use kcpq_core::kcp::{Ack, Config, Kcp, Mode, Origin, Parts, Sent};
-use kcpq_core::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo, Store};
+use kcpq_core::kcp::{Ack, Config, Kcp, Mode, Origin, Parts, Peer, Sent};
+use kcpq_core::store::{Lent, LentRx, LentTx, SlotInfo, Store};
 use kcpq_core::{Duration, Instant};
 
 use crate::Seed;
@@ -37,7 +35,7 @@ mod op {
     pub(super) const WAIT: u8 = 4;
     /// Time passes up to the engine's next deadline.
     pub(super) const DEADLINE: u8 = 5;
-    /// As `SEGMENT`, but as if rebuilt from parity.
+    /// As `SEGMENT`, but as if rebuilt.
     pub(super) const REBUILT: u8 = 6;
     /// Another conversation begins.
     pub(super) const RESET: u8 = 7;
@@ -50,13 +48,6 @@ pub fn run(data: &[u8]) {
     let mode = if choice & 1 == 0 { Mode::Stream } else { Mode::Message };
     let config = Config { mtu: MTU, send_window: WINDOW, recv_window: WINDOW, mode, ..preset };
 
-    let heap: Parts<Heap> = Parts {
-        tx: HeapTx::default(),
-        sent: VecDeque::new(),
-        ends: VecDeque::new(),
-        rx: HeapRx::new(usize::from(WINDOW)),
-        acks: VecDeque::new(),
-    };
     let (mut tx, mut slots) = ([0; STREAM], [SlotInfo::EMPTY; WINDOW as usize]);
     let mut bytes = [0; SLOT * WINDOW as usize];
     let (mut sent, mut ends) = (Deque::<Sent, RECORDS>::new(), Deque::<u32, RECORDS>::new());
@@ -68,9 +59,9 @@ pub fn run(data: &[u8]) {
         rx: LentRx::new(&mut slots, &mut bytes),
         acks: acks.as_mut_view(),
     };
-    let parity = choice & 0x80 != 0;
-    let heap = drive(Kcp::new(CONV, config, heap), parity, operations);
-    assert_eq!(heap, drive(Kcp::new(CONV, config, lent), parity, operations));
+    let repairs = choice & 0x80 != 0;
+    let heap = drive(Kcp::new(CONV, config, Parts::heap(&config)), repairs, operations);
+    assert_eq!(heap, drive(Kcp::new(CONV, config, lent), repairs, operations));
 }
 
 /// What an engine did: everything it sent, then everything it delivered.
@@ -80,9 +71,9 @@ struct Trace {
     got: Vec<u8>,
 }
 
-fn drive<S: Store>(mut engine: Kcp<S>, parity: bool, operations: &[u8]) -> Trace {
-    if parity {
-        engine.use_parity();
+fn drive<S: Store>(mut engine: Kcp<S>, repairs: bool, operations: &[u8]) -> Trace {
+    if repairs {
+        engine.negotiated(Peer { repairs: true, ..*engine.peer() });
     }
     let mut trace = Trace::default();
     let mut now = Instant::from_millis(1);
@@ -170,7 +161,7 @@ fn settle<S: Store>(engine: &mut Kcp<S>, now: Instant, trace: &mut Trace) {
 }
 
 /// What every datagram must be (PROTOCOL.md 2.1, 2.3): whole segments of this conversation, no longer than the MTU, of
-/// known commands, and data in PUSH and PARITY alone, which are never empty.
+/// known commands, and data in PUSH and REPAIR alone, which are never empty.
 fn check_sent(datagram: &[u8], conv: u32) {
     assert!((HEADER..=usize::from(MTU)).contains(&datagram.len()));
     let mut rest = datagram;
@@ -179,7 +170,7 @@ fn check_sent(datagram: &[u8], conv: u32) {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         assert_eq!(word(0), conv);
         assert!((81..=85).contains(&head[4]), "command {}", head[4]);
-        assert_eq!(word(20) > 0, matches!(head[4], 81 | 85), "data in PUSH and PARITY and nowhere else");
+        assert_eq!(word(20) > 0, matches!(head[4], 81 | 85), "data in PUSH and REPAIR and nowhere else");
         (_, rest) = behind.split_at_checked(word(20) as usize).expect("all the data announced");
     }
 }

@@ -6,11 +6,11 @@
 //! be called in the past. Where the module `kcp` reaches arbitrary states by single segments, this one keeps an exchange
 //! going: windows, timers and clocks move.
 
-use std::collections::VecDeque;
-
 use heapless::Deque;
-use kcpq_core::kcp::{Ack, Command, Config, CongestionControl, HEADER, Header, Kcp, Mode, Origin, Parts, Sent, Sn, Ts};
-use kcpq_core::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo, Store};
+use kcpq_core::kcp::{
+    Ack, Command, Config, CongestionControl, HEADER, Header, Kcp, Mode, Origin, Parts, Peer, Sent, Sn, Ts,
+};
+use kcpq_core::store::{Heap, Lent, LentRx, LentTx, SlotInfo, Store};
 use kcpq_core::{Duration, Instant};
 
 use crate::Seed;
@@ -102,7 +102,7 @@ impl<S: Store> End<S> {
     fn transmit(&mut self, now: Instant) {
         let mut out = [0; 2048];
         while let Some(len) = self.kcp.poll_transmit(now, &mut out) {
-            assert!(len >= HEADER && len <= usize::from(self.kcp.config().mtu));
+            assert!(len >= HEADER && len <= usize::from(self.kcp.mtu()));
             let mut rest = &out[..len];
             while !rest.is_empty() {
                 let (header, data, behind) = Header::split(rest, CONV).expect("what an engine writes is well-formed");
@@ -139,13 +139,6 @@ pub fn run(data: &[u8]) {
     let mut bytes = Bytes(data);
     let config = config(bytes.byte(), bytes.byte());
 
-    let heap = Parts::<Heap> {
-        tx: HeapTx::default(),
-        sent: VecDeque::new(),
-        ends: VecDeque::new(),
-        rx: HeapRx::new(WINDOW),
-        acks: VecDeque::new(),
-    };
     let (mut stream, mut slots, mut memory) = ([0; STREAM], [SlotInfo::EMPTY; WINDOW], [0; WINDOW * SLOT]);
     let (mut sent, mut ends, mut acks) =
         (Deque::<Sent, WINDOW>::new(), Deque::<u32, STREAM>::new(), Deque::<Ack, 64>::new());
@@ -156,10 +149,10 @@ pub fn run(data: &[u8]) {
         rx: LentRx::new(&mut slots, &mut memory),
         acks: acks.as_mut_view(),
     };
-    let (mut heap, mut lent) = (End::new(config, heap), End::new(config, lent));
+    let (mut heap, mut lent) = (End::new(config, Parts::heap(&config)), End::new(config, lent));
     if data.first().is_some_and(|choice| choice & 64 != 0) {
-        heap.kcp.use_parity();
-        lent.kcp.use_parity();
+        heap.kcp.negotiated(Peer { repairs: true, ..*heap.kcp.peer() });
+        lent.kcp.negotiated(Peer { repairs: true, ..*lent.kcp.peer() });
     }
 
     let mut now = Instant::from_millis(u64::from(u32::MAX) - 5_000);
@@ -266,9 +259,9 @@ fn segments(bytes: &mut Bytes<'_>) -> Vec<u8> {
                 Command::Push,
                 Command::Push,
                 Command::Ack,
-                Command::AskWindow,
-                Command::TellWindow,
-                Command::Parity,
+                Command::WindowProbe,
+                Command::WindowUpdate,
+                Command::Repair,
             ][usize::from(bytes.byte() % 6)],
             frg: if shape & 0x20 == 0 { 0 } else { bytes.byte() },
             wnd: u16::from(bytes.byte() % 40),

@@ -50,14 +50,14 @@ pub mod features {
     /// Asks the other side to send FEC parity (10 data, 3 parity).
     pub const WANTS_PARITY: u32 = 1 << 1;
 
-    /// Understands parity segments (`kcp::Command::Parity`), and may be sent them whenever it is worth while.
+    /// Understands repairs (`kcp::Command::Repair`), and may be sent them whenever it is worth while.
     pub const REPAIR: u32 = 1 << 2;
 
     /// A server's: takes PUBT, a message with a time to live.
     pub const TTL: u32 = 1 << 3;
     /// A server's: takes SUB with options, and knows [`LATEST`](super::subscribe::LATEST) among them.
     pub const LATEST: u32 = 1 << 4;
-    /// Answers the questions about the path's MTU (`kcp::Command::Probe`).
+    /// Answers the questions about the path's MTU (`kcp::Command::MtuProbe`).
     pub const PROBES: u32 = 1 << 5;
 
     /// What this build can do, as a client or a server.

@@ -47,6 +47,10 @@
 #[cfg(any(feature = "alloc", test))]
 extern crate alloc;
 
+// What the tests of the library share with those beside it names the library as those do.
+#[cfg(test)]
+extern crate self as kcpq_core;
+
 #[cfg(feature = "alloc")]
 pub mod broker;
 #[cfg(feature = "aes")]

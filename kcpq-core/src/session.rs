@@ -12,7 +12,7 @@ use core::fmt;
 use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM, USUAL_DATAGRAM};
 use crate::frame::{Frame, command};
 use crate::hello::features;
-use crate::kcp::{self, CongestionControl, Kcp, Origin};
+use crate::kcp::{self, CongestionControl, Kcp, MtuSearch, Origin};
 use crate::store::{Full, Outbox, PushError, Queue, Store};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -26,8 +26,6 @@ pub struct Mark {
     at: Instant,
 }
 
-/// No path between machines that is not known carries more.
-const LONGEST_ON_A_PATH: u16 = 9_000;
 /// The least retransmission timeout within a machine.
 const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
 
@@ -35,6 +33,19 @@ const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
 /// (docs/original.md 3.4). The least timeout is its own (PROTOCOL.md 2.6).
 const ORIGINAL_TICK: Duration = Duration::from_millis(20);
 const ORIGINAL_MIN_RTO: Duration = Duration::from_millis(30);
+
+/// What is known of a native peer.
+pub(crate) struct Native {
+    /// The longest datagram that both ends take, protection not counted. How much of that the path between machines
+    /// carries is found out, or, if the peer does not help, taken to be what is usual.
+    pub(crate) max_datagram: u16,
+    /// Bytes that the protection puts around a datagram.
+    pub(crate) overhead: u16,
+    /// It runs on this machine.
+    pub(crate) local: bool,
+    /// See [`features`].
+    pub(crate) features: u32,
+}
 
 /// The memory of one session.
 pub struct Parts<S: Store> {
@@ -158,41 +169,38 @@ impl<S: Store> Session<S> {
         self.fit_mtu();
     }
 
-    /// The same with an original peer. With one on this machine there is no link to share.
+    /// The same with an original peer. With one on this machine (`local`) there is no link to share.
     pub(crate) fn set_original(&mut self, framing: Framing, max_datagram: u16, local: bool) {
+        let mut peer = kcp::Peer::unknown(self.kcp.config());
+        peer.min_rto = ORIGINAL_MIN_RTO;
+        peer.ack_delay = Some(ORIGINAL_TICK);
         if local {
-            self.kcp.set_congestion(CongestionControl::Off);
+            peer.congestion = CongestionControl::Off;
         }
-        self.kcp.set_patience(ORIGINAL_MIN_RTO, self.kcp.config().rto_margin);
-        self.kcp.expect_ticks(ORIGINAL_TICK);
+        self.kcp.negotiated(peer);
         self.set_framing(framing, max_datagram);
     }
 
-    /// The same with a native peer of the given [`features`]; `overhead` bytes lie around what is inside of the protection.
-    /// How much of `max_datagram` the path between machines carries is found out, or, if the peer does not help, taken to
-    /// be what is usual.
-    pub(crate) fn set_native(&mut self, framing: Framing, max_datagram: u16, overhead: u16, features: u32) {
-        #[cfg(feature = "fec")]
-        if framing == Framing::Plain && features & features::REPAIR != 0 {
-            self.kcp.use_parity();
-        }
-        let local = max_datagram > LONGEST_ON_A_PATH;
-        if local {
-            // Such datagrams do not leave the machine: there is no link to share, and silence is a busy process.
-            self.kcp.set_congestion(CongestionControl::Off);
-            self.kcp.set_patience(LOCAL_MIN_RTO, self.kcp.config().rto_margin);
-        }
+    /// The same with a native peer.
+    pub(crate) fn set_native(&mut self, framing: Framing, native: &Native) {
+        let Native { max_datagram, overhead, local, features } = *native;
+        let plain = |feature| framing == Framing::Plain && features & features::SUPPORTED & feature != 0;
+        let mut peer = kcp::Peer::unknown(self.kcp.config());
+        peer.repairs = plain(features::REPAIR);
+        let length = if local {
+            // There is no link to share, and silence is a busy process.
+            peer.congestion = CongestionControl::Off;
+            peer.min_rto = LOCAL_MIN_RTO;
+            max_datagram
+        } else if plain(features::PROBES) {
+            peer.mtu_search = Some(MtuSearch { longest: max_datagram, overhead });
+            max_datagram.min(SAFE_DATAGRAM - overhead)
+        } else {
+            max_datagram.min(USUAL_DATAGRAM - overhead)
+        };
+        self.kcp.negotiated(peer);
+        self.set_framing(framing, length);
         self.tells_ttl = features & features::TTL != 0;
-        #[cfg(feature = "alloc")]
-        let asks = framing == Framing::Plain && features & features::PROBES != 0;
-        #[cfg(not(feature = "alloc"))]
-        let asks = false;
-        let begin = if asks { SAFE_DATAGRAM } else { USUAL_DATAGRAM } - overhead;
-        self.set_framing(framing, if local { max_datagram } else { max_datagram.min(begin) });
-        #[cfg(feature = "alloc")]
-        if asks && !local {
-            self.kcp.search_mtu(max_datagram, overhead);
-        }
     }
 
     fn fit_mtu(&mut self) {
@@ -275,7 +283,7 @@ impl<S: Store> Session<S> {
 
     /// To be called after the engine has taken in datagrams.
     pub(crate) fn after_input(&mut self, now: Instant) {
-        let mtu = self.kcp.config().mtu;
+        let mtu = self.kcp.mtu();
         if mtu > self.link.mtu() {
             // The path carries more than was known. Only plain datagrams are asked about.
             self.link.set(Framing::Plain, mtu);

@@ -168,11 +168,6 @@ impl Link {
         self.bad
     }
 
-    /// How long a datagram put in now would wait for the bandwidth.
-    pub fn queueing(&self, now: Instant) -> Duration {
-        self.free_at.since(now)
-    }
-
     /// When the next datagram arrives.
     pub fn next_arrival(&self) -> Option<Instant> {
         self.on_the_way.peek().map(|Reverse((at, ..))| *at)

@@ -35,18 +35,24 @@ pub struct Deadline {
 pub enum Why {
     /// Something can be sent at once.
     Transmit,
-    /// A segment's retransmission timer.
+    /// A segment's retransmission timer (RTO).
     Retransmit,
-    /// Congestion control lets the next segment go.
+    /// An overtaken segment counts as lost (RACK's reordering timer).
+    Reordering,
+    /// It is probed whether an outage is over.
+    OutageProbe,
+    /// Redundancy for what was sent: a repair, or a copy.
+    Repair,
+    /// The pacer releases the next segment.
     Pacing,
-    /// Acknowledgements have waited long enough for company.
+    /// Acknowledgements have waited long enough to be coalesced with data.
     AckDelay,
-    /// A closed window is asked about.
+    /// A closed window is probed.
     WindowProbe,
-    /// It is asked whether the path carries longer datagrams, or answered.
-    PathProbe,
-    /// A window that opened is told again.
-    WindowTell,
+    /// It is probed whether the path carries longer datagrams, or the peer's probe is answered.
+    MtuProbe,
+    /// A window that opened is told.
+    WindowUpdate,
     /// A partial FEC group is given up or closed.
     Parity,
     /// A heartbeat is due.
@@ -64,16 +70,6 @@ pub enum Why {
 }
 
 impl Deadline {
-    /// The earlier of this one and `at`.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
-    pub(crate) fn hasten(&mut self, at: &Option<Instant>, why: Why) {
-        if let Some(at) = *at
-            && at < self.at
-        {
-            *self = Self { at, why };
-        }
-    }
-
     /// The earlier of two.
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {

@@ -11,7 +11,7 @@ use kcpq_core::fec::Encoder;
 use kcpq_core::fec::header::{self, Header, Kind, Shards};
 use kcpq_core::frame::{Frame, Limits};
 use kcpq_core::kcp::{self, Kcp, Origin, Parts};
-use kcpq_core::store::{Heap, HeapRx, HeapTx};
+use kcpq_core::store::Heap;
 use serde_json::Value;
 
 /// One recorded conversation.
@@ -77,14 +77,8 @@ struct Listener {
 
 impl Listener {
     fn new(conv: u32) -> Self {
-        let parts = Parts {
-            tx: HeapTx::default(),
-            sent: VecDeque::new(),
-            ends: VecDeque::new(),
-            rx: HeapRx::new(1024),
-            acks: VecDeque::new(),
-        };
-        Self { kcp: Kcp::new(conv, kcp::Config::GAMES, parts), stream: Vec::new() }
+        let config = kcp::Config { recv_window: 1024, ..kcp::Config::GAMES };
+        Self { kcp: Kcp::new(conv, config, Parts::heap(&config)), stream: Vec::new() }
     }
 
     fn hear(&mut self, now: Instant, opened: &[u8]) {

@@ -258,7 +258,7 @@ fn a_question_about_the_window_that_finds_no_room_goes_in_the_next_datagram() {
     let mut end = End::<Heap>::new(config);
     let now = Instant::from_millis(1);
     let header =
-        Header { conv: 7, command: Command::TellWindow, frg: 0, wnd: 0, ts: Ts(0), sn: Sn(0), una: Sn(0), len: 0 };
+        Header { conv: 7, command: Command::WindowUpdate, frg: 0, wnd: 0, ts: Ts(0), sn: Sn(0), una: Sn(0), len: 0 };
     end.input(now, &header.to_bytes());
     end.send(10);
     assert_eq!(end.kcp.poll_transmit(now, &mut [0; 64]), None);
@@ -269,7 +269,7 @@ fn a_question_about_the_window_that_finds_no_room_goes_in_the_next_datagram() {
     assert_eq!(end.kcp.poll_transmit(now, &mut [0; 64]), Some(2 * HEADER));
     let mut out = [0; 64];
     assert_eq!(end.kcp.poll_transmit(now, &mut out), Some(HEADER));
-    assert_eq!(out[4], Command::AskWindow as u8);
+    assert_eq!(out[4], Command::WindowProbe as u8);
 }
 
 proptest! {

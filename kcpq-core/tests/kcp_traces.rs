@@ -241,7 +241,7 @@ fn the_receive_window_holds_and_refuses_as_in_the_trace() {
         // Read out: the messages of the trace, the window told, an old segment acknowledged again.
         assert_eq!(recv(&mut kcp, NOW).as_deref(), Some(&b"abc"[..]));
         let sent = transmit(&mut kcp, NOW);
-        assert_eq!((sent[0][0].command, sent[0][0].wnd, sent[0][0].una), (Command::TellWindow, 3, 4));
+        assert_eq!((sent[0][0].command, sent[0][0].wnd, sent[0][0].una), (Command::WindowUpdate, 3, 4));
         assert_eq!(recv(&mut kcp, NOW).as_deref(), Some(&b"d"[..]));
         let old = list(&trace["steps"]).iter().rfind(|step| step["op"] == "input").unwrap();
         input(&mut kcp, NOW, &hex(&old["data"])).unwrap();

@@ -37,8 +37,8 @@ fn recorded_bytes_are_the_headers_they_were_decoded_to() {
             let command = match text(&want["cmd"]) {
                 "PUSH" => Command::Push,
                 "ACK" => Command::Ack,
-                "WASK" => Command::AskWindow,
-                "WINS" => Command::TellWindow,
+                "WASK" => Command::WindowProbe,
+                "WINS" => Command::WindowUpdate,
                 other => panic!("no command {other}"),
             };
             assert_eq!(header.command, command);

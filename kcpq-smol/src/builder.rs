@@ -196,6 +196,7 @@ impl Builder {
         limit: Limit,
     ) -> Result<Client, ConnectError> {
         let local = addrs.iter().all(|addr| addr.ip().to_canonical().is_loopback());
+        self.config.local = local;
         let mut route = Route::new(addrs);
         let udp = route.open().map_err(ConnectError::Socket)?;
         if !self.datagram_chosen {

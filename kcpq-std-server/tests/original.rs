@@ -12,7 +12,7 @@ use kcpq_core::datagram::{self, Content};
 use kcpq_core::fec::header::{self, Numbering, Shards};
 use kcpq_core::frame::{self, Frame, Limits, Progress, Reader, command};
 use kcpq_core::kcp::{self, Kcp, Origin};
-use kcpq_core::store::{Heap, HeapInbox, HeapRx, HeapTx};
+use kcpq_core::store::{Heap, HeapInbox};
 use kcpq_std_server::{Config, Server};
 use support::wait::LIMIT;
 
@@ -40,16 +40,9 @@ impl Original {
     /// On a socket that another client may have had before.
     fn on(socket: UdpSocket, conv: u32) -> Self {
         let config = kcp::Config { mtu: 1_392, ..kcp::Config::GAMES };
-        let parts = kcp::Parts {
-            tx: HeapTx::default(),
-            sent: VecDeque::new(),
-            ends: VecDeque::new(),
-            rx: HeapRx::new(usize::from(config.recv_window)),
-            acks: VecDeque::new(),
-        };
         Self {
             socket,
-            kcp: Kcp::new(conv, config, parts),
+            kcp: Kcp::new(conv, config, kcp::Parts::heap(&config)),
             numbering: Numbering::new(Shards::KCPQ),
             reader: Reader::new(Limits::KCPQ, HeapInbox::new(Limits::KCPQ.max_body as usize + frame::LENGTH, 0)),
             came: VecDeque::new(),

@@ -20,7 +20,7 @@ use crate::hello::features;
 use crate::hello::{CloseReason, Hello};
 use crate::kcp::{self, Kcp};
 use crate::session;
-use crate::store::{Heap, HeapInbox, HeapOutbox, HeapRx, HeapTx, Outbox};
+use crate::store::{Heap, HeapInbox, HeapOutbox, Outbox};
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// See above.
@@ -180,10 +180,15 @@ impl Session {
     }
 
     /// It is a native one from here on, with datagrams of at most `max_datagram` bytes if it takes such.
-    pub(super) fn greet<P>(&mut self, cx: &Context<P>, greeting: Greeting, max_datagram: u16) {
+    pub(super) fn greet<P>(&mut self, cx: &Context<P>, greeting: Greeting, max_datagram: u16, local: bool) {
         let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
-        let framing = framing(greeting.features);
-        self.transport.set_native(framing, cx.inner(max_datagram), cx.headroom, greeting.features);
+        let native = session::Native {
+            max_datagram: cx.inner(max_datagram),
+            overhead: cx.headroom,
+            local,
+            features: greeting.features,
+        };
+        self.transport.set_native(framing(greeting.features), &native);
     }
 
     /// It said HELLO.
@@ -388,13 +393,7 @@ impl Me<'_> {
 pub(super) fn transport<P>(cx: &Context<P>, conv: u32, framing: Framing) -> session::Session<Heap> {
     let config = &cx.config;
     let parts = session::Parts {
-        kcp: kcp::Parts {
-            tx: HeapTx::default(),
-            sent: VecDeque::new(),
-            ends: VecDeque::new(),
-            rx: HeapRx::new(usize::from(config.kcp.recv_window)),
-            acks: VecDeque::new(),
-        },
+        kcp: kcp::Parts::heap(&config.kcp),
         control: HeapOutbox::default(),
         outbox: HeapOutbox::default(),
         marks: VecDeque::new(),

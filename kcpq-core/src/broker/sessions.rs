@@ -90,7 +90,7 @@ impl<P: Peer> Sessions<P> {
         }
         slot.session.after_input(now);
         if let Some(greeting) = greeted {
-            slot.session.greet(cx, greeting, max_datagram);
+            slot.session.greet(cx, greeting, max_datagram, slot.peer.is_local());
             cx.tell(Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {

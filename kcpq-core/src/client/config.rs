@@ -55,9 +55,11 @@ pub struct Config {
     /// Maximum datagram sent to an original server, in bytes of UDP payload.
     pub max_datagram: u16,
     /// Maximum datagram sent to and received from a native server, in bytes of UDP payload; there has to be memory for
-    /// it. Used as far as the server accepts it and, up to 9000, path MTU discovery finds that the path carries it.
-    /// Larger values are for servers on the same machine and are used without discovery.
+    /// it. Used as far as the server accepts it and path MTU discovery finds that the path carries it.
     pub native_datagram: u16,
+    /// The server runs on this machine, so that there is no link to share or to find out about: native servers get no
+    /// congestion control, and at once datagrams as long as was agreed.
+    pub local: bool,
     /// Framing of the first datagrams. Every kind of server understands [`Framing::Fec`]; with [`Framing::Plain`] only
     /// native ones answer.
     pub framing: Framing,
@@ -104,6 +106,7 @@ impl Default for Config {
             kcp: kcp::Config::GAMES,
             max_datagram: USUAL_DATAGRAM,
             native_datagram: USUAL_DATAGRAM,
+            local: false,
             framing: Framing::Fec,
             frames: frame::Limits::KCPQ,
             subjects: subject::Limits::DEFAULT,

@@ -22,7 +22,6 @@ impl<S: Store> Client<S> {
         let in_doubt = self.session.reset(conv, self.config.framing);
         self.stats.dropped_in_doubt += in_doubt;
         self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram.min(SAFE_DATAGRAM)));
-        self.session.kcp.set_patience(self.config.kcp.min_rto, self.config.kcp.rto_margin);
         self.reader.reset();
         self.current = None;
         self.server = None;

@@ -18,6 +18,7 @@ const CONFIG: Config = Config {
     kcp: KCP,
     max_datagram: 1400,
     native_datagram: 1400,
+    local: false,
     framing: Framing::Plain,
     frames: frame::Limits { max_body: 20_000, max_subject: 40 },
     subjects: crate::subject::Limits::DEFAULT,

@@ -8,6 +8,7 @@ use crate::frame::{Frame, FrameError, Progress, command};
 #[cfg(feature = "fec")]
 use crate::hello::features;
 use crate::hello::{Ack, CloseReason, Hello, VERSION};
+use crate::session::Native;
 use crate::store::{Inbox, Store, TooLarge};
 use crate::subject::{self, Subject};
 use crate::time::Duration;
@@ -265,8 +266,13 @@ impl<S: Store> Client<S> {
                     #[cfg(not(feature = "fec"))]
                     let keeps = false;
                     let framing = if keeps { self.config.framing } else { Framing::Plain };
-                    let overhead = self.protection.headroom() as u16;
-                    self.session.set_native(framing, self.inner(max_datagram), overhead, hello.features);
+                    let native = Native {
+                        max_datagram: self.inner(max_datagram),
+                        overhead: self.protection.headroom() as u16,
+                        local: self.config.local,
+                        features: hello.features,
+                    };
+                    self.session.set_native(framing, &native);
                     self.up(true);
                 } else {
                     self.stats.malformed += 1;

@@ -105,16 +105,10 @@ impl<const M: usize, const W: usize, const Q: usize, const I: usize, const S: us
 impl Parts<crate::store::Heap> {
     /// Memory from the allocator, for the windows and frame sizes of `config`.
     pub fn heap(config: &super::Config) -> Self {
-        use crate::store::{HeapInbox, HeapOutbox, HeapRx, HeapTx};
+        use crate::store::{HeapInbox, HeapOutbox};
         Self {
             session: session::Parts {
-                kcp: kcp::Parts {
-                    tx: HeapTx::default(),
-                    sent: Default::default(),
-                    ends: Default::default(),
-                    rx: HeapRx::new(usize::from(config.kcp.recv_window)),
-                    acks: Default::default(),
-                },
+                kcp: kcp::Parts::heap(&config.kcp),
                 control: HeapOutbox::default(),
                 outbox: HeapOutbox::default(),
                 marks: Default::default(),

@@ -83,7 +83,7 @@ impl<S: Make> World<S> {
         client.connect(self.now);
         self.nodes.push(Node {
             client,
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000 + index as u16)),
+            addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 5000 + index as u16)),
             up: SimLink::new(link, seed),
             down: SimLink::new(link, seed ^ 0xaaaa),
             log: Log::default(),

@@ -69,7 +69,7 @@ pub struct Config {
     /// KCP's `nodelay`: with each timeout half of the connection's RTO is added to that of the segment, instead of all.
     pub gentle_backoff: bool,
     /// KCP's `resend`: fast retransmit after this many acknowledgements of later segments, unless reordering was seen;
-    /// 0 never. Losses that the count does not find are found by RACK (see `recovery`).
+    /// 0 never. Losses that the count does not find are found by RACK (see `send::loss`).
     pub fast_resend: u8,
     /// Outage probes: for this long after the last acknowledgement the oldest segments are retransmitted every half
     /// round trip, so that the session recovers when the link is back and not when a backed-off timer expires. Zero:
@@ -82,9 +82,9 @@ pub struct Config {
     /// Congestion control.
     pub congestion: CongestionControl,
     /// First interval of zero-window probes; grows by half each time (PROTOCOL.md 2.7).
-    pub probe_initial: Duration,
+    pub window_probe_initial: Duration,
     /// Maximum interval of zero-window probes.
-    pub probe_limit: Duration,
+    pub window_probe_limit: Duration,
 }
 
 impl Config {
@@ -111,8 +111,8 @@ impl Config {
         outage_probes: Duration::from_secs(5),
         redundancy: 100,
         congestion: CongestionControl::DEFAULT,
-        probe_initial: Duration::from_millis(500),
-        probe_limit: Duration::from_secs(10),
+        window_probe_initial: Duration::from_millis(500),
+        window_probe_limit: Duration::from_secs(10),
     };
 
     /// Video: as `GAMES` with a longer acknowledgement interval (`nodelay` 1/20/2/1; the original server's).
@@ -138,8 +138,8 @@ impl Config {
         self.recv_window = self.recv_window.max(1);
         self.ack_delay = self.ack_delay.min(self.interval);
         self.min_rto = self.min_rto.max(Duration::from_millis(1)).min(Self::MAX_RTO);
-        self.probe_initial = self.probe_initial.max(Duration::from_millis(10));
-        self.probe_limit = self.probe_limit.max(self.probe_initial);
+        self.window_probe_initial = self.window_probe_initial.max(Duration::from_millis(10));
+        self.window_probe_limit = self.window_probe_limit.max(self.window_probe_initial);
         self
     }
 }

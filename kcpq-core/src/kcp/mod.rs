@@ -11,42 +11,47 @@
 
 mod config;
 mod congestion;
-#[cfg(feature = "alloc")]
-mod path;
-mod probe;
-mod receiver;
-mod recovery;
-mod redundancy;
-#[cfg(feature = "fec")]
+mod env;
+#[cfg_attr(not(feature = "alloc"), path = "absent/mtud.rs")]
+mod mtud;
+mod packet;
+mod peer;
+mod recv;
+#[cfg_attr(not(feature = "fec"), path = "absent/repair.rs")]
 mod repair;
-mod rhythm;
 mod rtt;
 mod segment;
-mod sender;
+mod send;
 mod seq;
 mod stats;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
-#[cfg(all(test, feature = "alloc"))]
-mod wrap_tests;
+mod timers;
+mod window_probe;
 
-#[cfg(feature = "fec")]
-use alloc::boxed::Box;
+#[cfg(feature = "alloc")]
+use alloc::collections::VecDeque;
 use core::fmt;
 
 pub use config::{Config, CongestionControl, Mode};
-pub use receiver::Ack;
+pub use peer::{MtuSearch, Peer};
+pub use recv::Ack;
 pub use rtt::Rtt;
 pub use segment::{Command, HEADER, Header, Malformed};
-pub use sender::{SendError, Sent};
+pub use send::{SendError, Sent};
 pub use seq::{Sn, Ts};
 pub use stats::Stats;
 
-use self::probe::Probe;
-use self::receiver::Receiver;
-use self::sender::Sender;
+use self::env::Env;
+use self::mtud::Mtud;
+use self::packet::Packet;
+use self::recv::Receiver;
+use self::send::{Delivered, Sender};
+use self::window_probe::WindowProbe;
+#[cfg(feature = "alloc")]
+use crate::store::{Heap, HeapRx, HeapTx};
 use crate::store::{Store, TooLarge};
-use crate::time::{Deadline, Duration, Instant, Why};
+use crate::time::{Deadline, Duration, Instant};
 
 /// The memory of one engine.
 pub struct Parts<S: Store> {
@@ -62,6 +67,20 @@ pub struct Parts<S: Store> {
     pub acks: S::Queue<Ack>,
 }
 
+#[cfg(feature = "alloc")]
+impl Parts<Heap> {
+    /// Memory from the allocator, taken when it is needed.
+    pub fn heap(config: &Config) -> Self {
+        Self {
+            tx: HeapTx::default(),
+            sent: VecDeque::new(),
+            ends: VecDeque::new(),
+            rx: HeapRx::new(usize::from(config.recv_window)),
+            acks: VecDeque::new(),
+        }
+    }
+}
+
 impl<S: Store> fmt::Debug for Parts<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
@@ -74,7 +93,7 @@ impl<S: Store> fmt::Debug for Parts<S> {
 pub enum Origin {
     /// From the network, now.
     Wire,
-    /// Rebuilt from parity: its window is old and its echoes say nothing about the round trip (PROTOCOL.md 2.4).
+    /// Rebuilt from FEC parity: its window is old and its echoes say nothing about the round trip (PROTOCOL.md 2.4).
     Rebuilt,
 }
 
@@ -136,23 +155,14 @@ pub enum Origin {
 /// ```
 pub struct Kcp<S: Store> {
     conv: u32,
-    config: Config,
+    env: Env,
     sender: Sender<S>,
     receiver: Receiver<S>,
-    probe: Probe,
-    /// Microcontrollers send what every path carries.
-    #[cfg(feature = "alloc")]
-    path: path::Path,
+    window_probe: WindowProbe,
+    mtud: Mtud,
     last_heard: Option<Instant>,
     /// The peer acknowledges less than it did before.
     forgotten: bool,
-    /// Makes parity, if the peer can use some.
-    #[cfg(feature = "fec")]
-    encoder: Option<repair::Encoder>,
-    /// Made when the first parity comes.
-    #[cfg(feature = "fec")]
-    decoder: Option<Box<repair::Decoder>>,
-    stats: Stats,
 }
 
 impl<S: Store> fmt::Debug for Kcp<S> {
@@ -168,84 +178,51 @@ impl<S: Store> fmt::Debug for Kcp<S> {
 impl<S: Store> Kcp<S> {
     /// An engine for conversation `conv`. Values of `config` out of range count as the nearest in range.
     pub fn new(conv: u32, config: Config, parts: Parts<S>) -> Self {
-        let config = config.clamped();
+        let mut env = Env::new(config.clamped());
         Self {
             conv,
-            config,
-            sender: Sender::new(&config, parts.tx, parts.sent, parts.ends),
+            sender: Sender::new(&env, parts.tx, parts.sent, parts.ends),
             receiver: Receiver::new(parts.rx, parts.acks),
-            probe: Probe::default(),
-            #[cfg(feature = "alloc")]
-            path: path::Path::default(),
+            window_probe: WindowProbe::default(),
+            mtud: Mtud::new(&mut env),
             last_heard: None,
             forgotten: false,
-            #[cfg(feature = "fec")]
-            encoder: None,
-            #[cfg(feature = "fec")]
-            decoder: None,
-            stats: Stats::default(),
+            env,
         }
     }
 
     /// Begins another conversation in the same memory. What was queued is forgotten; the counters go on.
     pub fn reset(&mut self, conv: u32) {
         self.conv = conv;
-        self.sender.reset(&self.config);
+        self.env.reset();
+        self.sender.reset(&self.env);
         self.receiver.reset();
-        self.probe = Probe::default();
-        #[cfg(feature = "alloc")]
-        {
-            self.path = path::Path::default();
-        }
+        self.window_probe = WindowProbe::default();
+        self.mtud = Mtud::new(&mut self.env);
         self.last_heard = None;
         self.forgotten = false;
-        #[cfg(feature = "fec")]
-        {
-            self.encoder = None;
-            self.decoder = None;
+    }
+
+    /// Sets what both ends have agreed upon, or what is known of the peer, in place of what was there; [`Peer::unknown`]
+    /// before. Timeouts count from the next sample of the round trip on, and another congestion control starts without
+    /// knowledge. It holds until it is replaced, or another conversation begins.
+    pub fn negotiated(&mut self, peer: Peer) {
+        let before = core::mem::replace(&mut self.env.peer, peer.clamped());
+        if before.congestion != peer.congestion {
+            self.sender.reset_congestion(&mut self.env);
+        }
+        if before.ack_delay != peer.ack_delay {
+            self.sender.set_ack_delay(peer.ack_delay);
+        }
+        if before.mtu_search != peer.mtu_search {
+            self.mtud = Mtud::new(&mut self.env);
         }
     }
 
-    /// Says that both ends know parity segments ([`Command::Parity`]). For stream mode.
-    #[cfg(feature = "fec")]
-    pub fn use_parity(&mut self) {
-        self.encoder.get_or_insert_with(repair::Encoder::new);
-        self.sender.reserve(repair::OVERHEAD);
-    }
-
-    /// Changes how long datagrams may be, from the next new segment on. Segments in flight keep their length, so a
-    /// smaller value is for before the first `send`.
-    pub fn set_mtu(&mut self, mtu: u16) {
-        self.config.mtu = mtu.max(Config::MIN_MTU);
-    }
-
-    /// Looks for longer datagrams than those of the present MTU that the path carries, up to `most` bytes; the MTU grows
-    /// with what is found. `overhead` bytes of a datagram lie around its segments. The other end has to know
-    /// [`Command::Probe`].
-    #[cfg(feature = "alloc")]
-    pub fn search_mtu(&mut self, most: u16, overhead: u16) {
-        self.path.search(most, overhead);
-    }
-
-    /// Chooses another congestion control, which starts without knowledge.
-    pub fn set_congestion(&mut self, congestion: CongestionControl) {
-        if self.config.congestion != congestion {
-            self.config.congestion = congestion;
-            self.sender.set_congestion(&self.config);
-        }
-    }
-
-    /// Changes the least retransmission timeout, and by how much it is longer than the round trip at least; they count from
-    /// the next sample of the round trip on.
-    pub fn set_patience(&mut self, least: Duration, margin: Duration) {
-        self.config.min_rto = least.min(Config::MAX_RTO);
-        self.config.rto_margin = margin.min(Config::MAX_RTO);
-    }
-
-    /// The peer acknowledges when its clock ticks, and not at once: `tick` apart, until its acknowledgements have shown how
-    /// often that is.
-    pub fn expect_ticks(&mut self, tick: Duration) {
-        self.sender.rhythm.expect(tick);
+    /// Changes how long the segments of one datagram may be, from the next new segment on. Segments in flight keep their
+    /// length, so a smaller value is for before the first `send`.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.env.mtu = mtu.max(Config::MIN_MTU);
     }
 
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
@@ -253,7 +230,7 @@ impl<S: Store> Kcp<S> {
     /// # Errors
     /// [`SendError`]: nothing was queued.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        self.sender.send(&self.config, bytes)
+        self.sender.send(&self.env, bytes)
     }
 
     /// The outgoing stream, to append to it in stream mode without a copy.
@@ -264,7 +241,8 @@ impl<S: Store> Kcp<S> {
     /// Offers the bytes that have arrived in order to `sink`, which returns how many it took; ends when it takes none
     /// or there are no more. True if anything was taken. For stream mode.
     pub fn recv(&mut self, now: Instant, mut sink: impl FnMut(&[u8]) -> usize) -> bool {
-        self.receiver.recv(now, &self.config, &mut sink)
+        self.env.now = now;
+        self.receiver.recv(&mut self.env, &mut sink)
     }
 
     /// The next bytes that have arrived in order, up to the end of one segment; they stay until
@@ -275,7 +253,8 @@ impl<S: Store> Kcp<S> {
 
     /// Takes `count` bytes of what [`front`](Self::front) shows; of an empty segment, 0.
     pub fn consume(&mut self, now: Instant, count: usize) {
-        self.receiver.consume(now, &self.config, count);
+        self.env.now = now;
+        self.receiver.consume(&mut self.env, count);
     }
 
     /// The length of the next message, once all of it is there. For message mode.
@@ -292,7 +271,8 @@ impl<S: Store> Kcp<S> {
         if len > out.len() {
             return Err(TooLarge { limit: out.len(), actual: len });
         }
-        self.receiver.recv_message(now, &self.config, out);
+        self.env.now = now;
+        self.receiver.recv_message(&mut self.env, out);
         Ok(Some(len))
     }
 
@@ -309,8 +289,8 @@ impl<S: Store> Kcp<S> {
         origin: Origin,
         mut sink: impl FnMut(&[u8]) -> usize,
     ) -> Result<(), Malformed> {
-        let mut newest = None;
-        let mut sample = None;
+        self.env.now = now;
+        let mut acked = None;
         let mut rest = segments;
         let mut first = true;
         let result = loop {
@@ -324,232 +304,106 @@ impl<S: Store> Kcp<S> {
             if first {
                 first = false;
                 self.last_heard = Some(self.last_heard.map_or(now, |at| at.max(now)));
-                self.stats.datagrams_received += 1;
+                self.env.stats.datagrams_received += 1;
             }
             rest = behind;
-            if origin == Origin::Wire {
-                self.sender.set_remote_window(header.wnd);
-            }
-            if header.command == Command::Ack {
-                // Before `una` is applied, which may cover the very segment whose echo this is.
-                if let Some(delivered) = self.sender.on_ack(now, header.sn, header.ts, &mut self.stats) {
-                    sample = Some(delivered.rtt());
-                    self.forgotten |= delivered.is_exact() && self.sender.has_fallen_back(header.una, &delivered);
-                    newest = Some(delivered.later(newest));
-                }
-            }
-            self.sender.on_una(now, header.una);
-            match header.command {
-                Command::Push => {
-                    if self.receiver.on_push(now, &self.config, &header, data, &mut sink, &mut self.stats) {
-                        self.rebuild(now, header, Some(data), &mut sink);
-                    }
-                }
-                Command::Parity if self.has_parity() => self.on_parity(now, header, data, &mut sink),
-                Command::Parity => break Err(Malformed::Command { actual: header.command as u8 }),
-                #[cfg(feature = "alloc")]
-                Command::Probe if self.path.is_known() => self.path.on_probe(now, header.sn),
-                #[cfg(feature = "alloc")]
-                Command::ProbeAck if self.path.is_known() => {
-                    if let Some(mtu) = self.path.on_answer(self.config.mtu, header.sn) {
-                        self.set_mtu(mtu);
-                    }
-                }
-                Command::Probe | Command::ProbeAck => {
-                    break Err(Malformed::Command { actual: header.command as u8 });
-                }
-                Command::AskWindow => self.receiver.on_ask(now),
-                Command::Ack | Command::TellWindow => {}
+            if let Err(error) = self.on_segment(&header, data, origin, &mut acked, &mut sink) {
+                break Err(error);
             }
         };
-        if let Some(sample) = sample.filter(|_| origin == Origin::Wire) {
-            let margin = self.config.rto_margin.max(self.sender.rhythm.margin());
-            self.sender.rtt.sample(sample, margin, self.config.min_rto, Config::MAX_RTO);
+        if let Some(Acked { sample, newest }) = acked {
+            if origin == Origin::Wire {
+                self.sender.on_round_trip(&self.env, sample);
+            }
+            self.sender.on_delivered(&mut self.env, newest);
         }
-        if let Some(delivered) = newest {
-            self.sender.on_delivered(now, &self.config, delivered, &mut self.stats);
-        }
-        if result.is_err() {
-            self.stats.malformed += 1;
-        }
+        self.env.stats.malformed += u64::from(result.is_err());
         result
     }
 
-    /// Takes in parity.
-    fn on_parity(&mut self, now: Instant, header: Header, body: &[u8], sink: &mut impl FnMut(&[u8]) -> usize) {
-        #[cfg(feature = "fec")]
+    /// Takes in one segment. What it acknowledges is added to `acked`.
+    fn on_segment(
+        &mut self,
+        header: &Header,
+        data: &[u8],
+        origin: Origin,
+        acked: &mut Option<Acked>,
+        sink: &mut impl FnMut(&[u8]) -> usize,
+    ) -> Result<(), Malformed> {
+        let env = &mut self.env;
+        if origin == Origin::Wire {
+            self.sender.set_remote_window(header.wnd);
+        }
+        if header.command == Command::Ack
+            // Before `una` is applied, which may cover the very segment whose echo this is.
+            && let Some(delivered) = self.sender.on_ack(env, header.sn, header.ts)
         {
-            let decoder = self.decoder.get_or_insert_with(|| Box::new(repair::Decoder::new()));
-            if decoder.on_parity(&header, body, |sn| self.receiver.has(sn)) {
-                self.rebuild(now, header, None, sink);
+            self.forgotten |= self.sender.has_fallen_back(header.una, &delivered);
+            let newest = delivered.later(acked.map(|acked| acked.newest));
+            *acked = Some(Acked { sample: delivered.rtt, newest });
+        }
+        self.sender.on_una(env, header.una);
+        match header.command {
+            Command::Push => self.receiver.on_push(env, header, data, sink),
+            Command::Repair if env.repairs() => self.receiver.on_repair(env, header, data, sink),
+            Command::WindowProbe => self.receiver.on_window_probe(env),
+            Command::MtuProbe if self.mtud.is_known() => self.mtud.on_probe(env, header.sn),
+            Command::MtuProbeAck if self.mtud.is_known() => self.mtud.on_answer(env, header.sn),
+            Command::Ack | Command::WindowUpdate => {}
+            Command::Repair | Command::MtuProbe | Command::MtuProbeAck => {
+                return Err(Malformed::Command { actual: header.command as u8 });
             }
         }
-        #[cfg(not(feature = "fec"))]
-        let _ = (now, header, body, sink);
+        Ok(())
     }
 
-    /// Lets the decoder know segment `header`, if `data` came, and takes in what can be rebuilt.
-    fn rebuild(&mut self, now: Instant, header: Header, data: Option<&[u8]>, sink: &mut impl FnMut(&[u8]) -> usize) {
-        #[cfg(feature = "fec")]
-        {
-            let Some(decoder) = &mut self.decoder else { return };
-            if let Some(data) = data {
-                decoder.on_segment(header.sn, data);
-                if decoder.is_idle() {
-                    self.decoder = None;
-                    return;
-                }
-            }
-            while let Some(rebuilt) = decoder.poll() {
-                let Some(data) = rebuilt.data() else {
-                    self.stats.malformed += 1;
-                    continue;
-                };
-                let header = Header { command: Command::Push, frg: 0, sn: rebuilt.sn, ts: rebuilt.ts, ..header };
-                if self.receiver.on_push(now, &self.config, &header, data, sink, &mut self.stats) {
-                    self.stats.rebuilt += 1;
-                    decoder.on_segment(rebuilt.sn, data);
-                }
-            }
-        }
-        #[cfg(not(feature = "fec"))]
-        let _ = (now, header, data, sink);
-    }
-
-    /// Writes a parity to the front of `out` if one is due, or may ride along with something new.
-    #[cfg(feature = "fec")]
-    fn write_parity(&mut self, now: Instant, template: Header, out: &mut [u8], rides: bool) -> Option<usize> {
-        let encoder = self.encoder.as_mut().filter(|_| self.sender.takes_parity(now, rides))?;
-        let fresh = out.len() >= usize::from(self.config.mtu);
-        let header = Header { command: Command::Parity, ts: sender::now_ts(now), ..template };
-        let written = self.sender.write_parity(encoder, header, out);
-        self.stats.repairs_sent += u64::from(written.is_some());
-        // Without room it goes in the next datagram.
-        if written.is_some() || fresh {
-            self.sender.parity_done(now, written.is_some());
-        }
-        written
-    }
-
-    /// True if both ends know parity, and segments of the present size are worth it.
-    fn has_parity(&self) -> bool {
-        #[cfg(feature = "fec")]
-        return self.encoder.is_some()
-            && self.config.mode == Mode::Stream
-            && usize::from(self.config.mtu) <= repair::LONGEST;
-        #[cfg(not(feature = "fec"))]
-        false
-    }
-
-    /// Writes a PROBE, which is longer than the MTU, to the front of `out`, if one is due and fits.
-    #[cfg(feature = "alloc")]
-    fn write_probe(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let round_trip = self.sender.rtt.smoothed().unwrap_or(Duration::ZERO);
-        let len = self.path.poll(now, self.config.mtu, out.len(), round_trip)?;
-        let datagram = out.get_mut(..usize::from(len))?;
-        let header = Header {
-            conv: self.conv,
-            command: Command::Probe,
-            frg: 0,
-            wnd: self.receiver.window(&self.config),
-            ts: sender::now_ts(now),
-            sn: Sn(len.into()),
-            una: self.receiver.next(),
-            len: u32::from(len) - HEADER as u32,
-        };
-        datagram.fill(0);
-        datagram[..HEADER].copy_from_slice(&header.to_bytes());
-        self.stats.path_probes += 1;
-        Some(datagram.len())
-    }
-
-    /// Writes the next datagram's segments to the front of `out` and returns their length, at most
-    /// [`Config::mtu`]; `None` when nothing is due. What is due follows from `now`: there is no separate call for
-    /// timeouts. When there is nothing else a longer datagram may ask whether the path carries it, if `out` has room.
+    /// Writes the next datagram's segments to the front of `out` and returns their length, at most [`mtu`](Self::mtu);
+    /// `None` when nothing is due. What is due follows from `now`: there is no separate call for timeouts. When there is
+    /// nothing else a longer datagram may ask whether the path carries it, if `out` has room.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let len = self.write_datagram(now, out);
-        #[cfg(feature = "alloc")]
-        let len = len.or_else(|| self.write_probe(now, out));
-        self.stats.datagrams_sent += u64::from(len.is_some());
-        len
-    }
-
-    /// Writes the segments that are due.
-    fn write_datagram(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let limit = out.len().min(usize::from(self.config.mtu));
-        let (out, _) = out.split_at_mut_checked(limit)?;
-        self.sender.on_time(now, &self.config, &mut self.stats);
+        self.env.now = now;
+        self.sender.on_time(&mut self.env);
         let template = Header {
             conv: self.conv,
             command: Command::Ack,
             frg: 0,
-            wnd: self.receiver.window(&self.config),
+            wnd: self.receiver.window(&self.env.config),
             ts: Ts(0),
             sn: Sn(0),
             una: self.receiver.next(),
             len: 0,
         };
-        let mut at = self.receiver.write_acks(now, template, out, false);
+        let limit = out.len().min(usize::from(self.env.mtu));
+        let (segments, _) = out.split_at_mut_checked(limit)?;
+        let len = self.write_segments(Packet::new(segments, template)).or_else(|| {
+            let round_trip = self.sender.rtt().smoothed().unwrap_or(Duration::ZERO);
+            self.mtud.write_probe(&mut self.env, out, template, round_trip)
+        });
+        self.env.stats.datagrams_sent += u64::from(len.is_some());
+        len
+    }
+
+    /// Writes the segments that are due.
+    fn write_segments(&mut self, mut packet: Packet<'_>) -> Option<usize> {
+        let (env, packet) = (&mut self.env, &mut packet);
+        self.receiver.write_acks(env, packet);
         let waiting = self.sender.unsent() > 0 && self.sender.remote_window() == 0;
-        // Without room the question is not asked yet, so that its timer does not run on: it goes in the next datagram.
-        if out.len() - at >= HEADER && self.probe.ask(now, waiting, &self.config) {
-            put(out, &mut at, template, Command::AskWindow);
-            self.stats.window_probes += 1;
+        self.window_probe.write(env, packet, waiting);
+        self.receiver.write_window_update(env, packet);
+        self.mtud.write_answer(env, packet);
+        let before_data = packet.len();
+        while self.sender.write_segment(env, packet) {}
+        self.sender.write_redundancy(env, packet, packet.len() > before_data);
+        self.sender.end_burst(env);
+        if packet.len() > before_data && !packet.is_full() {
+            self.receiver.coalesce_acks(env, packet);
         }
-        if self.receiver.tell_due().is_some_and(|due| due <= now)
-            && out.len() - at >= HEADER
-            && self.receiver.take_tell(now)
-        {
-            put(out, &mut at, template, Command::TellWindow);
-        }
-        #[cfg(feature = "alloc")]
-        if out.len() - at >= HEADER
-            && let Some(sn) = self.path.take_answer()
-        {
-            put(out, &mut at, Header { sn, ..template }, Command::ProbeAck);
-        }
-        let before_data = at;
-        loop {
-            let fresh = at == 0;
-            let Some(room) = out.get_mut(at..) else { break };
-            let Some(len) = self.sender.next_segment(now, &self.config, template, room, fresh, &mut self.stats) else {
-                break;
-            };
-            at += len;
-        }
-        let rides = at > before_data;
-        while let Some(room) = out.get_mut(at..)
-            && let Some(len) = self.sender.write_copy(now, template, room, rides, &mut self.stats)
-        {
-            at += len;
-        }
-        #[cfg(feature = "fec")]
-        if let Some(room) = out.get_mut(at..)
-            && let Some(len) = self.write_parity(now, template, room, rides)
-        {
-            at += len;
-        }
-        if self.sender.unsent() == 0 {
-            self.sender.end_burst(now, &self.config, self.has_parity());
-        }
-        if at > before_data && at < out.len() {
-            // Acknowledgements that still wait for company have found it.
-            at += self.receiver.write_acks(now, template, out.get_mut(at..).unwrap_or_default(), true);
-        }
-        (at > 0).then_some(at)
+        (packet.len() > 0).then_some(packet.len())
     }
 
     /// When [`poll_transmit`](Self::poll_transmit) will next have something that it has not now, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let mut next = Deadline { at: Instant::MAX, why: Why::AckDelay };
-        next.hasten(&self.receiver.ack_due(), Why::AckDelay);
-        next.hasten(&self.sender.next_timeout(), Why::Retransmit);
-        next.hasten(&self.sender.pace_at(), Why::Pacing);
-        next.hasten(&self.receiver.tell_due(), Why::WindowTell);
-        next.hasten(&self.probe.due(), Why::WindowProbe);
-        #[cfg(feature = "alloc")]
-        next.hasten(&self.path.due(), Why::PathProbe);
-        (next.at < Instant::MAX).then_some(next)
+        self.env.timers.next(self.sender.in_flight() > 0)
     }
 
     /// The conversation's number.
@@ -557,14 +411,24 @@ impl<S: Store> Kcp<S> {
         self.conv
     }
 
-    /// The parameters in force.
+    /// The parameters that the engine was made with.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.env.config
+    }
+
+    /// What holds for the present conversation.
+    pub fn peer(&self) -> &Peer {
+        &self.env.peer
+    }
+
+    /// How long the segments of one datagram may be at present, headers included.
+    pub fn mtu(&self) -> u16 {
+        self.env.mtu
     }
 
     /// Most data bytes in one segment.
     pub fn mss(&self) -> usize {
-        self.sender.mss(&self.config)
+        self.env.mss()
     }
 
     /// Bytes queued and not yet sent for the first time.
@@ -610,12 +474,12 @@ impl<S: Store> Kcp<S> {
 
     /// Round-trip time and retransmission timeout.
     pub fn rtt(&self) -> &Rtt {
-        &self.sender.rtt
+        self.sender.rtt()
     }
 
     /// The counters.
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        &self.env.stats
     }
 
     /// Lets a test begin near the end of the numbers.
@@ -626,10 +490,11 @@ impl<S: Store> Kcp<S> {
     }
 }
 
-/// Appends a segment without data, if there is room.
-fn put(out: &mut [u8], at: &mut usize, template: Header, command: Command) -> bool {
-    let Some(place) = out.get_mut(*at..*at + HEADER) else { return false };
-    place.copy_from_slice(&Header { command, ..template }.to_bytes());
-    *at += HEADER;
-    true
+/// What the acknowledgements of one datagram tell.
+#[derive(Clone, Copy)]
+struct Acked {
+    /// The round trip of the last one.
+    sample: Duration,
+    /// Of the segments that have arrived, the one sent last.
+    newest: Delivered,
 }

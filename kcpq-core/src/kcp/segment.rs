@@ -23,16 +23,16 @@ pub enum Command {
     Push = 81,
     /// Acknowledges one segment.
     Ack = 82,
-    /// Asks for the window ("WASK").
-    AskWindow = 83,
-    /// Tells the window ("WINS").
-    TellWindow = 84,
-    /// Carries parity over several segments; between native peers only.
-    Parity = 85,
-    /// Carries padding up to a length in question, which is its number; between native peers only.
-    Probe = 86,
-    /// Says that a PROBE of this number has come.
-    ProbeAck = 87,
+    /// WASK: probes a window that is closed.
+    WindowProbe = 83,
+    /// WINS: tells the window, which every header does.
+    WindowUpdate = 84,
+    /// REPAIR: carries a sum of several segments; between native peers only.
+    Repair = 85,
+    /// PROBE: carries padding up to a length in question, which is its number; between native peers only.
+    MtuProbe = 86,
+    /// PROBE-ACK: a PROBE of this number has come.
+    MtuProbeAck = 87,
 }
 
 /// A segment's header.
@@ -126,11 +126,11 @@ impl Header {
         let command = match header[4] {
             81 => Command::Push,
             82 => Command::Ack,
-            83 => Command::AskWindow,
-            84 => Command::TellWindow,
-            85 => Command::Parity,
-            86 => Command::Probe,
-            87 => Command::ProbeAck,
+            83 => Command::WindowProbe,
+            84 => Command::WindowUpdate,
+            85 => Command::Repair,
+            86 => Command::MtuProbe,
+            87 => Command::MtuProbeAck,
             actual => return Err(Malformed::Command { actual }),
         };
         let header = Self {

@@ -1,5 +1,7 @@
 //! Sequence numbers and the wire's clock: 32 bits that wrap around (PROTOCOL.md 2.3).
 
+use crate::time::Instant;
+
 /// The number of a segment. "After" means within the next 2^31 numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -33,6 +35,11 @@ impl Sn {
 pub struct Ts(pub u32);
 
 impl Ts {
+    /// The clock at `now`.
+    pub const fn of(now: Instant) -> Self {
+        Self(now.as_wire_millis())
+    }
+
     /// Milliseconds from `earlier` to `self`; negative if `earlier` is the later one.
     pub const fn millis_since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32

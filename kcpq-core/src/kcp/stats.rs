@@ -20,9 +20,9 @@ pub struct Stats {
     pub lost_fast: u64,
     /// Spurious retransmissions: an earlier copy had arrived.
     pub spurious: u64,
-    /// Redundancy sent before anything was known to be lost: copies and parity segments.
+    /// Redundancy sent before anything was known to be lost: copies and repairs.
     pub repairs_sent: u64,
-    /// Segments rebuilt from parity.
+    /// Segments rebuilt from repairs.
     pub rebuilt: u64,
     /// Duplicate data segments received.
     pub duplicates: u64,
@@ -37,8 +37,7 @@ pub struct Stats {
     /// Zero-window probes (WASK) sent.
     pub window_probes: u64,
     /// Path MTU probes sent.
-    #[cfg(feature = "alloc")]
-    pub path_probes: u64,
+    pub mtu_probes: u64,
 }
 
 impl Stats {
@@ -60,9 +59,6 @@ impl Stats {
         self.datagrams_sent += other.datagrams_sent;
         self.datagrams_received += other.datagrams_received;
         self.window_probes += other.window_probes;
-        #[cfg(feature = "alloc")]
-        {
-            self.path_probes += other.path_probes;
-        }
+        self.mtu_probes += other.mtu_probes;
     }
 }

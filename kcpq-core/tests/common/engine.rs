@@ -1,10 +1,8 @@
-//! Engines over both stores.
-
-use std::collections::VecDeque;
+//! Engines over both stores. The core's own tests have this file too, so that there is one way to make an engine.
 
 use heapless::Deque;
 use kcpq_core::kcp::{Ack, Config, Kcp, Parts, Sent};
-use kcpq_core::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo, Store};
+use kcpq_core::store::{Heap, Lent, LentRx, LentTx, SlotInfo, Store};
 
 /// Makes engines: a test runs once for each store.
 pub(crate) trait Make: Store {
@@ -13,14 +11,7 @@ pub(crate) trait Make: Store {
 
 impl Make for Heap {
     fn engine(conv: u32, config: Config) -> Kcp<Self> {
-        let parts = Parts {
-            tx: HeapTx::default(),
-            sent: VecDeque::new(),
-            ends: VecDeque::new(),
-            rx: HeapRx::new(usize::from(config.recv_window)),
-            acks: VecDeque::new(),
-        };
-        Kcp::new(conv, config, parts)
+        Kcp::new(conv, config, Parts::heap(&config))
     }
 }
 
@@ -32,11 +23,11 @@ impl Make for Lent<'static> {
     fn engine(conv: u32, config: Config) -> Kcp<Self> {
         let (window, size) = (usize::from(config.recv_window), usize::from(config.mtu));
         let parts = Parts {
-            tx: LentTx::new(leak(1 << 18)),
-            sent: Box::leak(Box::new(Deque::<Sent, 1024>::new())).as_mut_view(),
+            tx: LentTx::new(leak(1 << 20)),
+            sent: Box::leak(Box::new(Deque::<Sent, 2048>::new())).as_mut_view(),
             ends: Box::leak(Box::new(Deque::<u32, 256>::new())).as_mut_view(),
             rx: LentRx::new(Box::leak(vec![SlotInfo::EMPTY; window].into_boxed_slice()), leak(window * size)),
-            acks: Box::leak(Box::new(Deque::<Ack, 2048>::new())).as_mut_view(),
+            acks: Box::leak(Box::new(Deque::<Ack, 4096>::new())).as_mut_view(),
         };
         Kcp::new(conv, config, parts)
     }

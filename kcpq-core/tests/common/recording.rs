@@ -30,8 +30,8 @@ pub(crate) fn config(params: &Value) -> Config {
         fast_resend: number(&params["resend"]) as u8,
         congestion: if number(&params["nc"]) == 1 { CongestionControl::Off } else { CongestionControl::Kcp },
         // The recordings' versions wait 7 s; later ones, and our presets, half a second.
-        probe_initial: Duration::from_secs(7),
-        probe_limit: Duration::from_secs(120),
+        window_probe_initial: Duration::from_secs(7),
+        window_probe_limit: Duration::from_secs(120),
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn segments(conv: u32, datagram: &[u8]) -> Vec<Segment> {
     while !rest.is_empty() {
         let (header, data, behind) = Header::split(rest, conv).expect("a well-formed segment");
         rest = behind;
-        let window = matches!(header.command, Command::AskWindow | Command::TellWindow);
+        let window = matches!(header.command, Command::WindowProbe | Command::WindowUpdate);
         segments.push(Segment {
             command: header.command,
             frg: header.frg,

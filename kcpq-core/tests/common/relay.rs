@@ -26,7 +26,7 @@ pub(crate) struct Relay {
 }
 
 fn addr(index: usize) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 1_000 + index as u16))
+    SocketAddr::from(([192, 0, 2, 1], 1_000 + index as u16))
 }
 
 impl Relay {

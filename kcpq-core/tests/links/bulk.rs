@@ -1,26 +1,15 @@
 //! Bulk over engines alone: how much of a link they use, how long they make its queue, and how they share it.
 
-use std::collections::VecDeque;
-
-use kcpq_core::kcp::{Config, CongestionControl, Kcp, Origin, Parts};
+use kcpq_core::kcp::{Config, CongestionControl, Kcp, Origin};
 use kcpq_core::sim::{self, Link};
-use kcpq_core::store::{Heap, HeapRx, HeapTx};
+use kcpq_core::store::Heap;
 use kcpq_core::time::{Duration, Instant};
+
+use crate::engine::Make;
 
 /// 100 Mbit/s.
 const BANDWIDTH: u64 = 12_500_000;
 const IP_UDP: usize = 28;
-
-fn engine(conv: u32, config: Config) -> Kcp<Heap> {
-    let parts = Parts {
-        tx: HeapTx::default(),
-        sent: VecDeque::new(),
-        ends: VecDeque::new(),
-        rx: HeapRx::new(usize::from(config.recv_window)),
-        acks: VecDeque::new(),
-    };
-    Kcp::new(conv, config, parts)
-}
 
 struct Flow {
     from: Kcp<Heap>,
@@ -49,8 +38,8 @@ fn run(link: sim::Config, configs: &[Config], span: Duration, seed: u64) -> Outc
         .iter()
         .enumerate()
         .map(|(n, config)| Flow {
-            from: engine(n as u32, *config),
-            to: engine(n as u32, *config),
+            from: Heap::engine(n as u32, *config),
+            to: Heap::engine(n as u32, *config),
             begins: start + Duration::from_secs(n as u64),
             bytes: 0,
         })
@@ -85,7 +74,7 @@ fn run(link: sim::Config, configs: &[Config], span: Duration, seed: u64) -> Outc
             for flow in flows.iter_mut().filter(|flow| flow.begins <= now) {
                 while let Some(len) = flow.from.poll_transmit(now, &mut buf) {
                     if now >= measured_from {
-                        waits.push(there.queueing(now).as_micros() as f64 / 1_000.0);
+                        waits.push(there.queueing_delay(now).as_micros() as f64 / 1_000.0);
                     }
                     // What IP and UDP add takes its time as well.
                     there.send(now, &buf[..len + IP_UDP]);

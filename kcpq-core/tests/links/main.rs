@@ -4,6 +4,8 @@
 //! seeds. A message crosses the link twice, so the floor is twice its delay. Latency counts from when a message was due.
 
 mod bulk;
+#[path = "../common/engine.rs"]
+mod engine;
 mod world;
 
 use kcpq_core::kcp;
@@ -247,4 +249,26 @@ fn delivery_resumes_after_an_outage() {
         );
         assert!(first.1 <= 1.5 && caught_up.1 <= 7.0);
     }
+}
+
+/// Between machines there is congestion control, however long the datagrams are that both ends agree upon.
+#[test]
+fn long_datagrams_are_not_taken_for_one_machine() {
+    let link = sim::Config { bandwidth: Some(1_250_000), ..sim::Config::clean(ms(10)) };
+    let mut setup = Setup::native(link);
+    setup.client.native_datagram = 20_000;
+    setup.broker.native_datagram = 20_000;
+    let mut world = World::new(&setup, 1);
+    let end = world.now + ms(5_000);
+    let (mut number, mut longest) = (0, Duration::ZERO);
+    while world.now < end {
+        while world.publish(number, 10_000).is_ok() {
+            number += 1;
+        }
+        world.run_to(world.now + ms(5));
+        longest = longest.max(world.publisher.up.queueing_delay(world.now));
+        longest = longest.max(world.subscriber.down.queueing_delay(world.now));
+    }
+    assert!(world.arrivals.len() > 400, "{} of {number} messages in 5 s", world.arrivals.len());
+    assert!(longest < ms(200), "the queue was {longest} long");
 }

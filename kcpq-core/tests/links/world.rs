@@ -49,7 +49,7 @@ impl World {
     pub(crate) fn new(setup: &Setup, seed: u64) -> Self {
         let node = |port: u16, seed: u64| Node {
             client: Client::new(setup.client, seed, Parts::heap(&setup.client)),
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port)),
             up: Link::new(setup.link, seed),
             down: Link::new(setup.link, seed ^ 0x5555_5555),
         };

@@ -5,7 +5,6 @@
 //! `cargo test --release -p kcpq-core --test original -- --nocapture` prints the rates.
 
 mod clients;
-#[allow(dead_code)]
 #[path = "../common/engine.rs"]
 mod engine;
 mod peer;

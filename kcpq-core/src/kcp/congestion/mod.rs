@@ -148,12 +148,12 @@ impl Congestion {
     }
 
     /// A segment of `len` bytes is considered lost.
-    pub(super) fn on_lost(&mut self, len: u16) {
+    pub(super) fn on_lost(&mut self, bytes: u32) {
         match self {
             #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.on_lost(u32::from(len)),
+            Self::Bbr(bbr) => bbr.on_lost(bytes),
             _ => {
-                let _ = len;
+                let _ = bytes;
             }
         }
     }

@@ -1,55 +1,21 @@
 //! The engine in virtual time over a simulated link, on both stores.
 
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+#[path = "../../../tests/common/engine.rs"]
+mod engine;
+mod wrap;
+
 use alloc::vec;
 use alloc::vec::Vec;
 
 use fastrand::Rng;
-use heapless::Deque;
 
+use self::engine::Make;
 use super::*;
 use crate::sim::{self, Link};
-use crate::store::{Heap, HeapRx, HeapTx, Lent, LentRx, LentTx, SlotInfo};
+use crate::store::{Heap, Lent};
 use crate::time::Duration;
 
 const CONV: u32 = 0x0102_0304;
-
-fn leak(len: usize) -> &'static mut [u8] {
-    Box::leak(vec![0; len].into_boxed_slice())
-}
-
-/// Makes engines: the tests run once for each store.
-pub(super) trait Make: Store {
-    fn engine(config: Config) -> Kcp<Self>;
-}
-
-impl Make for Heap {
-    fn engine(config: Config) -> Kcp<Self> {
-        let parts = Parts {
-            tx: HeapTx::default(),
-            sent: VecDeque::new(),
-            ends: VecDeque::new(),
-            rx: HeapRx::new(usize::from(config.recv_window)),
-            acks: VecDeque::new(),
-        };
-        Kcp::new(CONV, config, parts)
-    }
-}
-
-impl Make for Lent<'static> {
-    fn engine(config: Config) -> Kcp<Self> {
-        let (window, size) = (usize::from(config.recv_window), usize::from(config.mtu));
-        let parts = Parts {
-            tx: LentTx::new(leak(1 << 20)),
-            sent: Box::leak(Box::new(Deque::<Sent, 2048>::new())).as_mut_view(),
-            ends: Box::leak(Box::new(Deque::<u32, 64>::new())).as_mut_view(),
-            rx: LentRx::new(Box::leak(vec![SlotInfo::EMPTY; window].into_boxed_slice()), leak(window * size)),
-            acks: Box::leak(Box::new(Deque::<Ack, 4096>::new())).as_mut_view(),
-        };
-        Kcp::new(CONV, config, parts)
-    }
-}
 
 /// Two engines and the links between them.
 struct Pair<A: Store, B: Store> {
@@ -75,7 +41,7 @@ impl<A: Store, B: Store> Pair<A, B> {
 
     /// Handles everything due at this moment.
     fn settle(&mut self) {
-        let mut buf = [0; 2048];
+        let mut buf = [0; 10_000];
         loop {
             let mut idle = true;
             while let Some(datagram) = self.there.recv(self.now) {
@@ -132,6 +98,11 @@ impl<A: Store, B: Store> Pair<A, B> {
     }
 }
 
+/// Both ends know repairs.
+fn know_repairs<S: Store>(kcp: &mut Kcp<S>) {
+    kcp.negotiated(Peer { repairs: true, ..*kcp.peer() });
+}
+
 fn payload(len: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng::with_seed(seed);
     (0..len).map(|_| rng.u8(..)).collect()
@@ -151,7 +122,7 @@ const BAD: sim::Config = sim::Config {
 
 /// Sends `data` from one end to the other and expects it there; returns the trace.
 fn transfer<A: Make, B: Make>(config: Config, link: sim::Config, data: &[u8], seed: u64) -> Vec<(Instant, Vec<u8>)> {
-    transfer_between(A::engine(config), B::engine(config), link, data, seed)
+    transfer_between(A::engine(CONV, config), B::engine(CONV, config), link, data, seed)
 }
 
 fn transfer_between<A: Store, B: Store>(
@@ -204,8 +175,8 @@ fn numbers_and_clocks_wrap_around() {
     let data = payload(200_000, 3);
     let start = Sn(u32::MAX - 10);
     for seed in 0..5 {
-        let mut a = Heap::engine(Config::GAMES);
-        let mut b = Lent::engine(Config::GAMES);
+        let mut a = Heap::engine(CONV, Config::GAMES);
+        let mut b = Lent::engine(CONV, Config::GAMES);
         a.start_at(start, u32::MAX - 1_000, Sn(7));
         b.start_at(Sn(7), 0, start);
         let mut pair = Pair::new(a, b, BAD, seed);
@@ -224,7 +195,7 @@ fn messages_keep_their_boundaries() {
     let config = Config { mode: Mode::Message, recv_window: 64, ..Config::GAMES };
     let mut rng = Rng::with_seed(4);
     for seed in 0..4 {
-        let (a, b) = (Lent::engine(config), Heap::engine(config));
+        let (a, b) = (Lent::engine(CONV, config), Heap::engine(CONV, config));
         let mut pair = Pair::new(a, b, BAD, seed);
         let messages: Vec<Vec<u8>> = (0..200).map(|n| payload(1 + rng.usize(..5_000), n)).collect();
         let mut waiting = messages.iter();
@@ -253,11 +224,11 @@ fn messages_keep_their_boundaries() {
 #[test]
 fn a_message_may_have_255_segments_and_no_more() {
     let config = Config { mode: Mode::Message, ..Config::GAMES };
-    let mut a = Heap::engine(config);
+    let mut a = Heap::engine(CONV, config);
     let limit = 255 * a.mss();
     assert_eq!(a.send(&vec![0; limit + 1]), Err(SendError::TooLong { limit, actual: limit + 1 }));
     assert_eq!(a.unacked(), 0, "nothing was queued");
-    let mut pair = Pair::new(a, Heap::engine(config), sim::Config::clean(Duration::from_millis(1)), 1);
+    let mut pair = Pair::new(a, Heap::engine(CONV, config), sim::Config::clean(Duration::from_millis(1)), 1);
     pair.a.send(&vec![7; limit]).unwrap();
     pair.run_for(Duration::from_secs(1));
     let mut small = [0; 10];
@@ -272,7 +243,7 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
     let config = Config { recv_window: 8, ..Config::GAMES };
     for (loss, seed) in [(0.0, 1), (0.3, 2), (0.3, 3)] {
         let link = sim::Config { loss, ..sim::Config::clean(Duration::from_millis(5)) };
-        let mut pair = Pair::new(Heap::engine(config), Lent::engine(config), link, seed);
+        let mut pair = Pair::new(Heap::engine(CONV, config), Lent::engine(CONV, config), link, seed);
         let data = payload(60_000, seed);
         pair.appetite = 100;
         pair.a.send(&data).unwrap();
@@ -299,7 +270,7 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
 #[test]
 fn a_lost_segment_is_sent_again_after_later_ones_were_acknowledged() {
     let link = sim::Config::clean(Duration::from_millis(50));
-    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
     pair.a.send(&[1; 100]).unwrap();
     pair.run_for(Duration::from_millis(500));
     pair.there.set_down(true);
@@ -326,14 +297,14 @@ fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_
     let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
     let ticking = Config { interval: tick, ack_delay: tick, recv_window: 1024, ..config };
     let link = sim::Config::clean(Duration::from_micros(100));
-    let mut pair = Pair::new(Heap::engine(config), Heap::engine(ticking), link, 1);
+    let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, ticking), link, 1);
     // A first answer came at once, before it was known who the peer is.
-    pair.b.config.ack_delay = Duration::ZERO;
+    pair.b.env.config.ack_delay = Duration::ZERO;
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_millis(50));
-    pair.b.config.ack_delay = tick;
-    pair.a.set_patience(Duration::from_millis(30), tick);
-    pair.a.expect_ticks(tick);
+    pair.b.env.config.ack_delay = tick;
+    let peer = Peer { min_rto: Duration::from_millis(30), rto_margin: tick, ack_delay: Some(tick), ..*pair.a.peer() };
+    pair.a.negotiated(peer);
     let end = pair.now + Duration::from_secs(3);
     while pair.now < end {
         while pair.a.unsent() < 20_000 {
@@ -348,7 +319,7 @@ fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_
 #[test]
 fn nothing_is_sent_while_nothing_is_due() {
     let link = sim::Config::clean(Duration::from_millis(5));
-    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_secs(1));
     assert_eq!(pair.got, b"hello");
@@ -359,7 +330,7 @@ fn nothing_is_sent_while_nothing_is_due() {
 
 #[test]
 fn small_writes_share_a_segment() {
-    let mut a = Heap::engine(Config::GAMES);
+    let mut a = Heap::engine(CONV, Config::GAMES);
     for _ in 0..10 {
         a.send(&[7; 100]).unwrap();
     }
@@ -370,7 +341,7 @@ fn small_writes_share_a_segment() {
 
 #[test]
 fn no_more_than_32_segments_go_to_a_peer_that_was_not_heard() {
-    let mut a = Heap::engine(Config::GAMES);
+    let mut a = Heap::engine(CONV, Config::GAMES);
     a.send(&[0; 200_000]).unwrap();
     let mut buf = [0; 2048];
     let mut count = 0;
@@ -383,7 +354,7 @@ fn no_more_than_32_segments_go_to_a_peer_that_was_not_heard() {
 #[test]
 fn a_dead_link_shows_by_time() {
     let link = sim::Config { loss: 1.0, ..sim::Config::clean(Duration::from_millis(5)) };
-    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
     let begun = pair.now;
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_secs(30));
@@ -393,7 +364,7 @@ fn a_dead_link_shows_by_time() {
 
 #[test]
 fn lies_are_refused_without_harm() {
-    let mut kcp = Heap::engine(Config::GAMES);
+    let mut kcp = Heap::engine(CONV, Config::GAMES);
     let now = Instant::from_millis(5);
     let mut took = 0;
     let mut handle = |kcp: &mut Kcp<Heap>, bytes: &[u8]| {
@@ -431,8 +402,8 @@ fn lies_are_refused_without_harm() {
 #[test]
 fn random_datagrams_never_panic_and_stay_bounded() {
     let mut rng = Rng::with_seed(7);
-    let mut heap = Heap::engine(Config::GAMES);
-    let mut lent = Lent::engine(Config { recv_window: 16, ..Config::GAMES });
+    let mut heap = Heap::engine(CONV, Config::GAMES);
+    let mut lent = Lent::engine(CONV, Config { recv_window: 16, ..Config::GAMES });
     let mut now = Instant::ZERO;
     let mut buf = [0; 2048];
     for _ in 0..100_000 {
@@ -443,7 +414,7 @@ fn random_datagrams_never_panic_and_stay_bounded() {
             let small = |rng: &mut Rng| if rng.bool() { rng.u32(..50) } else { rng.u32(..) };
             let header = Header {
                 conv: CONV,
-                command: [Command::Push, Command::Ack, Command::AskWindow, Command::TellWindow][rng.usize(..4)],
+                command: [Command::Push, Command::Ack, Command::WindowProbe, Command::WindowUpdate][rng.usize(..4)],
                 frg: rng.u8(..),
                 wnd: rng.u16(..),
                 ts: Ts(small(&mut rng)),
@@ -468,17 +439,17 @@ fn random_datagrams_never_panic_and_stay_bounded() {
     }
 }
 
-/// Segments lost at random, some parities too: what the equations determine is rebuilt, and it is what was sent.
+/// Segments lost at random, some repairs too: what the equations determine is rebuilt, and it is what was sent.
 #[cfg(feature = "fec")]
 #[test]
-fn parity_rebuilds_what_it_determines() {
+fn repairs_rebuild_what_they_determine() {
     let (mut lost, mut rebuilt) = (0, 0);
     for seed in 0..30 {
         let mut rng = Rng::with_seed(seed);
         let link = sim::Config { loss: 0.1, ..sim::Config::clean(Duration::from_millis(20)) };
-        let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, seed);
-        pair.a.use_parity();
-        pair.b.use_parity();
+        let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, seed);
+        know_repairs(&mut pair.a);
+        know_repairs(&mut pair.b);
         let mut data = Vec::new();
         for n in 0..400 {
             let burst = payload(rng.usize(1..9_000), n);
@@ -492,17 +463,51 @@ fn parity_rebuilds_what_it_determines() {
         rebuilt += pair.b.stats().rebuilt;
         assert_eq!((pair.a.stats().malformed, pair.b.stats().malformed), (0, 0));
     }
-    // A quarter of what is sent is parity, whose loss costs nothing.
+    // A quarter of what is sent are repairs, whose loss costs nothing.
     assert!(rebuilt * 10 > lost * 6, "{rebuilt} rebuilt of {lost} lost");
 }
 
+/// What one may send and what one understands are two things; and it is the segment's length that counts.
+#[cfg(feature = "fec")]
 #[test]
-fn a_peer_that_knows_no_parity_gets_copies() {
+fn repairs_are_understood_and_small_messages_repaired_however_long_datagrams_may_be() {
+    const JUMBO: Config = Config { mtu: 8_952, ..Config::GAMES };
+    let link = sim::Config { loss: 0.05, ..sim::Config::clean(Duration::from_millis(15)) };
+    for (config, long) in [(Config::GAMES, 0), (JUMBO, 0), (JUMBO, 20_000)] {
+        let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, JUMBO), link, 1);
+        know_repairs(&mut pair.a);
+        know_repairs(&mut pair.b);
+        let mut data = Vec::new();
+        for n in 0..1_000 {
+            // Small messages behind long ones, in segments that no repair covers.
+            let message = payload(if n % 10 == 0 { long.max(200) } else { 200 }, n);
+            pair.a.send(&message).unwrap();
+            data.extend(message);
+            pair.run_for(Duration::from_millis(20));
+        }
+        pair.run_for(Duration::from_secs(5));
+        assert!(pair.got == data, "bytes were altered");
+        assert_eq!((pair.a.stats().malformed, pair.b.stats().malformed), (0, 0));
+        let rebuilt = pair.b.stats().rebuilt;
+        assert!(rebuilt > 10, "{rebuilt} rebuilt at {} and up to {long} bytes", config.mtu);
+        // No segment above 2048 bytes of data is covered.
+        for (_, datagram) in &pair.trace {
+            let mut rest = &datagram[..];
+            while let Ok((header, _, behind)) = Header::split(rest, CONV) {
+                assert!(header.command != Command::Repair || header.len <= 2_048 + 3);
+                rest = behind;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_knows_no_repairs_gets_copies() {
     let link = sim::Config { loss: 0.05, ..sim::Config::clean(Duration::from_millis(15)) };
     let mut late = [0; 2];
     for (late, redundancy) in late.iter_mut().zip([0, 100]) {
         let config = Config { redundancy, ..Config::GAMES };
-        let mut pair = Pair::new(Heap::engine(config), Lent::engine(config), link, 1);
+        let mut pair = Pair::new(Heap::engine(CONV, config), Lent::engine(CONV, config), link, 1);
         for n in 1..=2_000 {
             let due = pair.now;
             pair.a.send(&[n as u8; 200]).unwrap();
@@ -520,7 +525,7 @@ fn a_peer_that_knows_no_parity_gets_copies() {
 #[test]
 fn segments_that_overtake_each_other_teach_patience() {
     let link = sim::Config { jitter: Duration::from_millis(12), ..sim::Config::clean(Duration::from_millis(20)) };
-    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 3);
+    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 3);
     let mut early = 0;
     for n in 0..2_000 {
         pair.a.send(&[7; 500]).unwrap();
@@ -537,7 +542,7 @@ fn segments_that_overtake_each_other_teach_patience() {
 #[test]
 fn the_last_segments_of_a_burst_are_probed_and_time_tells_about_the_rest() {
     let link = sim::Config::clean(Duration::from_millis(50));
-    let mut pair = Pair::new(Heap::engine(Config::GAMES), Heap::engine(Config::GAMES), link, 1);
+    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
     pair.a.send(&[1; 100]).unwrap();
     pair.run_for(Duration::from_millis(500));
     pair.there.set_down(true);
@@ -557,8 +562,12 @@ fn the_last_segments_of_a_burst_are_probed_and_time_tells_about_the_rest() {
 #[test]
 fn congestion_control_takes_its_reaction_back_when_nothing_was_lost() {
     let config = Config { min_rto: Duration::from_millis(5), rto_margin: Duration::from_millis(4), ..Config::STEADY };
-    let mut pair =
-        Pair::new(Heap::engine(config), Heap::engine(config), sim::Config::clean(Duration::from_millis(10)), 1);
+    let mut pair = Pair::new(
+        Heap::engine(CONV, config),
+        Heap::engine(CONV, config),
+        sim::Config::clean(Duration::from_millis(10)),
+        1,
+    );
     for _ in 0..100 {
         pair.a.send(&[1; 5_000]).unwrap();
         pair.run_for(Duration::from_millis(30));
@@ -571,8 +580,43 @@ fn congestion_control_takes_its_reaction_back_when_nothing_was_lost() {
     for _ in 0..20 {
         pair.a.send(&[1; 5_000]).unwrap();
         pair.run_for(Duration::from_millis(30));
-        least = least.min(pair.a.sender.congestion.window());
+        least = least.min(pair.a.sender.congestion().window());
     }
     assert!(pair.a.stats().spurious > 0);
-    assert!(least < 4 && pair.a.sender.congestion.window() > 4, "{least}");
+    assert!(least < 4 && pair.a.sender.congestion().window() > 4, "{least}");
+}
+
+#[test]
+fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() {
+    let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
+    let mut kcp = Heap::engine(CONV, config);
+    let agreed = Peer {
+        min_rto: Duration::from_millis(50),
+        rto_margin: Duration::MAX,
+        ack_delay: Some(Duration::from_millis(20)),
+        congestion: CongestionControl::Off,
+        repairs: true,
+        mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0 }),
+    };
+    kcp.negotiated(agreed);
+    kcp.set_mtu(1_200);
+    assert_eq!(*kcp.peer(), Peer { rto_margin: Config::MAX_RTO, ..agreed });
+    assert_eq!((*kcp.config(), kcp.mtu()), (config, 1_200));
+    assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut [0; 9_000]), Some(8_000), "a probe");
+    let found = Header {
+        conv: CONV,
+        command: Command::MtuProbeAck,
+        frg: 0,
+        wnd: 32,
+        ts: Ts(0),
+        sn: Sn(8_000),
+        una: Sn(0),
+        len: 0,
+    };
+    kcp.handle_datagram(Instant::ZERO, &found.to_bytes(), Origin::Wire, |_| 0).unwrap();
+    assert_eq!(kcp.mtu(), 8_000);
+    kcp.reset(CONV + 1);
+    assert_eq!((*kcp.config(), kcp.mtu()), (config, config.mtu));
+    assert_eq!(*kcp.peer(), Peer::unknown(&config));
+    assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut [0; 9_000]), None);
 }

@@ -1,4 +1,4 @@
-//! How long a peer collects acknowledgements before it sends them.
+//! The peer's acknowledgement delay (max_ack_delay): how long it collects acknowledgements before it sends them.
 //!
 //! A native peer acknowledges what arrives at once. An original one does so when its clock ticks (every 10 ms in the
 //! original's client, 20 ms in its server), when it writes, or when its window slides. So a segment's round trip is up to
@@ -8,18 +8,17 @@
 use crate::time::{Duration, Instant};
 
 /// The gaps between a peer's acknowledgements.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rhythm {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AckDelay {
     /// The present estimate; `None` for peers that acknowledge at once.
     tick: Option<Duration>,
     since: Since,
 }
 
 /// What the next acknowledgement is waited for since.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 enum Since {
     /// Nothing is in flight.
-    #[default]
     Idle,
     /// A segment was sent when nothing was in flight.
     Sent(Instant),
@@ -32,26 +31,31 @@ const TOGETHER: Duration = Duration::from_millis(1);
 /// No tick is longer: such a gap comes from loss.
 const LONGEST: Duration = Duration::from_millis(250);
 
-impl Rhythm {
-    /// The peer collects acknowledgements, for about `tick` as long as nothing else is known.
-    pub(super) fn expect(&mut self, tick: Duration) {
-        self.tick.get_or_insert(tick);
+impl AckDelay {
+    /// The peer collects acknowledgements, for about `tick` as long as nothing else is known; or not.
+    pub(super) fn new(tick: Option<Duration>) -> Self {
+        Self { tick, since: Since::Idle }
+    }
+
+    /// The same of a peer that has become known since.
+    pub(super) fn set(&mut self, tick: Option<Duration>) {
+        self.tick = tick;
     }
 
     /// How long the peer collects acknowledgements; zero if it does not.
-    pub(super) fn tick(&self) -> Duration {
+    pub(super) fn estimate(&self) -> Duration {
         self.tick.unwrap_or(Duration::ZERO)
     }
 
     /// True if the peer collects acknowledgements, so that one that is late says nothing about its segment.
-    pub(super) fn collects(&self) -> bool {
+    pub(super) fn is_expected(&self) -> bool {
         self.tick.is_some()
     }
 
     /// By how much the retransmission timeout exceeds the round trips that are seen: samples come from the segments that
     /// waited least, and clocks are late at times.
-    pub(super) fn margin(&self) -> Duration {
-        self.tick() + self.tick().div(2)
+    pub(super) fn rto_margin(&self) -> Duration {
+        self.estimate() + self.estimate().div(2)
     }
 
     /// A segment leaves, and nothing else is in flight.
@@ -89,15 +93,14 @@ mod tests {
     const TICK: Duration = Duration::from_millis(10);
 
     fn learned(gaps: impl IntoIterator<Item = u64>) -> Duration {
-        let mut rhythm = Rhythm::default();
-        rhythm.expect(Duration::from_millis(20));
+        let mut ack_delay = AckDelay::new(Some(Duration::from_millis(20)));
         let mut now = Instant::from_millis(1);
-        rhythm.on_acknowledged(now, true, Duration::ZERO);
+        ack_delay.on_acknowledged(now, true, Duration::ZERO);
         for gap in gaps {
             now += Duration::from_micros(gap);
-            rhythm.on_acknowledged(now, true, Duration::ZERO);
+            ack_delay.on_acknowledged(now, true, Duration::ZERO);
         }
-        rhythm.tick()
+        ack_delay.estimate()
     }
 
     #[test]
@@ -113,37 +116,35 @@ mod tests {
 
     #[test]
     fn silence_is_no_tick() {
-        let mut rhythm = Rhythm::default();
-        rhythm.expect(TICK);
+        let mut ack_delay = AckDelay::new(Some(TICK));
         let mut now = Instant::from_millis(1);
         for _ in 0..100 {
-            rhythm.on_acknowledged(now, false, Duration::ZERO);
+            ack_delay.on_acknowledged(now, false, Duration::ZERO);
             now += Duration::from_millis(90);
         }
-        assert_eq!(rhythm.tick(), TICK);
-        rhythm.on_acknowledged(now, true, Duration::ZERO);
-        rhythm.on_acknowledged(now + Duration::from_secs(2), true, Duration::ZERO);
-        assert_eq!(rhythm.tick(), TICK);
+        assert_eq!(ack_delay.estimate(), TICK);
+        ack_delay.on_acknowledged(now, true, Duration::ZERO);
+        ack_delay.on_acknowledged(now + Duration::from_secs(2), true, Duration::ZERO);
+        assert_eq!(ack_delay.estimate(), TICK);
     }
 
     #[test]
     fn ticks_are_learned_from_flights_that_each_tick_acknowledges_whole() {
-        let (mut rhythm, path) = (Rhythm::default(), Duration::from_millis(30));
-        rhythm.expect(TICK);
+        let (mut ack_delay, path) = (AckDelay::new(Some(TICK)), Duration::from_millis(30));
         let mut now = Instant::from_millis(1);
         for _ in 0..100 {
-            rhythm.on_begin(now);
+            ack_delay.on_begin(now);
             now += path + Duration::from_millis(40);
-            rhythm.on_acknowledged(now, false, path);
+            ack_delay.on_acknowledged(now, false, path);
         }
-        assert!(rhythm.tick().as_millis().abs_diff(40) <= 1, "{:?}", rhythm.tick());
+        assert!(ack_delay.estimate().as_millis().abs_diff(40) <= 1, "{:?}", ack_delay.estimate());
     }
 
     #[test]
     fn peers_that_acknowledge_at_once_have_none() {
-        let mut rhythm = Rhythm::default();
-        rhythm.on_acknowledged(Instant::from_millis(1), true, Duration::ZERO);
-        rhythm.on_acknowledged(Instant::from_millis(50), true, Duration::ZERO);
-        assert_eq!(rhythm.tick(), Duration::ZERO);
+        let mut ack_delay = AckDelay::new(None);
+        ack_delay.on_acknowledged(Instant::from_millis(1), true, Duration::ZERO);
+        ack_delay.on_acknowledged(Instant::from_millis(50), true, Duration::ZERO);
+        assert_eq!(ack_delay.estimate(), Duration::ZERO);
     }
 }

@@ -4,11 +4,10 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 
-use super::tests::Make;
+use super::engine::Make;
 use super::*;
-use crate::store::{Heap, Lent};
 
-const TRACES: &str = include_str!("../../tests/vectors/kcp_traces.json");
+const TRACES: &str = include_str!("../../../tests/vectors/kcp_traces.json");
 
 fn bytes(value: &Value) -> Vec<u8> {
     let digits = value.as_str().unwrap().as_bytes();
@@ -18,8 +17,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 /// Every field counts here, the clock's included: the engine is asked at the recording's times.
 fn replay<S: Make>(trace: &Value, endpoint: &str) {
     let start = |name: &str| Sn(trace["params"]["preset"][name].as_u64().map_or(0, |sn| sn as u32));
-    let mut kcp = S::engine(Config { mode: Mode::Message, recv_window: 1024, ..Config::GAMES });
-    kcp.conv = 0x0a0b_0c0d;
+    let mut kcp = S::engine(0x0a0b_0c0d, Config { mode: Mode::Message, recv_window: 1024, ..Config::GAMES });
     match endpoint {
         "A" => kcp.start_at(start("A.snd"), u32::MAX - 3, Sn(0)),
         _ => kcp.start_at(Sn(0), 0, start("B.rcv")),

@@ -1,117 +1,39 @@
-//! Parity over the last segments, between peers that both know it: what is lost is rebuilt without a round trip
-//! (PROTOCOL.md 2.9).
-//!
-//! Sliding-window random linear coding (RLC), as in RFC 8681, with the coefficients of a Cauchy matrix in place of
-//! random ones: a parity segment is a sum of the segments `first..first + count`, each times a factor that follows from
-//! its number and from the parity's row. Any segments that arrive, old or new, and any parities together are equations;
-//! as soon as there are as many as segments are missing, these are known.
-//!
-//! ```text
-//! | conv | 85 | row | wnd | ts | first sn | una | len | count u8 | sum of (len u16 LE, data), padded with zeros |
-//!          cmd  frg
-//! ```
-//!
-//! The clock of a parity has its top bit turned over. It comes back in the acknowledgement of what it rebuilt, and so
-//! tells the sender that the segment itself was lost.
+//! Rebuilds what is lost.
 
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::segment::{HEADER, Header};
-use super::seq::{Sn, Ts};
+use super::{LONGEST, WINDOW, covers, factor, times};
 use crate::field::{Multiplier, exp, log};
-use crate::store::{Queue, Store, TxStream};
+use crate::kcp::segment::{Command, Header};
+use crate::kcp::seq::{Sn, Ts};
 
-use super::sender::Sender;
-
-/// What a parity adds to the longest segment's data: the count and a length.
-pub(super) const OVERHEAD: usize = 3;
-/// Maximum segments covered by one parity: the encoding window.
-const WINDOW: usize = 12;
 /// Segments kept to decode others with: the decoding window.
 const KEPT: usize = 32;
 /// Maximum pending equations.
 const EQUATIONS: usize = 16;
-/// Segments without any parity after which nothing is kept any more.
+/// Segments without any repair after which nothing is kept any more.
 const QUIET: u32 = 1_024;
-/// Longer segments are not covered: such datagrams do not leave the machine.
-pub(super) const LONGEST: usize = 2_048;
-
-/// The factor of segment `sn` in the parities of `row`: Cauchy's matrix, of which each square part is regular.
-fn factor(sn: Sn, row: u8) -> u8 {
-    let (column, row) = (sn.0 as u8 & 0x7f, row | 0x80);
-    exp(255 - log(column ^ row))
-}
-
-/// `a` times `b`.
-fn times(a: u8, b: u8) -> u8 {
-    if a == 0 || b == 0 { 0 } else { exp(log(a) + log(b)) }
-}
-
-/// What turns a parity's clock into the time, and back.
-pub(super) fn flip(ts: Ts) -> Ts {
-    Ts(ts.0 ^ 1 << 31)
-}
-
-/// The encoder.
-#[derive(Debug)]
-pub(super) struct Encoder {
-    multiplier: Multiplier,
-    row: u8,
-    segment: Vec<u8>,
-}
-
-impl Encoder {
-    pub(super) fn new() -> Self {
-        Self { multiplier: Multiplier::new(), row: 0, segment: Vec::new() }
-    }
-}
-
-impl<S: Store> Sender<S> {
-    /// Writes a parity over the last segments in flight to the front of `out`.
-    pub(super) fn write_parity(&mut self, encoder: &mut Encoder, mut header: Header, out: &mut [u8]) -> Option<usize> {
-        let count = self.sent.len().min(WINDOW);
-        let from = self.sent.len() - count;
-        let longest = (from..self.sent.len()).filter_map(|index| Some(self.sent.get(index)?.len)).max()?;
-        let len = usize::from(longest) + OVERHEAD;
-        let out = out.get_mut(..HEADER + len)?;
-        let (head, body) = out.split_at_mut(HEADER);
-        let (first, sum) = body.split_first_mut()?;
-        *first = count as u8;
-        sum.fill(0);
-        encoder.row = (encoder.row + 1) & 0x7f;
-        for index in from..self.sent.len() {
-            let Some(segment) = self.sent.get(index) else { break };
-            encoder.segment.clear();
-            encoder.segment.extend(segment.len.to_le_bytes());
-            encoder.segment.resize(2 + usize::from(segment.len), 0);
-            let skip = segment.offset.wrapping_sub(self.una_offset) as usize;
-            self.tx.copy_to(skip, &mut encoder.segment[2..]);
-            encoder.multiplier.add(factor(self.una.plus(index as u32), encoder.row), &encoder.segment, sum);
-        }
-        header.frg = encoder.row;
-        header.sn = self.una.plus(from as u32);
-        header.ts = flip(header.ts);
-        header.len = len as u32;
-        head.copy_from_slice(&header.to_bytes());
-        Some(HEADER + len)
-    }
-}
 
 /// A segment that was rebuilt.
 #[derive(Debug)]
-pub(super) struct Rebuilt {
-    pub(super) sn: Sn,
+pub(in crate::kcp) struct Rebuilt {
+    sn: Sn,
     /// To be echoed.
-    pub(super) ts: Ts,
+    ts: Ts,
     /// A length, the data, and padding.
     symbol: Vec<u8>,
 }
 
 impl Rebuilt {
+    /// The header that it came with, as far as that is known: the rest is that of what rebuilt it.
+    pub(in crate::kcp) fn header(&self, by: Header) -> Header {
+        Header { command: Command::Push, frg: 0, sn: self.sn, ts: self.ts, ..by }
+    }
+
     /// The data, or `None` if they contradict themselves.
-    pub(super) fn data(&self) -> Option<&[u8]> {
+    pub(in crate::kcp) fn data(&self) -> Option<&[u8]> {
         let (len, rest) = self.symbol.split_first_chunk()?;
         let (data, padding) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
         padding.iter().all(|byte| *byte == 0).then_some(data)
@@ -164,30 +86,58 @@ impl Equation {
 /// A segment that has come: its length and data.
 type Kept = (Sn, Vec<u8>);
 
-/// The decoder, by Gaussian elimination as segments and parities come. It keeps the last [`KEPT`] segments, from the
-/// first parity on until [`QUIET`] segments came without any.
+/// The decoder: there is nothing to keep before the first repair comes, and none again after [`QUIET`] segments without.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(in crate::kcp) struct Decoder(Option<Box<Equations>>);
+
+impl Decoder {
+    pub(in crate::kcp) fn new() -> Self {
+        Self(None)
+    }
+
+    /// A segment has come that was not there. False if nothing can follow from that.
+    pub(in crate::kcp) fn on_segment(&mut self, sn: Sn, data: &[u8]) -> bool {
+        let Some(equations) = &mut self.0 else { return false };
+        equations.on_segment(sn, data);
+        true
+    }
+
+    /// A repair has come. `has` says which segments have. False if it says nothing new.
+    pub(in crate::kcp) fn on_repair(&mut self, header: &Header, body: &[u8], has: impl Fn(Sn) -> bool) -> bool {
+        self.0.get_or_insert_with(|| Box::new(Equations::new())).on_repair(header, body, has)
+    }
+
+    /// A segment that is known by now. It is to be handed back to [`on_segment`](Self::on_segment).
+    pub(in crate::kcp) fn poll(&mut self) -> Option<Rebuilt> {
+        if self.0.as_ref().is_some_and(|equations| equations.quiet > QUIET) {
+            self.0 = None;
+        }
+        self.0.as_mut()?.poll()
+    }
+}
+
+/// What is known of segments that have not come, by Gaussian elimination as segments and repairs come; and the last
+/// [`KEPT`] segments.
+#[derive(Debug)]
+struct Equations {
     multiplier: Multiplier,
-    kept: Box<[Option<Kept>; KEPT]>,
+    kept: [Option<Kept>; KEPT],
     /// Solved for their first missing segments: none of these is in another one.
     equations: Vec<Equation>,
+    /// Segments since the last repair.
     quiet: u32,
 }
 
-impl Decoder {
-    pub(super) fn new() -> Self {
-        Self { multiplier: Multiplier::new(), kept: Box::new([const { None }; KEPT]), equations: Vec::new(), quiet: 0 }
+impl Equations {
+    fn new() -> Self {
+        Self { multiplier: Multiplier::new(), kept: [const { None }; KEPT], equations: Vec::new(), quiet: 0 }
     }
 
-    /// True when no parity has come for so long that it is not worth its memory.
-    pub(super) fn is_idle(&self) -> bool {
-        self.quiet > QUIET
-    }
-
-    /// A segment has come that was not there.
-    pub(super) fn on_segment(&mut self, sn: Sn, data: &[u8]) {
+    fn on_segment(&mut self, sn: Sn, data: &[u8]) {
         self.quiet = self.quiet.saturating_add(1);
+        if !covers(data.len()) {
+            return; // no repair covers it
+        }
         let place = sn.0 as usize % KEPT;
         let mut symbol = self.kept[place].take().map(|(_, symbol)| symbol).unwrap_or_default();
         symbol.clear();
@@ -211,8 +161,7 @@ impl Decoder {
         self.kept[place] = Some((sn, symbol));
     }
 
-    /// A parity has come. `has` says which segments have. False if it says nothing new.
-    pub(super) fn on_parity(&mut self, header: &Header, body: &[u8], has: impl Fn(Sn) -> bool) -> bool {
+    fn on_repair(&mut self, header: &Header, body: &[u8], has: impl Fn(Sn) -> bool) -> bool {
         self.quiet = 0;
         let Some((&count, sum)) = body.split_first() else { return false };
         if usize::from(count) > WINDOW || sum.len() < 2 || sum.len() > LONGEST + 2 {
@@ -256,8 +205,7 @@ impl Decoder {
         true
     }
 
-    /// A segment that is known by now. It is to be handed back to [`on_segment`](Self::on_segment).
-    pub(super) fn poll(&mut self) -> Option<Rebuilt> {
+    fn poll(&mut self) -> Option<Rebuilt> {
         let index = self.equations.iter().position(|equation| equation.missing.len() == 1)?;
         let Equation { missing, sum, ts } = self.equations.swap_remove(index);
         let (sn, _) = missing.first().copied()?;

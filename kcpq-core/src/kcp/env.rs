@@ -1,0 +1,60 @@
+//! What the parts of an engine share: the moment, the parameters, the timers and the counters.
+
+use super::config::{Config, Mode};
+use super::peer::Peer;
+use super::repair;
+use super::segment::HEADER;
+use super::stats::Stats;
+use super::timers::Timers;
+use crate::time::Instant;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Env {
+    /// The moment of the present call.
+    pub(super) now: Instant,
+    /// What the user has chosen; it never changes.
+    pub(super) config: Config,
+    /// What holds for this conversation.
+    pub(super) peer: Peer,
+    /// Maximum size of the segments in one datagram, as far as is known by now.
+    pub(super) mtu: u16,
+    pub(super) timers: Timers,
+    pub(super) stats: Stats,
+}
+
+impl Env {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            now: Instant::ZERO,
+            mtu: config.mtu,
+            peer: Peer::unknown(&config),
+            config,
+            timers: Timers::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// For another conversation. What was found of the path is forgotten; the counters go on.
+    pub(super) fn reset(&mut self) {
+        self.mtu = self.mtu.min(self.config.mtu);
+        self.peer = Peer::unknown(&self.config);
+        self.timers = Timers::new();
+    }
+
+    /// True if repairs are understood at both ends.
+    pub(super) fn repairs(&self) -> bool {
+        self.can_repair(0)
+    }
+
+    /// True if segments of `len` bytes of data can be repaired.
+    pub(super) fn can_repair(&self, len: usize) -> bool {
+        repair::covers(len) && self.peer.repairs && self.config.mode == Mode::Stream
+    }
+
+    /// Most data bytes in one segment: a repair over it has to fit as well.
+    pub(super) fn mss(&self) -> usize {
+        let reserve = if self.repairs() { repair::OVERHEAD } else { 0 };
+        usize::from(self.mtu).saturating_sub(HEADER + reserve).max(1)
+    }
+}

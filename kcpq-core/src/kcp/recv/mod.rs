@@ -1,0 +1,300 @@
+//! The receiving half: reordering, the window that is advertised, and the acknowledgements that are owed.
+
+mod acks;
+
+pub use acks::Ack;
+
+use self::acks::Acks;
+use super::config::{Config, Mode};
+use super::env::Env;
+use super::packet::Packet;
+use super::repair::Decoder;
+use super::segment::{Command, Header};
+use super::seq::Sn;
+use super::timers::Timer;
+use crate::store::{RxWindow, Store};
+use crate::time::Duration;
+
+/// Window updates (WINS) sent after a zero window has opened again, unless the peer sends before.
+const WINDOW_UPDATES: u8 = 8;
+/// Interval of the first two window updates; it doubles with each further one.
+const WINDOW_UPDATE_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(super) struct Receiver<S: Store> {
+    rx: S::Rx,
+    acks: Acks<S>,
+    decoder: Decoder,
+    place: Place,
+}
+
+/// Where reception has got to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// The next number expected.
+    next: Sn,
+    /// Segments in order at the front of the window that were not read yet.
+    ready: usize,
+    /// Bytes of segment `next` that were read when it came, although its rest was too large to be kept.
+    partial: usize,
+    /// Window updates still to be sent.
+    updates: u8,
+}
+
+impl<S: Store> Receiver<S> {
+    pub(super) fn new(rx: S::Rx, acks: S::Queue<Ack>) -> Self {
+        Self { rx, acks: Acks::new(acks), decoder: Decoder::new(), place: Place::default() }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.rx.clear();
+        self.acks.clear();
+        self.decoder = Decoder::new();
+        self.place = Place::default();
+    }
+
+    #[cfg(all(test, feature = "alloc"))]
+    pub(super) fn start_at(&mut self, sn: Sn) {
+        self.place.next = sn;
+    }
+
+    /// Everything before this number has arrived.
+    pub(super) fn next(&self) -> Sn {
+        self.place.next
+    }
+
+    fn slots(&self, config: &Config) -> usize {
+        self.rx.slots().min(usize::from(config.recv_window))
+    }
+
+    /// Free segments, as advertised.
+    pub(super) fn window(&self, config: &Config) -> u16 {
+        self.slots(config).saturating_sub(self.place.ready) as u16
+    }
+
+    /// Takes in one data segment, and what can be rebuilt by it. What is in order and unread goes through `sink`, which
+    /// returns how much it took.
+    pub(super) fn on_push(
+        &mut self,
+        env: &mut Env,
+        header: &Header,
+        data: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> usize,
+    ) {
+        if self.take_in(env, header, data, sink) && self.decoder.on_segment(header.sn, data) {
+            self.rebuild(env, header, sink);
+        }
+    }
+
+    /// Takes in one repair, and what can be rebuilt by it.
+    pub(super) fn on_repair(
+        &mut self,
+        env: &mut Env,
+        header: &Header,
+        body: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> usize,
+    ) {
+        let Self { rx, decoder, place: Place { next, ready, .. }, .. } = self;
+        let has = |sn: Sn| usize::try_from(sn.distance(*next)).map_or(true, |ahead| rx.has(ahead + *ready));
+        if decoder.on_repair(header, body, has) {
+            self.rebuild(env, header, sink);
+        }
+    }
+
+    /// Takes in the segments that are known since that of `header` has come.
+    fn rebuild(&mut self, env: &mut Env, header: &Header, sink: &mut impl FnMut(&[u8]) -> usize) {
+        while let Some(rebuilt) = self.decoder.poll() {
+            let Some(data) = rebuilt.data() else {
+                env.stats.malformed += 1;
+                continue;
+            };
+            let header = rebuilt.header(*header);
+            if self.take_in(env, &header, data, sink) {
+                env.stats.rebuilt += 1;
+                self.decoder.on_segment(header.sn, data);
+            }
+        }
+    }
+
+    /// Takes in a data segment. True if it was new.
+    fn take_in(&mut self, env: &mut Env, header: &Header, data: &[u8], sink: &mut impl FnMut(&[u8]) -> usize) -> bool {
+        let slots = self.slots(&env.config);
+        let ahead = header.sn.distance(self.place.next);
+        let slot = match usize::try_from(ahead) {
+            Ok(ahead) => ahead + self.place.ready,
+            Err(_) => {
+                // Old: the acknowledgement was lost, or the network doubled it.
+                env.stats.duplicates += 1;
+                self.acks.owe(env, header, slots);
+                return false;
+            }
+        };
+        if slot >= slots {
+            env.stats.refused += 1;
+            return false;
+        }
+        if self.rx.has(slot) {
+            env.stats.duplicates += 1;
+            self.acks.owe(env, header, slots);
+            return false;
+        }
+        let in_order = ahead == 0 && self.place.ready == 0 && env.config.mode == Mode::Stream;
+        let mut rest = data;
+        if in_order {
+            let had = self.place.partial.min(data.len());
+            self.place.partial = had + drain(data.get(had..).unwrap_or_default(), sink);
+            rest = data.get(self.place.partial..).unwrap_or_default();
+        }
+        if in_order && rest.is_empty() {
+            self.rx.advance();
+            self.place.next = self.place.next.plus(1);
+        } else if self.rx.put(slot, header.frg, rest).is_err() {
+            env.stats.refused += 1;
+            return false;
+        }
+        if in_order {
+            self.place.partial = 0;
+        }
+        // The peer sends: it knows the window.
+        self.place.updates = 0;
+        env.timers.stop(Timer::WindowUpdate);
+        env.stats.segments_received += 1;
+        env.stats.bytes_received += data.len() as u64;
+        while self.rx.has(self.place.ready) {
+            self.place.ready += 1;
+            self.place.next = self.place.next.plus(1);
+        }
+        self.acks.owe(env, header, slots);
+        if env.config.mode == Mode::Stream {
+            self.recv(env, sink);
+        }
+        true
+    }
+
+    /// Offers in-order bytes to `sink` until it takes no more. True if anything was taken.
+    pub(super) fn recv(&mut self, env: &mut Env, sink: &mut impl FnMut(&[u8]) -> usize) -> bool {
+        let closed = self.window(&env.config) == 0;
+        let mut any = false;
+        while self.place.ready > 0 {
+            let Some((data, _)) = self.rx.front() else { break };
+            let len = data.len();
+            let taken = drain(data, sink);
+            any |= taken > 0;
+            if taken < len {
+                self.rx.consume(taken);
+                break;
+            }
+            self.pop();
+        }
+        self.reopen(env, closed);
+        any
+    }
+
+    /// The length of the next message, once all of it is there.
+    pub(super) fn message_len(&self) -> Option<usize> {
+        let mut len = 0;
+        for slot in 0..self.place.ready {
+            let (frg, bytes) = self.rx.peek(slot)?;
+            len += bytes;
+            if frg == 0 {
+                return Some(len);
+            }
+        }
+        None
+    }
+
+    /// Copies the next message, which is known to fit, to `out`.
+    pub(super) fn recv_message(&mut self, env: &mut Env, out: &mut [u8]) {
+        let closed = self.window(&env.config) == 0;
+        let mut at = 0;
+        while let Some((data, frg)) = self.rx.front() {
+            if let Some(place) = out.get_mut(at..at + data.len()) {
+                place.copy_from_slice(data);
+            }
+            at += data.len();
+            self.pop();
+            if frg == 0 {
+                break;
+            }
+        }
+        self.reopen(env, closed);
+    }
+
+    /// The unread bytes at the front of the window.
+    pub(super) fn front(&self) -> Option<&[u8]> {
+        if self.place.ready == 0 {
+            return None;
+        }
+        self.rx.front().map(|(data, _)| data)
+    }
+
+    /// Takes `count` of the bytes that [`front`](Self::front) showed.
+    pub(super) fn consume(&mut self, env: &mut Env, count: usize) {
+        let Some(len) = self.front().map(<[u8]>::len) else { return };
+        if count < len {
+            self.rx.consume(count);
+            return;
+        }
+        let closed = self.window(&env.config) == 0;
+        self.pop();
+        self.reopen(env, closed);
+    }
+
+    /// The front segment leaves the window.
+    fn pop(&mut self) {
+        self.rx.advance();
+        self.place.ready = self.place.ready.saturating_sub(1);
+    }
+
+    /// Begins the window updates (WINS) for a zero window that has opened again. They are repeated, since the peer may
+    /// wait seconds for a lost one (PROTOCOL.md 2.7).
+    fn reopen(&mut self, env: &mut Env, closed: bool) {
+        if closed && self.window(&env.config) > 0 {
+            self.place.updates = WINDOW_UPDATES;
+            env.timers.start(Timer::WindowUpdate, env.now);
+        }
+    }
+
+    /// A window probe (WASK) came: a window update is owed.
+    pub(super) fn on_window_probe(&mut self, env: &mut Env) {
+        self.place.updates = self.place.updates.max(1);
+        env.timers.start(Timer::WindowUpdate, env.now);
+    }
+
+    /// Writes a window update, if one is due and fits.
+    pub(super) fn write_window_update(&mut self, env: &mut Env, packet: &mut Packet<'_>) {
+        if !env.timers.is_due(Timer::WindowUpdate, env.now) || !packet.push_bare(Command::WindowUpdate) {
+            return;
+        }
+        let sent = WINDOW_UPDATES.saturating_sub(self.place.updates).min(10);
+        self.place.updates = self.place.updates.saturating_sub(1);
+        if self.place.updates == 0 {
+            env.timers.stop(Timer::WindowUpdate);
+        } else {
+            env.timers.start(Timer::WindowUpdate, env.now + WINDOW_UPDATE_INTERVAL.saturating_mul(1 << sent));
+        }
+    }
+
+    /// Writes the acknowledgements that are due, as many as fit.
+    pub(super) fn write_acks(&mut self, env: &mut Env, packet: &mut Packet<'_>) {
+        if env.timers.is_due(Timer::Ack, env.now) {
+            self.acks.write(env, packet, self.place.next);
+        }
+    }
+
+    /// Writes those as well that still wait for data to be coalesced with.
+    pub(super) fn coalesce_acks(&mut self, env: &mut Env, packet: &mut Packet<'_>) {
+        self.acks.write(env, packet, self.place.next);
+    }
+}
+
+/// Offers `data` until the sink takes no more; returns how much it took.
+fn drain(data: &[u8], sink: &mut impl FnMut(&[u8]) -> usize) -> usize {
+    let mut taken = 0;
+    while let Some(rest) = data.get(taken..).filter(|rest| !rest.is_empty()) {
+        match sink(rest).min(rest.len()) {
+            0 => break,
+            count => taken += count,
+        }
+    }
+    taken
+}

@@ -1,0 +1,510 @@
+//! The table of segments in flight: sent and not yet cumulatively acknowledged.
+//!
+//! Only this file knows what is remembered of a segment. It keeps the sums over the table (bytes in the stream that it
+//! covers, bytes in flight, segments that are lost); what a segment's history means is decided elsewhere: loss detection
+//! passes its verdict on segments that the table shows it.
+
+use crate::kcp::congestion::Snapshot;
+use crate::kcp::seq::{Sn, Ts};
+use crate::store::{Full, Queue, Store};
+use crate::time::{Duration, Instant};
+
+/// One segment in flight. Its data stay in the stream; its number follows from its place in the table.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Sent {
+    sent_at: Instant,
+    /// Where its data begin, counted in bytes of the stream, wrapping.
+    offset: u32,
+    /// Its RTO in microseconds, backed off; at most [`Config::MAX_RTO`](crate::kcp::Config::MAX_RTO).
+    rto: u32,
+    /// The wire's clock when it was last sent, copies not counted, and when it was sent for the first time.
+    ts: Ts,
+    first_ts: Ts,
+    len: u16,
+    /// Repair delay: microseconds after it was sent until the last repair that covers it goes out.
+    repair_delay: u16,
+    frg: u8,
+    /// A repair for it was planned.
+    covered: bool,
+    /// Copies that it still gets.
+    copies: u8,
+    /// KCP's `fastack`, TCP's duplicate ACKs: datagrams that acknowledged a later segment since it was last sent; and
+    /// when the first of them came.
+    overtaken: u8,
+    overtaken_at: Instant,
+    /// The state of congestion control when it was last sent.
+    snapshot: Snapshot,
+    acked: bool,
+    lost: bool,
+    /// It was retransmitted because it was considered lost; and that was for its timer alone, which cannot tell a lost
+    /// segment from a late acknowledgement.
+    resent: bool,
+    timed_out: bool,
+}
+
+impl Sent {
+    pub(super) fn len(&self) -> u16 {
+        self.len
+    }
+
+    /// When the last of its planned repairs is out: it cannot be missed before.
+    pub(super) fn repaired_at(&self) -> Instant {
+        self.sent_at + Duration::from_micros(u64::from(self.repair_delay))
+    }
+
+    /// A repair for it was planned.
+    pub(super) fn is_covered(&self) -> bool {
+        self.covered
+    }
+
+    /// Datagrams that acknowledged a later segment since it was last sent.
+    pub(super) fn overtaken(&self) -> u8 {
+        self.overtaken
+    }
+
+    pub(super) fn rto(&self) -> Duration {
+        Duration::from_micros(u64::from(self.rto))
+    }
+
+    pub(super) fn set_rto(&mut self, rto: Duration) {
+        self.rto = rto.as_micros() as u32;
+    }
+
+    /// It was retransmitted.
+    pub(super) fn is_resent(&self) -> bool {
+        self.resent
+    }
+
+    /// It was last considered lost because its timer expired, and for no better reason.
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.timed_out
+    }
+}
+
+/// A delivery sample: a segment that has arrived, as far as its acknowledgement tells.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kcp) struct Delivered {
+    /// When that copy of it was sent.
+    pub(in crate::kcp) sent_at: Instant,
+    sn: Sn,
+    /// Its round trip.
+    pub(in crate::kcp) rtt: Duration,
+    /// The state of congestion control when it was sent, if it is known to the microsecond which copy has arrived.
+    pub(in crate::kcp) snapshot: Option<Snapshot>,
+}
+
+impl Delivered {
+    /// The one that was sent later.
+    pub(in crate::kcp) fn later(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if (other.sent_at, other.sn.distance(self.sn)) > (self.sent_at, 0) => other,
+            _ => self,
+        }
+    }
+}
+
+/// What an acknowledgement tells.
+pub(super) struct Acked {
+    /// The segment was not known to have arrived.
+    pub(super) news: Option<Arrival>,
+    pub(super) delivered: Option<Delivered>,
+}
+
+/// The first acknowledgement of a segment.
+pub(super) struct Arrival {
+    pub(super) len: u16,
+    /// The first transmission has arrived.
+    pub(super) first: bool,
+    /// Reordering: it came, this long after it was first missed.
+    pub(super) late: Option<Duration>,
+    /// A retransmission was spurious.
+    pub(super) spurious: bool,
+}
+
+/// Segments that were found lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost {
+    pub(super) segments: usize,
+    pub(super) bytes: u32,
+}
+
+/// Where a segment lies.
+#[derive(Clone, Copy)]
+pub(in crate::kcp) struct Slice {
+    pub(in crate::kcp) sn: Sn,
+    pub(in crate::kcp) frg: u8,
+    pub(in crate::kcp) len: u16,
+    /// From the front of the stream.
+    pub(in crate::kcp) skip: usize,
+}
+
+/// The table.
+pub(in crate::kcp) struct InFlight<S: Store> {
+    sent: S::Queue<Sent>,
+    sums: Sums,
+}
+
+/// What is known of the table as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    /// Number of the first segment, and where the stream begins, in bytes, wrapping.
+    una: Sn,
+    una_offset: u32,
+    /// When the peer told `una`.
+    una_at: Instant,
+    /// When the oldest segment became the oldest.
+    oldest_at: Instant,
+    /// Bytes of the stream that the segments cover.
+    bytes: usize,
+    /// Bytes in flight that are neither acknowledged nor lost.
+    pipe: u32,
+    /// Segments that are lost, and the first of them.
+    lost: usize,
+    first_lost: Sn,
+    /// Segments acknowledged so far, saturating: how far back a late ACK can be believed.
+    acknowledged: u16,
+}
+
+impl Sums {
+    /// Segment `sn` is lost.
+    fn add_lost(&mut self, sn: Sn, len: u16) {
+        if self.lost == 0 || sn.before(self.first_lost) {
+            self.first_lost = sn;
+        }
+        self.lost += 1;
+        self.pipe = self.pipe.saturating_sub(u32::from(len));
+    }
+}
+
+impl<S: Store> InFlight<S> {
+    pub(super) fn new(sent: S::Queue<Sent>) -> Self {
+        Self { sent, sums: Sums::default() }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.sent.clear();
+        self.sums = Sums::default();
+    }
+
+    #[cfg(all(test, feature = "alloc"))]
+    pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
+        self.sums.una = sn;
+        self.sums.una_offset = offset;
+    }
+
+    pub(in crate::kcp) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    pub(in crate::kcp) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.sent.has_room()
+    }
+
+    /// The number of the first segment.
+    pub(super) fn una(&self) -> Sn {
+        self.sums.una
+    }
+
+    /// Where the stream begins, counted in bytes, wrapping.
+    pub(super) fn una_offset(&self) -> u32 {
+        self.sums.una_offset
+    }
+
+    /// When the peer told `una`.
+    pub(super) fn una_at(&self) -> Instant {
+        self.sums.una_at
+    }
+
+    /// When the oldest segment became the oldest.
+    pub(super) fn oldest_at(&self) -> Option<Instant> {
+        (!self.is_empty()).then_some(self.sums.oldest_at)
+    }
+
+    /// Bytes of the stream that the segments cover.
+    pub(super) fn bytes(&self) -> usize {
+        self.sums.bytes
+    }
+
+    /// Bytes in flight that are neither acknowledged nor lost.
+    pub(super) fn pipe(&self) -> u32 {
+        self.sums.pipe
+    }
+
+    /// True if segments are lost and not yet retransmitted.
+    pub(super) fn has_lost(&self) -> bool {
+        self.sums.lost > 0
+    }
+
+    /// Adds a segment of `len` bytes, which begins where the last one ends. It is sent by [`on_sent`](Self::on_sent).
+    pub(super) fn push(&mut self, now: Instant, len: u16, frg: u8) -> Result<(), Full> {
+        let was_empty = self.is_empty();
+        self.sent.push(Sent {
+            sent_at: now,
+            offset: self.sums.una_offset.wrapping_add(self.sums.bytes as u32),
+            rto: 0,
+            ts: Ts::default(),
+            first_ts: Ts::default(),
+            len,
+            repair_delay: 0,
+            covered: false,
+            frg,
+            copies: 0,
+            overtaken: 0,
+            overtaken_at: now,
+            snapshot: Snapshot::default(),
+            acked: false,
+            lost: false,
+            resent: false,
+            timed_out: false,
+        })?;
+        if was_empty {
+            self.sums.oldest_at = now;
+        }
+        self.sums.bytes += usize::from(len);
+        Ok(())
+    }
+
+    /// Where segment `index` lies.
+    pub(in crate::kcp) fn slice(&self, index: usize) -> Option<Slice> {
+        let segment = self.sent.get(index)?;
+        Some(Slice {
+            sn: self.sums.una.plus(index as u32),
+            frg: segment.frg,
+            len: segment.len,
+            skip: segment.offset.wrapping_sub(self.sums.una_offset) as usize,
+        })
+    }
+
+    /// Segment `index` is sent: for the first time with `rto`, or again because it is lost. Returns whether it goes again,
+    /// and its RTO.
+    pub(super) fn on_sent(
+        &mut self,
+        now: Instant,
+        index: usize,
+        rto: Duration,
+        snapshot: Snapshot,
+    ) -> Option<(bool, Duration)> {
+        let segment = self.sent.get_mut(index)?;
+        let again = core::mem::take(&mut segment.lost);
+        segment.snapshot = snapshot;
+        segment.sent_at = now;
+        segment.ts = Ts::of(now);
+        if again {
+            segment.overtaken = 0;
+            segment.repair_delay = 0;
+            segment.covered = false;
+            segment.copies = 0;
+            segment.resent = true;
+            self.sums.lost -= 1;
+        } else {
+            segment.set_rto(rto);
+            segment.first_ts = segment.ts;
+        }
+        self.sums.pipe += u32::from(segment.len);
+        Some((again, segment.rto()))
+    }
+
+    /// The first segment that is lost.
+    pub(super) fn first_lost(&mut self) -> Option<usize> {
+        if self.sums.lost == 0 {
+            return None;
+        }
+        let from = usize::try_from(self.sums.first_lost.distance(self.sums.una)).unwrap_or(0);
+        let found = (from..self.sent.len()).find(|index| self.sent.get(*index).is_some_and(|segment| segment.lost));
+        match found {
+            Some(index) => self.sums.first_lost = self.sums.una.plus(index as u32),
+            None => self.sums.lost = 0,
+        }
+        found
+    }
+
+    /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent.
+    pub(super) fn ack(&mut self, now: Instant, sn: Sn, ts: Ts) -> Acked {
+        let mut age = Ts::of(now).millis_since(ts);
+        if age.unsigned_abs() > i32::MAX as u32 / 2 {
+            // What a repair rebuilt is acknowledged with the repair's clock.
+            age = age.wrapping_add(i32::MIN);
+        }
+        let by_echo = u64::try_from(age).ok().map(Duration::from_millis);
+        let by_echo = by_echo.map(|rtt| Delivered { sent_at: now - rtt, sn, rtt, snapshot: None });
+        let index = usize::try_from(sn.distance(self.sums.una)).ok();
+        let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
+            // Covered by `una` before: the echo alone must do. A number never sent is no sample (docs/original.md 3.5).
+            let known = (1..=i32::from(self.sums.acknowledged)).contains(&self.sums.una.distance(sn));
+            return Acked { news: None, delivered: by_echo.filter(|_| known) };
+        };
+        let first = ts == segment.first_ts;
+        let news = if core::mem::replace(&mut segment.acked, true) {
+            None
+        } else {
+            if core::mem::take(&mut segment.lost) {
+                self.sums.lost -= 1;
+            } else {
+                self.sums.pipe = self.sums.pipe.saturating_sub(u32::from(segment.len));
+            }
+            Some(Arrival {
+                len: segment.len,
+                first,
+                late: (segment.overtaken > 0 && first).then(|| now.since(segment.overtaken_at)),
+                spurious: segment.resent && first && ts != segment.ts,
+            })
+        };
+        let delivered = if segment.ts == ts {
+            // To the microsecond.
+            let rtt = now.since(segment.sent_at);
+            Some(Delivered { sent_at: segment.sent_at, sn, rtt, snapshot: Some(segment.snapshot) })
+        } else {
+            by_echo
+        };
+        Acked { news, delivered }
+    }
+
+    /// Everything before `una` has arrived. Shows the segments that were not known to have, and returns how many bytes
+    /// leave the stream; `None` if that is no news, or was never sent.
+    pub(super) fn release(&mut self, now: Instant, una: Sn, mut arrived: impl FnMut(&Sent)) -> Option<usize> {
+        let news = una.distance(self.sums.una);
+        if news <= 0 || news as usize > self.sent.len() {
+            return None;
+        }
+        let mut bytes = 0;
+        for _ in 0..news {
+            let Some(segment) = self.sent.pop() else { break };
+            bytes += usize::from(segment.len);
+            self.sums.lost -= usize::from(segment.lost);
+            if !segment.acked {
+                if !segment.lost {
+                    self.sums.pipe = self.sums.pipe.saturating_sub(u32::from(segment.len));
+                }
+                arrived(&segment);
+            }
+        }
+        let sums = &mut self.sums;
+        sums.una = una;
+        sums.una_at = now;
+        sums.oldest_at = now;
+        sums.acknowledged = sums.acknowledged.saturating_add(news as u16);
+        sums.una_offset = sums.una_offset.wrapping_add(bytes as u32);
+        sums.bytes -= bytes.min(sums.bytes);
+        if sums.first_lost.before(una) {
+            sums.first_lost = una;
+        }
+        Some(bytes)
+    }
+
+    /// Shows the segments that were sent before `newest` and are missing: overtaken, and by `count` datagrams more than
+    /// before. Those that `is_lost` says are lost.
+    pub(super) fn overtaken_by(
+        &mut self,
+        now: Instant,
+        newest: &Delivered,
+        count: u8,
+        mut is_lost: impl FnMut(&Sent) -> bool,
+    ) -> Lost {
+        let mut lost = Lost::default();
+        for index in 0..self.sent.len() {
+            let sn = self.sums.una.plus(index as u32);
+            let Some(segment) = self.sent.get_mut(index) else { break };
+            let later = segment.sent_at > newest.sent_at || segment.sent_at == newest.sent_at && !sn.before(newest.sn);
+            if later && !segment.resent {
+                break; // and so were all behind it
+            }
+            if later || segment.acked || segment.lost {
+                continue;
+            }
+            if segment.overtaken == 0 {
+                segment.overtaken_at = now;
+            }
+            segment.overtaken = segment.overtaken.saturating_add(count);
+            if is_lost(segment) {
+                segment.lost = true;
+                segment.timed_out = false;
+                lost.add(segment.len);
+                self.sums.add_lost(sn, segment.len);
+            }
+        }
+        lost
+    }
+
+    /// Shows the segments whose acknowledgement is waited for. Those that `is_lost` says are lost, by their timer.
+    pub(super) fn timed_out(&mut self, mut is_lost: impl FnMut(&mut Sent) -> bool) -> Lost {
+        let mut lost = Lost::default();
+        for index in 0..self.sent.len() {
+            let Some(segment) = self.sent.get_mut(index) else { break };
+            if segment.acked || segment.lost || !is_lost(segment) {
+                continue;
+            }
+            segment.lost = true;
+            segment.timed_out = true;
+            lost.add(segment.len);
+            self.sums.add_lost(self.sums.una.plus(index as u32), segment.len);
+        }
+        lost
+    }
+
+    /// The oldest `count` segments that have not arrived are lost, by the timer.
+    pub(super) fn lose_oldest(&mut self, count: usize) -> Lost {
+        let mut lost = Lost::default();
+        let mut left = count;
+        for index in 0..self.sent.len() {
+            let Some(segment) = self.sent.get_mut(index).filter(|_| left > 0) else { break };
+            if segment.acked {
+                continue;
+            }
+            left -= 1;
+            if !segment.lost {
+                segment.lost = true;
+                segment.timed_out = true;
+                lost.add(segment.len);
+                self.sums.add_lost(self.sums.una.plus(index as u32), segment.len);
+            }
+        }
+        lost
+    }
+}
+
+/// What redundancy has planned for each segment.
+#[cfg(feature = "redundancy")]
+impl<S: Store> InFlight<S> {
+    /// The last `count` segments have repairs to come, the last of them `delay` from now, and so many copies each.
+    pub(super) fn cover_last(&mut self, count: usize, delay: Duration, copies: u8) {
+        for index in self.sent.len().saturating_sub(count)..self.sent.len() {
+            if let Some(segment) = self.sent.get_mut(index) {
+                segment.repair_delay = delay.as_micros() as u16;
+                segment.covered = true;
+                segment.copies = copies;
+            }
+        }
+    }
+
+    /// Segment `index`, which was just retransmitted, has a copy to come, `delay` from now.
+    pub(super) fn double(&mut self, index: usize, delay: Duration) {
+        if let Some(segment) = self.sent.get_mut(index) {
+            segment.repair_delay = delay.as_micros() as u16;
+            segment.copies = 1;
+        }
+    }
+
+    /// The first segment of at most `room` bytes, sent before now, that has a copy to come, which is taken.
+    pub(super) fn take_copy(&mut self, now: Instant, room: usize) -> Option<usize> {
+        let index = (0..self.sent.len()).find(|index| {
+            self.sent.get(*index).is_some_and(|segment| {
+                let waits = segment.copies > 0 && !(segment.acked || segment.lost);
+                waits && segment.sent_at < now && usize::from(segment.len) <= room
+            })
+        })?;
+        self.sent.get_mut(index)?.copies -= 1;
+        Some(index)
+    }
+}
+
+impl Lost {
+    fn add(&mut self, len: u16) {
+        self.segments += 1;
+        self.bytes += u32::from(len);
+    }
+}

@@ -1,0 +1,417 @@
+//! The sending half: the stream, how it is cut into segments, and when these go out.
+//!
+//! | part | what it decides |
+//! |---|---|
+//! | `in_flight` | nothing: what was sent and is not acknowledged |
+//! | `loss` | which of that is lost |
+//! | `redundancy` | what is sent before anything is known to be lost |
+//! | `ack_delay` | how long the peer collects acknowledgements |
+//! | `messages` | where messages end, in message mode |
+
+mod ack_delay;
+mod in_flight;
+mod loss;
+#[cfg_attr(not(feature = "kcp-modes"), path = "../absent/messages.rs")]
+mod messages;
+#[cfg_attr(not(feature = "redundancy"), path = "../absent/redundancy.rs")]
+mod redundancy;
+
+use core::fmt;
+
+pub use in_flight::Sent;
+
+pub(super) use self::in_flight::{Delivered, InFlight};
+
+use self::ack_delay::AckDelay;
+use self::in_flight::{Acked, Lost, Slice};
+use self::loss::LossDetection;
+use self::messages::Messages;
+use self::redundancy::Redundancy;
+use super::config::{Config, Mode};
+use super::congestion::Congestion;
+use super::env::Env;
+use super::packet::Packet;
+use super::repair;
+use super::rtt::Rtt;
+use super::segment::{Command, HEADER, Header};
+use super::seq::{Sn, Ts};
+use super::timers::Timer;
+use crate::store::{Full, Store, TxStream};
+use crate::time::{Duration, Instant};
+
+/// Why [`Kcp::send`](super::Kcp::send) took nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SendError {
+    /// Nothing to send: an empty segment would stall a Go peer (PROTOCOL.md 2.3).
+    Empty,
+    /// No room in the stream at the moment.
+    Full,
+    /// In message mode, a message of more than 255 segments.
+    TooLong {
+        /// The longest message in bytes.
+        limit: usize,
+        /// Its length.
+        actual: usize,
+    },
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Empty => f.write_str("nothing to send"),
+            Self::Full => f.write_str("no room in the send queue at the moment"),
+            Self::TooLong { limit, actual } => {
+                write!(f, "message of {actual} bytes, at most {limit} fit 255 segments")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SendError {}
+
+pub(super) struct Sender<S: Store> {
+    tx: S::Tx,
+    messages: Messages<S>,
+    flight: InFlight<S>,
+    encoder: repair::Encoder,
+    state: State,
+}
+
+/// What is known of the peer and of the path to it, and how much was sent since there was nothing left to send.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    /// The peer's advertised window, in segments.
+    remote_window: u16,
+    congestion: Congestion,
+    rtt: Rtt,
+    ack_delay: AckDelay,
+    loss: LossDetection,
+    redundancy: Redundancy,
+    /// Segments of the current burst: new ones sent since there was nothing left to send; and of the one before.
+    burst: usize,
+    last_burst: usize,
+}
+
+impl State {
+    fn new(env: &Env) -> Self {
+        Self {
+            remote_window: Config::UNHEARD_WINDOW,
+            congestion: Congestion::new(env.peer.congestion, env.mss()),
+            rtt: Rtt::new(),
+            ack_delay: AckDelay::new(env.peer.ack_delay),
+            loss: LossDetection::new(),
+            redundancy: Redundancy::new(),
+            burst: 0,
+            last_burst: 0,
+        }
+    }
+}
+
+impl<S: Store> Sender<S> {
+    pub(super) fn new(env: &Env, tx: S::Tx, sent: S::Queue<Sent>, ends: S::Queue<u32>) -> Self {
+        Self {
+            tx,
+            messages: Messages::new(ends),
+            flight: InFlight::new(sent),
+            encoder: repair::Encoder::new(),
+            state: State::new(env),
+        }
+    }
+
+    /// Back to the state of a new conversation.
+    pub(super) fn reset(&mut self, env: &Env) {
+        self.tx.clear();
+        self.messages.clear();
+        self.flight.reset();
+        self.encoder = repair::Encoder::new();
+        self.state = State::new(env);
+    }
+
+    #[cfg(all(test, feature = "alloc"))]
+    pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
+        self.flight.start_at(sn, offset);
+    }
+
+    /// Begins with the congestion control that was agreed, which knows nothing yet.
+    pub(super) fn reset_congestion(&mut self, env: &mut Env) {
+        self.state.congestion = Congestion::new(env.peer.congestion, env.mss());
+        env.timers.stop(Timer::Pacing);
+    }
+
+    /// The peer delays acknowledgements, by `delay` as long as nothing else is known, or not.
+    pub(super) fn set_ack_delay(&mut self, delay: Option<Duration>) {
+        self.state.ack_delay.set(delay);
+    }
+
+    pub(super) fn tx(&mut self) -> &mut S::Tx {
+        &mut self.tx
+    }
+
+    /// Bytes not yet cut into segments.
+    pub(super) fn unsent(&self) -> usize {
+        self.tx.len().saturating_sub(self.flight.bytes())
+    }
+
+    /// Bytes not yet acknowledged, sent or not.
+    pub(super) fn unacked(&self) -> usize {
+        self.tx.len()
+    }
+
+    /// Offset of the first byte not yet acknowledged, wrapping.
+    pub(super) fn acked_offset(&self) -> u32 {
+        self.flight.una_offset()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.flight.len()
+    }
+
+    /// Since when the oldest segment in flight waits for its acknowledgement.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.flight.oldest_at()
+    }
+
+    pub(super) fn rtt(&self) -> &Rtt {
+        &self.state.rtt
+    }
+
+    #[cfg(all(test, feature = "alloc"))]
+    pub(super) fn congestion(&self) -> &Congestion {
+        &self.state.congestion
+    }
+
+    pub(super) fn remote_window(&self) -> u16 {
+        self.state.remote_window
+    }
+
+    pub(super) fn set_remote_window(&mut self, window: u16) {
+        self.state.remote_window = window;
+    }
+
+    /// Queues `bytes`: more of the stream, or one message.
+    pub(super) fn send(&mut self, env: &Env, bytes: &[u8]) -> Result<(), SendError> {
+        if bytes.is_empty() {
+            return Err(SendError::Empty);
+        }
+        if env.config.mode != Mode::Stream {
+            return self.messages.send(&mut self.tx, self.flight.una_offset(), env.mss(), bytes);
+        }
+        self.tx.push(bytes).map_err(|Full| SendError::Full)
+    }
+
+    /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent. `None` if that says nothing new.
+    pub(super) fn on_ack(&mut self, env: &mut Env, sn: Sn, ts: Ts) -> Option<Delivered> {
+        let Acked { news, delivered } = self.flight.ack(env.now, sn, ts);
+        if let Some(arrival) = news {
+            let state = &mut self.state;
+            state.congestion.on_acked(env.now, arrival.len);
+            state.loss.on_progress(env);
+            state.loss.on_arrival(&arrival);
+            state.redundancy.sample(!arrival.first);
+            if arrival.spurious {
+                env.stats.spurious += 1;
+                state.congestion.on_spurious();
+            }
+        }
+        delivered
+    }
+
+    /// True if the peer cannot be the one that this conversation began with: `acked` was sent after the peer had told that
+    /// everything before our `una` had arrived, and with its acknowledgement it tells less. A server that was started again
+    /// acknowledges what falls into the window of its new, empty session (docs/original.md 4.3).
+    pub(super) fn has_fallen_back(&self, una: Sn, acked: &Delivered) -> bool {
+        acked.snapshot.is_some() && una.before(self.flight.una()) && acked.sent_at > self.flight.una_at()
+    }
+
+    /// Everything before `una` has arrived.
+    pub(super) fn on_una(&mut self, env: &mut Env, una: Sn) {
+        let state = &mut self.state;
+        let released = self.flight.release(env.now, una, |segment| {
+            state.congestion.on_acked(env.now, segment.len());
+            if !(segment.is_timed_out() && state.ack_delay.is_expected()) {
+                state.redundancy.sample(segment.is_resent());
+            }
+        });
+        let Some(bytes) = released else { return };
+        self.tx.release(bytes);
+        self.state.loss.on_progress(env);
+        if self.flight.is_empty() {
+            self.state.loss.on_empty(env);
+        }
+        self.state.congestion.on_progress(self.state.remote_window);
+    }
+
+    /// A datagram's sample of the round trip.
+    pub(super) fn on_round_trip(&mut self, env: &Env, sample: Duration) {
+        let margin = env.peer.rto_margin.max(self.state.ack_delay.rto_margin());
+        self.state.rtt.sample(sample, margin, env.peer.min_rto, Config::MAX_RTO);
+    }
+
+    /// A datagram acknowledged `delivered`: what was sent before and is still missing has been overtaken.
+    pub(super) fn on_delivered(&mut self, env: &mut Env, delivered: Delivered) {
+        let tail = self.unsent() == 0;
+        let Self { flight, state, .. } = self;
+        let least = state.rtt.least().unwrap_or(Duration::ZERO);
+        state.ack_delay.on_acknowledged(env.now, !flight.is_empty(), least);
+        state.congestion.set_tick(state.ack_delay.estimate());
+        if let Some(snapshot) = delivered.snapshot {
+            state.congestion.on_sample(env.now, delivered.sent_at, delivered.rtt, snapshot, flight.pipe());
+        }
+        let lost = state.loss.on_delivered(env, flight, &state.rtt, delivered, tail);
+        self.on_overtaken(env, lost);
+    }
+
+    /// Finds what is lost by the timers that are due.
+    pub(super) fn on_time(&mut self, env: &mut Env) {
+        if env.timers.is_due(Timer::Reordering, env.now) {
+            let tail = self.unsent() == 0;
+            let lost = self.state.loss.on_reordering_timer(env, &mut self.flight, &self.state.rtt, tail);
+            self.on_overtaken(env, lost);
+        }
+        let Self { flight, state, .. } = self;
+        if env.timers.is_due(Timer::Rto, env.now) {
+            let lost = state.loss.on_rto(env, flight, &state.rtt, state.ack_delay.is_expected());
+            if lost.segments > 0 {
+                state.congestion.on_lost(lost.bytes);
+                state.congestion.on_timeout();
+            }
+        }
+        if env.timers.is_due(Timer::OutageProbe, env.now) {
+            let burst = state.last_burst.max(state.burst);
+            let lost = state.loss.on_outage_probe(env, flight, &state.rtt, burst);
+            state.congestion.on_lost(lost.bytes);
+        }
+    }
+
+    /// Segments were found lost by acknowledgements of later ones.
+    fn on_overtaken(&mut self, env: &Env, lost: Lost) {
+        if lost.segments > 0 {
+            self.state.congestion.on_lost(lost.bytes);
+            self.state.congestion.on_fast_loss(self.flight.len() as u32, env.config.fast_resend);
+        }
+    }
+
+    /// Writes the next segment, a lost one or a new one. False when nothing may go, or nothing fits.
+    pub(super) fn write_segment(&mut self, env: &mut Env, packet: &mut Packet<'_>) -> bool {
+        self.try_write_segment(env, packet).is_some()
+    }
+
+    fn try_write_segment(&mut self, env: &mut Env, packet: &mut Packet<'_>) -> Option<()> {
+        let room = packet.room()?;
+        env.timers.stop(Timer::Pacing);
+        if (self.flight.has_lost() || self.may_cut(env))
+            && let Some(at) = self.state.congestion.wait(env.now)
+        {
+            env.timers.start(Timer::Pacing, at);
+            return None;
+        }
+        let index = match self.flight.first_lost() {
+            Some(index) => index,
+            None => self.cut(env, room, packet.len() == 0)?,
+        };
+        let Self { flight, state, .. } = self;
+        let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room)?;
+        let snapshot = state.congestion.on_sent(env.now, slice.len, flight.pipe());
+        let (again, rto) = flight.on_sent(env.now, index, state.rtt.rto(), snapshot)?;
+        env.timers.hasten(Timer::Rto, env.now + rto);
+        if again {
+            env.stats.retransmitted += 1;
+            state.redundancy.on_resent(env, flight, &state.rtt, index);
+        }
+        self.put(env, packet, slice)
+    }
+
+    /// Writes a segment as it goes out now.
+    fn put(&mut self, env: &mut Env, packet: &mut Packet<'_>, slice: Slice) -> Option<()> {
+        let Slice { sn, frg, len, skip } = slice;
+        let (command, ts, len) = (Command::Push, Ts::of(env.now), u32::from(len));
+        let data = packet.push(Header { command, frg, ts, sn, len, ..packet.template() })?;
+        self.tx.copy_to(skip, data);
+        env.stats.segments_sent += 1;
+        Some(())
+    }
+
+    /// True if there are data for another segment, and windows and memory have room for it.
+    fn may_cut(&self, env: &Env) -> bool {
+        let Self { flight, state, .. } = self;
+        let window = u32::from(env.config.send_window.min(state.remote_window)).min(state.congestion.window());
+        self.unsent() > 0
+            && flight.len() < window as usize
+            && flight.has_room()
+            && state.congestion.admits(flight.pipe())
+            && (flight.is_empty()
+                || state.congestion.knows_the_link()
+                || flight.bytes() < env.config.max_in_flight as usize)
+    }
+
+    /// Cuts a new segment off the stream if the windows allow one, and returns its index. `fresh`: it would be the first
+    /// of its datagram.
+    fn cut(&mut self, env: &mut Env, room: usize, fresh: bool) -> Option<usize> {
+        if !self.may_cut(env) {
+            return None;
+        }
+        let (index, mss) = (self.flight.len(), env.mss());
+        let stream = env.config.mode == Mode::Stream;
+        let (want, frg) = if stream {
+            (self.unsent().min(mss), 0)
+        } else {
+            self.messages.next(self.flight.una_offset().wrapping_add(self.flight.bytes() as u32), mss)?
+        };
+        // Coalescing: the rest of a datagram is worth filling, but not with less than a quarter of an MSS.
+        let fill = stream && !fresh && want > room && room >= mss / 4;
+        let len = if fill { room } else { want };
+        if len > room || len == 0 {
+            return None;
+        }
+        self.flight.push(env.now, len as u16, frg).ok()?;
+        let state = &mut self.state;
+        if index == 0 {
+            state.loss.on_progress(env);
+            state.ack_delay.on_begin(env.now);
+        }
+        state.burst += 1;
+        state.redundancy.on_new(len);
+        env.stats.bytes_sent += len as u64;
+        if !stream {
+            self.messages.on_cut(frg);
+        }
+        Some(index)
+    }
+
+    /// Writes the redundancy that is due, or `rides` along with something new.
+    pub(super) fn write_redundancy(&mut self, env: &mut Env, packet: &mut Packet<'_>, rides: bool) {
+        while self.write_copy(env, packet, rides).is_some() {}
+        if env.repairs() && self.state.redundancy.is_repair_due(env, rides) {
+            let whole = packet.room().is_some_and(|room| room + HEADER >= usize::from(env.mtu));
+            let written = self.encoder.write(&self.flight, &mut self.tx, packet, Ts::of(env.now));
+            env.stats.repairs_sent += u64::from(written);
+            // Without room it goes in the next datagram.
+            if written || whole {
+                self.state.redundancy.on_repair(env, written);
+            }
+        }
+    }
+
+    /// Writes a copy of a segment, with the clock of this moment, so that its echo tells which copy arrived.
+    fn write_copy(&mut self, env: &mut Env, packet: &mut Packet<'_>, rides: bool) -> Option<()> {
+        let index = self.state.redundancy.take_copy(env, &mut self.flight, packet.room()?, rides)?;
+        env.stats.repairs_sent += 1;
+        let slice = self.flight.slice(index)?;
+        self.put(env, packet, slice)
+    }
+
+    /// Ends the burst if all that was queued has been sent.
+    pub(super) fn end_burst(&mut self, env: &mut Env) {
+        if self.unsent() > 0 {
+            return;
+        }
+        let Self { flight, state, .. } = self;
+        let burst = core::mem::take(&mut state.burst);
+        state.congestion.on_limited(flight.pipe());
+        if burst > 0 {
+            state.last_burst = burst;
+            state.redundancy.plan(env, flight, &state.rtt, burst);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! When what is due: the timers of an engine in one table, so that the earliest keeps its reason.
+
+use crate::time::{Deadline, Instant, Why};
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The acknowledgements owed go out.
+    Ack,
+    /// RTO: no retransmission timer of a segment in flight expires before this.
+    Rto,
+    /// RACK's reordering timer: when the first overtaken segment counts as lost.
+    Reordering,
+    /// The next probe of an outage: the oldest segments, retransmitted.
+    OutageProbe,
+    /// The next repair.
+    Repair,
+    /// The next copy of a segment.
+    Copy,
+    /// The pacer releases the next segment.
+    Pacing,
+    /// The next unsolicited window update (WINS).
+    WindowUpdate,
+    /// The persist timer: the next zero-window probe (WASK).
+    WindowProbe,
+    /// The next probe of the path's MTU (PROBE).
+    MtuProbe,
+    /// The answer to the peer's probe of the path's MTU (PROBE-ACK).
+    MtuProbeAck,
+}
+
+/// The timers in the order in which they precede at the same moment.
+const ALL: [Timer; 11] = [
+    Timer::Ack,
+    Timer::Rto,
+    Timer::Reordering,
+    Timer::OutageProbe,
+    Timer::Repair,
+    Timer::Copy,
+    Timer::Pacing,
+    Timer::WindowUpdate,
+    Timer::WindowProbe,
+    Timer::MtuProbe,
+    Timer::MtuProbeAck,
+];
+
+impl Timer {
+    fn why(self) -> Why {
+        match self {
+            Self::Ack => Why::AckDelay,
+            Self::Rto => Why::Retransmit,
+            Self::Reordering => Why::Reordering,
+            Self::OutageProbe => Why::OutageProbe,
+            Self::Repair | Self::Copy => Why::Repair,
+            Self::Pacing => Why::Pacing,
+            Self::WindowUpdate => Why::WindowUpdate,
+            Self::WindowProbe => Why::WindowProbe,
+            Self::MtuProbe | Self::MtuProbeAck => Why::MtuProbe,
+        }
+    }
+
+    /// True if it rests while nothing is in flight: it is about what is.
+    fn needs_flight(self) -> bool {
+        matches!(self, Self::Rto | Self::Reordering | Self::OutageProbe | Self::Repair | Self::Copy)
+    }
+}
+
+/// The table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timers([Instant; ALL.len()]);
+
+/// A timer that is not set. Nothing is ever due then, and half of an `Option<Instant>` is saved.
+const NEVER: Instant = Instant::MAX;
+
+impl Timers {
+    /// None is set.
+    pub(super) const fn new() -> Self {
+        Self([NEVER; ALL.len()])
+    }
+
+    pub(super) fn start(&mut self, timer: Timer, at: Instant) {
+        self.0[timer as usize] = at;
+    }
+
+    pub(super) fn stop(&mut self, timer: Timer) {
+        self.0[timer as usize] = NEVER;
+    }
+
+    /// Lets a timer expire no later than `at`.
+    pub(super) fn hasten(&mut self, timer: Timer, at: Instant) {
+        let place = &mut self.0[timer as usize];
+        *place = at.min(*place);
+    }
+
+    pub(super) fn get(&self, timer: Timer) -> Option<Instant> {
+        Some(self.0[timer as usize]).filter(|at| *at < NEVER)
+    }
+
+    pub(super) fn is_due(&self, timer: Timer, now: Instant) -> bool {
+        self.0[timer as usize] <= now
+    }
+
+    /// The earliest, of those that need something in flight only if there is.
+    pub(super) fn next(&self, in_flight: bool) -> Option<Deadline> {
+        let mut next: Option<Deadline> = None;
+        for timer in ALL {
+            let at = self.0[timer as usize];
+            if at < next.map_or(NEVER, |next| next.at) && (in_flight || !timer.needs_flight()) {
+                next = Some(Deadline { at, why: timer.why() });
+            }
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Instant = Instant::from_millis(5);
+
+    #[test]
+    fn the_earliest_timer_keeps_its_reason() {
+        let mut timers = Timers::new();
+        assert_eq!(timers.next(true), None);
+        timers.start(Timer::WindowProbe, AT);
+        timers.start(Timer::Pacing, Instant::from_millis(4));
+        assert_eq!(timers.next(true), Some(Deadline { at: Instant::from_millis(4), why: Why::Pacing }));
+        timers.hasten(Timer::WindowProbe, Instant::from_millis(3));
+        timers.hasten(Timer::WindowProbe, AT);
+        assert_eq!(timers.next(true), Some(Deadline { at: Instant::from_millis(3), why: Why::WindowProbe }));
+        timers.stop(Timer::WindowProbe);
+        assert_eq!(timers.get(Timer::WindowProbe), None);
+        assert_eq!(timers.next(true).map(|next| next.why), Some(Why::Pacing));
+    }
+
+    #[test]
+    fn what_is_about_segments_in_flight_rests_while_there_are_none() {
+        for (index, timer) in ALL.into_iter().enumerate() {
+            assert_eq!(index, timer as usize, "the order of the table is that of the names");
+            let mut timers = Timers::new();
+            timers.start(timer, AT);
+            assert_eq!(timers.next(true), Some(Deadline { at: AT, why: timer.why() }));
+            assert_eq!(timers.next(false).is_none(), timer.needs_flight());
+            assert!(timers.is_due(timer, AT) && !timers.is_due(timer, Instant::from_millis(4)));
+        }
+    }
+}
