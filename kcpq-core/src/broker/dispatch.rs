@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::context::Context;
 use super::event::Ended;
+use super::foreign;
 use super::hub::{Hub, Publisher};
 use super::message::{self, Message};
 use super::party::Party;
@@ -15,7 +16,7 @@ use super::table::Table;
 use crate::frame::{Frame, FrameError, Progress, Reader, command};
 use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
 use crate::store::{Heap, HeapOutbox, Outbox};
-use crate::subject::{Pattern, Subject};
+use crate::subject::{Pattern, Subject, SubjectError};
 use crate::time::{Duration, Instant};
 
 /// The longest text that an original client takes (docs/original.md 5.1).
@@ -101,10 +102,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 };
                 let subject = match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
                     Ok(subject) => subject,
-                    Err(error) => {
-                        self.cx.stats.messages_refused += 1;
-                        return self.error(&format!("{error}"));
-                    }
+                    Err(error) => return self.publish_foreign(frame.subject, error, bytes, expires),
                 };
                 if in_place.is_some() || !message::is_shared(bytes.len(), self.hub.reach()) {
                     self.publish(subject, Message::published(bytes, expires, self.hub.reach()));
@@ -140,6 +138,20 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         }
     }
 
+    /// A subject that is not valid: original clients may have their reasons.
+    fn publish_foreign(&mut self, subject: &[u8], error: SubjectError, bytes: &[u8], expires: Option<Instant>) {
+        let limits = self.cx.config.subjects;
+        let written = if self.me.member.native { Err(error) } else { foreign::subject(subject, &limits) };
+        let written = written.as_deref().map_err(|error| *error);
+        match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
+            Ok(subject) => self.publish(subject, Message::published(bytes, expires, self.hub.reach())),
+            Err(error) => {
+                self.cx.stats.messages_refused += 1;
+                self.error(&format!("{error}"));
+            }
+        }
+    }
+
     /// The assembled bytes themselves go to the subscribers.
     fn publish_assembled(&mut self, reader: &mut Reader<Heap>, expires: Option<Instant>) {
         let msg = message::take_assembled(reader.inbox(), expires);
@@ -155,7 +167,16 @@ impl<'b, P: Peer> Dispatch<'b, P> {
 
     fn subscribe(&mut self, frame: Frame<'_>) {
         let number = self.number(frame.payload);
-        let pattern = match Pattern::from_bytes(frame.subject, &self.cx.config.subjects) {
+        let limits = self.cx.config.subjects;
+        let written;
+        let pattern = match Pattern::from_bytes(frame.subject, &limits) {
+            Err(_) if !self.me.member.native => {
+                written = foreign::pattern(frame.subject, &limits);
+                written.as_deref().map_err(|error| *error).and_then(|text| Pattern::new(text, &foreign::limits(limits)))
+            }
+            parsed => parsed,
+        };
+        let pattern = match pattern {
             Ok(pattern) => pattern,
             Err(error) => return self.refuse(number, Refusal::InvalidPattern, &format!("{error}")),
         };
@@ -182,7 +203,16 @@ impl<'b, P: Peer> Dispatch<'b, P> {
 
     fn unsubscribe(&mut self, frame: Frame<'_>) {
         let number = self.number(frame.payload);
-        if let Ok(pattern) = Pattern::from_bytes(frame.subject, &self.cx.config.subjects)
+        let limits = self.cx.config.subjects;
+        let written;
+        let pattern = match Pattern::from_bytes(frame.subject, &limits) {
+            Err(_) if !self.me.member.native => {
+                written = foreign::pattern(frame.subject, &limits).unwrap_or_default();
+                Pattern::new(&written, &foreign::limits(limits))
+            }
+            parsed => parsed,
+        };
+        if let Ok(pattern) = pattern
             && let Some(latest) = self.me.member.patterns.remove(pattern.as_str())
         {
             self.hub.unsubscribe(pattern, self.me.id.slot, latest);

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::context::Context;
+use super::foreign;
 use super::message::Message;
 use super::outlet::Outlet;
 use super::party::{Party, Subscriber};
@@ -136,9 +137,18 @@ impl Hub {
                 cx.stats.expired += 1;
                 continue;
             }
-            if let Ok(parsed) = Frame::parse(&frame, &cx.config.frames)
-                && let Ok(subject) = Subject::from_bytes(parsed.subject, &cx.config.subjects)
-            {
+            if let Ok(parsed) = Frame::parse(&frame, &cx.config.frames) {
+                let limits = cx.config.subjects;
+                let written;
+                let subject = match Subject::from_bytes(parsed.subject, &limits) {
+                    // The other shard has seen that its publisher may do that.
+                    Err(_) => {
+                        written = foreign::subject(parsed.subject, &limits).unwrap_or_default();
+                        Subject::new(&written, &foreign::limits(limits))
+                    }
+                    valid => valid,
+                };
+                let Ok(subject) = subject else { continue };
                 let message = Message::relayed(&frame, expires, self.reach);
                 let publisher = Publisher { party: Party::Shard(shard), throttle: &mut throttle, own: None };
                 self.publish(cx, table, publisher, subject, message);

@@ -24,7 +24,7 @@
 //! shards     what brokers of one server tell each other
 //! table      where the sessions are, which are ready, and their timers     session    one session
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
-//! message    a frame made the MSG that its subscribers share
+//! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             context    configuration, time, counters, events
 //! ```
 
@@ -32,6 +32,7 @@ mod config;
 mod context;
 mod dispatch;
 mod event;
+mod foreign;
 mod hub;
 mod message;
 mod outlet;

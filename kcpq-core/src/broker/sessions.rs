@@ -6,6 +6,7 @@ use super::config::SlowConsumer;
 use super::context::Context;
 use super::dispatch::{Dispatch, Outcome};
 use super::event::{Ended, Event};
+use super::foreign;
 use super::hub::Hub;
 use super::party::Party;
 use super::peer::{Peer, Transmit};
@@ -231,7 +232,7 @@ impl<P: Peer> Sessions<P> {
 
     fn unsubscribe_all(&mut self, slot: &mut Slot<P, Session>) {
         for (pattern, latest) in slot.session.take_patterns() {
-            if let Ok(pattern) = Pattern::new(&pattern, &self.cx.config.subjects) {
+            if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(self.cx.config.subjects)) {
                 self.hub.unsubscribe(pattern, slot.id.slot, latest);
                 self.cx.stats.subscriptions -= 1;
             }
@@ -258,7 +259,7 @@ impl<P: Peer> Sessions<P> {
             Told::Messages { frames, expires } => hub.publish_relayed(cx, table, from, frames, expires),
             Told::Placed { bytes } => hub.shards.on_placed(cx, from, bytes),
             Told::Interest { pattern, wanted } => {
-                if let Ok(pattern) = Pattern::new(&pattern, &cx.config.subjects) {
+                if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(cx.config.subjects)) {
                     hub.set_interest(from, pattern, wanted);
                 }
             }

@@ -214,3 +214,36 @@ fn a_window_of_messages_is_as_fast_as_links_and_windows_let_it_be() {
         }
     }
 }
+
+#[test]
+fn subjects_that_only_the_original_allows_travel_between_its_clients() {
+    let subjects = [
+        &b"room 1.chat"[..],
+        b"a..b",
+        b"",
+        b"tab\there",
+        b"\xff\xfe.x",
+        b"what.*",
+        &[b"a", b".b".repeat(60).as_slice()].concat(),
+    ];
+    let mut world = World::new(sim::Config::clean(ms(1)), ms(10), Duration::ZERO, 1, 1);
+    for subject in subjects {
+        world.nodes[1].peer.write(&Frame { command: command::SUB, subject, payload: b"" });
+    }
+    world.flush(1);
+    world.run_to(world.now + ms(100));
+    assert_eq!(world.broker.stats().subscriptions, 1 + subjects.len() as u64);
+    for (number, subject) in subjects.into_iter().enumerate() {
+        let payload = (number as u64).to_be_bytes();
+        world.nodes[0].peer.write(&Frame { command: command::PUB, subject, payload: &payload });
+    }
+    world.flush(0);
+    world.run_to(world.now + ms(100));
+    assert!(world.is_complete(subjects.len() as u64), "{:?}", world.arrivals);
+    for subject in subjects {
+        world.nodes[1].peer.write(&Frame { command: command::UNSUB, subject, payload: b"" });
+    }
+    world.flush(1);
+    world.run_to(world.now + ms(100));
+    assert_eq!(world.broker.stats().subscriptions, 1);
+}
