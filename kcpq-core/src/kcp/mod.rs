@@ -311,9 +311,9 @@ impl<S: Store> Kcp<S> {
                 break Err(error);
             }
         };
-        if let Some(Acked { sample, newest }) = acked {
+        if let Some(Acked { round_trip, newest }) = acked {
             if origin == Origin::Wire {
-                self.sender.on_round_trip(&self.env, sample);
+                self.sender.on_round_trip(&self.env, round_trip);
             }
             self.sender.on_delivered(&mut self.env, newest);
         }
@@ -340,7 +340,7 @@ impl<S: Store> Kcp<S> {
         {
             self.forgotten |= self.sender.has_fallen_back(header.una, &delivered);
             let newest = delivered.later(acked.map(|acked| acked.newest));
-            *acked = Some(Acked { sample: delivered.rtt, newest });
+            *acked = Some(Acked { round_trip: delivered.sample.rtt, newest });
         }
         self.sender.on_una(env, header.una);
         match header.command {
@@ -494,7 +494,7 @@ impl<S: Store> Kcp<S> {
 #[derive(Clone, Copy)]
 struct Acked {
     /// The round trip of the last one.
-    sample: Duration,
+    round_trip: Duration,
     /// Of the segments that have arrived, the one sent last.
     newest: Delivered,
 }

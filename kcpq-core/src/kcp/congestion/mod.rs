@@ -1,232 +1,174 @@
 //! Congestion control: what limits the sender besides the windows of both ends.
 
-#[cfg(feature = "alloc")]
+#[cfg_attr(not(feature = "alloc"), path = "../absent/bbr.rs")]
 mod bbr;
-
+#[cfg_attr(not(feature = "kcp-modes"), path = "../absent/kcp_window.rs")]
+mod kcp_window;
 #[cfg(feature = "alloc")]
-pub(super) use bbr::{Bbr, Snapshot};
+mod pacer;
 
+pub(super) use bbr::Snapshot;
+
+use self::bbr::Bbr;
+use self::kcp_window::KcpWindow;
 use super::config::CongestionControl;
 use crate::time::{Duration, Instant};
 
-/// The state of the chosen [`CongestionControl`].
+/// What an acknowledgement tells about the segment that has arrived.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Congestion {
-    Off,
-    #[cfg(feature = "kcp-modes")]
-    Kcp(KcpWindow),
-    #[cfg(feature = "alloc")]
-    Bbr(Bbr),
+pub(super) struct Sample {
+    /// When that copy of it was sent.
+    pub(super) sent_at: Instant,
+    /// Its round trip.
+    pub(super) rtt: Duration,
+    /// The state of the controller when it was sent, if it is known to the microsecond which copy has arrived.
+    pub(super) snapshot: Option<Snapshot>,
 }
 
-/// Nothing needs to be remembered for each segment.
-#[cfg(not(feature = "alloc"))]
-#[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) struct Snapshot(());
-
-/// KCP's own congestion window (PROTOCOL.md 2.6), in segments and bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KcpWindow {
-    window: u32,
-    threshold: u32,
-    /// Bytes that may be in flight; grows by fractions of a segment.
-    incr: u32,
-    mss: u32,
-    /// Window, threshold and bytes before the last loss.
-    before_loss: Option<(u32, u32, u32)>,
-}
-
-/// Least slow-start threshold (PROTOCOL.md 2.6).
-const MIN_THRESHOLD: u32 = 2;
-
-impl Congestion {
-    pub(super) fn new(kind: CongestionControl, mss: usize) -> Self {
-        match kind {
-            CongestionControl::Off => {
-                let _ = mss;
-                Self::Off
-            }
-            #[cfg(feature = "kcp-modes")]
-            CongestionControl::Kcp => Self::Kcp(KcpWindow {
-                window: 1,
-                threshold: MIN_THRESHOLD,
-                incr: mss as u32,
-                mss: (mss as u32).max(1),
-                before_loss: None,
-            }),
-            #[cfg(feature = "alloc")]
-            CongestionControl::Bbr => Self::Bbr(Bbr::new(mss as u32)),
-        }
-    }
-
+/// What a congestion control is told, and what it decides. One that does not care limits nothing.
+pub(super) trait Controller {
     /// The congestion window in segments.
-    pub(super) fn window(&self) -> u32 {
-        match self {
-            #[cfg(feature = "kcp-modes")]
-            Self::Kcp(kcp) => kcp.window,
-            _ => u32::MAX,
-        }
+    fn window(&self) -> u32 {
+        u32::MAX
     }
 
     /// True if another segment may be sent while `pipe` bytes are in flight.
-    pub(super) fn admits(&self, pipe: u32) -> bool {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => u64::from(pipe) < bbr.window(),
-            _ => {
-                let _ = pipe;
-                true
-            }
-        }
+    fn admits(&self, _pipe: u32) -> bool {
+        true
     }
 
-    /// The peer delays acknowledgements by up to `tick`.
-    pub(super) fn set_tick(&mut self, tick: Duration) {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.set_tick(tick),
-            _ => {
-                let _ = tick;
-            }
-        }
+    /// True if it limits the flight to what the link holds, and not only by what the windows say.
+    fn is_rate_based(&self) -> bool {
+        false
     }
 
-    /// True if it is rate-based: it limits the flight to a multiple of the BDP itself.
-    pub(super) fn knows_the_link(&self) -> bool {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(_) => true,
-            _ => false,
-        }
+    /// The pacer: when the next segment may be sent, if not now.
+    fn release_at(&mut self, _now: Instant) -> Option<Instant> {
+        None
     }
 
-    /// When the pacer releases the next segment, if not now.
-    pub(super) fn wait(&mut self, now: Instant) -> Option<Instant> {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.wait(now),
-            _ => {
-                let _ = now;
-                None
-            }
-        }
+    /// The peer delays acknowledgements by up to `delay`.
+    fn set_ack_delay(&mut self, _delay: Duration) {}
+
+    /// A segment of `len` bytes is sent; `pipe` bytes were in flight before.
+    fn on_sent(&mut self, _now: Instant, _len: u16, _pipe: u32) -> Snapshot {
+        Snapshot::default()
     }
 
-    /// A segment of `len` bytes leaves; `pipe` were in flight before.
-    pub(super) fn on_sent(&mut self, now: Instant, len: u16, pipe: u32) -> Snapshot {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.on_sent(now, u32::from(len), pipe),
-            _ => {
-                let _ = (now, len, pipe);
-                Snapshot::default()
-            }
-        }
-    }
-
-    /// App-limited: all that was queued has been sent, and the window would allow more.
-    pub(super) fn on_limited(&mut self, pipe: u32) {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.on_limited(pipe),
-            _ => {
-                let _ = pipe;
-            }
-        }
-    }
+    /// App-limited: all that waited has been sent, and `pipe` bytes are in flight.
+    fn on_app_limited(&mut self, _pipe: u32) {}
 
     /// A segment of `len` bytes was acknowledged for the first time.
-    pub(super) fn on_acked(&mut self, now: Instant, len: u16) {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.on_acked(now, u32::from(len)),
-            _ => {
-                let _ = (now, len);
-            }
-        }
-    }
+    fn on_acked(&mut self, _now: Instant, _len: u16) {}
 
-    /// A segment of `len` bytes is considered lost.
-    pub(super) fn on_lost(&mut self, bytes: u32) {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.on_lost(bytes),
-            _ => {
-                let _ = bytes;
-            }
-        }
-    }
+    /// Segments of `bytes` bytes in all are considered lost.
+    fn on_lost(&mut self, _bytes: u32) {}
 
-    /// The newest segment that a datagram acknowledged was sent at `sent_at` and took `rtt`; `pipe` bytes are still in
+    /// Of the segments that a datagram acknowledged, `sample` is of the one that was sent last; `pipe` bytes are still in
     /// flight.
-    pub(super) fn on_sample(&mut self, now: Instant, sent_at: Instant, rtt: Duration, snapshot: Snapshot, pipe: u32) {
-        match self {
-            #[cfg(feature = "alloc")]
-            Self::Bbr(bbr) => bbr.on_sample(now, sent_at, rtt, snapshot, pipe),
-            _ => {
-                let _ = (now, sent_at, rtt, snapshot, pipe);
-            }
-        }
-    }
-
-    /// KCP's own window, if that was chosen.
-    fn kcp(&mut self) -> Option<&mut KcpWindow> {
-        match self {
-            #[cfg(feature = "kcp-modes")]
-            Self::Kcp(kcp) => Some(kcp),
-            _ => None,
-        }
-    }
+    fn on_sample(&mut self, _now: Instant, _sample: &Sample, _pipe: u32) {}
 
     /// The cumulative acknowledgement moved on; the peer's window is `remote`.
-    pub(super) fn on_progress(&mut self, remote: u16) {
-        let Some(kcp) = self.kcp() else { return };
-        let (remote, mss) = (u32::from(remote), kcp.mss.max(1));
-        if kcp.window >= remote {
-            return;
+    fn on_progress(&mut self, _remote: u16) {}
+
+    /// Fast retransmit: segments were found lost by later acknowledgements while `in_flight` segments were outstanding;
+    /// `resend` is [`Config::fast_resend`](super::Config::fast_resend).
+    fn on_fast_loss(&mut self, _in_flight: u32, _resend: u8) {}
+
+    /// A segment's RTO has expired.
+    fn on_timeout(&mut self) {}
+
+    /// A segment that was considered lost had arrived: the reaction is undone.
+    fn on_spurious(&mut self) {}
+}
+
+/// No congestion control.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Off;
+
+impl Controller for Off {}
+
+/// The chosen [`CongestionControl`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Congestion {
+    Off(Off),
+    Kcp(KcpWindow),
+    Bbr(Bbr),
+}
+
+impl Congestion {
+    pub(super) fn new(kind: CongestionControl, mss: usize) -> Self {
+        let mss = mss as u32;
+        let window = KcpWindow::chosen(kind, mss).map(Self::Kcp);
+        window.or_else(|| Bbr::chosen(kind, mss).map(Self::Bbr)).unwrap_or(Self::Off(Off))
+    }
+}
+
+/// Asks or tells the one that was chosen.
+macro_rules! chosen {
+    ($congestion:ident, $controller:ident => $call:expr) => {
+        match $congestion {
+            Congestion::Off($controller) => $call,
+            Congestion::Kcp($controller) => $call,
+            Congestion::Bbr($controller) => $call,
         }
-        if kcp.window < kcp.threshold {
-            kcp.window += 1;
-            kcp.incr = kcp.incr.saturating_add(mss);
-        } else {
-            kcp.incr = kcp.incr.max(mss);
-            kcp.incr = kcp.incr.saturating_add(mss.saturating_mul(mss) / kcp.incr + mss / 16);
-            if (kcp.window + 1).saturating_mul(mss) <= kcp.incr {
-                kcp.window = kcp.incr.div_ceil(mss);
-            }
-        }
-        if kcp.window > remote {
-            kcp.window = remote.max(1);
-            kcp.incr = kcp.window.saturating_mul(mss);
-        }
+    };
+}
+
+impl Controller for Congestion {
+    fn window(&self) -> u32 {
+        chosen!(self, controller => controller.window())
     }
 
-    /// Segments were found lost by later acknowledgements; `in_flight` were outstanding.
-    pub(super) fn on_fast_loss(&mut self, in_flight: u32, resend: u8) {
-        let Some(kcp) = self.kcp() else { return };
-        kcp.before_loss = Some((kcp.window, kcp.threshold, kcp.incr));
-        kcp.threshold = (in_flight / 2).max(MIN_THRESHOLD);
-        kcp.window = kcp.threshold + u32::from(resend);
-        kcp.incr = kcp.window.saturating_mul(kcp.mss);
+    fn admits(&self, pipe: u32) -> bool {
+        chosen!(self, controller => controller.admits(pipe))
     }
 
-    /// A segment's RTO expired.
-    pub(super) fn on_timeout(&mut self) {
-        let Some(kcp) = self.kcp() else { return };
-        kcp.before_loss = Some((kcp.window, kcp.threshold, kcp.incr));
-        kcp.threshold = (kcp.window / 2).max(MIN_THRESHOLD);
-        kcp.window = 1;
-        kcp.incr = kcp.mss;
+    fn is_rate_based(&self) -> bool {
+        chosen!(self, controller => controller.is_rate_based())
     }
 
-    /// A spurious loss: a segment that was considered lost had arrived. The reaction is undone.
-    pub(super) fn on_spurious(&mut self) {
-        let Some(kcp) = self.kcp() else { return };
-        if let Some((window, threshold, incr)) = kcp.before_loss.take() {
-            kcp.window = kcp.window.max(window);
-            kcp.threshold = kcp.threshold.max(threshold);
-            kcp.incr = kcp.incr.max(incr);
-        }
+    fn release_at(&mut self, now: Instant) -> Option<Instant> {
+        chosen!(self, controller => controller.release_at(now))
+    }
+
+    fn set_ack_delay(&mut self, delay: Duration) {
+        chosen!(self, controller => controller.set_ack_delay(delay));
+    }
+
+    fn on_sent(&mut self, now: Instant, len: u16, pipe: u32) -> Snapshot {
+        chosen!(self, controller => controller.on_sent(now, len, pipe))
+    }
+
+    fn on_app_limited(&mut self, pipe: u32) {
+        chosen!(self, controller => controller.on_app_limited(pipe));
+    }
+
+    fn on_acked(&mut self, now: Instant, len: u16) {
+        chosen!(self, controller => controller.on_acked(now, len));
+    }
+
+    fn on_lost(&mut self, bytes: u32) {
+        chosen!(self, controller => controller.on_lost(bytes));
+    }
+
+    fn on_sample(&mut self, now: Instant, sample: &Sample, pipe: u32) {
+        chosen!(self, controller => controller.on_sample(now, sample, pipe));
+    }
+
+    fn on_progress(&mut self, remote: u16) {
+        chosen!(self, controller => controller.on_progress(remote));
+    }
+
+    fn on_fast_loss(&mut self, in_flight: u32, resend: u8) {
+        chosen!(self, controller => controller.on_fast_loss(in_flight, resend));
+    }
+
+    fn on_timeout(&mut self) {
+        chosen!(self, controller => controller.on_timeout());
+    }
+
+    fn on_spurious(&mut self) {
+        chosen!(self, controller => controller.on_spurious());
     }
 }

@@ -96,6 +96,7 @@ impl Decoder {
     }
 
     /// A segment has come that was not there. False if nothing can follow from that.
+    #[inline]
     pub(in crate::kcp) fn on_segment(&mut self, sn: Sn, data: &[u8]) -> bool {
         let Some(equations) = &mut self.0 else { return false };
         equations.on_segment(sn, data);
@@ -133,6 +134,7 @@ impl Equations {
         Self { multiplier: Multiplier::new(), kept: [const { None }; KEPT], equations: Vec::new(), quiet: 0 }
     }
 
+    #[inline(never)]
     fn on_segment(&mut self, sn: Sn, data: &[u8]) {
         self.quiet = self.quiet.saturating_add(1);
         if !covers(data.len()) {

@@ -4,7 +4,7 @@
 //! covers, bytes in flight, segments that are lost); what a segment's history means is decided elsewhere: loss detection
 //! passes its verdict on segments that the table shows it.
 
-use crate::kcp::congestion::Snapshot;
+use crate::kcp::congestion::{Sample, Snapshot};
 use crate::kcp::seq::{Sn, Ts};
 use crate::store::{Full, Queue, Store};
 use crate::time::{Duration, Instant};
@@ -82,23 +82,18 @@ impl Sent {
     }
 }
 
-/// A delivery sample: a segment that has arrived, as far as its acknowledgement tells.
+/// A segment that has arrived, as far as its acknowledgement tells.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kcp) struct Delivered {
-    /// When that copy of it was sent.
-    pub(in crate::kcp) sent_at: Instant,
     sn: Sn,
-    /// Its round trip.
-    pub(in crate::kcp) rtt: Duration,
-    /// The state of congestion control when it was sent, if it is known to the microsecond which copy has arrived.
-    pub(in crate::kcp) snapshot: Option<Snapshot>,
+    pub(in crate::kcp) sample: Sample,
 }
 
 impl Delivered {
     /// The one that was sent later.
     pub(in crate::kcp) fn later(self, other: Option<Self>) -> Self {
         match other {
-            Some(other) if (other.sent_at, other.sn.distance(self.sn)) > (self.sent_at, 0) => other,
+            Some(other) if (other.sample.sent_at, other.sn.distance(self.sn)) > (self.sample.sent_at, 0) => other,
             _ => self,
         }
     }
@@ -331,7 +326,7 @@ impl<S: Store> InFlight<S> {
             age = age.wrapping_add(i32::MIN);
         }
         let by_echo = u64::try_from(age).ok().map(Duration::from_millis);
-        let by_echo = by_echo.map(|rtt| Delivered { sent_at: now - rtt, sn, rtt, snapshot: None });
+        let by_echo = by_echo.map(|rtt| Delivered { sn, sample: Sample { sent_at: now - rtt, rtt, snapshot: None } });
         let index = usize::try_from(sn.distance(self.sums.una)).ok();
         let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
             // Covered by `una` before: the echo alone must do. A number never sent is no sample (docs/original.md 3.5).
@@ -357,7 +352,7 @@ impl<S: Store> InFlight<S> {
         let delivered = if segment.ts == ts {
             // To the microsecond.
             let rtt = now.since(segment.sent_at);
-            Some(Delivered { sent_at: segment.sent_at, sn, rtt, snapshot: Some(segment.snapshot) })
+            Some(Delivered { sn, sample: Sample { sent_at: segment.sent_at, rtt, snapshot: Some(segment.snapshot) } })
         } else {
             by_echo
         };
@@ -409,7 +404,8 @@ impl<S: Store> InFlight<S> {
         for index in 0..self.sent.len() {
             let sn = self.sums.una.plus(index as u32);
             let Some(segment) = self.sent.get_mut(index) else { break };
-            let later = segment.sent_at > newest.sent_at || segment.sent_at == newest.sent_at && !sn.before(newest.sn);
+            let newest_at = newest.sample.sent_at;
+            let later = segment.sent_at > newest_at || segment.sent_at == newest_at && !sn.before(newest.sn);
             if later && !segment.resent {
                 break; // and so were all behind it
             }

@@ -119,7 +119,7 @@ impl LossDetection {
         // With nothing more to send there will be no further acknowledgements to count (docs/original.md 3.4, rule c).
         let enough = if count.tail { 1 } else { config.fast_resend };
         let by_count = enough > 0 && !self.reordered;
-        let wait = newest.rtt + self.reordering_window(rtt.smoothed().unwrap_or(newest.rtt));
+        let wait = newest.sample.rtt + self.reordering_window(rtt.smoothed().unwrap_or(newest.sample.rtt));
         let lost = flight.overtaken_by(*now, newest, count.more, |segment| {
             let due = segment.repaired_at() + wait;
             let lost = *now >= due || by_count && !segment.is_covered() && segment.overtaken() >= enough;

@@ -28,7 +28,7 @@ use self::loss::LossDetection;
 use self::messages::Messages;
 use self::redundancy::Redundancy;
 use super::config::{Config, Mode};
-use super::congestion::Congestion;
+use super::congestion::{Congestion, Controller};
 use super::env::Env;
 use super::packet::Packet;
 use super::repair;
@@ -177,8 +177,8 @@ impl<S: Store> Sender<S> {
     }
 
     #[cfg(all(test, feature = "alloc"))]
-    pub(super) fn congestion(&self) -> &Congestion {
-        &self.state.congestion
+    pub(super) fn congestion_window(&self) -> u32 {
+        self.state.congestion.window()
     }
 
     pub(super) fn remote_window(&self) -> u16 {
@@ -221,7 +221,7 @@ impl<S: Store> Sender<S> {
     /// everything before our `una` had arrived, and with its acknowledgement it tells less. A server that was started again
     /// acknowledges what falls into the window of its new, empty session (docs/original.md 4.3).
     pub(super) fn has_fallen_back(&self, una: Sn, acked: &Delivered) -> bool {
-        acked.snapshot.is_some() && una.before(self.flight.una()) && acked.sent_at > self.flight.una_at()
+        acked.sample.snapshot.is_some() && una.before(self.flight.una()) && acked.sample.sent_at > self.flight.una_at()
     }
 
     /// Everything before `una` has arrived.
@@ -254,10 +254,8 @@ impl<S: Store> Sender<S> {
         let Self { flight, state, .. } = self;
         let least = state.rtt.least().unwrap_or(Duration::ZERO);
         state.ack_delay.on_acknowledged(env.now, !flight.is_empty(), least);
-        state.congestion.set_tick(state.ack_delay.estimate());
-        if let Some(snapshot) = delivered.snapshot {
-            state.congestion.on_sample(env.now, delivered.sent_at, delivered.rtt, snapshot, flight.pipe());
-        }
+        state.congestion.set_ack_delay(state.ack_delay.estimate());
+        state.congestion.on_sample(env.now, &delivered.sample, flight.pipe());
         let lost = state.loss.on_delivered(env, flight, &state.rtt, delivered, tail);
         self.on_overtaken(env, lost);
     }
@@ -301,7 +299,7 @@ impl<S: Store> Sender<S> {
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
         if (self.flight.has_lost() || self.may_cut(env))
-            && let Some(at) = self.state.congestion.wait(env.now)
+            && let Some(at) = self.state.congestion.release_at(env.now)
         {
             env.timers.start(Timer::Pacing, at);
             return None;
@@ -341,7 +339,7 @@ impl<S: Store> Sender<S> {
             && flight.has_room()
             && state.congestion.admits(flight.pipe())
             && (flight.is_empty()
-                || state.congestion.knows_the_link()
+                || state.congestion.is_rate_based()
                 || flight.bytes() < env.config.max_in_flight as usize)
     }
 
@@ -408,7 +406,7 @@ impl<S: Store> Sender<S> {
         }
         let Self { flight, state, .. } = self;
         let burst = core::mem::take(&mut state.burst);
-        state.congestion.on_limited(flight.pipe());
+        state.congestion.on_app_limited(flight.pipe());
         if burst > 0 {
             state.last_burst = burst;
             state.redundancy.plan(env, flight, &state.rtt, burst);
