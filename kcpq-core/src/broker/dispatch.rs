@@ -15,7 +15,8 @@ use super::session::{Greeting, Me, Session};
 use super::table::Table;
 use crate::frame::{Frame, FrameError, Progress, Reader, command};
 use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
-use crate::store::{Heap, HeapOutbox, Outbox};
+use crate::outbox::{HeapOutbox, Outbox};
+use crate::store::Heap;
 use crate::subject::{Pattern, Subject, SubjectError};
 use crate::time::{Duration, Instant};
 
@@ -312,6 +313,6 @@ fn cut(text: &str) -> &str {
 /// Appends a frame. A heap outbox has room; how much may wait is bounded where frames are read.
 fn push(queue: &mut HeapOutbox, command: u8, subject: &[u8], payload: &[u8]) {
     if let Some(head) = Frame::head(command, subject.len(), payload.len()) {
-        let _ = queue.push(&[&head, subject, payload]);
+        let _ = queue.push(&[&head, subject, payload], None);
     }
 }

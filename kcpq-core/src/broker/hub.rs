@@ -17,8 +17,8 @@ use super::shards::Shards;
 use super::table::Table;
 use super::throttle::Throttle;
 use crate::frame::{Frame, LENGTH};
+use crate::outbox::HeapOutbox;
 use crate::router::Router;
-use crate::store::HeapOutbox;
 use crate::subject::{Pattern, Subject};
 use crate::time::Instant;
 

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::message::Message;
 use super::party::Party;
 use super::stats::Stats;
-use crate::store::{HeapOutbox, Outbox};
+use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::Instant;
 
 /// See above.

@@ -19,8 +19,9 @@ use crate::frame::{self, Reader, command};
 use crate::hello::features;
 use crate::hello::{CloseReason, Hello};
 use crate::kcp::{self, Kcp};
+use crate::outbox::{HeapOutbox, Outbox};
 use crate::session;
-use crate::store::{Heap, HeapInbox, HeapOutbox, Outbox};
+use crate::store::{Heap, HeapInbox};
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// See above.

@@ -7,7 +7,8 @@ use super::party::{Party, Subscriber};
 use super::*;
 use crate::client::{self, Client, Parts};
 use crate::kcp::CongestionControl;
-use crate::store::{Heap, Outbox};
+use crate::outbox::Outbox;
+use crate::store::Heap;
 use crate::time::Duration;
 
 /// A broker and clients that are connected without any delay; some may be deaf.

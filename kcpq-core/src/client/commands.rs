@@ -3,14 +3,15 @@
 use super::event::{Disconnect, PublishError, SubscribeError};
 use super::subscriptions::SubscriptionId;
 use super::{Client, Overflow, State};
-use crate::frame::{self, command};
-use crate::store::{Outbox, PushError, Store, Text, TooLarge};
+use crate::frame;
+use crate::outbox::{FrameStore, Outbox, PushError};
+use crate::store::{Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
 #[cfg(feature = "ttl")]
 use crate::time::Duration;
 use crate::time::Instant;
 
-impl<S: Store> Client<S> {
+impl<S: FrameStore> Client<S> {
     /// Begins to connect. Without effect unless the client is idle.
     pub fn connect(&mut self, now: Instant) {
         self.set_now(now);
@@ -73,7 +74,7 @@ impl<S: Store> Client<S> {
     /// # Errors
     /// [`PublishError`]: nothing was queued.
     pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, Instant::MAX)
+        self.publish_until(now, subject, payload, None)
     }
 
     /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`: one that still waits then is
@@ -91,7 +92,7 @@ impl<S: Store> Client<S> {
         payload: &[u8],
         ttl: Duration,
     ) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, self.now.max(now) + ttl)
+        self.publish_until(now, subject, payload, Some(self.now.max(now) + ttl))
     }
 
     fn publish_until(
@@ -99,7 +100,7 @@ impl<S: Store> Client<S> {
         now: Instant,
         subject: &str,
         payload: &[u8],
-        expires: Instant,
+        expires: Option<Instant>,
     ) -> Result<(), PublishError> {
         self.set_now(now);
         let taken = self.try_publish(subject, payload, expires);
@@ -111,27 +112,22 @@ impl<S: Store> Client<S> {
         taken
     }
 
-    fn try_publish(&mut self, subject: &str, payload: &[u8], expires: Instant) -> Result<(), PublishError> {
+    fn try_publish(&mut self, subject: &str, payload: &[u8], expires: Option<Instant>) -> Result<(), PublishError> {
         if matches!(self.state, State::Closing { .. } | State::Closed) {
             return Err(PublishError::Closed);
         }
         Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
         let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
-        let timed = cfg!(feature = "ttl") && expires < Instant::MAX;
-        let frame = frame::HEAD + subject.len() + payload.len() + if timed { frame::TTL } else { 0 };
+        let ttl = if expires.is_some() { frame::TTL } else { 0 };
+        let frame = frame::HEAD + subject.len() + payload.len() + ttl;
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
         }
         let offline = !matches!(self.state, State::Up { .. });
         loop {
             let fits = self.session.outbox.is_empty() || self.session.outbox.len() + frame <= self.config.queue;
-            let pushed = if !fits {
-                Err(PushError::Full)
-            } else if timed {
-                self.session.publish_until(subject.as_bytes(), payload, expires)
-            } else {
-                self.session.message(command::PUB, subject.as_bytes(), payload)
-            };
+            let pushed =
+                if !fits { Err(PushError::Full) } else { self.session.publish(subject.as_bytes(), payload, expires) };
             match pushed {
                 Ok(()) => break,
                 Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),

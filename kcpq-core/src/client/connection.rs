@@ -6,11 +6,11 @@ use super::{Client, Ping, State};
 use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
+use crate::outbox::{FrameStore, Outbox};
 use crate::rng::draw;
-use crate::store::{Outbox, Store};
 use crate::time::Instant;
 
-impl<S: Store> Client<S> {
+impl<S: FrameStore> Client<S> {
     /// A conversation exists.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Connecting { .. } | State::Up { .. } | State::Closing { .. })

@@ -8,8 +8,9 @@ use crate::frame::{Frame, FrameError, Progress, command};
 #[cfg(feature = "fec")]
 use crate::hello::features;
 use crate::hello::{Ack, CloseReason, Hello, VERSION};
+use crate::outbox::FrameStore;
 use crate::session::Native;
-use crate::store::{Inbox, Store, TooLarge};
+use crate::store::{Inbox, TooLarge};
 use crate::subject::{self, Subject};
 use crate::time::Duration;
 
@@ -43,7 +44,7 @@ const UNKNOWN_COMMAND: &[u8] = b"handle error: unknown command";
 /// The OK texts of the original (PROTOCOL.md 3.2).
 const SUBSCRIBED_TO: &[u8] = b"subscribed to ";
 
-impl<S: Store> Client<S> {
+impl<S: FrameStore> Client<S> {
     /// The next event; `None` when there is none. It lends what it holds until the next call.
     pub fn poll_event(&mut self) -> Option<Event<'_, S>> {
         if let Some(event) = self.poll_notice() {
@@ -317,7 +318,7 @@ impl<S: Store> Client<S> {
 
 impl<S> Client<S>
 where
-    S: for<'b> Store<Body<'b> = &'b [u8]>,
+    S: for<'b> FrameStore<Body<'b> = &'b [u8]>,
 {
     /// The message that [`poll_event`](Client::poll_event) handed out last, once more, so that a driver can lend it to a
     /// reader who comes later. `None` after the next event was polled, and when its connection is gone.

@@ -6,8 +6,9 @@ use heapless::{Deque, String};
 
 use super::{Parts, Subscription};
 use crate::kcp::{self, Ack, Sent};
+use crate::outbox::LentOutbox;
 use crate::session::{self, Mark};
-use crate::store::{Lent, LentInbox, LentOutbox, LentRx, LentTx, SlotInfo};
+use crate::store::{Lent, LentInbox, LentRx, LentTx, SlotInfo};
 
 /// Bytes for frames of the protocol that wait: HELLO and some SUBs. What finds no room is sent later.
 const CONTROL: usize = 256;
@@ -105,7 +106,8 @@ impl<const M: usize, const W: usize, const Q: usize, const I: usize, const S: us
 impl Parts<crate::store::Heap> {
     /// Memory from the allocator, for the windows and frame sizes of `config`.
     pub fn heap(config: &super::Config) -> Self {
-        use crate::store::{HeapInbox, HeapOutbox};
+        use crate::outbox::HeapOutbox;
+        use crate::store::HeapInbox;
         Self {
             session: session::Parts {
                 kcp: kcp::Parts::heap(&config.kcp),

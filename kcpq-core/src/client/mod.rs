@@ -50,13 +50,13 @@ use self::subscriptions::Subscriptions;
 use crate::datagram::{self, Link, Protection, SAFE_DATAGRAM};
 use crate::frame;
 use crate::hello::Reset;
+use crate::outbox::{FrameStore, Outbox};
 use crate::rng::{Rng, draw};
 use crate::session::{self, Session};
-use crate::store::{Outbox, Store};
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// The memory of a client.
-pub struct Parts<S: Store> {
+pub struct Parts<S: FrameStore> {
     /// The session's.
     pub session: session::Parts<S>,
     /// The frame being put together; as long as the largest message to be received.
@@ -65,7 +65,7 @@ pub struct Parts<S: Store> {
     pub subscriptions: S::Queue<Subscription<S::Text>>,
 }
 
-impl<S: Store> fmt::Debug for Parts<S> {
+impl<S: FrameStore> fmt::Debug for Parts<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
@@ -188,7 +188,7 @@ struct Ping {
 /// # #[cfg(not(feature = "alloc"))]
 /// # fn main() {}
 /// ```
-pub struct Client<S: Store> {
+pub struct Client<S: FrameStore> {
     config: Config,
     rng: Rng,
     state: State,
@@ -239,13 +239,13 @@ pub struct Client<S: Store> {
     stats: Stats,
 }
 
-impl<S: Store> fmt::Debug for Client<S> {
+impl<S: FrameStore> fmt::Debug for Client<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-impl<S: Store> Client<S> {
+impl<S: FrameStore> Client<S> {
     /// A client that does nothing until [`connect`](Self::connect). `seed` is random: conversation numbers and jitter
     /// come from it.
     pub fn new(config: Config, seed: u64, parts: Parts<S>) -> Self {

@@ -17,7 +17,7 @@ use crate::store::{Heap, Lent};
 type Pocket = Memory<1376, 32, 4096, 100_000, 8>;
 
 /// Makes clients: the stories are told once for each store.
-trait Make: Store {
+trait Make: FrameStore {
     fn client(config: Config, seed: u64) -> Client<Self>;
 }
 
@@ -54,7 +54,7 @@ impl Log {
     }
 }
 
-struct Node<S: Store> {
+struct Node<S: FrameStore> {
     client: Client<S>,
     addr: SocketAddr,
     up: SimLink,
@@ -63,7 +63,7 @@ struct Node<S: Store> {
 }
 
 /// One broker, its clients and the links between them.
-struct World<S: Store> {
+struct World<S: FrameStore> {
     now: Instant,
     broker: Broker<SocketAddr>,
     /// While the server is away, what is sent to it is lost.

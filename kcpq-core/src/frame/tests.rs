@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use fastrand::Rng;
 
 use super::*;
-use crate::store::{Heap, HeapInbox, Lent, LentInbox};
+use crate::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
 
 fn frame(subject: &[u8], payload: &[u8]) -> Vec<u8> {
     let frame = Frame { command: command::PUB, subject, payload };

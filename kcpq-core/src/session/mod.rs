@@ -13,7 +13,8 @@ use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM, USUAL_DATAGRAM};
 use crate::frame::{Frame, command};
 use crate::hello::features;
 use crate::kcp::{self, CongestionControl, Kcp, MtuSearch, Origin};
-use crate::store::{Full, Outbox, PushError, Queue, Store};
+use crate::outbox::{FrameStore, Outbox, PushError};
+use crate::store::{Full, Queue};
 use crate::time::{Deadline, Duration, Instant};
 
 /// When which frames went into the stream.
@@ -48,7 +49,7 @@ pub(crate) struct Native {
 }
 
 /// The memory of one session.
-pub struct Parts<S: Store> {
+pub struct Parts<S: FrameStore> {
     /// The engine's.
     pub kcp: kcp::Parts<S>,
     /// Frames of the protocol itself (SUB, PING, ...): they go before messages.
@@ -60,14 +61,14 @@ pub struct Parts<S: Store> {
     pub marks: S::Queue<Mark>,
 }
 
-impl<S: Store> fmt::Debug for Parts<S> {
+impl<S: FrameStore> fmt::Debug for Parts<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
 }
 
 /// Lets an engine take in a datagram and what it rebuilds. Apart from [`Session`], so that a sink may use the rest of it.
-pub(crate) fn handle_datagram<S: Store>(
+pub(crate) fn handle_datagram<S: FrameStore>(
     kcp: &mut Kcp<S>,
     link: &mut Link,
     now: Instant,
@@ -96,7 +97,7 @@ pub(crate) fn handle_datagram<S: Store>(
 }
 
 /// One end of a session.
-pub(crate) struct Session<S: Store> {
+pub(crate) struct Session<S: FrameStore> {
     pub(crate) kcp: Kcp<S>,
     pub(crate) link: Link,
     pub(crate) control: S::Outbox,
@@ -116,7 +117,7 @@ pub(crate) struct Session<S: Store> {
     latency: Option<Duration>,
 }
 
-impl<S: Store> Session<S> {
+impl<S: FrameStore> Session<S> {
     pub(crate) fn new(conv: u32, config: kcp::Config, link: Link, parts: Parts<S>) -> Self {
         let mut session = Self {
             kcp: Kcp::new(conv, config, parts.kcp),
@@ -210,19 +211,25 @@ impl<S: Store> Session<S> {
     /// Queues a frame of the protocol.
     pub(crate) fn control(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), Full> {
         let head = Frame::head(command, subject.len(), payload.len()).ok_or(Full)?;
-        self.control.push(&[&head, subject, payload]).map_err(|_| Full)
+        self.control.push(&[&head, subject, payload], None).map_err(|_| Full)
     }
 
-    /// Queues a message.
+    /// Queues a frame behind the messages that wait.
+    #[cfg(feature = "alloc")]
     pub(crate) fn message(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), PushError> {
         let head = Frame::head(command, subject.len(), payload.len()).ok_or(PushError::Full)?;
-        self.outbox.push(&[&head, subject, payload])
+        self.outbox.push(&[&head, subject, payload], None)
     }
 
-    /// Queues a PUB that is dropped if it has not been moved into the stream at `expires`.
-    pub(crate) fn publish_until(&mut self, subject: &[u8], payload: &[u8], expires: Instant) -> Result<(), PushError> {
+    /// Queues a PUB. One with an `expires` is dropped if it has not been moved into the stream at that moment.
+    pub(crate) fn publish(
+        &mut self,
+        subject: &[u8],
+        payload: &[u8],
+        expires: Option<Instant>,
+    ) -> Result<(), PushError> {
         let head = Frame::head(command::PUB, subject.len(), payload.len()).ok_or(PushError::Full)?;
-        self.outbox.push_until(&[&head, subject, payload], expires)
+        self.outbox.push(&[&head, subject, payload], expires)
     }
 
     /// Drops messages at the front of the queue whose time is over. True if there were any.
@@ -243,8 +250,8 @@ impl<S: Store> Session<S> {
         while self.kcp.unsent() < enough {
             let control_first = !self.outbox.mid_frame() && !self.control.is_empty();
             let from = if control_first { &mut self.control } else { &mut self.outbox };
+            self.expired += u64::from(from.expire(now));
             let Some(moved) = from.move_to(self.kcp.stream(), now, self.tells_ttl) else { return };
-            self.expired += u64::from(moved.expired);
             self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
             if !control_first {
                 self.moved += u64::from(moved.frames);
