@@ -27,7 +27,6 @@ use crate::time::{Deadline, Duration, Instant, Why};
 /// See above.
 pub(super) struct Session {
     transport: session::Session<Heap>,
-    reader: Reader<Heap>,
     member: Member,
 }
 
@@ -135,10 +134,8 @@ const MIN_DATAGRAM: u16 = 128;
 impl Session {
     /// A session that has heard nothing yet.
     pub(super) fn new<P>(cx: &Context<P>, conv: u32, framing: Framing) -> Self {
-        let inbox_limit = (cx.config.frames.max_body as usize).saturating_add(frame::LENGTH);
         Self {
             transport: transport(cx, conv, framing),
-            reader: Reader::new(cx.config.frames, HeapInbox::new(inbox_limit, 0)),
             member: Member {
                 native: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
@@ -156,8 +153,8 @@ impl Session {
 
     /// Lends out both halves: while the one hands out bytes, the other acts on them.
     pub(super) fn split(&mut self, id: SessionId, max_datagram: u16) -> (Intake<'_>, Me<'_>) {
-        let Self { transport, reader, member } = self;
-        let session::Session { kcp, link, control, outbox, .. } = transport;
+        let Self { transport, member } = self;
+        let session::Session { kcp, link, reader, control, outbox, .. } = transport;
         (Intake { kcp, link, reader }, Me { id, max_datagram, control, queue: outbox, member })
     }
 
@@ -397,10 +394,11 @@ pub(super) fn transport<P>(cx: &Context<P>, conv: u32, framing: Framing) -> sess
         kcp: kcp::Parts::heap(&config.kcp),
         control: HeapOutbox::default(),
         outbox: HeapOutbox::default(),
+        inbox: HeapInbox::new((config.frames.max_body as usize).saturating_add(frame::LENGTH), 0),
         marks: VecDeque::new(),
     };
     let link = Link::new(framing, cx.inner(config.max_datagram.min(SAFE_DATAGRAM)));
-    session::Session::new(conv, config.kcp, link, parts)
+    session::Session::new(conv, config.kcp, config.frames, link, parts)
 }
 
 /// How to frame what goes to a native client that wants these features.

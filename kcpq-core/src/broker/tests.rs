@@ -165,6 +165,7 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
     let mut session = crate::session::Session::new(
         77,
         KCP,
+        crate::frame::Limits::KCPQ,
         datagram::Link::new(Framing::Plain, 1400),
         Parts::heap(&client::Config { kcp: KCP, ..client::Config::default() }).session,
     );
@@ -178,7 +179,7 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
                 for datagram in out[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
                     let Ok(content) = datagram::parse(datagram) else { continue };
                     // It sees how far it may send, but takes nothing: its window closes.
-                    session.handle_datagram(room.now, datagram, content, |_| 0);
+                    session.handle_datagram(room.now, datagram, content, &mut crate::frame::Leave);
                 }
             }
         }

@@ -22,7 +22,6 @@ impl<S: FrameStore> Client<S> {
         let in_doubt = self.session.reset(conv, self.config.framing);
         self.stats.dropped_in_doubt += in_doubt;
         self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram.min(SAFE_DATAGRAM)));
-        self.reader.reset();
         self.current = None;
         self.server = None;
         self.greet = true;
@@ -163,7 +162,7 @@ impl<S: FrameStore> Client<S> {
 
     pub(super) fn hello(&self) -> Hello<'static> {
         // What fits the memory however it is cut into segments.
-        let held = u32::try_from(self.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
+        let held = u32::try_from(self.session.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
             features: features(self.config.framing),

@@ -4,39 +4,22 @@ use super::event::{Disconnect, Event, Message};
 use super::subscriptions::{News, SubscriptionId};
 use super::{Client, Server, State};
 use crate::datagram::Framing;
-use crate::frame::{Frame, FrameError, Progress, command};
+use crate::frame::{Flaw, command};
 #[cfg(feature = "fec")]
 use crate::hello::features;
 use crate::hello::{Ack, CloseReason, Hello, VERSION};
 use crate::outbox::FrameStore;
-use crate::session::Native;
-use crate::store::{Inbox, TooLarge};
-use crate::subject::{self, Subject};
+use crate::session::{Found, Native};
+use crate::store::TooLarge;
+use crate::subject::Subject;
 use crate::time::Duration;
 
-/// The message that is being handed out.
+/// The frame that was told last, or is a message that others are still to be given.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Current {
-    place: Place,
-    subject_len: u16,
-    /// The first subscription that has not been looked at.
-    next: usize,
-}
-
-/// Where a frame lies.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// At the front of the engine's window, with this length.
-    Window(usize),
-    /// In the inbox.
-    Inbox,
-}
-
-/// What to tell after a frame was read, when it lends nothing or the text of the frame.
-enum Told {
-    Nothing,
-    Text,
-    Oversize(TooLarge),
+    found: Found,
+    /// Whose turn it is.
+    next: Option<SubscriptionId>,
 }
 
 /// How the original answers a command that it does not know (PROTOCOL.md 3.2, 4.3).
@@ -47,27 +30,36 @@ const SUBSCRIBED_TO: &[u8] = b"subscribed to ";
 impl<S: FrameStore> Client<S> {
     /// The next event; `None` when there is none. It lends what it holds until the next call.
     pub fn poll_event(&mut self) -> Option<Event<'_, S>> {
-        if let Some(event) = self.poll_notice() {
-            // Rebuilt so that the borrow ends here.
-            return Some(event);
-        }
         loop {
-            if let Some((place, id, subject_len, last)) = self.next_recipient() {
-                return Some(self.hand_out(place, id, subject_len, last));
+            if let Some(event) = self.poll_notice() {
+                return Some(event);
             }
-            match self.read_frame() {
-                None => return self.poll_notice(),
-                Some((_, Told::Nothing)) => {
-                    if self.has_notice() {
-                        return self.poll_notice();
-                    }
+            if let Some(Current { found, next }) = self.current {
+                if let Some((id, last)) = next.and_then(|id| self.take_turn(found, id)) {
+                    let subject_len = found.head.subject_len;
+                    let message = Message::new(self.session.body(found, last), subject_len);
+                    return Some(Event::Message { subscription: id, message });
                 }
-                Some((_, Told::Oversize(size))) => return Some(Event::Oversize(size)),
-                Some((place, Told::Text)) => {
-                    self.current = Some(Current { place, subject_len: 0, next: usize::MAX });
-                    let frame = Frame::parse(self.bytes_at(place), &self.config.frames);
-                    let text = frame.map_or(&[][..], |frame| frame.subject);
-                    return Some(Event::Refused(core::str::from_utf8(text).unwrap_or("(text is not UTF-8)")));
+                self.current = None;
+                self.session.leave(self.now, found);
+            }
+            if !self.is_open() {
+                return None;
+            }
+            match self.session.poll_frame(self.now)? {
+                Ok(found) if self.act(found) => {
+                    self.current = Some(Current { found, next: None });
+                    let text = core::str::from_utf8(self.session.frame(found).subject);
+                    return Some(Event::Refused(text.unwrap_or("(text is not UTF-8)")));
+                }
+                Ok(_) => {}
+                Err(flaw) => {
+                    self.stats.on_flaw(flaw);
+                    match flaw {
+                        Flaw::Oversize { limit, actual } => return Some(Event::Oversize(TooLarge { limit, actual })),
+                        Flaw::Frame => {}
+                        Flaw::Stream(error) => self.lose(Disconnect::BrokenStream(error)),
+                    }
                 }
             }
         }
@@ -77,16 +69,6 @@ impl<S: FrameStore> Client<S> {
     /// (see `held_message`).
     pub fn poll_notice_event(&mut self) -> Option<Event<'static, S>> {
         self.poll_notice()
-    }
-
-    fn has_notice(&self) -> bool {
-        let notices = &self.notices;
-        notices.disconnected.is_some()
-            || notices.connected.is_some()
-            || notices.flushed.is_some()
-            || notices.writable
-            || notices.closed
-            || self.subscriptions.has_news()
     }
 
     /// An event that lends nothing.
@@ -115,122 +97,42 @@ impl<S: FrameStore> Client<S> {
         core::mem::take(&mut self.notices.closed).then_some(Event::Closed)
     }
 
-    /// The next subscription that the current message is for, and whether it is the last one. Ends the message when
-    /// there is none.
-    fn next_recipient(&mut self) -> Option<(Place, SubscriptionId, u16, bool)> {
-        let current = self.current?;
-        let bytes = self.bytes_at(current.place);
-        let matches = Frame::parse(bytes, &self.config.frames)
-            .ok()
-            .and_then(|frame| core::str::from_utf8(frame.subject).ok())
-            .filter(|_| current.next != usize::MAX)
-            .and_then(|subject| {
-                let yes = |pattern: &str| subject::matches(pattern, subject);
-                let (index, id) = self.subscriptions.matching(current.next, yes)?;
-                Some((index, id, self.subscriptions.matching(index + 1, yes).is_none()))
-            });
-        let Some((index, id, last)) = matches else {
-            if current.next == 0 {
-                self.stats.unmatched += 1;
-            }
-            self.current = None;
-            self.leave(current.place);
-            return None;
-        };
-        self.current = Some(Current { next: if last { usize::MAX } else { index + 1 }, ..current });
-        Some((current.place, id, current.subject_len, last))
+    /// Gives the message in `found` to subscription `id`, or if that is gone, to the one behind it that wants the message.
+    /// Says to which, and whether it is the last one.
+    fn take_turn(&mut self, found: Found, id: SubscriptionId) -> Option<(SubscriptionId, bool)> {
+        let subject = self.session.frame(found).subject;
+        let id = if self.subscriptions.is_listed(id) { id } else { self.subscriptions.next_for(subject, Some(id))? };
+        let next = self.subscriptions.next_for(subject, Some(id));
+        self.current = Some(Current { found, next });
+        Some((id, next.is_none()))
     }
 
-    /// The event of a message for one subscription.
-    fn hand_out(&mut self, place: Place, subscription: SubscriptionId, subject_len: u16, last: bool) -> Event<'_, S> {
-        let body = match place {
-            Place::Window(len) => {
-                let front = self.session.kcp.front().and_then(|front| front.get(..len)).unwrap_or_default();
-                self.reader.inbox().adopt(front)
-            }
-            Place::Inbox if last => self.reader.inbox().take(),
-            Place::Inbox => self.reader.inbox().duplicate(),
+    /// Takes note of a message. It stays where it is while somebody is to be given it.
+    fn on_message(&mut self, found: Found) {
+        let frame = self.session.frame(found);
+        // An original server forwards any subject; only what is text can be matched.
+        let next = if Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
+            self.stats.on_message(frame);
+            let next = self.subscriptions.next_for(frame.subject, None);
+            self.stats.unmatched += u64::from(next.is_none());
+            next
+        } else {
+            self.stats.malformed += 1;
+            None
         };
-        Event::Message { subscription, message: Message::new(body, subject_len) }
-    }
-
-    fn bytes_at(&self, place: Place) -> &[u8] {
-        match place {
-            Place::Window(len) => self.session.kcp.front().and_then(|front| front.get(..len)).unwrap_or_default(),
-            Place::Inbox => self.reader.assembled(),
+        match next {
+            Some(_) => self.current = Some(Current { found, next }),
+            None => self.session.leave(self.now, found),
         }
     }
 
-    /// A frame is dealt with.
-    fn leave(&mut self, place: Place) {
-        if let Place::Window(len) = place {
-            self.session.kcp.consume(self.now, len);
-        }
-    }
-
-    /// Reads up to the end of one frame and acts on it. `None` when no whole frame is there.
-    fn read_frame(&mut self) -> Option<(Place, Told)> {
-        loop {
-            if !self.is_open() {
-                return None;
-            }
-            let front = self.session.kcp.front()?;
-            let (count, progress) = self.reader.read(front);
-            match progress {
-                Progress::More => self.session.kcp.consume(self.now, count),
-                Progress::InPlace(_) => return Some(self.act(Place::Window(count))),
-                Progress::Assembled => {
-                    self.session.kcp.consume(self.now, count);
-                    return Some(self.act(Place::Inbox));
-                }
-                Progress::Oversize { limit, actual } => {
-                    self.session.kcp.consume(self.now, count);
-                    self.stats.oversize += 1;
-                    return Some((Place::Inbox, Told::Oversize(TooLarge { limit, actual })));
-                }
-                Progress::Broken(error) => {
-                    self.stats.malformed += 1;
-                    self.lose(Disconnect::BrokenStream(error));
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Acts on the frame in `place`. A message stays there until it was handed out.
-    fn act(&mut self, place: Place) -> (Place, Told) {
-        // Fields are taken apart, so that the frame can be looked at while the rest changes.
-        let bytes = match place {
-            Place::Window(len) => self.session.kcp.front().and_then(|front| front.get(..len)).unwrap_or_default(),
-            Place::Inbox => self.reader.assembled(),
-        };
-        let frame = match Frame::parse(bytes, &self.config.frames) {
-            Ok(frame) => frame,
-            Err(FrameError::SubjectTooLong { .. }) => {
-                // The frame's borders are known all the same.
-                self.stats.malformed += 1;
-                self.leave(place);
-                return (place, Told::Nothing);
-            }
-            Err(error) => {
-                self.stats.malformed += 1;
-                self.lose(Disconnect::BrokenStream(error));
-                return (place, Told::Nothing);
-            }
-        };
+    /// Acts on a frame. True if it is a text for the user, who is to be told it before it is left.
+    fn act(&mut self, found: Found) -> bool {
+        let frame = self.session.frame(found);
         match frame.command {
             command::MSG => {
-                // An original server forwards any subject; only what is text can be matched.
-                if Subject::from_bytes(frame.subject, &self.config.subjects).is_err() {
-                    self.stats.malformed += 1;
-                    self.leave(place);
-                    return (place, Told::Nothing);
-                }
-                let (subject_len, size) = (frame.subject.len(), frame.subject.len() + frame.payload.len());
-                self.stats.messages_received += 1;
-                self.stats.bytes_received += size as u64;
-                self.current = Some(Current { place, subject_len: subject_len as u16, next: 0 });
-                return (place, Told::Nothing);
+                self.on_message(found);
+                return false;
             }
             command::PONG => self.on_pong(),
             command::OK => {
@@ -245,13 +147,14 @@ impl<S: FrameStore> Client<S> {
             command::ERR => {
                 let connecting = self.server.is_none() && matches!(self.state, State::Connecting { .. });
                 if !(connecting && frame.subject.starts_with(UNKNOWN_COMMAND)) {
-                    return (place, Told::Text);
+                    return true;
                 }
                 // The answer of an original server to HELLO: it is there, and speaks the original protocol.
                 self.up(false);
             }
             command::WELCOME => {
                 if let Some(hello) = Hello::decode(frame.payload).filter(|hello| hello.version >= VERSION) {
+                    let Hello { features, .. } = hello;
                     self.server = Some(Server {
                         max_body: hello.max_body.min(self.config.frames.max_body),
                         max_subject: hello.max_subject,
@@ -262,8 +165,7 @@ impl<S: FrameStore> Client<S> {
                     let max_datagram = self.config.native_datagram.min(hello.max_datagram.max(MIN_DATAGRAM));
                     // FEC is over, unless it was chosen and both understand it.
                     #[cfg(feature = "fec")]
-                    let keeps =
-                        matches!(self.config.framing, Framing::Parity(_)) && hello.features & features::FEC != 0;
+                    let keeps = matches!(self.config.framing, Framing::Parity(_)) && features & features::FEC != 0;
                     #[cfg(not(feature = "fec"))]
                     let keeps = false;
                     let framing = if keeps { self.config.framing } else { Framing::Plain };
@@ -271,7 +173,7 @@ impl<S: FrameStore> Client<S> {
                         max_datagram: self.inner(max_datagram),
                         overhead: self.protection.headroom() as u16,
                         local: self.config.local,
-                        features: hello.features,
+                        features,
                     };
                     self.session.set_native(framing, &native);
                     self.up(true);
@@ -289,14 +191,14 @@ impl<S: FrameStore> Client<S> {
             command::CLOSE => {
                 let reason = CloseReason::decode(frame.payload);
                 self.lose(Disconnect::ByServer(reason));
-                return (place, Told::Nothing);
+                return false;
             }
             // Nothing else is for a client; the original ignores it as well.
             _ => {}
         }
-        self.leave(place);
+        self.session.leave(self.now, found);
         self.advance();
-        (place, Told::Nothing)
+        false
     }
 
     fn on_pong(&mut self) {
@@ -323,12 +225,9 @@ where
     /// The message that [`poll_event`](Client::poll_event) handed out last, once more, so that a driver can lend it to a
     /// reader who comes later. `None` after the next event was polled, and when its connection is gone.
     pub fn held_message(&mut self) -> Option<Message<&[u8]>> {
-        let current = self.current.filter(|current| self.is_open() && current.next != 0)?;
-        let frame = match current.place {
-            Place::Window(len) => self.session.kcp.front()?.get(..len)?,
-            Place::Inbox => self.reader.inbox().duplicate(),
-        };
-        Some(Message::new(frame, current.subject_len))
+        let Current { found, .. } = self.current.filter(|_| self.is_open())?;
+        let message = Message::new(self.session.body(found, false), found.head.subject_len);
+        (found.head.command == command::MSG).then_some(message)
     }
 }
 

@@ -78,9 +78,9 @@ impl<const M: usize, const W: usize, const Q: usize, const I: usize, const S: us
                 },
                 control: LentOutbox::new(&mut self.control),
                 outbox: LentOutbox::new(&mut self.outbox),
+                inbox: LentInbox::new(&mut self.inbox),
                 marks: self.marks.as_mut_view(),
             },
-            inbox: LentInbox::new(&mut self.inbox),
             subscriptions: self.subscriptions.as_mut_view(),
         }
     }
@@ -113,9 +113,9 @@ impl Parts<crate::store::Heap> {
                 kcp: kcp::Parts::heap(&config.kcp),
                 control: HeapOutbox::default(),
                 outbox: HeapOutbox::default(),
+                inbox: HeapInbox::new((config.frames.max_body as usize).saturating_add(crate::frame::LENGTH), ARENA),
                 marks: Default::default(),
             },
-            inbox: HeapInbox::new((config.frames.max_body as usize).saturating_add(crate::frame::LENGTH), ARENA),
             subscriptions: Default::default(),
         }
     }

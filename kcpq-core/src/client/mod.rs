@@ -23,13 +23,11 @@
 mod commands;
 mod config;
 mod connection;
-#[cfg(feature = "alloc")]
-mod direct;
-#[cfg(all(test, feature = "alloc"))]
-mod direct_tests;
 mod event;
 mod inbound;
 mod memory;
+#[cfg(feature = "alloc")]
+mod push;
 mod stats;
 mod subscriptions;
 #[cfg(all(test, feature = "alloc"))]
@@ -38,29 +36,27 @@ mod tests;
 use core::fmt;
 
 pub use config::{Backoff, Config, Overflow};
-#[cfg(feature = "alloc")]
-pub use direct::Arrived;
 pub use event::{Disconnect, Event, Message, PublishError, SubscribeError, SubscribeFailure};
 pub use memory::Memory;
+#[cfg(feature = "alloc")]
+pub use push::Arrived;
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 
 use self::inbound::Current;
 use self::subscriptions::Subscriptions;
-use crate::datagram::{self, Link, Protection, SAFE_DATAGRAM};
-use crate::frame;
+use crate::datagram::{self, Content, Link, Protection, SAFE_DATAGRAM};
+use crate::frame::Leave;
 use crate::hello::Reset;
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::{Rng, draw};
-use crate::session::{self, Session};
+use crate::session::{self, Arrivals, Session};
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// The memory of a client.
 pub struct Parts<S: FrameStore> {
-    /// The session's.
+    /// The session's. Its inbox is as long as the largest message to be received.
     pub session: session::Parts<S>,
-    /// The frame being put together; as long as the largest message to be received.
-    pub inbox: S::Inbox,
     /// One entry for each subscription.
     pub subscriptions: S::Queue<Subscription<S::Text>>,
 }
@@ -196,7 +192,6 @@ pub struct Client<S: FrameStore> {
     now: Instant,
     protection: Protection,
     session: Session<S>,
-    reader: frame::Reader<S>,
     subscriptions: Subscriptions<S>,
     server: Option<Server>,
     /// Attempts that failed in a row.
@@ -234,7 +229,7 @@ pub struct Client<S: FrameStore> {
     blocked: bool,
     current: Option<Current>,
     #[cfg(feature = "alloc")]
-    recent: direct::Recent,
+    recent: push::Recent,
     notices: Notices,
     stats: Stats,
 }
@@ -251,7 +246,7 @@ impl<S: FrameStore> Client<S> {
     pub fn new(config: Config, seed: u64, parts: Parts<S>) -> Self {
         let mut rng = Rng::with_seed(seed);
         let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM));
-        let session = Session::new(draw(&mut rng), config.kcp, link, parts.session);
+        let session = Session::new(draw(&mut rng), config.kcp, config.frames, link, parts.session);
         Self {
             config,
             rng,
@@ -259,7 +254,6 @@ impl<S: FrameStore> Client<S> {
             now: Instant::ZERO,
             protection: Protection::NONE,
             session,
-            reader: frame::Reader::new(config.frames, parts.inbox),
             subscriptions: Subscriptions::new(parts.subscriptions),
             server: None,
             failed: 0,
@@ -284,7 +278,7 @@ impl<S: FrameStore> Client<S> {
             blocked: false,
             current: None,
             #[cfg(feature = "alloc")]
-            recent: direct::Recent::default(),
+            recent: push::Recent::default(),
             notices: Notices::default(),
             stats: Stats::default(),
         }
@@ -312,50 +306,39 @@ impl<S: FrameStore> Client<S> {
 
     /// Takes in a datagram from the server, which is opened in place. What it cannot use is counted.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+        let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
+        let before = self.session.arrivals();
         // Nothing is taken here: `poll_event` reads, so a slow user closes the window.
-        self.take_in(now, datagram, |_, _, _, _| 0);
+        let understood = self.session.handle_datagram(self.now, datagram, content, &mut Leave);
+        self.after_datagram(before, understood);
     }
 
-    /// Takes in a datagram; bytes in order go to `sink`, with what it may change.
-    fn take_in(
-        &mut self,
-        now: Instant,
-        datagram: &mut [u8],
-        mut sink: impl FnMut(&mut frame::Reader<S>, &Subscriptions<S>, &mut Stats, &[u8]) -> usize,
-    ) {
+    /// What a datagram holds for the session.
+    fn open_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
         self.set_now(now);
-        let Some(datagram) = self.protection.open(datagram) else {
-            self.stats.foreign_datagrams += 1;
-            return;
-        };
-        let datagram = &*datagram;
-        if let Some(reset) = Reset::decode(datagram) {
-            if reset.conv == self.session.kcp.conv() {
-                self.stats.reset_hints += 1;
-                self.suspect(now);
-            } else {
-                self.stats.foreign_datagrams += 1;
-            }
-            return;
+        let datagram: Option<&[u8]> = self.protection.open(datagram).map(|datagram| &*datagram);
+        if let Some(reset) = datagram.and_then(Reset::decode)
+            && reset.conv == self.session.kcp.conv()
+        {
+            self.stats.reset_hints += 1;
+            self.suspect(now);
+            return None;
         }
-        let content = match datagram::parse(datagram) {
-            Ok(content) if self.is_open() => content,
-            _ => {
-                self.stats.foreign_datagrams += 1;
-                return;
-            }
-        };
-        let heard = self.session.kcp.last_heard();
-        let segments = self.session.kcp.stats().segments_received;
-        let Self { session, reader, subscriptions, stats, .. } = self;
-        let understood =
-            session.handle_datagram(self.now, datagram, content, |bytes| sink(reader, subscriptions, stats, bytes));
+        let opened =
+            datagram.filter(|_| self.is_open()).and_then(|datagram| Some((datagram, datagram::parse(datagram).ok()?)));
+        self.stats.foreign_datagrams += u64::from(opened.is_none());
+        opened
+    }
+
+    /// The session has taken in a datagram; `before` it was this that had come.
+    fn after_datagram(&mut self, before: Arrivals, understood: bool) {
         self.stats.foreign_datagrams += u64::from(!understood);
-        if self.session.kcp.last_heard() != heard {
+        let arrivals = self.session.arrivals();
+        if arrivals.heard != before.heard {
             self.suspect = None;
             self.waking = false;
         }
-        if self.session.kcp.stats().segments_received != segments {
+        if arrivals.segments != before.segments {
             self.data_at = self.now;
         }
         if self.session.kcp.is_forgotten() {

@@ -15,6 +15,7 @@ use super::config::Config;
 use super::event::SubscribeFailure;
 use crate::hello::Refusal;
 use crate::store::{Queue, Store, Text};
+use crate::subject;
 use crate::time::Instant;
 
 /// Names a subscription of one client; never used twice, 0 never.
@@ -64,6 +65,7 @@ pub(super) enum Request<'t> {
 
 /// All subscriptions of a client.
 pub(super) struct Subscriptions<S: Store> {
+    /// In the order in which they were made.
     table: S::Queue<Subscription<S::Text>>,
     last_id: u32,
     /// Something may have to be sent or told without any timer.
@@ -280,19 +282,14 @@ impl<S: Store> Subscriptions<S> {
 
     /// Takes out what is gone and needs no word to its user.
     fn sweep(&mut self) {
-        let mut index = 0;
-        while let Some(entry) = self.table.get(index) {
-            if entry.state == State::Gone && entry.news.is_none() {
-                self.table.swap_remove(index);
-            } else {
-                index += 1;
+        // Around once, so that the others stay in their order.
+        for _ in 0..self.table.len() {
+            if let Some(entry) = self.table.pop()
+                && (entry.state != State::Gone || entry.news.is_some())
+            {
+                let _ = self.table.push(entry);
             }
         }
-    }
-
-    /// True if there may be something to tell.
-    pub(super) fn has_news(&self) -> bool {
-        self.news
     }
 
     /// Something to tell a user, once.
@@ -312,16 +309,32 @@ impl<S: Store> Subscriptions<S> {
         None
     }
 
-    /// The first subscription from `index` on that `matches` says yes to: its index and name.
-    pub(super) fn matching(
-        &self,
-        index: usize,
-        mut matches: impl FnMut(&str) -> bool,
-    ) -> Option<(usize, SubscriptionId)> {
-        (index..self.table.len()).find_map(|index| {
-            let entry = self.table.get(index)?;
-            (entry.is_listed() && matches(entry.pattern.as_ref())).then_some((index, entry.id))
+    /// The first subscription behind `last`, in the order in which they were made, that messages to `subject` are for.
+    pub(super) fn next_for(&self, subject: &[u8], last: Option<SubscriptionId>) -> Option<SubscriptionId> {
+        let first = last.map_or(0, |last| self.behind(last));
+        (first..self.table.len()).filter_map(|index| self.table.get(index)).find_map(|entry| {
+            (entry.is_listed() && subject::matches(entry.pattern.as_ref(), subject)).then_some(entry.id)
         })
+    }
+
+    /// True if the user of the subscription still wants messages.
+    pub(super) fn is_listed(&self, id: SubscriptionId) -> bool {
+        let entry = self.behind(id).checked_sub(1).and_then(|index| self.table.get(index));
+        entry.is_some_and(|entry| entry.id == id && entry.is_listed())
+    }
+
+    /// The index of the first subscription that was made after `id`.
+    fn behind(&self, id: SubscriptionId) -> usize {
+        let (mut low, mut high) = (0, self.table.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.table.get(middle).is_some_and(|entry| entry.id <= id) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     fn find(&mut self, mut yes: impl FnMut(&Subscription<S::Text>) -> bool) -> Option<&mut Subscription<S::Text>> {

@@ -1,6 +1,6 @@
 //! The bytes before a frame's subject, and how the head of a message changes with the message's form.
 
-use super::{FrameError, Limits, command};
+use super::{Frame, FrameError, Limits, command};
 use crate::time::Duration;
 
 /// Bytes before the subject.
@@ -49,6 +49,25 @@ impl Head {
     /// Bytes of the whole frame.
     pub fn frame_len(self) -> usize {
         frame_len(self.body_len.to_be_bytes())
+    }
+
+    /// The frame in `bytes`, which begin with this head and hold what it announces.
+    pub(crate) fn frame(self, bytes: &[u8]) -> Frame<'_> {
+        let rest = bytes.get(HEAD..).unwrap_or_default();
+        let (subject, payload) = rest.split_at_checked(usize::from(self.subject_len)).unwrap_or_default();
+        Frame { command: self.command, subject, payload }
+    }
+
+    /// Whether the subject is as long as it may be, when the length of the body is.
+    pub(super) fn check_subject(self, limits: &Limits) -> Result<(), FrameError> {
+        let Self { body_len, subject_len, .. } = self;
+        if u32::from(subject_len) > body_len.saturating_sub(MIN_BODY) {
+            return Err(FrameError::SubjectOverrunsBody { subject: subject_len, body: body_len });
+        }
+        if subject_len > limits.max_subject {
+            return Err(FrameError::SubjectTooLong { limit: limits.max_subject, actual: subject_len });
+        }
+        Ok(())
     }
 
     /// The head of the same message as a PUBT, with `tail` bytes about its time behind it; `None` if the length does not

@@ -21,6 +21,7 @@ use core::fmt;
 pub use self::head::{HEAD, Head, LENGTH, TTL};
 use self::head::{MIN_BODY, check_length};
 pub(crate) use self::head::{frame_len, ttl};
+pub(crate) use self::reader::{Flaw, Leave, Next, Sink, Then};
 pub use self::reader::{Progress, Reader};
 
 /// Command bytes. 1 to 8 are the original's; our own start at 0x10, which the original answers with ERR.

@@ -1,6 +1,8 @@
 //! Takes frames out of the stream.
 
-use super::head::{LENGTH, check_length};
+#[cfg(feature = "alloc")]
+use super::head::HEAD;
+use super::head::{Head, LENGTH, check_length};
 use super::{FrameError, Limits};
 use crate::store::{Inbox, Store};
 
@@ -22,6 +24,61 @@ pub enum Progress<'a> {
     },
     /// The stream makes no sense from here on.
     Broken(FrameError),
+}
+
+/// What is made of a stream, by whoever it is for: see [`Reader::feed`].
+pub(crate) trait Sink<S: Store> {
+    /// Asked again and again: what is to be done with the rest of the `input`.
+    fn next(&mut self, reader: &Reader<S>, input: &[u8]) -> Next;
+    /// A frame has come. It lies `in_place` in the input, or else has been put together in the `inbox`.
+    fn frame(&mut self, head: Head, in_place: Option<&[u8]>, inbox: &mut S::Inbox) -> Then;
+    /// Something has come that is no frame to be used.
+    fn flaw(&mut self, flaw: Flaw);
+}
+
+/// What is done next with bytes of the stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    /// They are read up to the end of one frame.
+    Read,
+    /// They are left where they are.
+    Leave,
+}
+
+/// What is done with a frame after it was shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Then {
+    /// It is done with.
+    Done,
+    /// It stays where it is, and nothing behind it is read.
+    Keep,
+}
+
+/// What is wrong with the stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Flaw {
+    /// A frame longer than the inbox, which is passed over.
+    Oversize { limit: usize, actual: usize },
+    /// A frame that makes no sense; the next one can be read all the same.
+    Frame,
+    /// Nothing makes sense from here on.
+    Stream(FrameError),
+}
+
+/// The sink that leaves everything where it is.
+pub(crate) struct Leave;
+
+impl<S: Store> Sink<S> for Leave {
+    #[inline(always)]
+    fn next(&mut self, _: &Reader<S>, _: &[u8]) -> Next {
+        Next::Leave
+    }
+
+    fn frame(&mut self, _: Head, _: Option<&[u8]>, _: &mut S::Inbox) -> Then {
+        Then::Keep
+    }
+
+    fn flaw(&mut self, _: Flaw) {}
 }
 
 /// Takes frames out of a byte stream that comes in pieces of any size.
@@ -60,10 +117,25 @@ impl<S: Store> Reader<S> {
         self.inbox.bytes()
     }
 
-    /// What has arrived of a frame that is not complete yet; `None` while the rest of an oversize one is passed over.
+    /// The head of the frame that `input` begins or goes on with; `None` if it is not all there, and while the rest of an
+    /// oversize frame is passed over.
     #[cfg(feature = "alloc")]
-    pub(crate) fn begun(&self) -> Option<&[u8]> {
-        (self.skip == 0).then(|| if self.done { &[][..] } else { self.inbox.bytes() })
+    pub(crate) fn upcoming(&self, input: &[u8]) -> Option<Head> {
+        if self.skip > 0 {
+            return None;
+        }
+        let begun = if self.done { &[] } else { self.inbox.bytes() };
+        let bytes = match begun {
+            [] => *input.first_chunk()?,
+            begun => {
+                let mut bytes = [0; HEAD];
+                let (old, new) = bytes.split_at_mut(begun.len().min(HEAD));
+                old.copy_from_slice(begun.get(..old.len())?);
+                new.copy_from_slice(input.get(..new.len())?);
+                bytes
+            }
+        };
+        Some(Head::from_bytes(bytes))
     }
 
     /// Back to the beginning of a stream.
@@ -73,8 +145,53 @@ impl<S: Store> Reader<S> {
         self.done = false;
     }
 
+    /// Reads frame after frame out of `input`, as long as `sink` wants more; returns how many bytes were taken.
+    pub(crate) fn feed(&mut self, input: &[u8], sink: &mut impl Sink<S>) -> usize {
+        let (mut taken, mut broken) = (0, false);
+        while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
+            match sink.next(self, rest) {
+                Next::Read if broken => break,
+                Next::Read => {}
+                Next::Leave => break,
+            }
+            let (count, progress) = self.read(rest);
+            let in_place = matches!(progress, Progress::InPlace(_));
+            let flaw = match progress {
+                Progress::InPlace(frame) => self.hand_over(Some(frame), sink),
+                Progress::Assembled => self.hand_over(None, sink),
+                Progress::More => Ok(Then::Done),
+                Progress::Oversize { limit, actual } => Err(Flaw::Oversize { limit, actual }),
+                Progress::Broken(error) => Err(Flaw::Stream(error)),
+            };
+            match flaw {
+                Ok(Then::Done) => {}
+                Ok(Then::Keep) => return if in_place { taken } else { taken + count },
+                Err(flaw) => {
+                    broken = matches!(flaw, Flaw::Stream(_));
+                    sink.flaw(flaw);
+                }
+            }
+            taken += count;
+        }
+        taken
+    }
+
+    /// Hands a whole frame to `sink`: one that lies in the input, or the assembled one.
+    #[inline(always)]
+    fn hand_over(&mut self, in_place: Option<&[u8]>, sink: &mut impl Sink<S>) -> Result<Then, Flaw> {
+        let bytes = in_place.unwrap_or_else(|| self.inbox.bytes()).first_chunk();
+        let head = Head::from_bytes(*bytes.ok_or(Flaw::Stream(FrameError::Incomplete))?);
+        match head.check_subject(&self.limits) {
+            Ok(()) => Ok(sink.frame(head, in_place, &mut self.inbox)),
+            // Where the frame ends is known all the same.
+            Err(FrameError::SubjectTooLong { .. }) => Err(Flaw::Frame),
+            Err(error) => Err(Flaw::Stream(error)),
+        }
+    }
+
     /// Reads up to the end of one frame. Returns how many bytes of `input` it took, at least one unless `input` is
     /// empty or the stream is broken.
+    #[inline(always)]
     pub fn read<'i>(&mut self, input: &'i [u8]) -> (usize, Progress<'i>) {
         if core::mem::take(&mut self.done) {
             self.inbox.clear();

@@ -139,26 +139,17 @@ impl HeapOutbox {
         Some(chunk)
     }
 
-    /// Copies a frame next to those that were pushed before.
-    fn push_copy(&mut self, parts: &[&[u8]], count: usize) {
-        let fits = self.chunks.back_mut().is_some_and(|chunk| {
-            chunk.expires.is_none() && chunk.piece.own_len().is_some_and(|len| len + count <= RUN)
-        });
+    /// The run that still has room for `count` bytes, begun if need be.
+    fn run(&mut self, count: usize) -> &mut Chunk {
+        let fits = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
+            if piece.own_len().is_some_and(|len| len + count <= RUN));
         if !fits {
             let mut run = core::mem::take(&mut self.spare);
             run.reserve(count.max(self.last_run));
             self.chunks.push_back(Chunk { piece: run.into(), frames: 0, expires: None });
         }
-        if let Some(chunk) = self.chunks.back_mut()
-            && let Some(run) = chunk.piece.own()
-        {
-            for part in parts {
-                run.extend_from_slice(part);
-            }
-            chunk.frames += 1;
-        }
-        self.len += count;
-        self.frames += 1;
+        let last = self.chunks.len() - 1;
+        &mut self.chunks[last]
     }
 }
 
@@ -192,7 +183,15 @@ impl Outbox<HeapTx> for HeapOutbox {
             }
             self.push_shared(frame.freeze(), None);
         } else {
-            self.push_copy(parts, count);
+            let chunk = self.run(count);
+            if let Some(run) = chunk.piece.own() {
+                for part in parts {
+                    run.extend_from_slice(part);
+                }
+                chunk.frames += 1;
+            }
+            self.len += count;
+            self.frames += 1;
         }
         Ok(())
     }

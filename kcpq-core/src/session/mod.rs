@@ -7,10 +7,13 @@
 //! Frames wait outside of the engine until it is about to send them. So frames of the protocol overtake waiting
 //! messages, the oldest message can still be dropped, and what waits survives a reconnect.
 
+mod frames;
+
 use core::fmt;
 
+pub(crate) use self::frames::Found;
 use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM, USUAL_DATAGRAM};
-use crate::frame::{Frame, command};
+use crate::frame::{Frame, Limits, Reader, Sink, command};
 use crate::hello::features;
 use crate::kcp::{self, CongestionControl, Kcp, MtuSearch, Origin};
 use crate::outbox::{FrameStore, Outbox, PushError};
@@ -25,6 +28,15 @@ pub struct Mark {
     end: u32,
     frames: u32,
     at: Instant,
+}
+
+/// What has come from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrivals {
+    /// When it was heard last.
+    pub(crate) heard: Option<Instant>,
+    /// Segments with new data.
+    pub(crate) segments: u64,
 }
 
 /// The least retransmission timeout within a machine.
@@ -56,6 +68,8 @@ pub struct Parts<S: FrameStore> {
     pub control: S::Outbox,
     /// Messages that wait.
     pub outbox: S::Outbox,
+    /// The frame being put together; as long as the longest that is to be received in several segments.
+    pub inbox: S::Inbox,
     /// One entry for each move from outbox to engine that is not yet acknowledged; the last entry takes what does not
     /// fit.
     pub marks: S::Queue<Mark>,
@@ -102,6 +116,7 @@ pub(crate) struct Session<S: FrameStore> {
     pub(crate) link: Link,
     pub(crate) control: S::Outbox,
     pub(crate) outbox: S::Outbox,
+    pub(crate) reader: Reader<S>,
     marks: S::Queue<Mark>,
     /// The end of what was moved into the stream, wrapping.
     moved_to: u32,
@@ -118,12 +133,14 @@ pub(crate) struct Session<S: FrameStore> {
 }
 
 impl<S: FrameStore> Session<S> {
-    pub(crate) fn new(conv: u32, config: kcp::Config, link: Link, parts: Parts<S>) -> Self {
+    /// A session whose peer has not been heard. What comes from it is held to `limits`.
+    pub(crate) fn new(conv: u32, config: kcp::Config, limits: Limits, link: Link, parts: Parts<S>) -> Self {
         let mut session = Self {
             kcp: Kcp::new(conv, config, parts.kcp),
             link,
             control: parts.control,
             outbox: parts.outbox,
+            reader: Reader::new(limits, parts.inbox),
             marks: parts.marks,
             moved_to: 0,
             moved: 0,
@@ -145,6 +162,7 @@ impl<S: FrameStore> Session<S> {
         self.kcp.reset(conv);
         self.link = Link::new(framing, self.link.max_datagram());
         self.fit_mtu();
+        self.reader.reset();
         self.control.clear();
         self.marks.clear();
         self.moved_to = 0;
@@ -275,17 +293,22 @@ impl<S: FrameStore> Session<S> {
         }
     }
 
-    /// Takes in a datagram; bytes in order go to `sink` (see [`Kcp::handle_datagram`]). False if part of it was not
-    /// understood.
+    /// Takes in a datagram; frames that come in order go to `sink` at once, and what it leaves waits for
+    /// [`poll_frame`](Self::poll_frame). False if part of the datagram was not understood.
     pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,
         datagram: &[u8],
         content: Content<'_>,
-        mut sink: impl FnMut(&[u8]) -> usize,
+        sink: &mut impl Sink<S>,
     ) -> bool {
-        let Self { kcp, link, .. } = self;
-        handle_datagram(kcp, link, now, datagram, content, &mut sink)
+        let Self { kcp, link, reader, .. } = self;
+        handle_datagram(kcp, link, now, datagram, content, &mut |bytes| reader.feed(bytes, sink))
+    }
+
+    /// What has come so far.
+    pub(crate) fn arrivals(&self) -> Arrivals {
+        Arrivals { heard: self.kcp.last_heard(), segments: self.kcp.stats().segments_received }
     }
 
     /// To be called after the engine has taken in datagrams.

@@ -54,10 +54,6 @@ impl<T> Queue<T> for VecDeque<T> {
         self.pop_front()
     }
 
-    fn swap_remove(&mut self, index: usize) -> Option<T> {
-        self.swap_remove_back(index)
-    }
-
     fn clear(&mut self) {
         Self::clear(self);
     }

@@ -51,11 +51,6 @@ impl<T> Queue<T> for &mut DequeView<T> {
         self.pop_front()
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
-    fn swap_remove(&mut self, index: usize) -> Option<T> {
-        self.swap_remove_back(index)
-    }
-
     fn clear(&mut self) {
         (**self).clear();
     }

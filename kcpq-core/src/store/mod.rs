@@ -110,8 +110,6 @@ pub trait Queue<T> {
     fn push(&mut self, item: T) -> Result<(), Full>;
     /// Takes the front entry.
     fn pop(&mut self) -> Option<T>;
-    /// Takes entry `index` out; the order of the others may change.
-    fn swap_remove(&mut self, index: usize) -> Option<T>;
     /// Forgets all entries.
     fn clear(&mut self);
     /// True if another entry fits.

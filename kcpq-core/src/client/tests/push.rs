@@ -5,9 +5,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use super::*;
+use super::super::*;
 use crate::datagram::Framing;
-use crate::frame::{Frame, command};
+use crate::frame::{self, Frame, command};
 use crate::kcp::{self, CongestionControl};
 use crate::store::{Heap, HeapInbox};
 
@@ -51,7 +51,8 @@ struct End {
 
 impl End {
     fn new(short: bool) -> Self {
-        let parts = Parts { inbox: HeapInbox::new(INBOX, 4096), ..Parts::heap(&CONFIG) };
+        let mut parts = Parts::heap(&CONFIG);
+        parts.session.inbox = HeapInbox::new(INBOX, 4096);
         Self { client: Client::new(CONFIG, 5, parts), short, told: Vec::new() }
     }
 
@@ -220,7 +221,7 @@ impl Pair {
             let Some(len) = len else { break };
             assert_eq!(to_a[..len], to_b[..len], "both send the same");
             if let Ok(content) = datagram::parse(&to_a[..len]) {
-                self.server.handle_datagram(self.now, &to_a[..len], content, |bytes| bytes.len());
+                self.server.handle_datagram(self.now, &to_a[..len], content, &mut super::PassOver);
             }
             self.server.after_input(self.now);
         }
@@ -260,7 +261,7 @@ impl Pair {
 }
 
 fn server(conv: u32) -> Session<Heap> {
-    Session::new(conv, KCP, Link::new(Framing::Plain, 1400), Parts::heap(&CONFIG).session)
+    Session::new(conv, KCP, CONFIG.frames, Link::new(Framing::Plain, 1400), Parts::heap(&CONFIG).session)
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Clients and a broker in virtual time over simulated links, on both stores.
 
+mod push;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -10,9 +12,9 @@ use core::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::broker::{self, Broker};
 use crate::datagram::{Framing, PATH_DATAGRAM};
-use crate::frame::{Frame, command};
+use crate::frame::{self, Flaw, Frame, Head, Next, Reader, Sink, Then, command};
 use crate::sim::{self, Link as SimLink};
-use crate::store::{Heap, Lent};
+use crate::store::{Heap, HeapInbox, Lent};
 
 type Pocket = Memory<1376, 32, 4096, 100_000, 8>;
 
@@ -190,6 +192,29 @@ impl<S: Make> World<S> {
 
     fn publish(&mut self, node: usize, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
         self.nodes[node].client.publish(self.now, subject, payload)
+    }
+}
+
+/// The session of a server that says what a test wants, as an original one could.
+fn original_server(conv: u32) -> Session<Heap> {
+    let parts = Parts::heap(&Config::default()).session;
+    Session::new(conv, crate::kcp::Config::GAMES, frame::Limits::KCPQ, Link::new(Framing::Plain, 1400), parts)
+}
+
+/// Reads what comes and looks at nothing.
+struct PassOver;
+
+impl Sink<Heap> for PassOver {
+    fn next(&mut self, _: &Reader<Heap>, _: &[u8]) -> Next {
+        Next::Read
+    }
+
+    fn frame(&mut self, _: Head, _: Option<&[u8]>, _: &mut HeapInbox) -> Then {
+        Then::Done
+    }
+
+    fn flaw(&mut self, flaw: Flaw) {
+        panic!("{flaw:?}");
     }
 }
 
@@ -582,13 +607,8 @@ fn a_message_larger_than_the_inbox_is_passed_over_and_told() {
     client.connect(now);
     client.subscribe(now, "a").unwrap();
     let mut buf = [0; 1500];
-    // A server that does not know the client's limits, as an original one.
-    let mut server = Session::new(
-        client.session.kcp.conv(),
-        crate::kcp::Config::GAMES,
-        Link::new(Framing::Plain, 1400),
-        Parts::heap(&Config::default()).session,
-    );
+    // A server that does not know the client's limits.
+    let mut server = original_server(client.conversation());
     server.control(command::OK, b"subscribed to a", &[]).unwrap();
     server.message(command::MSG, b"a", &[1; 5_000]).unwrap();
     server.message(command::MSG, b"a", b"small").unwrap();
@@ -607,12 +627,45 @@ fn a_message_larger_than_the_inbox_is_passed_over_and_told() {
         }
         while let Some(len) = client.poll_transmit(now, &mut buf) {
             let content = datagram::parse(&buf[..len]).unwrap();
-            server.handle_datagram(now, &buf[..len], content, <[u8]>::len);
+            server.handle_datagram(now, &buf[..len], content, &mut PassOver);
         }
     }
     assert_eq!(told, [(300, frame::HEAD + 1 + 5_000)]);
     assert_eq!(messages, [b"small"]);
     assert_eq!(client.stats().oversize, 1);
+}
+
+fn a_message_is_for_all_who_stay<S: Make>() {
+    let mut client = S::client(Config::default(), 1);
+    let now = Instant::from_millis(1);
+    client.connect(now);
+    let ids = ["a.b", "a.*", "a.>", ">"].map(|pattern| client.subscribe(now, pattern).unwrap());
+    let mut server = original_server(client.conversation());
+    server.message(command::MSG, b"a.b", b"first").unwrap();
+    server.message(command::MSG, b"a.b", b"second").unwrap();
+    let mut buf = [0; 1500];
+    while let Some(len) = server.poll_transmit(now, &mut buf) {
+        client.handle_datagram(now, &mut buf[..len]);
+    }
+    let next = |client: &mut Client<S>| match client.poll_event() {
+        Some(Event::Message { subscription, message }) => Some((subscription, message.payload()[0])),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next(&mut client), Some((ids[0], b'f')));
+    assert!(client.unsubscribe(now, ids[0]));
+    assert_eq!(next(&mut client), Some((ids[1], b'f')));
+    assert!(client.unsubscribe(now, ids[2]), "before it was given the message");
+    assert_eq!(next(&mut client), Some((ids[3], b'f')));
+    assert_eq!(next(&mut client), Some((ids[1], b's')));
+    assert_eq!(next(&mut client), Some((ids[3], b's')));
+    assert!(client.poll_event().is_none());
+    assert_eq!((client.stats().messages_received, client.stats().unmatched), (2, 0));
+}
+
+#[test]
+fn a_message_goes_to_all_subscriptions_that_match_while_others_leave() {
+    a_message_is_for_all_who_stay::<Heap>();
+    a_message_is_for_all_who_stay::<Lent<'static>>();
 }
 
 /// What a message needs to its subscriber after its publisher has slept for `span`, and how often that one reconnected.
@@ -663,13 +716,7 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
     let mut buf = [0; 1500];
     while client.poll_transmit(now, &mut buf).is_some() {}
     // A server that answers PONG to everything.
-    let conv = client.session.kcp.conv();
-    let mut server = Session::new(
-        conv,
-        crate::kcp::Config::GAMES,
-        Link::new(Framing::Plain, 1400),
-        Parts::heap(&Config::default()).session,
-    );
+    let mut server = original_server(client.conversation());
     let id = client.subscribe(now, "a").unwrap();
     server.control(command::PONG, &[], &[]).unwrap();
     let mut failed = None;
@@ -685,7 +732,7 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
         }
         while let Some(len) = client.poll_transmit(now, &mut buf) {
             let content = datagram::parse(&buf[..len]).unwrap();
-            server.handle_datagram(now, &buf[..len], content, <[u8]>::len);
+            server.handle_datagram(now, &buf[..len], content, &mut PassOver);
         }
         now += Duration::from_millis(10);
         client.handle_timeout(now);
