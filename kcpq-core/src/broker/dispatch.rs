@@ -13,7 +13,7 @@ use super::party::Party;
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
-use crate::frame::{Frame, FrameError, Progress, Reader, command};
+use crate::frame::{Flaw, Frame, FrameError, Reader, Whole, command};
 use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::Heap;
@@ -62,18 +62,17 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             if self.me.pauses(self.cx.now) {
                 return taken;
             }
-            let (count, progress) = reader.read(&bytes[taken..]);
+            let (count, read) = reader.read(&bytes[taken..]);
             taken += count;
-            match progress {
-                Progress::More => {}
-                Progress::InPlace(frame) => self.frame(reader, Some(frame)),
-                Progress::Assembled => self.frame(reader, None),
-                Progress::Oversize { actual, .. } => {
+            match read {
+                Ok(None) => {}
+                Ok(Some(whole)) => self.frame(reader, whole),
+                Err(Flaw::Oversize { actual, .. }) => {
                     let limit = self.cx.config.frames.max_body;
                     let actual = u32::try_from(actual).unwrap_or(u32::MAX);
                     self.break_off(FrameError::BodyTooLarge { limit, actual });
                 }
-                Progress::Broken(error) => self.break_off(error),
+                Err(Flaw::Frame(error) | Flaw::Stream(error)) => self.break_off(error),
             }
         }
         taken
@@ -86,12 +85,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     }
 
     /// Acts on a frame, in place or assembled in the reader.
-    fn frame(&mut self, reader: &mut Reader<Heap>, in_place: Option<&[u8]>) {
+    fn frame(&mut self, reader: &mut Reader<Heap>, Whole { head, in_place }: Whole<'_>) {
         let bytes = in_place.unwrap_or_else(|| reader.assembled());
-        let frame = match Frame::parse(bytes, &self.cx.config.frames) {
-            Ok(frame) => frame,
-            Err(error) => return self.break_off(error),
-        };
+        let frame = head.frame(bytes);
         match frame.command {
             command::PUB | command::PUBT => {
                 let expires = if frame.command == command::PUB {

@@ -1,8 +1,9 @@
 //! What comes from the server: frames are read when the user asks for events, one at a time.
 
+use super::Client;
 use super::event::{Disconnect, Event, Message};
-use super::subscriptions::{News, SubscriptionId};
-use super::{Client, Server, State};
+use super::phase::{Phase, Server};
+use super::subscriptions::SubscriptionId;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, command};
 #[cfg(feature = "fec")]
@@ -20,6 +21,8 @@ pub(super) struct Current {
     found: Found,
     /// Whose turn it is.
     next: Option<SubscriptionId>,
+    /// It stays until the user releases it.
+    held: bool,
 }
 
 /// How the original answers a command that it does not know (PROTOCOL.md 3.2, 4.3).
@@ -31,10 +34,13 @@ impl<S: FrameStore> Client<S> {
     /// The next event; `None` when there is none. It lends what it holds until the next call.
     pub fn poll_event(&mut self) -> Option<Event<'_, S>> {
         loop {
-            if let Some(event) = self.poll_notice() {
+            if let Some(event) = self.poll_pending() {
                 return Some(event);
             }
-            if let Some(Current { found, next }) = self.current {
+            if let Some(Current { found, next, held }) = self.current {
+                if held {
+                    return None;
+                }
                 if let Some((id, last)) = next.and_then(|id| self.take_turn(found, id)) {
                     let subject_len = found.head.subject_len;
                     let message = Message::new(self.session.body(found, last), subject_len);
@@ -43,12 +49,12 @@ impl<S: FrameStore> Client<S> {
                 self.current = None;
                 self.session.leave(self.now, found);
             }
-            if !self.is_open() {
+            if !self.phase.is_open() {
                 return None;
             }
             match self.session.poll_frame(self.now)? {
                 Ok(found) if self.act(found) => {
-                    self.current = Some(Current { found, next: None });
+                    self.current = Some(Current { found, next: None, held: false });
                     let text = core::str::from_utf8(self.session.frame(found).subject);
                     return Some(Event::Refused(text.unwrap_or("(text is not UTF-8)")));
                 }
@@ -57,44 +63,12 @@ impl<S: FrameStore> Client<S> {
                     self.stats.on_flaw(flaw);
                     match flaw {
                         Flaw::Oversize { limit, actual } => return Some(Event::Oversize(TooLarge { limit, actual })),
-                        Flaw::Frame => {}
+                        Flaw::Frame(_) => {}
                         Flaw::Stream(error) => self.lose(Disconnect::BrokenStream(error)),
                     }
                 }
             }
         }
-    }
-
-    /// The same for events that lend nothing: a message that was handed out last stays where it is
-    /// (see `held_message`).
-    pub fn poll_notice_event(&mut self) -> Option<Event<'static, S>> {
-        self.poll_notice()
-    }
-
-    /// An event that lends nothing.
-    fn poll_notice<'e>(&mut self) -> Option<Event<'e, S>> {
-        if let Some((why, retry_at)) = self.notices.disconnected.take() {
-            return Some(Event::Disconnected { why, retry_at });
-        }
-        if let Some((native, again)) = self.notices.connected.take() {
-            return Some(Event::Connected { native, again });
-        }
-        if let Some((id, news)) = self.subscriptions.poll_news() {
-            return Some(match news {
-                News::Active => Event::Subscribed(id),
-                News::Failed(why) => {
-                    self.stats.subscription_errors += 1;
-                    Event::SubscribeFailed { id, why }
-                }
-            });
-        }
-        if let Some(published) = self.notices.flushed.take() {
-            return Some(Event::Flushed { published });
-        }
-        if core::mem::take(&mut self.notices.writable) {
-            return Some(Event::Writable);
-        }
-        core::mem::take(&mut self.notices.closed).then_some(Event::Closed)
     }
 
     /// Gives the message in `found` to subscription `id`, or if that is gone, to the one behind it that wants the message.
@@ -103,7 +77,7 @@ impl<S: FrameStore> Client<S> {
         let subject = self.session.frame(found).subject;
         let id = if self.subscriptions.is_listed(id) { id } else { self.subscriptions.next_for(subject, Some(id))? };
         let next = self.subscriptions.next_for(subject, Some(id));
-        self.current = Some(Current { found, next });
+        self.current = Some(Current { found, next, held: false });
         Some((id, next.is_none()))
     }
 
@@ -121,12 +95,13 @@ impl<S: FrameStore> Client<S> {
             None
         };
         match next {
-            Some(_) => self.current = Some(Current { found, next }),
+            Some(_) => self.current = Some(Current { found, next, held: false }),
             None => self.session.leave(self.now, found),
         }
     }
 
     /// Acts on a frame. True if it is a text for the user, who is to be told it before it is left.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn act(&mut self, found: Found) -> bool {
         let frame = self.session.frame(found);
         match frame.command {
@@ -145,7 +120,7 @@ impl<S: FrameStore> Client<S> {
                 self.up(false);
             }
             command::ERR => {
-                let connecting = self.server.is_none() && matches!(self.state, State::Connecting { .. });
+                let connecting = self.server.is_none() && matches!(self.phase, Phase::Connecting { .. });
                 if !(connecting && frame.subject.starts_with(UNKNOWN_COMMAND)) {
                     return true;
                 }
@@ -202,17 +177,14 @@ impl<S: FrameStore> Client<S> {
     }
 
     fn on_pong(&mut self) {
-        self.pongs = self.pongs.wrapping_add(1);
-        if let Some(ping) = self.heartbeat.filter(|ping| ping.number == self.pongs) {
-            let sample = self.now.since(ping.at);
-            self.heartbeat = None;
+        let answer = self.pings.on_pong(self.now);
+        if let Some(sample) = answer.round_trip {
             self.round_trip = Some(sample);
             self.stats.latency.add(sample);
         }
-        if let Some((_, published)) = self.flush.filter(|(number, _)| *number == self.pongs) {
-            self.flush = None;
-            self.flushed = published;
-            self.notices.flushed = Some(published);
+        if let Some(published) = answer.flushed {
+            self.outgoing.on_flushed(published);
+            self.pending.flushed();
         }
         self.up(false);
     }
@@ -222,12 +194,26 @@ impl<S> Client<S>
 where
     S: for<'b> FrameStore<Body<'b> = &'b [u8]>,
 {
-    /// The message that [`poll_event`](Client::poll_event) handed out last, once more, so that a driver can lend it to a
-    /// reader who comes later. `None` after the next event was polled, and when its connection is gone.
+    /// Keeps the message that [`poll_event`](Client::poll_event) handed out last where it is, so that a driver can lend it
+    /// to a reader who comes later: until [`release_message`](Self::release_message) other events are handed out, but none
+    /// that lends something, and nothing that came behind the message is read.
+    pub fn hold_message(&mut self) {
+        if let Some(current) = self.current.as_mut().filter(|current| current.found.head.command == command::MSG) {
+            current.held = true;
+        }
+    }
+
+    /// The message that is held, once more. `None` if there is none, as when its connection is gone.
     pub fn held_message(&mut self) -> Option<Message<&[u8]>> {
-        let Current { found, .. } = self.current.filter(|_| self.is_open())?;
-        let message = Message::new(self.session.body(found, false), found.head.subject_len);
-        (found.head.command == command::MSG).then_some(message)
+        let Current { found, .. } = self.current.filter(|current| current.held && self.phase.is_open())?;
+        Some(Message::new(self.session.body(found, false), found.head.subject_len))
+    }
+
+    /// Lets the message that is held go: the next event may be one that lends something.
+    pub fn release_message(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.held = false;
+        }
     }
 }
 

@@ -26,24 +26,34 @@ mod connection;
 mod event;
 mod inbound;
 mod memory;
+mod outgoing;
+mod pending;
+mod phase;
+mod pings;
 #[cfg(feature = "alloc")]
 mod push;
 mod stats;
 mod subscriptions;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
+mod timers;
 
 use core::fmt;
 
 pub use config::{Backoff, Config, Overflow};
 pub use event::{Disconnect, Event, Message, PublishError, SubscribeError, SubscribeFailure};
 pub use memory::Memory;
+pub use phase::State;
 #[cfg(feature = "alloc")]
 pub use push::Arrived;
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 
 use self::inbound::Current;
+use self::outgoing::Outgoing;
+use self::pending::Pending;
+use self::phase::{Phase, Server};
+use self::pings::Pings;
 use self::subscriptions::Subscriptions;
 use crate::datagram::{self, Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
@@ -51,7 +61,7 @@ use crate::hello::Reset;
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::{Rng, draw};
 use crate::session::{self, Arrivals, Session};
-use crate::time::{Deadline, Duration, Instant, Why};
+use crate::time::{Duration, Instant};
 
 /// The memory of a client.
 pub struct Parts<S: FrameStore> {
@@ -65,66 +75,6 @@ impl<S: FrameStore> fmt::Debug for Parts<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
-}
-
-/// Where a client stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum State {
-    /// Not yet asked to connect.
-    Idle,
-    /// Waiting for a server's first answer.
-    Connecting {
-        /// When this attempt is given up.
-        until: Instant,
-    },
-    /// A server answers.
-    Up {
-        /// It speaks the native protocol.
-        native: bool,
-    },
-    /// Waiting for the next attempt.
-    Waiting {
-        /// When it begins.
-        until: Instant,
-    },
-    /// The last frames are on their way.
-    Closing {
-        /// When that is given up.
-        until: Instant,
-    },
-    /// Nothing will happen any more.
-    Closed,
-}
-
-/// What a native server said of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-struct Server {
-    max_body: u32,
-    max_subject: u16,
-    max_tokens: u8,
-    /// After how long a silence it forgets a session; zero: it does not say.
-    keep_alive: Duration,
-    epoch: u64,
-}
-
-/// Events that borrow nothing and wait to be told: the latest of each kind, in this order, news of subscriptions behind
-/// `connected`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Notices {
-    disconnected: Option<(Disconnect, Option<Instant>)>,
-    connected: Option<(bool, bool)>,
-    flushed: Option<u64>,
-    writable: bool,
-    closed: bool,
-}
-
-/// A question to the server that is under way.
-#[derive(Clone, Copy, Debug)]
-struct Ping {
-    number: u32,
-    at: Instant,
 }
 
 /// A client of one server.
@@ -187,56 +137,30 @@ struct Ping {
 pub struct Client<S: FrameStore> {
     config: Config,
     rng: Rng,
-    state: State,
     /// The latest time that any call brought.
     now: Instant,
+    phase: Phase,
+    /// The user has stopped the clock; see [`Client::suspend`].
+    suspended: bool,
     protection: Protection,
     session: Session<S>,
     subscriptions: Subscriptions<S>,
+    /// What the server of this conversation said of itself, if it is a native one.
     server: Option<Server>,
-    /// Attempts that failed in a row.
-    failed: u32,
-    /// HELLO has not been queued yet in this conversation; CLOSE has.
-    greet: bool,
-    said_close: bool,
-    /// The server has closed the session; that is still to be acknowledged.
-    last_words: bool,
-    /// PINGs sent and PONGs received in this conversation.
-    pings: u32,
-    pongs: u32,
-    /// The heartbeat that is not answered yet.
-    heartbeat: Option<Ping>,
-    next_heartbeat: Instant,
-    /// When new data last came.
-    data_at: Instant,
+    pings: Pings,
+    /// How long the last heartbeat took.
     round_trip: Option<Duration>,
-    /// When a session that the server may have forgotten is given up, unless something is heard.
-    suspect: Option<Instant>,
-    /// The user has stopped the clock; see [`Client::suspend`].
-    suspended: bool,
-    /// When it went on again, and whether the server has not been heard since.
-    resumed: Instant,
-    waking: bool,
-    /// Messages taken by `publish`, in all; dropped and in-doubt ones included.
-    published: u64,
-    /// Messages dropped from the queue, in all; expired ones included.
-    dropped: u64,
-    /// How far a flush was asked for, and the one that is under way: its PING, and what it covers.
-    flush_wanted: u64,
-    flush: Option<(u32, u64)>,
-    flushed: u64,
-    /// `publish` has refused for want of room.
-    blocked: bool,
+    outgoing: Outgoing,
     current: Option<Current>,
     #[cfg(feature = "alloc")]
     recent: push::Recent,
-    notices: Notices,
+    pending: Pending,
     stats: Stats,
 }
 
 impl<S: FrameStore> fmt::Debug for Client<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
     }
 }
 
@@ -250,36 +174,20 @@ impl<S: FrameStore> Client<S> {
         Self {
             config,
             rng,
-            state: State::Idle,
             now: Instant::ZERO,
+            phase: Phase::Idle,
+            suspended: false,
             protection: Protection::NONE,
             session,
             subscriptions: Subscriptions::new(parts.subscriptions),
             server: None,
-            failed: 0,
-            greet: false,
-            said_close: false,
-            last_words: false,
-            pings: 0,
-            pongs: 0,
-            heartbeat: None,
-            next_heartbeat: Instant::ZERO,
-            data_at: Instant::ZERO,
+            pings: Pings::default(),
             round_trip: None,
-            suspect: None,
-            suspended: false,
-            resumed: Instant::ZERO,
-            waking: false,
-            published: 0,
-            dropped: 0,
-            flush_wanted: 0,
-            flush: None,
-            flushed: 0,
-            blocked: false,
+            outgoing: Outgoing::default(),
             current: None,
             #[cfg(feature = "alloc")]
             recent: push::Recent::default(),
-            notices: Notices::default(),
+            pending: Pending::default(),
             stats: Stats::default(),
         }
     }
@@ -314,6 +222,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// What a datagram holds for the session.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn open_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
         self.set_now(now);
         let datagram: Option<&[u8]> = self.protection.open(datagram).map(|datagram| &*datagram);
@@ -324,22 +233,23 @@ impl<S: FrameStore> Client<S> {
             self.suspect(now);
             return None;
         }
-        let opened =
-            datagram.filter(|_| self.is_open()).and_then(|datagram| Some((datagram, datagram::parse(datagram).ok()?)));
+        let opened = datagram
+            .filter(|_| self.phase.is_open())
+            .and_then(|datagram| Some((datagram, datagram::parse(datagram).ok()?)));
         self.stats.foreign_datagrams += u64::from(opened.is_none());
         opened
     }
 
     /// The session has taken in a datagram; `before` it was this that had come.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn after_datagram(&mut self, before: Arrivals, understood: bool) {
         self.stats.foreign_datagrams += u64::from(!understood);
         let arrivals = self.session.arrivals();
         if arrivals.heard != before.heard {
-            self.suspect = None;
-            self.waking = false;
+            self.on_heard();
         }
         if arrivals.segments != before.segments {
-            self.data_at = self.now;
+            self.pings.on_data(self.now);
         }
         if self.session.kcp.is_forgotten() {
             return self.lose(Disconnect::Forgotten);
@@ -347,22 +257,6 @@ impl<S: FrameStore> Client<S> {
         self.session.after_input(self.now);
         if let Some(sample) = self.session.take_latency() {
             self.stats.latency.add(sample);
-        }
-        self.advance();
-    }
-
-    /// Lets timers run out.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.set_now(now);
-        if self.suspended {
-            return;
-        }
-        match self.state {
-            State::Connecting { until } if until <= self.now => self.lose(Disconnect::NoAnswer),
-            State::Waiting { until } if until <= self.now => self.open(),
-            State::Closing { until } if until <= self.now => self.finish(),
-            State::Up { .. } => self.check_health(),
-            _ => {}
         }
         self.advance();
     }
@@ -377,18 +271,17 @@ impl<S: FrameStore> Client<S> {
         if self.suspended {
             return None;
         }
-        if core::mem::take(&mut self.last_words) {
+        if self.phase.take_last_words() {
             return self.transmit(out, Session::last_words);
         }
-        if !self.is_open() {
+        if !self.phase.is_open() {
             return None;
         }
         self.advance();
         let len = self.transmit(out, Session::poll_transmit);
         self.count_expired();
-        if self.blocked && self.session.outbox.len() <= self.config.queue / 2 {
-            self.blocked = false;
-            self.notices.writable = true;
+        if self.session.outbox.len() <= self.config.queue / 2 {
+            self.pending.has_room();
         }
         len
     }
@@ -396,7 +289,7 @@ impl<S: FrameStore> Client<S> {
     /// Takes note of messages that the session has dropped because their time was over.
     pub(super) fn count_expired(&mut self) {
         let expired = self.session.take_expired();
-        self.dropped += expired;
+        self.outgoing.on_dropped(expired);
         self.stats.expired += expired;
     }
 
@@ -412,42 +305,16 @@ impl<S: FrameStore> Client<S> {
         Some(len)
     }
 
-    /// When the client wants to be called again, and why; `None`: not before input.
-    pub fn poll_timeout(&self) -> Option<Deadline> {
-        let own = match self.state {
-            _ if self.suspended => return None,
-            State::Idle | State::Closed => return None,
-            State::Connecting { until } | State::Waiting { until } => Deadline { at: until, why: Why::Reconnect },
-            State::Closing { until } => Deadline { at: until, why: Why::Linger },
-            State::Up { .. } => {
-                let heard = self.heard();
-                let mut at = (heard + self.config.read_timeout).min(self.suspect.unwrap_or(Instant::MAX));
-                if let Some(since) = self.session.kcp.stalled_since() {
-                    at = at.min(since.max(heard) + self.config.stall_timeout);
-                }
-                let at = at.min(self.answer_due().unwrap_or(at));
-                let idle = Deadline { at, why: Why::Idle };
-                let heartbeat = Deadline { at: self.next_heartbeat, why: Why::Heartbeat };
-                if heartbeat.at < idle.at { heartbeat } else { idle }
-            }
-        };
-        if matches!(self.state, State::Waiting { .. }) {
-            return Some(own);
-        }
-        let retry = self.subscriptions.next_timeout().map(|at| Deadline { at, why: Why::SubscribeRetry });
-        Deadline::earlier(Deadline::earlier(Some(own), retry), self.session.poll_timeout())
-    }
-
     // --- getters ---
 
     /// Where the client stands.
     pub fn state(&self) -> State {
-        self.state
+        self.phase.state()
     }
 
     /// True while a server answers.
     pub fn is_connected(&self) -> bool {
-        matches!(self.state, State::Up { .. })
+        matches!(self.phase, Phase::Up(_))
     }
 
     /// The number of the present conversation, another one after each attempt to connect. A driver gives each its own
@@ -482,7 +349,7 @@ impl<S: FrameStore> Client<S> {
 
     /// Since when a heartbeat is unanswered.
     pub fn heartbeat_outstanding(&self) -> Option<Instant> {
-        self.heartbeat.map(|ping| ping.at)
+        self.pings.heartbeat().map(|ping| ping.at)
     }
 
     /// The smoothed round-trip time of the transport, and that of the last heartbeat.

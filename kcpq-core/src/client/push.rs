@@ -4,13 +4,14 @@
 //! [`poll_event`](Client::poll_event).
 
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::event::Disconnect;
 use super::subscriptions::{SubscriptionId, Subscriptions};
-use super::{Client, Config, State, Stats};
-use crate::frame::{Flaw, FrameError, Head, Next, Reader, Sink, Then, command};
+use super::{Client, Config, Stats};
+use crate::frame::{Flaw, FrameError, Head, Reader, Sink, Whole, command};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::Subject;
 use crate::time::Instant;
@@ -45,7 +46,7 @@ impl Client<Heap> {
         datagram: &mut [u8],
         deliver: impl FnMut(SubscriptionId, Arrived<'_>),
     ) {
-        if self.current.is_some() || !matches!(self.state, State::Up { .. }) {
+        if self.current.is_some() || !self.is_connected() {
             return self.handle_datagram(now, datagram);
         }
         let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
@@ -73,14 +74,14 @@ struct Pushed<'c, D> {
 }
 
 impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
-    fn next(&mut self, reader: &Reader<Heap>, input: &[u8]) -> Next {
+    fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
         // One that is too long is told by `poll_event`, as are all frames that are no messages.
         let is_message =
             |head: Head| head.command == command::MSG && head.frame_len() <= reader.capacity() && self.broken.is_none();
-        if reader.upcoming(input).is_some_and(is_message) { Next::Read } else { Next::Leave }
+        reader.upcoming(input).is_some_and(is_message)
     }
 
-    fn frame(&mut self, head: Head, in_place: Option<&[u8]>, inbox: &mut HeapInbox) -> Then {
+    fn frame(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
         let arrived = match in_place {
             Some(bytes) => Arrived::Lent(bytes),
             None if head.frame_len() >= WHOLE_FROM => Arrived::Whole(inbox.take()),
@@ -93,7 +94,7 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
         if !self.recent.is_about(frame.subject) {
             let Ok(subject) = Subject::from_bytes(frame.subject, &self.config.subjects) else {
                 self.stats.malformed += 1;
-                return Then::Done;
+                return ControlFlow::Continue(());
             };
             self.recent.look_up(subject, self.subscriptions);
         }
@@ -108,7 +109,7 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
                 },
             );
         }
-        Then::Done
+        ControlFlow::Continue(())
     }
 
     fn flaw(&mut self, flaw: Flaw) {

@@ -60,7 +60,7 @@ impl Stats {
     pub(super) fn on_flaw(&mut self, flaw: Flaw) {
         match flaw {
             Flaw::Oversize { .. } => self.oversize += 1,
-            Flaw::Frame | Flaw::Stream(_) => self.malformed += 1,
+            Flaw::Frame(_) | Flaw::Stream(_) => self.malformed += 1,
         }
     }
 

@@ -21,8 +21,8 @@ use core::fmt;
 pub use self::head::{HEAD, Head, LENGTH, TTL};
 use self::head::{MIN_BODY, check_length};
 pub(crate) use self::head::{frame_len, ttl};
-pub(crate) use self::reader::{Flaw, Leave, Next, Sink, Then};
-pub use self::reader::{Progress, Reader};
+pub use self::reader::{Flaw, Reader, Whole};
+pub(crate) use self::reader::{Leave, Sink};
 
 /// Command bytes. 1 to 8 are the original's; our own start at 0x10, which the original answers with ERR.
 pub mod command {

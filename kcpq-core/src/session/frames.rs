@@ -1,7 +1,9 @@
 //! The frames that have come, one at a time, where they lie.
 
+use core::ops::ControlFlow;
+
 use super::Session;
-use crate::frame::{Flaw, Frame, Head, Next, Reader, Sink, Then};
+use crate::frame::{Flaw, Frame, Head, Reader, Sink, Whole};
 use crate::kcp::Kcp;
 use crate::outbox::FrameStore;
 use crate::store::Inbox;
@@ -26,14 +28,14 @@ enum Place {
 struct First(Option<Result<Found, Flaw>>);
 
 impl<S: FrameStore> Sink<S> for First {
-    fn next(&mut self, _: &Reader<S>, _: &[u8]) -> Next {
-        if self.0.is_none() { Next::Read } else { Next::Leave }
+    fn wants(&mut self, _: &Reader<S>, _: &[u8]) -> bool {
+        self.0.is_none()
     }
 
-    fn frame(&mut self, head: Head, in_place: Option<&[u8]>, _: &mut S::Inbox) -> Then {
-        let place = if in_place.is_some() { Place::Window } else { Place::Inbox };
-        self.0 = Some(Ok(Found { head, place }));
-        Then::Keep
+    fn frame(&mut self, frame: Whole<'_>, _: &mut S::Inbox) -> ControlFlow<()> {
+        let place = if frame.in_place.is_some() { Place::Window } else { Place::Inbox };
+        self.0 = Some(Ok(Found { head: frame.head, place }));
+        ControlFlow::Break(())
     }
 
     fn flaw(&mut self, flaw: Flaw) {

@@ -295,6 +295,7 @@ impl<S: FrameStore> Session<S> {
 
     /// Takes in a datagram; frames that come in order go to `sink` at once, and what it leaves waits for
     /// [`poll_frame`](Self::poll_frame). False if part of the datagram was not understood.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,

@@ -154,13 +154,12 @@ impl RxWindow for LentRx<'_> {
 pub struct LentInbox<'a> {
     buf: &'a mut [u8],
     len: usize,
-    taken: bool,
 }
 
 impl<'a> LentInbox<'a> {
     /// An inbox for records of up to `buf.len()` bytes.
     pub fn new(buf: &'a mut [u8]) -> Self {
-        Self { buf, len: 0, taken: false }
+        Self { buf, len: 0 }
     }
 
     fn held(&self) -> &[u8] {
@@ -174,19 +173,14 @@ impl<const TEXT: usize> Inbox<Lent<'_, TEXT>> for LentInbox<'_> {
     }
 
     fn bytes(&self) -> &[u8] {
-        if self.taken { &[] } else { self.held() }
+        self.held()
     }
 
     fn write(&mut self, data: &[u8]) {
-        if self.taken {
-            self.len = 0;
-            self.taken = false;
-        }
         self.len += copy(data, self.buf.get_mut(self.len..).unwrap_or_default());
     }
 
     fn take(&mut self) -> &[u8] {
-        self.taken = true;
         self.held()
     }
 
@@ -200,6 +194,5 @@ impl<const TEXT: usize> Inbox<Lent<'_, TEXT>> for LentInbox<'_> {
 
     fn clear(&mut self) {
         self.len = 0;
-        self.taken = false;
     }
 }

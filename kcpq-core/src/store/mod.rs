@@ -33,7 +33,7 @@ use core::fmt;
 pub use heap::{Heap, HeapInbox, HeapRx};
 pub use lent::{Lent, LentInbox, LentRx, SlotInfo};
 pub use ring::LentTx;
-pub(crate) use ring::Ring;
+pub(crate) use ring::{Ring, copy};
 #[cfg(feature = "alloc")]
 pub use rope::HeapTx;
 #[cfg(feature = "alloc")]
@@ -167,7 +167,7 @@ pub trait Inbox<S: Store> {
     /// Appends to the present record. The caller has checked its length against [`capacity`](Self::capacity); no memory
     /// is taken for bytes that have not arrived.
     fn write(&mut self, data: &[u8]);
-    /// Hands out the finished record; the next [`write`](Self::write) begins a new one.
+    /// Hands out the finished record; [`clear`](Self::clear) is to be called before a new one begins.
     fn take(&mut self) -> S::Body<'_>;
     /// Hands out the finished record and keeps it.
     fn duplicate(&mut self) -> S::Body<'_>;

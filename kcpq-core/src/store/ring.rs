@@ -86,7 +86,7 @@ impl<'a> Ring<'a> {
 }
 
 /// Copies what fits from the front of `from` to the front of `to`, and returns how much that was. Cannot panic.
-pub(super) fn copy(from: &[u8], to: &mut [u8]) -> usize {
+pub(crate) fn copy(from: &[u8], to: &mut [u8]) -> usize {
     let count = from.len().min(to.len());
     if let (Some(from), Some(to)) = (from.get(..count), to.get_mut(..count)) {
         to.copy_from_slice(from);

@@ -97,7 +97,9 @@ fn an_inbox_puts_together<S: Store>(mut inbox: S::Inbox) {
         inbox.write(b"ab");
         inbox.write(b"cd");
         assert_eq!(inbox.bytes(), b"abcd");
+        assert_eq!(inbox.duplicate().as_ref(), b"abcd");
         assert_eq!(inbox.take().as_ref(), b"abcd");
+        inbox.clear();
         assert_eq!(inbox.bytes(), b"");
         assert_eq!(inbox.adopt(b"xyz").as_ref(), b"xyz");
     }

@@ -8,11 +8,13 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddr};
+use core::ops::ControlFlow;
 
 use super::*;
 use crate::broker::{self, Broker};
 use crate::datagram::{Framing, PATH_DATAGRAM};
-use crate::frame::{self, Flaw, Frame, Head, Next, Reader, Sink, Then, command};
+use crate::frame::{self, Flaw, Frame, Reader, Sink, Whole, command};
+use crate::hello::CloseReason;
 use crate::sim::{self, Link as SimLink};
 use crate::store::{Heap, HeapInbox, Lent};
 
@@ -205,12 +207,12 @@ fn original_server(conv: u32) -> Session<Heap> {
 struct PassOver;
 
 impl Sink<Heap> for PassOver {
-    fn next(&mut self, _: &Reader<Heap>, _: &[u8]) -> Next {
-        Next::Read
+    fn wants(&mut self, _: &Reader<Heap>, _: &[u8]) -> bool {
+        true
     }
 
-    fn frame(&mut self, _: Head, _: Option<&[u8]>, _: &mut HeapInbox) -> Then {
-        Then::Done
+    fn frame(&mut self, _: Whole<'_>, _: &mut HeapInbox) -> ControlFlow<()> {
+        ControlFlow::Continue(())
     }
 
     fn flaw(&mut self, flaw: Flaw) {
@@ -666,6 +668,53 @@ fn a_message_is_for_all_who_stay<S: Make>() {
 fn a_message_goes_to_all_subscriptions_that_match_while_others_leave() {
     a_message_is_for_all_who_stay::<Heap>();
     a_message_is_for_all_who_stay::<Lent<'static>>();
+}
+
+#[test]
+fn a_message_that_is_held_stays_until_it_is_released_and_other_events_come_meanwhile() {
+    let mut client = <Lent<'static>>::client(Config { reconnect: None, ..Config::default() }, 1);
+    let now = Instant::from_millis(1);
+    client.connect(now);
+    let id = client.subscribe(now, "a").unwrap();
+    let mut server = original_server(client.conversation());
+    server.control(command::OK, b"subscribed to a", &[]).unwrap();
+    // One that lies in one segment, one that is put together, and one behind.
+    for payload in [&b"first"[..], &[2; 3_000], b"third"] {
+        server.message(command::MSG, b"a", payload).unwrap();
+    }
+    let mut buf = [0; 1500];
+    let mut carry = |client: &mut Client<Lent<'static>>, server: &mut Session<Heap>| {
+        while let Some(len) = server.poll_transmit(now, &mut buf) {
+            client.handle_datagram(now, &mut buf[..len]);
+        }
+    };
+    carry(&mut client, &mut server);
+    assert!(matches!(client.poll_event(), Some(Event::Connected { native: false, again: false })));
+    client.hold_message();
+    assert!(client.held_message().is_none(), "there is none to hold");
+    assert!(matches!(client.poll_event(), Some(Event::Subscribed(acknowledged)) if acknowledged == id));
+    for len in [5, 3_000] {
+        assert!(matches!(client.poll_event(), Some(Event::Message { subscription, .. }) if subscription == id));
+        client.hold_message();
+        assert!(client.poll_event().is_none());
+        client.flush(now);
+        assert!(matches!(client.poll_event(), Some(Event::Flushed { published: 0 })));
+        for _ in 0..2 {
+            assert_eq!(client.held_message().map(|message| message.payload().len()), Some(len));
+        }
+        client.release_message();
+        assert!(client.held_message().is_none());
+    }
+    assert!(matches!(client.poll_event(), Some(Event::Message { message, .. }) if message.payload() == b"third"));
+    client.hold_message();
+    server.message(command::CLOSE, b"", &[CloseReason::Shutdown.code()]).unwrap();
+    carry(&mut client, &mut server);
+    assert!(client.poll_event().is_none(), "CLOSE stands behind the message");
+    client.handle_timeout(now + Duration::from_secs(90));
+    assert!(client.held_message().is_none(), "its connection is gone");
+    assert!(matches!(client.poll_event(), Some(Event::Disconnected { why: Disconnect::Silent, .. })));
+    assert!(matches!(client.poll_event(), Some(Event::Closed)));
+    assert!(client.poll_event().is_none());
 }
 
 /// What a message needs to its subscriber after its publisher has slept for `span`, and how often that one reconnected.
