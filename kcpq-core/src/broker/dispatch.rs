@@ -1,6 +1,7 @@
 //! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
 
 use alloc::format;
+use core::ops::ControlFlow;
 
 use bytes::BytesMut;
 
@@ -13,10 +14,10 @@ use super::party::Party;
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
-use crate::frame::{Flaw, Frame, FrameError, Reader, Whole, command};
+use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
 use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
 use crate::outbox::{HeapOutbox, Outbox};
-use crate::store::Heap;
+use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
 use crate::time::{Duration, Instant};
 
@@ -43,6 +44,34 @@ pub(super) struct Outcome {
     pub(super) end: Option<Ended>,
 }
 
+impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
+    fn wants(&mut self, _: &Reader<Heap>, _: &[u8]) -> bool {
+        !self.is_over() && !self.me.pauses(self.cx.now)
+    }
+
+    fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
+        self.act(frame, inbox);
+        ControlFlow::Continue(())
+    }
+
+    fn flaw(&mut self, flaw: Flaw) {
+        let error = match flaw {
+            Flaw::Oversize { actual, .. } => FrameError::BodyTooLarge {
+                limit: self.cx.config.frames.max_body,
+                actual: u32::try_from(actual).unwrap_or(u32::MAX),
+            },
+            Flaw::Frame(error) | Flaw::Stream(error) => error,
+        };
+        self.cx.stats.broken_sessions += 1;
+        self.error(&format!("{error}"));
+        self.outcome.end = Some(Ended::Broken(error));
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcome.end.is_some() || self.cx.draining || !self.me.is_open()
+    }
+}
+
 impl<'b, P: Peer> Dispatch<'b, P> {
     pub(super) fn new(cx: &'b mut Context<P>, hub: &'b mut Hub, table: &'b mut Table<P, Session>, me: Me<'b>) -> Self {
         Self { cx, hub, table, me, outcome: Outcome::default() }
@@ -52,41 +81,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         self.outcome
     }
 
-    /// Reads as many frames as `bytes` hold; returns how many bytes were taken.
-    pub(super) fn read(&mut self, reader: &mut Reader<Heap>, bytes: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            if self.outcome.end.is_some() || self.cx.draining || !self.me.is_open() {
-                return bytes.len();
-            }
-            if self.me.pauses(self.cx.now) {
-                return taken;
-            }
-            let (count, read) = reader.read(&bytes[taken..]);
-            taken += count;
-            match read {
-                Ok(None) => {}
-                Ok(Some(whole)) => self.frame(reader, whole),
-                Err(Flaw::Oversize { actual, .. }) => {
-                    let limit = self.cx.config.frames.max_body;
-                    let actual = u32::try_from(actual).unwrap_or(u32::MAX);
-                    self.break_off(FrameError::BodyTooLarge { limit, actual });
-                }
-                Err(Flaw::Frame(error) | Flaw::Stream(error)) => self.break_off(error),
-            }
-        }
-        taken
-    }
-
-    fn break_off(&mut self, error: FrameError) {
-        self.cx.stats.broken_sessions += 1;
-        self.error(&format!("{error}"));
-        self.outcome.end = Some(Ended::Broken(error));
-    }
-
-    /// Acts on a frame, in place or assembled in the reader.
-    fn frame(&mut self, reader: &mut Reader<Heap>, Whole { head, in_place }: Whole<'_>) {
-        let bytes = in_place.unwrap_or_else(|| reader.assembled());
+    /// Acts on a frame, in place or assembled in the inbox.
+    fn act(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) {
+        let bytes = in_place.unwrap_or_else(|| inbox.bytes());
         let frame = head.frame(bytes);
         match frame.command {
             command::PUB | command::PUBT => {
@@ -104,7 +101,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 if in_place.is_some() || !message::is_shared(bytes.len(), self.hub.reach()) {
                     self.publish(subject, Message::published(bytes, expires, self.hub.reach()));
                 } else {
-                    self.publish_assembled(reader, expires);
+                    self.publish_assembled(inbox, expires);
                 }
             }
             command::SUB => self.subscribe(frame),
@@ -150,8 +147,8 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     }
 
     /// The assembled bytes themselves go to the subscribers.
-    fn publish_assembled(&mut self, reader: &mut Reader<Heap>, expires: Option<Instant>) {
-        let msg = message::take_assembled(reader.inbox(), expires);
+    fn publish_assembled(&mut self, inbox: &mut HeapInbox, expires: Option<Instant>) {
+        let msg = message::take_assembled(inbox, expires);
         // As they were parsed before, but from where they lie now.
         if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
             && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)

@@ -166,13 +166,13 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
         77,
         KCP,
         crate::frame::Limits::KCPQ,
-        datagram::Link::new(Framing::Plain, 1400),
+        datagram::Link::new(Framing::Plain, 1400, 0),
         Parts::heap(&client::Config { kcp: KCP, ..client::Config::default() }).session,
     );
     let mut buf = vec![0; 1400];
     for _ in 0..50_000 {
         session.control(crate::frame::command::PING, &[], &[]).unwrap();
-        while let Some(len) = session.poll_transmit(room.now, &mut buf) {
+        while let Some(len) = session.poll_transmit(room.now, &mut Protection::default(), &mut buf) {
             room.broker.handle_datagram(room.now, Room::addr(9), &mut buf[..len]);
             let mut out = vec![0; 60_000];
             while let Some(transmit) = room.broker.poll_transmit(room.now, &mut out) {

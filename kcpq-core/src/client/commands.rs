@@ -178,7 +178,7 @@ impl<S: FrameStore> Client<S> {
         self.set_now(now);
         self.suspended = false;
         match self.phase {
-            Phase::Closing { .. } | Phase::Closed { .. } => {}
+            Phase::Closing { .. } | Phase::Closed => {}
             Phase::Up(_) => {
                 self.phase = Phase::Closing { until: self.now + self.config.linger, said: false };
                 self.advance();
@@ -206,7 +206,7 @@ impl<S: FrameStore> Client<S> {
     /// For devices that sleep. What is under way stays so; `flush` before, to sleep with nothing in doubt.
     pub fn suspend(&mut self, now: Instant) {
         self.set_now(now);
-        self.suspended = !matches!(self.phase, Phase::Closed { .. });
+        self.suspended = !matches!(self.phase, Phase::Closed);
     }
 
     /// Goes on after [`suspend`](Self::suspend). A session that the server can still have is kept: what is published goes
@@ -239,7 +239,7 @@ impl<S: FrameStore> Client<S> {
                 self.phase = Phase::Idle;
                 self.open();
             }
-            Phase::Idle | Phase::Closing { .. } | Phase::Closed { .. } => {}
+            Phase::Idle | Phase::Closing { .. } | Phase::Closed => {}
         }
         self.advance();
     }

@@ -5,20 +5,20 @@ use super::event::Disconnect;
 use super::phase::{Phase, Up};
 use super::pings::Pings;
 use super::subscriptions::Request;
-use crate::datagram::{Framing, SAFE_DATAGRAM};
+use crate::datagram::SAFE_DATAGRAM;
 use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::draw;
+use crate::time::Duration;
 
 impl<S: FrameStore> Client<S> {
     /// Begins a conversation, after `failed` attempts in a row that came to nothing.
     pub(super) fn open(&mut self) {
         let failed = if let Phase::Waiting { failed, .. } = self.phase { failed } else { 0 };
         let conv = draw(&mut self.rng);
-        let in_doubt = self.session.reset(conv, self.config.framing);
+        let in_doubt = self.session.reset(conv, self.config.framing, self.config.max_datagram.min(SAFE_DATAGRAM));
         self.stats.dropped_in_doubt += in_doubt;
-        self.session.set_framing(self.config.framing, self.inner(self.config.max_datagram.min(SAFE_DATAGRAM)));
         self.current = None;
         self.server = None;
         self.pings = Pings::default();
@@ -38,7 +38,7 @@ impl<S: FrameStore> Client<S> {
         if !native {
             // As long as the original's own. Its server's socket holds less than a window, so that even within a machine
             // (docs/original.md 6.1) what it takes in has to be found out.
-            self.session.set_original(self.config.framing, self.inner(self.config.max_datagram), false);
+            self.session.set_original(self.config.framing, self.config.max_datagram, false);
         }
         self.phase = Phase::Up(Up {
             native,
@@ -73,37 +73,32 @@ impl<S: FrameStore> Client<S> {
             Phase::Closing { .. } => return self.finish(),
             Phase::Connecting { failed, .. } => (failed.saturating_add(1), false),
             Phase::Up(up) => (0, up.woken),
-            Phase::Idle | Phase::Waiting { .. } | Phase::Closed { .. } => return,
+            Phase::Idle | Phase::Waiting { .. } | Phase::Closed => return,
         };
-        let last_words = matches!(why, Disconnect::ByServer(_));
         self.stats.connection_errors += 1;
+        self.session.end(matches!(why, Disconnect::ByServer(_)));
         self.subscriptions.on_disconnect();
-        match self.config.reconnect {
-            Some(backoff) => {
-                // After sleep it is known why the session is gone: no crowd comes back with this client.
-                let wait = backoff.wait(failed, &mut self.rng);
-                let until = if woken { self.now } else { self.now + wait };
-                self.phase = Phase::Waiting { until, failed, last_words };
-                self.pending.disconnected(why, Some(until));
-            }
-            None => {
-                self.pending.disconnected(why, None);
-                self.phase = Phase::Waiting { until: self.now, failed, last_words };
-                self.finish();
-            }
+        let until = self.config.reconnect.map(|backoff| {
+            // After sleep it is known why the session is gone: no crowd comes back with this client.
+            let wait = if woken { Duration::ZERO } else { backoff.wait(failed, &mut self.rng) };
+            self.now + wait
+        });
+        self.pending.disconnected(why, until);
+        match until {
+            Some(until) => self.phase = Phase::Waiting { until, failed },
+            None => self.finish(),
         }
     }
 
     /// The end.
     pub(super) fn finish(&mut self) {
-        if !matches!(self.phase, Phase::Closed { .. }) {
-            self.phase = Phase::Closed { last_words: self.phase.take_last_words() };
-            self.stats.connected = false;
-            self.stats.dropped_in_doubt += self.session.in_doubt();
-            self.stats.dropped_overflow += self.session.outbox.frames() as u64;
-            self.session.outbox.clear();
-            self.pending.closed();
-        }
+        self.session.end(false);
+        self.phase = Phase::Closed;
+        self.stats.connected = false;
+        self.stats.dropped_in_doubt += self.session.in_doubt();
+        self.stats.dropped_overflow += self.session.outbox.frames() as u64;
+        self.session.outbox.clear();
+        self.pending.closed();
     }
 
     /// Queues PING. False if it finds no room.
@@ -171,7 +166,7 @@ impl<S: FrameStore> Client<S> {
         let held = u32::try_from(self.session.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
-            features: features(self.config.framing),
+            features: self.config.framing.features(),
             max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body.min(held),
@@ -181,14 +176,5 @@ impl<S: FrameStore> Client<S> {
             epoch: 0,
             name: self.config.name,
         }
-    }
-}
-
-/// What to say of FEC: whether it is understood, and whether it is asked for.
-fn features(framing: Framing) -> u32 {
-    match framing {
-        Framing::Plain | Framing::Fec => hello::features::SUPPORTED,
-        #[cfg(feature = "fec")]
-        Framing::Parity(_) => hello::features::SUPPORTED | hello::features::WANTS_PARITY,
     }
 }

@@ -4,10 +4,7 @@ use super::Client;
 use super::event::{Disconnect, Event, Message};
 use super::phase::{Phase, Server};
 use super::subscriptions::SubscriptionId;
-use crate::datagram::Framing;
 use crate::frame::{Flaw, command};
-#[cfg(feature = "fec")]
-use crate::hello::features;
 use crate::hello::{Ack, CloseReason, Hello, VERSION};
 use crate::outbox::FrameStore;
 use crate::session::{Found, Native};
@@ -129,7 +126,13 @@ impl<S: FrameStore> Client<S> {
             }
             command::WELCOME => {
                 if let Some(hello) = Hello::decode(frame.payload).filter(|hello| hello.version >= VERSION) {
-                    let Hello { features, .. } = hello;
+                    let native = Native {
+                        framing: self.config.framing.to_server(hello.features),
+                        max_datagram: self.config.native_datagram,
+                        accepts: hello.max_datagram,
+                        local: self.config.local,
+                        features: hello.features,
+                    };
                     self.server = Some(Server {
                         max_body: hello.max_body.min(self.config.frames.max_body),
                         max_subject: hello.max_subject,
@@ -137,20 +140,7 @@ impl<S: FrameStore> Client<S> {
                         keep_alive: Duration::from_secs(hello.keep_alive.into()),
                         epoch: hello.epoch,
                     });
-                    let max_datagram = self.config.native_datagram.min(hello.max_datagram.max(MIN_DATAGRAM));
-                    // FEC is over, unless it was chosen and both understand it.
-                    #[cfg(feature = "fec")]
-                    let keeps = matches!(self.config.framing, Framing::Parity(_)) && features & features::FEC != 0;
-                    #[cfg(not(feature = "fec"))]
-                    let keeps = false;
-                    let framing = if keeps { self.config.framing } else { Framing::Plain };
-                    let native = Native {
-                        max_datagram: self.inner(max_datagram),
-                        overhead: self.protection.headroom() as u16,
-                        local: self.config.local,
-                        features,
-                    };
-                    self.session.set_native(framing, &native);
+                    self.session.set_native(&native);
                     self.up(true);
                 } else {
                     self.stats.malformed += 1;
@@ -216,6 +206,3 @@ where
         }
     }
 }
-
-/// What a server may ask for at least; less makes no sense and would leave no room for data.
-const MIN_DATAGRAM: u16 = 128;

@@ -49,6 +49,9 @@ pub use push::Arrived;
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 
+#[cfg(feature = "alloc")]
+pub use crate::session::Transmit;
+
 use self::inbound::Current;
 use self::outgoing::Outgoing;
 use self::pending::Pending;
@@ -169,8 +172,9 @@ impl<S: FrameStore> Client<S> {
     /// come from it.
     pub fn new(config: Config, seed: u64, parts: Parts<S>) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM));
-        let session = Session::new(draw(&mut rng), config.kcp, config.frames, link, parts.session);
+        let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM), 0);
+        let mut session = Session::new(draw(&mut rng), config.kcp, config.frames, link, parts.session);
+        session.end(false);
         Self {
             config,
             rng,
@@ -195,6 +199,7 @@ impl<S: FrameStore> Client<S> {
     /// The same with a protection around all datagrams; to be chosen before [`connect`](Self::connect).
     #[must_use]
     pub fn with_protection(mut self, protection: Protection) -> Self {
+        self.session.set_protection(protection.headroom());
         self.protection = protection;
         self
     }
@@ -203,11 +208,6 @@ impl<S: FrameStore> Client<S> {
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(super) fn set_now(&mut self, now: Instant) {
         self.now = self.now.max(now);
-    }
-
-    /// The longest datagram inside the protection, if `whole` is the longest outside.
-    pub(super) fn inner(&self, whole: u16) -> u16 {
-        whole.saturating_sub(self.protection.headroom() as u16)
     }
 
     // --- in ---
@@ -267,23 +267,33 @@ impl<S: FrameStore> Client<S> {
     /// `out` holds at least [`Client::max_datagram`] bytes. A longer datagram, which is written only where there is room
     /// for it, asks whether the path carries it: that the system refuses to send it is an answer as well.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        self.transmit(now, |session, now, protection| session.poll_transmit(now, protection, out))
+    }
+
+    /// As [`poll_transmit`](Self::poll_transmit), but writes as many datagrams as there are and as `out` holds, `most` at
+    /// most: for systems that send several with one call.
+    #[cfg(feature = "alloc")]
+    pub fn poll_transmit_batch(&mut self, now: Instant, out: &mut [u8], most: usize) -> Option<Transmit> {
+        self.transmit(now, |session, now, protection| session.poll_batch(now, protection, out, most))
+    }
+
+    /// Lets the session write what is due.
+    fn transmit<T>(
+        &mut self,
+        now: Instant,
+        write: impl FnOnce(&mut Session<S>, Instant, &mut Protection) -> Option<T>,
+    ) -> Option<T> {
         self.set_now(now);
         if self.suspended {
             return None;
         }
-        if self.phase.take_last_words() {
-            return self.transmit(out, Session::last_words);
-        }
-        if !self.phase.is_open() {
-            return None;
-        }
         self.advance();
-        let len = self.transmit(out, Session::poll_transmit);
+        let written = write(&mut self.session, self.now, &mut self.protection);
         self.count_expired();
         if self.session.outbox.len() <= self.config.queue / 2 {
             self.pending.has_room();
         }
-        len
+        written
     }
 
     /// Takes note of messages that the session has dropped because their time was over.
@@ -293,19 +303,12 @@ impl<S: FrameStore> Client<S> {
         self.stats.expired += expired;
     }
 
-    /// Lets the session write a datagram, and protects it.
-    fn transmit(
-        &mut self,
-        out: &mut [u8],
-        write: impl Fn(&mut Session<S>, Instant, &mut [u8]) -> Option<usize>,
-    ) -> Option<usize> {
-        let headroom = self.protection.headroom();
-        let len = headroom + write(&mut self.session, self.now, out.get_mut(headroom..)?)?;
-        self.protection.seal(out.get_mut(..len)?);
-        Some(len)
-    }
-
     // --- getters ---
+
+    /// The latest time that any call brought.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
 
     /// Where the client stands.
     pub fn state(&self) -> State {
@@ -325,7 +328,7 @@ impl<S: FrameStore> Client<S> {
 
     /// The longest datagram that the present session sends, in bytes, besides those that ask for more.
     pub fn max_datagram(&self) -> usize {
-        self.protection.headroom() + usize::from(self.session.link.max_datagram())
+        self.session.max_datagram()
     }
 
     /// The counters.

@@ -42,20 +42,16 @@ pub(super) enum Phase {
         failed: u32,
     },
     Up(Up),
-    /// With `last_words` the server has closed the session, which is still to be acknowledged.
     Waiting {
         until: Instant,
         failed: u32,
-        last_words: bool,
     },
     /// With `said` CLOSE has been queued.
     Closing {
         until: Instant,
         said: bool,
     },
-    Closed {
-        last_words: bool,
-    },
+    Closed,
 }
 
 /// A connection.
@@ -81,7 +77,7 @@ impl Phase {
             Self::Up(Up { native, .. }) => State::Up { native },
             Self::Waiting { until, .. } => State::Waiting { until },
             Self::Closing { until, .. } => State::Closing { until },
-            Self::Closed { .. } => State::Closed,
+            Self::Closed => State::Closed,
         }
     }
 
@@ -92,15 +88,7 @@ impl Phase {
 
     /// True if nothing more is taken from the user.
     pub(super) fn is_ending(&self) -> bool {
-        matches!(self, Self::Closing { .. } | Self::Closed { .. })
-    }
-
-    /// True once if what the server has closed is still to be acknowledged.
-    pub(super) fn take_last_words(&mut self) -> bool {
-        match self {
-            Self::Waiting { last_words, .. } | Self::Closed { last_words } => core::mem::take(last_words),
-            _ => false,
-        }
+        matches!(self, Self::Closing { .. } | Self::Closed)
     }
 }
 

@@ -37,7 +37,7 @@ impl<S: FrameStore> Client<S> {
             Phase::Connecting { until, .. } | Phase::Waiting { until, .. } | Phase::Closing { until, .. } => {
                 return (timer == Timer::Phase).then_some(*until);
             }
-            Phase::Idle | Phase::Closed { .. } => return None,
+            Phase::Idle | Phase::Closed => return None,
         };
         let (since, span) = match timer {
             Timer::Phase => return None,

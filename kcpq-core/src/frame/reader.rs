@@ -36,15 +36,26 @@ pub enum Flaw {
 pub struct Reader<S: Store> {
     limits: Limits,
     inbox: S::Inbox,
-    /// Bytes of an oversize frame that are still to come.
-    skip: usize,
-    done: bool,
+    state: State,
+}
+
+/// Where the stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before a frame; what there is of its length field lies in the inbox.
+    Begin,
+    /// In a frame that is put together, with so many bytes still to come.
+    Assemble(usize),
+    /// In a frame that is passed over, with so many bytes still to come.
+    PassOver(usize),
+    /// Behind a frame that lies in the inbox.
+    Done,
 }
 
 impl<S: Store> Reader<S> {
     /// A reader at the beginning of a stream.
     pub fn new(limits: Limits, inbox: S::Inbox) -> Self {
-        Self { limits, inbox, skip: 0, done: false }
+        Self { limits, inbox, state: State::Begin }
     }
 
     /// The limits that frames are held to.
@@ -70,23 +81,18 @@ impl<S: Store> Reader<S> {
     /// Back to the beginning of a stream.
     pub fn reset(&mut self) {
         self.inbox.clear();
-        self.skip = 0;
-        self.done = false;
+        self.state = State::Begin;
     }
 
     /// Reads up to the end of one frame. Returns how many bytes of `input` it took, at least one unless `input` is empty
     /// or the stream is broken; and the frame if it is whole now, or what came in its place.
     #[inline(always)] // into the one loop around it
     pub fn read<'i>(&mut self, input: &'i [u8]) -> (usize, Result<Option<Whole<'i>>, Flaw>) {
-        if core::mem::take(&mut self.done) {
-            self.inbox.clear();
+        if self.state == State::Done {
+            self.reset();
         }
-        if self.skip > 0 {
-            let count = self.skip.min(input.len());
-            self.skip -= count;
-            return (count, Ok(None));
-        }
-        if self.inbox.bytes().is_empty()
+        if self.state == State::Begin
+            && self.inbox.bytes().is_empty()
             && let Some(length) = input.first_chunk()
             && let Ok(body) = check_length(*length, &self.limits)
             && let Some(frame) = input.get(..LENGTH + body as usize)
@@ -98,29 +104,44 @@ impl<S: Store> Reader<S> {
         (count, read.map(|head| head.map(|head| Whole { head, in_place: None })))
     }
 
-    /// Puts a frame together that does not lie whole in `input`.
+    /// The same for a frame that does not lie whole in `input`.
     fn assemble(&mut self, input: &[u8]) -> (usize, Result<Option<Head>, Flaw>) {
-        let Some(length) = self.peek(input) else {
-            self.inbox.write(input);
-            return (input.len(), Ok(None));
-        };
-        let len = match check_length(length, &self.limits) {
-            Ok(body) => LENGTH + body as usize,
-            Err(error) => return (0, Err(Flaw::Stream(error))),
-        };
-        let missing = len.saturating_sub(self.inbox.bytes().len());
-        let count = missing.min(input.len());
-        if len > self.inbox.capacity() {
-            self.inbox.clear();
-            self.skip = missing - count;
-            return (count, Err(Flaw::Oversize { limit: self.inbox.capacity(), actual: len }));
+        let mut begun = Ok(None);
+        if self.state == State::Begin {
+            let Some(length) = self.peek(input) else {
+                self.inbox.write(input);
+                return (input.len(), Ok(None));
+            };
+            let len = match check_length(length, &self.limits) {
+                Ok(body) => LENGTH + body as usize,
+                Err(error) => return (0, Err(Flaw::Stream(error))),
+            };
+            let missing = len.saturating_sub(self.inbox.bytes().len());
+            self.state = State::Assemble(missing);
+            if len > self.inbox.capacity() {
+                begun = Err(Flaw::Oversize { limit: self.inbox.capacity(), actual: len });
+                self.inbox.clear();
+                self.state = State::PassOver(missing);
+            }
         }
-        self.inbox.write(input.get(..count).unwrap_or(input));
-        if count < missing {
-            return (count, Ok(None));
+        match self.state {
+            State::Assemble(missing) => {
+                let piece = input.get(..missing).unwrap_or(input);
+                self.inbox.write(piece);
+                if piece.len() < missing {
+                    self.state = State::Assemble(missing - piece.len());
+                    return (piece.len(), Ok(None));
+                }
+                self.state = State::Done;
+                (piece.len(), self.check(self.inbox.bytes()).map(Some))
+            }
+            State::PassOver(missing) => {
+                let count = missing.min(input.len());
+                self.state = if count < missing { State::PassOver(missing - count) } else { State::Begin };
+                (count, begun)
+            }
+            State::Begin | State::Done => (0, begun),
         }
-        self.done = true;
-        (count, self.check(self.inbox.bytes()).map(Some))
     }
 
     /// The head of a whole frame whose length was found acceptable.
@@ -136,7 +157,7 @@ impl<S: Store> Reader<S> {
 
     /// The first bytes of the frame that `input` begins or goes on with, if they are there.
     fn peek<const N: usize>(&self, input: &[u8]) -> Option<[u8; N]> {
-        let begun = if self.done { &[] } else { self.inbox.bytes() };
+        let begun = if self.state == State::Done { &[] } else { self.inbox.bytes() };
         if let Some(bytes) = begun.first_chunk().or_else(|| input.first_chunk().filter(|_| begun.is_empty())) {
             return Some(*bytes);
         }
@@ -156,6 +177,10 @@ pub(crate) trait Sink<S: Store> {
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut S::Inbox) -> ControlFlow<()>;
     /// Something else has come.
     fn flaw(&mut self, flaw: Flaw);
+    /// True if the rest of the stream is of no interest: it is taken and forgotten.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// The sink that leaves everything where it is.
@@ -199,13 +224,13 @@ impl<S: Store> Reader<S> {
                 break;
             }
         }
-        taken
+        if sink.is_over() { input.len() } else { taken }
     }
 
     /// The head of the frame that `input` begins or goes on with; `None` if it is not all there, and while the rest of an
     /// oversize frame is passed over.
     #[cfg(feature = "alloc")]
     pub(crate) fn upcoming(&self, input: &[u8]) -> Option<Head> {
-        if self.skip > 0 { None } else { self.peek(input).map(Head::from_bytes) }
+        if let State::PassOver(_) = self.state { None } else { self.peek(input).map(Head::from_bytes) }
     }
 }

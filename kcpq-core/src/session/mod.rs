@@ -8,57 +8,24 @@
 //! messages, the oldest message can still be dropped, and what waits survives a reconnect.
 
 mod frames;
+mod intake;
+mod negotiate;
+mod transmit;
 
 use core::fmt;
 
 pub(crate) use self::frames::Found;
-use crate::datagram::{Content, Framing, Link, SAFE_DATAGRAM, USUAL_DATAGRAM};
-use crate::frame::{Frame, Limits, Reader, Sink, command};
-use crate::hello::features;
-use crate::kcp::{self, CongestionControl, Kcp, MtuSearch, Origin};
+pub(crate) use self::intake::Arrivals;
+#[cfg(feature = "alloc")]
+pub(crate) use self::intake::{Intake, Queues};
+pub(crate) use self::negotiate::Native;
+pub use self::transmit::{Mark, Transmit};
+use crate::datagram::{Framing, Link};
+use crate::frame::{Frame, Limits, Reader, command};
+use crate::kcp::{self, Kcp};
 use crate::outbox::{FrameStore, Outbox, PushError};
 use crate::store::{Full, Queue};
 use crate::time::{Deadline, Duration, Instant};
-
-/// When which frames went into the stream.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Mark {
-    /// Where they end, in bytes of the stream, wrapping.
-    end: u32,
-    frames: u32,
-    at: Instant,
-}
-
-/// What has come from the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Arrivals {
-    /// When it was heard last.
-    pub(crate) heard: Option<Instant>,
-    /// Segments with new data.
-    pub(crate) segments: u64,
-}
-
-/// The least retransmission timeout within a machine.
-const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
-
-/// An original peer acknowledges when its clock ticks: a server after this, and nobody knows before it is learned
-/// (docs/original.md 3.4). The least timeout is its own (PROTOCOL.md 2.6).
-const ORIGINAL_TICK: Duration = Duration::from_millis(20);
-const ORIGINAL_MIN_RTO: Duration = Duration::from_millis(30);
-
-/// What is known of a native peer.
-pub(crate) struct Native {
-    /// The longest datagram that both ends take, protection not counted. How much of that the path between machines
-    /// carries is found out, or, if the peer does not help, taken to be what is usual.
-    pub(crate) max_datagram: u16,
-    /// Bytes that the protection puts around a datagram.
-    pub(crate) overhead: u16,
-    /// It runs on this machine.
-    pub(crate) local: bool,
-    /// See [`features`].
-    pub(crate) features: u32,
-}
 
 /// The memory of one session.
 pub struct Parts<S: FrameStore> {
@@ -81,35 +48,6 @@ impl<S: FrameStore> fmt::Debug for Parts<S> {
     }
 }
 
-/// Lets an engine take in a datagram and what it rebuilds. Apart from [`Session`], so that a sink may use the rest of it.
-pub(crate) fn handle_datagram<S: FrameStore>(
-    kcp: &mut Kcp<S>,
-    link: &mut Link,
-    now: Instant,
-    datagram: &[u8],
-    content: Content<'_>,
-    sink: &mut impl FnMut(&[u8]) -> usize,
-) -> bool {
-    let segments = match content {
-        Content::Plain(segments) => Some(segments),
-        Content::Fec(segments) => {
-            link.learn(now, datagram);
-            Some(segments)
-        }
-        Content::Parity => {
-            link.learn(now, datagram);
-            None
-        }
-    };
-    // First the datagram's own segments, then those that it rebuilds.
-    let mut understood =
-        segments.is_none_or(|segments| kcp.handle_datagram(now, segments, Origin::Wire, &mut *sink).is_ok());
-    while let Some(rebuilt) = link.poll_rebuilt() {
-        understood &= kcp.handle_datagram(now, rebuilt, Origin::Rebuilt, &mut *sink).is_ok();
-    }
-    understood
-}
-
 /// One end of a session.
 pub(crate) struct Session<S: FrameStore> {
     pub(crate) kcp: Kcp<S>,
@@ -128,8 +66,18 @@ pub(crate) struct Session<S: FrameStore> {
     expired: u64,
     /// The peer understands PUBT.
     tells_ttl: bool,
+    speech: Speech,
     /// How long the last acknowledged messages were under way, if that has not been asked for yet.
     latency: Option<Duration>,
+}
+
+/// What may still be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    Free,
+    /// One datagram without new frames.
+    LastWords,
+    Over,
 }
 
 impl<S: FrameStore> Session<S> {
@@ -147,21 +95,22 @@ impl<S: FrameStore> Session<S> {
             acknowledged: 0,
             expired: 0,
             tells_ttl: false,
+            speech: Speech::Free,
             latency: None,
         };
-        session.fit_mtu();
+        session.kcp.set_mtu(session.link.mtu());
         session
     }
 
     /// Begins anew with conversation `conv`. Messages that wait stay; those that were moved into the stream and are not
     /// acknowledged are given up, and their number is returned.
-    pub(crate) fn reset(&mut self, conv: u32, framing: Framing) -> u64 {
+    pub(crate) fn reset(&mut self, conv: u32, framing: Framing, max_datagram: u16) -> u64 {
         // A frame that has begun to go out cannot go on in another stream.
         self.moved += u64::from(self.outbox.drop_begun());
         let in_doubt = self.in_doubt();
         self.kcp.reset(conv);
-        self.link = Link::new(framing, self.link.max_datagram());
-        self.fit_mtu();
+        self.link.reset(framing, max_datagram);
+        self.kcp.set_mtu(self.link.mtu());
         self.reader.reset();
         self.control.clear();
         self.marks.clear();
@@ -169,7 +118,27 @@ impl<S: FrameStore> Session<S> {
         self.acknowledged = self.moved;
         self.latency = None;
         self.tells_ttl = false;
+        self.speech = Speech::Free;
         in_doubt
+    }
+
+    /// Nothing more is sent until the next [`reset`](Self::reset), but for `last_words`, if any: one more datagram of what
+    /// the engine owes, such as the acknowledgement of the peer's CLOSE.
+    pub(crate) fn end(&mut self, last_words: bool) {
+        if self.speech == Speech::Free {
+            self.speech = if last_words { Speech::LastWords } else { Speech::Over };
+        }
+    }
+
+    /// The protection takes so many bytes of each datagram.
+    pub(crate) fn set_protection(&mut self, headroom: usize) {
+        self.link.set_protection(headroom as u16);
+        self.kcp.set_mtu(self.link.mtu());
+    }
+
+    /// The longest datagram, in bytes of UDP payload, besides those that ask for more.
+    pub(crate) fn max_datagram(&self) -> usize {
+        self.link.max_datagram().into()
     }
 
     /// Messages moved into the stream and not acknowledged.
@@ -180,50 +149,6 @@ impl<S: FrameStore> Session<S> {
     /// Messages moved into the stream, in all.
     pub(crate) fn moved(&self) -> u64 {
         self.moved
-    }
-
-    /// Changes how datagrams are framed, and the engine's share of them with it.
-    pub(crate) fn set_framing(&mut self, framing: Framing, max_datagram: u16) {
-        self.link.set(framing, max_datagram);
-        self.fit_mtu();
-    }
-
-    /// The same with an original peer. With one on this machine (`local`) there is no link to share.
-    pub(crate) fn set_original(&mut self, framing: Framing, max_datagram: u16, local: bool) {
-        let mut peer = kcp::Peer::unknown(self.kcp.config());
-        peer.min_rto = ORIGINAL_MIN_RTO;
-        peer.ack_delay = Some(ORIGINAL_TICK);
-        if local {
-            peer.congestion = CongestionControl::Off;
-        }
-        self.kcp.negotiated(peer);
-        self.set_framing(framing, max_datagram);
-    }
-
-    /// The same with a native peer.
-    pub(crate) fn set_native(&mut self, framing: Framing, native: &Native) {
-        let Native { max_datagram, overhead, local, features } = *native;
-        let plain = |feature| framing == Framing::Plain && features & features::SUPPORTED & feature != 0;
-        let mut peer = kcp::Peer::unknown(self.kcp.config());
-        peer.repairs = plain(features::REPAIR);
-        let length = if local {
-            // There is no link to share, and silence is a busy process.
-            peer.congestion = CongestionControl::Off;
-            peer.min_rto = LOCAL_MIN_RTO;
-            max_datagram
-        } else if plain(features::PROBES) {
-            peer.mtu_search = Some(MtuSearch { longest: max_datagram, overhead });
-            max_datagram.min(SAFE_DATAGRAM - overhead)
-        } else {
-            max_datagram.min(USUAL_DATAGRAM - overhead)
-        };
-        self.kcp.negotiated(peer);
-        self.set_framing(framing, length);
-        self.tells_ttl = features & features::TTL != 0;
-    }
-
-    fn fit_mtu(&mut self) {
-        self.kcp.set_mtu(self.link.mtu());
     }
 
     /// Queues a frame of the protocol.
@@ -262,103 +187,15 @@ impl<S: FrameStore> Session<S> {
         core::mem::take(&mut self.expired)
     }
 
-    /// Moves frames into the stream, as many as the next datagram needs.
-    fn refill(&mut self, now: Instant) {
-        let enough = self.kcp.mss();
-        while self.kcp.unsent() < enough {
-            let control_first = !self.outbox.mid_frame() && !self.control.is_empty();
-            let from = if control_first { &mut self.control } else { &mut self.outbox };
-            self.expired += u64::from(from.expire(now));
-            let Some(moved) = from.move_to(self.kcp.stream(), now, self.tells_ttl) else { return };
-            self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
-            if !control_first {
-                self.moved += u64::from(moved.frames);
-                self.mark(now, moved.frames);
-            }
-        }
-    }
-
-    fn mark(&mut self, now: Instant, frames: u32) {
-        if frames == 0 {
-            return;
-        }
-        let mark = Mark { end: self.moved_to, frames, at: now };
-        if self.marks.push(mark).is_ok() {
-            return;
-        }
-        let last = self.marks.len().saturating_sub(1);
-        if let Some(last) = self.marks.get_mut(last) {
-            last.end = mark.end;
-            last.frames += frames;
-        }
-    }
-
-    /// Takes in a datagram; frames that come in order go to `sink` at once, and what it leaves waits for
-    /// [`poll_frame`](Self::poll_frame). False if part of the datagram was not understood.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
-    pub(crate) fn handle_datagram(
-        &mut self,
-        now: Instant,
-        datagram: &[u8],
-        content: Content<'_>,
-        sink: &mut impl Sink<S>,
-    ) -> bool {
-        let Self { kcp, link, reader, .. } = self;
-        handle_datagram(kcp, link, now, datagram, content, &mut |bytes| reader.feed(bytes, sink))
-    }
-
-    /// What has come so far.
-    pub(crate) fn arrivals(&self) -> Arrivals {
-        Arrivals { heard: self.kcp.last_heard(), segments: self.kcp.stats().segments_received }
-    }
-
     /// To be called after the engine has taken in datagrams.
     pub(crate) fn after_input(&mut self, now: Instant) {
-        let mtu = self.kcp.mtu();
-        if mtu > self.link.mtu() {
-            // The path carries more than was known. Only plain datagrams are asked about.
-            self.link.set(Framing::Plain, mtu);
-        }
-        let acked = self.kcp.acked_offset();
-        while let Some(mark) = self.marks.get(0).copied() {
-            if (acked.wrapping_sub(mark.end) as i32) < 0 {
-                return;
-            }
-            self.marks.pop();
-            self.acknowledged += u64::from(mark.frames);
-            self.latency = Some(now.since(mark.at));
-        }
-    }
-
-    /// The latency of the messages acknowledged last, once.
-    pub(crate) fn take_latency(&mut self) -> Option<Duration> {
-        self.latency.take()
+        self.follow_mtu();
+        self.on_acknowledged(now);
     }
 
     /// True when all that was queued has been acknowledged.
     pub(crate) fn is_drained(&self) -> bool {
         self.control.is_empty() && self.outbox.is_empty() && self.kcp.unacked() == 0
-    }
-
-    /// Writes the next datagram to the front of `out`.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        if let Some(len) = self.link.poll_parity(out) {
-            return Some(len);
-        }
-        self.link.on_time(now);
-        self.refill(now);
-        let headroom = self.link.headroom();
-        let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
-        self.link.seal(now, out.get_mut(..headroom + len)?);
-        Some(headroom + len)
-    }
-
-    /// Writes what is owed to a peer that has closed the session: a datagram of acknowledgements.
-    pub(crate) fn last_words(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let headroom = self.link.headroom();
-        let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
-        self.link.seal(now, out.get_mut(..headroom + len)?);
-        Some(headroom + len)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {

@@ -23,11 +23,22 @@ type Pocket = Memory<1376, 32, 4096, 100_000, 8>;
 /// Makes clients: the stories are told once for each store.
 trait Make: FrameStore {
     fn client(config: Config, seed: u64) -> Client<Self>;
+
+    /// Datagrams to be sent, in the way of a driver for this store.
+    fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit>;
 }
 
 impl Make for Heap {
     fn client(config: Config, seed: u64) -> Client<Self> {
         Client::new(config, seed, Parts::heap(&config))
+    }
+
+    fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        let longest = client.max_datagram();
+        let transmit = client.poll_transmit_batch(now, out, 5)?;
+        assert!(transmit.segment.is_none_or(|each| each == longest && transmit.len > each && transmit.len <= 5 * each));
+        assert_eq!(transmit.asks, transmit.segment.is_none() && transmit.len > longest);
+        Some(transmit)
     }
 }
 
@@ -37,6 +48,10 @@ impl Make for Lent<'static> {
         config.kcp.recv_window = config.kcp.recv_window.min(32);
         config.queue = 4096;
         Client::new(config, seed, Box::leak(Box::new(Pocket::new())).lend())
+    }
+
+    fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        Some(Transmit { len: client.poll_transmit(now, out)?, segment: None, asks: false })
     }
 }
 
@@ -137,8 +152,10 @@ impl<S: Make> World<S> {
                     }
                     idle = false;
                 }
-                while let Some(len) = node.client.poll_transmit(now, &mut buf) {
-                    node.up.send(now, &buf[..len]);
+                while let Some(transmit) = S::transmit(&mut node.client, now, &mut buf) {
+                    for datagram in buf[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
+                        node.up.send(now, datagram);
+                    }
                     idle = false;
                 }
             }
@@ -200,7 +217,7 @@ impl<S: Make> World<S> {
 /// The session of a server that says what a test wants, as an original one could.
 fn original_server(conv: u32) -> Session<Heap> {
     let parts = Parts::heap(&Config::default()).session;
-    Session::new(conv, crate::kcp::Config::GAMES, frame::Limits::KCPQ, Link::new(Framing::Plain, 1400), parts)
+    Session::new(conv, crate::kcp::Config::GAMES, frame::Limits::KCPQ, Link::new(Framing::Plain, 1400, 0), parts)
 }
 
 /// Reads what comes and looks at nothing.
@@ -617,7 +634,7 @@ fn a_message_larger_than_the_inbox_is_passed_over_and_told() {
     let (mut told, mut messages) = (Vec::new(), Vec::new());
     for step in 0..100 {
         let now = now + Duration::from_millis(step);
-        while let Some(len) = server.poll_transmit(now, &mut buf) {
+        while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
             client.handle_datagram(now, &mut buf[..len]);
         }
         while let Some(event) = client.poll_event() {
@@ -646,7 +663,7 @@ fn a_message_is_for_all_who_stay<S: Make>() {
     server.message(command::MSG, b"a.b", b"first").unwrap();
     server.message(command::MSG, b"a.b", b"second").unwrap();
     let mut buf = [0; 1500];
-    while let Some(len) = server.poll_transmit(now, &mut buf) {
+    while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
         client.handle_datagram(now, &mut buf[..len]);
     }
     let next = |client: &mut Client<S>| match client.poll_event() {
@@ -684,7 +701,7 @@ fn a_message_that_is_held_stays_until_it_is_released_and_other_events_come_meanw
     }
     let mut buf = [0; 1500];
     let mut carry = |client: &mut Client<Lent<'static>>, server: &mut Session<Heap>| {
-        while let Some(len) = server.poll_transmit(now, &mut buf) {
+        while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
             client.handle_datagram(now, &mut buf[..len]);
         }
     };
@@ -770,7 +787,7 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
     server.control(command::PONG, &[], &[]).unwrap();
     let mut failed = None;
     while failed.is_none() && now < Instant::from_millis(60_000) {
-        while let Some(len) = server.poll_transmit(now, &mut buf) {
+        while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
             client.handle_datagram(now, &mut buf[..len]);
         }
         while let Some(event) = client.poll_event() {

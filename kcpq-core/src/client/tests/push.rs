@@ -179,7 +179,7 @@ impl Pair {
     fn carry(&mut self) {
         let mut buf = [0; 1500];
         let mut on_the_way = Vec::new();
-        while let Some(len) = self.server.poll_transmit(self.now, &mut buf) {
+        while let Some(len) = self.server.poll_transmit(self.now, &mut Protection::default(), &mut buf) {
             on_the_way.push(buf[..len].to_vec());
         }
         for at in 1..on_the_way.len() {
@@ -261,7 +261,7 @@ impl Pair {
 }
 
 fn server(conv: u32) -> Session<Heap> {
-    Session::new(conv, KCP, CONFIG.frames, Link::new(Framing::Plain, 1400), Parts::heap(&CONFIG).session)
+    Session::new(conv, KCP, CONFIG.frames, Link::new(Framing::Plain, 1400, 0), Parts::heap(&CONFIG).session)
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn at_once(frames: &[(u8, &[u8], &[u8])]) -> (Vec<usize>, usize) {
     let (mut lens, mut waiting) = (Vec::new(), 0);
     let mut buf = [0; 1500];
     let client = &mut pair.ends[1].client;
-    while let Some(len) = pair.server.poll_transmit(pair.now, &mut buf) {
+    while let Some(len) = pair.server.poll_transmit(pair.now, &mut Protection::default(), &mut buf) {
         client.handle_datagram_with(pair.now, &mut buf[..len], |_, arrived| {
             lens.push(match arrived {
                 Arrived::Lent(bytes) => bytes.len(),
