@@ -10,8 +10,8 @@ use crate::time::{Duration, Instant};
 /// The gaps between a peer's acknowledgements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AckDelay {
-    /// The present estimate; `None` for peers that acknowledge at once.
-    tick: Option<Duration>,
+    /// The present estimate in microseconds; `None` for peers that acknowledge at once.
+    tick: Option<u32>,
     since: Since,
 }
 
@@ -34,17 +34,17 @@ const LONGEST: Duration = Duration::from_millis(250);
 impl AckDelay {
     /// The peer collects acknowledgements, for about `tick` as long as nothing else is known; or not.
     pub(super) fn new(tick: Option<Duration>) -> Self {
-        Self { tick, since: Since::Idle }
+        Self { tick: tick.map(micros), since: Since::Idle }
     }
 
     /// The same of a peer that has become known since.
     pub(super) fn set(&mut self, tick: Option<Duration>) {
-        self.tick = tick;
+        self.tick = tick.map(micros);
     }
 
     /// How long the peer collects acknowledgements; zero if it does not.
     pub(super) fn estimate(&self) -> Duration {
-        self.tick.unwrap_or(Duration::ZERO)
+        Duration::from_micros(self.tick.unwrap_or(0).into())
     }
 
     /// True if the peer collects acknowledgements, so that one that is late says nothing about its segment.
@@ -66,7 +66,9 @@ impl AckDelay {
     /// A datagram acknowledged something; `in_flight` says that something else is under way, `least` is the least round
     /// trip seen.
     pub(super) fn on_acknowledged(&mut self, now: Instant, in_flight: bool, least: Duration) {
-        let Some(tick) = self.tick else { return };
+        if !self.is_expected() {
+            return;
+        }
         // Of what was sent at some time between two ticks it is known only that it has not waited longer than one, so that
         // counts less on the way down.
         let (gap, weight) = match self.since {
@@ -82,8 +84,15 @@ impl AckDelay {
         let Some(gap) = gap.filter(|gap| *gap <= LONGEST) else { return };
         // Up fast: what is in flight would not reach to the next tick. Down slowly: a peer that also acknowledges for other
         // reasons than its clock does so in between.
-        self.tick = Some(if gap > tick { tick + (gap - tick).div(2) } else { tick - (tick - gap).div(weight) });
+        let tick = self.estimate();
+        let tick = if gap > tick { tick + (gap - tick).div(2) } else { tick - (tick - gap).div(weight) };
+        self.tick = Some(micros(tick));
     }
+}
+
+/// Half as large as the span.
+fn micros(span: Duration) -> u32 {
+    span.min(LONGEST).as_micros() as u32
 }
 
 #[cfg(test)]
