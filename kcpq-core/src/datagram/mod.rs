@@ -11,22 +11,21 @@
 //! How a datagram is framed is recognised on the way in, for each one; on the way out it is chosen per session. The
 //! [`Protection`] belongs to the endpoint, not to a session: a datagram is opened before anyone knows whose it is.
 
+#[cfg_attr(not(feature = "aes"), path = "absent/aes.rs")]
+mod aes;
+#[cfg_attr(not(feature = "fec"), path = "absent/parity.rs")]
+mod parity;
 mod protection;
 #[cfg(all(test, feature = "fec"))]
 mod tests;
 
-#[cfg(feature = "fec")]
-use alloc::boxed::Box;
 use core::fmt;
 
 pub use protection::Protection;
 
+use self::parity::Parity;
 use crate::fec::header::{self, Header, Kind, Numbering, Shards};
-#[cfg(feature = "fec")]
-use crate::fec::{Decoder, Encoder};
 use crate::kcp::HEADER;
-#[cfg(feature = "fec")]
-use crate::time::Why;
 use crate::time::{Deadline, Instant};
 
 /// What every path carries, in bytes of UDP payload (RFC 8899, `BASE_PLPMTU`): sessions begin with it.
@@ -129,44 +128,21 @@ pub(crate) struct Link {
     /// Of what lies inside the protection.
     max_datagram: u16,
     numbering: Numbering,
-    #[cfg(feature = "fec")]
-    encoder: Option<Box<Encoder>>,
-    /// Made when the first FEC datagram comes.
-    #[cfg(feature = "fec")]
-    decoder: Option<Box<Decoder>>,
+    parity: Parity,
 }
 
 impl Link {
     /// Datagrams of at most `max_datagram` bytes, protection not counted.
     pub(crate) fn new(framing: Framing, max_datagram: u16) -> Self {
-        let mut link = Self {
-            framing,
-            max_datagram,
-            numbering: Numbering::new(Shards::KCPQ),
-            #[cfg(feature = "fec")]
-            encoder: None,
-            #[cfg(feature = "fec")]
-            decoder: None,
-        };
+        let (numbering, parity) = (Numbering::new(Shards::KCPQ), Parity::new());
+        let mut link = Self { framing, max_datagram, numbering, parity };
         link.set(framing, max_datagram);
         link
     }
 
     /// Changes framing and size; the numbering goes on.
     pub(crate) fn set(&mut self, framing: Framing, max_datagram: u16) {
-        #[cfg(feature = "fec")]
-        {
-            if let Some(encoder) = &self.encoder {
-                self.numbering = encoder.numbering();
-            }
-            self.encoder = match framing {
-                Framing::Parity(shards) => Some(encoder(shards, max_datagram, self.numbering)),
-                _ => None,
-            };
-            if framing.is_plain() {
-                self.decoder = None;
-            }
-        }
+        self.parity.set(framing, max_datagram, &mut self.numbering);
         self.framing = framing;
         self.max_datagram = max_datagram;
     }
@@ -193,80 +169,39 @@ impl Link {
 
     /// Fills in what lies in front of the segments.
     pub(crate) fn seal(&mut self, now: Instant, datagram: &mut [u8]) {
-        if self.framing.is_plain() {
-            return;
+        if !self.framing.is_plain() && !self.parity.seal(now, datagram) {
+            let _ = header::write_data(self.numbering.data(), datagram);
         }
-        #[cfg(feature = "fec")]
-        if let Some(encoder) = &mut self.encoder {
-            // It fits: the engine keeps to `mtu`.
-            let _ = encoder.data(now, datagram);
-            return;
-        }
-        let _ = now;
-        let _ = header::write_data(self.numbering.data(), datagram);
     }
 
     /// Writes a parity datagram that is owed.
     pub(crate) fn poll_parity(&mut self, out: &mut [u8]) -> Option<usize> {
-        #[cfg(feature = "fec")]
-        return self.encoder.as_mut()?.poll_parity(out);
-        #[cfg(not(feature = "fec"))]
-        {
-            let _ = out;
-            None
-        }
+        self.parity.poll(out)
     }
 
     /// Takes in a FEC datagram, data or parity, for what it may rebuild.
     pub(crate) fn learn(&mut self, now: Instant, datagram: &[u8]) {
-        #[cfg(feature = "fec")]
-        {
-            // The first datagrams of a native peer are FEC-framed as well; it is known by its plain ones.
-            if self.framing.is_plain() && self.decoder.is_none() && !matches!(parse(datagram), Ok(Content::Parity)) {
-                return;
-            }
-            let decoder = self.decoder.get_or_insert_with(|| Box::new(Decoder::new(Default::default())));
-            // What it refuses it has counted.
-            let _ = decoder.open(now, datagram);
-        }
-        #[cfg(not(feature = "fec"))]
-        let _ = (now, datagram);
+        // The first datagrams of a native peer are FEC-framed as well; it is known by its plain ones.
+        self.parity.learn(now, datagram, !self.framing.is_plain());
     }
 
     /// The segments of a datagram that was rebuilt.
     pub(crate) fn poll_rebuilt(&mut self) -> Option<&[u8]> {
-        #[cfg(feature = "fec")]
-        return self.decoder.as_mut()?.poll_recovered();
-        #[cfg(not(feature = "fec"))]
-        None
+        self.parity.poll_rebuilt()
     }
 
     /// Drops what is too old to be of use.
     pub(crate) fn on_time(&mut self, now: Instant) {
-        #[cfg(feature = "fec")]
-        if let Some(decoder) = &mut self.decoder {
-            decoder.handle_timeout(now);
-        }
-        #[cfg(not(feature = "fec"))]
-        let _ = now;
+        self.parity.on_time(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
-        #[cfg(feature = "fec")]
-        return self.decoder.as_ref()?.poll_timeout().map(|at| Deadline { at, why: Why::Parity });
-        #[cfg(not(feature = "fec"))]
-        None
+        self.parity.poll_timeout()
     }
 
     /// What the decoder saw; all zeros without one.
     #[cfg(feature = "fec")]
     pub(crate) fn fec_stats(&self) -> crate::fec::Stats {
-        self.decoder.as_ref().map(|decoder| decoder.stats()).unwrap_or_default()
+        self.parity.stats()
     }
-}
-
-#[cfg(feature = "fec")]
-fn encoder(shards: Shards, max_datagram: u16, earlier: Numbering) -> Box<Encoder> {
-    let encoder = Encoder::new(shards, usize::from(max_datagram).saturating_sub(header::SHARD));
-    Box::new(encoder.behind(earlier))
 }
