@@ -14,8 +14,10 @@ pub(super) enum Timer {
     /// The next probe of an outage: the oldest segments, retransmitted.
     OutageProbe,
     /// The next repair.
+    #[cfg(feature = "redundancy")]
     Repair,
     /// The next copy of a segment.
+    #[cfg(feature = "redundancy")]
     Copy,
     /// The pacer releases the next segment.
     Pacing,
@@ -53,7 +55,9 @@ const ROWS: &[Row] = &[
     row_of_flight(Timer::Rto, Why::Retransmit),
     row_of_flight(Timer::Reordering, Why::Reordering),
     row_of_flight(Timer::OutageProbe, Why::OutageProbe),
+    #[cfg(feature = "redundancy")]
     row_of_flight(Timer::Repair, Why::Repair),
+    #[cfg(feature = "redundancy")]
     row_of_flight(Timer::Copy, Why::Repair),
     row(Timer::Pacing, Why::Pacing),
     row(Timer::WindowUpdate, Why::WindowUpdate),
