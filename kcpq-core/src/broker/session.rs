@@ -87,8 +87,6 @@ pub(super) struct Intake<'s> {
 /// The rest of a session while its bytes are read: what its frames act on.
 pub(super) struct Me<'s> {
     pub(super) id: SessionId,
-    /// The longest datagram that a native client there may send.
-    pub(super) max_datagram: u16,
     /// Replies.
     pub(super) control: &'s mut HeapOutbox,
     /// Messages.
@@ -145,7 +143,7 @@ impl Session {
                 heard: cx.now,
                 paused: None,
                 unanswered: 0,
-                outlet: Outlet::of_session(&cx.config),
+                outlet: Outlet::of_session(cx),
                 throttle: Throttle::default(),
             },
         }
@@ -154,10 +152,10 @@ impl Session {
     // --- in ---
 
     /// Lends out both halves: while the one hands out bytes, the other acts on them.
-    pub(super) fn split(&mut self, id: SessionId, max_datagram: u16) -> (Intake<'_>, Me<'_>) {
+    pub(super) fn split(&mut self, id: SessionId) -> (Intake<'_>, Me<'_>) {
         let Self { transport, reader, member } = self;
         let session::Session { kcp, link, control, outbox, .. } = transport;
-        (Intake { kcp, link, reader }, Me { id, max_datagram, control, queue: outbox, member })
+        (Intake { kcp, link, reader }, Me { id, control, queue: outbox, member })
     }
 
     /// A datagram of this content has been taken in.
@@ -220,17 +218,16 @@ impl Session {
     }
 
     /// True, once, if what kept it from being read is over: there may be bytes that wait.
-    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
-        let throttled = self.member.throttle.holds(now);
-        let stays = match self.member.paused {
-            None => return false,
-            Some(Pause::Answers) => !self.transport.control.is_empty() || self.member.unanswered > 0,
-            Some(Pause::Throttled) => throttled,
+    pub(super) fn goes_on(&mut self) -> bool {
+        let goes_on = match self.member.paused {
+            None => false,
+            Some(Pause::Answers) => self.transport.control.is_empty() && self.member.unanswered == 0,
+            Some(Pause::Throttled) => !self.member.throttle.holds(),
         };
-        if !stays {
+        if goes_on {
             self.member.paused = None;
         }
-        !stays
+        goes_on
     }
 
     /// Fills `out` with datagrams.
@@ -264,7 +261,8 @@ impl Session {
     /// Brings the totals up to date after the session was worked on.
     pub(super) fn settle<P>(&mut self, cx: &mut Context<P>) {
         cx.stats.expired += self.transport.take_expired();
-        self.member.outlet.settle(cx, &self.transport.outbox);
+        let session::Session { kcp, outbox, .. } = &self.transport;
+        self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
     }
 
     /// When the session wants to be looked at again, and why, if it has nothing to send now.
@@ -367,9 +365,9 @@ impl Intake<'_> {
 
 impl Me<'_> {
     /// True if the next frame has to wait; from then on until [`Session::goes_on`].
-    pub(super) fn pauses(&mut self, now: Instant) -> bool {
+    pub(super) fn pauses(&mut self) -> bool {
         let Self { control, member, .. } = self;
-        if member.throttle.holds(now) {
+        if member.throttle.holds() {
             member.paused = Some(Pause::Throttled);
         } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED {
             member.paused.get_or_insert(Pause::Answers);

@@ -388,7 +388,9 @@ impl HeapOutbox {
             if run.len() + count <= RUN);
         if !fits {
             let mut run = core::mem::take(&mut self.spare);
-            run.reserve(count.max(self.last_run));
+            // Behind a full one the next is likely to get full as well: to grow bit by bit would copy it each time.
+            let goes_on = matches!(self.chunks.back(), Some(Chunk { data: Data::Run(_), expires: Instant::MAX, .. }));
+            run.reserve(if goes_on { RUN } else { count.max(self.last_run) });
             self.chunks.push_back(Chunk::new(Data::Run(run), 0));
         }
         let last = self.chunks.len() - 1;
