@@ -5,7 +5,7 @@ use alloc::format;
 use bytes::BytesMut;
 
 use super::context::Context;
-use super::event::Ended;
+use super::event::{Ended, Event};
 use super::foreign;
 use super::hub::{Hub, Publisher};
 use super::message::{self, Message};
@@ -150,8 +150,16 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             Ok(subject) => self.publish(subject, &mut Message::published(bytes, expires, self.hub.share_from())),
             Err(error) => {
                 self.cx.stats.messages_refused += 1;
+                self.tell_refused(error);
                 self.error(&format!("{error}"));
             }
+        }
+    }
+
+    /// Once for each session: a client that goes on must not fill a log.
+    fn tell_refused(&mut self, why: SubjectError) {
+        if !core::mem::replace(&mut self.me.member.refusal_told, true) {
+            self.cx.tell(Event::SubjectRefused { id: self.me.id, why });
         }
     }
 
@@ -181,7 +189,10 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         };
         let pattern = match pattern {
             Ok(pattern) => pattern,
-            Err(error) => return self.refuse(number, Refusal::InvalidPattern, &format!("{error}")),
+            Err(error) => {
+                self.tell_refused(error);
+                return self.refuse(number, Refusal::InvalidPattern, &format!("{error}"));
+            }
         };
         let latest =
             number.is_some() && frame.payload.get(NUMBER).is_some_and(|options| options & subscribe::LATEST != 0);

@@ -34,6 +34,8 @@ pub(super) struct Session {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
+    /// The driver has been told that a subject of this session was refused.
+    pub(super) refusal_told: bool,
     /// The patterns, and for each whether only the latest messages are wanted.
     pub(super) patterns: HashMap<Box<str>, bool, SeedableRandomState>,
     phase: Phase,
@@ -138,6 +140,7 @@ impl Session {
             reader: Reader::new(cx.config.frames, HeapInbox::new(inbox_limit, 0)),
             member: Member {
                 native: false,
+                refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
                 phase: Phase::Open,
                 heard: cx.now,
