@@ -271,7 +271,7 @@ fn round_trip_times_are_estimated_as_in_the_traces() {
             rtt.sample(tick(sample), interval, least, tick(70_000));
             let state = &step["state"];
             let want = ["srtt", "rttvar", "rx_rto"].map(|name| number(&state[name]));
-            let got = [rtt.smoothed().unwrap(), rtt.variance(), rtt.rto().min(tick(60_000))].map(Duration::as_micros);
+            let got = [rtt.smoothed().unwrap(), rtt.rttvar(), rtt.rto().min(tick(60_000))].map(Duration::as_micros);
             assert_eq!(got, want, "after sample {sample} of {params}");
             count += 1;
         }

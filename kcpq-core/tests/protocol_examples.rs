@@ -115,6 +115,18 @@ fn the_limits_of_the_specification_are_the_defaults() {
         format!("subject | {} bytes, {} tokens", broker.subjects.max_len, broker.subjects.max_tokens),
         format!("subscriptions of one session | {}", broker.max_subscriptions),
         format!("sessions, in all and from one address | {} each", broker.max_sessions),
+        format!(
+            "messages waiting for one session before its publishers are throttled | {} MiB",
+            broker.high_water >> 20
+        ),
+        format!(
+            "time without another sixteenth of that leaving until they are not any more | {} ms",
+            broker.throttle_for.as_millis()
+        ),
+        format!(
+            "time that a publisher is throttled at the cost of others | {} %, 5 ms at a time",
+            broker.throttle_share
+        ),
         format!("messages waiting for one session | {} MiB", broker.max_queued >> 20),
         format!("messages waiting in all | {} GiB", broker.max_queued_total >> 30),
         format!("stateless answers (RESET, refusals) | {} per second", broker.stateless_replies),

@@ -281,6 +281,9 @@ impl Shard {
                 Event::Closed { id, peer, why, undelivered } => {
                     tracing::info!(session = %id, %peer, undelivered, "session closed: {why}");
                 }
+                Event::SubjectRefused { id, why } => {
+                    tracing::warn!(session = %id, "{why} (told once for each session)");
+                }
                 Event::Refused { peer } => tracing::warn!(%peer, "session refused: too many"),
                 Event::Slow { id, peer } => tracing::warn!(session = %id, %peer, "subscriber does not keep up"),
                 _ => {}

@@ -48,11 +48,18 @@ pub struct Config {
     pub max_queued: usize,
     /// Maximum size of the queues of all sessions together, in bytes.
     pub max_queued_total: usize,
-    /// Back-pressure: while a session's queue holds this many bytes or more, sessions that publish to it are not read,
-    /// so that a fast publisher is slowed down before anything has to be dropped.
-    pub stall_at: usize,
-    /// Maximum time that a subscriber may hold publishers back before it has caught up: a slow one harms only itself.
-    pub stall_for: Duration,
+    /// High-water mark of a session's queue, in bytes. Back-pressure: from here on, and until a sixteenth of it has left,
+    /// sessions that publish to it are throttled (not read), so that a fast publisher is slowed down before anything has
+    /// to be dropped. The low-water mark is an eighth of it. PROTOCOL.md 6 has the whole rule.
+    pub high_water: usize,
+    /// Maximum time that a subscriber may throttle its publishers without that sixteenth leaving, or without acknowledging
+    /// anything. A slower one, or one that was never heard, throttles nobody: [`slow_consumer`](Self::slow_consumer)
+    /// applies to what exceeds its queue.
+    pub throttle_for: Duration,
+    /// Maximum share of its time that a publisher is throttled at the cost of others, in percent: while another subscriber
+    /// of its messages of the last second waits for more. In pieces of at most 5 ms. With 0 a subscriber that keeps up
+    /// never pays for one that does not; with 100 the slowest sets the pace.
+    pub throttle_share: u8,
     /// What to do when a session's queue is full.
     pub slow_consumer: SlowConsumer,
     /// A session ends when no datagram has been received for this long (PROTOCOL.md 4.5). Clients are told.
@@ -80,8 +87,9 @@ impl Default for Config {
             max_subscriptions: 65_536,
             max_queued: 32 << 20,
             max_queued_total: 1 << 30,
-            stall_at: 4 << 20,
-            stall_for: Duration::from_millis(500),
+            high_water: 4 << 20,
+            throttle_for: Duration::from_millis(250),
+            throttle_share: 5,
             slow_consumer: SlowConsumer::DropNewest,
             idle_timeout: Duration::from_secs(120),
             linger: Duration::from_secs(2),

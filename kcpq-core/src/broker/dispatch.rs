@@ -6,11 +6,10 @@ use core::ops::ControlFlow;
 use bytes::BytesMut;
 
 use super::context::Context;
-use super::event::Ended;
+use super::event::{Ended, Event};
 use super::foreign;
 use super::hub::{Hub, Publisher};
 use super::message::{self, Message};
-use super::party::Party;
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
@@ -32,6 +31,8 @@ pub(super) struct Dispatch<'b, P: Peer> {
     hub: &'b mut Hub,
     table: &'b mut Table<P, Session>,
     me: Me<'b>,
+    /// The longest datagram that a native client there may send.
+    max_datagram: u16,
     outcome: Outcome,
 }
 
@@ -46,7 +47,7 @@ pub(super) struct Outcome {
 
 impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
     fn wants(&mut self, _: &Reader<Heap>, _: &[u8]) -> bool {
-        !self.is_over() && !self.me.pauses(self.cx.now)
+        !self.is_over() && !self.me.pauses()
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
@@ -73,8 +74,14 @@ impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
 }
 
 impl<'b, P: Peer> Dispatch<'b, P> {
-    pub(super) fn new(cx: &'b mut Context<P>, hub: &'b mut Hub, table: &'b mut Table<P, Session>, me: Me<'b>) -> Self {
-        Self { cx, hub, table, me, outcome: Outcome::default() }
+    pub(super) fn new(
+        cx: &'b mut Context<P>,
+        hub: &'b mut Hub,
+        table: &'b mut Table<P, Session>,
+        me: Me<'b>,
+        max_datagram: u16,
+    ) -> Self {
+        Self { cx, hub, table, me, max_datagram, outcome: Outcome::default() }
     }
 
     pub(super) fn finish(self) -> Outcome {
@@ -98,8 +105,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                     Ok(subject) => subject,
                     Err(error) => return self.publish_foreign(frame.subject, error, bytes, expires),
                 };
-                if in_place.is_some() || !message::is_shared(bytes.len(), self.hub.reach()) {
-                    self.publish(subject, Message::published(bytes, expires, self.hub.reach()));
+                let share_from = self.hub.share_from();
+                if in_place.is_some() || bytes.len() < share_from {
+                    self.publish(subject, &mut Message::published(bytes, expires, share_from));
                 } else {
                     self.publish_assembled(inbox, expires);
                 }
@@ -118,16 +126,11 @@ impl<'b, P: Peer> Dispatch<'b, P> {
 
     // --- messages ---
 
-    fn publish(&mut self, subject: Subject<'_>, message: Message<'_>) {
+    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) {
         let Self { cx, hub, table, me, .. } = self;
         cx.stats.messages_in += 1;
         cx.stats.bytes_in += message.frame_len() as u64;
-        let publisher = Publisher {
-            party: Party::Session(me.id.slot),
-            throttle: &mut me.member.throttle,
-            own: Some((me.queue, &mut me.member.outlet)),
-        };
-        if !hub.publish(cx, table, publisher, subject, message) {
+        if !hub.publish(cx, table, Publisher::session(me), subject, message) {
             cx.stats.unrouted += 1;
         }
     }
@@ -138,11 +141,19 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let written = if self.me.member.native { Err(error) } else { foreign::subject(subject, &limits) };
         let written = written.as_deref().map_err(|error| *error);
         match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
-            Ok(subject) => self.publish(subject, Message::published(bytes, expires, self.hub.reach())),
+            Ok(subject) => self.publish(subject, &mut Message::published(bytes, expires, self.hub.share_from())),
             Err(error) => {
                 self.cx.stats.messages_refused += 1;
+                self.tell_refused(error);
                 self.error(&format!("{error}"));
             }
+        }
+    }
+
+    /// Once for each session: a client that goes on must not fill a log.
+    fn tell_refused(&mut self, why: SubjectError) {
+        if !core::mem::replace(&mut self.me.member.refusal_told, true) {
+            self.cx.tell(Event::SubjectRefused { id: self.me.id, why });
         }
     }
 
@@ -153,7 +164,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
             && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
         {
-            self.publish(subject, Message::made(&msg, expires, self.hub.reach(), true));
+            self.publish(subject, &mut Message::made(&msg, expires));
         }
     }
 
@@ -172,7 +183,10 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         };
         let pattern = match pattern {
             Ok(pattern) => pattern,
-            Err(error) => return self.refuse(number, Refusal::InvalidPattern, &format!("{error}")),
+            Err(error) => {
+                self.tell_refused(error);
+                return self.refuse(number, Refusal::InvalidPattern, &format!("{error}"));
+            }
         };
         let latest =
             number.is_some() && frame.payload.get(NUMBER).is_some_and(|options| options & subscribe::LATEST != 0);
@@ -275,7 +289,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let welcome = Hello {
             version,
             features: features::SERVER,
-            max_datagram: me.max_datagram,
+            max_datagram: self.max_datagram,
             window: config.kcp.recv_window,
             max_body: config.frames.max_body,
             max_subject: config.subjects.max_len,

@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::frame::FrameError;
 use crate::hello::CloseReason;
+use crate::subject::SubjectError;
 
 /// Identifies a session of one broker; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +52,13 @@ pub enum Event<P> {
     Refused {
         /// From where.
         peer: P,
+    },
+    /// A subject or pattern of a session was refused. Told once for each session: an original client does not hear of it.
+    SubjectRefused {
+        /// Which.
+        id: SessionId,
+        /// Why.
+        why: SubjectError,
     },
     /// Slow consumer: a subscriber's queue is full and messages for it are dropped. Reported once until it has caught
     /// up.

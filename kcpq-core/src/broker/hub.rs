@@ -8,14 +8,15 @@ use bytes::Bytes;
 
 use super::context::Context;
 use super::foreign;
-use super::message::Message;
-use super::outlet::Outlet;
+use super::message::{self, Message};
+use super::outlet::{Level, Outlet};
 use super::party::{Party, Subscriber};
 use super::peer::Peer;
-use super::session::Session;
+use super::session::{Me, Member, Session};
 use super::shards::Shards;
+use super::supply::Patience;
 use super::table::Table;
-use super::throttle::Throttle;
+use super::throttle::{Claim, Others, Throttle};
 use crate::frame::{Frame, LENGTH};
 use crate::outbox::HeapOutbox;
 use crate::router::Router;
@@ -34,10 +35,24 @@ pub(super) struct Hub {
 
 /// Whose message it is.
 pub(super) struct Publisher<'p> {
-    pub(super) party: Party,
-    pub(super) throttle: &'p mut Throttle,
+    party: Party,
+    throttle: &'p mut Throttle,
     /// What waits for it as a subscriber: a session that is read is not in the table meanwhile. A shard gets nothing back.
-    pub(super) own: Option<(&'p mut HeapOutbox, &'p mut Outlet)>,
+    own: Option<(&'p mut HeapOutbox, &'p mut Outlet)>,
+    /// Where to note for how long the least patient of its subscribers can be kept waiting, if it wants to know.
+    patience: Option<&'p mut Option<Patience>>,
+}
+
+impl<'p> Publisher<'p> {
+    /// A session, while it is not in the table.
+    pub(super) fn session(me: &'p mut Me<'_>) -> Self {
+        let Member { throttle, outlet, .. } = &mut *me.member;
+        Self { party: Party::Session(me.id.slot), throttle, own: Some((me.queue, outlet)), patience: None }
+    }
+
+    fn shard(index: u8, throttle: &'p mut Throttle) -> Self {
+        Self { party: Party::Shard(index), throttle, own: None, patience: None }
+    }
 }
 
 impl Hub {
@@ -50,9 +65,9 @@ impl Hub {
         self.router.patterns()
     }
 
-    /// How many subscribers the last message had: the next one is likely to have as many.
-    pub(super) fn reach(&self) -> u32 {
-        self.reach
+    /// From which size on a message is kept once for all: it is likely to have as many subscribers as the last one.
+    pub(super) fn share_from(&self) -> usize {
+        message::share_from(self.reach)
     }
 
     // --- subscriptions ---
@@ -89,17 +104,19 @@ impl Hub {
 
     // --- messages ---
 
-    /// Hands a message to everybody who wants it, each once. False if nobody does.
+    /// Hands a message to everybody who wants it, each once, and throttles the publisher if need be. False if nobody wants
+    /// it.
     pub(super) fn publish<P: Peer>(
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
         publisher: Publisher<'_>,
         subject: Subject<'_>,
-        message: Message<'_>,
+        message: &mut Message<'_>,
     ) -> bool {
         let Self { router, shards, deferred, reach } = self;
-        let mut delivery = Delivery { cx, table, shards, publisher, message };
+        let reached = Reached { cx, table, shards, publisher };
+        let mut delivery = Delivery { reached, message, behind: None, other: None };
         *reach = 0;
         router.route(subject, |number| {
             *reach += 1;
@@ -116,6 +133,7 @@ impl Hub {
                 delivery.hand_to(subscriber);
             }
         }
+        delivery.finish();
         *reach > 0
     }
 
@@ -130,6 +148,7 @@ impl Hub {
     ) {
         let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
         let bytes = frames.len();
+        let mut patience = None;
         // The shard wrote them.
         while let Some(len) = frames.first_chunk().map(|announced| LENGTH + u32::from_be_bytes(*announced) as usize) {
             let frame = frames.split_to(len.min(frames.len()));
@@ -149,30 +168,127 @@ impl Hub {
                     valid => valid,
                 };
                 let Ok(subject) = subject else { continue };
-                let message = Message::relayed(&frame, expires, self.reach);
-                let publisher = Publisher { party: Party::Shard(shard), throttle: &mut throttle, own: None };
-                self.publish(cx, table, publisher, subject, message);
+                let mut message = Message::relayed(&frame, expires, self.share_from());
+                let publisher = Publisher { patience: Some(&mut patience), ..Publisher::shard(shard, &mut throttle) };
+                self.publish(cx, table, publisher, subject, &mut message);
             }
         }
         if let Some(place) = self.shards.throttle(shard) {
             *place = throttle;
         }
-        self.shards.has_placed(shard, bytes, cx.now);
+        self.shards.has_placed(shard, bytes, patience);
+    }
+
+    // --- back-pressure ---
+
+    /// Looks again at whether a publisher is to be held back.
+    pub(super) fn review<P: Peer>(
+        &mut self,
+        cx: &mut Context<P>,
+        table: &mut Table<P, Session>,
+        publisher: Publisher<'_>,
+    ) {
+        let mut reached = Reached { cx, table, shards: &mut self.shards, publisher };
+        if let Some(by) = reached.publisher.throttle.due(reached.cx.now) {
+            reached.throttle_for(by);
+        }
+    }
+
+    /// The same for all shards as publishers.
+    pub(super) fn review_shards<P: Peer>(&mut self, cx: &mut Context<P>, table: &mut Table<P, Session>) {
+        while let Some(shard) = self.shards.due(cx.now) {
+            let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
+            self.review(cx, table, Publisher::shard(shard, &mut throttle));
+            if let Some(place) = self.shards.throttle(shard) {
+                *place = throttle;
+            }
+            self.shards.tell_again(shard);
+        }
+    }
+
+    /// Finds out how long those can be kept waiting now whom other shards publish to, and who had enough when they did.
+    pub(super) fn review_patience<P: Peer>(&mut self, cx: &mut Context<P>, table: &mut Table<P, Session>) {
+        for shard in 0..self.shards.count() {
+            let Some(served) = self.shards.fed(shard).map(|throttle| throttle.served(cx.now)) else { continue };
+            let patience = |party| match party {
+                Party::Session(slot) => table.get_mut(slot)?.session.outlet().1.patience(cx),
+                Party::Shard(_) => None,
+            };
+            if let Some(patience) = served.filter_map(patience).min() {
+                self.shards.set_patience(shard, patience);
+            }
+        }
     }
 }
 
-/// A message that is handed to its subscribers, one after the other.
-struct Delivery<'d, P: Peer> {
+/// Those whom a publisher can reach.
+struct Reached<'d, P: Peer> {
     cx: &'d mut Context<P>,
     table: &'d mut Table<P, Session>,
     shards: &'d mut Shards,
     publisher: Publisher<'d>,
-    message: Message<'d>,
 }
 
-impl<P: Peer> Delivery<'_, P> {
+impl<P: Peer> Reached<'_, P> {
+    /// The rules for what waits for a party.
+    fn outlet(&mut self, party: Party) -> Option<(&Context<P>, &mut Outlet)> {
+        let Self { cx, table, shards, publisher } = self;
+        let outlet = match party {
+            party if party == publisher.party => publisher.own.as_mut().map(|(_, outlet)| &mut **outlet),
+            Party::Session(slot) => table.get_mut(slot).map(|slot| slot.session.outlet().1),
+            Party::Shard(index) => shards.outlet(index).map(|(_, outlet)| outlet),
+        };
+        Some((cx, outlet?))
+    }
+
+    /// Holds the publisher back, or lets it go on, now that `by` is behind, or was.
+    #[cold]
+    fn throttle_for(&mut self, by: Party) {
+        let now = self.cx.now;
+        let claim = self.outlet(by).and_then(|(cx, outlet)| {
+            outlet.holds_until(cx).map(|limit| Claim { by, limit, lossy: outlet.is_lossy(cx) })
+        });
+        let Some(claim) = claim else {
+            return self.publisher.throttle.release(now, &self.cx.config);
+        };
+        let mut others = Others::None;
+        for party in self.publisher.throttle.served(now).filter(|party| *party != by) {
+            let other = self.outlet(party).and_then(|(cx, outlet)| Some((outlet.is_behind(), outlet.patience(cx)?)));
+            others = others.max(match other {
+                None => Others::None,
+                Some((true, _)) => Others::Behind,
+                Some((false, patience)) if patience.lasts(now) => Others::Patient,
+                Some(_) => Others::Waiting,
+            });
+        }
+        let Self { cx, publisher, .. } = self;
+        let news = !publisher.throttle.holds();
+        if !publisher.throttle.hold(now, &cx.config, claim, others) {
+            return;
+        }
+        cx.stats.throttled += u64::from(news);
+        let party = publisher.party;
+        if publisher.throttle.list(by)
+            && let Some((_, outlet)) = self.outlet(by)
+        {
+            outlet.list(party);
+        }
+    }
+}
+
+/// A message that is handed to its subscribers, one after the other.
+struct Delivery<'d, 'm, P: Peer> {
+    reached: Reached<'d, P>,
+    message: &'d mut Message<'m>,
+    /// One of them that is behind, and whether it misses messages.
+    behind: Option<(bool, Party)>,
+    /// One of the others: of those that have least waiting.
+    other: Option<(Level, Party)>,
+}
+
+impl<P: Peer> Delivery<'_, '_, P> {
     fn hand_to(&mut self, to: Subscriber) {
-        let Self { cx, table, shards, publisher, message } = self;
+        let Reached { cx, table, shards, publisher } = &mut self.reached;
         let (queue, outlet) = match to.party {
             party if party == publisher.party => match &mut publisher.own {
                 Some((queue, outlet)) => (&mut **queue, &mut **outlet),
@@ -189,13 +305,37 @@ impl<P: Peer> Delivery<'_, P> {
                 None => return,
             },
         };
-        let slow = outlet.admit(cx, queue, message, to.latest);
-        if let Some(until) = outlet.holds_until(cx, queue) {
-            cx.stats.stalls += u64::from(publisher.throttle.hold(until));
-            outlet.hold(publisher.party);
+        let slow = outlet.admit(cx, queue, self.message, to.latest);
+        let level = outlet.level(cx, queue);
+        let mut other = Some((level, to.party));
+        if level == Level::Behind
+            && outlet.holds_until(cx).is_some()
+            // One that need not miss anything comes first.
+            && !(outlet.is_lossy(cx) && self.behind.is_some_and(|(lossy, _)| !lossy))
+        {
+            other = self.behind.replace((outlet.is_lossy(cx), to.party)).map(|(_, party)| (level, party));
+        }
+        if other.is_some_and(|(level, _)| self.other.is_none_or(|(least, _)| level <= least)) {
+            self.other = other;
+        }
+        if let Some(least) = &mut publisher.patience {
+            **least = outlet.patience(cx).into_iter().chain(**least).min();
         }
         if slow && let Party::Session(slot) = to.party {
             cx.slow.push_back(slot);
+        }
+    }
+
+    /// What follows from it for the publisher.
+    fn finish(&mut self) {
+        let Reached { cx, publisher, .. } = &mut self.reached;
+        if let Some((_, party)) = self.other {
+            publisher.throttle.on_served(cx.now, party);
+        }
+        if let Some((_, by)) = self.behind
+            && !publisher.throttle.holds()
+        {
+            self.reached.throttle_for(by);
         }
     }
 }

@@ -32,21 +32,22 @@ pub(super) struct Message<'f> {
 }
 
 impl<'f> Message<'f> {
-    /// The message of a whole PUB, or PUBT if it expires, that is likely to go to as many as the last one, `reach`.
-    pub(super) fn published(frame: &'f [u8], expires: Option<Instant>, reach: u32) -> Self {
+    /// The message of a whole PUB, or PUBT if it expires; kept once for all subscribers if it has `share_from` bytes.
+    pub(super) fn published(frame: &'f [u8], expires: Option<Instant>, share_from: usize) -> Self {
         let cut = tail(expires);
         let bytes = frame.get(..frame.len().saturating_sub(cut)).unwrap_or_default();
-        Self { bytes, cut, expires, shared: None, share_from: share_from(reach) }
+        Self { bytes, cut, expires, shared: None, share_from }
     }
 
-    /// A message that is a MSG already; with `kept` its bytes stay for as long as somebody wants them.
-    pub(super) fn made(msg: &'f Bytes, expires: Option<Instant>, reach: u32, kept: bool) -> Self {
-        Self { bytes: msg, cut: 0, expires, shared: kept.then(|| msg.clone()), share_from: share_from(reach) }
+    /// A message that is a MSG already, whose bytes stay for as long as somebody wants them.
+    pub(super) fn made(msg: &'f Bytes, expires: Option<Instant>) -> Self {
+        Self { bytes: msg, cut: 0, expires, shared: Some(msg.clone()), share_from: 0 }
     }
 
     /// A MSG that came together with others, from another shard: a small one would keep all of them.
-    pub(super) fn relayed(msg: &'f Bytes, expires: Option<Instant>, reach: u32) -> Self {
-        Self::made(msg, expires, reach, msg.len() >= SHARE_FROM || expires.is_some())
+    pub(super) fn relayed(msg: &'f Bytes, expires: Option<Instant>, share_from: usize) -> Self {
+        let shared = (msg.len() >= SHARE_FROM || expires.is_some()).then(|| msg.clone());
+        Self { bytes: msg, cut: 0, expires, shared, share_from }
     }
 
     /// Bytes of the frame as it was published.
@@ -107,12 +108,8 @@ impl<'f> Message<'f> {
     }
 }
 
-/// True if a message of so many bytes is to be kept once for all, where the last one went to `reach` subscribers.
-pub(super) fn is_shared(len: usize, reach: u32) -> bool {
-    len >= share_from(reach)
-}
-
-fn share_from(reach: u32) -> usize {
+/// From which size on a message is kept once for all, if it has so many subscribers.
+pub(super) fn share_from(reach: u32) -> usize {
     if reach > 1 { SHARE_FROM } else { SHARE_ALONE_FROM }
 }
 

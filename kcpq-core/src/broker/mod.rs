@@ -24,6 +24,7 @@
 //! shards     what brokers of one server tell each other
 //! table      where the sessions are, which are ready, and their timers     session    one session
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
+//!                                                                          supply     whether a party can be kept waiting
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             context    configuration, time, counters, events
 //! ```
@@ -43,6 +44,7 @@ mod sessions;
 mod shards;
 mod stats;
 mod strays;
+mod supply;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -167,7 +169,7 @@ impl<P: Peer> Broker<P> {
     #[must_use]
     pub fn with_shards(mut self, own: usize, count: usize) -> Self {
         let Context { config, seed, .. } = &self.sessions.cx;
-        self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.stall_at));
+        self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water));
         self
     }
 

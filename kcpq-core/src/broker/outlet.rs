@@ -1,34 +1,78 @@
 //! What waits for one party: how much may, what happens beyond that, and who is held back because of it.
 //!
 //! The same for sessions and for shards. The queue itself lies where it is emptied, beside the outlet.
+//!
+//! ```text
+//!  0        low-water        high-water       max_queued
+//!  | hungry |       fed        |    behind    | dropped
+//!                            <-' until a sixteenth less waits
+//! ```
 
 use alloc::vec::Vec;
 
-use super::config::{Config, SlowConsumer};
+use super::config::SlowConsumer;
 use super::context::Context;
 use super::message::Message;
 use super::party::Party;
 use super::stats::Stats;
+use super::supply::{Patience, Supply};
 use crate::outbox::{HeapOutbox, Outbox};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// See above.
 pub(super) struct Outlet {
     kind: Kind,
     /// The largest frame body that the party takes.
     max_body: u32,
-    /// From so many bytes that wait on, publishers are held back.
-    stall_at: usize,
+    /// From so many bytes that wait on, the party is behind.
+    high: usize,
     /// Bytes that have left the queue and still wait: they are on their way to a shard.
     beyond: usize,
-    /// Bytes of the queue that the total of all queues includes.
+    /// Bytes that waited when that was last looked at: the total of all queues includes them.
     accounted: usize,
     /// The queue was full and has not been emptied far enough since.
     slow: bool,
-    /// Since when more waits than publishers may add to.
+    /// When messages began to be dropped, the last time that this was news.
+    misses: Option<Instant>,
+    /// Nothing waits, nor is under way.
+    drained: bool,
+    supply: Supply,
+    /// Since when the party is behind, or when another sixteenth of the high-water mark had left since.
     behind: Option<Instant>,
-    /// Who is held back because of that.
+    /// Bytes that have left after that.
+    left: usize,
+    /// How much it had acknowledged when that was last looked at, wrapping.
+    acked: u32,
+    /// If it ever got something for certain: when it last did, or when it began to have something to get.
+    progress: Option<Instant>,
+    /// What a shard has said of those it has the messages for.
+    reported: Option<Report>,
+    /// Who is to be told once it is not behind any more.
     held: Vec<Party>,
+}
+
+/// How much waits for a party, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// Less than the low-water mark.
+    Hungry,
+    /// Enough.
+    Fed,
+    /// More than those who publish to it should add to.
+    Behind,
+    /// However much: it gets nothing of it.
+    Deaf,
+}
+
+/// What a shard says of those whom the messages are for that it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// One of them is behind, and holds the sender back.
+    pub(super) behind: bool,
+    /// Messages are dropped for that one.
+    pub(super) lossy: bool,
+    /// How long the others can be kept waiting.
+    pub(super) patience: Option<Patience>,
 }
 
 /// Whose outlet it is, for the counters.
@@ -38,26 +82,36 @@ enum Kind {
     Shard,
 }
 
+/// How long it is remembered that messages are dropped for a party.
+const LOSSY_FOR: Duration = Duration::from_secs(4);
+
 impl Outlet {
-    /// For a session.
-    pub(super) fn of_session(config: &Config) -> Self {
-        Self::new(Kind::Session, config.stall_at)
+    /// For a session that begins now.
+    pub(super) fn of_session<P>(cx: &Context<P>) -> Self {
+        Self::new(Kind::Session, cx.now, cx.config.high_water)
     }
 
-    /// For a shard, from `stall_at` bytes on whose publishers are held back.
-    pub(super) fn of_shard(stall_at: usize) -> Self {
-        Self::new(Kind::Shard, stall_at)
+    /// For a shard, with a high-water mark of its own.
+    pub(super) fn of_shard(high_water: usize) -> Self {
+        Self::new(Kind::Shard, Instant::ZERO, high_water)
     }
 
-    fn new(kind: Kind, stall_at: usize) -> Self {
+    fn new(kind: Kind, now: Instant, high: usize) -> Self {
         Self {
             kind,
             max_body: u32::MAX,
-            stall_at,
+            high,
             beyond: 0,
             accounted: 0,
             slow: false,
+            misses: None,
+            drained: true,
+            supply: Supply::new(now),
             behind: None,
+            left: 0,
+            acked: 0,
+            progress: None,
+            reported: None,
             held: Vec::new(),
         }
     }
@@ -94,45 +148,48 @@ impl Outlet {
         }
         if latest && message.supersede_in(queue, config.max_queued) {
             stats.superseded += 1;
-            self.took(stats, len, queue);
+            self.took(stats, cx.now, len, queue);
             return false;
         }
         let mut full = false;
-        if self.beyond + queue.len() + len > config.max_queued {
+        if self.waiting(queue) + len > config.max_queued {
             stats.expired += u64::from(queue.expire(cx.now));
             while !self.has_room(queue, len, config.max_queued) {
                 full = true;
                 *self.dropped(stats) += 1;
                 if config.slow_consumer != SlowConsumer::DropOldest || !queue.drop_oldest() {
-                    return self.is_full();
+                    return self.is_full(cx);
                 }
             }
         }
         if stats.queued as usize + len > config.max_queued_total && !queue.is_empty() {
             stats.dropped_memory += 1;
-            return self.is_full();
+            return self.is_full(cx);
         }
         if latest {
             message.append_latest_to(queue, cx.seed);
         } else {
             message.append_to(queue);
         }
-        self.took(stats, len, queue);
-        full && self.is_full()
+        self.took(stats, cx.now, len, queue);
+        full && self.is_full(cx)
     }
 
     /// One message may always wait, whatever its size.
     fn has_room(&self, queue: &HeapOutbox, len: usize, limit: usize) -> bool {
-        let waiting = self.beyond + queue.len();
+        let waiting = self.waiting(queue);
         waiting == 0 || waiting + len <= limit
     }
 
-    /// True if that is news.
-    fn is_full(&mut self) -> bool {
+    /// A message was dropped. True if that is news.
+    fn is_full<P>(&mut self, cx: &Context<P>) -> bool {
+        if self.misses.is_none_or(|at| at + cx.config.throttle_for + LOSSY_FOR <= cx.now) {
+            self.misses = Some(cx.now);
+        }
         !core::mem::replace(&mut self.slow, true)
     }
 
-    fn took(&mut self, stats: &mut Stats, len: usize, queue: &HeapOutbox) {
+    fn took(&mut self, stats: &mut Stats, now: Instant, len: usize, queue: &HeapOutbox) {
         match self.kind {
             Kind::Session => {
                 stats.messages_out += 1;
@@ -140,7 +197,12 @@ impl Outlet {
             }
             Kind::Shard => stats.relayed += 1,
         }
-        self.account(stats, queue.len());
+        self.account(stats, self.waiting(queue));
+        if core::mem::take(&mut self.drained)
+            && let Some(at) = &mut self.progress
+        {
+            *at = now;
+        }
     }
 
     fn dropped<'s>(&self, stats: &'s mut Stats) -> &'s mut u64 {
@@ -150,36 +212,122 @@ impl Outlet {
         }
     }
 
-    fn account(&mut self, stats: &mut Stats, len: usize) {
-        stats.queued = (stats.queued + len as u64).saturating_sub(self.accounted as u64);
-        self.accounted = len;
+    fn account(&mut self, stats: &mut Stats, waiting: usize) {
+        stats.queued = (stats.queued + waiting as u64).saturating_sub(self.accounted as u64);
+        self.accounted = waiting;
     }
 
-    /// Until when at most who publishes to the party is to be held back, if so.
-    pub(super) fn holds_until<P>(&mut self, cx: &Context<P>, queue: &HeapOutbox) -> Option<Instant> {
-        if self.beyond + queue.len() < self.stall_at {
+    // --- back-pressure ---
+
+    fn waiting(&self, queue: &HeapOutbox) -> usize {
+        self.beyond + queue.len()
+    }
+
+    /// How much waits, now that something was queued.
+    pub(super) fn level<P>(&mut self, cx: &Context<P>, queue: &HeapOutbox) -> Level {
+        let waiting = self.waiting(queue);
+        if waiting >= self.low() {
+            self.supply.feed(cx.now);
+            if waiting >= self.high {
+                self.behind.get_or_insert(cx.now);
+            }
+        }
+        if !self.progresses(cx) {
+            Level::Deaf
+        } else if self.behind.is_some() {
+            Level::Behind
+        } else if waiting >= self.low() {
+            Level::Fed
+        } else {
+            Level::Hungry
+        }
+    }
+
+    /// The low-water mark.
+    fn low(&self) -> usize {
+        self.high / 8
+    }
+
+    /// How long the party can be kept waiting; `None` if it does not wait, for who gets nothing misses nothing.
+    pub(super) fn patience<P>(&self, cx: &Context<P>) -> Option<Patience> {
+        if !(self.drained || self.progresses(cx)) {
             return None;
         }
-        let until = *self.behind.get_or_insert(cx.now) + cx.config.stall_for;
-        (until > cx.now).then_some(until)
-    }
-
-    /// Notes whom to let go on once the party has caught up.
-    pub(super) fn hold(&mut self, publisher: Party) {
-        if !self.held.contains(&publisher) {
-            self.held.push(publisher);
+        if self.behind.is_some() {
+            return Some(Patience::of_fed(cx.now));
         }
+        // What a shard has got it hands on at once: what waits there it has to say.
+        let reported = self.reported.and_then(|report| report.patience);
+        Some(reported.unwrap_or_else(|| self.supply.patience(cx.now)))
     }
 
-    /// To be called after something has left the queue, or arrived: those who waited for that may go on.
-    pub(super) fn settle<P>(&mut self, cx: &mut Context<P>, queue: &HeapOutbox) {
-        let len = queue.len();
-        self.account(&mut cx.stats, len);
-        if self.slow && self.beyond + len <= cx.config.max_queued / 2 {
+    /// True if more waits than publishers should add to.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// True if messages are dropped for the party although its publishers were held back. It has the benefit of the doubt at
+    /// first, and again from time to time.
+    pub(super) fn is_lossy<P>(&self, cx: &Context<P>) -> bool {
+        let since = self.misses.map(|at| at + cx.config.throttle_for);
+        since.is_some_and(|since| since <= cx.now && cx.now < since + LOSSY_FOR)
+            || self.reported.is_some_and(|report| report.lossy)
+    }
+
+    /// Until when at most publishers are to be held back, if so: as long as the party is behind, gets something for certain,
+    /// and takes not too long for the next sixteenth.
+    pub(super) fn holds_until<P>(&self, cx: &Context<P>) -> Option<Instant> {
+        let since = self.behind?.min(self.progress?);
+        Some(since + cx.config.throttle_for).filter(|until| *until > cx.now)
+    }
+
+    fn progresses<P>(&self, cx: &Context<P>) -> bool {
+        self.progress.is_some_and(|at| at + cx.config.throttle_for > cx.now)
+    }
+
+    /// The party has got something for certain.
+    pub(super) fn on_progress(&mut self, now: Instant) {
+        self.progress = Some(now);
+    }
+
+    /// A shard has said how those are off whom the messages are for.
+    pub(super) fn on_report(&mut self, now: Instant, report: Report) {
+        self.reported = Some(report);
+        if report.behind {
+            // It says so only as long as one of them may hold back its publishers.
+            self.behind = Some(now);
+        }
+        self.on_progress(now);
+    }
+
+    /// Notes whom to tell once the party is not behind any more.
+    pub(super) fn list(&mut self, publisher: Party) {
+        self.held.push(publisher);
+    }
+
+    /// To be called after something has left the queue, or arrived: what was sent is acknowledged up to offset `acked` of
+    /// the stream, and `unacked` bytes behind that are not.
+    pub(super) fn settle<P>(&mut self, cx: &mut Context<P>, queue: &HeapOutbox, acked: u32, unacked: usize) {
+        if self.acked != acked {
+            self.acked = acked;
+            self.on_progress(cx.now);
+        }
+        let waiting = self.waiting(queue);
+        let left = self.accounted.saturating_sub(waiting);
+        self.account(&mut cx.stats, waiting);
+        self.drained = waiting + unacked == 0;
+        cx.emptied |= self.supply.drain(cx.now, waiting, acked, unacked);
+        if self.slow && waiting <= cx.config.max_queued / 2 {
             self.slow = false;
         }
-        if self.behind.is_some() && self.beyond + len <= self.stall_at / 2 {
-            self.release(cx);
+        if let Some(since) = &mut self.behind {
+            self.left += left;
+            if self.left >= self.high / 16 {
+                (*since, self.left) = (cx.now, 0);
+            }
+            if waiting <= self.high - self.high / 16 && !self.reported.is_some_and(|report| report.behind) {
+                self.release(cx);
+            }
         }
     }
 
@@ -190,7 +338,11 @@ impl Outlet {
     }
 
     fn release<P>(&mut self, cx: &mut Context<P>) {
-        self.behind = None;
+        (self.behind, self.left) = (None, 0);
+        // Who goes first gets the most: not always the same one.
+        if self.held.len() > 1 {
+            self.held.rotate_left(1);
+        }
         cx.released.extend(self.held.drain(..));
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Session {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
+    /// The driver has been told that a subject of this session was refused.
+    pub(super) refusal_told: bool,
     /// The patterns, and for each whether only the latest messages are wanted.
     pub(super) patterns: HashMap<Box<str>, bool, SeedableRandomState>,
     phase: Phase,
@@ -78,8 +80,6 @@ pub(super) enum Due {
 /// The rest of a session while its bytes are read: what its frames act on.
 pub(super) struct Me<'s> {
     pub(super) id: SessionId,
-    /// The longest datagram that a native client there may send.
-    pub(super) max_datagram: u16,
     /// Replies.
     pub(super) control: &'s mut HeapOutbox,
     /// Messages.
@@ -116,12 +116,13 @@ impl Session {
             transport: transport(cx, conv, framing),
             member: Member {
                 native: false,
+                refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
                 phase: Phase::Open,
                 heard: cx.now,
                 paused: None,
                 unanswered: 0,
-                outlet: Outlet::of_session(&cx.config),
+                outlet: Outlet::of_session(cx),
                 throttle: Throttle::default(),
             },
         }
@@ -130,10 +131,10 @@ impl Session {
     // --- in ---
 
     /// Lends out both halves: while the one hands out bytes, the other acts on them.
-    pub(super) fn split(&mut self, id: SessionId, max_datagram: u16) -> (Intake<'_, Heap>, Me<'_>) {
+    pub(super) fn split(&mut self, id: SessionId) -> (Intake<'_, Heap>, Me<'_>) {
         let Self { transport, member } = self;
         let (intake, Queues { control, outbox }) = transport.split();
-        (intake, Me { id, max_datagram, control, queue: outbox, member })
+        (intake, Me { id, control, queue: outbox, member })
     }
 
     /// A datagram of this content has been taken in.
@@ -191,17 +192,16 @@ impl Session {
     }
 
     /// True, once, if what kept it from being read is over: there may be bytes that wait.
-    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
-        let throttled = self.member.throttle.holds(now);
-        let stays = match self.member.paused {
-            None => return false,
-            Some(Pause::Answers) => !self.transport.control.is_empty() || self.member.unanswered > 0,
-            Some(Pause::Throttled) => throttled,
+    pub(super) fn goes_on(&mut self) -> bool {
+        let goes_on = match self.member.paused {
+            None => false,
+            Some(Pause::Answers) => self.transport.control.is_empty() && self.member.unanswered == 0,
+            Some(Pause::Throttled) => !self.member.throttle.holds(),
         };
-        if !stays {
+        if goes_on {
             self.member.paused = None;
         }
-        !stays
+        goes_on
     }
 
     /// Fills `out` with datagrams.
@@ -217,7 +217,8 @@ impl Session {
     /// Brings the totals up to date after the session was worked on.
     pub(super) fn settle<P>(&mut self, cx: &mut Context<P>) {
         cx.stats.expired += self.transport.take_expired();
-        self.member.outlet.settle(cx, &self.transport.outbox);
+        let session::Session { kcp, outbox, .. } = &self.transport;
+        self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
     }
 
     /// When the session wants to be looked at again, and why, if it has nothing to send now.
@@ -299,9 +300,9 @@ impl Session {
 
 impl Me<'_> {
     /// True if the next frame has to wait; from then on until [`Session::goes_on`].
-    pub(super) fn pauses(&mut self, now: Instant) -> bool {
+    pub(super) fn pauses(&mut self) -> bool {
         let Self { control, member, .. } = self;
-        if member.throttle.holds(now) {
+        if member.throttle.holds() {
             member.paused = Some(Pause::Throttled);
         } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED {
             member.paused.get_or_insert(Pause::Answers);

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::dispatch::{Dispatch, Outcome};
 use super::event::{Ended, Event};
 use super::foreign;
-use super::hub::Hub;
+use super::hub::{Hub, Publisher};
 use super::party::Party;
 use super::peer::{Peer, Transmit};
 use super::session::{Due, Session};
@@ -82,8 +82,8 @@ impl<P: Peer> Sessions<P> {
         let Some(mut slot) = table.take(index) else { return };
         let max_datagram = if slot.peer.is_local() { cx.config.local_datagram } else { cx.config.native_datagram };
         let now = cx.now;
-        let (mut intake, me) = slot.session.split(slot.id, max_datagram);
-        let mut dispatch = Dispatch::new(cx, hub, table, me);
+        let (mut intake, me) = slot.session.split(slot.id);
+        let mut dispatch = Dispatch::new(cx, hub, table, me, max_datagram);
         let understood = match input {
             Some((datagram, content)) => intake.handle_datagram(now, datagram, content, &mut dispatch),
             None => {
@@ -114,18 +114,24 @@ impl<P: Peer> Sessions<P> {
             Some(Ended::ByBroker(reason)) => self.begin_closing(&mut slot, reason),
             Some(Ended::Broken(_)) => self.begin_closing(&mut slot, CloseReason::Protocol),
         }
-        self.put_back(slot);
-        self.table.wake(index);
+        self.put_back(slot, true);
     }
 
-    /// A session that was taken out and worked on goes on.
-    fn put_back(&mut self, mut slot: Box<Slot<P, Session>>) {
+    /// A session that was taken out and worked on goes on; with `wakes` it may have something to send.
+    fn put_back(&mut self, mut slot: Box<Slot<P, Session>>, wakes: bool) {
         slot.session.settle(&mut self.cx);
-        self.table.put_back(slot);
+        self.table.put_back(slot, wakes);
     }
 
     /// Sees to those whom it has concerned what others did, and who could not be worked on meanwhile.
     pub(super) fn see_to_others(&mut self) {
+        if !(self.cx.slow.is_empty() && self.cx.released.is_empty()) || self.cx.emptied {
+            self.see_to_them();
+        }
+    }
+
+    #[cold]
+    fn see_to_them(&mut self) {
         while let Some(index) = self.cx.slow.pop_front() {
             let Some(slot) = self.table.get_mut(index) else { continue };
             self.cx.stats.slow_consumers += 1;
@@ -134,18 +140,17 @@ impl<P: Peer> Sessions<P> {
                 self.close(index, CloseReason::SlowConsumer);
             }
         }
+        if core::mem::take(&mut self.cx.emptied) {
+            self.hub.review_patience(&mut self.cx, &mut self.table);
+        }
         while let Some(party) = self.cx.released.pop_front() {
-            match party {
-                Party::Session(index) => {
-                    if let Some(slot) = self.table.wake(index) {
-                        slot.session.throttle().release();
-                    }
-                }
-                Party::Shard(index) => {
-                    if let Some(throttle) = self.hub.shards.throttle(index) {
-                        throttle.release();
-                    }
-                }
+            let throttle = match party {
+                Party::Session(index) => self.table.wake(index).map(|slot| slot.session.throttle()),
+                Party::Shard(index) => self.hub.shards.throttle(index),
+            };
+            if let Some(throttle) = throttle {
+                throttle.release(self.cx.now, &self.cx.config);
+                throttle.unlist();
             }
         }
     }
@@ -172,6 +177,7 @@ impl<P: Peer> Sessions<P> {
                 }
             }
         }
+        self.hub.review_shards(&mut self.cx, &mut self.table);
         self.see_to_others();
     }
 
@@ -181,8 +187,12 @@ impl<P: Peer> Sessions<P> {
     pub(super) fn poll_transmit(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<Transmit<P>> {
         while let Some(mut slot) = self.table.take_ready() {
             let (index, to) = (slot.id.slot, slot.peer);
-            if slot.session.goes_on(self.cx.now) {
-                self.table.put_back(slot);
+            if slot.session.throttle().due(self.cx.now).is_some() {
+                let (_, mut me) = slot.session.split(slot.id);
+                self.hub.review(&mut self.cx, &mut self.table, Publisher::session(&mut me));
+            }
+            if slot.session.goes_on() {
+                self.table.put_back(slot, false);
                 self.receive(index, None);
                 self.see_to_others();
                 continue;
@@ -194,12 +204,11 @@ impl<P: Peer> Sessions<P> {
             }
             match slot.session.has_ended() {
                 Some(reason) => self.remove(slot, Ended::ByBroker(reason)),
-                None => self.put_back(slot),
+                // There may be more; the others come first.
+                None => self.put_back(slot, batch.is_some()),
             }
             self.see_to_others();
             if let Some(session::Transmit { len, segment, asks }) = batch {
-                // There may be more; the others come first.
-                self.table.wake(index);
                 return Some(Transmit { to, len, segment, asks });
             }
         }
@@ -226,8 +235,7 @@ impl<P: Peer> Sessions<P> {
     fn close(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.table.take(index) else { return };
         self.begin_closing(&mut slot, reason);
-        self.put_back(slot);
-        self.table.wake(index);
+        self.put_back(slot, true);
     }
 
     /// The same for one that is taken out.
@@ -264,14 +272,14 @@ impl<P: Peer> Sessions<P> {
         let Self { cx, hub, table, .. } = self;
         match relay.0 {
             Told::Messages { frames, expires } => hub.publish_relayed(cx, table, from, frames, expires),
-            Told::Placed { bytes } => hub.shards.on_placed(cx, from, bytes),
+            Told::Placed { bytes, report } => hub.shards.on_placed(cx, from, bytes, report),
             Told::Interest { pattern, wanted } => {
                 if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(cx.config.subjects)) {
                     hub.set_interest(from, pattern, wanted);
                 }
             }
             Told::Known => {
-                hub.shards.on_known(from);
+                hub.shards.on_known(from, cx.now);
                 while let Some((id, answer)) = hub.shards.poll_answer() {
                     if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
                         slot.session.answer(answer);

@@ -27,8 +27,8 @@ pub struct Stats {
     pub unrouted: u64,
     /// Messages refused with ERR: invalid subject.
     pub messages_refused: u64,
-    /// Times that a publisher was held back because a subscriber was behind ([`Config::stall_at`](super::Config)).
-    pub stalls: u64,
+    /// Times that a publisher was throttled because a subscriber was behind ([`Config::high_water`](super::Config)).
+    pub throttled: u64,
     /// Messages dropped: the subscriber's queue was full.
     pub dropped_slow: u64,
     /// Messages dropped: their time to live was over before they could be sent.
@@ -82,7 +82,7 @@ impl Stats {
         self.bytes_out += other.bytes_out;
         self.unrouted += other.unrouted;
         self.messages_refused += other.messages_refused;
-        self.stalls += other.stalls;
+        self.throttled += other.throttled;
         self.dropped_slow += other.dropped_slow;
         self.expired += other.expired;
         self.superseded += other.superseded;

@@ -127,7 +127,12 @@ impl<P: Peer, S> Table<P, S> {
         self.slots.get_mut(index as usize)?.take()
     }
 
-    pub(super) fn put_back(&mut self, slot: Box<Slot<P, S>>) {
+    /// With `wakes` it may have something to send.
+    pub(super) fn put_back(&mut self, mut slot: Box<Slot<P, S>>, wakes: bool) {
+        if wakes && !slot.ready {
+            slot.ready = true;
+            self.ready.push_back(slot.id.slot);
+        }
         if let Some(place) = self.slots.get_mut(slot.id.slot as usize) {
             *place = Some(slot);
         }
@@ -183,7 +188,7 @@ impl<P: Peer, S> Table<P, S> {
                     slot.ready = false;
                     return Some(slot);
                 }
-                self.put_back(slot);
+                self.put_back(slot, false);
             }
         }
     }

@@ -11,6 +11,8 @@
 //! How a datagram is framed is recognised on the way in, for each one; on the way out it is chosen per session. The
 //! [`Protection`] belongs to the endpoint, not to a session: a datagram is opened before anyone knows whose it is.
 
+#[cfg_attr(not(feature = "aes"), path = "absent/aes.rs")]
+mod aes;
 mod link;
 #[cfg_attr(not(feature = "fec"), path = "absent/parity.rs")]
 mod parity;

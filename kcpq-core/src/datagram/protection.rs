@@ -2,57 +2,43 @@
 
 use core::fmt;
 
-#[cfg(feature = "aes")]
-use crate::cipher::{self, CompatAes256Cfb, Key, Nonces};
+use super::aes::Aes;
 
 /// The outermost layer of an endpoint's datagrams.
 #[derive(Default)]
 pub struct Protection {
-    #[cfg(feature = "aes")]
-    aes: Option<(CompatAes256Cfb, Nonces)>,
+    aes: Option<Aes>,
 }
 
 impl Protection {
     /// Everything in the clear.
-    pub const NONE: Self = Self {
-        #[cfg(feature = "aes")]
-        aes: None,
-    };
+    pub const NONE: Self = Self { aes: None };
 
     /// The cipher of KCPQ v2.1, to speak with peers that have it. **It keeps nobody from altering or repeating
     /// datagrams**; see [`cipher`](crate::cipher). `entropy` is random: the nonces come from it.
     #[cfg(feature = "aes")]
-    pub fn compat_aes256(key: &Key, entropy: [u8; 32]) -> Self {
-        Self { aes: Some((CompatAes256Cfb::new(key), Nonces::new(entropy))) }
+    pub fn compat_aes256(key: &crate::cipher::Key, entropy: [u8; 32]) -> Self {
+        Self { aes: Some(Aes::new(key, entropy)) }
     }
 
     /// Bytes in front of what is protected.
     pub fn headroom(&self) -> usize {
-        #[cfg(feature = "aes")]
-        if self.aes.is_some() {
-            return cipher::LEN;
-        }
-        0
+        self.aes.as_ref().map_or(0, Aes::headroom)
     }
 
     /// What a datagram protects; `None` if it is not one that this protection has made: another key, none, or damaged.
     pub fn open<'d>(&self, datagram: &'d mut [u8]) -> Option<&'d mut [u8]> {
-        #[cfg(feature = "aes")]
-        if let Some((aes, _)) = &self.aes {
-            return aes.open(datagram);
+        match &self.aes {
+            Some(aes) => aes.open(datagram),
+            None => Some(datagram),
         }
-        Some(datagram)
     }
 
     /// Protects what lies behind [`headroom`](Self::headroom) bytes.
     pub fn seal(&mut self, datagram: &mut [u8]) {
-        #[cfg(feature = "aes")]
-        if let Some((aes, nonces)) = &mut self.aes {
-            // There is headroom.
-            let _ = aes.seal(nonces.next(), datagram);
+        if let Some(aes) = &mut self.aes {
+            aes.seal(datagram);
         }
-        #[cfg(not(feature = "aes"))]
-        let _ = datagram;
     }
 }
 

@@ -13,8 +13,8 @@ pub struct Peer {
     /// Minimum margin of the RTO above SRTT, at most [`Config::MAX_RTO`].
     pub rto_margin: Duration,
     /// The peer collects acknowledgements for about so long, until they have shown how long that is (PROTOCOL.md 2.6).
-    /// `None`: it acknowledges at once.
-    pub ack_delay: Option<Duration>,
+    /// Zero: it acknowledges at once.
+    pub ack_delay: Duration,
     /// Congestion control.
     pub congestion: CongestionControl,
     /// Both ends know [`Command::Repair`](super::Command::Repair). For stream mode.
@@ -39,7 +39,7 @@ impl Peer {
         Self {
             min_rto: config.min_rto,
             rto_margin: config.rto_margin,
-            ack_delay: None,
+            ack_delay: Duration::ZERO,
             congestion: config.congestion,
             repairs: false,
             mtu_search: None,

@@ -47,7 +47,7 @@ impl Rtt {
     }
 
     /// The mean deviation of the round-trip time (RTTVAR).
-    pub fn variance(&self) -> Duration {
+    pub fn rttvar(&self) -> Duration {
         Duration::from_micros(self.rttvar.max(0) as u64)
     }
 

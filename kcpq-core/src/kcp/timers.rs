@@ -14,8 +14,10 @@ pub(super) enum Timer {
     /// The next probe of an outage: the oldest segments, retransmitted.
     OutageProbe,
     /// The next repair.
+    #[cfg(feature = "redundancy")]
     Repair,
     /// The next copy of a segment.
+    #[cfg(feature = "redundancy")]
     Copy,
     /// The pacer releases the next segment.
     Pacing,
@@ -24,50 +26,60 @@ pub(super) enum Timer {
     /// The persist timer: the next zero-window probe (WASK).
     WindowProbe,
     /// The next probe of the path's MTU (PROBE).
+    #[cfg(feature = "alloc")]
     MtuProbe,
     /// The answer to the peer's probe of the path's MTU (PROBE-ACK).
+    #[cfg(feature = "alloc")]
     MtuProbeAck,
 }
 
-/// The timers in the order in which they precede at the same moment.
-const ALL: [Timer; 11] = [
-    Timer::Ack,
-    Timer::Rto,
-    Timer::Reordering,
-    Timer::OutageProbe,
-    Timer::Repair,
-    Timer::Copy,
-    Timer::Pacing,
-    Timer::WindowUpdate,
-    Timer::WindowProbe,
-    Timer::MtuProbe,
-    Timer::MtuProbeAck,
-];
-
-impl Timer {
-    fn why(self) -> Why {
-        match self {
-            Self::Ack => Why::AckDelay,
-            Self::Rto => Why::Retransmit,
-            Self::Reordering => Why::Reordering,
-            Self::OutageProbe => Why::OutageProbe,
-            Self::Repair | Self::Copy => Why::Repair,
-            Self::Pacing => Why::Pacing,
-            Self::WindowUpdate => Why::WindowUpdate,
-            Self::WindowProbe => Why::WindowProbe,
-            Self::MtuProbe | Self::MtuProbeAck => Why::MtuProbe,
-        }
-    }
-
-    /// True if it rests while nothing is in flight: it is about what is.
-    fn needs_flight(self) -> bool {
-        matches!(self, Self::Rto | Self::Reordering | Self::OutageProbe | Self::Repair | Self::Copy)
-    }
+/// What there is to know of a timer.
+struct Row {
+    timer: Timer,
+    why: Why,
+    /// It rests while nothing is in flight: it is about what is.
+    needs_flight: bool,
 }
 
-/// The table.
+const fn row(timer: Timer, why: Why) -> Row {
+    Row { timer, why, needs_flight: false }
+}
+
+const fn row_of_flight(timer: Timer, why: Why) -> Row {
+    Row { timer, why, needs_flight: true }
+}
+
+/// The timers, in the order in which they precede at the same moment.
+const ROWS: &[Row] = &[
+    row(Timer::Ack, Why::AckDelay),
+    row_of_flight(Timer::Rto, Why::Retransmit),
+    row_of_flight(Timer::Reordering, Why::Reordering),
+    row_of_flight(Timer::OutageProbe, Why::OutageProbe),
+    #[cfg(feature = "redundancy")]
+    row_of_flight(Timer::Repair, Why::Repair),
+    #[cfg(feature = "redundancy")]
+    row_of_flight(Timer::Copy, Why::Repair),
+    row(Timer::Pacing, Why::Pacing),
+    row(Timer::WindowUpdate, Why::WindowUpdate),
+    row(Timer::WindowProbe, Why::WindowProbe),
+    #[cfg(feature = "alloc")]
+    row(Timer::MtuProbe, Why::MtuProbe),
+    #[cfg(feature = "alloc")]
+    row(Timer::MtuProbeAck, Why::MtuProbe),
+];
+
+// The order of the table is that of the names.
+const _: () = {
+    let mut index = 0;
+    while index < ROWS.len() {
+        assert!(ROWS[index].timer as usize == index);
+        index += 1;
+    }
+};
+
+/// When each expires.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timers([Instant; ALL.len()]);
+pub(super) struct Timers([Instant; ROWS.len()]);
 
 /// A timer that is not set. Nothing is ever due then, and half of an `Option<Instant>` is saved.
 const NEVER: Instant = Instant::MAX;
@@ -75,7 +87,7 @@ const NEVER: Instant = Instant::MAX;
 impl Timers {
     /// None is set.
     pub(super) const fn new() -> Self {
-        Self([NEVER; ALL.len()])
+        Self([NEVER; ROWS.len()])
     }
 
     pub(super) fn start(&mut self, timer: Timer, at: Instant) {
@@ -103,10 +115,9 @@ impl Timers {
     /// The earliest, of those that need something in flight only if there is.
     pub(super) fn next(&self, in_flight: bool) -> Option<Deadline> {
         let mut next: Option<Deadline> = None;
-        for timer in ALL {
-            let at = self.0[timer as usize];
-            if at < next.map_or(NEVER, |next| next.at) && (in_flight || !timer.needs_flight()) {
-                next = Some(Deadline { at, why: timer.why() });
+        for (row, at) in ROWS.iter().zip(self.0) {
+            if at < next.map_or(NEVER, |next| next.at) && (in_flight || !row.needs_flight) {
+                next = Some(Deadline { at, why: row.why });
             }
         }
         next
@@ -136,12 +147,11 @@ mod tests {
 
     #[test]
     fn what_is_about_segments_in_flight_rests_while_there_are_none() {
-        for (index, timer) in ALL.into_iter().enumerate() {
-            assert_eq!(index, timer as usize, "the order of the table is that of the names");
+        for &Row { timer, why, needs_flight } in ROWS {
             let mut timers = Timers::new();
             timers.start(timer, AT);
-            assert_eq!(timers.next(true), Some(Deadline { at: AT, why: timer.why() }));
-            assert_eq!(timers.next(false).is_none(), timer.needs_flight());
+            assert_eq!(timers.next(true), Some(Deadline { at: AT, why }));
+            assert_eq!(timers.next(false).is_none(), needs_flight);
             assert!(timers.is_due(timer, AT) && !timers.is_due(timer, Instant::from_millis(4)));
         }
     }

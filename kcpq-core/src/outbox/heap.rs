@@ -145,7 +145,10 @@ impl HeapOutbox {
             if piece.own_len().is_some_and(|len| len + count <= RUN));
         if !fits {
             let mut run = core::mem::take(&mut self.spare);
-            run.reserve(count.max(self.last_run));
+            // Behind a full one the next is likely to get full as well: to grow bit by bit would copy it each time.
+            let goes_on = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
+                if piece.own_len().is_some());
+            run.reserve(if goes_on { RUN } else { count.max(self.last_run) });
             self.chunks.push_back(Chunk { piece: run.into(), frames: 0, expires: None });
         }
         let last = self.chunks.len() - 1;

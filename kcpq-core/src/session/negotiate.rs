@@ -43,7 +43,7 @@ impl<S: FrameStore> Session<S> {
     pub(crate) fn set_original(&mut self, framing: Framing, max_datagram: u16, local: bool) {
         let mut peer = kcp::Peer::unknown(self.kcp.config());
         peer.min_rto = ORIGINAL_MIN_RTO;
-        peer.ack_delay = Some(ORIGINAL_TICK);
+        peer.ack_delay = ORIGINAL_TICK;
         if local {
             peer.congestion = CongestionControl::Off;
         }

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use kcpq_core::broker::{self, Broker};
+use kcpq_core::broker::{self, Broker, Event};
 use kcpq_core::frame::{Frame, command};
 use kcpq_core::kcp;
 use kcpq_core::sim::{self, Link};
+use kcpq_core::subject::SubjectError;
 use kcpq_core::time::{Duration, Instant};
 
 use crate::ms;
@@ -27,6 +28,8 @@ struct World {
     buf: Vec<u8>,
     /// Who got which message when.
     arrivals: Vec<(usize, u64, Instant)>,
+    /// Why subjects were refused, as the broker tells.
+    refused: Vec<SubjectError>,
 }
 
 impl World {
@@ -44,6 +47,7 @@ impl World {
             nodes: (1..=subscribers + 1).map(node).collect(),
             buf: vec![0; 65_000],
             arrivals: Vec::new(),
+            refused: Vec::new(),
         };
         let subscribe = Frame { command: command::SUB, subject: b"video.*", payload: b"" };
         for index in 1..world.nodes.len() {
@@ -89,7 +93,12 @@ impl World {
                 }
                 idle = false;
             }
-            while self.broker.poll_event().is_some() {}
+            while let Some(event) = self.broker.poll_event() {
+                self.refused.extend(match event {
+                    Event::SubjectRefused { why, .. } => Some(why),
+                    _ => None,
+                });
+            }
             for index in 0..self.nodes.len() {
                 let mut slid = false;
                 while let Some(datagram) = self.nodes[index].down.recv(now) {
@@ -246,4 +255,18 @@ fn subjects_that_only_the_original_allows_travel_between_its_clients() {
     world.flush(1);
     world.run_to(world.now + ms(100));
     assert_eq!(world.broker.stats().subscriptions, 1);
+}
+
+#[test]
+fn a_subject_that_is_refused_is_told_once_for_each_session() {
+    let mut world = World::new(sim::Config::clean(ms(1)), ms(10), Duration::ZERO, 1, 1);
+    let deep = b".".repeat(300);
+    for (index, command) in [(0, command::PUB), (1, command::SUB), (0, command::PUB), (1, command::PUB)] {
+        world.nodes[index].peer.write(&Frame { command, subject: &deep, payload: b"" });
+        world.flush(index);
+    }
+    world.run_to(world.now + ms(100));
+    assert_eq!(world.refused, [SubjectError::TooDeep { limit: u8::MAX }; 2]);
+    let stats = world.broker.stats();
+    assert_eq!((stats.messages_refused, stats.subscriptions_refused), (3, 1));
 }

@@ -5,8 +5,8 @@
 //! from [`poll_relay`](super::Broker::poll_relay) of one to [`handle_relay`](super::Broker::handle_relay) of another, in
 //! order.
 //!
-//! A subscription is acknowledged when all other shards know of it. Back-pressure crosses over as well: messages count as
-//! under way until the other shard has found room for them, and while these are many their publishers are held back.
+//! A subscription is acknowledged when all other shards know of it. Back-pressure crosses over as well: each says how well
+//! the sessions are off that it has messages for, and throttles the other as it would a session.
 
 #[cfg(test)]
 mod tests;
@@ -22,8 +22,9 @@ use hashbrown::HashMap;
 
 use super::context::Context;
 use super::event::SessionId;
-use super::outlet::Outlet;
+use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
+use super::supply::Patience;
 use super::throttle::Throttle;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::{Deadline, Instant, Why};
@@ -40,8 +41,8 @@ pub(super) enum Told {
     Interest { pattern: Box<str>, wanted: bool },
     /// One more pattern that is wanted has been taken note of.
     Known,
-    /// So many more bytes of messages have found their place.
-    Placed { bytes: usize },
+    /// So many more bytes of messages have found their place, and how those are off whom they are for.
+    Placed { bytes: usize, report: Report },
     /// The server stops, and no more messages follow.
     Last,
 }
@@ -55,8 +56,12 @@ struct Shard {
     told: VecDeque<Told>,
     /// It as the publisher of what comes from there.
     throttle: Throttle,
-    /// Bytes that it is not told yet to have been placed, because it is held back.
-    owed: usize,
+    /// Bytes from there that were placed, to be told.
+    placed: usize,
+    /// How long those here that it publishes to can be kept waiting.
+    patience: Option<Patience>,
+    /// Whether it was told, and has not to be told again, that somebody here is behind.
+    told_behind: Option<bool>,
     /// Patterns of ours that it knows, counted as they were told.
     known: u64,
     /// It is to be told, and has told, that no more messages follow.
@@ -65,29 +70,29 @@ struct Shard {
 }
 
 impl Shard {
-    fn new(stall_at: usize) -> Self {
+    fn new(high_water: usize) -> Self {
         Self {
             queue: HeapOutbox::default(),
-            outlet: Outlet::of_shard(stall_at),
+            outlet: Outlet::of_shard(high_water),
             told: VecDeque::new(),
             throttle: Throttle::default(),
-            owed: 0,
+            placed: 0,
+            patience: None,
+            told_behind: Some(false),
             known: 0,
             last_due: false,
             has_said_last: false,
         }
     }
 
-    /// Tells it what was placed, unless it is held back.
-    fn place(&mut self, now: Instant) {
-        if self.owed > 0 && !self.throttle.holds(now) {
-            self.told.push_back(Told::Placed { bytes: core::mem::take(&mut self.owed) });
-        }
-    }
-
     /// The next thing to tell it. What is told besides messages may overtake them.
     fn poll<P>(&mut self, cx: &mut Context<P>) -> Option<Told> {
-        self.place(cx.now);
+        let behind = self.throttle.holds();
+        if self.placed > 0 || self.told_behind != Some(behind) {
+            self.told_behind = Some(behind);
+            let report = Report { behind, lossy: self.throttle.is_lossy(), patience: self.patience };
+            return Some(Told::Placed { bytes: core::mem::take(&mut self.placed), report });
+        }
         if let Some(told) = self.told.pop_front() {
             return Some(told);
         }
@@ -95,7 +100,7 @@ impl Shard {
             cx.stats.expired += u64::from(self.queue.expire(cx.now));
             let front = self.queue.take_front();
             self.outlet.sent(front.as_ref().map_or(0, |(frames, _)| frames.len()));
-            self.outlet.settle(cx, &self.queue);
+            self.outlet.settle(cx, &self.queue, 0, 0);
             if let Some((frames, expires)) = front {
                 return Some(Told::Messages { frames, expires });
             }
@@ -119,12 +124,13 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// This is broker `own` of `count`. From `stall_at` bytes on their way to the others on, publishers are held back.
-    pub(super) fn new(own: usize, count: usize, seed: u64, stall_at: usize) -> Self {
+    /// This is broker `own` of `count`, to all of which together `high_water` bytes may be on their way before publishers
+    /// are throttled.
+    pub(super) fn new(own: usize, count: usize, seed: u64, high_water: usize) -> Self {
         let count = count.min(MAX_SHARDS);
-        let stall_at = stall_at / count.saturating_sub(1).max(1);
+        let high_water = high_water / count.saturating_sub(1).max(1);
         Self {
-            all: (0..count).map(|index| (index != own).then(|| Shard::new(stall_at))).collect(),
+            all: (0..count).map(|index| (index != own).then(|| Shard::new(high_water))).collect(),
             wanted: HashMap::with_hasher(SeedableRandomState::with_seed(seed, SharedSeed::global_fixed())),
             asked: 0,
             answers: VecDeque::new(),
@@ -134,6 +140,11 @@ impl Shards {
 
     fn get_mut(&mut self, index: u8) -> Option<&mut Shard> {
         self.all.get_mut(usize::from(index))?.as_mut()
+    }
+
+    /// All brokers of the server, this one included.
+    pub(super) fn count(&self) -> u8 {
+        self.all.len() as u8
     }
 
     fn others(&self) -> impl Iterator<Item = &Shard> {
@@ -152,20 +163,49 @@ impl Shards {
         self.get_mut(index).map(|shard| &mut shard.throttle)
     }
 
-    /// Messages of that many bytes that came from a shard have been placed.
-    pub(super) fn has_placed(&mut self, index: u8, bytes: usize, now: Instant) {
+    /// Messages of that many bytes that came from a shard have been placed; those whom they were for, if any, can be kept
+    /// waiting for so long.
+    pub(super) fn has_placed(&mut self, index: u8, bytes: usize, patience: Option<Patience>) {
         if let Some(shard) = self.get_mut(index) {
-            shard.owed += bytes;
-            shard.place(now);
+            shard.placed += bytes;
+            shard.patience = patience.or(shard.patience);
         }
     }
 
-    /// A shard has placed so many bytes of what was sent to it.
-    pub(super) fn on_placed<P>(&mut self, cx: &mut Context<P>, index: u8, bytes: usize) {
+    /// A shard as a publisher, if those here that it publishes to had enough waiting when it last did.
+    pub(super) fn fed(&self, index: u8) -> Option<&Throttle> {
+        let shard = self.all.get(usize::from(index))?.as_ref()?;
+        shard.patience.is_some().then_some(&shard.throttle)
+    }
+
+    /// They can be kept waiting for so long now.
+    pub(super) fn set_patience(&mut self, index: u8, patience: Patience) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.patience = Some(patience);
+        }
+        self.tell_again(index);
+    }
+
+    /// Whether a shard is held back as a publisher was looked at again: it is to be told even if that has not changed.
+    pub(super) fn tell_again(&mut self, index: u8) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.told_behind = None;
+        }
+    }
+
+    /// A shard has placed so many bytes of what was sent to it, and says how those are off whom they are for.
+    pub(super) fn on_placed<P>(&mut self, cx: &mut Context<P>, index: u8, bytes: usize, report: Report) {
         if let Some(Shard { outlet, queue, .. }) = self.get_mut(index) {
             outlet.arrived(bytes);
-            outlet.settle(cx, queue);
+            outlet.on_report(cx.now, report);
+            outlet.settle(cx, queue, 0, 0);
         }
+    }
+
+    /// A shard that is held back as a publisher, where that has to be looked at again.
+    pub(super) fn due(&self, now: Instant) -> Option<u8> {
+        let due = |shard: &Option<Shard>| shard.as_ref().is_some_and(|shard| shard.throttle.due(now).is_some());
+        self.all.iter().position(due).map(|index| index as u8)
     }
 
     /// The next thing to be told to a shard, and to which.
@@ -174,11 +214,10 @@ impl Shards {
         shards.find_map(|(index, shard)| Some((index, Relay(shard.as_mut()?.poll(cx)?))))
     }
 
-    /// When something is to be told without anything else happening.
+    /// When to look at the shards again without anything else happening.
     pub(super) fn poll_timeout(&self) -> Option<Deadline> {
-        let owed = self.others().filter(|shard| shard.owed > 0).filter_map(|shard| shard.throttle.poll_timeout());
         let last = self.last_until.map(|at| Deadline { at, why: Why::Linger });
-        owed.fold(last, |next, owed| Deadline::earlier(next, Some(owed)))
+        self.others().fold(last, |next, shard| Deadline::earlier(next, shard.throttle.poll_timeout()))
     }
 
     // --- patterns ---
@@ -220,9 +259,10 @@ impl Shards {
     }
 
     /// A shard has taken note of one more pattern that is wanted here.
-    pub(super) fn on_known(&mut self, index: u8) {
+    pub(super) fn on_known(&mut self, index: u8, now: Instant) {
         if let Some(shard) = self.get_mut(index) {
             shard.known += 1;
+            shard.outlet.on_progress(now);
         }
     }
 

@@ -293,7 +293,7 @@ fn what_a_sibling_has_for_its_sessions_comes_before_they_are_closed() {
 
 #[test]
 fn publishers_are_held_back_while_a_subscriber_of_a_sibling_is_behind_and_nothing_is_dropped() {
-    let config = Config { stall_at: 100_000, max_queued: 10 << 20, ..Config::default() };
+    let config = Config { high_water: 100_000, max_queued: 10 << 20, ..Config::default() };
     let mut server = Server::new(2, &[0, 1, 1], &config);
     for end in [1, 2] {
         server.ends[end].client.subscribe(server.now, "flood").unwrap();
@@ -327,7 +327,7 @@ fn publishers_are_held_back_while_a_subscriber_of_a_sibling_is_behind_and_nothin
 
 #[test]
 fn a_sibling_that_takes_nothing_costs_bounded_memory_and_what_it_misses_is_counted() {
-    let config = Config { stall_at: 50_000, max_queued: 200_000, ..Config::default() };
+    let config = Config { high_water: 50_000, max_queued: 200_000, ..Config::default() };
     let mut server = Server::new(2, &[0, 1, 0], &config);
     for end in [1, 2] {
         server.ends[end].client.subscribe(server.now, "flood").unwrap();
@@ -347,7 +347,7 @@ fn a_sibling_that_takes_nothing_costs_bounded_memory_and_what_it_misses_is_count
         server.pass(Duration::from_millis(100));
     }
     let stats = server.brokers[0].stats();
-    assert!(stats.stalls > 0 && stats.dropped_relay > 0);
+    assert!(stats.throttled > 0 && stats.dropped_relay > 0);
     assert!(stats.relayed <= 201, "{} of 1 kB wait", stats.relayed);
     assert_eq!(stats.relayed + stats.dropped_relay, u64::from(sent));
     assert_eq!(server.ends[2].got.values().map(Vec::len).sum::<usize>(), sent as usize, "others get everything");

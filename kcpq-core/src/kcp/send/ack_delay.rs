@@ -10,8 +10,8 @@ use crate::time::{Duration, Instant};
 /// The gaps between a peer's acknowledgements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AckDelay {
-    /// The present estimate; `None` for peers that acknowledge at once.
-    tick: Option<Duration>,
+    /// The present estimate; zero for peers that acknowledge at once.
+    tick: Duration,
     since: Since,
 }
 
@@ -32,24 +32,24 @@ const TOGETHER: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(250);
 
 impl AckDelay {
-    /// The peer collects acknowledgements, for about `tick` as long as nothing else is known; or not.
-    pub(super) fn new(tick: Option<Duration>) -> Self {
+    /// The peer collects acknowledgements, for about `tick` as long as nothing else is known; or not at all.
+    pub(super) fn new(tick: Duration) -> Self {
         Self { tick, since: Since::Idle }
     }
 
     /// The same of a peer that has become known since.
-    pub(super) fn set(&mut self, tick: Option<Duration>) {
+    pub(super) fn set(&mut self, tick: Duration) {
         self.tick = tick;
     }
 
     /// How long the peer collects acknowledgements; zero if it does not.
     pub(super) fn estimate(&self) -> Duration {
-        self.tick.unwrap_or(Duration::ZERO)
+        self.tick
     }
 
     /// True if the peer collects acknowledgements, so that one that is late says nothing about its segment.
     pub(super) fn is_expected(&self) -> bool {
-        self.tick.is_some()
+        !self.tick.is_zero()
     }
 
     /// By how much the retransmission timeout exceeds the round trips that are seen: samples come from the segments that
@@ -66,7 +66,10 @@ impl AckDelay {
     /// A datagram acknowledged something; `in_flight` says that something else is under way, `least` is the least round
     /// trip seen.
     pub(super) fn on_acknowledged(&mut self, now: Instant, in_flight: bool, least: Duration) {
-        let Some(tick) = self.tick else { return };
+        let tick = self.tick;
+        if tick.is_zero() {
+            return;
+        }
         // Of what was sent at some time between two ticks it is known only that it has not waited longer than one, so that
         // counts less on the way down.
         let (gap, weight) = match self.since {
@@ -82,7 +85,7 @@ impl AckDelay {
         let Some(gap) = gap.filter(|gap| *gap <= LONGEST) else { return };
         // Up fast: what is in flight would not reach to the next tick. Down slowly: a peer that also acknowledges for other
         // reasons than its clock does so in between.
-        self.tick = Some(if gap > tick { tick + (gap - tick).div(2) } else { tick - (tick - gap).div(weight) });
+        self.tick = if gap > tick { tick + (gap - tick).div(2) } else { tick - (tick - gap).div(weight) };
     }
 }
 
@@ -93,7 +96,7 @@ mod tests {
     const TICK: Duration = Duration::from_millis(10);
 
     fn learned(gaps: impl IntoIterator<Item = u64>) -> Duration {
-        let mut ack_delay = AckDelay::new(Some(Duration::from_millis(20)));
+        let mut ack_delay = AckDelay::new(Duration::from_millis(20));
         let mut now = Instant::from_millis(1);
         ack_delay.on_acknowledged(now, true, Duration::ZERO);
         for gap in gaps {
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn silence_is_no_tick() {
-        let mut ack_delay = AckDelay::new(Some(TICK));
+        let mut ack_delay = AckDelay::new(TICK);
         let mut now = Instant::from_millis(1);
         for _ in 0..100 {
             ack_delay.on_acknowledged(now, false, Duration::ZERO);
@@ -130,7 +133,7 @@ mod tests {
 
     #[test]
     fn ticks_are_learned_from_flights_that_each_tick_acknowledges_whole() {
-        let (mut ack_delay, path) = (AckDelay::new(Some(TICK)), Duration::from_millis(30));
+        let (mut ack_delay, path) = (AckDelay::new(TICK), Duration::from_millis(30));
         let mut now = Instant::from_millis(1);
         for _ in 0..100 {
             ack_delay.on_begin(now);
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn peers_that_acknowledge_at_once_have_none() {
-        let mut ack_delay = AckDelay::new(None);
+        let mut ack_delay = AckDelay::new(Duration::ZERO);
         ack_delay.on_acknowledged(Instant::from_millis(1), true, Duration::ZERO);
         ack_delay.on_acknowledged(Instant::from_millis(50), true, Duration::ZERO);
         assert_eq!(ack_delay.estimate(), Duration::ZERO);

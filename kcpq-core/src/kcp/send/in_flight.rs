@@ -154,8 +154,8 @@ struct Sums {
     bytes: usize,
     /// Bytes in flight that are neither acknowledged nor lost.
     pipe: u32,
-    /// Segments that are lost, and the first of them.
-    lost: usize,
+    /// Segments that are lost, and the first of them; a window has no more.
+    lost: u16,
     first_lost: Sn,
     /// Segments acknowledged so far, saturating: how far back a late ACK can be believed.
     acknowledged: u16,
@@ -370,7 +370,7 @@ impl<S: Store> InFlight<S> {
         for _ in 0..news {
             let Some(segment) = self.sent.pop() else { break };
             bytes += usize::from(segment.len);
-            self.sums.lost -= usize::from(segment.lost);
+            self.sums.lost -= u16::from(segment.lost);
             if !segment.acked {
                 if !segment.lost {
                     self.sums.pipe = self.sums.pipe.saturating_sub(u32::from(segment.len));

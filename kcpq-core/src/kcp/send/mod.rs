@@ -139,8 +139,8 @@ impl<S: Store> Sender<S> {
         env.timers.stop(Timer::Pacing);
     }
 
-    /// The peer delays acknowledgements, by `delay` as long as nothing else is known, or not.
-    pub(super) fn set_ack_delay(&mut self, delay: Option<Duration>) {
+    /// The peer delays acknowledgements, by `delay` as long as nothing else is known; or not at all.
+    pub(super) fn set_ack_delay(&mut self, delay: Duration) {
         self.state.ack_delay.set(delay);
     }
 

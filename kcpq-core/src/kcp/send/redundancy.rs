@@ -51,10 +51,10 @@ pub(super) struct Redundancy {
     /// Between a segment and its repair, and between two repairs.
     gap: Duration,
     /// The fractional part of the repair budget that earlier bursts left, in 256ths.
-    carry: u32,
+    carry: u8,
     /// Bytes of the current burst, and of its longest segment.
     burst: usize,
-    longest: usize,
+    longest: u16,
     /// When the last burst ended.
     planned_at: Instant,
 }
@@ -91,12 +91,12 @@ impl Redundancy {
     /// A segment of `len` bytes is sent for the first time.
     pub(super) fn on_new(&mut self, len: usize) {
         self.burst += len;
-        self.longest = self.longest.max(len);
+        self.longest = self.longest.max(len as u16);
     }
 
     /// Decides what the burst of `segments` that ends here gets: repairs, or copies.
     pub(super) fn plan<S: Store>(&mut self, env: &mut Env, flight: &mut InFlight<S>, rtt: &Rtt, segments: usize) {
-        let repairs = env.can_repair(core::mem::take(&mut self.longest));
+        let repairs = env.can_repair(core::mem::take(&mut self.longest).into());
         let single = core::mem::take(&mut self.burst) <= env.mss();
         let interval = env.now.since(core::mem::replace(&mut self.planned_at, env.now));
         if !self.is_worth_it(env, flight) || !(single || repairs) {
@@ -108,9 +108,9 @@ impl Redundancy {
         if single {
             budget = budget.min(256) * u32::from(env.config.redundancy) / 100;
         }
-        let sum = self.carry + budget;
+        let sum = u32::from(self.carry) + budget;
         let count = (sum / 256) as u8;
-        self.carry = sum % 256;
+        self.carry = (sum % 256) as u8;
         self.gap = if single { gap(rtt) } else { Duration::ZERO };
         let timer = if repairs { Timer::Repair } else { Timer::Copy };
         if count > 0 || env.timers.get(timer).is_some() {

@@ -303,7 +303,7 @@ fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_millis(50));
     pair.b.env.config.ack_delay = tick;
-    let peer = Peer { min_rto: Duration::from_millis(30), rto_margin: tick, ack_delay: Some(tick), ..*pair.a.peer() };
+    let peer = Peer { min_rto: Duration::from_millis(30), rto_margin: tick, ack_delay: tick, ..*pair.a.peer() };
     pair.a.negotiated(peer);
     let end = pair.now + Duration::from_secs(3);
     while pair.now < end {
@@ -593,7 +593,7 @@ fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() 
     let agreed = Peer {
         min_rto: Duration::from_millis(50),
         rto_margin: Duration::MAX,
-        ack_delay: Some(Duration::from_millis(20)),
+        ack_delay: Duration::from_millis(20),
         congestion: CongestionControl::Off,
         repairs: true,
         mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0 }),
