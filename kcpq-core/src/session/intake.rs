@@ -70,7 +70,6 @@ impl<S: FrameStore> Session<S> {
     }
 
     /// See [`Intake::handle_datagram`]. What was left waits for [`poll_frame`](Self::poll_frame).
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,
