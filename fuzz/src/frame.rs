@@ -3,7 +3,7 @@
 //! The first two bytes of the input say how long the pieces are, the rest is the stream. The reader has to find what
 //! [`Model`] finds in the whole stream, over both stores.
 
-use kcpq_core::frame::{Frame, Limits, Progress, Reader};
+use kcpq_core::frame::{Flaw, Frame, Head, Limits, Reader};
 use kcpq_core::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
 
 use crate::Seed;
@@ -62,12 +62,16 @@ fn check_reader<S: Store>(mut reader: Reader<S>, cuts: [u8; 2], stream: &[u8]) {
         let (mut piece, behind) = rest.split_at(length.min(rest.len()));
         rest = behind;
         while !piece.is_empty() {
-            let (taken, progress) = reader.read(piece);
-            match progress {
-                Progress::More => {}
-                Progress::InPlace(bytes) => assert_eq!(Some(bytes), model.next()),
-                Progress::Assembled => assert_eq!(Some(reader.inbox().bytes()), model.next()),
-                Progress::Oversize { limit, actual } => {
+            let (taken, read) = reader.read(piece);
+            match read {
+                Ok(None) => {}
+                Ok(Some(frame)) => {
+                    let bytes = frame.in_place.unwrap_or_else(|| reader.assembled());
+                    assert_eq!(Some(bytes), model.next());
+                    assert_eq!(frame.head, Head::from_bytes(*bytes.first_chunk().expect("a head")));
+                    assert!(Frame::parse(bytes, &LIMITS).is_ok());
+                }
+                Err(Flaw::Oversize { limit, actual }) => {
                     assert_eq!(limit, INBOX);
                     assert!(actual > limit);
                     assert_eq!(Some(actual), model.announced());
@@ -75,8 +79,14 @@ fn check_reader<S: Store>(mut reader: Reader<S>, cuts: [u8; 2], stream: &[u8]) {
                         passed_over = Some(actual); // and the stream ends in it
                     }
                 }
-                Progress::Broken(_) => {
-                    assert!(model.is_broken());
+                Err(Flaw::Frame(error)) => {
+                    let bytes = model.next().expect("a whole frame");
+                    assert_eq!(Frame::parse(bytes, &LIMITS), Err(error));
+                }
+                Err(Flaw::Stream(error)) => {
+                    // A length that cannot be, or a subject that is longer than its frame.
+                    let whole = model.next().map(|bytes| Frame::parse(bytes, &LIMITS));
+                    assert!(whole.map_or(model.is_broken(), |parsed| parsed == Err(error)));
                     return;
                 }
             }

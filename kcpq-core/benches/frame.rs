@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kcpq_core::frame::{Frame, Limits, Progress, Reader, command};
+use kcpq_core::frame::{Frame, Limits, Reader, Whole, command};
 use kcpq_core::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
 
 const SUBJECT: &[u8] = b"sensor.kitchen.temperature";
@@ -23,8 +23,8 @@ fn read<S: Store>(reader: &mut Reader<S>, stream: &[u8]) -> usize {
     let mut len = 0;
     for segment in stream.chunks(SEGMENT) {
         len = match reader.read(segment).1 {
-            Progress::InPlace(frame) => reader.inbox().adopt(frame).as_ref().len(),
-            Progress::Assembled => reader.inbox().take().as_ref().len(),
+            Ok(Some(Whole { in_place: Some(frame), .. })) => reader.inbox().adopt(frame).as_ref().len(),
+            Ok(Some(_)) => reader.inbox().take().as_ref().len(),
             _ => 0,
         };
     }

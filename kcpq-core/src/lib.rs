@@ -11,10 +11,11 @@
 //! | module | what it decides | it leaves to others |
 //! |---|---|---|
 //! | [`time`], [`rng`] | how moments are counted; chance from a seed | what the time is |
-//! | [`store`] | where bytes are kept: lent memory, or the allocator's | when |
+//! | [`store`] | where bytes are kept: lent memory, or the allocator's | what they mean |
 //! | [`subject`] | what a subject is, and what a pattern matches | who is interested |
 //! | [`frame`], [`hello`] | the bytes of frames | what they cause |
 //! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |
+//! | [`outbox`] | which frames wait, and which are dropped meanwhile | what else goes before them |
 //! | [`fec`], `cipher` | parity, and the original's encryption | which session has them |
 //! | [`datagram`] | what lies around segments | whose they are |
 //! | [`session`] | which frame goes next | what the frames say |
@@ -61,9 +62,11 @@ pub mod fec;
 #[cfg(feature = "fec")]
 mod field;
 pub mod frame;
+#[cfg(feature = "alloc")]
+mod hash;
 pub mod hello;
 pub mod kcp;
-mod layout;
+pub mod outbox;
 pub mod rng;
 #[cfg(feature = "alloc")]
 pub mod router;

@@ -4,7 +4,7 @@
 mod json;
 
 use fastrand::Rng;
-use kcpq_core::frame::{Frame, FrameError, Limits, Progress, Reader};
+use kcpq_core::frame::{Flaw, Frame, FrameError, Limits, Reader, Whole};
 use kcpq_core::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
 use serde_json::Value;
 
@@ -44,13 +44,13 @@ fn read<S: Store>(mut reader: Reader<S>, stream: &[u8], mut piece: impl FnMut() 
         rest = behind;
         while !input.is_empty() {
             let limits = *reader.limits();
-            let (taken, progress) = reader.read(input);
-            let parsed = match progress {
-                Progress::More => None,
-                Progress::InPlace(frame) => Some(Owned::parse(frame, &limits)),
-                Progress::Assembled => Some(Owned::parse(reader.inbox().take().as_ref(), &limits)),
-                Progress::Oversize { limit, actual } => panic!("frame of {actual} bytes, the inbox takes {limit}"),
-                Progress::Broken(error) => return (frames, Some(error)),
+            let (taken, read) = reader.read(input);
+            let parsed = match read {
+                Ok(None) => None,
+                Ok(Some(Whole { in_place: Some(frame), .. })) => Some(Owned::parse(frame, &limits)),
+                Ok(Some(_)) => Some(Owned::parse(reader.inbox().take().as_ref(), &limits)),
+                Err(Flaw::Oversize { limit, actual }) => panic!("frame of {actual} bytes, the inbox takes {limit}"),
+                Err(Flaw::Frame(error) | Flaw::Stream(error)) => return (frames, Some(error)),
             };
             match parsed {
                 Some(Ok(frame)) => frames.push(frame),

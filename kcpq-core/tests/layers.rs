@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// From bottom to top. A module may use those of the rows below its own, and none of its own row.
 const ROWS: &[&[&str]] = &[
-    &["time", "rng", "field"],
-    &["layout"],
-    &["subject", "store"],
+    &["time", "rng", "field", "hash", "store"],
+    &["subject"],
     &["frame", "kcp"],
-    &["hello", "fec", "cipher"],
+    &["outbox", "hello", "fec", "cipher"],
     &["datagram"],
     &["session"],
     &["router"],

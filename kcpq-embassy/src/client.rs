@@ -181,7 +181,7 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
             client: inner.core.stats(),
             transport: *inner.core.transport(),
             unread: inner.unread,
-            missed_events: inner.missed_events,
+            missed_events: inner.events.missed,
             send_errors: inner.send_errors,
             receive_errors: inner.receive_errors,
         })

@@ -72,20 +72,38 @@ pub(crate) struct Inner<'d, const TEXT: usize> {
     patience: Duration,
     /// A message that waits for its reader.
     held: Option<Held>,
-    events: Deque<Event, EVENTS>,
+    pub(crate) events: Events,
     pub(crate) closed: bool,
     pub(crate) flushed: u64,
     pub(crate) unread: u32,
-    pub(crate) missed_events: u32,
     pub(crate) send_errors: u32,
     pub(crate) receive_errors: u32,
     /// A handle has asked for something that the runner has not looked at.
     asked: bool,
     runner: WakerRegistration,
-    /// Something has changed: state, events, how far the server has come.
-    changed: MultiWakerRegistration<WAITERS>,
     /// There is room for messages.
     writable: MultiWakerRegistration<WAITERS>,
+}
+
+/// What is told to whoever reads events.
+pub(crate) struct Events {
+    queue: Deque<Event, EVENTS>,
+    /// Events that were dropped because nobody had read them.
+    pub(crate) missed: u32,
+    /// Something has changed: state, events, how far the server has come.
+    changed: MultiWakerRegistration<WAITERS>,
+}
+
+impl Events {
+    #[inline(never)]
+    fn tell(&mut self, event: Event) {
+        if self.queue.is_full() {
+            self.queue.pop_front();
+            self.missed += 1;
+        }
+        let _ = self.queue.push_back(event);
+        self.changed.wake();
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -109,16 +127,14 @@ impl<'d, R: RawMutex, const TEXT: usize> Shared<'d, R, TEXT> {
             now,
             patience: config.patience,
             held: None,
-            events: Deque::new(),
+            events: Events { queue: Deque::new(), missed: 0, changed: MultiWakerRegistration::new() },
             closed: false,
             flushed: 0,
             unread: 0,
-            missed_events: 0,
             send_errors: 0,
             receive_errors: 0,
             asked: false,
             runner: WakerRegistration::new(),
-            changed: MultiWakerRegistration::new(),
             writable: MultiWakerRegistration::new(),
         };
         Self { lock: Mutex::new(Guarded { inner: RefCell::new(inner), leaving: Cell::new(0) }) }
@@ -176,7 +192,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
     }
 
     pub(crate) fn on_change(&mut self, cx: &Context<'_>) {
-        self.changed.register(cx.waker());
+        self.events.changed.register(cx.waker());
     }
 
     pub(crate) fn on_room(&mut self, cx: &Context<'_>) {
@@ -184,7 +200,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
     }
 
     pub(crate) fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.queue.pop_front()
     }
 
     // --- subscriptions ---
@@ -207,7 +223,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
         let now = self.now();
         self.core.unsubscribe(now, id);
         if self.held.is_some_and(|held| held.id == id) {
-            self.held = None;
+            self.release();
         }
         self.nudge();
     }
@@ -241,7 +257,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
             && let Some(message) = self.core.held_message()
         {
             let read = read(&message);
-            self.held = None;
+            self.release();
             // The window may have opened, and the next message may be somebody else's.
             self.deliver();
             self.nudge();
@@ -264,76 +280,67 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
 
     // --- events ---
 
+    /// The message that waits for its reader waits no longer.
+    fn release(&mut self) {
+        self.held = None;
+        self.core.release_message();
+    }
+
     /// Takes from the core what it has to tell, up to the next message, which waits for its reader.
     pub(crate) fn deliver(&mut self) {
+        let now = self.now();
         if self.held.is_some() && self.core.held_message().is_none() {
             // Its connection is gone, and with it the memory that it was in.
             self.held = None;
             self.unread += 1;
         }
-        if let Some(held) = self.held.filter(|held| held.until <= self.now()) {
-            self.held = None;
+        if let Some(held) = self.held.filter(|held| held.until <= now) {
+            self.release();
             self.unread += 1;
-            self.tell(Event::Unread(held.id));
+            self.events.tell(Event::Unread(held.id));
         }
-        loop {
-            let notice = if self.held.is_some() {
-                self.core.poll_notice_event().map(|event| Notice::of(&event))
-            } else {
-                self.core.poll_event().map(|event| Notice::of(&event))
-            };
-            let Some(notice) = notice else { return };
-            self.notices(notice);
-        }
-    }
-
-    /// Passes one event on.
-    fn notices(&mut self, notice: Notice) {
-        match notice {
-            Notice::Message(id) => {
-                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
-                    slot.waker.wake();
-                    self.held = Some(Held { id, until: self.now() + self.patience });
+        let Self { core, slots, held, events, writable, .. } = self;
+        while let Some(event) = core.poll_event() {
+            match event {
+                client::Event::Message { subscription: id, .. } => {
+                    if let Some(slot) = slots.iter_mut().find(|slot| slot.id == id.0) {
+                        slot.waker.wake();
+                        *held = Some(Held { id, until: now + self.patience });
+                        core.hold_message();
+                    }
                 }
-            }
-            Notice::Acknowledged(id) => {
-                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
-                    slot.acknowledged = true;
-                    slot.waker.wake();
-                }
-            }
-            Notice::Failed(id, why) => {
-                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id.0) {
-                    slot.failed = Place::Full(why);
-                    slot.waker.wake();
-                }
-            }
-            Notice::Flushed(published) => {
-                self.flushed = published;
-                self.changed.wake();
-            }
-            Notice::Writable => self.writable.wake(),
-            Notice::Tell(event) => {
-                if event == Event::Closed {
-                    self.closed = true;
-                    self.writable.wake();
-                    for slot in &mut *self.slots {
+                client::Event::Subscribed(id) => {
+                    if let Some(slot) = slots.iter_mut().find(|slot| slot.id == id.0) {
+                        slot.acknowledged = true;
                         slot.waker.wake();
                     }
                 }
-                self.tell(event);
+                client::Event::SubscribeFailed { id, why } => {
+                    if let Some(slot) = slots.iter_mut().find(|slot| slot.id == id.0) {
+                        slot.failed = Place::Full(why);
+                        slot.waker.wake();
+                    }
+                }
+                client::Event::Flushed { published } => {
+                    self.flushed = published;
+                    events.changed.wake();
+                }
+                client::Event::Writable => writable.wake(),
+                client::Event::Connected { native, again } => events.tell(Event::Connected { native, again }),
+                client::Event::Disconnected { why, retry_at } => events.tell(Event::Disconnected { why, retry_at }),
+                client::Event::Oversize(size) => events.tell(Event::Oversize(size)),
+                client::Event::Refused(_) => events.tell(Event::Refused),
+                client::Event::Closed => {
+                    self.closed = true;
+                    writable.wake();
+                    for slot in &mut **slots {
+                        slot.waker.wake();
+                    }
+                    events.tell(Event::Closed);
+                }
+                _ => {}
             }
-            Notice::Unknown => {}
         }
-    }
-
-    fn tell(&mut self, event: Event) {
-        if self.events.is_full() {
-            self.events.pop_front();
-            self.missed_events += 1;
-        }
-        let _ = self.events.push_back(event);
-        self.changed.wake();
     }
 
     /// When the runner has to look, whatever happens.
@@ -341,36 +348,5 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
         let core = self.core.poll_timeout().map(|deadline| deadline.at);
         let held = self.held.map(|held| held.until);
         Instant::earlier(core, held)
-    }
-}
-
-/// An event of the core without what it lends, so that the core can be used while it is passed on.
-#[derive(Clone, Copy)]
-enum Notice {
-    Message(SubscriptionId),
-    Acknowledged(SubscriptionId),
-    Failed(SubscriptionId, SubscribeFailure),
-    Flushed(u64),
-    Writable,
-    Tell(Event),
-    Unknown,
-}
-
-impl Notice {
-    #[inline(never)]
-    fn of<const TEXT: usize>(event: &client::Event<'_, Lent<'_, TEXT>>) -> Self {
-        match *event {
-            client::Event::Message { subscription, .. } => Self::Message(subscription),
-            client::Event::Subscribed(id) => Self::Acknowledged(id),
-            client::Event::SubscribeFailed { id, why } => Self::Failed(id, why),
-            client::Event::Flushed { published } => Self::Flushed(published),
-            client::Event::Writable => Self::Writable,
-            client::Event::Connected { native, again } => Self::Tell(Event::Connected { native, again }),
-            client::Event::Disconnected { why, retry_at } => Self::Tell(Event::Disconnected { why, retry_at }),
-            client::Event::Oversize(size) => Self::Tell(Event::Oversize(size)),
-            client::Event::Refused(_) => Self::Tell(Event::Refused),
-            client::Event::Closed => Self::Tell(Event::Closed),
-            _ => Self::Unknown,
-        }
     }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcpq_core::Instant;
 use kcpq_core::client::Stats;
 use kcpq_core::kcp;
 
@@ -114,7 +113,10 @@ impl Client {
         // Publishing reads no clock unless the message has a time: the client knows the time of the last thing that
         // happened, and the time of what is sent is taken when it is.
         let taken = match ttl {
-            None => state.core.publish(Instant::ZERO, subject, payload),
+            None => {
+                let now = state.core.now();
+                state.core.publish(now, subject, payload)
+            }
             Some(ttl) => state.core.publish_for(shared.now(), subject, payload, ttl.into()),
         };
         shared.published(&mut state);

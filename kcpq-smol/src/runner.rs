@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_io::Timer;
 use futures_lite::future::{or, yield_now};
 use kcpq_core::Instant;
-use kcpq_core::client::State;
+use kcpq_core::client::{State, Transmit};
 use kcpq_udp::is_about_peer;
 
 use crate::shared::Shared;
@@ -73,16 +73,6 @@ impl Route {
         self.at = (self.at + 1) % self.addrs.len().max(1);
         true
     }
-}
-
-/// What is to be sent, at the front of the runner's buffer.
-#[derive(Clone, Copy, Debug, Default)]
-struct Batch {
-    len: usize,
-    /// The length of each datagram but the last, if there are several.
-    segment: Option<usize>,
-    /// It is one that asks whether the path carries it; the system may know that it does not.
-    asks: bool,
 }
 
 pub(crate) struct Runner {
@@ -209,21 +199,18 @@ impl Runner {
     async fn transmit(&mut self) -> bool {
         let left = self.shared.lock().direct.take_left(&mut self.out);
         if left > 0 {
-            self.send(Batch { len: left, ..Batch::default() }).await;
+            self.send(Transmit { len: left, segment: None, asks: false }).await;
         }
         for _ in 0..TRANSMITS {
-            let batch = self.fill();
-            if batch.len == 0 {
-                return false;
-            }
-            self.send(batch).await;
+            let Some(transmit) = self.poll_transmit() else { return false };
+            self.send(transmit).await;
         }
         true
     }
 
     /// Sends what lies in `out`. What the system refuses is counted, and KCP sends again what matters.
     /// Ends: an address is left once, and a full socket empties.
-    async fn send(&mut self, Batch { len, segment, asks }: Batch) {
+    async fn send(&mut self, Transmit { len, segment, asks }: Transmit) {
         let mut refused = false;
         loop {
             let Some(batch) = self.out.get(..len) else { return };
@@ -251,26 +238,13 @@ impl Runner {
         }
     }
 
-    /// Collects datagrams of one length, of which the last one may be shorter.
-    fn fill(&mut self) -> Batch {
+    /// Lets the core write what is due to the front of `out`.
+    fn poll_transmit(&mut self) -> Option<Transmit> {
         let mut state = self.shared.lock();
         let now = self.shared.now();
-        let (mut len, mut first) = (0, 0);
-        let size = state.core.max_datagram();
-        for _ in 0..self.udp.socket.max_segments() {
-            // A longer datagram, which asks about the path, goes alone.
-            let end = if len == 0 { self.out.len() } else { len + size };
-            let Some(room) = self.out.get_mut(len..end) else { break };
-            let Some(written) = state.core.poll_transmit(now, room) else { break };
-            first = if len == 0 { written } else { first };
-            len += written;
-            // Only after one of the greatest length it is certain that the next is not longer.
-            if written != size {
-                break;
-            }
-        }
+        let transmit = state.core.poll_transmit_batch(now, &mut self.out, self.udp.socket.max_segments());
         self.shared.deliver(&mut state);
-        Batch { len, segment: (len > first).then_some(first), asks: first > size }
+        transmit
     }
 
     /// Waits for the socket, a deadline, or a handle.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kcpq_core::broker;
 use kcpq_core::datagram::{self, Content};
 use kcpq_core::fec::header::{self, Numbering, Shards};
-use kcpq_core::frame::{self, Frame, Limits, Progress, Reader, command};
+use kcpq_core::frame::{self, Frame, Limits, Reader, command};
 use kcpq_core::kcp::{self, Kcp, Origin};
 use kcpq_core::store::{Heap, HeapInbox};
 use kcpq_std_server::{Config, Server};
@@ -96,15 +96,10 @@ impl Original {
         let _ = kcp.handle_datagram(now, segments, Origin::Wire, |bytes| {
             let mut taken = 0;
             while taken < bytes.len() {
-                let (count, progress) = reader.read(&bytes[taken..]);
+                let (count, read) = reader.read(&bytes[taken..]);
                 taken += count;
-                let whole = match progress {
-                    Progress::More => continue,
-                    Progress::InPlace(whole) => whole,
-                    Progress::Assembled => reader.assembled(),
-                    other => panic!("{other:?}"),
-                };
-                let frame = Frame::parse(whole, &Limits::KCPQ).unwrap();
+                let Some(whole) = read.unwrap() else { continue };
+                let frame = Frame::parse(whole.in_place.unwrap_or_else(|| reader.assembled()), &Limits::KCPQ).unwrap();
                 came.push_back((frame.command, String::from_utf8(frame.subject.into()).unwrap(), frame.payload.into()));
             }
             taken

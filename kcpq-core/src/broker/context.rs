@@ -55,11 +55,6 @@ impl<P> Context<P> {
         self.now = self.now.max(now);
     }
 
-    /// The longest datagram inside the protection, if `whole` is the longest outside.
-    pub(super) fn inner(&self, whole: u16) -> u16 {
-        whole.saturating_sub(self.headroom)
-    }
-
     /// Keeps an event until it is fetched, if there is room.
     pub(super) fn tell(&mut self, event: Event<P>) {
         if self.events.len() < MAX_EVENTS {

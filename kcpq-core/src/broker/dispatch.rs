@@ -1,6 +1,7 @@
 //! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
 
 use alloc::format;
+use core::ops::ControlFlow;
 
 use bytes::BytesMut;
 
@@ -12,9 +13,10 @@ use super::message::{self, Message};
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
-use crate::frame::{Frame, FrameError, Progress, Reader, command};
+use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
 use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
-use crate::store::{Heap, HeapOutbox, Outbox};
+use crate::outbox::{HeapOutbox, Outbox};
+use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
 use crate::time::{Duration, Instant};
 
@@ -43,6 +45,34 @@ pub(super) struct Outcome {
     pub(super) end: Option<Ended>,
 }
 
+impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
+    fn wants(&mut self, _: &Reader<Heap>, _: &[u8]) -> bool {
+        !self.is_over() && !self.me.pauses()
+    }
+
+    fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
+        self.act(frame, inbox);
+        ControlFlow::Continue(())
+    }
+
+    fn flaw(&mut self, flaw: Flaw) {
+        let error = match flaw {
+            Flaw::Oversize { actual, .. } => FrameError::BodyTooLarge {
+                limit: self.cx.config.frames.max_body,
+                actual: u32::try_from(actual).unwrap_or(u32::MAX),
+            },
+            Flaw::Frame(error) | Flaw::Stream(error) => error,
+        };
+        self.cx.stats.broken_sessions += 1;
+        self.error(&format!("{error}"));
+        self.outcome.end = Some(Ended::Broken(error));
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcome.end.is_some() || self.cx.draining || !self.me.is_open()
+    }
+}
+
 impl<'b, P: Peer> Dispatch<'b, P> {
     pub(super) fn new(
         cx: &'b mut Context<P>,
@@ -58,46 +88,10 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         self.outcome
     }
 
-    /// Reads as many frames as `bytes` hold; returns how many bytes were taken.
-    pub(super) fn read(&mut self, reader: &mut Reader<Heap>, bytes: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            if self.outcome.end.is_some() || self.cx.draining || !self.me.is_open() {
-                return bytes.len();
-            }
-            if self.me.pauses() {
-                return taken;
-            }
-            let (count, progress) = reader.read(&bytes[taken..]);
-            taken += count;
-            match progress {
-                Progress::More => {}
-                Progress::InPlace(frame) => self.frame(reader, Some(frame)),
-                Progress::Assembled => self.frame(reader, None),
-                Progress::Oversize { actual, .. } => {
-                    let limit = self.cx.config.frames.max_body;
-                    let actual = u32::try_from(actual).unwrap_or(u32::MAX);
-                    self.break_off(FrameError::BodyTooLarge { limit, actual });
-                }
-                Progress::Broken(error) => self.break_off(error),
-            }
-        }
-        taken
-    }
-
-    fn break_off(&mut self, error: FrameError) {
-        self.cx.stats.broken_sessions += 1;
-        self.error(&format!("{error}"));
-        self.outcome.end = Some(Ended::Broken(error));
-    }
-
-    /// Acts on a frame, in place or assembled in the reader.
-    fn frame(&mut self, reader: &mut Reader<Heap>, in_place: Option<&[u8]>) {
-        let bytes = in_place.unwrap_or_else(|| reader.assembled());
-        let frame = match Frame::parse(bytes, &self.cx.config.frames) {
-            Ok(frame) => frame,
-            Err(error) => return self.break_off(error),
-        };
+    /// Acts on a frame, in place or assembled in the inbox.
+    fn act(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) {
+        let bytes = in_place.unwrap_or_else(|| inbox.bytes());
+        let frame = head.frame(bytes);
         match frame.command {
             command::PUB | command::PUBT => {
                 let expires = if frame.command == command::PUB {
@@ -115,7 +109,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 if in_place.is_some() || bytes.len() < share_from {
                     self.publish(subject, &mut Message::published(bytes, expires, share_from));
                 } else {
-                    self.publish_assembled(reader, expires);
+                    self.publish_assembled(inbox, expires);
                 }
             }
             command::SUB => self.subscribe(frame),
@@ -164,8 +158,8 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     }
 
     /// The assembled bytes themselves go to the subscribers.
-    fn publish_assembled(&mut self, reader: &mut Reader<Heap>, expires: Option<Instant>) {
-        let msg = message::take_assembled(reader.inbox(), expires);
+    fn publish_assembled(&mut self, inbox: &mut HeapInbox, expires: Option<Instant>) {
+        let msg = message::take_assembled(inbox, expires);
         // As they were parsed before, but from where they lie now.
         if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
             && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
@@ -326,6 +320,6 @@ fn cut(text: &str) -> &str {
 /// Appends a frame. A heap outbox has room; how much may wait is bounded where frames are read.
 fn push(queue: &mut HeapOutbox, command: u8, subject: &[u8], payload: &[u8]) {
     if let Some(head) = Frame::head(command, subject.len(), payload.len()) {
-        let _ = queue.push(&[&head, subject, payload]);
+        let _ = queue.push(&[&head, subject, payload], None);
     }
 }

@@ -18,8 +18,8 @@ use super::supply::Patience;
 use super::table::Table;
 use super::throttle::{Claim, Others, Throttle};
 use crate::frame::{Frame, LENGTH};
+use crate::outbox::HeapOutbox;
 use crate::router::Router;
-use crate::store::HeapOutbox;
 use crate::subject::{Pattern, Subject};
 use crate::time::Instant;
 

@@ -6,9 +6,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{self, HEAD, command};
-use crate::layout;
-use crate::store::{HeapInbox, HeapOutbox, Inbox, Outbox};
+use crate::frame::{self, HEAD, Head, command};
+use crate::outbox::{HeapOutbox, Outbox};
+use crate::store::{HeapInbox, Inbox};
 use crate::time::Instant;
 
 /// Messages from this size on are kept once for all their subscribers, if these are likely to be several: a count of
@@ -70,30 +70,28 @@ impl<'f> Message<'f> {
         if self.bytes.len() < self.share_from && self.expires.is_none() {
             // Copied next to the other small ones: cheaper than a count of references each.
             if let Some((head, rest)) = self.head() {
-                let _ = queue.push(&[&head, rest]);
+                let _ = queue.push(&[&head, rest], None);
             }
             return;
         }
-        queue.push_shared(self.shared(), until(self.expires));
+        queue.push_shared(self.shared(), self.expires);
     }
 
     /// The same where only the latest message of each subject is to wait, in the place of the one before unless more than
     /// `limit` bytes would wait then. True if there was one.
     pub(super) fn supersede_in(&mut self, queue: &mut HeapOutbox, limit: usize) -> bool {
-        queue.supersede(&self.shared(), until(self.expires), limit)
+        queue.supersede(&self.shared(), self.expires, limit)
     }
 
     /// The same where there was none before. `seed` is random: peers choose the subjects.
     pub(super) fn append_latest_to(&mut self, queue: &mut HeapOutbox, seed: u64) {
-        queue.push_latest(self.shared(), until(self.expires), seed);
+        queue.push_latest(self.shared(), self.expires, seed);
     }
 
     /// The head of the MSG, and what follows it.
     fn head(&self) -> Option<([u8; HEAD], &[u8])> {
         let (head, rest) = self.bytes.split_first_chunk::<HEAD>()?;
-        let mut head = *head;
-        layout::retime(&mut head, command::MSG, -(self.cut as i32));
-        Some((head, rest))
+        Some((Head::from_bytes(*head).untimed(command::MSG, self.cut).to_bytes(), rest))
     }
 
     /// The MSG by itself, for all who keep it.
@@ -119,7 +117,7 @@ pub(super) fn share_from(reach: u32) -> usize {
 pub(super) fn take_assembled(inbox: &mut HeapInbox, expires: Option<Instant>) -> Bytes {
     let cut = tail(expires);
     if let Some(head) = inbox.bytes_mut().first_chunk_mut() {
-        layout::retime(head, command::MSG, -(cut as i32));
+        *head = Head::from_bytes(*head).untimed(command::MSG, cut).to_bytes();
     }
     let mut msg = inbox.take();
     msg.truncate(msg.len() - cut);
@@ -130,15 +128,4 @@ pub(super) fn take_assembled(inbox: &mut HeapInbox, expires: Option<Instant>) ->
 /// Bytes of the time to live behind a message, by when it expires.
 fn tail(expires: Option<Instant>) -> usize {
     if expires.is_some() { frame::TTL } else { 0 }
-}
-
-/// As a queue says it.
-fn until(expires: Option<Instant>) -> Instant {
-    expires.unwrap_or(Instant::MAX)
-}
-
-/// Takes messages that lie together out of a queue, and when they expire.
-pub(super) fn take_front(queue: &mut HeapOutbox) -> Option<(Bytes, Option<Instant>)> {
-    let (frames, expires) = queue.take_front()?;
-    Some((frames, Some(expires).filter(|at| *at < Instant::MAX)))
 }

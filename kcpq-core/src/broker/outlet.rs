@@ -16,7 +16,7 @@ use super::message::Message;
 use super::party::Party;
 use super::stats::Stats;
 use super::supply::{Patience, Supply};
-use crate::store::{HeapOutbox, Outbox};
+use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::{Duration, Instant};
 
 /// See above.

@@ -14,19 +14,17 @@ use super::event::SessionId;
 use super::outlet::Outlet;
 use super::throttle::Throttle;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
-use crate::frame::{self, Reader, command};
-#[cfg(feature = "fec")]
-use crate::hello::features;
+use crate::frame::{self, command};
 use crate::hello::{CloseReason, Hello};
-use crate::kcp::{self, Kcp};
-use crate::session;
-use crate::store::{Heap, HeapInbox, HeapOutbox, Outbox};
+use crate::kcp;
+use crate::outbox::{HeapOutbox, Outbox};
+use crate::session::{self, Intake, Queues};
+use crate::store::{Heap, HeapInbox};
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// See above.
 pub(super) struct Session {
     transport: session::Session<Heap>,
-    reader: Reader<Heap>,
     member: Member,
 }
 
@@ -79,13 +77,6 @@ pub(super) enum Due {
     Over(CloseReason),
 }
 
-/// A session's receiving half: what hands out its bytes.
-pub(super) struct Intake<'s> {
-    kcp: &'s mut Kcp<Heap>,
-    link: &'s mut Link,
-    reader: &'s mut Reader<Heap>,
-}
-
 /// The rest of a session while its bytes are read: what its frames act on.
 pub(super) struct Me<'s> {
     pub(super) id: SessionId,
@@ -111,33 +102,18 @@ impl Greeting {
     }
 }
 
-/// Datagrams written one behind the other, of the same length but the last.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Batch {
-    /// Bytes in all.
-    pub(super) len: usize,
-    /// The length of each, if there are several.
-    pub(super) segment: Option<usize>,
-    /// It is one that asks whether the path carries its length.
-    pub(super) asks: bool,
-}
-
 /// Replies that may wait for one session, in bytes. A session that asks faster than it reads is not read further.
 const MAX_REPLIES: usize = 64 * 1024;
 /// Answers to SUB and UNSUB that may wait for one session until other shards know of its patterns.
 const MAX_UNANSWERED: u32 = 1024;
 /// Most datagrams in one batch (the kernel's limit for segmentation offload).
 const MAX_BATCH: usize = 64;
-/// What a client may ask for at least; less makes no sense and would leave no room for data.
-const MIN_DATAGRAM: u16 = 128;
 
 impl Session {
     /// A session that has heard nothing yet.
     pub(super) fn new<P>(cx: &Context<P>, conv: u32, framing: Framing) -> Self {
-        let inbox_limit = (cx.config.frames.max_body as usize).saturating_add(frame::LENGTH);
         Self {
             transport: transport(cx, conv, framing),
-            reader: Reader::new(cx.config.frames, HeapInbox::new(inbox_limit, 0)),
             member: Member {
                 native: false,
                 refusal_told: false,
@@ -155,10 +131,10 @@ impl Session {
     // --- in ---
 
     /// Lends out both halves: while the one hands out bytes, the other acts on them.
-    pub(super) fn split(&mut self, id: SessionId) -> (Intake<'_>, Me<'_>) {
-        let Self { transport, reader, member } = self;
-        let session::Session { kcp, link, control, outbox, .. } = transport;
-        (Intake { kcp, link, reader }, Me { id, control, queue: outbox, member })
+    pub(super) fn split(&mut self, id: SessionId) -> (Intake<'_, Heap>, Me<'_>) {
+        let Self { transport, member } = self;
+        let (intake, Queues { control, outbox }) = transport.split();
+        (intake, Me { id, control, queue: outbox, member })
     }
 
     /// A datagram of this content has been taken in.
@@ -169,7 +145,7 @@ impl Session {
             Content::Plain(_) => Framing::Plain,
             Content::Fec(_) | Content::Parity => cx.config.compat_framing,
         };
-        let max_datagram = cx.inner(cx.config.max_datagram);
+        let max_datagram = cx.config.max_datagram;
         if !self.member.native && !self.transport.link.is(framing, max_datagram) {
             self.transport.set_original(framing, max_datagram, local);
         }
@@ -181,15 +157,10 @@ impl Session {
     }
 
     /// It is a native one from here on, with datagrams of at most `max_datagram` bytes if it takes such.
-    pub(super) fn greet<P>(&mut self, cx: &Context<P>, greeting: Greeting, max_datagram: u16, local: bool) {
-        let max_datagram = max_datagram.min(greeting.max_datagram.max(MIN_DATAGRAM));
-        let native = session::Native {
-            max_datagram: cx.inner(max_datagram),
-            overhead: cx.headroom,
-            local,
-            features: greeting.features,
-        };
-        self.transport.set_native(framing(greeting.features), &native);
+    pub(super) fn greet(&mut self, greeting: Greeting, max_datagram: u16, local: bool) {
+        let Greeting { max_datagram: accepts, features, .. } = greeting;
+        let framing = Framing::to_client(features);
+        self.transport.set_native(&session::Native { framing, max_datagram, accepts, local, features });
     }
 
     /// It said HELLO.
@@ -234,31 +205,13 @@ impl Session {
     }
 
     /// Fills `out` with datagrams.
-    pub(super) fn fill(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<Batch> {
-        let headroom = protection.headroom();
-        let size = headroom + usize::from(self.transport.link.max_datagram());
-        let mut len = 0;
-        let mut count = 0;
-        let mut first = 0;
-        // A batch of equal datagrams: it goes on while they are as long as they can be. A longer one, which asks about the
-        // path, goes alone.
-        while let Some(room) = out.get_mut(len..)
-            && (count == 0 || room.len() >= size)
-            && count < MAX_BATCH
-        {
-            let limit = if count == 0 { room.len() } else { size };
-            let Some(inner) = room.get_mut(headroom..limit) else { break };
-            let Some(written) = self.transport.poll_transmit(now, inner) else { break };
-            let written = headroom + written;
-            protection.seal(&mut room[..written]);
-            first = if count == 0 { written } else { first };
-            len += written;
-            count += 1;
-            if written != size {
-                break;
-            }
-        }
-        (count > 0).then_some(Batch { len, segment: (count > 1).then_some(first), asks: first > size })
+    pub(super) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        protection: &mut Protection,
+        out: &mut [u8],
+    ) -> Option<session::Transmit> {
+        self.transport.poll_batch(now, protection, out, MAX_BATCH)
     }
 
     /// Brings the totals up to date after the session was worked on.
@@ -321,9 +274,9 @@ impl Session {
         }
     }
 
-    /// Writes what is owed to a peer that has closed the session: a datagram of acknowledgements.
+    /// Writes what is owed to a peer that has closed the session: a datagram of acknowledgements, not protected yet.
     pub(super) fn last_words(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        self.transport.poll_transmit(now, out)
+        self.transport.poll_transmit(now, &mut Protection::default(), out)
     }
 
     /// Messages that it did not get, or not certainly.
@@ -342,27 +295,6 @@ impl Session {
     #[cfg(feature = "fec")]
     pub(super) fn fec_stats(&self) -> crate::fec::Stats {
         self.transport.link.fec_stats()
-    }
-}
-
-impl Intake<'_> {
-    /// Takes in a datagram, or what was left when the session had paused, and hands the bytes that are in order to `read`,
-    /// which says how many it took. False if part of the datagram was not understood.
-    pub(super) fn take_in(
-        &mut self,
-        now: Instant,
-        input: Option<(&[u8], Content<'_>)>,
-        mut read: impl FnMut(&mut Reader<Heap>, &[u8]) -> usize,
-    ) -> bool {
-        let Self { kcp, link, reader } = self;
-        let mut sink = |bytes: &[u8]| read(reader, bytes);
-        match input {
-            Some((datagram, content)) => session::handle_datagram(kcp, link, now, datagram, content, &mut sink),
-            None => {
-                kcp.recv(now, sink);
-                true
-            }
-        }
     }
 }
 
@@ -397,23 +329,9 @@ pub(super) fn transport<P>(cx: &Context<P>, conv: u32, framing: Framing) -> sess
         kcp: kcp::Parts::heap(&config.kcp),
         control: HeapOutbox::default(),
         outbox: HeapOutbox::default(),
+        inbox: HeapInbox::new((config.frames.max_body as usize).saturating_add(frame::LENGTH), 0),
         marks: VecDeque::new(),
     };
-    let link = Link::new(framing, cx.inner(config.max_datagram.min(SAFE_DATAGRAM)));
-    session::Session::new(conv, config.kcp, link, parts)
-}
-
-/// How to frame what goes to a native client that wants these features.
-#[cfg(feature = "fec")]
-fn framing(wanted: u32) -> Framing {
-    if wanted & (features::FEC | features::WANTS_PARITY) == features::FEC | features::WANTS_PARITY {
-        return Framing::Parity(crate::fec::header::Shards::KCPQ);
-    }
-    Framing::Plain
-}
-
-/// The same where there is no parity.
-#[cfg(not(feature = "fec"))]
-fn framing(_: u32) -> Framing {
-    Framing::Plain
+    let link = Link::new(framing, config.max_datagram.min(SAFE_DATAGRAM), cx.headroom);
+    session::Session::new(conv, config.kcp, config.frames, link, parts)
 }

@@ -10,13 +10,14 @@ use super::foreign;
 use super::hub::{Hub, Publisher};
 use super::party::Party;
 use super::peer::{Peer, Transmit};
-use super::session::{Batch, Due, Session};
+use super::session::{Due, Session};
 use super::shards::{Relay, Told};
 use super::strays::{MAX_STRAY, Strays};
 use super::table::{Slot, Table};
 use crate::datagram::{Content, Framing, Protection};
 use crate::hello::CloseReason;
 use crate::kcp::{Command, Header};
+use crate::session;
 use crate::subject::Pattern;
 
 /// All sessions of a broker, and what they share.
@@ -83,7 +84,13 @@ impl<P: Peer> Sessions<P> {
         let now = cx.now;
         let (mut intake, me) = slot.session.split(slot.id);
         let mut dispatch = Dispatch::new(cx, hub, table, me, max_datagram);
-        let understood = intake.take_in(now, input, |reader, bytes| dispatch.read(reader, bytes));
+        let understood = match input {
+            Some((datagram, content)) => intake.handle_datagram(now, datagram, content, &mut dispatch),
+            None => {
+                intake.read_on(now, &mut dispatch);
+                true
+            }
+        };
         let Outcome { greeted, end } = dispatch.finish();
         cx.stats.malformed_datagrams += u64::from(!understood);
         if let Some((_, content)) = input {
@@ -91,7 +98,7 @@ impl<P: Peer> Sessions<P> {
         }
         slot.session.after_input(now);
         if let Some(greeting) = greeted {
-            slot.session.greet(cx, greeting, max_datagram, slot.peer.is_local());
+            slot.session.greet(greeting, max_datagram, slot.peer.is_local());
             cx.tell(Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {
@@ -100,7 +107,7 @@ impl<P: Peer> Sessions<P> {
                 // Nothing more is for it but the acknowledgement of its CLOSE.
                 let mut out = [0; MAX_STRAY];
                 if let Some(len) = slot.session.last_words(now, &mut out) {
-                    self.strays.push(slot.peer, &out[..len]);
+                    self.strays.push(slot.peer, &out[usize::from(self.cx.headroom)..len]);
                 }
                 return self.remove(slot, why);
             }
@@ -190,7 +197,7 @@ impl<P: Peer> Sessions<P> {
                 self.see_to_others();
                 continue;
             }
-            let batch = slot.session.fill(self.cx.now, protection, out);
+            let batch = slot.session.poll_transmit(self.cx.now, protection, out);
             if batch.is_none() {
                 let deadline = slot.session.poll_timeout(self.cx.config.idle_timeout);
                 self.table.arm(&mut slot, deadline);
@@ -201,7 +208,7 @@ impl<P: Peer> Sessions<P> {
                 None => self.put_back(slot, batch.is_some()),
             }
             self.see_to_others();
-            if let Some(Batch { len, segment, asks }) = batch {
+            if let Some(session::Transmit { len, segment, asks }) = batch {
                 return Some(Transmit { to, len, segment, asks });
             }
         }

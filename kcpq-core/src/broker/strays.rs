@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 
 use super::context::Context;
 use super::session;
-use crate::datagram::Framing;
+use crate::datagram::{Framing, Protection};
 use crate::frame::command;
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::Origin;
@@ -28,6 +28,7 @@ impl<P> Strays<P> {
         Self { waiting: VecDeque::new(), second: 0, spent: 0 }
     }
 
+    /// Keeps a datagram, which is protected when it leaves.
     pub(super) fn push(&mut self, to: P, datagram: &[u8]) {
         self.waiting.push_back((to, datagram.into()));
     }
@@ -62,8 +63,8 @@ impl<P> Strays<P> {
         let _ = session.control(command::CLOSE, text.as_bytes(), &[reason.code()]);
         let _ = session.control(command::ERR, text.as_bytes(), &[]);
         let mut out = [0; MAX_STRAY];
-        if let Some(len) = session.poll_transmit(cx.now, &mut out) {
-            self.push(peer, &out[..len]);
+        if let Some(len) = session.poll_transmit(cx.now, &mut Protection::default(), &mut out) {
+            self.push(peer, &out[usize::from(cx.headroom)..len]);
         }
     }
 

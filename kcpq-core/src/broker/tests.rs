@@ -7,7 +7,8 @@ use super::party::{Party, Subscriber};
 use super::*;
 use crate::client::{self, Client, Parts};
 use crate::kcp::CongestionControl;
-use crate::store::{Heap, Outbox};
+use crate::outbox::Outbox;
+use crate::store::Heap;
 use crate::time::Duration;
 
 /// A broker and clients that are connected without any delay; some may be deaf.
@@ -164,20 +165,21 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
     let mut session = crate::session::Session::new(
         77,
         KCP,
-        datagram::Link::new(Framing::Plain, 1400),
+        crate::frame::Limits::KCPQ,
+        datagram::Link::new(Framing::Plain, 1400, 0),
         Parts::heap(&client::Config { kcp: KCP, ..client::Config::default() }).session,
     );
     let mut buf = vec![0; 1400];
     for _ in 0..50_000 {
         session.control(crate::frame::command::PING, &[], &[]).unwrap();
-        while let Some(len) = session.poll_transmit(room.now, &mut buf) {
+        while let Some(len) = session.poll_transmit(room.now, &mut Protection::default(), &mut buf) {
             room.broker.handle_datagram(room.now, Room::addr(9), &mut buf[..len]);
             let mut out = vec![0; 60_000];
             while let Some(transmit) = room.broker.poll_transmit(room.now, &mut out) {
                 for datagram in out[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
                     let Ok(content) = datagram::parse(datagram) else { continue };
                     // It sees how far it may send, but takes nothing: its window closes.
-                    session.handle_datagram(room.now, datagram, content, |_| 0);
+                    session.handle_datagram(room.now, datagram, content, &mut crate::frame::Leave);
                 }
             }
         }

@@ -1,20 +1,22 @@
 //! What the user asks for.
 
 use super::event::{Disconnect, PublishError, SubscribeError};
+use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
-use super::{Client, Overflow, State};
-use crate::frame::{self, command};
-use crate::store::{Outbox, PushError, Store, Text, TooLarge};
+use super::{Client, Overflow};
+use crate::frame;
+use crate::outbox::{FrameStore, Outbox, PushError};
+use crate::store::{Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
 #[cfg(feature = "ttl")]
 use crate::time::Duration;
 use crate::time::Instant;
 
-impl<S: Store> Client<S> {
+impl<S: FrameStore> Client<S> {
     /// Begins to connect. Without effect unless the client is idle.
     pub fn connect(&mut self, now: Instant) {
         self.set_now(now);
-        if self.state == State::Idle {
+        if matches!(self.phase, Phase::Idle) {
             self.open();
         }
     }
@@ -47,7 +49,7 @@ impl<S: Store> Client<S> {
     }
 
     fn try_subscribe(&mut self, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
-        if matches!(self.state, State::Closing { .. } | State::Closed) {
+        if self.phase.is_ending() {
             return Err(SubscribeError::Closed);
         }
         Pattern::new(pattern, &self.subject_limits()).map_err(SubscribeError::Pattern)?;
@@ -73,7 +75,7 @@ impl<S: Store> Client<S> {
     /// # Errors
     /// [`PublishError`]: nothing was queued.
     pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, Instant::MAX)
+        self.publish_until(now, subject, payload, None)
     }
 
     /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`: one that still waits then is
@@ -91,7 +93,7 @@ impl<S: Store> Client<S> {
         payload: &[u8],
         ttl: Duration,
     ) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, self.now.max(now) + ttl)
+        self.publish_until(now, subject, payload, Some(self.now.max(now) + ttl))
     }
 
     fn publish_until(
@@ -99,59 +101,54 @@ impl<S: Store> Client<S> {
         now: Instant,
         subject: &str,
         payload: &[u8],
-        expires: Instant,
+        expires: Option<Instant>,
     ) -> Result<(), PublishError> {
         self.set_now(now);
         let taken = self.try_publish(subject, payload, expires);
         match taken {
             Ok(()) => {}
-            Err(PublishError::Full) => self.blocked = true,
+            Err(PublishError::Full) => self.pending.no_room(),
             Err(_) => self.stats.publish_errors += 1,
         }
         taken
     }
 
-    fn try_publish(&mut self, subject: &str, payload: &[u8], expires: Instant) -> Result<(), PublishError> {
-        if matches!(self.state, State::Closing { .. } | State::Closed) {
+    fn try_publish(&mut self, subject: &str, payload: &[u8], expires: Option<Instant>) -> Result<(), PublishError> {
+        if self.phase.is_ending() {
             return Err(PublishError::Closed);
         }
         Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
         let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
-        let timed = cfg!(feature = "ttl") && expires < Instant::MAX;
-        let frame = frame::HEAD + subject.len() + payload.len() + if timed { frame::TTL } else { 0 };
+        let ttl = if expires.is_some() { frame::TTL } else { 0 };
+        let frame = frame::HEAD + subject.len() + payload.len() + ttl;
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
         }
-        let offline = !matches!(self.state, State::Up { .. });
+        let offline = !self.is_connected();
         loop {
             let fits = self.session.outbox.is_empty() || self.session.outbox.len() + frame <= self.config.queue;
-            let pushed = if !fits {
-                Err(PushError::Full)
-            } else if timed {
-                self.session.publish_until(subject.as_bytes(), payload, expires)
-            } else {
-                self.session.message(command::PUB, subject.as_bytes(), payload)
-            };
+            let pushed =
+                if !fits { Err(PushError::Full) } else { self.session.publish(subject.as_bytes(), payload, expires) };
             match pushed {
                 Ok(()) => break,
                 Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),
                 Err(PushError::Full) if self.session.expire(self.now) => self.count_expired(),
                 Err(PushError::Full) if offline && self.config.overflow == Overflow::DropNewest => {
-                    self.published += 1;
-                    self.dropped += 1;
+                    self.outgoing.on_published();
+                    self.outgoing.on_dropped(1);
                     self.stats.dropped_overflow += 1;
                     return Ok(());
                 }
                 Err(PushError::Full)
                     if offline && self.config.overflow == Overflow::DropOldest && self.session.outbox.drop_oldest() =>
                 {
-                    self.dropped += 1;
+                    self.outgoing.on_dropped(1);
                     self.stats.dropped_overflow += 1;
                 }
                 Err(PushError::Full) => return Err(PublishError::Full),
             }
         }
-        self.published += 1;
+        self.outgoing.on_published();
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
         Ok(())
@@ -168,25 +165,25 @@ impl<S: Store> Client<S> {
     /// returned number.
     pub fn flush(&mut self, now: Instant) -> u64 {
         self.set_now(now);
-        self.flush_wanted = self.flush_wanted.max(self.published);
-        if self.flush_wanted <= self.flushed {
-            self.notices.flushed = Some(self.flushed);
+        let wanted = self.outgoing.want_flush();
+        if wanted <= self.outgoing.flushed() {
+            self.pending.flushed();
         }
         self.advance();
-        self.flush_wanted
+        wanted
     }
 
     /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`](super::Config::linger).
     pub fn close(&mut self, now: Instant) {
         self.set_now(now);
         self.suspended = false;
-        match self.state {
-            State::Closing { .. } | State::Closed => {}
-            State::Up { .. } => {
-                self.state = State::Closing { until: self.now + self.config.linger };
+        match self.phase {
+            Phase::Closing { .. } | Phase::Closed => {}
+            Phase::Up(_) => {
+                self.phase = Phase::Closing { until: self.now + self.config.linger, said: false };
                 self.advance();
             }
-            State::Connecting { .. } | State::Idle | State::Waiting { .. } => self.finish(),
+            Phase::Connecting { .. } | Phase::Idle | Phase::Waiting { .. } => self.finish(),
         }
     }
 
@@ -194,13 +191,13 @@ impl<S: Store> Client<S> {
     /// message): it is asked at once, and given up unless it answers within [`Config::suspect_timeout`](super::Config::suspect_timeout).
     pub fn suspect(&mut self, now: Instant) {
         self.set_now(now);
-        match self.state {
-            State::Up { .. } if self.suspect.is_none() => {
+        match &mut self.phase {
+            Phase::Up(up) if up.suspect.is_none() => {
                 let patience = self.config.suspect_timeout.max(self.session.kcp.rtt().rto().saturating_mul(3));
-                self.suspect = Some(self.now + patience);
+                up.suspect = Some(self.now + patience);
                 self.ping();
             }
-            State::Closing { .. } => self.finish(),
+            Phase::Closing { .. } => self.finish(),
             _ => {}
         }
     }
@@ -209,7 +206,7 @@ impl<S: Store> Client<S> {
     /// For devices that sleep. What is under way stays so; `flush` before, to sleep with nothing in doubt.
     pub fn suspend(&mut self, now: Instant) {
         self.set_now(now);
-        self.suspended = self.state != State::Closed;
+        self.suspended = !matches!(self.phase, Phase::Closed);
     }
 
     /// Goes on after [`suspend`](Self::suspend). A session that the server can still have is kept: what is published goes
@@ -220,28 +217,29 @@ impl<S: Store> Client<S> {
         if !core::mem::take(&mut self.suspended) {
             return;
         }
-        match self.state {
-            State::Up { .. } => {
+        match &mut self.phase {
+            Phase::Up(up) => {
                 let told = self.server.map(|server| server.keep_alive).filter(|span| !span.is_zero());
                 let kept = told.unwrap_or(self.config.read_timeout);
                 let silence = self.now.since(self.session.kcp.last_heard().unwrap_or(self.now));
-                self.waking = true;
+                up.woken = true;
                 if silence > kept - kept.div(8) {
                     self.lose(Disconnect::Silent);
                     self.handle_timeout(self.now);
                 } else {
-                    self.resumed = self.now;
-                    self.next_heartbeat = self.now + self.config.heartbeat;
-                    self.heartbeat = None;
-                    self.suspect = None;
+                    up.silent_since = self.now;
+                    up.heartbeat_at = self.now + self.config.heartbeat;
+                    up.suspect = None;
+                    self.pings.forget_heartbeat();
                     self.suspect(self.now);
                 }
             }
-            State::Waiting { .. } | State::Connecting { .. } => {
-                self.failed = 0;
+            Phase::Waiting { .. } | Phase::Connecting { .. } => {
+                // Attempts that failed before say nothing of what follows.
+                self.phase = Phase::Idle;
                 self.open();
             }
-            State::Idle | State::Closing { .. } | State::Closed => {}
+            Phase::Idle | Phase::Closing { .. } | Phase::Closed => {}
         }
         self.advance();
     }

@@ -6,8 +6,9 @@ use heapless::{Deque, String};
 
 use super::{Parts, Subscription};
 use crate::kcp::{self, Ack, Sent};
+use crate::outbox::LentOutbox;
 use crate::session::{self, Mark};
-use crate::store::{Lent, LentInbox, LentOutbox, LentRx, LentTx, SlotInfo};
+use crate::store::{Lent, LentInbox, LentRx, LentTx, SlotInfo};
 
 /// Bytes for frames of the protocol that wait: HELLO and some SUBs. What finds no room is sent later.
 const CONTROL: usize = 256;
@@ -77,9 +78,9 @@ impl<const M: usize, const W: usize, const Q: usize, const I: usize, const S: us
                 },
                 control: LentOutbox::new(&mut self.control),
                 outbox: LentOutbox::new(&mut self.outbox),
+                inbox: LentInbox::new(&mut self.inbox),
                 marks: self.marks.as_mut_view(),
             },
-            inbox: LentInbox::new(&mut self.inbox),
             subscriptions: self.subscriptions.as_mut_view(),
         }
     }
@@ -105,15 +106,16 @@ impl<const M: usize, const W: usize, const Q: usize, const I: usize, const S: us
 impl Parts<crate::store::Heap> {
     /// Memory from the allocator, for the windows and frame sizes of `config`.
     pub fn heap(config: &super::Config) -> Self {
-        use crate::store::{HeapInbox, HeapOutbox};
+        use crate::outbox::HeapOutbox;
+        use crate::store::HeapInbox;
         Self {
             session: session::Parts {
                 kcp: kcp::Parts::heap(&config.kcp),
                 control: HeapOutbox::default(),
                 outbox: HeapOutbox::default(),
+                inbox: HeapInbox::new((config.frames.max_body as usize).saturating_add(crate::frame::LENGTH), ARENA),
                 marks: Default::default(),
             },
-            inbox: HeapInbox::new((config.frames.max_body as usize).saturating_add(crate::frame::LENGTH), ARENA),
             subscriptions: Default::default(),
         }
     }

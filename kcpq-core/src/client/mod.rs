@@ -23,112 +23,61 @@
 mod commands;
 mod config;
 mod connection;
-#[cfg(feature = "alloc")]
-mod direct;
-#[cfg(all(test, feature = "alloc"))]
-mod direct_tests;
 mod event;
 mod inbound;
 mod memory;
+mod outgoing;
+mod pending;
+mod phase;
+mod pings;
+#[cfg(feature = "alloc")]
+mod push;
 mod stats;
 mod subscriptions;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
+mod timers;
 
 use core::fmt;
 
 pub use config::{Backoff, Config, Overflow};
-#[cfg(feature = "alloc")]
-pub use direct::Arrived;
 pub use event::{Disconnect, Event, Message, PublishError, SubscribeError, SubscribeFailure};
 pub use memory::Memory;
+pub use phase::State;
+#[cfg(feature = "alloc")]
+pub use push::Arrived;
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 
+#[cfg(feature = "alloc")]
+pub use crate::session::Transmit;
+
 use self::inbound::Current;
+use self::outgoing::Outgoing;
+use self::pending::Pending;
+use self::phase::{Phase, Server};
+use self::pings::Pings;
 use self::subscriptions::Subscriptions;
-use crate::datagram::{self, Link, Protection, SAFE_DATAGRAM};
-use crate::frame;
+use crate::datagram::{self, Content, Link, Protection, SAFE_DATAGRAM};
+use crate::frame::Leave;
 use crate::hello::Reset;
+use crate::outbox::{FrameStore, Outbox};
 use crate::rng::{Rng, draw};
-use crate::session::{self, Session};
-use crate::store::{Outbox, Store};
-use crate::time::{Deadline, Duration, Instant, Why};
+use crate::session::{self, Arrivals, Session};
+use crate::time::{Duration, Instant};
 
 /// The memory of a client.
-pub struct Parts<S: Store> {
-    /// The session's.
+pub struct Parts<S: FrameStore> {
+    /// The session's. Its inbox is as long as the largest message to be received.
     pub session: session::Parts<S>,
-    /// The frame being put together; as long as the largest message to be received.
-    pub inbox: S::Inbox,
     /// One entry for each subscription.
     pub subscriptions: S::Queue<Subscription<S::Text>>,
 }
 
-impl<S: Store> fmt::Debug for Parts<S> {
+impl<S: FrameStore> fmt::Debug for Parts<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
-}
-
-/// Where a client stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum State {
-    /// Not yet asked to connect.
-    Idle,
-    /// Waiting for a server's first answer.
-    Connecting {
-        /// When this attempt is given up.
-        until: Instant,
-    },
-    /// A server answers.
-    Up {
-        /// It speaks the native protocol.
-        native: bool,
-    },
-    /// Waiting for the next attempt.
-    Waiting {
-        /// When it begins.
-        until: Instant,
-    },
-    /// The last frames are on their way.
-    Closing {
-        /// When that is given up.
-        until: Instant,
-    },
-    /// Nothing will happen any more.
-    Closed,
-}
-
-/// What a native server said of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-struct Server {
-    max_body: u32,
-    max_subject: u16,
-    max_tokens: u8,
-    /// After how long a silence it forgets a session; zero: it does not say.
-    keep_alive: Duration,
-    epoch: u64,
-}
-
-/// Events that borrow nothing and wait to be told: the latest of each kind, in this order, news of subscriptions behind
-/// `connected`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Notices {
-    disconnected: Option<(Disconnect, Option<Instant>)>,
-    connected: Option<(bool, bool)>,
-    flushed: Option<u64>,
-    writable: bool,
-    closed: bool,
-}
-
-/// A question to the server that is under way.
-#[derive(Clone, Copy, Debug)]
-struct Ping {
-    number: u32,
-    at: Instant,
 }
 
 /// A client of one server.
@@ -188,104 +137,61 @@ struct Ping {
 /// # #[cfg(not(feature = "alloc"))]
 /// # fn main() {}
 /// ```
-pub struct Client<S: Store> {
+pub struct Client<S: FrameStore> {
     config: Config,
     rng: Rng,
-    state: State,
     /// The latest time that any call brought.
     now: Instant,
-    protection: Protection,
-    session: Session<S>,
-    reader: frame::Reader<S>,
-    subscriptions: Subscriptions<S>,
-    server: Option<Server>,
-    /// Attempts that failed in a row.
-    failed: u32,
-    /// HELLO has not been queued yet in this conversation; CLOSE has.
-    greet: bool,
-    said_close: bool,
-    /// The server has closed the session; that is still to be acknowledged.
-    last_words: bool,
-    /// PINGs sent and PONGs received in this conversation.
-    pings: u32,
-    pongs: u32,
-    /// The heartbeat that is not answered yet.
-    heartbeat: Option<Ping>,
-    next_heartbeat: Instant,
-    /// When new data last came.
-    data_at: Instant,
-    round_trip: Option<Duration>,
-    /// When a session that the server may have forgotten is given up, unless something is heard.
-    suspect: Option<Instant>,
+    phase: Phase,
     /// The user has stopped the clock; see [`Client::suspend`].
     suspended: bool,
-    /// When it went on again, and whether the server has not been heard since.
-    resumed: Instant,
-    waking: bool,
-    /// Messages taken by `publish`, in all; dropped and in-doubt ones included.
-    published: u64,
-    /// Messages dropped from the queue, in all; expired ones included.
-    dropped: u64,
-    /// How far a flush was asked for, and the one that is under way: its PING, and what it covers.
-    flush_wanted: u64,
-    flush: Option<(u32, u64)>,
-    flushed: u64,
-    /// `publish` has refused for want of room.
-    blocked: bool,
+    protection: Protection,
+    session: Session<S>,
+    subscriptions: Subscriptions<S>,
+    /// What the server of this conversation said of itself, if it is a native one.
+    server: Option<Server>,
+    pings: Pings,
+    /// How long the last heartbeat took.
+    round_trip: Option<Duration>,
+    outgoing: Outgoing,
     current: Option<Current>,
     #[cfg(feature = "alloc")]
-    recent: direct::Recent,
-    notices: Notices,
+    recent: push::Recent,
+    pending: Pending,
     stats: Stats,
 }
 
-impl<S: Store> fmt::Debug for Client<S> {
+impl<S: FrameStore> fmt::Debug for Client<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
     }
 }
 
-impl<S: Store> Client<S> {
+impl<S: FrameStore> Client<S> {
     /// A client that does nothing until [`connect`](Self::connect). `seed` is random: conversation numbers and jitter
     /// come from it.
     pub fn new(config: Config, seed: u64, parts: Parts<S>) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM));
-        let session = Session::new(draw(&mut rng), config.kcp, link, parts.session);
+        let link = Link::new(config.framing, config.max_datagram.min(SAFE_DATAGRAM), 0);
+        let mut session = Session::new(draw(&mut rng), config.kcp, config.frames, link, parts.session);
+        session.end(false);
         Self {
             config,
             rng,
-            state: State::Idle,
             now: Instant::ZERO,
+            phase: Phase::Idle,
+            suspended: false,
             protection: Protection::NONE,
             session,
-            reader: frame::Reader::new(config.frames, parts.inbox),
             subscriptions: Subscriptions::new(parts.subscriptions),
             server: None,
-            failed: 0,
-            greet: false,
-            said_close: false,
-            last_words: false,
-            pings: 0,
-            pongs: 0,
-            heartbeat: None,
-            next_heartbeat: Instant::ZERO,
-            data_at: Instant::ZERO,
+            pings: Pings::default(),
             round_trip: None,
-            suspect: None,
-            suspended: false,
-            resumed: Instant::ZERO,
-            waking: false,
-            published: 0,
-            dropped: 0,
-            flush_wanted: 0,
-            flush: None,
-            flushed: 0,
-            blocked: false,
+            outgoing: Outgoing::default(),
             current: None,
             #[cfg(feature = "alloc")]
-            recent: direct::Recent::default(),
-            notices: Notices::default(),
+            recent: push::Recent::default(),
+            pending: Pending::default(),
             stats: Stats::default(),
         }
     }
@@ -293,6 +199,7 @@ impl<S: Store> Client<S> {
     /// The same with a protection around all datagrams; to be chosen before [`connect`](Self::connect).
     #[must_use]
     pub fn with_protection(mut self, protection: Protection) -> Self {
+        self.session.set_protection(protection.headroom());
         self.protection = protection;
         self
     }
@@ -303,60 +210,46 @@ impl<S: Store> Client<S> {
         self.now = self.now.max(now);
     }
 
-    /// The longest datagram inside the protection, if `whole` is the longest outside.
-    pub(super) fn inner(&self, whole: u16) -> u16 {
-        whole.saturating_sub(self.protection.headroom() as u16)
-    }
-
     // --- in ---
 
     /// Takes in a datagram from the server, which is opened in place. What it cannot use is counted.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+        let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
+        let before = self.session.arrivals();
         // Nothing is taken here: `poll_event` reads, so a slow user closes the window.
-        self.take_in(now, datagram, |_, _, _, _| 0);
+        let understood = self.session.handle_datagram(self.now, datagram, content, &mut Leave);
+        self.after_datagram(before, understood);
     }
 
-    /// Takes in a datagram; bytes in order go to `sink`, with what it may change.
-    fn take_in(
-        &mut self,
-        now: Instant,
-        datagram: &mut [u8],
-        mut sink: impl FnMut(&mut frame::Reader<S>, &Subscriptions<S>, &mut Stats, &[u8]) -> usize,
-    ) {
+    /// What a datagram holds for the session.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    fn open_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
         self.set_now(now);
-        let Some(datagram) = self.protection.open(datagram) else {
-            self.stats.foreign_datagrams += 1;
-            return;
-        };
-        let datagram = &*datagram;
-        if let Some(reset) = Reset::decode(datagram) {
-            if reset.conv == self.session.kcp.conv() {
-                self.stats.reset_hints += 1;
-                self.suspect(now);
-            } else {
-                self.stats.foreign_datagrams += 1;
-            }
-            return;
+        let datagram: Option<&[u8]> = self.protection.open(datagram).map(|datagram| &*datagram);
+        if let Some(reset) = datagram.and_then(Reset::decode)
+            && reset.conv == self.session.kcp.conv()
+        {
+            self.stats.reset_hints += 1;
+            self.suspect(now);
+            return None;
         }
-        let content = match datagram::parse(datagram) {
-            Ok(content) if self.is_open() => content,
-            _ => {
-                self.stats.foreign_datagrams += 1;
-                return;
-            }
-        };
-        let heard = self.session.kcp.last_heard();
-        let segments = self.session.kcp.stats().segments_received;
-        let Self { session, reader, subscriptions, stats, .. } = self;
-        let understood =
-            session.handle_datagram(self.now, datagram, content, |bytes| sink(reader, subscriptions, stats, bytes));
+        let opened = datagram
+            .filter(|_| self.phase.is_open())
+            .and_then(|datagram| Some((datagram, datagram::parse(datagram).ok()?)));
+        self.stats.foreign_datagrams += u64::from(opened.is_none());
+        opened
+    }
+
+    /// The session has taken in a datagram; `before` it was this that had come.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    fn after_datagram(&mut self, before: Arrivals, understood: bool) {
         self.stats.foreign_datagrams += u64::from(!understood);
-        if self.session.kcp.last_heard() != heard {
-            self.suspect = None;
-            self.waking = false;
+        let arrivals = self.session.arrivals();
+        if arrivals.heard != before.heard {
+            self.on_heard();
         }
-        if self.session.kcp.stats().segments_received != segments {
-            self.data_at = self.now;
+        if arrivals.segments != before.segments {
+            self.pings.on_data(self.now);
         }
         if self.session.kcp.is_forgotten() {
             return self.lose(Disconnect::Forgotten);
@@ -368,103 +261,63 @@ impl<S: Store> Client<S> {
         self.advance();
     }
 
-    /// Lets timers run out.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.set_now(now);
-        if self.suspended {
-            return;
-        }
-        match self.state {
-            State::Connecting { until } if until <= self.now => self.lose(Disconnect::NoAnswer),
-            State::Waiting { until } if until <= self.now => self.open(),
-            State::Closing { until } if until <= self.now => self.finish(),
-            State::Up { .. } => self.check_health(),
-            _ => {}
-        }
-        self.advance();
-    }
-
     // --- out ---
 
     /// Writes the next datagram to the front of `out` and returns its length; `None` when nothing is due.
     /// `out` holds at least [`Client::max_datagram`] bytes. A longer datagram, which is written only where there is room
     /// for it, asks whether the path carries it: that the system refuses to send it is an answer as well.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        self.transmit(now, |session, now, protection| session.poll_transmit(now, protection, out))
+    }
+
+    /// As [`poll_transmit`](Self::poll_transmit), but writes as many datagrams as there are and as `out` holds, `most` at
+    /// most: for systems that send several with one call.
+    #[cfg(feature = "alloc")]
+    pub fn poll_transmit_batch(&mut self, now: Instant, out: &mut [u8], most: usize) -> Option<Transmit> {
+        self.transmit(now, |session, now, protection| session.poll_batch(now, protection, out, most))
+    }
+
+    /// Lets the session write what is due.
+    fn transmit<T>(
+        &mut self,
+        now: Instant,
+        write: impl FnOnce(&mut Session<S>, Instant, &mut Protection) -> Option<T>,
+    ) -> Option<T> {
         self.set_now(now);
         if self.suspended {
             return None;
         }
-        if core::mem::take(&mut self.last_words) {
-            return self.transmit(out, Session::last_words);
-        }
-        if !self.is_open() {
-            return None;
-        }
         self.advance();
-        let len = self.transmit(out, Session::poll_transmit);
+        let written = write(&mut self.session, self.now, &mut self.protection);
         self.count_expired();
-        if self.blocked && self.session.outbox.len() <= self.config.queue / 2 {
-            self.blocked = false;
-            self.notices.writable = true;
+        if self.session.outbox.len() <= self.config.queue / 2 {
+            self.pending.has_room();
         }
-        len
+        written
     }
 
     /// Takes note of messages that the session has dropped because their time was over.
     pub(super) fn count_expired(&mut self) {
         let expired = self.session.take_expired();
-        self.dropped += expired;
+        self.outgoing.on_dropped(expired);
         self.stats.expired += expired;
-    }
-
-    /// Lets the session write a datagram, and protects it.
-    fn transmit(
-        &mut self,
-        out: &mut [u8],
-        write: impl Fn(&mut Session<S>, Instant, &mut [u8]) -> Option<usize>,
-    ) -> Option<usize> {
-        let headroom = self.protection.headroom();
-        let len = headroom + write(&mut self.session, self.now, out.get_mut(headroom..)?)?;
-        self.protection.seal(out.get_mut(..len)?);
-        Some(len)
-    }
-
-    /// When the client wants to be called again, and why; `None`: not before input.
-    pub fn poll_timeout(&self) -> Option<Deadline> {
-        let own = match self.state {
-            _ if self.suspended => return None,
-            State::Idle | State::Closed => return None,
-            State::Connecting { until } | State::Waiting { until } => Deadline { at: until, why: Why::Reconnect },
-            State::Closing { until } => Deadline { at: until, why: Why::Linger },
-            State::Up { .. } => {
-                let heard = self.heard();
-                let mut at = (heard + self.config.read_timeout).min(self.suspect.unwrap_or(Instant::MAX));
-                if let Some(since) = self.session.kcp.stalled_since() {
-                    at = at.min(since.max(heard) + self.config.stall_timeout);
-                }
-                let at = at.min(self.answer_due().unwrap_or(at));
-                let idle = Deadline { at, why: Why::Idle };
-                let heartbeat = Deadline { at: self.next_heartbeat, why: Why::Heartbeat };
-                if heartbeat.at < idle.at { heartbeat } else { idle }
-            }
-        };
-        if matches!(self.state, State::Waiting { .. }) {
-            return Some(own);
-        }
-        let retry = self.subscriptions.next_timeout().map(|at| Deadline { at, why: Why::SubscribeRetry });
-        Deadline::earlier(Deadline::earlier(Some(own), retry), self.session.poll_timeout())
     }
 
     // --- getters ---
 
+    /// The latest time that any call brought.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Where the client stands.
     pub fn state(&self) -> State {
-        self.state
+        self.phase.state()
     }
 
     /// True while a server answers.
     pub fn is_connected(&self) -> bool {
-        matches!(self.state, State::Up { .. })
+        matches!(self.phase, Phase::Up(_))
     }
 
     /// The number of the present conversation, another one after each attempt to connect. A driver gives each its own
@@ -475,7 +328,7 @@ impl<S: Store> Client<S> {
 
     /// The longest datagram that the present session sends, in bytes, besides those that ask for more.
     pub fn max_datagram(&self) -> usize {
-        self.protection.headroom() + usize::from(self.session.link.max_datagram())
+        self.session.max_datagram()
     }
 
     /// The counters.
@@ -499,7 +352,7 @@ impl<S: Store> Client<S> {
 
     /// Since when a heartbeat is unanswered.
     pub fn heartbeat_outstanding(&self) -> Option<Instant> {
-        self.heartbeat.map(|ping| ping.at)
+        self.pings.heartbeat().map(|ping| ping.at)
     }
 
     /// The smoothed round-trip time of the transport, and that of the last heartbeat.

@@ -1,5 +1,6 @@
 //! What a client counts: everything that the original names (docs/original.md 8), and each of them really.
 
+use crate::frame::{Flaw, Frame};
 use crate::time::{Duration, Instant};
 
 /// Statistics of a client, since its start.
@@ -55,6 +56,20 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Something was received that is no frame.
+    pub(super) fn on_flaw(&mut self, flaw: Flaw) {
+        match flaw {
+            Flaw::Oversize { .. } => self.oversize += 1,
+            Flaw::Frame(_) | Flaw::Stream(_) => self.malformed += 1,
+        }
+    }
+
+    /// A message was received.
+    pub(super) fn on_message(&mut self, frame: Frame<'_>) {
+        self.messages_received += 1;
+        self.bytes_received += (frame.subject.len() + frame.payload.len()) as u64;
+    }
+
     /// Messages sent and received per second since the connection was made.
     pub fn rates(&self, now: Instant) -> (f64, f64) {
         let seconds = self.connected_at.map_or(0.0, |at| now.since(at).as_micros() as f64 / 1e6);

@@ -15,6 +15,7 @@ use super::config::Config;
 use super::event::SubscribeFailure;
 use crate::hello::Refusal;
 use crate::store::{Queue, Store, Text};
+use crate::subject;
 use crate::time::Instant;
 
 /// Names a subscription of one client; never used twice, 0 never.
@@ -33,8 +34,8 @@ pub struct Subscription<T> {
     state: State,
     /// It was acknowledged at least once.
     proven: bool,
-    /// What its user has not been told yet.
-    news: Option<News>,
+    /// What came of asking for it, if its user has not been told yet.
+    outcome: Option<Outcome>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +49,8 @@ enum State {
     Gone,
 }
 
-/// What the user of a subscription is to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) enum News {
-    Active,
-    Failed(SubscribeFailure),
-}
+/// What came of asking for a subscription: it is acknowledged, or has failed.
+type Outcome = Result<(), SubscribeFailure>;
 
 /// What [`Subscriptions::send_requests`] wants to be sent.
 pub(super) enum Request<'t> {
@@ -64,11 +60,12 @@ pub(super) enum Request<'t> {
 
 /// All subscriptions of a client.
 pub(super) struct Subscriptions<S: Store> {
+    /// In the order in which they were made.
     table: S::Queue<Subscription<S::Text>>,
     last_id: u32,
     /// Something may have to be sent or told without any timer.
     dirty: bool,
-    news: bool,
+    has_outcome: bool,
     /// No timer in the table runs out before this.
     next_timeout: Option<Instant>,
     /// A subscription that was proven before is not acknowledged any more.
@@ -77,7 +74,7 @@ pub(super) struct Subscriptions<S: Store> {
 
 impl<S: Store> Subscriptions<S> {
     pub(super) fn new(table: S::Queue<Subscription<S::Text>>) -> Self {
-        Self { table, last_id: 0, dirty: false, news: false, next_timeout: None, unanswered: false }
+        Self { table, last_id: 0, dirty: false, has_outcome: false, next_timeout: None, unanswered: false }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -88,7 +85,7 @@ impl<S: Store> Subscriptions<S> {
     pub(super) fn add(&mut self, pattern: S::Text, latest: bool) -> Option<SubscriptionId> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let id = SubscriptionId(self.last_id);
-        let entry = Subscription { id, pattern, latest, state: State::Wanted, proven: false, news: None };
+        let entry = Subscription { id, pattern, latest, state: State::Wanted, proven: false, outcome: None };
         self.table.push(entry).ok()?;
         self.dirty = true;
         Some(id)
@@ -97,7 +94,7 @@ impl<S: Store> Subscriptions<S> {
     /// Ends a subscription. False if there is none of that name.
     pub(super) fn remove(&mut self, id: SubscriptionId) -> bool {
         let Some(entry) = self.find(|entry| entry.id == id && entry.is_listed()) else { return false };
-        entry.news = None;
+        entry.outcome = None;
         entry.state = if entry.state == State::Wanted { State::Gone } else { State::Leaving };
         self.dirty = true;
         true
@@ -111,8 +108,8 @@ impl<S: Store> Subscriptions<S> {
                 State::Leaving | State::Gone => State::Gone,
                 _ => State::Wanted,
             };
-            if entry.news == Some(News::Active) {
-                entry.news = None;
+            if entry.outcome == Some(Ok(())) {
+                entry.outcome = None;
             }
         }
         self.next_timeout = None;
@@ -139,8 +136,8 @@ impl<S: Store> Subscriptions<S> {
             }
             Some(refusal) => {
                 entry.state = State::Gone;
-                entry.news = Some(News::Failed(SubscribeFailure::Refused(refusal)));
-                self.news = true;
+                entry.outcome = Some(Err(SubscribeFailure::Refused(refusal)));
+                self.has_outcome = true;
                 self.dirty = true;
             }
         }
@@ -155,8 +152,8 @@ impl<S: Store> Subscriptions<S> {
             if entry.is_pending() && !other && entry.pattern.as_ref() == pattern {
                 entry.state = State::Active;
                 entry.proven = true;
-                entry.news = Some(News::Active);
-                self.news = true;
+                entry.outcome = Some(Ok(()));
+                self.has_outcome = true;
             }
         }
     }
@@ -177,8 +174,8 @@ impl<S: Store> Subscriptions<S> {
                         self.unanswered = true;
                     } else {
                         entry.state = State::Gone;
-                        entry.news = Some(News::Failed(SubscribeFailure::Unanswered { attempts }));
-                        self.news = true;
+                        entry.outcome = Some(Err(SubscribeFailure::Unanswered { attempts }));
+                        self.has_outcome = true;
                     }
                 }
                 State::Pausing { until, .. } if until <= now => self.dirty = true,
@@ -240,8 +237,8 @@ impl<S: Store> Subscriptions<S> {
             let Some(entry) = self.table.get_mut(index) else { break };
             if next == State::Active && entry.state != State::Active {
                 entry.proven = true;
-                entry.news = Some(News::Active);
-                self.news = true;
+                entry.outcome = Some(Ok(()));
+                self.has_outcome = true;
             }
             entry.state = next;
             if let State::Asked { until, .. } = next {
@@ -280,48 +277,59 @@ impl<S: Store> Subscriptions<S> {
 
     /// Takes out what is gone and needs no word to its user.
     fn sweep(&mut self) {
-        let mut index = 0;
-        while let Some(entry) = self.table.get(index) {
-            if entry.state == State::Gone && entry.news.is_none() {
-                self.table.swap_remove(index);
-            } else {
-                index += 1;
+        // Around once, so that the others stay in their order.
+        for _ in 0..self.table.len() {
+            if let Some(entry) = self.table.pop()
+                && (entry.state != State::Gone || entry.outcome.is_some())
+            {
+                let _ = self.table.push(entry);
             }
         }
     }
 
-    /// True if there may be something to tell.
-    pub(super) fn has_news(&self) -> bool {
-        self.news
-    }
-
-    /// Something to tell a user, once.
-    pub(super) fn poll_news(&mut self) -> Option<(SubscriptionId, News)> {
-        if !self.news {
+    /// What a user is to be told, once.
+    pub(super) fn poll_outcome(&mut self) -> Option<(SubscriptionId, Outcome)> {
+        if !self.has_outcome {
             return None;
         }
-        if let Some(entry) = self.find(|entry| entry.news.is_some())
-            && let Some(news) = entry.news.take()
+        if let Some(entry) = self.find(|entry| entry.outcome.is_some())
+            && let Some(outcome) = entry.outcome.take()
         {
             let id = entry.id;
-            self.dirty |= matches!(news, News::Failed(_));
-            return Some((id, news));
+            self.dirty |= outcome.is_err();
+            return Some((id, outcome));
         }
-        self.news = false;
+        self.has_outcome = false;
         self.sweep();
         None
     }
 
-    /// The first subscription from `index` on that `matches` says yes to: its index and name.
-    pub(super) fn matching(
-        &self,
-        index: usize,
-        mut matches: impl FnMut(&str) -> bool,
-    ) -> Option<(usize, SubscriptionId)> {
-        (index..self.table.len()).find_map(|index| {
-            let entry = self.table.get(index)?;
-            (entry.is_listed() && matches(entry.pattern.as_ref())).then_some((index, entry.id))
+    /// The first subscription behind `last`, in the order in which they were made, that messages to `subject` are for.
+    pub(super) fn next_for(&self, subject: &[u8], last: Option<SubscriptionId>) -> Option<SubscriptionId> {
+        let first = last.map_or(0, |last| self.behind(last));
+        (first..self.table.len()).filter_map(|index| self.table.get(index)).find_map(|entry| {
+            (entry.is_listed() && subject::matches(entry.pattern.as_ref(), subject)).then_some(entry.id)
         })
+    }
+
+    /// True if the user of the subscription still wants messages.
+    pub(super) fn is_listed(&self, id: SubscriptionId) -> bool {
+        let entry = self.behind(id).checked_sub(1).and_then(|index| self.table.get(index));
+        entry.is_some_and(|entry| entry.id == id && entry.is_listed())
+    }
+
+    /// The index of the first subscription that was made after `id`.
+    fn behind(&self, id: SubscriptionId) -> usize {
+        let (mut low, mut high) = (0, self.table.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.table.get(middle).is_some_and(|entry| entry.id <= id) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     fn find(&mut self, mut yes: impl FnMut(&Subscription<S::Text>) -> bool) -> Option<&mut Subscription<S::Text>> {

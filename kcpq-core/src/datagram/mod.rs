@@ -13,6 +13,7 @@
 
 #[cfg_attr(not(feature = "aes"), path = "absent/aes.rs")]
 mod aes;
+mod link;
 #[cfg_attr(not(feature = "fec"), path = "absent/parity.rs")]
 mod parity;
 mod protection;
@@ -21,12 +22,13 @@ mod tests;
 
 use core::fmt;
 
+pub(crate) use link::Link;
 pub use protection::Protection;
 
-use self::parity::Parity;
-use crate::fec::header::{self, Header, Kind, Numbering, Shards};
+#[cfg(feature = "fec")]
+use crate::fec::header::Shards;
+use crate::fec::header::{self, Header, Kind};
 use crate::kcp::HEADER;
-use crate::time::{Deadline, Instant};
 
 /// What every path carries, in bytes of UDP payload (RFC 8899, `BASE_PLPMTU`): sessions begin with it.
 pub const SAFE_DATAGRAM: u16 = 1200;
@@ -119,89 +121,4 @@ pub fn parse(datagram: &[u8]) -> Result<Content<'_>, Rejected> {
 /// then drops what cannot be.
 pub fn conversation_of_parity(datagram: &[u8]) -> Option<u32> {
     datagram.get(header::LEN..)?.first_chunk().map(|conv| u32::from_le_bytes(*conv))
-}
-
-/// One session's framing, both ways.
-#[derive(Debug)]
-pub(crate) struct Link {
-    framing: Framing,
-    /// Of what lies inside the protection.
-    max_datagram: u16,
-    numbering: Numbering,
-    parity: Parity,
-}
-
-impl Link {
-    /// Datagrams of at most `max_datagram` bytes, protection not counted.
-    pub(crate) fn new(framing: Framing, max_datagram: u16) -> Self {
-        let (numbering, parity) = (Numbering::new(Shards::KCPQ), Parity::new());
-        let mut link = Self { framing, max_datagram, numbering, parity };
-        link.set(framing, max_datagram);
-        link
-    }
-
-    /// Changes framing and size; the numbering goes on.
-    pub(crate) fn set(&mut self, framing: Framing, max_datagram: u16) {
-        self.parity.set(framing, max_datagram, &mut self.numbering);
-        self.framing = framing;
-        self.max_datagram = max_datagram;
-    }
-
-    #[cfg(feature = "alloc")]
-    pub(crate) fn is(&self, framing: Framing, max_datagram: u16) -> bool {
-        self.framing == framing && self.max_datagram == max_datagram
-    }
-
-    /// The longest datagram, protection not counted.
-    pub(crate) fn max_datagram(&self) -> u16 {
-        self.max_datagram
-    }
-
-    /// Bytes in front of the segments.
-    pub(crate) fn headroom(&self) -> usize {
-        if self.framing.is_plain() { 0 } else { header::LEN }
-    }
-
-    /// Bytes that are left for segments.
-    pub(crate) fn mtu(&self) -> u16 {
-        self.max_datagram.saturating_sub(self.headroom() as u16)
-    }
-
-    /// Fills in what lies in front of the segments.
-    pub(crate) fn seal(&mut self, now: Instant, datagram: &mut [u8]) {
-        if !self.framing.is_plain() && !self.parity.seal(now, datagram) {
-            let _ = header::write_data(self.numbering.data(), datagram);
-        }
-    }
-
-    /// Writes a parity datagram that is owed.
-    pub(crate) fn poll_parity(&mut self, out: &mut [u8]) -> Option<usize> {
-        self.parity.poll(out)
-    }
-
-    /// Takes in a FEC datagram, data or parity, for what it may rebuild.
-    pub(crate) fn learn(&mut self, now: Instant, datagram: &[u8]) {
-        // The first datagrams of a native peer are FEC-framed as well; it is known by its plain ones.
-        self.parity.learn(now, datagram, !self.framing.is_plain());
-    }
-
-    /// The segments of a datagram that was rebuilt.
-    pub(crate) fn poll_rebuilt(&mut self) -> Option<&[u8]> {
-        self.parity.poll_rebuilt()
-    }
-
-    /// Drops what is too old to be of use.
-    pub(crate) fn on_time(&mut self, now: Instant) {
-        self.parity.on_time(now);
-    }
-
-    pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
-        self.parity.poll_timeout()
-    }
-
-    /// What the decoder saw; all zeros without one.
-    #[cfg(feature = "fec")]
-    pub(crate) fn fec_stats(&self) -> crate::fec::Stats {
-        self.parity.stats()
-    }
 }

@@ -1,13 +1,13 @@
-//! Parity around a session's datagrams: made if the framing has it, and understood if some comes.
+//! The parity of one session: made of what it sends, used for what it receives.
 
 use alloc::boxed::Box;
 
-use super::{Content, Framing, parse};
+use super::Framing;
 use crate::fec::header::{self, Numbering, Shards};
 use crate::fec::{Decoder, Encoder, Stats};
 use crate::time::{Deadline, Instant, Why};
 
-/// See the module.
+/// Encoder and decoder, if there is use for them.
 #[derive(Debug)]
 pub(super) struct Parity {
     encoder: Option<Box<Encoder>>,
@@ -16,11 +16,12 @@ pub(super) struct Parity {
 }
 
 impl Parity {
+    /// None yet.
     pub(super) fn new() -> Self {
         Self { encoder: None, decoder: None }
     }
 
-    /// The framing changes. The encoder numbers datagrams, if there is one; `numbering` goes on where it is.
+    /// Framing and length of datagrams change. Their numbers go on.
     pub(super) fn set(&mut self, framing: Framing, max_datagram: u16, numbering: &mut Numbering) {
         if let Some(encoder) = &self.encoder {
             *numbering = encoder.numbering();
@@ -34,10 +35,10 @@ impl Parity {
         }
     }
 
-    /// Writes the header of a datagram. False if there is no parity to be made.
+    /// Writes the FEC header of a datagram. False without parity.
     pub(super) fn seal(&mut self, now: Instant, datagram: &mut [u8]) -> bool {
         let Some(encoder) = &mut self.encoder else { return false };
-        // It fits: the engine keeps to the MTU.
+        // It fits: the engine keeps to its MTU.
         let _ = encoder.data(now, datagram);
         true
     }
@@ -47,14 +48,15 @@ impl Parity {
         self.encoder.as_mut()?.poll_parity(out)
     }
 
-    /// Takes in a FEC datagram. Data alone is a reason to keep some only if `expected`.
-    pub(super) fn learn(&mut self, now: Instant, datagram: &[u8], expected: bool) {
-        if !expected && self.decoder.is_none() && !matches!(parse(datagram), Ok(Content::Parity)) {
-            return;
+    /// Takes in a FEC datagram, data or parity. It `begins` the use of a decoder, or not.
+    pub(super) fn learn(&mut self, now: Instant, datagram: &[u8], begins: bool) {
+        if begins {
+            self.decoder.get_or_insert_with(|| Box::new(Decoder::new(Default::default())));
         }
-        let decoder = self.decoder.get_or_insert_with(|| Box::new(Decoder::new(Default::default())));
-        // What it refuses it has counted.
-        let _ = decoder.open(now, datagram);
+        if let Some(decoder) = &mut self.decoder {
+            // What it refuses it has counted.
+            let _ = decoder.open(now, datagram);
+        }
     }
 
     /// The segments of a datagram that was rebuilt.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::time::Instant;
 
 /// The number of the next data datagram.
 fn seqid(link: &mut Link) -> u32 {
@@ -9,7 +10,7 @@ fn seqid(link: &mut Link) -> u32 {
 
 #[test]
 fn numbers_go_on_when_the_framing_changes_in_the_middle_of_a_session() {
-    let mut link = Link::new(Framing::Fec, 1400);
+    let mut link = Link::new(Framing::Fec, 1400, 0);
     assert_eq!([seqid(&mut link), seqid(&mut link)], [0, 1]);
     link.set(Framing::Parity(Shards::KCPQ), 1400);
     assert_eq!([seqid(&mut link), seqid(&mut link)], [13, 14], "parity needs a whole group");
@@ -17,6 +18,6 @@ fn numbers_go_on_when_the_framing_changes_in_the_middle_of_a_session() {
     assert_eq!([seqid(&mut link), seqid(&mut link)], [26, 27]);
     link.set(Framing::Fec, 1200);
     assert_eq!([seqid(&mut link), seqid(&mut link)], [28, 29]);
-    let mut fresh = Link::new(Framing::Parity(Shards::KCPQ), 1400);
+    let mut fresh = Link::new(Framing::Parity(Shards::KCPQ), 1400, 0);
     assert_eq!(seqid(&mut fresh), 0, "a session starts at 0");
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use fastrand::Rng;
 
 use super::*;
-use crate::store::{Heap, HeapInbox, Lent, LentInbox};
+use crate::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
 
 fn frame(subject: &[u8], payload: &[u8]) -> Vec<u8> {
     let frame = Frame { command: command::PUB, subject, payload };
@@ -28,13 +28,13 @@ fn read<S: Store>(reader: &mut Reader<S>, stream: &[u8], mut piece: impl FnMut()
         let (mut input, behind) = rest.split_at(piece().clamp(1, rest.len()));
         rest = behind;
         while !input.is_empty() {
-            let (taken, progress) = reader.read(input);
-            match progress {
-                Progress::More => {}
-                Progress::InPlace(frame) => seen.push(Seen::Frame(frame.to_vec())),
-                Progress::Assembled => seen.push(Seen::Frame(reader.inbox().take().as_ref().to_vec())),
-                Progress::Oversize { limit, actual } => seen.push(Seen::Oversize { limit, actual }),
-                Progress::Broken(error) => {
+            let (taken, read) = reader.read(input);
+            match read {
+                Ok(None) => {}
+                Ok(Some(Whole { in_place: Some(frame), .. })) => seen.push(Seen::Frame(frame.to_vec())),
+                Ok(Some(_)) => seen.push(Seen::Frame(reader.inbox().take().as_ref().to_vec())),
+                Err(Flaw::Oversize { limit, actual }) => seen.push(Seen::Oversize { limit, actual }),
+                Err(Flaw::Frame(error) | Flaw::Stream(error)) => {
                     seen.push(Seen::Broken(error));
                     return seen;
                 }
@@ -91,7 +91,7 @@ fn an_announced_length_reserves_no_memory() {
     let mut readers = Vec::new();
     for _ in 0..100_000 {
         let mut reader = Reader::<Heap>::new(Limits::NONE, HeapInbox::new(usize::MAX, 0));
-        assert_eq!(reader.read(&announced), (announced.len(), Progress::More));
+        assert_eq!(reader.read(&announced), (announced.len(), Ok(None)));
         readers.push(reader);
     }
     assert!(readers.iter_mut().all(|reader| reader.inbox().bytes() == announced));
@@ -130,17 +130,17 @@ fn after_a_reset_a_reader_is_at_the_beginning_again() {
 fn an_assembled_frame_that_nobody_takes_is_forgotten() {
     let (one, two) = (frame(b"a", b"12345"), frame(b"b", b"6"));
     let mut reader = Reader::<Heap>::new(Limits::KCPQ, HeapInbox::new(100, 64));
-    assert_eq!(reader.read(&one[..5]), (5, Progress::More));
-    assert_eq!(reader.read(&one[5..]), (one.len() - 5, Progress::Assembled));
-    assert_eq!(reader.read(&two[..5]), (5, Progress::More));
-    assert_eq!(reader.read(&two[5..]), (two.len() - 5, Progress::Assembled));
+    assert_eq!(reader.read(&one[..5]), (5, Ok(None)));
+    assert!(matches!(reader.read(&one[5..]), (_, Ok(Some(Whole { in_place: None, .. })))));
+    assert_eq!(reader.read(&two[..5]), (5, Ok(None)));
+    assert!(matches!(reader.read(&two[5..]), (_, Ok(Some(Whole { in_place: None, .. })))));
     assert_eq!(reader.inbox().take(), two);
 }
 
 #[test]
 fn nothing_is_taken_from_empty_input() {
     let mut reader = Reader::<Heap>::new(Limits::KCPQ, HeapInbox::new(100, 64));
-    assert_eq!(reader.read(&[]), (0, Progress::More));
-    reader.read(&[0, 0]);
-    assert_eq!(reader.read(&[]), (0, Progress::More));
+    assert_eq!(reader.read(&[]), (0, Ok(None)));
+    let _ = reader.read(&[0, 0]);
+    assert_eq!(reader.read(&[]), (0, Ok(None)));
 }

@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 
 use hashbrown::HashTable;
 
-use super::hash::Secret;
 use super::members::Members;
 use super::shrink;
+use crate::hash::Secret;
 
 /// Subjects and their members. 32 bytes for each and its text.
 #[derive(Default)]

@@ -36,7 +36,6 @@
 //! # Ok::<(), kcpq_core::subject::SubjectError>(())
 //! ```
 
-mod hash;
 mod literal;
 mod members;
 #[cfg(test)]
@@ -49,10 +48,10 @@ use core::fmt;
 
 use hashbrown::HashTable;
 
-use self::hash::Secret;
 use self::literal::Literal;
 use self::members::Members;
 use self::trie::Trie;
+use crate::hash::Secret;
 use crate::subject::{Pattern, Subject};
 
 /// Patterns and their members.

@@ -11,10 +11,10 @@ use alloc::vec::Vec;
 
 use hashbrown::HashTable;
 
-use super::hash::Secret;
 use super::members::Members;
 use super::shrink;
 use super::token::Token;
+use crate::hash::Secret;
 use crate::subject::{Pattern, Subject};
 
 pub(super) struct Trie {

@@ -1,4 +1,4 @@
-//! The memory map of a session: one narrow trait, two memories.
+//! Where the bytes of a session are kept: one narrow trait, two memories.
 //!
 //! The engine, the frame reader and the client are written once, over [`Store`]. What they keep lies in
 //!
@@ -6,29 +6,38 @@
 //! * `Heap` (feature `alloc`): ropes of `Bytes`; an idle session holds next to nothing, and a payload that goes to a
 //!   thousand subscribers is kept once.
 //!
-//! Every thing that can be full has a name here. `Full` means "later": the same call can succeed once something was
-//! acknowledged or taken. `TooLarge` means "never": it does not fit even when empty.
+//! Containers hold bytes and small records, and know nothing of what these mean. Every thing that can be full has a name
+//! here. `Full` means "later": the same call can succeed once something was acknowledged or taken. `TooLarge` means
+//! "never": it does not fit even when empty.
 //!
 //! ```text
-//! publish -> Outbox -> Tx -> datagram        datagram -> Rx -> Inbox -> message
-//!            frames    sent, not              ahead of a      a frame over
-//!            that wait acknowledged           gap, or unread  several segments
+//! outbox -> Tx -> datagram         datagram -> Rx -> Inbox -> message
+//!           sent, not                          ahead of a      one over
+//!           acknowledged                       gap, or unread  several segments
 //! ```
+//!
+//! What waits before `Tx` are whole frames, so it is kept a floor higher: see `outbox`.
 
 #[cfg(feature = "alloc")]
 mod heap;
-#[cfg(feature = "alloc")]
-mod latest;
 mod lent;
+mod ring;
+#[cfg(feature = "alloc")]
+mod rope;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 
 use core::fmt;
 
-use crate::time::Instant;
 #[cfg(feature = "alloc")]
-pub use heap::{Heap, HeapInbox, HeapOutbox, HeapRx, HeapTx};
-pub use lent::{Lent, LentInbox, LentOutbox, LentRx, LentTx, SlotInfo};
+pub use heap::{Heap, HeapInbox, HeapRx};
+pub use lent::{Lent, LentInbox, LentRx, SlotInfo};
+pub use ring::LentTx;
+pub(crate) use ring::{Ring, copy};
+#[cfg(feature = "alloc")]
+pub use rope::HeapTx;
+#[cfg(feature = "alloc")]
+pub(crate) use rope::Piece;
 
 /// The kinds of container that a session is made of.
 pub trait Store: Sized {
@@ -42,9 +51,7 @@ pub trait Store: Sized {
     type Tx: TxStream;
     /// Segments that arrived ahead of a gap, or that nobody has read yet.
     type Rx: RxWindow;
-    /// Whole frames that wait for the engine.
-    type Outbox: Outbox<Self::Tx>;
-    /// The frame being put together.
+    /// The record being put together from several segments.
     type Inbox: Inbox<Self>;
 }
 
@@ -103,8 +110,6 @@ pub trait Queue<T> {
     fn push(&mut self, item: T) -> Result<(), Full>;
     /// Takes the front entry.
     fn pop(&mut self) -> Option<T>;
-    /// Takes entry `index` out; the order of the others may change.
-    fn swap_remove(&mut self, index: usize) -> Option<T>;
     /// Forgets all entries.
     fn clear(&mut self);
     /// True if another entry fits.
@@ -153,80 +158,21 @@ pub trait RxWindow {
     fn clear(&mut self);
 }
 
-/// Whole frames that wait for room in the outgoing stream. A frame carries its own length, so the boundaries need no
-/// list.
-pub trait Outbox<T> {
-    /// Bytes that wait.
-    fn len(&self) -> usize;
-    /// True if nothing waits.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Frames that wait, a partly moved one included.
-    fn frames(&self) -> usize;
-    /// True if the front frame has been moved in part, so that no other frame may go before the rest of it.
-    fn mid_frame(&self) -> bool;
-    /// Appends one frame, given in parts; all or nothing.
-    ///
-    /// # Errors
-    /// [`PushError`]: nothing was appended.
-    fn push(&mut self, parts: &[&[u8]]) -> Result<(), PushError>;
-    /// Appends one PUB, given in parts, that is to be forgotten if it still waits at `expires`; all or nothing.
-    ///
-    /// # Errors
-    /// [`PushError`]: nothing was appended.
-    fn push_until(&mut self, parts: &[&[u8]], expires: Instant) -> Result<(), PushError>;
-    /// Forgets the frames at the front whose time is over at `now`, and says how many those were. What waits behind a
-    /// frame that stays is not looked at.
-    fn expire(&mut self, now: Instant) -> u32;
-    /// Forgets the oldest frame of which nothing was moved yet. False if there is none.
-    fn drop_oldest(&mut self) -> bool;
-    /// Forgets the rest of the front frame if it has been moved in part: the stream that has its beginning is no more.
-    /// False if there is none.
-    fn drop_begun(&mut self) -> bool;
-    /// Moves bytes into the stream, as many as fit and as are convenient; frames whose time is over at `now` are
-    /// forgotten instead. With `tell` a PUB whose time runs becomes a PUBT that says what is left. `None` when nothing
-    /// could be moved or forgotten.
-    fn move_to(&mut self, stream: &mut T, now: Instant, tell: bool) -> Option<Moved>;
-    /// Forgets everything, and gives back what an idle session need not hold.
-    fn clear(&mut self);
-}
-
-/// What went from an outbox into the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// Bytes moved.
-    pub bytes: usize,
-    /// Frames whose last byte was among them.
-    pub frames: u32,
-    /// Frames that were forgotten because their time was over.
-    pub expired: u32,
-}
-
-/// Why a frame cannot wait in an outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PushError {
-    /// Not now.
-    Full,
-    /// Never.
-    TooLarge(TooLarge),
-}
-
-/// The frame being put together from several segments.
+/// A record put together from pieces.
 pub trait Inbox<S: Store> {
-    /// The longest frame it can hold, in bytes.
+    /// The longest record it can hold, in bytes.
     fn capacity(&self) -> usize;
-    /// The bytes of the current frame so far.
+    /// The bytes of the present record so far.
     fn bytes(&self) -> &[u8];
-    /// Appends to the current frame. The caller has checked the frame's length against [`capacity`](Self::capacity);
-    /// no memory is taken for bytes that have not arrived.
+    /// Appends to the present record. The caller has checked its length against [`capacity`](Self::capacity); no memory
+    /// is taken for bytes that have not arrived.
     fn write(&mut self, data: &[u8]);
-    /// Hands out the finished frame; the next [`write`](Self::write) begins a new one.
+    /// Hands out the finished record; [`clear`](Self::clear) is to be called before a new one begins.
     fn take(&mut self) -> S::Body<'_>;
-    /// Hands out the finished frame and keeps it.
+    /// Hands out the finished record and keeps it.
     fn duplicate(&mut self) -> S::Body<'_>;
-    /// Hands out a frame that lies whole in `source` and needs no putting together.
+    /// Hands out a record that lies in one piece in `source` and needs no putting together.
     fn adopt<'b>(&'b mut self, source: &'b [u8]) -> S::Body<'b>;
-    /// Forgets the current frame.
+    /// Forgets the present record.
     fn clear(&mut self);
 }

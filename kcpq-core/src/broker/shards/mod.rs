@@ -22,12 +22,11 @@ use hashbrown::HashMap;
 
 use super::context::Context;
 use super::event::SessionId;
-use super::message;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
 use super::supply::Patience;
 use super::throttle::Throttle;
-use crate::store::{HeapOutbox, Outbox};
+use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::{Deadline, Instant, Why};
 
 /// What one broker tells another.
@@ -99,7 +98,7 @@ impl Shard {
         }
         if !self.queue.is_empty() {
             cx.stats.expired += u64::from(self.queue.expire(cx.now));
-            let front = message::take_front(&mut self.queue);
+            let front = self.queue.take_front();
             self.outlet.sent(front.as_ref().map_or(0, |(frames, _)| frames.len()));
             self.outlet.settle(cx, &self.queue, 0, 0);
             if let Some((frames, expires)) = front {

@@ -1,4 +1,4 @@
-//! Without FEC no parity is made, and what comes is passed over.
+//! The place of parity in builds without it: none is made, and none is used.
 
 use super::Framing;
 use crate::fec::header::Numbering;

@@ -40,7 +40,9 @@ fn main() -> ! {
                 black_box((message.subject(), message.payload()));
             }
         }
+        client.hold_message();
         black_box(client.held_message());
+        client.release_message();
         black_box((client.stats(), client.conversation(), client.state()));
         let _ = black_box(client.publish(now, black_box("sensors.a"), black_box(b"21.5")));
         #[cfg(feature = "all")]

@@ -1,29 +1,44 @@
 //! Clients and a broker in virtual time over simulated links, on both stores.
 
+mod push;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddr};
+use core::ops::ControlFlow;
 
 use super::*;
 use crate::broker::{self, Broker};
 use crate::datagram::{Framing, PATH_DATAGRAM};
-use crate::frame::{Frame, command};
+use crate::frame::{self, Flaw, Frame, Reader, Sink, Whole, command};
+use crate::hello::CloseReason;
 use crate::sim::{self, Link as SimLink};
-use crate::store::{Heap, Lent};
+use crate::store::{Heap, HeapInbox, Lent};
 
 type Pocket = Memory<1376, 32, 4096, 100_000, 8>;
 
 /// Makes clients: the stories are told once for each store.
-trait Make: Store {
+trait Make: FrameStore {
     fn client(config: Config, seed: u64) -> Client<Self>;
+
+    /// Datagrams to be sent, in the way of a driver for this store.
+    fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit>;
 }
 
 impl Make for Heap {
     fn client(config: Config, seed: u64) -> Client<Self> {
         Client::new(config, seed, Parts::heap(&config))
+    }
+
+    fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        let longest = client.max_datagram();
+        let transmit = client.poll_transmit_batch(now, out, 5)?;
+        assert!(transmit.segment.is_none_or(|each| each == longest && transmit.len > each && transmit.len <= 5 * each));
+        assert_eq!(transmit.asks, transmit.segment.is_none() && transmit.len > longest);
+        Some(transmit)
     }
 }
 
@@ -33,6 +48,10 @@ impl Make for Lent<'static> {
         config.kcp.recv_window = config.kcp.recv_window.min(32);
         config.queue = 4096;
         Client::new(config, seed, Box::leak(Box::new(Pocket::new())).lend())
+    }
+
+    fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        Some(Transmit { len: client.poll_transmit(now, out)?, segment: None, asks: false })
     }
 }
 
@@ -54,7 +73,7 @@ impl Log {
     }
 }
 
-struct Node<S: Store> {
+struct Node<S: FrameStore> {
     client: Client<S>,
     addr: SocketAddr,
     up: SimLink,
@@ -63,7 +82,7 @@ struct Node<S: Store> {
 }
 
 /// One broker, its clients and the links between them.
-struct World<S: Store> {
+struct World<S: FrameStore> {
     now: Instant,
     broker: Broker<SocketAddr>,
     /// While the server is away, what is sent to it is lost.
@@ -133,8 +152,10 @@ impl<S: Make> World<S> {
                     }
                     idle = false;
                 }
-                while let Some(len) = node.client.poll_transmit(now, &mut buf) {
-                    node.up.send(now, &buf[..len]);
+                while let Some(transmit) = S::transmit(&mut node.client, now, &mut buf) {
+                    for datagram in buf[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
+                        node.up.send(now, datagram);
+                    }
                     idle = false;
                 }
             }
@@ -190,6 +211,29 @@ impl<S: Make> World<S> {
 
     fn publish(&mut self, node: usize, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
         self.nodes[node].client.publish(self.now, subject, payload)
+    }
+}
+
+/// The session of a server that says what a test wants, as an original one could.
+fn original_server(conv: u32) -> Session<Heap> {
+    let parts = Parts::heap(&Config::default()).session;
+    Session::new(conv, crate::kcp::Config::GAMES, frame::Limits::KCPQ, Link::new(Framing::Plain, 1400, 0), parts)
+}
+
+/// Reads what comes and looks at nothing.
+struct PassOver;
+
+impl Sink<Heap> for PassOver {
+    fn wants(&mut self, _: &Reader<Heap>, _: &[u8]) -> bool {
+        true
+    }
+
+    fn frame(&mut self, _: Whole<'_>, _: &mut HeapInbox) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn flaw(&mut self, flaw: Flaw) {
+        panic!("{flaw:?}");
     }
 }
 
@@ -582,20 +626,15 @@ fn a_message_larger_than_the_inbox_is_passed_over_and_told() {
     client.connect(now);
     client.subscribe(now, "a").unwrap();
     let mut buf = [0; 1500];
-    // A server that does not know the client's limits, as an original one.
-    let mut server = Session::new(
-        client.session.kcp.conv(),
-        crate::kcp::Config::GAMES,
-        Link::new(Framing::Plain, 1400),
-        Parts::heap(&Config::default()).session,
-    );
+    // A server that does not know the client's limits.
+    let mut server = original_server(client.conversation());
     server.control(command::OK, b"subscribed to a", &[]).unwrap();
     server.message(command::MSG, b"a", &[1; 5_000]).unwrap();
     server.message(command::MSG, b"a", b"small").unwrap();
     let (mut told, mut messages) = (Vec::new(), Vec::new());
     for step in 0..100 {
         let now = now + Duration::from_millis(step);
-        while let Some(len) = server.poll_transmit(now, &mut buf) {
+        while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
             client.handle_datagram(now, &mut buf[..len]);
         }
         while let Some(event) = client.poll_event() {
@@ -607,12 +646,92 @@ fn a_message_larger_than_the_inbox_is_passed_over_and_told() {
         }
         while let Some(len) = client.poll_transmit(now, &mut buf) {
             let content = datagram::parse(&buf[..len]).unwrap();
-            server.handle_datagram(now, &buf[..len], content, <[u8]>::len);
+            server.handle_datagram(now, &buf[..len], content, &mut PassOver);
         }
     }
     assert_eq!(told, [(300, frame::HEAD + 1 + 5_000)]);
     assert_eq!(messages, [b"small"]);
     assert_eq!(client.stats().oversize, 1);
+}
+
+fn a_message_is_for_all_who_stay<S: Make>() {
+    let mut client = S::client(Config::default(), 1);
+    let now = Instant::from_millis(1);
+    client.connect(now);
+    let ids = ["a.b", "a.*", "a.>", ">"].map(|pattern| client.subscribe(now, pattern).unwrap());
+    let mut server = original_server(client.conversation());
+    server.message(command::MSG, b"a.b", b"first").unwrap();
+    server.message(command::MSG, b"a.b", b"second").unwrap();
+    let mut buf = [0; 1500];
+    while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
+        client.handle_datagram(now, &mut buf[..len]);
+    }
+    let next = |client: &mut Client<S>| match client.poll_event() {
+        Some(Event::Message { subscription, message }) => Some((subscription, message.payload()[0])),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next(&mut client), Some((ids[0], b'f')));
+    assert!(client.unsubscribe(now, ids[0]));
+    assert_eq!(next(&mut client), Some((ids[1], b'f')));
+    assert!(client.unsubscribe(now, ids[2]), "before it was given the message");
+    assert_eq!(next(&mut client), Some((ids[3], b'f')));
+    assert_eq!(next(&mut client), Some((ids[1], b's')));
+    assert_eq!(next(&mut client), Some((ids[3], b's')));
+    assert!(client.poll_event().is_none());
+    assert_eq!((client.stats().messages_received, client.stats().unmatched), (2, 0));
+}
+
+#[test]
+fn a_message_goes_to_all_subscriptions_that_match_while_others_leave() {
+    a_message_is_for_all_who_stay::<Heap>();
+    a_message_is_for_all_who_stay::<Lent<'static>>();
+}
+
+#[test]
+fn a_message_that_is_held_stays_until_it_is_released_and_other_events_come_meanwhile() {
+    let mut client = <Lent<'static>>::client(Config { reconnect: None, ..Config::default() }, 1);
+    let now = Instant::from_millis(1);
+    client.connect(now);
+    let id = client.subscribe(now, "a").unwrap();
+    let mut server = original_server(client.conversation());
+    server.control(command::OK, b"subscribed to a", &[]).unwrap();
+    // One that lies in one segment, one that is put together, and one behind.
+    for payload in [&b"first"[..], &[2; 3_000], b"third"] {
+        server.message(command::MSG, b"a", payload).unwrap();
+    }
+    let mut buf = [0; 1500];
+    let mut carry = |client: &mut Client<Lent<'static>>, server: &mut Session<Heap>| {
+        while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
+            client.handle_datagram(now, &mut buf[..len]);
+        }
+    };
+    carry(&mut client, &mut server);
+    assert!(matches!(client.poll_event(), Some(Event::Connected { native: false, again: false })));
+    client.hold_message();
+    assert!(client.held_message().is_none(), "there is none to hold");
+    assert!(matches!(client.poll_event(), Some(Event::Subscribed(acknowledged)) if acknowledged == id));
+    for len in [5, 3_000] {
+        assert!(matches!(client.poll_event(), Some(Event::Message { subscription, .. }) if subscription == id));
+        client.hold_message();
+        assert!(client.poll_event().is_none());
+        client.flush(now);
+        assert!(matches!(client.poll_event(), Some(Event::Flushed { published: 0 })));
+        for _ in 0..2 {
+            assert_eq!(client.held_message().map(|message| message.payload().len()), Some(len));
+        }
+        client.release_message();
+        assert!(client.held_message().is_none());
+    }
+    assert!(matches!(client.poll_event(), Some(Event::Message { message, .. }) if message.payload() == b"third"));
+    client.hold_message();
+    server.message(command::CLOSE, b"", &[CloseReason::Shutdown.code()]).unwrap();
+    carry(&mut client, &mut server);
+    assert!(client.poll_event().is_none(), "CLOSE stands behind the message");
+    client.handle_timeout(now + Duration::from_secs(90));
+    assert!(client.held_message().is_none(), "its connection is gone");
+    assert!(matches!(client.poll_event(), Some(Event::Disconnected { why: Disconnect::Silent, .. })));
+    assert!(matches!(client.poll_event(), Some(Event::Closed)));
+    assert!(client.poll_event().is_none());
 }
 
 /// What a message needs to its subscriber after its publisher has slept for `span`, and how often that one reconnected.
@@ -663,18 +782,12 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
     let mut buf = [0; 1500];
     while client.poll_transmit(now, &mut buf).is_some() {}
     // A server that answers PONG to everything.
-    let conv = client.session.kcp.conv();
-    let mut server = Session::new(
-        conv,
-        crate::kcp::Config::GAMES,
-        Link::new(Framing::Plain, 1400),
-        Parts::heap(&Config::default()).session,
-    );
+    let mut server = original_server(client.conversation());
     let id = client.subscribe(now, "a").unwrap();
     server.control(command::PONG, &[], &[]).unwrap();
     let mut failed = None;
     while failed.is_none() && now < Instant::from_millis(60_000) {
-        while let Some(len) = server.poll_transmit(now, &mut buf) {
+        while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
             client.handle_datagram(now, &mut buf[..len]);
         }
         while let Some(event) = client.poll_event() {
@@ -685,7 +798,7 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
         }
         while let Some(len) = client.poll_transmit(now, &mut buf) {
             let content = datagram::parse(&buf[..len]).unwrap();
-            server.handle_datagram(now, &buf[..len], content, <[u8]>::len);
+            server.handle_datagram(now, &buf[..len], content, &mut PassOver);
         }
         now += Duration::from_millis(10);
         client.handle_timeout(now);

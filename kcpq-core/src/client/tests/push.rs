@@ -5,9 +5,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use super::*;
+use super::super::*;
 use crate::datagram::Framing;
-use crate::frame::{Frame, command};
+use crate::frame::{self, Frame, command};
 use crate::kcp::{self, CongestionControl};
 use crate::store::{Heap, HeapInbox};
 
@@ -51,7 +51,8 @@ struct End {
 
 impl End {
     fn new(short: bool) -> Self {
-        let parts = Parts { inbox: HeapInbox::new(INBOX, 4096), ..Parts::heap(&CONFIG) };
+        let mut parts = Parts::heap(&CONFIG);
+        parts.session.inbox = HeapInbox::new(INBOX, 4096);
         Self { client: Client::new(CONFIG, 5, parts), short, told: Vec::new() }
     }
 
@@ -178,7 +179,7 @@ impl Pair {
     fn carry(&mut self) {
         let mut buf = [0; 1500];
         let mut on_the_way = Vec::new();
-        while let Some(len) = self.server.poll_transmit(self.now, &mut buf) {
+        while let Some(len) = self.server.poll_transmit(self.now, &mut Protection::default(), &mut buf) {
             on_the_way.push(buf[..len].to_vec());
         }
         for at in 1..on_the_way.len() {
@@ -220,7 +221,7 @@ impl Pair {
             let Some(len) = len else { break };
             assert_eq!(to_a[..len], to_b[..len], "both send the same");
             if let Ok(content) = datagram::parse(&to_a[..len]) {
-                self.server.handle_datagram(self.now, &to_a[..len], content, |bytes| bytes.len());
+                self.server.handle_datagram(self.now, &to_a[..len], content, &mut super::PassOver);
             }
             self.server.after_input(self.now);
         }
@@ -260,7 +261,7 @@ impl Pair {
 }
 
 fn server(conv: u32) -> Session<Heap> {
-    Session::new(conv, KCP, Link::new(Framing::Plain, 1400), Parts::heap(&CONFIG).session)
+    Session::new(conv, KCP, CONFIG.frames, Link::new(Framing::Plain, 1400, 0), Parts::heap(&CONFIG).session)
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn at_once(frames: &[(u8, &[u8], &[u8])]) -> (Vec<usize>, usize) {
     let (mut lens, mut waiting) = (Vec::new(), 0);
     let mut buf = [0; 1500];
     let client = &mut pair.ends[1].client;
-    while let Some(len) = pair.server.poll_transmit(pair.now, &mut buf) {
+    while let Some(len) = pair.server.poll_transmit(pair.now, &mut Protection::default(), &mut buf) {
         client.handle_datagram_with(pair.now, &mut buf[..len], |_, arrived| {
             lens.push(match arrived {
                 Arrived::Lent(bytes) => bytes.len(),

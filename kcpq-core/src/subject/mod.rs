@@ -194,13 +194,13 @@ impl<'a> Pattern<'a> {
 
     /// True if messages to `subject` are for this pattern. One pass over both, without allocation.
     pub fn matches(self, subject: Subject<'_>) -> bool {
-        matches(self.0, subject.0)
+        matches(self.0, subject.0.as_bytes())
     }
 }
 
 /// Matches texts that are known to be a pattern and a subject.
-pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
-    let (mut pattern, mut subject) = (pattern.as_bytes(), subject.as_bytes());
+pub(crate) fn matches(pattern: &str, subject: &[u8]) -> bool {
+    let (mut pattern, mut subject) = (pattern.as_bytes(), subject);
     loop {
         match (pattern, subject) {
             ([], []) => return true,

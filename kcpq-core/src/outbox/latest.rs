@@ -1,10 +1,8 @@
 //! Which of the frames that wait give way to a newer one of their subject.
 
-use core::hash::Hasher;
-
-use foldhash::SharedSeed;
-use foldhash::quality::FoldHasher;
 use hashbrown::HashTable;
+
+use crate::hash::Secret;
 
 /// Numbers of frames, found by subject. It keeps no subjects: they are read from the frames themselves.
 #[derive(Debug)]
@@ -13,45 +11,28 @@ pub(super) struct Latest {
     numbers: HashTable<u64>,
 }
 
-/// The hash of what peers choose (see the router's).
-struct Secret(SharedSeed);
-
-impl core::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl Secret {
-    fn hash(&self, subject: &[u8]) -> u64 {
-        let mut hasher = FoldHasher::with_seed(0, &self.0);
-        hasher.write(subject);
-        hasher.finish()
-    }
-}
-
 /// A table that is not larger is kept while nothing waits.
 const SPARE: usize = 64;
 
 impl Latest {
     pub(super) fn new(seed: u64) -> Self {
-        Self { secret: Secret(SharedSeed::from_u64(seed)), numbers: HashTable::new() }
+        Self { secret: Secret::new(seed), numbers: HashTable::new() }
     }
 
     /// The number of the frame with this subject, which `is` recognises by its number.
     pub(super) fn find(&self, subject: &[u8], mut is: impl FnMut(u64) -> bool) -> Option<u64> {
-        self.numbers.find(self.secret.hash(subject), |number| is(*number)).copied()
+        self.numbers.find(self.secret.hash(0, subject), |number| is(*number)).copied()
     }
 
     /// Adds the frame `number`, whose subject is not there; `subject_of` tells each one's.
     pub(super) fn insert<'s>(&mut self, number: u64, subject_of: impl Fn(u64) -> &'s [u8]) {
         let Self { secret, numbers } = self;
-        numbers.insert_unique(secret.hash(subject_of(number)), number, |number| secret.hash(subject_of(*number)));
+        numbers.insert_unique(secret.hash(0, subject_of(number)), number, |number| secret.hash(0, subject_of(*number)));
     }
 
     /// Forgets a frame, if it is known.
     pub(super) fn remove(&mut self, subject: &[u8], number: u64) {
-        if let Ok(entry) = self.numbers.find_entry(self.secret.hash(subject), |other| *other == number) {
+        if let Ok(entry) = self.numbers.find_entry(self.secret.hash(0, subject), |other| *other == number) {
             entry.remove();
             if self.numbers.is_empty() && self.numbers.capacity() > SPARE {
                 self.numbers = HashTable::new();

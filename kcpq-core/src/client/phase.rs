@@ -1,0 +1,105 @@
+//! Where a client stands, and what it knows as long as it stands there.
+
+use crate::time::{Duration, Instant};
+
+/// Where a client stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum State {
+    /// Not yet asked to connect.
+    Idle,
+    /// Waiting for a server's first answer.
+    Connecting {
+        /// When this attempt is given up.
+        until: Instant,
+    },
+    /// A server answers.
+    Up {
+        /// It speaks the native protocol.
+        native: bool,
+    },
+    /// Waiting for the next attempt.
+    Waiting {
+        /// When it begins.
+        until: Instant,
+    },
+    /// The last frames are on their way.
+    Closing {
+        /// When that is given up.
+        until: Instant,
+    },
+    /// Nothing will happen any more.
+    Closed,
+}
+
+/// The same, with what ends with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    Idle,
+    /// `failed` attempts in a row came to nothing.
+    Connecting {
+        until: Instant,
+        failed: u32,
+    },
+    Up(Up),
+    Waiting {
+        until: Instant,
+        failed: u32,
+    },
+    /// With `said` CLOSE has been queued.
+    Closing {
+        until: Instant,
+        said: bool,
+    },
+    Closed,
+}
+
+/// A connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Up {
+    pub(super) native: bool,
+    /// When the next PING is due.
+    pub(super) heartbeat_at: Instant,
+    /// When a session that the server may have forgotten is given up, unless something is heard.
+    pub(super) suspect: Option<Instant>,
+    /// When the server was heard last, or the clock went on again.
+    pub(super) silent_since: Instant,
+    /// The clock went on again, and the server has not been heard since.
+    pub(super) woken: bool,
+}
+
+impl Phase {
+    /// What the user is told of it.
+    pub(super) fn state(&self) -> State {
+        match *self {
+            Self::Idle => State::Idle,
+            Self::Connecting { until, .. } => State::Connecting { until },
+            Self::Up(Up { native, .. }) => State::Up { native },
+            Self::Waiting { until, .. } => State::Waiting { until },
+            Self::Closing { until, .. } => State::Closing { until },
+            Self::Closed => State::Closed,
+        }
+    }
+
+    /// True if there is a conversation.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Connecting { .. } | Self::Up(_) | Self::Closing { .. })
+    }
+
+    /// True if nothing more is taken from the user.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self, Self::Closing { .. } | Self::Closed)
+    }
+}
+
+/// What a native server said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Server {
+    pub(super) max_body: u32,
+    pub(super) max_subject: u16,
+    pub(super) max_tokens: u8,
+    /// After how long a silence it forgets a session; zero: it does not say.
+    pub(super) keep_alive: Duration,
+    pub(super) epoch: u64,
+}

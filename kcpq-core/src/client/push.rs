@@ -1,0 +1,140 @@
+//! Messages on the short way: from the datagram to whoever subscribed, without waiting in the window.
+//!
+//! Only MSG frames go this way, and only in order. Whatever else comes, and all that comes behind it, waits for
+//! [`poll_event`](Client::poll_event).
+
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::event::Disconnect;
+use super::subscriptions::{SubscriptionId, Subscriptions};
+use super::{Client, Config, Stats};
+use crate::frame::{Flaw, FrameError, Head, Reader, Sink, Whole, command};
+use crate::store::{Heap, HeapInbox, Inbox};
+use crate::subject::Subject;
+use crate::time::Instant;
+
+/// Frames from this length on, if they had to be put together, are handed over instead of lent.
+const WHOLE_FROM: usize = 1024;
+
+/// A frame with a message, whole and checked: see [`Frame::parse`].
+#[derive(Debug)]
+pub enum Arrived<'d> {
+    /// It lies in the datagram.
+    Lent(&'d [u8]),
+    /// It was put together from several.
+    Whole(Bytes),
+}
+
+/// Who wants the subject that came last: most messages of a datagram are about the same one.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    subject: Vec<u8>,
+    wanted_by: Vec<SubscriptionId>,
+    known: bool,
+}
+
+impl Client<Heap> {
+    /// As [`handle_datagram`](Self::handle_datagram), but messages that come in order are handed to `deliver` at once, for
+    /// each subscription that matches. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as
+    /// ever: the rest waits there.
+    pub fn handle_datagram_with(
+        &mut self,
+        now: Instant,
+        datagram: &mut [u8],
+        deliver: impl FnMut(SubscriptionId, Arrived<'_>),
+    ) {
+        if self.current.is_some() || !self.is_connected() {
+            return self.handle_datagram(now, datagram);
+        }
+        let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
+        self.recent.known = false;
+        let Self { config, session, subscriptions, recent, stats, .. } = self;
+        let mut pushed = Pushed { config, subscriptions, recent, stats, deliver, broken: None };
+        let before = session.arrivals();
+        let understood = session.handle_datagram(self.now, datagram, content, &mut pushed);
+        let broken = pushed.broken;
+        self.after_datagram(before, understood);
+        if let Some(error) = broken {
+            self.lose(Disconnect::BrokenStream(error));
+        }
+    }
+}
+
+/// Hands out the messages of one datagram.
+struct Pushed<'c, D> {
+    config: &'c Config,
+    subscriptions: &'c Subscriptions<Heap>,
+    recent: &'c mut Recent,
+    stats: &'c mut Stats,
+    deliver: D,
+    broken: Option<FrameError>,
+}
+
+impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
+    fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
+        // One that is too long is told by `poll_event`, as are all frames that are no messages.
+        let is_message =
+            |head: Head| head.command == command::MSG && head.frame_len() <= reader.capacity() && self.broken.is_none();
+        reader.upcoming(input).is_some_and(is_message)
+    }
+
+    fn frame(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
+        let arrived = match in_place {
+            Some(bytes) => Arrived::Lent(bytes),
+            None if head.frame_len() >= WHOLE_FROM => Arrived::Whole(inbox.take()),
+            None => Arrived::Lent(inbox.bytes()),
+        };
+        let frame = head.frame(match &arrived {
+            Arrived::Lent(bytes) => bytes,
+            Arrived::Whole(bytes) => bytes,
+        });
+        if !self.recent.is_about(frame.subject) {
+            let Ok(subject) = Subject::from_bytes(frame.subject, &self.config.subjects) else {
+                self.stats.malformed += 1;
+                return ControlFlow::Continue(());
+            };
+            self.recent.look_up(subject, self.subscriptions);
+        }
+        self.stats.on_message(frame);
+        self.stats.unmatched += u64::from(self.recent.wanted_by.is_empty());
+        for id in &self.recent.wanted_by {
+            (self.deliver)(
+                *id,
+                match &arrived {
+                    Arrived::Lent(bytes) => Arrived::Lent(bytes),
+                    Arrived::Whole(bytes) => Arrived::Whole(bytes.clone()),
+                },
+            );
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn flaw(&mut self, flaw: Flaw) {
+        self.stats.on_flaw(flaw);
+        if let Flaw::Stream(error) = flaw {
+            self.broken = Some(error);
+        }
+    }
+}
+
+impl Recent {
+    fn is_about(&self, subject: &[u8]) -> bool {
+        self.known && self.subject == subject
+    }
+
+    fn look_up(&mut self, subject: Subject<'_>, subscriptions: &Subscriptions<Heap>) {
+        let subject = subject.as_str().as_bytes();
+        self.subject.clear();
+        self.subject.extend_from_slice(subject);
+        self.known = true;
+        self.wanted_by.clear();
+        let mut last = None;
+        while let Some(id) = subscriptions.next_for(subject, last) {
+            self.wanted_by.push(id);
+            last = Some(id);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Frames in a rope.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+use super::latest::Latest;
+use super::{FrameStore, Moved, Outbox, PushError};
+use crate::frame::{self, Head, LENGTH, TTL, subject_of};
+use crate::store::{Heap, HeapTx, Piece};
+use crate::time::Instant;
+
+impl FrameStore for Heap {
+    type Outbox = HeapOutbox;
+}
+
+/// Frames shorter than this are copied next to each other; longer ones are kept by reference.
+const COPY_BELOW: usize = 4096;
+/// A run of copied frames is closed when it is this long: about the data of the longest datagrams.
+const RUN: usize = 16 * 1024;
+
+/// Whole frames that lie together.
+#[derive(Debug)]
+struct Chunk {
+    piece: Piece,
+    frames: u32,
+    /// When its only frame is to be forgotten, if ever.
+    expires: Option<Instant>,
+}
+
+impl Chunk {
+    /// One frame.
+    fn one(piece: Piece, expires: Option<Instant>) -> Self {
+        Self { piece, frames: 1, expires }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.piece.bytes()
+    }
+
+    /// Makes a PUBT of its only frame, if its time runs.
+    fn tell(&mut self, now: Instant) {
+        if let Some(expires) = self.expires
+            && let Some(frame) = self.piece.own()
+            && let Some(place) = frame.first_chunk_mut()
+            && let Some(head) = Head::from_bytes(*place).timed(TTL)
+        {
+            *place = head.to_bytes();
+            frame.extend_from_slice(&frame::ttl(expires.since(now)));
+        }
+    }
+}
+
+/// What the chunk with this number holds, if the first one has the number `left`.
+fn chunk_at(chunks: &VecDeque<Chunk>, left: u64, number: u64) -> &[u8] {
+    number.checked_sub(left).and_then(|index| chunks.get(index as usize)).map_or(&[], Chunk::bytes)
+}
+
+/// [`Outbox`] as a rope. It has no bound of its own: its owner asks for [`len`](Outbox::len) before it pushes.
+#[derive(Debug, Default)]
+pub struct HeapOutbox {
+    chunks: VecDeque<Chunk>,
+    len: usize,
+    frames: usize,
+    spare: Vec<u8>,
+    /// The length of the last run: the next one is likely to get as long.
+    last_run: usize,
+    /// How many chunks have left at the front: the number of the first that waits.
+    left: u64,
+    /// Which chunks are to be superseded, if there ever were such.
+    latest: Option<Box<Latest>>,
+}
+
+impl HeapOutbox {
+    /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
+    pub(crate) fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
+        self.append(Chunk::one(frame.into(), expires));
+    }
+
+    /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).
+    /// `seed` is random: peers choose the subjects.
+    pub(crate) fn push_latest(&mut self, frame: Bytes, expires: Option<Instant>, seed: u64) {
+        let number = self.left + self.chunks.len() as u64;
+        self.push_shared(frame, expires);
+        let Self { chunks, left, latest, .. } = self;
+        let latest = latest.get_or_insert_with(|| Box::new(Latest::new(seed)));
+        latest.insert(number, |number| subject_of(chunk_at(chunks, *left, number)));
+    }
+
+    /// Puts `frame` in the place of the one of its subject that was appended by [`push_latest`](Self::push_latest) and
+    /// still waits. False if there is none, or if more than `limit` bytes would wait then.
+    pub(crate) fn supersede(&mut self, frame: &Bytes, expires: Option<Instant>, limit: usize) -> bool {
+        let Self { chunks, len, left, latest: Some(latest), .. } = self else { return false };
+        let key = subject_of(frame);
+        let Some(number) = latest.find(key, |number| subject_of(chunk_at(chunks, *left, number)) == key) else {
+            return false;
+        };
+        let Some(chunk) = chunks.get_mut((number - *left) as usize) else { return false };
+        let after = *len - chunk.bytes().len() + frame.len();
+        if after > limit && after > *len {
+            return false;
+        }
+        *len = after;
+        *chunk = Chunk::one(frame.clone().into(), expires);
+        true
+    }
+
+    /// Takes out whole frames that lie together, and when they are to be forgotten.
+    pub(crate) fn take_front(&mut self) -> Option<(Bytes, Option<Instant>)> {
+        let chunk = self.pop()?;
+        self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
+        Some((chunk.piece.share(), chunk.expires))
+    }
+
+    /// Moves all frames to the end of `other`.
+    pub(crate) fn append_to(&mut self, other: &mut Self) {
+        while let Some(chunk) = self.pop() {
+            other.append(chunk);
+        }
+    }
+
+    fn append(&mut self, chunk: Chunk) {
+        self.len += chunk.bytes().len();
+        self.frames += chunk.frames as usize;
+        self.chunks.push_back(chunk);
+    }
+
+    /// Takes the front chunk out.
+    fn pop(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        if let Some(latest) = &mut self.latest {
+            latest.remove(subject_of(chunk.bytes()), self.left);
+        }
+        self.left += 1;
+        self.len -= chunk.bytes().len();
+        self.frames -= chunk.frames as usize;
+        Some(chunk)
+    }
+
+    /// The run that still has room for `count` bytes, begun if need be.
+    fn run(&mut self, count: usize) -> &mut Chunk {
+        let fits = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
+            if piece.own_len().is_some_and(|len| len + count <= RUN));
+        if !fits {
+            let mut run = core::mem::take(&mut self.spare);
+            // Behind a full one the next is likely to get full as well: to grow bit by bit would copy it each time.
+            let goes_on = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
+                if piece.own_len().is_some());
+            run.reserve(if goes_on { RUN } else { count.max(self.last_run) });
+            self.chunks.push_back(Chunk { piece: run.into(), frames: 0, expires: None });
+        }
+        let last = self.chunks.len() - 1;
+        &mut self.chunks[last]
+    }
+}
+
+impl Outbox<HeapTx> for HeapOutbox {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn frames(&self) -> usize {
+        self.frames
+    }
+
+    fn mid_frame(&self) -> bool {
+        false
+    }
+
+    fn push(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {
+        let count = parts.iter().map(|part| part.len()).sum();
+        if expires.is_some() {
+            // In a chunk of its own, with room for what may be told of its time.
+            let mut frame = core::mem::take(&mut self.spare);
+            frame.reserve(count + TTL);
+            for part in parts {
+                frame.extend_from_slice(part);
+            }
+            self.append(Chunk::one(frame.into(), expires));
+        } else if count >= COPY_BELOW {
+            let mut frame = BytesMut::with_capacity(count);
+            for part in parts {
+                frame.extend_from_slice(part);
+            }
+            self.push_shared(frame.freeze(), None);
+        } else {
+            let chunk = self.run(count);
+            if let Some(run) = chunk.piece.own() {
+                for part in parts {
+                    run.extend_from_slice(part);
+                }
+                chunk.frames += 1;
+            }
+            self.len += count;
+            self.frames += 1;
+        }
+        Ok(())
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        self.chunks.front()?.expires
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(chunk) = self.chunks.front_mut() else { return false };
+        if chunk.frames == 1 {
+            self.pop();
+            return true;
+        }
+        let bytes = chunk.bytes();
+        let announced = bytes.first_chunk().map_or(LENGTH, |length| frame::frame_len(*length));
+        let count = announced.min(bytes.len());
+        chunk.piece.skip(count);
+        chunk.frames = chunk.frames.saturating_sub(1);
+        self.len -= count;
+        self.frames -= 1;
+        true
+    }
+
+    fn drop_begun(&mut self) -> bool {
+        false
+    }
+
+    fn move_to(&mut self, stream: &mut HeapTx, now: Instant, tell: bool) -> Option<Moved> {
+        let mut chunk = self.pop()?;
+        if tell {
+            chunk.tell(now);
+        }
+        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames };
+        self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
+        if self.spare.capacity() == 0 {
+            self.spare = stream.take_spare();
+        }
+        stream.append(chunk.piece);
+        Some(moved)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

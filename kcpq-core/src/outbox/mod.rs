@@ -1,0 +1,91 @@
+//! Frames that wait for room in the outgoing stream, and which of them are dropped meanwhile.
+//!
+//! They wait outside of the engine until it is about to send them, so what waits can still be overtaken, dropped or
+//! superseded. A message may carry a time to live: one that still waits when it is over is forgotten, and one that goes
+//! out earlier says what is left of it, to a peer that understands (PROTOCOL.md 3.4).
+//!
+//! What is decided here is decided for both memories. How frames lie in them differs: [`LentOutbox`] is a ring of bytes
+//! in which frames tell their own length, `HeapOutbox` a rope whose pieces can be shared with other outboxes.
+
+#[cfg(feature = "alloc")]
+mod heap;
+#[cfg(feature = "alloc")]
+mod latest;
+mod lent;
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+
+#[cfg(feature = "alloc")]
+pub use heap::HeapOutbox;
+pub use lent::LentOutbox;
+
+use crate::store::{Store, TooLarge};
+use crate::time::Instant;
+
+/// A store that keeps frames as well, for which it has to know what a frame is.
+pub trait FrameStore: Store {
+    /// Whole frames that wait for the engine.
+    type Outbox: Outbox<Self::Tx>;
+}
+
+/// Whole frames that wait for room in the outgoing stream `T`. A frame carries its own length, so the boundaries need no
+/// list.
+pub trait Outbox<T> {
+    /// Bytes that wait.
+    fn len(&self) -> usize;
+    /// True if nothing waits.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Frames that wait, a partly moved one included.
+    fn frames(&self) -> usize;
+    /// True if the front frame has been moved in part, so that no other frame may go before the rest of it.
+    fn mid_frame(&self) -> bool;
+    /// Appends one frame, given in parts; all or nothing. One with an `expires` is a PUB whose first part holds the whole
+    /// head: it is to be forgotten if it still waits at that moment.
+    ///
+    /// # Errors
+    /// [`PushError`]: nothing was appended.
+    fn push(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError>;
+    /// When the front frame is to be forgotten; `None`: never, or there is none, or it has been moved in part.
+    fn expires(&self) -> Option<Instant>;
+    /// Forgets the oldest frame of which nothing was moved yet. False if there is none.
+    fn drop_oldest(&mut self) -> bool;
+    /// Forgets the rest of the front frame if it has been moved in part: the stream that has its beginning is no more.
+    /// False if there is none.
+    fn drop_begun(&mut self) -> bool;
+    /// Moves bytes into the stream, as many as fit and as are convenient, but nothing behind a frame whose time runs: in
+    /// the stream it does not count any more, so such a frame is moved at its turn and alone. With `tell` a PUB whose time
+    /// runs becomes a PUBT that says what is left at `now`. `None` when nothing could be moved.
+    fn move_to(&mut self, stream: &mut T, now: Instant, tell: bool) -> Option<Moved>;
+    /// Forgets everything, and gives back what an idle session need not hold.
+    fn clear(&mut self);
+
+    /// Forgets the frames at the front whose time is over at `now`, and says how many those were. What waits behind a
+    /// frame that stays is not looked at.
+    fn expire(&mut self, now: Instant) -> u32 {
+        let mut expired = 0;
+        while self.expires().is_some_and(|at| at <= now) && self.drop_oldest() {
+            expired += 1;
+        }
+        expired
+    }
+}
+
+/// What went from an outbox into the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes moved.
+    pub bytes: usize,
+    /// Frames whose last byte was among them.
+    pub frames: u32,
+}
+
+/// Why a frame cannot wait in an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// Not now.
+    Full,
+    /// Never.
+    TooLarge(TooLarge),
+}

@@ -1,0 +1,88 @@
+//! The receiving half of a session: from a datagram to the frames in it.
+
+use super::Session;
+use crate::datagram::{Content, Link};
+use crate::frame::{Reader, Sink};
+use crate::kcp::{Kcp, Origin};
+use crate::outbox::FrameStore;
+use crate::time::Instant;
+
+/// See above. While it hands out frames the rest of its session can be used.
+pub(crate) struct Intake<'s, S: FrameStore> {
+    kcp: &'s mut Kcp<S>,
+    link: &'s mut Link,
+    reader: &'s mut Reader<S>,
+}
+
+/// What waits to be sent in a session.
+#[cfg(feature = "alloc")]
+pub(crate) struct Queues<'s, S: FrameStore> {
+    pub(crate) control: &'s mut S::Outbox,
+    pub(crate) outbox: &'s mut S::Outbox,
+}
+
+/// What has come from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrivals {
+    /// When it was heard last.
+    pub(crate) heard: Option<Instant>,
+    /// Segments with new data.
+    pub(crate) segments: u64,
+}
+
+impl<S: FrameStore> Intake<'_, S> {
+    /// Takes in a datagram; frames that come in order go to `sink` at once, and what it leaves stays in the engine. False if
+    /// part of the datagram was not understood.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        content: Content<'_>,
+        sink: &mut impl Sink<S>,
+    ) -> bool {
+        let Self { kcp, link, reader } = self;
+        let mut feed = |bytes: &[u8]| reader.feed(bytes, sink);
+        // First the datagram's own segments, then those that it rebuilds.
+        let mut understood = match link.open(now, datagram, content) {
+            Some(segments) => kcp.handle_datagram(now, segments, Origin::Wire, &mut feed).is_ok(),
+            None => true,
+        };
+        while let Some(rebuilt) = link.poll_rebuilt() {
+            understood &= kcp.handle_datagram(now, rebuilt, Origin::Rebuilt, &mut feed).is_ok();
+        }
+        understood
+    }
+
+    /// Reads on where `sink` left something.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn read_on(&mut self, now: Instant, sink: &mut impl Sink<S>) {
+        let Self { kcp, reader, .. } = self;
+        kcp.recv(now, |bytes| reader.feed(bytes, sink));
+    }
+}
+
+impl<S: FrameStore> Session<S> {
+    /// Lends out the receiving half, and what frames may add to.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn split(&mut self) -> (Intake<'_, S>, Queues<'_, S>) {
+        let Self { kcp, link, reader, control, outbox, .. } = self;
+        (Intake { kcp, link, reader }, Queues { control, outbox })
+    }
+
+    /// See [`Intake::handle_datagram`]. What was left waits for [`poll_frame`](Self::poll_frame).
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        content: Content<'_>,
+        sink: &mut impl Sink<S>,
+    ) -> bool {
+        let Self { kcp, link, reader, .. } = self;
+        Intake { kcp, link, reader }.handle_datagram(now, datagram, content, sink)
+    }
+
+    /// What has come so far.
+    pub(crate) fn arrivals(&self) -> Arrivals {
+        Arrivals { heard: self.kcp.last_heard(), segments: self.kcp.stats().segments_received }
+    }
+}

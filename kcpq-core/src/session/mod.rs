@@ -1,0 +1,204 @@
+//! What both ends of a session share: frames that wait, the engine, and the datagrams around it.
+//!
+//! ```text
+//! control, outbox --frames--> engine --segments--> link --datagram-->
+//! ```
+//!
+//! Frames wait outside of the engine until it is about to send them. So frames of the protocol overtake waiting
+//! messages, the oldest message can still be dropped, and what waits survives a reconnect.
+
+mod frames;
+mod intake;
+mod negotiate;
+mod transmit;
+
+use core::fmt;
+
+pub(crate) use self::frames::Found;
+pub(crate) use self::intake::Arrivals;
+#[cfg(feature = "alloc")]
+pub(crate) use self::intake::{Intake, Queues};
+pub(crate) use self::negotiate::Native;
+pub use self::transmit::{Mark, Transmit};
+use crate::datagram::{Framing, Link};
+use crate::frame::{Frame, Limits, Reader, command};
+use crate::kcp::{self, Kcp};
+use crate::outbox::{FrameStore, Outbox, PushError};
+use crate::store::{Full, Queue};
+use crate::time::{Deadline, Duration, Instant};
+
+/// The memory of one session.
+pub struct Parts<S: FrameStore> {
+    /// The engine's.
+    pub kcp: kcp::Parts<S>,
+    /// Frames of the protocol itself (SUB, PING, ...): they go before messages.
+    pub control: S::Outbox,
+    /// Messages that wait.
+    pub outbox: S::Outbox,
+    /// The frame being put together; as long as the longest that is to be received in several segments.
+    pub inbox: S::Inbox,
+    /// One entry for each move from outbox to engine that is not yet acknowledged; the last entry takes what does not
+    /// fit.
+    pub marks: S::Queue<Mark>,
+}
+
+impl<S: FrameStore> fmt::Debug for Parts<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// One end of a session.
+pub(crate) struct Session<S: FrameStore> {
+    pub(crate) kcp: Kcp<S>,
+    pub(crate) link: Link,
+    pub(crate) control: S::Outbox,
+    pub(crate) outbox: S::Outbox,
+    pub(crate) reader: Reader<S>,
+    marks: S::Queue<Mark>,
+    /// The end of what was moved into the stream, wrapping.
+    moved_to: u32,
+    /// Messages moved into the stream, in all.
+    moved: u64,
+    /// Messages whose last byte the peer has acknowledged, in all.
+    acknowledged: u64,
+    /// Messages that waited until their time was over, since that was asked for last.
+    expired: u64,
+    /// The peer understands PUBT.
+    tells_ttl: bool,
+    speech: Speech,
+    /// How long the last acknowledged messages were under way, if that has not been asked for yet.
+    latency: Option<Duration>,
+}
+
+/// What may still be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    Free,
+    /// One datagram without new frames.
+    LastWords,
+    Over,
+}
+
+impl<S: FrameStore> Session<S> {
+    /// A session whose peer has not been heard. What comes from it is held to `limits`.
+    pub(crate) fn new(conv: u32, config: kcp::Config, limits: Limits, link: Link, parts: Parts<S>) -> Self {
+        let mut session = Self {
+            kcp: Kcp::new(conv, config, parts.kcp),
+            link,
+            control: parts.control,
+            outbox: parts.outbox,
+            reader: Reader::new(limits, parts.inbox),
+            marks: parts.marks,
+            moved_to: 0,
+            moved: 0,
+            acknowledged: 0,
+            expired: 0,
+            tells_ttl: false,
+            speech: Speech::Free,
+            latency: None,
+        };
+        session.kcp.set_mtu(session.link.mtu());
+        session
+    }
+
+    /// Begins anew with conversation `conv`. Messages that wait stay; those that were moved into the stream and are not
+    /// acknowledged are given up, and their number is returned.
+    pub(crate) fn reset(&mut self, conv: u32, framing: Framing, max_datagram: u16) -> u64 {
+        // A frame that has begun to go out cannot go on in another stream.
+        self.moved += u64::from(self.outbox.drop_begun());
+        let in_doubt = self.in_doubt();
+        self.kcp.reset(conv);
+        self.link.reset(framing, max_datagram);
+        self.kcp.set_mtu(self.link.mtu());
+        self.reader.reset();
+        self.control.clear();
+        self.marks.clear();
+        self.moved_to = 0;
+        self.acknowledged = self.moved;
+        self.latency = None;
+        self.tells_ttl = false;
+        self.speech = Speech::Free;
+        in_doubt
+    }
+
+    /// Nothing more is sent until the next [`reset`](Self::reset), but for `last_words`, if any: one more datagram of what
+    /// the engine owes, such as the acknowledgement of the peer's CLOSE.
+    pub(crate) fn end(&mut self, last_words: bool) {
+        if self.speech == Speech::Free {
+            self.speech = if last_words { Speech::LastWords } else { Speech::Over };
+        }
+    }
+
+    /// The protection takes so many bytes of each datagram.
+    pub(crate) fn set_protection(&mut self, headroom: usize) {
+        self.link.set_protection(headroom as u16);
+        self.kcp.set_mtu(self.link.mtu());
+    }
+
+    /// The longest datagram, in bytes of UDP payload, besides those that ask for more.
+    pub(crate) fn max_datagram(&self) -> usize {
+        self.link.max_datagram().into()
+    }
+
+    /// Messages moved into the stream and not acknowledged.
+    pub(crate) fn in_doubt(&self) -> u64 {
+        self.moved - self.acknowledged
+    }
+
+    /// Messages moved into the stream, in all.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Queues a frame of the protocol.
+    pub(crate) fn control(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), Full> {
+        let head = Frame::head(command, subject.len(), payload.len()).ok_or(Full)?;
+        self.control.push(&[&head, subject, payload], None).map_err(|_| Full)
+    }
+
+    /// Queues a frame behind the messages that wait.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn message(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), PushError> {
+        let head = Frame::head(command, subject.len(), payload.len()).ok_or(PushError::Full)?;
+        self.outbox.push(&[&head, subject, payload], None)
+    }
+
+    /// Queues a PUB. One with an `expires` is dropped if it has not been moved into the stream at that moment.
+    pub(crate) fn publish(
+        &mut self,
+        subject: &[u8],
+        payload: &[u8],
+        expires: Option<Instant>,
+    ) -> Result<(), PushError> {
+        let head = Frame::head(command::PUB, subject.len(), payload.len()).ok_or(PushError::Full)?;
+        self.outbox.push(&[&head, subject, payload], expires)
+    }
+
+    /// Drops messages at the front of the queue whose time is over. True if there were any.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let expired = self.outbox.expire(now);
+        self.expired += u64::from(expired);
+        expired > 0
+    }
+
+    /// Messages that were dropped because their time was over, since the last call.
+    pub(crate) fn take_expired(&mut self) -> u64 {
+        core::mem::take(&mut self.expired)
+    }
+
+    /// To be called after the engine has taken in datagrams.
+    pub(crate) fn after_input(&mut self, now: Instant) {
+        self.follow_mtu();
+        self.on_acknowledged(now);
+    }
+
+    /// True when all that was queued has been acknowledged.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.control.is_empty() && self.outbox.is_empty() && self.kcp.unacked() == 0
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
+        Deadline::earlier(self.kcp.poll_timeout(), self.link.poll_timeout())
+    }
+}

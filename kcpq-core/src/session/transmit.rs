@@ -1,0 +1,127 @@
+//! The sending half of a session: from frames that wait to datagrams, one or many for one system call.
+
+use super::{Session, Speech};
+use crate::datagram::Protection;
+use crate::outbox::{FrameStore, Outbox};
+use crate::store::Queue;
+use crate::time::{Duration, Instant};
+
+/// When which frames went into the stream.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Mark {
+    /// Where they end, in bytes of the stream, wrapping.
+    end: u32,
+    frames: u32,
+    at: Instant,
+}
+
+/// Datagrams to be sent to one peer, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Transmit {
+    /// Bytes in all.
+    pub len: usize,
+    /// The length of each datagram but the last, if there are several.
+    pub segment: Option<usize>,
+    /// It is one that asks whether the path carries a datagram of its length: that the system refuses to send it is an
+    /// answer as well.
+    pub asks: bool,
+}
+
+impl<S: FrameStore> Session<S> {
+    /// Writes the next datagram to the front of `out`, and protects it.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
+        let len = match self.link.poll_parity(out) {
+            Some(len) => len,
+            None => {
+                self.link.on_time(now);
+                match self.speech {
+                    Speech::Free => self.refill(now),
+                    Speech::LastWords => self.speech = Speech::Over,
+                    Speech::Over => return None,
+                }
+                let headroom = self.link.headroom();
+                let len = headroom + self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
+                self.link.seal(now, out.get_mut(..len)?);
+                len
+            }
+        };
+        protection.seal(out.get_mut(..len)?);
+        Some(len)
+    }
+
+    /// Writes as many datagrams to the front of `out` as there are and as fit, `most` at most, all of the same length but the
+    /// last. One that asks about the path is longer, and goes alone.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn poll_batch(
+        &mut self,
+        now: Instant,
+        protection: &mut Protection,
+        out: &mut [u8],
+        most: usize,
+    ) -> Option<Transmit> {
+        let size = usize::from(self.link.max_datagram());
+        let first = self.poll_transmit(now, protection, out)?;
+        let (mut len, mut count) = (first, 1);
+        // It goes on while they are as long as they can be: only then it is certain that the next is not longer.
+        while len == count * size
+            && count < most
+            && let Some(room) = out.get_mut(len..len + size)
+            && let Some(written) = self.poll_transmit(now, protection, room)
+        {
+            len += written;
+            count += 1;
+        }
+        Some(Transmit { len, segment: (count > 1).then_some(first), asks: first > size })
+    }
+
+    /// Moves frames into the stream, as many as the next datagram needs.
+    fn refill(&mut self, now: Instant) {
+        let enough = self.kcp.mss();
+        while self.kcp.unsent() < enough {
+            let control_first = !self.outbox.mid_frame() && !self.control.is_empty();
+            let from = if control_first { &mut self.control } else { &mut self.outbox };
+            self.expired += u64::from(from.expire(now));
+            let Some(moved) = from.move_to(self.kcp.stream(), now, self.tells_ttl) else { return };
+            self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
+            if !control_first {
+                self.moved += u64::from(moved.frames);
+                self.mark(now, moved.frames);
+            }
+        }
+    }
+
+    fn mark(&mut self, now: Instant, frames: u32) {
+        if frames == 0 {
+            return;
+        }
+        let mark = Mark { end: self.moved_to, frames, at: now };
+        if self.marks.push(mark).is_ok() {
+            return;
+        }
+        let last = self.marks.len().saturating_sub(1);
+        if let Some(last) = self.marks.get_mut(last) {
+            last.end = mark.end;
+            last.frames += frames;
+        }
+    }
+
+    /// Takes note of what the peer has acknowledged, and how long that was under way.
+    pub(super) fn on_acknowledged(&mut self, now: Instant) {
+        let acked = self.kcp.acked_offset();
+        while let Some(mark) = self.marks.get(0).copied() {
+            if (acked.wrapping_sub(mark.end) as i32) < 0 {
+                return;
+            }
+            self.marks.pop();
+            self.acknowledged += u64::from(mark.frames);
+            self.latency = Some(now.since(mark.at));
+        }
+    }
+
+    /// The latency of the messages acknowledged last, once.
+    pub(crate) fn take_latency(&mut self) -> Option<Duration> {
+        self.latency.take()
+    }
+}

@@ -1,0 +1,162 @@
+//! Bytes in pieces, each with memory of its own or shared with others, and the outgoing stream made of them.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::heap::SPARE;
+use super::{Full, TxStream};
+
+/// Bytes that lie together; some at the front may be gone already.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    data: Data,
+    start: usize,
+}
+
+#[derive(Debug)]
+enum Data {
+    Own(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { data: Data::Own(bytes), start: 0 }
+    }
+}
+
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
+        Self { data: Data::Shared(bytes), start: 0 }
+    }
+}
+
+impl Piece {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let all: &[u8] = match &self.data {
+            Data::Own(bytes) => bytes,
+            Data::Shared(bytes) => bytes,
+        };
+        all.get(self.start..).unwrap_or_default()
+    }
+
+    /// Its memory, to change and append to it; `None` if others may see it.
+    pub(crate) fn own(&mut self) -> Option<&mut Vec<u8>> {
+        match &mut self.data {
+            Data::Own(bytes) => Some(bytes),
+            Data::Shared(_) => None,
+        }
+    }
+
+    /// Length of its own memory in use, whatever is gone of it; `None` if others may see it.
+    pub(crate) fn own_len(&self) -> Option<usize> {
+        match &self.data {
+            Data::Own(bytes) => Some(bytes.len()),
+            Data::Shared(_) => None,
+        }
+    }
+
+    /// Forgets `count` bytes at its front.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.start += count;
+    }
+
+    /// The bytes, to be kept by others as well.
+    pub(crate) fn share(self) -> Bytes {
+        let bytes = match self.data {
+            Data::Own(bytes) => bytes.into(),
+            Data::Shared(bytes) => bytes,
+        };
+        bytes.slice(self.start..)
+    }
+}
+
+/// [`TxStream`] as a rope.
+#[derive(Debug, Default)]
+pub struct HeapTx {
+    pieces: VecDeque<Piece>,
+    len: usize,
+    /// Where the last read ended, as a piece's index and the bytes of the stream before that piece: reads go forward,
+    /// so the next one need not walk from the front.
+    cursor: (usize, usize),
+    spare: Vec<u8>,
+}
+
+impl HeapTx {
+    /// Appends `bytes` by reference.
+    pub fn push_shared(&mut self, bytes: Bytes) {
+        self.append(bytes.into());
+    }
+
+    pub(crate) fn append(&mut self, piece: Piece) {
+        self.len += piece.bytes().len();
+        self.pieces.push_back(piece);
+    }
+
+    /// An emptied buffer, if one was kept.
+    pub(crate) fn take_spare(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.spare)
+    }
+}
+
+impl TxStream for HeapTx {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.push_shared(Bytes::copy_from_slice(bytes));
+        Ok(())
+    }
+
+    fn copy_to(&mut self, skip: usize, out: &mut [u8]) {
+        let (mut index, mut before) = if skip >= self.cursor.1 { self.cursor } else { (0, 0) };
+        let mut out = out;
+        let mut skip = skip;
+        while let Some(piece) = self.pieces.get(index) {
+            let bytes = piece.bytes();
+            if let Some(from) = skip.checked_sub(before).and_then(|at| bytes.get(at..)) {
+                let count = from.len().min(out.len());
+                out[..count].copy_from_slice(&from[..count]);
+                out = &mut out[count..];
+                skip += count;
+            }
+            if out.is_empty() {
+                break;
+            }
+            before += bytes.len();
+            index += 1;
+        }
+        self.cursor = (index, before);
+    }
+
+    fn release(&mut self, count: usize) {
+        let mut count = count.min(self.len);
+        self.len -= count;
+        let (mut index, mut before) = self.cursor;
+        while let Some(front) = self.pieces.front_mut() {
+            let held = front.bytes().len();
+            if count < held {
+                front.skip(count);
+                // What was before the cursor shrinks, unless the cursor stands on this piece.
+                before = if index == 0 { 0 } else { before.saturating_sub(count) };
+                break;
+            }
+            count -= held;
+            (index, before) = if index == 0 { (0, 0) } else { (index - 1, before.saturating_sub(held)) };
+            if let Some(Piece { data: Data::Own(mut bytes), .. }) = self.pieces.pop_front()
+                && bytes.capacity() <= SPARE
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
+        }
+        self.cursor = (index, before);
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
