@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod peer;
 mod server;
 mod shard;
 

@@ -1,7 +1,6 @@
 //! One thread with a broker and its socket, and how threads tell each other of messages.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration as StdDuration;
@@ -11,6 +10,7 @@ use kcpq_core::broker::{Broker, Event, Relay};
 use kcpq_udp::Socket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::peer::Client;
 use crate::server::Snapshot;
 
 /// What a shard is asked to do.
@@ -66,7 +66,7 @@ pub(crate) struct Shard {
     events: Events,
     /// The socket again, as the poller knows it.
     registered: mio::net::UdpSocket,
-    broker: Broker<SocketAddr>,
+    broker: Broker<Client>,
     commands: Receiver<Command>,
     epoch: std::time::Instant,
     out: Vec<u8>,
@@ -84,7 +84,7 @@ impl Shard {
     /// The system's, when it has no way to wait for the socket.
     pub(crate) fn new(
         socket: Socket,
-        broker: Broker<SocketAddr>,
+        broker: Broker<Client>,
         epoch: std::time::Instant,
         max_datagram: u16,
     ) -> io::Result<(Self, Handle)> {
@@ -171,7 +171,7 @@ impl Shard {
         for _ in 0..RECEIVES {
             let now = self.now();
             let broker = &mut self.broker;
-            match self.socket.recv(|from, datagram| broker.handle_datagram(now, from, datagram)) {
+            match self.socket.recv(|path, datagram| broker.handle_datagram(now, Client(path), datagram)) {
                 Ok(false) => return false,
                 Ok(true) => {}
                 Err(error) => {
@@ -189,7 +189,7 @@ impl Shard {
         let mut readable = false;
         while let Some(transmit) = self.broker.poll_transmit(self.now(), &mut self.out) {
             loop {
-                match self.socket.sender().send(transmit.to, &self.out[..transmit.len], transmit.segment) {
+                match self.socket.sender().send(transmit.to.0, &self.out[..transmit.len], transmit.segment) {
                     Ok(()) => break,
                     // The socket is full: that is back-pressure, not loss.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

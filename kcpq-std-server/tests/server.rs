@@ -117,6 +117,30 @@ fn the_threads_of_a_server_pass_messages_to_each_other_once_and_in_order() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn clients_are_answered_from_the_address_that_they_asked() {
+    for (listen, shards, asked) in
+        [("0.0.0.0:0", 1, "127.0.0.2"), ("0.0.0.0:0", 2, "127.0.0.3"), ("[::]:0", 1, "127.0.0.2")]
+    {
+        let server = Server::bind(Config { listen: listen.parse().unwrap(), shards, ..Config::default() }).unwrap();
+        let port = server.local_addr().port();
+        smol::block_on(async {
+            let client = quick().connect(format!("{asked}:{port}")).await.unwrap();
+            let mut received = client.subscribe("n").await.unwrap();
+            // Also what is sent many at a time.
+            for number in 0..200_u32 {
+                client.publish("n", [&number.to_be_bytes()[..], &[0; 4_000]].concat()).await.unwrap();
+                let message = soon("a message", received.next()).await.unwrap();
+                assert_eq!(message.payload()[..4], number.to_be_bytes());
+            }
+            client.close().await.unwrap();
+        });
+        assert_eq!(server.snapshot().unwrap().unsendable, 0);
+        server.shutdown();
+    }
+}
+
+#[test]
 fn an_address_in_use_is_told_with_the_address_and_is_free_at_once_after_a_shutdown() {
     let server = serve(broker::Config::default());
     let addr = server.local_addr();
