@@ -42,7 +42,7 @@ pub(super) struct Serve {
     #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
     max_sessions: usize,
     /// Maximum number of sessions from one IP address
-    #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
+    #[arg(long, default_value_t = 4_096, value_name = "N", value_parser = parse_count::<usize>)]
     max_sessions_per_host: usize,
     /// Maximum number of subscriptions per session
     #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
