@@ -165,6 +165,41 @@ fn a_second_signal_does_not_wait_for_who_does_not_answer() {
     assert!(said.ends_with("kcpq: ended at once by a second signal\n"), "{said}");
 }
 
+// --- where it listens ---
+
+/// A shell script that starts the server, `$1` is where it listens, and publishes at each of the other addresses, in a
+/// network of its own with a link-local address.
+#[cfg(target_os = "linux")]
+const PUBLISH_AT_EACH: &str = r#"
+    ip link set lo up && ip -6 addr add fe80::7/64 dev lo nodad || exit 77
+    listen=$1 && shift
+    sh -c 'echo $$ && exec "$0" serve -l "$1" 2>/dev/null' "$0" "$listen" | {
+        read -r server && read -r listening && echo "$listening"
+        for addr in "$@"; do "$0" pub -s "$addr" a b && echo "published at $addr"; done
+        kill "$server"
+    }
+"#;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn link_local_addresses_name_their_interface() {
+    for (listen, asked) in [
+        ("[fe80::7%lo]:4000", ["[fe80::7%lo]:4000", "kcpq://[fe80::7%1]"]),
+        ("[::]:4000", ["[fe80::7%lo]:4000", "127.0.0.2:4000"]),
+    ] {
+        let mut command = Command::new("unshare");
+        command.args(["-rn", "sh", "-c", PUBLISH_AT_EACH, env!("CARGO_BIN_EXE_kcpq"), listen]).args(asked);
+        let output = Process::spawn(&mut command).wait(PATIENCE);
+        let (printed, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        if printed.is_empty() && !output.status.success() {
+            println!("skipped: no network namespaces here: {said}");
+            return;
+        }
+        let published: String = asked.map(|addr| format!("published at {addr}\n")).concat();
+        assert!(printed.starts_with("listening on [") && printed.ends_with(&published), "{printed}{said}");
+    }
+}
+
 // --- what the system and its files are like ---
 
 #[test]
