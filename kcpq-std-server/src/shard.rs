@@ -181,7 +181,10 @@ impl Shard {
             let now = self.now();
             let broker = &mut self.broker;
             match self.socket.recv(|path, datagram| broker.handle_datagram(now, Client(path), datagram)) {
-                Ok(false) => return false,
+                Ok(false) => {
+                    self.emptied();
+                    return false;
+                }
                 Ok(true) => {}
                 Err(error) => {
                     tracing::warn!(%error, "receiving failed");
@@ -191,6 +194,11 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Lets the poller know that the socket was read until it was empty: on Windows it tells of nothing more before.
+    fn emptied(&self) {
+        let _ = self.registered.try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 
     /// Sends what is due; true if the socket may have become readable meanwhile.
