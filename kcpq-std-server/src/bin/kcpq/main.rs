@@ -151,13 +151,13 @@ fn main() -> ExitCode {
         Err(Failure::Error(text)) => (text, 1),
         Err(Failure::Timeout(text)) => (text, 3),
     };
-    say(text);
+    complain(text);
     ExitCode::from(code)
 }
 
 /// Says why the program ends. Whoever closed standard error, or does not read it, does not want to know, and is not waited
 /// for.
-fn say(text: String) {
+fn complain(text: String) {
     let (done, said) = mpsc::channel();
     let write = move || {
         let _ = writeln!(std::io::stderr(), "kcpq: {text}");
