@@ -15,10 +15,15 @@
 //! on this crate with `default-features = false`.
 //!
 //! The server decides nothing about the protocol: it moves datagrams between the socket and the broker, gives the broker
-//! the time, and writes its events to the log.
+//! the time, and writes its events to the log (`tracing`). It writes from the threads that serve: a subscriber that waits
+//! for a disk or a pipe makes all clients wait.
 
 #![forbid(unsafe_code)]
 
+mod events;
+mod failure;
+pub mod limits;
+mod peer;
 mod server;
 mod shard;
 

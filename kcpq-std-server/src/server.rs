@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use kcpq_core::broker::{self, Broker};
@@ -12,6 +12,8 @@ use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{DEFAULT_PORT, fec, kcp};
 use kcpq_udp::{LISTENING_BUFFER, Socket};
 
+use crate::failure::{Guard, Watch};
+use crate::limits::{self, LimitTooLow};
 use crate::shard::{Command, Handle, Shard};
 
 /// The configuration of a server.
@@ -77,6 +79,8 @@ pub enum BindError {
         /// The operating system's error.
         source: io::Error,
     },
+    /// A limit is so low that no client could connect.
+    Limit(LimitTooLow),
     /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No thread could be started.
@@ -93,6 +97,7 @@ impl fmt::Display for BindError {
                 f.write_str("cannot use several shards: this system does not distribute datagrams over sockets; use 1")
             }
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            Self::Limit(error) => error.fmt(f),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -103,25 +108,30 @@ impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind { source, .. } | Self::Thread(source) => Some(source),
+            Self::Limit(error) => Some(error),
             Self::Random(error) => Some(error),
         }
     }
 }
 
 /// A running server. Dropping it ends it at once; [`shutdown`](Self::shutdown) tells its clients first.
+///
+/// If one of its threads panics it ends by itself, and says so to [`on_failure`](Self::on_failure).
 #[derive(Debug)]
 pub struct Server {
     local_addr: SocketAddr,
     shards: Vec<Handle>,
-    threads: Vec<JoinHandle<Shard>>,
+    watch: Arc<Watch>,
+    threads: Vec<JoinHandle<Socket>>,
 }
 
 impl Server {
     /// Listens and serves in threads of its own.
     ///
     /// # Errors
-    /// [`BindError`] when the address, a thread or randomness could not be had.
+    /// [`BindError`] when the address, a thread or randomness could not be had, or a limit lets nobody in.
     pub fn bind(mut config: Config) -> Result<Self, BindError> {
+        limits::check(&config.broker).map_err(BindError::Limit)?;
         let count = config.shards.clamp(1, Config::MAX_SHARDS);
         let addr = config.listen;
         let seed = getrandom::u64().map_err(BindError::Random)?;
@@ -154,14 +164,19 @@ impl Server {
             handles.push(handle);
         }
         // From here on dropping it ends the threads that run.
-        let mut server = Self { local_addr, shards: handles, threads: Vec::new() };
+        let mut server = Self { local_addr, shards: handles, watch: Arc::default(), threads: Vec::new() };
         for (own, mut shard) in shards.into_iter().enumerate() {
             if count > 1 {
                 shard.discard().map_err(bind)?;
             }
             shard.join(own, &server.shards);
             let thread = std::thread::Builder::new().name(format!("kcpq-shard-{own}"));
-            server.threads.push(thread.spawn(move || shard.run()).map_err(BindError::Thread)?);
+            let guard = Guard { watch: Arc::clone(&server.watch), shards: server.shards.clone() };
+            let run = move || {
+                let _guard = guard;
+                shard.run()
+            };
+            server.threads.push(thread.spawn(run).map_err(BindError::Thread)?);
         }
         Ok(server)
     }
@@ -171,7 +186,7 @@ impl Server {
         self.local_addr
     }
 
-    /// The counters of all threads; `None` if the server has ended.
+    /// The counters of all threads; `None` if one has ended.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let mut sum = Snapshot::default();
         for shard in &self.shards {
@@ -182,6 +197,13 @@ impl Server {
             sum.add(&answer.recv().ok()?);
         }
         Some(sum)
+    }
+
+    /// Calls `act`, from any thread, if one of the server's threads panics: at once if that has happened. The other threads
+    /// tell their clients that the server stops, and end as with [`shutdown`](Self::shutdown), which waits for them.
+    /// Called again, it takes the place of the one before.
+    pub fn on_failure(&self, act: impl FnOnce() + Send + 'static) {
+        self.watch.on_failure(Box::new(act));
     }
 
     /// Tells all clients that the server stops, sends what waits for them within the linger time, and ends.
@@ -226,4 +248,33 @@ fn look_at(socket: &Socket, config: &mut broker::Config) -> io::Result<()> {
         config.native_datagram = config.native_datagram.min(USUAL_DATAGRAM);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Far more than anything here takes; only a failure waits for it.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_thread_that_panics_takes_the_others_with_it_and_its_owner_is_told() {
+        for shards in if cfg!(target_os = "linux") { [1, 3] } else { [1, 1] } {
+            let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+            let server = Server::bind(Config { listen, shards, ..Config::default() }).unwrap();
+            let (told, failure) = mpsc::channel();
+            let again = told.clone();
+            server.on_failure(move || told.send(()).unwrap());
+            assert!(server.snapshot().is_some());
+            server.shards[shards - 1].send(Command::Panic);
+            failure.recv_timeout(LIMIT).unwrap();
+            assert!(server.snapshot().is_none());
+            // Who asks later is told as well.
+            server.on_failure(move || again.send(()).unwrap());
+            failure.recv_timeout(LIMIT).unwrap();
+            server.shutdown();
+        }
+    }
 }

@@ -1,16 +1,17 @@
 //! One thread with a broker and its socket, and how threads tell each other of messages.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
-use kcpq_core::broker::{Broker, Event, Relay};
+use kcpq_core::broker::{Broker, Relay};
 use kcpq_udp::Socket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::events::EventLog;
+use crate::peer::Client;
 use crate::server::Snapshot;
 
 /// What a shard is asked to do.
@@ -23,6 +24,9 @@ pub(crate) enum Command {
     Stop,
     /// Take in what another shard tells.
     Relays(usize, Vec<Relay>),
+    /// Fail as a defect would.
+    #[cfg(test)]
+    Panic,
 }
 
 /// How to reach a shard from another thread.
@@ -66,7 +70,8 @@ pub(crate) struct Shard {
     events: Events,
     /// The socket again, as the poller knows it.
     registered: mio::net::UdpSocket,
-    broker: Broker<SocketAddr>,
+    broker: Broker<Client>,
+    log: EventLog,
     commands: Receiver<Command>,
     epoch: std::time::Instant,
     out: Vec<u8>,
@@ -84,7 +89,7 @@ impl Shard {
     /// The system's, when it has no way to wait for the socket.
     pub(crate) fn new(
         socket: Socket,
-        broker: Broker<SocketAddr>,
+        broker: Broker<Client>,
         epoch: std::time::Instant,
         max_datagram: u16,
     ) -> io::Result<(Self, Handle)> {
@@ -101,6 +106,7 @@ impl Shard {
             events: Events::with_capacity(16),
             registered,
             broker,
+            log: EventLog::default(),
             commands,
             epoch,
             out,
@@ -129,35 +135,38 @@ impl Shard {
         self.relays = all.iter().map(|_| Vec::new()).collect();
     }
 
-    /// Serves until it is told to stop, or to drain and has done so. Its socket lives as long as what is returned: without
-    /// it the system would give its peers' datagrams to others.
-    pub(crate) fn run(mut self) -> Self {
+    /// Serves until it is told to stop, or to drain and has done so. The socket is to live until all shards have ended:
+    /// without it the system would give its peers' datagrams to others. Nobody waits for commands any more.
+    pub(crate) fn run(mut self) -> Socket {
         // The poller tells of what is new only, so the socket is read until it is empty.
         let mut busy = true;
         loop {
             loop {
                 match self.commands.try_recv() {
-                    Ok(Command::Stop) => return self,
+                    Ok(Command::Stop) => return self.socket,
                     Ok(command) => self.command(command),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return self,
+                    Err(TryRecvError::Disconnected) => return self.socket,
                 }
             }
             busy = busy && self.receive();
-            self.broker.handle_timeout(self.now());
+            let now = self.now();
+            self.broker.handle_timeout(now);
+            self.log.handle_timeout(now);
             self.log_events();
             busy |= self.transmit();
             self.relay();
             self.log_events();
             if self.draining && self.broker.sessions() == 0 {
-                return self;
+                return self.socket;
             }
             if !busy {
-                let deadline = self.broker.poll_timeout().map(|deadline| {
-                    let at = self.epoch + StdDuration::from_micros(deadline.at.as_micros());
+                let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
+                let wait = deadline.into_iter().flatten().min().map(|at| {
+                    let at = self.epoch + StdDuration::from_micros(at.as_micros());
                     at.saturating_duration_since(std::time::Instant::now())
                 });
-                busy = self.wait(deadline);
+                busy = self.wait(wait);
             }
         }
     }
@@ -171,8 +180,11 @@ impl Shard {
         for _ in 0..RECEIVES {
             let now = self.now();
             let broker = &mut self.broker;
-            match self.socket.recv(|from, datagram| broker.handle_datagram(now, from, datagram)) {
-                Ok(false) => return false,
+            match self.socket.recv(|path, datagram| broker.handle_datagram(now, Client(path), datagram)) {
+                Ok(false) => {
+                    self.emptied();
+                    return false;
+                }
                 Ok(true) => {}
                 Err(error) => {
                     tracing::warn!(%error, "receiving failed");
@@ -184,12 +196,17 @@ impl Shard {
         true
     }
 
+    /// Lets the poller know that the socket was read until it was empty: on Windows it tells of nothing more before.
+    fn emptied(&self) {
+        let _ = self.registered.try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+
     /// Sends what is due; true if the socket may have become readable meanwhile.
     fn transmit(&mut self) -> bool {
         let mut readable = false;
         while let Some(transmit) = self.broker.poll_transmit(self.now(), &mut self.out) {
             loop {
-                match self.socket.sender().send(transmit.to, &self.out[..transmit.len], transmit.segment) {
+                match self.socket.sender().send(transmit.to.0, &self.out[..transmit.len], transmit.segment) {
                     Ok(()) => break,
                     // The socket is full: that is back-pressure, not loss.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -265,6 +282,10 @@ impl Shard {
                 }
             }
             Command::Stop => {}
+            #[cfg(test)]
+            Command::Panic => panic!("as it was told"),
+            // A second time it would begin its time anew.
+            Command::Drain if self.draining => {}
             Command::Drain => {
                 let now = self.now();
                 self.broker.drain(now);
@@ -275,19 +296,8 @@ impl Shard {
 
     fn log_events(&mut self) {
         while let Some(event) = self.broker.poll_event() {
-            match event {
-                Event::Opened { id, peer } => tracing::info!(session = %id, %peer, "session opened"),
-                Event::Greeted { id, version } => tracing::debug!(session = %id, version, "native client"),
-                Event::Closed { id, peer, why, undelivered } => {
-                    tracing::info!(session = %id, %peer, undelivered, "session closed: {why}");
-                }
-                Event::SubjectRefused { id, why } => {
-                    tracing::warn!(session = %id, "{why} (told once for each session)");
-                }
-                Event::Refused { peer } => tracing::warn!(%peer, "session refused: too many"),
-                Event::Slow { id, peer } => tracing::warn!(session = %id, %peer, "subscriber does not keep up"),
-                _ => {}
-            }
+            let now = self.now();
+            self.log.write(now, event);
         }
     }
 }

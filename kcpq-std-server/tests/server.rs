@@ -8,6 +8,7 @@ use std::time::Duration;
 use kcpq_core::broker::{self, SlowConsumer};
 use kcpq_core::{frame, kcp, subject};
 use kcpq_smol::{Backoff, Builder, Client, Disconnect, Event, Events};
+use kcpq_std_server::limits::LimitTooLow;
 use kcpq_std_server::{BindError, Config, Server};
 use support::relay::{Relay, RelayConfig};
 use support::wait::{LIMIT, soon, until};
@@ -117,6 +118,30 @@ fn the_threads_of_a_server_pass_messages_to_each_other_once_and_in_order() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn clients_are_answered_from_the_address_that_they_asked() {
+    for (listen, shards, asked) in
+        [("0.0.0.0:0", 1, "127.0.0.2"), ("0.0.0.0:0", 2, "127.0.0.3"), ("[::]:0", 1, "127.0.0.2")]
+    {
+        let server = Server::bind(Config { listen: listen.parse().unwrap(), shards, ..Config::default() }).unwrap();
+        let port = server.local_addr().port();
+        smol::block_on(async {
+            let client = quick().connect(format!("{asked}:{port}")).await.unwrap();
+            let mut received = client.subscribe("n").await.unwrap();
+            // Also what is sent many at a time.
+            for number in 0..200_u32 {
+                client.publish("n", [&number.to_be_bytes()[..], &[0; 4_000]].concat()).await.unwrap();
+                let message = soon("a message", received.next()).await.unwrap();
+                assert_eq!(message.payload()[..4], number.to_be_bytes());
+            }
+            client.close().await.unwrap();
+        });
+        assert_eq!(server.snapshot().unwrap().unsendable, 0);
+        server.shutdown();
+    }
+}
+
+#[test]
 fn an_address_in_use_is_told_with_the_address_and_is_free_at_once_after_a_shutdown() {
     let server = serve(broker::Config::default());
     let addr = server.local_addr();
@@ -194,6 +219,49 @@ fn more_sessions_than_allowed_are_refused_in_words() {
             quick().reconnect(None).connect(server.local_addr()).await.unwrap();
         });
     }
+}
+
+/// A limit: its name, the least value that works, and how it is set.
+type Limit = (&'static str, u64, fn(&mut broker::Config, u64));
+
+const LIMITS: [Limit; 11] = [
+    ("max_sessions", 1, |broker, value| broker.max_sessions = value as usize),
+    ("max_sessions_per_host", 1, |broker, value| broker.max_sessions_per_host = value as usize),
+    ("max_subscriptions", 1, |broker, value| broker.max_subscriptions = value as usize),
+    ("subjects.max_tokens", 1, |broker, value| broker.subjects.max_tokens = value as u8),
+    ("subjects.max_len", 1, |broker, value| broker.subjects.max_len = value as u16),
+    ("frames.max_subject", 1, |broker, value| broker.frames.max_subject = value as u16),
+    ("frames.max_body", 285, |broker, value| broker.frames.max_body = value as u32),
+    ("max_datagram", 128, |broker, value| broker.max_datagram = value as u16),
+    ("native_datagram", 128, |broker, value| broker.native_datagram = value as u16),
+    ("local_datagram", 128, |broker, value| broker.local_datagram = value as u16),
+    ("idle_timeout in ms", 1_000, |broker, value| broker.idle_timeout = kcpq_core::Duration::from_millis(value)),
+];
+
+#[test]
+fn limits_that_let_nobody_in_are_refused_and_the_least_that_is_taken_works() {
+    for (what, least, set) in LIMITS {
+        let mut broker = broker::Config::default();
+        set(&mut broker, least - 1);
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let refused = Server::bind(Config { listen, broker, ..Config::default() }).unwrap_err();
+        let BindError::Limit(limit) = refused else { panic!("{what}: {refused}") };
+        assert_eq!(limit, LimitTooLow { what, least, actual: least - 1 });
+    }
+    let mut broker = broker::Config::default();
+    for (_, least, set) in LIMITS {
+        set(&mut broker, least);
+    }
+    let server = serve(broker);
+    smol::block_on(async {
+        // The longest name that a client can have makes the longest HELLO.
+        let name = std::str::from_utf8(&[b'n'; 255]).unwrap();
+        let client = quick().name(name).connect(server.local_addr()).await.unwrap();
+        let mut received = client.subscribe("a").await.unwrap();
+        client.publish("a", [7; 200]).await.unwrap();
+        assert_eq!(soon("the message", received.next()).await.unwrap().payload(), [7; 200]);
+    });
+    server.shutdown();
 }
 
 #[test]

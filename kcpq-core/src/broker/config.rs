@@ -83,7 +83,7 @@ impl Default for Config {
             frames: frame::Limits::KCPQ,
             subjects: subject::Limits::DEFAULT,
             max_sessions: 65_536,
-            max_sessions_per_host: 65_536,
+            max_sessions_per_host: 4_096,
             max_subscriptions: 65_536,
             max_queued: 32 << 20,
             max_queued_total: 1 << 30,

@@ -22,19 +22,26 @@ impl Process {
     ///
     /// If it cannot be started.
     pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self::spawn_with_output(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// The same, with its output where the command says: what is no pipe of ours is not read.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub(crate) fn spawn_with_output(command: &mut Command) -> Self {
         let name = format!("{command:?}");
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let mut child =
+            command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let log = Arc::new(Log::default());
-        if let Some(stdout) = child.stdout.take() {
-            read_lines(stdout, &log, |state| &mut state.stdout);
+        match child.stdout.take() {
+            Some(stdout) => read_lines(stdout, &log, |state| &mut state.stdout),
+            None => log.lock().stdout.ended = true,
         }
-        if let Some(stderr) = child.stderr.take() {
-            read_lines(stderr, &log, |state| &mut state.stderr);
+        match child.stderr.take() {
+            Some(stderr) => read_lines(stderr, &log, |state| &mut state.stderr),
+            None => log.lock().stderr.ended = true,
         }
         Self { child, name, log, seen: 0 }
     }
@@ -70,12 +77,25 @@ impl Process {
     ///
     /// With all output so far, if the line does not come in time.
     pub(crate) fn expect_error_line(&self, prefix: &str, timeout: Duration) {
+        self.expect_error(prefix, timeout, |line| line.starts_with(prefix));
+    }
+
+    /// Waits for a line of stderr, as those of a log, that has `part` in it.
+    ///
+    /// # Panics
+    ///
+    /// With all output so far, if the line does not come in time.
+    pub(crate) fn expect_logged(&self, part: &str, timeout: Duration) {
+        self.expect_error(part, timeout, |line| line.contains(part));
+    }
+
+    fn expect_error(&self, what: &str, timeout: Duration, wanted: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + timeout;
         let mut state = self.log.lock();
-        while !state.stderr.lines.iter().any(|line| line.starts_with(prefix.as_bytes())) {
+        while !state.stderr.lines.iter().any(|line| wanted(&String::from_utf8_lossy(line))) {
             let left = deadline.saturating_duration_since(Instant::now());
             if state.stderr.ended || left.is_zero() {
-                panic!("{}: no line {prefix:?} on stderr\n{}", self.name, state.text());
+                panic!("{}: no line {what:?} on stderr\n{}", self.name, state.text());
             }
             state = self.log.wait(state, left);
         }
@@ -128,8 +148,13 @@ impl Process {
         self.signal("-INT");
     }
 
+    /// Sends a signal, named as for the command `kill`.
+    ///
+    /// # Panics
+    ///
+    /// If the command `kill` fails.
     #[cfg(unix)]
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill {signal} of {} failed", self.name);
     }

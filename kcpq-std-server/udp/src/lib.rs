@@ -1,7 +1,7 @@
 //! A UDP socket that moves many datagrams per system call: what the server and the client on smol have in common.
 //!
-//! `quinn-udp` does the work: segmentation offload on the way out, `recvmmsg` and receive offload on the way in, and
-//! plain calls where the system has none of it.
+//! `quinn-udp` does the work: segmentation offload on the way out, `recvmmsg` and receive offload on the way in. Where
+//! the system refuses what that needs, the plain calls of the standard library stand in.
 //!
 //! A [`Socket`] is non-blocking, and waiting for it is left to its user: a poller takes [`Socket::socket`], a reactor the
 //! shared [`Sender`], which implements `AsFd` (on Windows `AsSocket`).
@@ -15,12 +15,17 @@
 //! // Two datagrams of four bytes, and one of two.
 //! client.sender().send(server.local_addr()?, b"onceupon..", Some(4))?;
 //! // Whoever has waited for the socket reads it until it is empty.
-//! while server.recv(|from, datagram| println!("{from}: {datagram:?}"))? {}
+//! while server.recv(|path, datagram| println!("{}: {datagram:?}", path.remote))? {}
 //! # Ok(())
 //! # }
 //! ```
 
 #![forbid(unsafe_code)]
+
+mod calls;
+mod path;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -30,8 +35,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::sync::Arc;
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
-use socket2::{Domain, Protocol, Type};
+use quinn_udp::{BATCH_SIZE, RecvMeta};
+use socket2::{Domain, Protocol, SockRef, Type};
+
+use self::calls::Calls;
+use self::path::Locals;
+pub use self::path::Path;
 
 /// The example of README.md is compiled, too.
 #[cfg(doctest)]
@@ -48,10 +57,6 @@ const CONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 /// Buffers of one receive call: all that the system takes for a socket that listens, which hears many; few for one peer.
 const LISTENING_RECEIVES: usize = BATCH_SIZE;
 const CONNECTED_RECEIVES: usize = 4;
-/// The longest UDP payload; with receive offload a buffer may hold many datagrams.
-const MAX_PAYLOAD: usize = 65_535;
-/// The longest datagram without receive offload: a little more than native peers on one machine send.
-const MAX_DATAGRAM: usize = 17_000;
 
 /// A non-blocking socket with its receive buffers.
 #[derive(Debug)]
@@ -61,13 +66,15 @@ pub struct Socket {
     metas: [RecvMeta; BATCH_SIZE],
     /// The only one it hears, if it does not listen.
     peer: Option<SocketAddr>,
+    /// Of which addresses it has been asked, if it listens on all of them.
+    locals: Option<Locals>,
 }
 
 /// The sending half of a socket; several threads may use it.
 #[derive(Debug)]
 pub struct Sender {
     socket: UdpSocket,
-    state: UdpSocketState,
+    calls: Calls,
 }
 
 /// The socket buffers that the operating system granted, in bytes.
@@ -101,7 +108,9 @@ impl Socket {
         let socket = new_socket(addr, LISTENING_BUFFER)?;
         prepare(&socket)?;
         socket.bind(&addr.into())?;
-        Self::new(socket, LISTENING_RECEIVES, None)
+        let socket = UdpSocket::from(socket);
+        let calls = Calls::new(&socket)?;
+        Self::new(socket, calls, LISTENING_RECEIVES, None)
     }
 
     /// A socket on a free port that receives from `peer` only.
@@ -116,17 +125,19 @@ impl Socket {
             let any: IpAddr = if peer.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
             socket.bind(&SocketAddr::from((any, 0)).into())?;
         }
-        Self::new(socket, CONNECTED_RECEIVES, Some(peer))
+        let socket = UdpSocket::from(socket);
+        let calls = Calls::new(&socket)?;
+        Self::new(socket, calls, CONNECTED_RECEIVES, Some(peer))
     }
 
-    fn new(socket: socket2::Socket, receives: usize, peer: Option<SocketAddr>) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from(socket);
-        let state = UdpSocketState::new((&socket).into())?;
-        let size = if state.gro_segments() > 1 { MAX_PAYLOAD } else { MAX_DATAGRAM };
-        let buffers = vec![vec![0; size]; receives.min(BATCH_SIZE)];
-        let sender = Arc::new(Sender { socket, state });
-        Ok(Self { sender, buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer })
+    fn new(socket: UdpSocket, calls: Calls, receives: usize, peer: Option<SocketAddr>) -> io::Result<Self> {
+        let (most, size) = calls.buffers();
+        let buffers = vec![vec![0; size]; receives.min(most)];
+        // One that is bound to an address answers from there anyway.
+        let listens_on_all = peer.is_none() && socket.local_addr()?.ip().is_unspecified();
+        let locals = listens_on_all.then(Locals::default);
+        let sender = Arc::new(Sender { socket, calls });
+        Ok(Self { sender, buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer, locals })
     }
 
     /// The address that the socket is bound to.
@@ -142,8 +153,8 @@ impl Socket {
     /// # Errors
     /// Those of the operating system.
     pub fn granted(&self) -> io::Result<Granted> {
-        let Sender { socket, state } = &*self.sender;
-        Ok(Granted { receive: state.recv_buffer_size(socket.into())?, send: state.send_buffer_size(socket.into())? })
+        let socket = SockRef::from(&self.sender.socket);
+        Ok(Granted { receive: socket.recv_buffer_size()?, send: socket.send_buffer_size()? })
     }
 
     /// The socket, to register it with a poller.
@@ -153,12 +164,12 @@ impl Socket {
 
     /// True if a datagram that is too long for the path may be fragmented (the operating system cannot forbid it).
     pub fn may_fragment(&self) -> bool {
-        self.sender.state.may_fragment()
+        self.sender.calls.may_fragment()
     }
 
     /// Maximum number of datagrams in one [`send`](Sender::send), at least 1 (segmentation offload, GSO).
     pub fn max_segments(&self) -> usize {
-        self.sender.state.max_gso_segments().max(1)
+        self.sender.calls.max_segments()
     }
 
     /// The sending half.
@@ -166,21 +177,21 @@ impl Socket {
         &self.sender
     }
 
-    /// Receives what one system call gives, calling `each` with the sender and the contents of every datagram. True if
+    /// Receives what one system call gives, calling `each` with the path and the contents of every datagram. True if
     /// there may be more.
     ///
     /// # Errors
     /// Those of the operating system, but not `WouldBlock`. `ConnectionRefused` or `ConnectionReset` only for a socket
     /// made by [`connect`](Self::connect): nobody listens at the peer's address ([`is_about_peer`]).
-    pub fn recv(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<bool> {
+    pub fn recv(&mut self, mut each: impl FnMut(Path, &mut [u8])) -> io::Result<bool> {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let count = self.buffers.len();
         for (slice, buffer) in slices.iter_mut().zip(&mut self.buffers) {
             *slice = IoSliceMut::new(buffer);
         }
         let slices = &mut slices[..count];
-        let Sender { socket, state } = &*self.sender;
-        let filled = match state.recv(socket.into(), slices, &mut self.metas[..count]) {
+        let Sender { socket, calls } = &*self.sender;
+        let filled = match calls.recv(socket, slices, &mut self.metas[..count]) {
             Ok(filled) => filled,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             // An ICMP message about one of many peers; the next call gives data again.
@@ -193,13 +204,19 @@ impl Socket {
             {
                 continue;
             }
+            // Nobody can be answered there, and the attempt would cost the socket its offload.
+            if meta.addr.port() == 0 {
+                continue;
+            }
+            let to = meta.dst_ip.zip(self.locals.as_mut());
+            let path = Path { remote: meta.addr, local: to.and_then(|(to, locals)| locals.answering(meta.addr, to)) };
             if meta.len == 0 {
                 // An empty datagram is one as well: it was read, and is counted by whoever counts.
-                each(meta.addr, &mut []);
+                each(path, &mut []);
             }
             let stride = meta.stride.max(1);
             for datagram in buffer[..meta.len].chunks_mut(stride) {
-                each(meta.addr, datagram);
+                each(path, datagram);
             }
         }
         // A call that leaves buffers empty has emptied the socket.
@@ -208,22 +225,18 @@ impl Socket {
 }
 
 impl Sender {
-    /// Sends `contents` as one datagram, or as datagrams of `segment` bytes, of which the last may be shorter: at most
-    /// [`max_segments`](Socket::max_segments).
+    /// Sends `contents` along a path, or to an address, as one datagram, or as datagrams of `segment` bytes, of which the
+    /// last may be shorter: at most [`max_segments`](Socket::max_segments).
     ///
     /// # Errors
-    /// `WouldBlock` when the send buffer is full; nothing was sent then. Others mean that this cannot be sent.
-    pub fn send(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
-        let transmit = Transmit { destination: to, ecn: None, contents, segment_size: segment, src_ip: None };
-        let Err(error) = self.state.try_send((&self.socket).into(), &transmit) else { return Ok(()) };
+    /// `WouldBlock` when the send buffer is full; nothing was sent then. Others mean that this cannot be sent, for
+    /// instance because it [is too long](is_too_long).
+    pub fn send(&self, to: impl Into<Path>, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
+        let path = to.into();
+        let Err(error) = self.calls.send(&self.socket, path, contents, segment) else { return Ok(()) };
         let Some(segment) = segment.filter(|_| error.kind() != io::ErrorKind::WouldBlock) else { return Err(error) };
         // Some systems advertise an offload that they do not have and say so only now.
-        for datagram in contents.chunks(segment) {
-            let transmit =
-                Transmit { destination: to, ecn: None, contents: datagram, segment_size: None, src_ip: None };
-            self.state.try_send((&self.socket).into(), &transmit)?;
-        }
-        Ok(())
+        contents.chunks(segment).try_for_each(|datagram| self.calls.send(&self.socket, path, datagram, None))
     }
 }
 
@@ -241,10 +254,26 @@ impl AsSocket for Sender {
     }
 }
 
-/// Whether an error means that nobody listens at the peer's address: `ConnectionRefused` or, on some systems,
-/// `ConnectionReset`.
+/// Whether an error is about where one datagram went, and not about the socket: `ConnectionRefused` or, on some systems,
+/// `ConnectionReset` says that nobody listens at the peer's address; Windows tells of routers' complaints as well.
 pub fn is_about_peer(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused) || is_net_reset(error)
+}
+
+/// Whether an error means that a datagram is longer than the first link of its path, or the system, carries.
+pub fn is_too_long(error: &io::Error) -> bool {
+    quinn_udp::is_msg_size_err(error)
+}
+
+/// WSAENETRESET: an earlier datagram went through too many routers.
+#[cfg(windows)]
+fn is_net_reset(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(10_052)
+}
+
+#[cfg(not(windows))]
+fn is_net_reset(_: &io::Error) -> bool {
+    false
 }
 
 fn new_socket(family: SocketAddr, buffer: usize) -> io::Result<socket2::Socket> {

@@ -4,13 +4,13 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use kcpq_udp::Socket;
+use kcpq_udp::{Path, Socket, is_too_long};
 
 /// Far more than anything here takes; only a failure waits for it.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Who sent a datagram, and what is in it.
-type Came = (SocketAddr, Vec<u8>);
+/// By which path a datagram came, and what is in it.
+type Came = (Path, Vec<u8>);
 
 fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -27,7 +27,7 @@ fn receive(socket: &mut Socket, done: impl Fn(&[Came]) -> bool) -> io::Result<Ve
     let (begun, mut came) = (Instant::now(), Vec::new());
     while !done(&came) {
         assert!(begun.elapsed() < LIMIT, "{} datagrams came", came.len());
-        if !socket.recv(|from, datagram| came.push((from, datagram.to_vec())))? {
+        if !socket.recv(|path, datagram| came.push((path, datagram.to_vec())))? {
             std::thread::yield_now();
         }
     }
@@ -42,8 +42,8 @@ fn a_batch_arrives_as_the_datagrams_that_it_was_made_of() {
     let batch: Vec<u8> = (0..3_500_u32).map(|index| (index / 7) as u8).collect();
     client.sender().send(addr, &batch, Some(1_000)).unwrap();
     let came = receive(&mut server, |came| came.len() == 4).unwrap();
-    let expected: Vec<Came> = batch.chunks(1_000).map(|datagram| (from, datagram.to_vec())).collect();
-    assert!(came == expected, "{:?}", came.iter().map(|(from, datagram)| (from, datagram.len())).collect::<Vec<_>>());
+    let expected: Vec<Came> = batch.chunks(1_000).map(|datagram| (from.into(), datagram.to_vec())).collect();
+    assert!(came == expected, "{:?}", came.iter().map(|(path, datagram)| (path, datagram.len())).collect::<Vec<_>>());
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn more_than_one_call_takes_is_read_by_several() {
     let came = receive(&mut server, |came| came.len() == 200).unwrap();
     for (number, client) in clients.iter().enumerate() {
         let from = client.local_addr().unwrap();
-        let lengths = came.iter().filter(|(sender, _)| *sender == from).map(|(_, datagram)| datagram.len());
+        let lengths = came.iter().filter(|(path, _)| *path == from.into()).map(|(_, datagram)| datagram.len());
         assert!(lengths.eq((0..4).map(|extra| 1 + 10 * number + extra)), "client {number}");
     }
 }
@@ -70,7 +70,7 @@ fn an_empty_datagram_is_a_datagram() {
     let client = UdpSocket::bind(any()).unwrap();
     client.send_to(&[], addr).unwrap();
     let came = receive(&mut server, |came| !came.is_empty()).unwrap();
-    assert_eq!(came, [(client.local_addr().unwrap(), Vec::new())]);
+    assert_eq!(came, [(client.local_addr().unwrap().into(), Vec::new())]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_socket_with_one_peer_hears_nobody_else() {
     UdpSocket::bind(any()).unwrap().send_to(b"stranger", to).unwrap();
     server.sender().send(to, b"peer", None).unwrap();
     let came = receive(&mut client, |came| !came.is_empty()).unwrap();
-    assert_eq!(came, [(addr, b"peer".to_vec())]);
+    assert_eq!(came, [(addr.into(), b"peer".to_vec())]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn that_nobody_listens_is_told_to_who_has_one_peer_and_not_to_who_has_many() {
     let healthy = Socket::connect(addr).unwrap();
     healthy.sender().send(addr, b"yes", None).unwrap();
     let came = receive(&mut server, |came| !came.is_empty()).unwrap();
-    assert_eq!(came, [(healthy.local_addr().unwrap(), b"yes".to_vec())]);
+    assert_eq!(came, [(healthy.local_addr().unwrap().into(), b"yes".to_vec())]);
 }
 
 #[test]
@@ -113,4 +113,61 @@ fn an_address_is_taken_by_one_unless_all_share_it() {
     } else {
         assert_eq!(first.unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
+}
+
+/// Asks a server that listens on all addresses at some of them: who asked hears nobody but whom it asked.
+#[cfg(target_os = "linux")]
+fn asks(listen: &str, asked: &[&str]) {
+    let mut server = Socket::bind(listen.parse().unwrap()).unwrap();
+    let port = server.local_addr().unwrap().port();
+    for host in asked {
+        let addr: SocketAddr = format!("{host}:{port}").parse().unwrap();
+        let mut client = Socket::connect(addr).unwrap();
+        client.sender().send(addr, b"onceupon..", Some(4)).unwrap();
+        let came = receive(&mut server, |came| came.len() == 3).unwrap();
+        let path = came[0].0;
+        assert_eq!(path.local.map(|ip| ip.to_canonical()), Some(addr.ip()));
+        server.sender().send(path, b"long, long ago", Some(5)).unwrap();
+        let came = receive(&mut client, |came| came.len() == 3).unwrap();
+        assert_eq!(came[2].1, b" ago");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_comes_from_the_address_that_was_asked() {
+    asks("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.3.2.1"]);
+    asks("[::]:0", &["127.0.0.2", "[::1]", "127.0.0.3"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_is_bound_to_an_address_leaves_it_to_the_system() {
+    let (mut server, addr) = bind();
+    let client = Socket::connect(addr).unwrap();
+    client.sender().send(addr, b"where?", None).unwrap();
+    let came = receive(&mut server, |came| !came.is_empty()).unwrap();
+    assert_eq!(came[0].0.local, None);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_broadcast_costs_the_socket_nothing() {
+    let mut server = Socket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+    let segments = server.max_segments();
+    let client = UdpSocket::bind("0.0.0.0:0").unwrap();
+    client.set_broadcast(true).unwrap();
+    client.send_to(b"is anybody there?", ("127.255.255.255", server.local_addr().unwrap().port())).unwrap();
+    let came = receive(&mut server, |came| !came.is_empty()).unwrap();
+    assert_eq!(came[0].0.local, None, "nothing leaves from there");
+    server.sender().send(came[0].0, b"yes", None).unwrap();
+    assert_eq!(server.max_segments(), segments, "segmentation offload goes on");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_datagram_that_no_path_carries_is_told_apart_from_other_errors() {
+    let (server, addr) = bind();
+    assert!(is_too_long(&server.sender().send(addr, &vec![0; 65_508], None).unwrap_err()));
+    assert!(!is_too_long(&server.sender().send(SocketAddr::from(([127, 0, 0, 1], 0)), b"", None).unwrap_err()));
 }

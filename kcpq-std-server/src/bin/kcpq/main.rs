@@ -2,15 +2,21 @@
 
 #![forbid(unsafe_code)]
 
+mod log;
 mod publish;
 mod serve;
+mod signals;
 mod subscribe;
 mod tools;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
@@ -51,7 +57,7 @@ struct ServerArg {
     server: Address,
     /// Maximum time to wait for a response from the server
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
-    timeout: std::time::Duration,
+    timeout: Duration,
     /// Send FEC parity: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     parity: bool,
@@ -72,7 +78,10 @@ impl KeyArg {
     fn read(&self) -> Result<Option<Key>, Failure> {
         let (digits, from) = match &self.aes256_key_file {
             Some(path) => {
-                let text = std::fs::read_to_string(path)
+                let mut text = String::new();
+                // No more of it than could be a key: some files have no end.
+                File::open(path)
+                    .and_then(|file| file.take(MAX_KEY_FILE).read_to_string(&mut text))
                     .map_err(|error| Failure::Error(format!("cannot read {}: {error}", path.display())))?;
                 (text, path.display().to_string())
             }
@@ -89,6 +98,9 @@ impl KeyArg {
         }
     }
 }
+
+/// Bytes of a key file that are read: the digits, with room for white space.
+const MAX_KEY_FILE: u64 = 4 << 10;
 
 /// As the original's programs call it.
 const KEY_VARIABLE: &str = "KCPQ_AES256_KEY_HEX";
@@ -139,9 +151,21 @@ fn main() -> ExitCode {
         Err(Failure::Error(text)) => (text, 1),
         Err(Failure::Timeout(text)) => (text, 3),
     };
-    // Whoever closed standard error does not want to know.
-    let _ = writeln!(std::io::stderr(), "kcpq: {text}");
+    complain(text);
     ExitCode::from(code)
+}
+
+/// Says why the program ends. Whoever closed standard error, or does not read it, does not want to know, and is not waited
+/// for.
+fn complain(text: String) {
+    let (done, said) = mpsc::channel();
+    let write = move || {
+        let _ = writeln!(std::io::stderr(), "kcpq: {text}");
+        let _ = done.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = said.recv_timeout(Duration::from_secs(1));
+    }
 }
 
 /// A number of bytes as people write it: 500, 64k, 8M, 1G (powers of 1024).

@@ -1,25 +1,29 @@
 //! `kcpq serve`.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::num::ParseIntError;
+use std::panic;
 use std::str::FromStr;
 use std::time::Duration;
 
 use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
+use futures_lite::future::{or, pending};
 use kcpq_core::broker::{self, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
-use kcpq_core::hello::MAX_HELLO;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::{frame, subject};
 use kcpq_smol::{Address, AddressError};
+use kcpq_std_server::limits::{MIN_IDLE_TIMEOUT, MIN_MESSAGE};
 use kcpq_std_server::{Config, Server};
+use smol::channel::Receiver;
 use tracing::level_filters::LevelFilter;
 
-use super::{Failure, KeyArg, parse_size};
+use super::log::Log;
+use super::{Failure, KeyArg, parse_size, signals};
 
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
@@ -38,7 +42,7 @@ pub(super) struct Serve {
     #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
     max_sessions: usize,
     /// Maximum number of sessions from one IP address
-    #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
+    #[arg(long, default_value_t = 4_096, value_name = "N", value_parser = parse_count::<usize>)]
     max_sessions_per_host: usize,
     /// Maximum number of subscriptions per session
     #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = parse_count::<usize>)]
@@ -133,13 +137,12 @@ fn parse_count<T: FromStr<Err = ParseIntError> + From<u8> + PartialOrd>(text: &s
     }
 }
 
-/// The least limit on messages, which holds for all frames: below it the server would not take every client's HELLO.
-const MIN_MESSAGE: usize = frame::HEAD - frame::LENGTH + MAX_HELLO;
-
 /// A limit on messages; the frame's field for its length has 32 bits.
 fn parse_max_message(text: &str) -> Result<u32, String> {
     match parse_size(text)? {
-        size if size < MIN_MESSAGE => Err(format!("it has to be at least {MIN_MESSAGE}, so that clients can connect")),
+        size if size < MIN_MESSAGE as usize => {
+            Err(format!("it has to be at least {MIN_MESSAGE}, so that clients can connect"))
+        }
         size => u32::try_from(size).map_err(|_| "it has to be less than 4G".into()),
     }
 }
@@ -147,30 +150,55 @@ fn parse_max_message(text: &str) -> Result<u32, String> {
 /// A limit on silence. Clients are told of it in whole seconds.
 fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(span) if span < Duration::from_secs(1) => Err("it has to be at least 1s".into()),
+        Ok(span) if span < MIN_IDLE_TIMEOUT => Err("it has to be at least 1s".into()),
         Ok(span) => Ok(span),
         Err(error) => Err(error.to_string()),
     }
 }
 
 impl Serve {
-    /// Serves until a signal comes.
+    /// Serves until a signal comes, or a thread of the server fails.
     pub(super) fn run(self) -> Result<(), Failure> {
+        let log = Log::start(io::stderr())?;
         tracing_subscriber::fmt()
             .with_max_level(self.log_level)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(log.clone())
+            .with_ansi(io::stderr().is_terminal())
             .init();
+        // The usual way would wait for standard error.
+        panic::set_hook(Box::new(|info| tracing::error!("{info}")));
+        let result = self.serve();
+        log.finish(LAST_LINES);
+        result
+    }
+
+    fn serve(&self) -> Result<(), Failure> {
+        reserve_descriptors(DESCRIPTORS + DESCRIPTORS_OF_A_SHARD * self.shards)?;
         // Before the first client can come, so that a signal is never missed.
-        let mut signals = Signals::new([Signal::Int, Signal::Term])?;
+        let mut signals = signals::of_a_server()?;
         let server = Server::bind(self.config()?)?;
-        // For scripts that wait for it.
-        println!("listening on {}", server.local_addr());
-        std::io::stdout().flush()?;
-        let signal = async_io::block_on(signals.next());
-        tracing::info!(?signal, "stopping");
-        server.shutdown();
-        Ok(())
+        let (fail, failure) = smol::channel::bounded(1);
+        server.on_failure(move || {
+            // The only one, so there is room.
+            let _ = fail.try_send(());
+        });
+        announce(server.local_addr());
+        async_io::block_on(async {
+            let end = or(end_by_signal(&mut signals), end_by_failure(&failure)).await;
+            match end {
+                End::Signal(signal) => tracing::info!(?signal, "stopping"),
+                End::Failure => tracing::error!("a thread of the server has failed: stopping"),
+            }
+            let stop = async {
+                smol::unblock(move || server.shutdown()).await;
+                None
+            };
+            match (or(stop, async { Some(end_by_signal(&mut signals).await) }).await, end) {
+                (Some(_), _) => Err(Failure::Error("ended at once by a second signal".into())),
+                (None, End::Failure) => Err(Failure::Error("a thread of the server has failed".into())),
+                (None, End::Signal(_)) => Ok(()),
+            }
+        })
     }
 
     /// Of a name's addresses the one that the original's programs take.
@@ -223,4 +251,55 @@ impl Serve {
             },
         })
     }
+}
+
+/// How long the last lines of the log may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
+/// Files that the program needs beside the shards (the reactor, signals, looking up names), and that each of these needs
+/// (its socket, and to wait for it).
+const DESCRIPTORS: usize = 24;
+const DESCRIPTORS_OF_A_SHARD: usize = 4;
+
+/// Why the server ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Signal(Signal),
+    Failure,
+}
+
+/// Waits for a signal that ends the program.
+async fn end_by_signal(signals: &mut Signals) -> End {
+    loop {
+        match signals.next().await {
+            Some(Ok(signal)) if signals::ends(signal) => return End::Signal(signal),
+            Some(Ok(Signal::Hup)) => tracing::info!("SIGHUP: no configuration to read again, flags are for good"),
+            Some(Ok(signal)) => tracing::info!(?signal, "no use for this signal"),
+            Some(Err(error)) => tracing::error!(%error, "cannot wait for signals"),
+            None => return pending().await,
+        }
+    }
+}
+
+async fn end_by_failure(failure: &Receiver<()>) -> End {
+    match failure.recv().await {
+        Ok(()) => End::Failure,
+        Err(_) => pending().await,
+    }
+}
+
+/// For scripts that wait for it. Whoever closed standard output does not want to know, and is served all the same.
+fn announce(addr: SocketAddr) {
+    let mut out = io::stdout();
+    if let Err(error) = writeln!(out, "listening on {addr}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, "cannot write to standard output");
+    }
+    tracing::info!(%addr, "listening");
+}
+
+/// Finds out whether so many files can be opened, since not all that need some can say that there are none.
+fn reserve_descriptors(count: usize) -> Result<(), Failure> {
+    let pipes: Result<Vec<_>, _> = (0..count.div_ceil(2)).map(|_| io::pipe()).collect();
+    pipes.map(drop).map_err(|error| {
+        Failure::Error(format!("cannot open the {count} files that a server needs (see ulimit -n): {error}"))
+    })
 }

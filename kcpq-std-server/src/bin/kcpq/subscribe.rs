@@ -7,13 +7,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_io::Timer;
-use async_signal::{Signal, Signals};
+use async_signal::Signals;
 use clap::Parser;
 use futures_lite::future::{or, pending};
 use futures_lite::{Stream, StreamExt};
 use kcpq_smol::{Message, Subscription};
 
-use super::{Failure, ServerArg};
+use super::{Failure, ServerArg, signals};
 
 /// The flags of `kcpq sub`.
 #[derive(Debug, Parser)]
@@ -49,7 +49,7 @@ enum Next {
 impl Subscribe {
     /// Prints messages until the count is reached, the wait is over, or a signal comes.
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let mut signals = Signals::new([Signal::Int, Signal::Term])?;
+        let mut signals = signals::ending()?;
         let client = self.server.connect("kcpq sub").await?;
         let mut subscriptions = Vec::new();
         for subject in &self.subject {

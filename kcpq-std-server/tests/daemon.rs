@@ -1,0 +1,224 @@
+//! `kcpq serve` as an operator has it: logs that nobody reads, signals, limits of the system.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use support::process::Process;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn kcpq() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    for variable in ["KCPQ_SERVER", "KCPQ_AES256_KEY_HEX", "KCP_NATS_ADDR"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// The same, started by a shell that sees to `first`.
+fn kcpq_after(first: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{first} exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_kcpq"));
+    command
+}
+
+fn serve(command: &mut Command) -> (Process, String) {
+    serve_with(command, &[])
+}
+
+fn serve_with(command: &mut Command, args: &[&str]) -> (Process, String) {
+    command.args(["serve", "-l", "127.0.0.1:0"]).args(args).stdout(Stdio::piped());
+    let mut server = Process::spawn_with_output(command);
+    let addr = server.expect_line("listening on ", PATIENCE);
+    (server, addr)
+}
+
+/// A message travels, and SIGTERM is a regular end.
+fn serves_and_stops(server: Process, addr: &str) {
+    exchange(addr);
+    server.terminate();
+    assert!(server.wait(PATIENCE).status.success(), "SIGTERM is a regular end");
+}
+
+fn exchange(addr: &str) {
+    let subscriber = subscribe(addr, &["--count", "1"]);
+    assert!(publishes(addr));
+    assert_eq!(subscriber.wait(PATIENCE).stdout, b"a: b\n");
+}
+
+fn subscribe(addr: &str, args: &[&str]) -> Process {
+    let process = Process::spawn(kcpq().args(["sub", "-s", addr, "a"]).args(args));
+    process.expect_error_line("subscribed to ", PATIENCE);
+    process
+}
+
+fn publishes(addr: &str) -> bool {
+    kcpq().args(["pub", "-s", addr, "a", "b"]).stdin(Stdio::null()).output().unwrap().status.success()
+}
+
+/// The first datagram of an original client: a segment with one byte.
+fn first_datagram(conversation: u32) -> Vec<u8> {
+    const PUSH: u8 = 81;
+    let mut datagram = conversation.to_le_bytes().to_vec();
+    datagram.extend([PUSH, 0, 32, 0]);
+    datagram.extend([0; 12]);
+    datagram.extend(1_u32.to_le_bytes());
+    datagram.push(0);
+    datagram
+}
+
+// --- the log ---
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_costs_lines_of_the_log_only() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (server, addr) = serve(kcpq().stderr(full));
+    serves_and_stops(server, &addr);
+}
+
+#[test]
+fn a_log_whose_reader_has_gone_or_never_was_costs_nothing() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let (server, addr) = serve(kcpq().stderr(writer));
+    serves_and_stops(server, &addr);
+
+    let (server, addr) = serve(kcpq_after("exec 2>&-;").stderr(Stdio::null()));
+    serves_and_stops(server, &addr);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    // As much as fits, so that the first line waits.
+    writer.write_all(&[b'.'; 64 << 10]).unwrap();
+    let (server, addr) = serve(kcpq().stderr(writer.try_clone().unwrap()));
+    serves_and_stops(server, &addr);
+    // Nor when there is something to say at the end.
+    let mut failing = kcpq();
+    failing.args(["serve", "-l", "nowhere.invalid"]).stderr(writer).stdout(Stdio::piped());
+    assert_eq!(Process::spawn_with_output(&mut failing).wait(PATIENCE).status.code(), Some(1));
+    drop(reader);
+}
+
+#[test]
+fn a_flood_of_strangers_does_not_fill_the_log() {
+    let (server, addr) = serve(kcpq().stderr(Stdio::piped()));
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for conversation in 1..=2_000 {
+        stranger.send_to(&first_datagram(conversation), &addr).unwrap();
+    }
+    exchange(&addr);
+    server.terminate();
+    let said = String::from_utf8(server.wait(PATIENCE).stderr).unwrap();
+    let opened = said.lines().filter(|line| line.contains("session opened")).count();
+    assert!((100..=200).contains(&opened), "{opened} sessions were told of");
+    assert!(said.len() < 64 << 10, "{} bytes of log", said.len());
+}
+
+#[test]
+fn who_does_not_want_to_know_the_address_is_served_all_the_same() {
+    // One that was just given back.
+    let addr: SocketAddr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut command = kcpq();
+    command.args(["serve", "-l", &addr.to_string()]).stdout(writer).stderr(Stdio::piped());
+    let server = Process::spawn_with_output(&mut command);
+    server.expect_logged("listening", PATIENCE);
+    serves_and_stops(server, &addr.to_string());
+}
+
+// --- signals ---
+
+#[test]
+fn signals_that_mean_something_else_do_not_end_it() {
+    let (server, addr) = serve(kcpq().stderr(Stdio::piped()));
+    for (signal, told) in [("-HUP", "SIGHUP"), ("-USR1", "signal=Usr1"), ("-USR2", "signal=Usr2")] {
+        server.signal(signal);
+        server.expect_logged(told, PATIENCE);
+    }
+    serves_and_stops(server, &addr);
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_who_does_not_answer() {
+    let (server, addr) = serve_with(kcpq().stderr(Stdio::piped()), &["--linger", "1h"]);
+    let subscriber = subscribe(&addr, &[]);
+    subscriber.signal("-STOP");
+    assert!(publishes(&addr));
+    server.terminate();
+    server.expect_logged("stopping", PATIENCE);
+    server.interrupt();
+    let output = server.wait(PATIENCE);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.ends_with("kcpq: ended at once by a second signal\n"), "{said}");
+}
+
+// --- where it listens ---
+
+/// A shell script that starts the server, `$1` is where it listens, and publishes at each of the other addresses, in a
+/// network of its own with a link-local address.
+#[cfg(target_os = "linux")]
+const PUBLISH_AT_EACH: &str = r#"
+    ip link set lo up && ip -6 addr add fe80::7/64 dev lo nodad || exit 77
+    listen=$1 && shift
+    sh -c 'echo $$ && exec "$0" serve -l "$1" 2>/dev/null' "$0" "$listen" | {
+        read -r server && read -r listening && echo "$listening"
+        for addr in "$@"; do "$0" pub -s "$addr" a b && echo "published at $addr"; done
+        kill "$server"
+    }
+"#;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn link_local_addresses_name_their_interface() {
+    for (listen, asked) in [
+        ("[fe80::7%lo]:4000", ["[fe80::7%lo]:4000", "kcpq://[fe80::7%1]"]),
+        ("[::]:4000", ["[fe80::7%lo]:4000", "127.0.0.2:4000"]),
+    ] {
+        let mut command = Command::new("unshare");
+        command.args(["-rn", "sh", "-c", PUBLISH_AT_EACH, env!("CARGO_BIN_EXE_kcpq"), listen]).args(asked);
+        let output = Process::spawn(&mut command).wait(PATIENCE);
+        let (printed, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        if printed.is_empty() && !output.status.success() {
+            println!("skipped: no network namespaces here: {said}");
+            return;
+        }
+        let published: String = asked.map(|addr| format!("published at {addr}\n")).concat();
+        assert!(printed.starts_with("listening on [") && printed.ends_with(&published), "{printed}{said}");
+    }
+}
+
+// --- what the system and its files are like ---
+
+#[test]
+fn too_few_descriptors_are_an_error_with_the_number_that_is_needed() {
+    for limit in [8, 16, 24] {
+        let mut command = kcpq_after(&format!("ulimit -n {limit};"));
+        let output = Process::spawn(command.args(["serve", "-l", "127.0.0.1:0"])).wait(PATIENCE);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{limit}: {said}");
+        assert!(said.starts_with("kcpq: cannot open the 28 files that a server needs (see ulimit -n): "), "{said}");
+    }
+    let (server, addr) = serve(kcpq_after("ulimit -n 40;").stderr(Stdio::piped()));
+    serves_and_stops(server, &addr);
+}
+
+#[test]
+fn a_key_file_without_end_is_not_read_to_its_end() {
+    let endless = Process::spawn(kcpq().args(["serve", "--aes256-key-file", "/dev/zero"])).wait(PATIENCE);
+    let said = String::from_utf8(endless.stderr).unwrap();
+    assert_eq!(endless.status.code(), Some(1), "{said}");
+    assert!(said.contains("the key in /dev/zero cannot be used"), "{said}");
+}
