@@ -1,20 +1,25 @@
 //! Options.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kcpq_core::DEFAULT_PORT;
 use kcpq_core::cipher::Key;
 use kcpq_core::client::{self, Backoff, Overflow, Parts};
-use kcpq_core::datagram::{Framing, LOCAL_DATAGRAM, PATH_DATAGRAM, Protection, USUAL_DATAGRAM};
+use kcpq_core::datagram::{Framing, Protection};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp;
+use kcpq_udp::Socket;
 
-use crate::address::Address;
+use crate::address::{Address, AddressError};
 use crate::client::Client;
 use crate::error::ConnectError;
 use crate::operation::Limit;
-use crate::runner::{Route, Runner};
+use crate::paths::Paths;
+use crate::route::{Longest, Resolver, Route};
+use crate::runner::Runner;
 use crate::shared::Shared;
 
 /// Options of a client.
@@ -43,7 +48,11 @@ pub struct Builder {
     capacity: usize,
     timeout: Duration,
     key: Option<Key>,
-    datagram_chosen: bool,
+    datagram: Option<u16>,
+    others: Vec<Address>,
+    shuffle: bool,
+    background: bool,
+    resolver: Resolver,
 }
 
 /// Messages that may wait for one subscription, as in the original (docs/original.md 6.2).
@@ -58,7 +67,11 @@ impl Builder {
             capacity: CAPACITY,
             timeout: Duration::from_secs(5),
             key: None,
-            datagram_chosen: false,
+            datagram: None,
+            others: Vec::new(),
+            shuffle: false,
+            background: false,
+            resolver: Resolver::default(),
         }
     }
 
@@ -144,8 +157,7 @@ impl Builder {
     pub fn max_datagram(mut self, bytes: u16) -> Self {
         let bytes = bytes.clamp(256, 65_507);
         self.config.max_datagram = bytes;
-        self.config.native_datagram = bytes;
-        self.datagram_chosen = true;
+        self.datagram = Some(bytes);
         self
     }
 
@@ -169,57 +181,60 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;
-        self.datagram_chosen = true;
+        self.datagram = Some(config.native_datagram);
         self
     }
 
-    /// Connects to the server at `addr`, text such as "host:port" or a `SocketAddr` ([`Address`]); ready when the server has answered. If the host
-    /// has several addresses, those that refuse are skipped. Dropping the future cancels the attempt.
+    #[cfg(test)]
+    pub(crate) fn resolver(mut self, resolver: Resolver) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// Adds a server to try, after the one to connect to and those that were added before. What they serve has to be the
+    /// same: the client stays with the one that answers until it is lost, and then tries that one first.
+    #[must_use]
+    pub fn or_server(mut self, addr: impl Into<Address>) -> Self {
+        self.others.push(addr.into());
+        self
+    }
+
+    /// Tries servers in random order, so that many clients spread over them. As given unless set.
+    #[must_use]
+    pub fn shuffle(mut self) -> Self {
+        self.shuffle = true;
+        self
+    }
+
+    /// Connects to the server at `addr`, text such as "host:port" or a `SocketAddr` ([`Address`]); ready when the server
+    /// has answered. Dropping the future cancels the attempt.
+    ///
+    /// Of several addresses, of a name or of several servers, each is tried when the one before it has refused or has not
+    /// answered for 250 ms, and the first that answers is taken (RFC 8305). After a loss names are looked up again before
+    /// each attempt; what they stood for before stays when that fails.
     ///
     /// # Errors
     /// [`ConnectError`]
     pub async fn connect(self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
         let limit = Limit::new(self.timeout);
-        let addr = addr.into();
-        let Some(resolved) = limit.bound(addr.resolve()).await else {
-            return Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout });
+        let (servers, shown) = self.servers(addr.into())?;
+        let Some(found) = limit.bound(self.resolver.look_up(servers.clone())).await else {
+            return Err(ConnectError::TimedOut { addr: shown, after: self.timeout });
         };
-        let addrs = resolved.map_err(|source| ConnectError::Resolve { addr: addr.to_string(), source })?;
-        self.connect_to(addr, addrs, limit).await
+        let addrs = found.map_err(|source| ConnectError::Resolve { addr: shown.clone(), source })?;
+        self.connect_to(servers, addrs, limit).await
     }
 
-    /// Connects to the first of `addrs` (one at least) that does not refuse.
+    /// Connects to the first of `addrs` (one at least) that answers.
     pub(crate) async fn connect_to(
-        mut self,
-        addr: Address,
+        self,
+        servers: Vec<Address>,
         addrs: Vec<SocketAddr>,
         limit: Limit,
     ) -> Result<Client, ConnectError> {
-        let local = addrs.iter().all(|addr| addr.ip().to_canonical().is_loopback());
-        self.config.local = local;
-        let mut route = Route::new(addrs);
-        let udp = route.open().map_err(ConnectError::Socket)?;
-        if !self.datagram_chosen {
-            self.config.native_datagram = match local {
-                true => LOCAL_DATAGRAM,
-                // It would seem that the path carries what is cut into pieces, of which each may be lost.
-                false if udp.socket.may_fragment() => USUAL_DATAGRAM,
-                false => PATH_DATAGRAM,
-            };
-        }
-        let seed = getrandom::u64().map_err(ConnectError::Random)?;
-        let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
-        if let Some(key) = &self.key {
-            let mut entropy = [0; 32];
-            getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
-            core = core.with_protection(Protection::compat_aes256(key, entropy));
-        }
-        let shared = Arc::new(Shared::new(core, self.timeout, addr.to_string()));
-        let now = shared.now();
-        shared.lock().core.connect(now);
-        let client = Client::new(Arc::clone(&shared), self.capacity);
-        smol::spawn(Runner::new(Arc::clone(&shared), udp, route).run()).detach();
-        let connected = limit.wait(&shared, |state| {
+        let (timeout, shown) = (self.timeout, list(&servers));
+        let client = self.start(servers, addrs)?;
+        let connected = limit.wait(client.shared(), |state| {
             if state.connections > 0 {
                 return Some(Ok(()));
             }
@@ -231,9 +246,101 @@ impl Builder {
         match connected.await {
             Some(Ok(())) => Ok(client),
             Some(Err(ConnectError::Failed(client::Disconnect::NoAnswer))) | None => {
-                Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout })
+                Err(ConnectError::TimedOut { addr: shown, after: timeout })
             }
             Some(Err(error)) => Err(error),
         }
     }
+
+    /// A client at once, which connects in the background: for services that may start before their server, or before the
+    /// network. What is published meanwhile waits in the send queue, and [`subscribe`](Client::subscribe) waits until there
+    /// is a connection, unless it is given a time. [`events`](Client::events) tell what becomes of the attempts.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = kcpq_smol::Client::builder().connect_in_background("telemetry.example:4000")?;
+    /// client.publish("device.7.started", "").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConnectError::Resolve`] if `addr` is not an address, [`ConnectError::Random`]. A name that is unknown is no
+    /// error, as it may be known later.
+    pub fn connect_in_background(mut self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
+        let (servers, _) = self.servers(addr.into())?;
+        self.background = true;
+        let known = servers.iter().map(|server| match server {
+            Address::Socket(addr) => Some(*addr),
+            Address::Name(_) => None,
+        });
+        // If all are known, there is nothing to look up.
+        let addrs = known.collect::<Option<Vec<_>>>().unwrap_or_default();
+        self.start(servers, addrs)
+    }
+
+    /// All servers in the order in which they are tried, and how they are called together.
+    fn servers(&self, first: Address) -> Result<(Vec<Address>, String), ConnectError> {
+        let mut servers = vec![first];
+        servers.extend_from_slice(&self.others);
+        for server in &mut servers {
+            if let Address::Name(text) = server {
+                let parsed = text.parse();
+                *server = parsed.map_err(|error: AddressError| ConnectError::Resolve {
+                    addr: text.clone(),
+                    source: io::Error::new(io::ErrorKind::InvalidInput, error),
+                })?;
+            }
+        }
+        if self.shuffle {
+            for index in (1..servers.len()).rev() {
+                let other = getrandom::u64().map_err(ConnectError::Random)? % (index as u64 + 1);
+                servers.swap(index, other as usize);
+            }
+        }
+        let shown = list(&servers);
+        Ok((servers, shown))
+    }
+
+    /// Starts a client, which connects at once if there are `addrs`.
+    fn start(mut self, servers: Vec<Address>, addrs: Vec<SocketAddr>) -> Result<Client, ConnectError> {
+        let shown = list(&servers);
+        let mut paths = Paths::default();
+        if !addrs.is_empty() {
+            let limit = self.config.connect_timeout;
+            match paths.begin(kcpq_core::Instant::ZERO, addrs.clone(), limit) {
+                // The network may come later.
+                Err(error) if !self.background => return Err(ConnectError::Socket(error)),
+                _ => {}
+            }
+        }
+        let may_fragment = match paths.iter().next() {
+            Some(path) => path.udp.socket.may_fragment(),
+            // Any socket tells.
+            None => Socket::connect(([127, 0, 0, 1], DEFAULT_PORT).into()).is_ok_and(|socket| socket.may_fragment()),
+        };
+        let route = Route::new(servers, addrs, Longest { chosen: self.datagram, may_fragment }, self.resolver);
+        self.config.local = route.is_local();
+        self.config.native_datagram = route.datagram();
+        let seed = getrandom::u64().map_err(ConnectError::Random)?;
+        let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
+        if let Some(key) = &self.key {
+            let mut entropy = [0; 32];
+            getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
+            core = core.with_protection(Protection::compat_aes256(key, entropy));
+        }
+        let shared = Arc::new(Shared::new(core, self.timeout, shown));
+        if route.is_known() {
+            let now = shared.now();
+            shared.lock().core.connect(now);
+        }
+        let client = Client::new(Arc::clone(&shared), self.capacity);
+        smol::spawn(Runner::new(Arc::clone(&shared), route, paths).run()).detach();
+        Ok(client)
+    }
+}
+
+/// Servers as they are shown.
+fn list(servers: &[Address]) -> String {
+    servers.iter().map(Address::to_string).collect::<Vec<_>>().join(",")
 }

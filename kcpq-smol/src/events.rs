@@ -1,6 +1,8 @@
 //! Events of a client, other than messages.
 
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +32,14 @@ pub enum Event {
         why: Disconnect,
         /// When the next attempt begins; `None`: there is none.
         retry_in: Option<Duration>,
+    },
+    /// The names of all servers are unknown, or no name server answers; connecting goes on when one is found. Only of a
+    /// client that [connects in the background](crate::Builder::connect_in_background).
+    Unresolved {
+        /// The operating system's error.
+        why: Arc<io::Error>,
+        /// When they are looked up again.
+        retry_in: Duration,
     },
     /// A subscription that had been acknowledged failed after a reconnect.
     SubscriptionLost {

@@ -35,6 +35,8 @@ mod error;
 mod events;
 mod message;
 mod operation;
+mod paths;
+mod route;
 mod runner;
 mod shared;
 mod subscription;

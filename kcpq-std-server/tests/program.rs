@@ -273,6 +273,13 @@ fn addresses_may_be_names_and_urls_and_the_port_is_4000_unless_given() {
         assert_eq!(failed.status.code(), Some(1), "{args:?}");
         assert!(text(&failed.stderr).contains("nowhere.invalid:4000"), "{args:?}: {}", text(&failed.stderr));
     }
+    // Of several servers the first that answers: one is silent, one has no address.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (_server, addr) = serve(|_| {});
+    let several = format!("{},nowhere.invalid,{addr}", silent.local_addr().unwrap());
+    let subscriber = subscribe(&several, &["a", "--count", "1"]);
+    assert!(publish(&several, &["a", "b", "--shuffle"]).status.success());
+    assert_eq!(text(&subscriber.wait(PATIENCE).stdout), "a: b\n");
     for args in [["serve", "-l", "localhost:nats"], ["bench", "pub", "--server=tcp://localhost"]] {
         let usage = Process::spawn(kcpq().args(args)).wait(PATIENCE);
         assert_eq!(usage.status.code(), Some(2), "{}", text(&usage.stderr));

@@ -21,6 +21,13 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// Says where the server is, with effect from the next conversation on: on this machine or not, and how long datagrams
+    /// to it may be ([`Config::local`](super::Config::local), [`Config::native_datagram`](super::Config::native_datagram)).
+    pub fn set_path(&mut self, local: bool, native_datagram: u16) {
+        self.config.local = local;
+        self.config.native_datagram = native_datagram;
+    }
+
     /// Asks for a subscription. [`Event::Subscribed`](super::Event::Subscribed) says when the server has acknowledged it.
     ///
     /// # Errors

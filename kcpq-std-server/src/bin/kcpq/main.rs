@@ -45,10 +45,14 @@ enum Command {
 /// The server to connect to.
 #[derive(Debug, Args)]
 struct ServerArg {
-    /// Address of the server, HOST:PORT or kcpq://HOST:PORT; without a port 4000
+    /// Address of the server, HOST:PORT or kcpq://HOST:PORT; without a port 4000. Of several, separated by commas, the first
+    /// that answers
     #[arg(short, long, env = "KCPQ_SERVER", default_value = "127.0.0.1:4000", value_name = "ADDR",
-          value_parser = Address::from_str)]
-    server: Address,
+          value_delimiter = ',', value_parser = Address::from_str)]
+    server: Vec<Address>,
+    /// Try servers in random order
+    #[arg(long)]
+    shuffle: bool,
     /// Maximum time to wait for a response from the server
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: std::time::Duration,
@@ -95,12 +99,23 @@ const KEY_VARIABLE: &str = "KCPQ_AES256_KEY_HEX";
 
 impl ServerArg {
     async fn connect(&self, name: &'static str) -> Result<Client, Failure> {
-        Ok(self.builder(name)?.connect(self.server.clone()).await?)
+        Ok(self.builder(name)?.connect(self.first()?).await?)
+    }
+
+    /// The server that is named first.
+    fn first(&self) -> Result<Address, Failure> {
+        self.server.first().cloned().ok_or_else(|| Failure::Error("no server is named".into()))
     }
 
     /// The options that the flags ask for.
     fn builder(&self, name: &'static str) -> Result<Builder, Failure> {
         let mut builder = Client::builder().name(name).timeout(self.timeout);
+        for server in self.server.iter().skip(1) {
+            builder = builder.or_server(server.clone());
+        }
+        if self.shuffle {
+            builder = builder.shuffle();
+        }
         if let Some(key) = self.key.read()? {
             builder = builder.compat_aes256(key);
         }
