@@ -46,7 +46,8 @@ use crate::shared::Shared;
 pub struct Builder {
     config: client::Config,
     capacity: usize,
-    timeout: Duration,
+    /// How long operations wait, if the user says so.
+    timeout: Option<Duration>,
     key: Option<Key>,
     datagram: Option<u16>,
     others: Vec<Address>,
@@ -55,6 +56,8 @@ pub struct Builder {
     resolver: Resolver,
 }
 
+/// How long operations wait unless the user says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that may wait for one subscription, as in the original (docs/original.md 6.2).
 const CAPACITY: usize = 100;
 /// The same for video, where messages come in bursts.
@@ -63,9 +66,9 @@ const VIDEO_CAPACITY: usize = 10_000;
 impl Builder {
     pub(crate) fn new() -> Self {
         Self {
-            config: client::Config::default(),
+            config: client::Config { early: false, ..client::Config::default() },
             capacity: CAPACITY,
-            timeout: Duration::from_secs(5),
+            timeout: None,
             key: None,
             datagram: None,
             others: Vec::new(),
@@ -75,10 +78,11 @@ impl Builder {
         }
     }
 
-    /// Default timeout of operations. 5 s unless set.
+    /// Default timeout of operations. 5 s unless set; subscribing then waits for all its attempts
+    /// ([`Subscribe`](crate::Subscribe)).
     #[must_use]
     pub fn timeout(mut self, span: Duration) -> Self {
-        self.timeout = span;
+        self.timeout = Some(span);
         self
     }
 
@@ -122,7 +126,8 @@ impl Builder {
         self
     }
 
-    /// How to reconnect; `None` disables it. Unless set: without limit, after 0.5 s, then every 5 to 30 s.
+    /// How to reconnect; `None` disables it. Unless set: without limit, after 0.4 s, then every 4 s,
+    /// each time times 0.5 to 1.5.
     #[must_use]
     pub fn reconnect(mut self, backoff: Option<Backoff>) -> Self {
         self.config.reconnect = backoff;
@@ -216,10 +221,10 @@ impl Builder {
     /// # Errors
     /// [`ConnectError`]
     pub async fn connect(self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
-        let limit = Limit::new(self.timeout);
+        let limit = Limit::new(self.patience());
         let (servers, shown) = self.servers(addr.into())?;
         let Some(found) = limit.bound(self.resolver.look_up(servers.clone())).await else {
-            return Err(ConnectError::TimedOut { addr: shown, after: self.timeout });
+            return Err(ConnectError::TimedOut { addr: shown, after: self.patience() });
         };
         let addrs = found.map_err(|source| ConnectError::Resolve { addr: shown.clone(), source })?;
         self.connect_to(servers, addrs, limit).await
@@ -232,7 +237,7 @@ impl Builder {
         addrs: Vec<SocketAddr>,
         limit: Limit,
     ) -> Result<Client, ConnectError> {
-        let (timeout, shown) = (self.timeout, list(&servers));
+        let (timeout, shown) = (self.patience(), list(&servers));
         let client = self.start(servers, addrs)?;
         let connected = limit.wait(client.shared(), |state| {
             if state.connections > 0 {
@@ -279,6 +284,21 @@ impl Builder {
         self.start(servers, addrs)
     }
 
+    fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How long a subscription waits; `None`: until the client says what came of it.
+    pub(crate) fn subscribe_patience(&self) -> Option<Duration> {
+        if self.background {
+            return self.timeout;
+        }
+        let client::Config { subscribe_timeout, subscribe_pause, subscribe_attempts, .. } = self.config;
+        // The client itself is to be the first to give up.
+        let attempts = Duration::from(subscribe_timeout + subscribe_pause) * subscribe_attempts.into();
+        Some(self.timeout.unwrap_or_else(|| attempts.max(TIMEOUT)))
+    }
+
     /// All servers in the order in which they are tried, and how they are called together.
     fn servers(&self, first: Address) -> Result<(Vec<Address>, String), ConnectError> {
         let mut servers = vec![first];
@@ -319,7 +339,7 @@ impl Builder {
             // Any socket tells.
             None => Socket::connect(([127, 0, 0, 1], DEFAULT_PORT).into()).is_ok_and(|socket| socket.may_fragment()),
         };
-        let route = Route::new(servers, addrs, Longest { chosen: self.datagram, may_fragment }, self.resolver);
+        let route = Route::new(servers, addrs, Longest { chosen: self.datagram, may_fragment }, self.resolver.clone());
         self.config.local = route.is_local();
         self.config.native_datagram = route.datagram();
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
@@ -329,7 +349,7 @@ impl Builder {
             getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
             core = core.with_protection(Protection::compat_aes256(key, entropy));
         }
-        let shared = Arc::new(Shared::new(core, self.timeout, shown));
+        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), shown));
         if route.is_known() {
             let now = shared.now();
             shared.lock().core.connect(now);

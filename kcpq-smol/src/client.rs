@@ -16,8 +16,9 @@ use crate::shared::{Handle, Shared};
 
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
 ///
-/// When the last handle is dropped, [`Subscription`](crate::Subscription)s included, the session is closed: what is
-/// queued is still sent, within the linger time.
+/// When the last handle is dropped, [`Subscription`](crate::Subscription)s included, the session is closed in the
+/// background, as by [`close`](Self::close): what is queued is still sent. What could not be is told to
+/// [`events`](Self::events) as [`Event::Lost`](crate::Event::Lost).
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -163,7 +164,8 @@ impl Client {
     /// Closes the session for all handles.
     ///
     /// # Errors
-    /// [`CloseError`](crate::CloseError) on timeout; closing goes on in the background.
+    /// [`CloseError`](crate::CloseError): messages were not delivered, and how many; or the timeout, after which closing goes
+    /// on in the background.
     pub fn close(&self) -> Close<'_> {
         Close::new(self)
     }

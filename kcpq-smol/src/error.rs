@@ -124,6 +124,11 @@ pub enum FlushError {
     Disconnected,
     /// The client was closed.
     Closed,
+    /// The client was closed while messages were in the send queue or in flight.
+    Lost {
+        /// How many.
+        messages: u64,
+    },
 }
 
 impl fmt::Display for FlushError {
@@ -132,22 +137,45 @@ impl fmt::Display for FlushError {
             Self::TimedOut { after } => write!(f, "the server did not confirm within {after:?}"),
             Self::Disconnected => f.write_str("the connection was lost; messages under way may have arrived or not"),
             Self::Closed => f.write_str("the client was closed"),
+            Self::Lost { messages } => CloseError::Lost { messages: *messages }.fmt(f),
         }
     }
 }
 
 impl std::error::Error for FlushError {}
 
-/// The session did not end in time; it ends by itself.
+impl From<CloseError> for FlushError {
+    fn from(error: CloseError) -> Self {
+        match error {
+            CloseError::TimedOut { after } => Self::TimedOut { after },
+            CloseError::Lost { messages } => Self::Lost { messages },
+        }
+    }
+}
+
+/// What did not go well when a client was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CloseError {
-    /// The timeout.
-    pub after: Duration,
+#[non_exhaustive]
+pub enum CloseError {
+    /// The session did not end in time; it ends by itself.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// The client is closed, but messages were still in the send queue or in flight: the latter may have arrived or not.
+    Lost {
+        /// How many.
+        messages: u64,
+    },
 }
 
 impl fmt::Display for CloseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the session did not end within {:?}; it ends by itself", self.after)
+        match self {
+            Self::TimedOut { after } => write!(f, "the session did not end within {after:?}; it ends by itself"),
+            Self::Lost { messages: 1 } => f.write_str("the client was closed before 1 message was delivered"),
+            Self::Lost { messages } => write!(f, "the client was closed before {messages} messages were delivered"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender};
 use futures_lite::Stream;
-use kcpq_core::client::Disconnect;
+use kcpq_core::client::{Disconnect, SubscribeFailure};
 
 use crate::subscription::Name;
 
@@ -41,10 +41,24 @@ pub enum Event {
         /// When they are looked up again.
         retry_in: Duration,
     },
+    /// Messages were in flight when a connection was lost: they may have arrived or not, and are not sent again. They are
+    /// the last ones that had left the queue; whoever keeps what was published can publish them again. Told when the
+    /// next attempt to connect begins.
+    InDoubt {
+        /// How many.
+        messages: u64,
+    },
+    /// The client was closed while messages were in the send queue or in flight. [`Closed`](Self::Closed) comes next.
+    Lost {
+        /// How many.
+        messages: u64,
+    },
     /// A subscription that had been acknowledged failed after a reconnect.
     SubscriptionLost {
         /// Its pattern.
         pattern: Name,
+        /// Why.
+        why: SubscribeFailure,
     },
     /// A subscription's queue was full and a message was dropped. Reported for the first and then for each power of
     /// two, so that a flood of messages does not become a flood of events;

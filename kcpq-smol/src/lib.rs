@@ -51,7 +51,7 @@ pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeErr
 pub use events::{Event, Events};
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
-pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats};
+pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats, SubscribeFailure};
 pub use kcpq_core::kcp::Config as Preset;
 pub use message::Message;
 pub use operation::{Close, Drain, Flush, Publish, Subscribe};

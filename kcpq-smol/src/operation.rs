@@ -29,6 +29,11 @@ impl Limit {
         Self { span, until: Instant::now().checked_add(span) }
     }
 
+    /// No limit.
+    fn never() -> Self {
+        Self { span: Duration::MAX, until: None }
+    }
+
     pub(crate) fn span(&self) -> Duration {
         self.span
     }
@@ -143,7 +148,10 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 }
 
 /// Subscribes; ready when the server has acknowledged the subscription. Without an acknowledgement the client asks
-/// again: by default three times in 17 s, for which [`within`](Self::within) can allow the time.
+/// again, by default three times in 17 s, and then fails. That is waited for unless a shorter time is given, by
+/// [`within`](Self::within) or as [`Builder::timeout`](crate::Builder::timeout), and so is a connection: by a client that
+/// [connects in the background](crate::Builder::connect_in_background) without limit, by others as long as for the
+/// acknowledgement.
 ///
 /// Cancel-safe: if dropped before it is ready, the subscription is cancelled.
 #[must_use = "operations do nothing unless awaited"]
@@ -157,7 +165,7 @@ pub struct Subscribe<'c> {
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
-        let limit = Limit::new(client.shared().timeout);
+        let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
         Self { client, pattern: pattern.into(), capacity: client.capacity(), latest: false, limit }
     }
 
@@ -316,8 +324,9 @@ impl<'c> Drain<'c> {
             }
         }
         let flushed = flush(shared, &self.limit).await;
-        close(shared, &self.limit).await.map_err(|error| FlushError::TimedOut { after: error.after })?;
-        flushed
+        let closed = close(shared, &self.limit).await;
+        flushed?;
+        Ok(closed?)
     }
 }
 
@@ -330,7 +339,9 @@ impl<'c> IntoFuture for Drain<'c> {
     }
 }
 
-/// Closes the session for all handles: what is queued is still sent, then the server is told.
+/// Closes the session for all handles: what is queued is still sent, then the server is told. That goes on as long as
+/// the server acknowledges something at least every second. Without a connection, messages in the queue have a second
+/// for one to be made.
 ///
 /// If dropped early, closing goes on in the background.
 #[must_use = "operations do nothing unless awaited"]
@@ -358,8 +369,12 @@ async fn close(shared: &Shared, limit: &Limit) -> Result<(), CloseError> {
         state.core.close(now);
         state.nudge();
     }
-    let closed = limit.wait(shared, |state| state.closed.then_some(())).await;
-    closed.ok_or_else(|| CloseError { after: limit.span() })
+    let lost = limit.wait(shared, |state| state.closed.then(|| state.core.stats().lost_on_close)).await;
+    match lost {
+        Some(0) => Ok(()),
+        Some(messages) => Err(CloseError::Lost { messages }),
+        None => Err(CloseError::TimedOut { after: limit.span() }),
+    }
 }
 
 impl<'c> IntoFuture for Close<'c> {

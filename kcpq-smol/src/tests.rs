@@ -11,7 +11,7 @@ use self::support::{Server, run, soon, wait_for};
 use crate::operation::Limit;
 use crate::route::Resolver;
 use crate::shared::Shared;
-use crate::{Address, Backoff, Builder, Client, ConnectError, Disconnect, Event};
+use crate::{Address, Backoff, Builder, Client, ConnectError, Disconnect, Event, SubscribeError, SubscribeFailure};
 
 fn watch(client: &Client) -> Weak<Shared> {
     Arc::downgrade(&client.handle().0)
@@ -99,6 +99,16 @@ fn quick() -> Builder {
         .reconnect(Some(Backoff { base: millis(100), cap: millis(100) }))
 }
 
+/// Waits until a server that was told to pause does.
+async fn stand_still(client: &Client) {
+    loop {
+        client.publish("still", "there?").await.unwrap();
+        if client.flush().within(Duration::from_millis(50)).await.is_err() {
+            return;
+        }
+    }
+}
+
 #[test]
 fn an_address_that_does_not_answer_does_not_keep_the_client_from_the_next() {
     let (_hole, nobody) = black_hole();
@@ -148,10 +158,55 @@ fn a_client_may_be_there_before_its_server_and_before_its_servers_name() {
         *addrs.lock().unwrap() = Some(vec![nobody]);
         while !matches!(soon(events.next()).await, Some(Event::Disconnected { .. })) {}
         drop(hole);
-        let _server = Server::start_at(nobody, kcpq_core::broker::Config::default());
+        let server = Server::start_at(nobody, kcpq_core::broker::Config::default());
         // It waits for the connection, however long that takes.
         let _received = client.subscribe("n").await.unwrap();
         assert!(client.is_connected());
         client.flush().await.unwrap();
+        assert_eq!(server.view().stats.messages_in, 100, "attempts that fail take nothing with them");
+    });
+}
+
+#[test]
+fn a_subscription_has_the_time_for_all_its_attempts() {
+    let attempts = Duration::from_secs(3 * 5 + 2);
+    assert!(Client::builder().subscribe_patience().is_some_and(|span| span > attempts));
+    let chosen = Client::builder().timeout(Duration::from_secs(1));
+    assert_eq!(chosen.subscribe_patience(), Some(Duration::from_secs(1)));
+    // The client is the one who gives up.
+    let server = Server::start();
+    let config = kcpq_core::client::Config {
+        subscribe_timeout: kcpq_core::Duration::from_millis(50),
+        subscribe_pause: kcpq_core::Duration::from_millis(10),
+        ..kcpq_core::client::Config::default()
+    };
+    run(async {
+        let client = Client::builder().config(config).connect(server.addr).await.unwrap();
+        server.pause(true);
+        stand_still(&client).await;
+        let error = client.subscribe("a").await.unwrap_err();
+        assert_eq!(error, SubscribeError::Failed(SubscribeFailure::Unanswered { attempts: 3 }));
+    });
+}
+
+#[test]
+fn a_logger_is_told_how_many_messages_are_in_doubt() {
+    let server = Server::start();
+    run(async {
+        let client = quick().connect(server.addr).await.unwrap();
+        let mut events = client.events();
+        server.pause(true);
+        stand_still(&client).await;
+        for _ in 0..3 {
+            client.publish("a", [0; 1_000]).await.unwrap();
+        }
+        wait_for("they are under way", || client.stats().queued == 0);
+        drop(server);
+        loop {
+            match soon(events.next()).await {
+                Some(Event::InDoubt { messages }) => break assert!((3..=4).contains(&messages), "{messages}"),
+                event => assert!(matches!(event, Some(Event::Disconnected { .. })), "{event:?}"),
+            }
+        }
     });
 }

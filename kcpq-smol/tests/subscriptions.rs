@@ -5,7 +5,7 @@ mod support;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use kcpq_smol::{Client, Event, Overflow};
+use kcpq_smol::{Client, CloseError, Event, Overflow};
 
 use support::{Server, run, soon, wait_for};
 
@@ -151,7 +151,16 @@ fn without_a_connection_the_overflow_policy_decides_and_is_counted() {
         let stats = client.stats();
         assert!(stats.client.dropped_overflow >= 90, "{stats:?}");
         assert!(!client.is_connected());
-        // Nobody is there to say goodbye to.
-        client.close().await.unwrap();
+        // Nobody is there to say goodbye to, nor to deliver the rest to.
+        let messages = 101 + 1 - stats.client.dropped_overflow - client.stats().client.dropped_in_doubt;
+        let refused = client.close().await.unwrap_err();
+        let CloseError::Lost { messages: lost } = refused else { panic!("{refused}") };
+        assert!((1..=messages).contains(&lost), "{lost} of {messages}");
+        loop {
+            match soon(events.next()).await {
+                Some(Event::Lost { messages }) => break assert_eq!(messages, lost),
+                event => assert!(event.is_some()),
+            }
+        }
     });
 }

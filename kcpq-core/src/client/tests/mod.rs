@@ -1,5 +1,6 @@
 //! Clients and a broker in virtual time over simulated links, on both stores.
 
+mod absence;
 mod push;
 
 use alloc::boxed::Box;
