@@ -38,6 +38,10 @@ impl Limit {
         self.span
     }
 
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
     fn timer(&self) -> Timer {
         self.until.map_or_else(Timer::never, Timer::at)
     }
@@ -252,21 +256,37 @@ impl<'c> IntoFuture for Subscribe<'c> {
 pub struct Flush<'c> {
     client: &'c Client,
     limit: Limit,
+    patient: bool,
 }
 
 impl<'c> Flush<'c> {
     pub(crate) fn new(client: &'c Client) -> Self {
-        Self { client, limit: Limit::new(client.shared().timeout) }
+        Self { client, limit: Limit::new(client.shared().timeout), patient: false }
     }
 
     deadline!();
 
+    /// The timeout counts from the last progress, so that large messages have their time on a slow link: from when the
+    /// server last acknowledged something, or a connection was made.
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
     async fn run(self) -> Result<(), FlushError> {
-        flush(self.client.shared(), &self.limit).await
+        flush(self.client.shared(), &self.limit, self.patient).await
     }
 }
 
-async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
+/// How often a patient operation looks whether there is progress.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What changes as long as there is progress.
+fn progress(state: &State) -> (u32, u32, u64) {
+    (state.core.conversation(), state.core.acked_offset(), state.connections)
+}
+
+async fn flush(shared: &Shared, limit: &Limit, patient: bool) -> Result<(), FlushError> {
     let (target, in_doubt) = {
         let mut state = shared.lock();
         let now = shared.now();
@@ -274,7 +294,7 @@ async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
         state.nudge();
         (target, state.core.stats().dropped_in_doubt)
     };
-    let done = limit.wait(shared, |state| {
+    let mut done = |state: &mut State| {
         if state.closed {
             return Some(Err(FlushError::Closed));
         }
@@ -282,8 +302,21 @@ async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
             return Some(Err(FlushError::Disconnected));
         }
         (state.flushed >= target).then_some(Ok(()))
-    });
-    done.await.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
+    };
+    let (mut limit, mut seen) = (*limit, progress(&shared.lock()));
+    while patient {
+        if let Some(done) = Limit::new(LOOK.min(limit.span())).wait(shared, &mut done).await {
+            return done;
+        }
+        let now = progress(&shared.lock());
+        if std::mem::replace(&mut seen, now) != now {
+            limit = Limit::new(limit.span());
+        } else if limit.is_over() {
+            break;
+        }
+    }
+    let done = limit.wait(shared, done).await;
+    done.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
 }
 
 impl<'c> IntoFuture for Flush<'c> {
@@ -323,7 +356,7 @@ impl<'c> Drain<'c> {
                 subscribed.queue.close();
             }
         }
-        let flushed = flush(shared, &self.limit).await;
+        let flushed = flush(shared, &self.limit, false).await;
         let closed = close(shared, &self.limit).await;
         flushed?;
         Ok(closed?)

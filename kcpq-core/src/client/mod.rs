@@ -350,6 +350,12 @@ impl<S: FrameStore> Client<S> {
         self.session.kcp.stats()
     }
 
+    /// How far the server has acknowledged the present conversation, in bytes of its stream, wrapping: as long as it
+    /// changes, what was published is under way.
+    pub fn acked_offset(&self) -> u32 {
+        self.session.kcp.acked_offset()
+    }
+
     /// When the server was last heard.
     pub fn last_heard(&self) -> Option<Instant> {
         self.session.kcp.last_heard()

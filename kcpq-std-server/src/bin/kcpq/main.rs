@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod format;
+mod interrupt;
 mod publish;
+mod reader;
 mod serve;
 mod subscribe;
 mod tools;
@@ -34,7 +37,7 @@ const EXIT_CODES: &str =
 enum Command {
     /// Run a server until SIGINT or SIGTERM
     Serve(serve::Serve),
-    /// Publish one message
+    /// Publish one message, or one for each line of standard input
     Pub(publish::Publish),
     /// Subscribe and print what arrives
     Sub(subscribe::Subscribe),
@@ -53,7 +56,7 @@ struct ServerArg {
     /// Try servers in random order
     #[arg(long)]
     shuffle: bool,
-    /// Maximum time to wait for a response from the server
+    /// Maximum time to wait for a response from the server; for large messages, from one response to the next
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: std::time::Duration,
     /// Send FEC parity: 30 % more bytes, fewer retransmission delays on a lossy link
@@ -154,9 +157,14 @@ fn main() -> ExitCode {
         Err(Failure::Error(text)) => (text, 1),
         Err(Failure::Timeout(text)) => (text, 3),
     };
-    // Whoever closed standard error does not want to know.
-    let _ = writeln!(std::io::stderr(), "kcpq: {text}");
+    say(&format!("kcpq: {text}"));
     ExitCode::from(code)
+}
+
+/// A line on standard error.
+fn say(text: &str) {
+    // Whoever closed it does not want to know.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A number of bytes as people write it: 500, 64k, 8M, 1G (powers of 1024).
