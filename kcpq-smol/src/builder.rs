@@ -18,9 +18,11 @@ use crate::client::Client;
 use crate::error::ConnectError;
 use crate::operation::Limit;
 use crate::paths::Paths;
+use crate::place::{Place, Task};
 use crate::route::{Longest, Resolver, Route};
 use crate::runner::Runner;
 use crate::shared::Shared;
+use crate::subscription::Capacity;
 
 /// Options of a client.
 ///
@@ -45,7 +47,7 @@ use crate::shared::Shared;
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: client::Config,
-    capacity: usize,
+    capacity: Capacity,
     /// How long operations wait, if the user says so.
     timeout: Option<Duration>,
     key: Option<Key>,
@@ -53,27 +55,25 @@ pub struct Builder {
     others: Vec<Address>,
     shuffle: bool,
     background: bool,
+    place: Place,
     resolver: Resolver,
 }
 
 /// How long operations wait unless the user says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages that may wait for one subscription, as in the original (docs/original.md 6.2).
-const CAPACITY: usize = 100;
-/// The same for video, where messages come in bursts.
-const VIDEO_CAPACITY: usize = 10_000;
 
 impl Builder {
     pub(crate) fn new() -> Self {
         Self {
             config: client::Config { early: false, ..client::Config::default() },
-            capacity: CAPACITY,
+            capacity: Capacity::DEFAULT,
             timeout: None,
             key: None,
             datagram: None,
             others: Vec::new(),
             shuffle: false,
             background: false,
+            place: Place::Global,
             resolver: Resolver::default(),
         }
     }
@@ -94,21 +94,24 @@ impl Builder {
     }
 
     /// Parameters of the transport: [`GAMES`](kcp::Config::GAMES) (the default), [`VIDEO`](kcp::Config::VIDEO) or
-    /// [`STEADY`](kcp::Config::STEADY), or one of your own. With `VIDEO` the queue of a subscription holds 10,000
-    /// messages.
+    /// [`STEADY`](kcp::Config::STEADY), or one of your own.
     #[must_use]
     pub fn preset(mut self, preset: kcp::Config) -> Self {
         self.config.kcp = preset;
-        if preset == kcp::Config::VIDEO {
-            self.capacity = VIDEO_CAPACITY;
-        }
         self
     }
 
-    /// Default capacity of a subscription's queue, in messages. 100 unless set.
+    /// Default capacity of a subscription's queue, in messages. 65,536 unless set, so that a burst has room.
     #[must_use]
     pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity = messages;
+        self.capacity.messages = messages;
+        self
+    }
+
+    /// The same in bytes of subjects and payloads, and 7 for each message. 64 MiB unless set.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.capacity.bytes = bytes;
         self
     }
 
@@ -187,6 +190,35 @@ impl Builder {
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;
         self.datagram = Some(config.native_datagram);
+        self
+    }
+
+    /// Runs the client's background task on a thread of its own, so that nothing that the program's tasks do, such as to
+    /// block, keeps it from its timers. Unless set, it runs on smol's global executor
+    /// ([what that means](crate#threads)).
+    #[must_use]
+    pub fn own_thread(mut self) -> Self {
+        self.place = Place::Thread;
+        self
+    }
+
+    /// Runs the client's background task by `spawn`, for instance on an executor of the program:
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// # async fn example() -> Result<(), kcpq_smol::ConnectError> {
+    /// let executor = Arc::new(smol::Executor::new());
+    /// let mine = Arc::clone(&executor);
+    /// let builder = kcpq_smol::Client::builder().executor(move |task| mine.spawn(task).detach());
+    /// let client = executor.run(builder.connect("telemetry.example:4000")).await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn executor(mut self, spawn: impl Fn(Task) + Send + Sync + 'static) -> Self {
+        self.place = Place::Given(Arc::new(spawn));
         self
     }
 
@@ -355,7 +387,8 @@ impl Builder {
             shared.lock().core.connect(now);
         }
         let client = Client::new(Arc::clone(&shared), self.capacity);
-        smol::spawn(Runner::new(Arc::clone(&shared), route, paths).run()).detach();
+        let task = Box::pin(Runner::new(Arc::clone(&shared), route, paths).run());
+        self.place.spawn(task).map_err(ConnectError::Thread)?;
         Ok(client)
     }
 }

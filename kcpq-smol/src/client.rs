@@ -13,6 +13,7 @@ use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Publish, Subscribe};
 use crate::shared::{Handle, Shared};
+use crate::subscription::Capacity;
 
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
 ///
@@ -22,7 +23,7 @@ use crate::shared::{Handle, Shared};
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
-    capacity: usize,
+    capacity: Capacity,
 }
 
 /// A client's statistics at one moment.
@@ -49,7 +50,7 @@ pub struct Snapshot {
 }
 
 impl Client {
-    pub(crate) fn new(shared: Arc<Shared>, capacity: usize) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, capacity: Capacity) -> Self {
         Self { handle: Arc::new(Handle(shared)), capacity }
     }
 
@@ -61,7 +62,7 @@ impl Client {
         Arc::clone(&self.handle)
     }
 
-    pub(crate) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> Capacity {
         self.capacity
     }
 

@@ -19,6 +19,8 @@ pub enum ConnectError {
     },
     /// No socket could be opened.
     Socket(io::Error),
+    /// The operating system gave no thread ([`Builder::own_thread`](crate::Builder::own_thread)).
+    Thread(io::Error),
     /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No server answered in time.
@@ -37,6 +39,7 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Resolve { addr, source } => write!(f, "cannot resolve '{addr}': {source}"),
             Self::Socket(error) => write!(f, "cannot open a UDP socket: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::TimedOut { addr, after } => {
                 write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
@@ -49,7 +52,7 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Resolve { source, .. } | Self::Socket(source) => Some(source),
+            Self::Resolve { source, .. } | Self::Socket(source) | Self::Thread(source) => Some(source),
             Self::Random(error) => Some(error),
             Self::Failed(why) => Some(why),
             Self::TimedOut { .. } => None,

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::error::{CloseError, FlushError, PublishError, SubscribeError};
 use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
-use crate::subscription::{CallbackSubscription, Name, Queue, Subscription};
+use crate::subscription::{CallbackSubscription, Capacity, Name, Queue, Subscription};
 
 type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -162,7 +162,7 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 pub struct Subscribe<'c> {
     client: &'c Client,
     pattern: Name,
-    capacity: usize,
+    capacity: Capacity,
     latest: bool,
     limit: Limit,
 }
@@ -175,9 +175,17 @@ impl<'c> Subscribe<'c> {
 
     deadline!();
 
-    /// Capacity of the queue, in messages, at least 1. When it is full, new messages are dropped and counted.
+    /// Capacity of the queue, in messages, at least 1; 65,536 unless set here or for the client. When it is full, new
+    /// messages are dropped and counted.
     pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity = messages;
+        self.capacity.messages = messages;
+        self
+    }
+
+    /// Capacity of the queue, in bytes of subjects and payloads and 7 for each message; 64 MiB unless set here or for the
+    /// client. One message has room, however long it is.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.capacity.bytes = bytes;
         self
     }
 

@@ -36,6 +36,38 @@ fn a_full_subscription_drops_the_newest_and_counts() {
 }
 
 #[test]
+fn a_queue_is_bounded_in_bytes_as_well_and_a_burst_has_room() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let burst = client.subscribe("n").await.unwrap();
+        // Frames of 7 bytes, the subject and the payload.
+        let mut small = client.subscribe("n").max_bytes(10 * (7 + 1 + 100)).await.unwrap();
+        let mut tiny = client.subscribe("n").max_bytes(1).await.unwrap();
+        for _ in 0..5_000 {
+            client.publish("n", [0; 100]).await.unwrap();
+        }
+        wait_for("all have come", || burst.stats().received == 5_000);
+        assert_eq!((burst.stats().dropped, burst.stats().queued), (0, 5_000));
+        assert_eq!((small.stats().queued, tiny.stats().queued), (10, 1));
+        // What was taken makes room.
+        for _ in 0..3 {
+            small.next().await.unwrap();
+        }
+        tiny.next().await.unwrap();
+        for _ in 0..5 {
+            client.publish("n", [0; 100]).await.unwrap();
+        }
+        wait_for("all have come", || burst.stats().received == 5_005);
+        assert_eq!((small.stats().queued, tiny.stats().queued), (10, 1));
+        // One alone has room.
+        let mut large = client.subscribe("large").max_bytes(1).await.unwrap();
+        client.publish("large", [0; 50_000]).await.unwrap();
+        assert_eq!(large.next().await.unwrap().payload().len(), 50_000);
+    });
+}
+
+#[test]
 fn a_callback_gets_all_messages_in_order_and_may_block_without_holding_up_the_client() {
     let server = Server::start();
     run(async {
