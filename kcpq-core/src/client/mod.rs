@@ -24,6 +24,8 @@ mod commands;
 mod config;
 mod connection;
 mod event;
+#[cfg(feature = "alloc")]
+mod finder;
 mod inbound;
 mod memory;
 mod outgoing;
