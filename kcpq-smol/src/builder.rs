@@ -1,21 +1,28 @@
 //! Options.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kcpq_core::DEFAULT_PORT;
 use kcpq_core::cipher::Key;
 use kcpq_core::client::{self, Backoff, Overflow, Parts};
-use kcpq_core::datagram::{Framing, LOCAL_DATAGRAM, PATH_DATAGRAM, Protection, USUAL_DATAGRAM};
+use kcpq_core::datagram::{Framing, Protection};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp;
+use kcpq_udp::Socket;
 
-use crate::address::Address;
+use crate::address::{Address, AddressError};
 use crate::client::Client;
 use crate::error::ConnectError;
 use crate::operation::Limit;
-use crate::runner::{Route, Runner};
+use crate::paths::Paths;
+use crate::place::{Place, Task};
+use crate::route::{Longest, Resolver, Route};
+use crate::runner::Runner;
 use crate::shared::Shared;
+use crate::subscription::Capacity;
 
 /// Options of a client.
 ///
@@ -40,32 +47,42 @@ use crate::shared::Shared;
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: client::Config,
-    capacity: usize,
-    timeout: Duration,
+    capacity: Capacity,
+    /// How long operations wait, if the user says so.
+    timeout: Option<Duration>,
     key: Option<Key>,
-    datagram_chosen: bool,
+    datagram: Option<u16>,
+    others: Vec<Address>,
+    shuffle: bool,
+    background: bool,
+    place: Place,
+    resolver: Resolver,
 }
 
-/// Messages that may wait for one subscription, as in the original (docs/original.md 6.2).
-const CAPACITY: usize = 100;
-/// The same for video, where messages come in bursts.
-const VIDEO_CAPACITY: usize = 10_000;
+/// How long operations wait unless the user says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Builder {
     pub(crate) fn new() -> Self {
         Self {
-            config: client::Config::default(),
-            capacity: CAPACITY,
-            timeout: Duration::from_secs(5),
+            config: client::Config { early: false, ..client::Config::default() },
+            capacity: Capacity::DEFAULT,
+            timeout: None,
             key: None,
-            datagram_chosen: false,
+            datagram: None,
+            others: Vec::new(),
+            shuffle: false,
+            background: false,
+            place: Place::Global,
+            resolver: Resolver::default(),
         }
     }
 
-    /// Default timeout of operations. 5 s unless set.
+    /// Default timeout of operations. 5 s unless set; subscribing then waits for all its attempts
+    /// ([`Subscribe`](crate::Subscribe)).
     #[must_use]
     pub fn timeout(mut self, span: Duration) -> Self {
-        self.timeout = span;
+        self.timeout = Some(span);
         self
     }
 
@@ -77,21 +94,24 @@ impl Builder {
     }
 
     /// Parameters of the transport: [`GAMES`](kcp::Config::GAMES) (the default), [`VIDEO`](kcp::Config::VIDEO) or
-    /// [`STEADY`](kcp::Config::STEADY), or one of your own. With `VIDEO` the queue of a subscription holds 10,000
-    /// messages.
+    /// [`STEADY`](kcp::Config::STEADY), or one of your own.
     #[must_use]
     pub fn preset(mut self, preset: kcp::Config) -> Self {
         self.config.kcp = preset;
-        if preset == kcp::Config::VIDEO {
-            self.capacity = VIDEO_CAPACITY;
-        }
         self
     }
 
-    /// Default capacity of a subscription's queue, in messages. 100 unless set.
+    /// Default capacity of a subscription's queue, in messages. 65,536 unless set, so that a burst has room.
     #[must_use]
     pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity = messages;
+        self.capacity.messages = messages;
+        self
+    }
+
+    /// The same in bytes of subjects and payloads, and 7 for each message. 64 MiB unless set.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.capacity.bytes = bytes;
         self
     }
 
@@ -109,7 +129,8 @@ impl Builder {
         self
     }
 
-    /// How to reconnect; `None` disables it. Unless set: without limit, after 0.5 s, then every 5 to 30 s.
+    /// How to reconnect; `None` disables it. Unless set: without limit, after 0.4 s, then every 4 s,
+    /// each time times 0.5 to 1.5.
     #[must_use]
     pub fn reconnect(mut self, backoff: Option<Backoff>) -> Self {
         self.config.reconnect = backoff;
@@ -144,8 +165,7 @@ impl Builder {
     pub fn max_datagram(mut self, bytes: u16) -> Self {
         let bytes = bytes.clamp(256, 65_507);
         self.config.max_datagram = bytes;
-        self.config.native_datagram = bytes;
-        self.datagram_chosen = true;
+        self.datagram = Some(bytes);
         self
     }
 
@@ -169,57 +189,89 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;
-        self.datagram_chosen = true;
+        self.datagram = Some(config.native_datagram);
         self
     }
 
-    /// Connects to the server at `addr`, text such as "host:port" or a `SocketAddr` ([`Address`]); ready when the server has answered. If the host
-    /// has several addresses, those that refuse are skipped. Dropping the future cancels the attempt.
+    /// Runs the client's background task on a thread of its own, so that nothing that the program's tasks do, such as to
+    /// block, keeps it from its timers. Unless set, it runs on smol's global executor
+    /// ([what that means](crate#threads)).
+    #[must_use]
+    pub fn own_thread(mut self) -> Self {
+        self.place = Place::Thread;
+        self
+    }
+
+    /// Runs the client's background task by `spawn`, for instance on an executor of the program:
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// # async fn example() -> Result<(), kcpq_smol::ConnectError> {
+    /// let executor = Arc::new(smol::Executor::new());
+    /// let mine = Arc::clone(&executor);
+    /// let builder = kcpq_smol::Client::builder().executor(move |task| mine.spawn(task).detach());
+    /// let client = executor.run(builder.connect("telemetry.example:4000")).await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn executor(mut self, spawn: impl Fn(Task) + Send + Sync + 'static) -> Self {
+        self.place = Place::Given(Arc::new(spawn));
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn resolver(mut self, resolver: Resolver) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// Adds a server to try, after the one to connect to and those that were added before. What they serve has to be the
+    /// same: the client stays with the one that answers until it is lost, and then tries that one first.
+    #[must_use]
+    pub fn or_server(mut self, addr: impl Into<Address>) -> Self {
+        self.others.push(addr.into());
+        self
+    }
+
+    /// Tries servers in random order, so that many clients spread over them. As given unless set.
+    #[must_use]
+    pub fn shuffle(mut self) -> Self {
+        self.shuffle = true;
+        self
+    }
+
+    /// Connects to the server at `addr`, text such as "host:port" or a `SocketAddr` ([`Address`]); ready when the server
+    /// has answered. Dropping the future cancels the attempt.
+    ///
+    /// Of several addresses, of a name or of several servers, each is tried when the one before it has refused or has not
+    /// answered for 250 ms, and the first that answers is taken (RFC 8305). After a loss names are looked up again before
+    /// each attempt; what they stood for before stays when that fails.
     ///
     /// # Errors
     /// [`ConnectError`]
     pub async fn connect(self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
-        let limit = Limit::new(self.timeout);
-        let addr = addr.into();
-        let Some(resolved) = limit.bound(addr.resolve()).await else {
-            return Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout });
+        let limit = Limit::new(self.patience());
+        let (servers, shown) = self.servers(addr.into())?;
+        let Some(found) = limit.bound(self.resolver.look_up(servers.clone())).await else {
+            return Err(ConnectError::TimedOut { addr: shown, after: self.patience() });
         };
-        let addrs = resolved.map_err(|source| ConnectError::Resolve { addr: addr.to_string(), source })?;
-        self.connect_to(addr, addrs, limit).await
+        let addrs = found.map_err(|source| ConnectError::Resolve { addr: shown.clone(), source })?;
+        self.connect_to(servers, addrs, limit).await
     }
 
-    /// Connects to the first of `addrs` (one at least) that does not refuse.
+    /// Connects to the first of `addrs` (one at least) that answers.
     pub(crate) async fn connect_to(
-        mut self,
-        addr: Address,
+        self,
+        servers: Vec<Address>,
         addrs: Vec<SocketAddr>,
         limit: Limit,
     ) -> Result<Client, ConnectError> {
-        let local = addrs.iter().all(|addr| addr.ip().to_canonical().is_loopback());
-        self.config.local = local;
-        let mut route = Route::new(addrs);
-        let udp = route.open().map_err(ConnectError::Socket)?;
-        if !self.datagram_chosen {
-            self.config.native_datagram = match local {
-                true => LOCAL_DATAGRAM,
-                // It would seem that the path carries what is cut into pieces, of which each may be lost.
-                false if udp.socket.may_fragment() => USUAL_DATAGRAM,
-                false => PATH_DATAGRAM,
-            };
-        }
-        let seed = getrandom::u64().map_err(ConnectError::Random)?;
-        let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
-        if let Some(key) = &self.key {
-            let mut entropy = [0; 32];
-            getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
-            core = core.with_protection(Protection::compat_aes256(key, entropy));
-        }
-        let shared = Arc::new(Shared::new(core, self.timeout, addr.to_string()));
-        let now = shared.now();
-        shared.lock().core.connect(now);
-        let client = Client::new(Arc::clone(&shared), self.capacity);
-        smol::spawn(Runner::new(Arc::clone(&shared), udp, route).run()).detach();
-        let connected = limit.wait(&shared, |state| {
+        let (timeout, shown) = (self.patience(), list(&servers));
+        let client = self.start(servers, addrs)?;
+        let connected = limit.wait(client.shared(), |state| {
             if state.connections > 0 {
                 return Some(Ok(()));
             }
@@ -231,9 +283,117 @@ impl Builder {
         match connected.await {
             Some(Ok(())) => Ok(client),
             Some(Err(ConnectError::Failed(client::Disconnect::NoAnswer))) | None => {
-                Err(ConnectError::TimedOut { addr: addr.to_string(), after: self.timeout })
+                Err(ConnectError::TimedOut { addr: shown, after: timeout })
             }
             Some(Err(error)) => Err(error),
         }
     }
+
+    /// A client at once, which connects in the background: for services that may start before their server, or before the
+    /// network. What is published meanwhile waits in the send queue, and [`subscribe`](Client::subscribe) waits until there
+    /// is a connection, unless it is given a time. [`events`](Client::events) tell what becomes of the attempts.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = kcpq_smol::Client::builder().connect_in_background("telemetry.example:4000")?;
+    /// client.publish("device.7.started", "").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConnectError::Resolve`] if `addr` is not an address, [`ConnectError::Random`]. A name that is unknown is no
+    /// error, as it may be known later.
+    pub fn connect_in_background(mut self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
+        let (servers, _) = self.servers(addr.into())?;
+        self.background = true;
+        let known = servers.iter().map(|server| match server {
+            Address::Socket(addr) => Some(*addr),
+            Address::Name(_) => None,
+        });
+        // If all are known, there is nothing to look up.
+        let addrs = known.collect::<Option<Vec<_>>>().unwrap_or_default();
+        self.start(servers, addrs)
+    }
+
+    fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How long a subscription waits; `None`: until the client says what came of it.
+    pub(crate) fn subscribe_patience(&self) -> Option<Duration> {
+        if self.background {
+            return self.timeout;
+        }
+        let client::Config { subscribe_timeout, subscribe_pause, subscribe_attempts, .. } = self.config;
+        // The client itself is to be the first to give up.
+        let attempts = Duration::from(subscribe_timeout + subscribe_pause) * subscribe_attempts.into();
+        Some(self.timeout.unwrap_or_else(|| attempts.max(TIMEOUT)))
+    }
+
+    /// All servers in the order in which they are tried, and how they are called together.
+    fn servers(&self, first: Address) -> Result<(Vec<Address>, String), ConnectError> {
+        let mut servers = vec![first];
+        servers.extend_from_slice(&self.others);
+        for server in &mut servers {
+            if let Address::Name(text) = server {
+                let parsed = text.parse();
+                *server = parsed.map_err(|error: AddressError| ConnectError::Resolve {
+                    addr: text.clone(),
+                    source: io::Error::new(io::ErrorKind::InvalidInput, error),
+                })?;
+            }
+        }
+        if self.shuffle {
+            for index in (1..servers.len()).rev() {
+                let other = getrandom::u64().map_err(ConnectError::Random)? % (index as u64 + 1);
+                servers.swap(index, other as usize);
+            }
+        }
+        let shown = list(&servers);
+        Ok((servers, shown))
+    }
+
+    /// Starts a client, which connects at once if there are `addrs`.
+    fn start(mut self, servers: Vec<Address>, addrs: Vec<SocketAddr>) -> Result<Client, ConnectError> {
+        let shown = list(&servers);
+        let mut paths = Paths::default();
+        if !addrs.is_empty() {
+            let limit = self.config.connect_timeout;
+            match paths.begin(kcpq_core::Instant::ZERO, addrs.clone(), limit) {
+                // The network may come later.
+                Err(error) if !self.background => return Err(ConnectError::Socket(error)),
+                _ => {}
+            }
+        }
+        let may_fragment = match paths.iter().next() {
+            Some(path) => path.udp.socket.may_fragment(),
+            // Any socket tells.
+            None => Socket::connect(([127, 0, 0, 1], DEFAULT_PORT).into()).is_ok_and(|socket| socket.may_fragment()),
+        };
+        let route = Route::new(servers, addrs, Longest { chosen: self.datagram, may_fragment }, self.resolver.clone());
+        self.config.local = route.is_local();
+        self.config.native_datagram = route.datagram();
+        let seed = getrandom::u64().map_err(ConnectError::Random)?;
+        let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
+        if let Some(key) = &self.key {
+            let mut entropy = [0; 32];
+            getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
+            core = core.with_protection(Protection::compat_aes256(key, entropy));
+        }
+        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), shown));
+        if route.is_known() {
+            let now = shared.now();
+            shared.lock().core.connect(now);
+        }
+        let client = Client::new(Arc::clone(&shared), self.capacity);
+        let task = Box::pin(Runner::new(Arc::clone(&shared), route, paths).run());
+        self.place.spawn(task).map_err(ConnectError::Thread)?;
+        Ok(client)
+    }
+}
+
+/// Servers as they are shown.
+fn list(servers: &[Address]) -> String {
+    servers.iter().map(Address::to_string).collect::<Vec<_>>().join(",")
 }

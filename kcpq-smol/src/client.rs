@@ -13,15 +13,17 @@ use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Publish, Subscribe};
 use crate::shared::{Handle, Shared};
+use crate::subscription::Capacity;
 
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
 ///
-/// When the last handle is dropped, [`Subscription`](crate::Subscription)s included, the session is closed: what is
-/// queued is still sent, within the linger time.
+/// When the last handle is dropped, [`Subscription`](crate::Subscription)s included, the session is closed in the
+/// background, as by [`close`](Self::close): what is queued is still sent. What could not be is told to
+/// [`events`](Self::events) as [`Event::Lost`](crate::Event::Lost).
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
-    capacity: usize,
+    capacity: Capacity,
 }
 
 /// A client's statistics at one moment.
@@ -48,7 +50,7 @@ pub struct Snapshot {
 }
 
 impl Client {
-    pub(crate) fn new(shared: Arc<Shared>, capacity: usize) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, capacity: Capacity) -> Self {
         Self { handle: Arc::new(Handle(shared)), capacity }
     }
 
@@ -60,7 +62,7 @@ impl Client {
         Arc::clone(&self.handle)
     }
 
-    pub(crate) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> Capacity {
         self.capacity
     }
 
@@ -163,7 +165,8 @@ impl Client {
     /// Closes the session for all handles.
     ///
     /// # Errors
-    /// [`CloseError`](crate::CloseError) on timeout; closing goes on in the background.
+    /// [`CloseError`](crate::CloseError): messages were not delivered, and how many; or the timeout, after which closing goes
+    /// on in the background.
     pub fn close(&self) -> Close<'_> {
         Close::new(self)
     }

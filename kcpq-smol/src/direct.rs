@@ -36,9 +36,9 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// From now on by this socket.
-    pub(crate) fn renew(&mut self, udp: &Udp, server: SocketAddr) {
-        self.to = Some((Arc::clone(udp.socket.sender()), server));
+    /// From now on by this socket; with none, all is the runner's to send.
+    pub(crate) fn renew(&mut self, path: Option<(&Udp, SocketAddr)>) {
+        self.to = path.map(|(udp, server)| (Arc::clone(udp.socket.sender()), server));
         self.left = 0;
     }
 

@@ -19,6 +19,8 @@ pub enum ConnectError {
     },
     /// No socket could be opened.
     Socket(io::Error),
+    /// The operating system gave no thread ([`Builder::own_thread`](crate::Builder::own_thread)).
+    Thread(io::Error),
     /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No server answered in time.
@@ -37,6 +39,7 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Resolve { addr, source } => write!(f, "cannot resolve '{addr}': {source}"),
             Self::Socket(error) => write!(f, "cannot open a UDP socket: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::TimedOut { addr, after } => {
                 write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
@@ -49,7 +52,7 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Resolve { source, .. } | Self::Socket(source) => Some(source),
+            Self::Resolve { source, .. } | Self::Socket(source) | Self::Thread(source) => Some(source),
             Self::Random(error) => Some(error),
             Self::Failed(why) => Some(why),
             Self::TimedOut { .. } => None,
@@ -124,6 +127,11 @@ pub enum FlushError {
     Disconnected,
     /// The client was closed.
     Closed,
+    /// The client was closed while messages were in the send queue or in flight.
+    Lost {
+        /// How many.
+        messages: u64,
+    },
 }
 
 impl fmt::Display for FlushError {
@@ -132,22 +140,45 @@ impl fmt::Display for FlushError {
             Self::TimedOut { after } => write!(f, "the server did not confirm within {after:?}"),
             Self::Disconnected => f.write_str("the connection was lost; messages under way may have arrived or not"),
             Self::Closed => f.write_str("the client was closed"),
+            Self::Lost { messages } => CloseError::Lost { messages: *messages }.fmt(f),
         }
     }
 }
 
 impl std::error::Error for FlushError {}
 
-/// The session did not end in time; it ends by itself.
+impl From<CloseError> for FlushError {
+    fn from(error: CloseError) -> Self {
+        match error {
+            CloseError::TimedOut { after } => Self::TimedOut { after },
+            CloseError::Lost { messages } => Self::Lost { messages },
+        }
+    }
+}
+
+/// What did not go well when a client was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CloseError {
-    /// The timeout.
-    pub after: Duration,
+#[non_exhaustive]
+pub enum CloseError {
+    /// The session did not end in time; it ends by itself.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// The client is closed, but messages were still in the send queue or in flight: the latter may have arrived or not.
+    Lost {
+        /// How many.
+        messages: u64,
+    },
 }
 
 impl fmt::Display for CloseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the session did not end within {:?}; it ends by itself", self.after)
+        match self {
+            Self::TimedOut { after } => write!(f, "the session did not end within {after:?}; it ends by itself"),
+            Self::Lost { messages: 1 } => f.write_str("the client was closed before 1 message was delivered"),
+            Self::Lost { messages } => write!(f, "the client was closed before {messages} messages were delivered"),
+        }
     }
 }
 

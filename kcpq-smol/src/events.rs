@@ -1,12 +1,14 @@
 //! Events of a client, other than messages.
 
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender};
 use futures_lite::Stream;
-use kcpq_core::client::Disconnect;
+use kcpq_core::client::{Disconnect, SubscribeFailure};
 
 use crate::subscription::Name;
 
@@ -31,10 +33,32 @@ pub enum Event {
         /// When the next attempt begins; `None`: there is none.
         retry_in: Option<Duration>,
     },
+    /// The names of all servers are unknown, or no name server answers; connecting goes on when one is found. Only of a
+    /// client that [connects in the background](crate::Builder::connect_in_background).
+    Unresolved {
+        /// The operating system's error.
+        why: Arc<io::Error>,
+        /// When they are looked up again.
+        retry_in: Duration,
+    },
+    /// Messages were in flight when a connection was lost: they may have arrived or not, and are not sent again. They are
+    /// the last ones that had left the queue; whoever keeps what was published can publish them again. Told when the
+    /// next attempt to connect begins.
+    InDoubt {
+        /// How many.
+        messages: u64,
+    },
+    /// The client was closed while messages were in the send queue or in flight. [`Closed`](Self::Closed) comes next.
+    Lost {
+        /// How many.
+        messages: u64,
+    },
     /// A subscription that had been acknowledged failed after a reconnect.
     SubscriptionLost {
         /// Its pattern.
         pattern: Name,
+        /// Why.
+        why: SubscribeFailure,
     },
     /// A subscription's queue was full and a message was dropped. Reported for the first and then for each power of
     /// two, so that a flood of messages does not become a flood of events;

@@ -23,6 +23,17 @@
 //! Every operation times out, after [`Builder::timeout`] or as `.within(span)` says. Every future is cancel-safe: if it
 //! is dropped, what it began is either done completely or undone, as its documentation says.
 //!
+//! # Threads
+//!
+//! The background task runs on smol's global executor, which has one thread unless the environment variable `SMOL_THREADS`
+//! says more. What blocks there, in any task of the program, stops all clients: no heartbeat leaves, and after 120 s the
+//! server ends their sessions. [`Builder::own_thread`] gives a client a thread, and [`Builder::executor`] takes an executor of
+//! the program's.
+//!
+//! Callbacks ([`Subscribe::for_each`]) and name look-ups run on smol's pool for blocking work, at most 500 threads at a time
+//! unless `BLOCKING_MAX_THREADS` says otherwise: more callbacks than that which block at the same time hold each other up,
+//! and look-ups as well. Each is woken by a task on the global executor. Who has many subscriptions reads them as streams.
+//!
 //! The protocol is in [`kcpq_core::client`]; this crate adds the socket, the clock and the tasks.
 
 #![forbid(unsafe_code)]
@@ -35,6 +46,9 @@ mod error;
 mod events;
 mod message;
 mod operation;
+mod paths;
+mod place;
+mod route;
 mod runner;
 mod shared;
 mod subscription;
@@ -49,10 +63,11 @@ pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeErr
 pub use events::{Event, Events};
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
-pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats};
+pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats, SubscribeFailure};
 pub use kcpq_core::kcp::Config as Preset;
 pub use message::Message;
 pub use operation::{Close, Drain, Flush, Publish, Subscribe};
+pub use place::Task;
 pub use subscription::{CallbackSubscription, Subscription, SubscriptionStats};
 
 /// The example of README.md is compiled, too.

@@ -34,6 +34,11 @@ impl Message {
         self.frame.get(self.subject.end..).unwrap_or_default()
     }
 
+    /// Bytes that it takes in a queue.
+    pub(crate) fn len(&self) -> u64 {
+        self.frame.len() as u64
+    }
+
     /// The payload, without a copy.
     pub fn into_payload(self) -> Bytes {
         self.frame.slice(self.subject.end..)

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::error::{CloseError, FlushError, PublishError, SubscribeError};
 use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
-use crate::subscription::{CallbackSubscription, Name, Queue, Subscription};
+use crate::subscription::{CallbackSubscription, Capacity, Name, Queue, Subscription};
 
 type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -29,8 +29,17 @@ impl Limit {
         Self { span, until: Instant::now().checked_add(span) }
     }
 
+    /// No limit.
+    fn never() -> Self {
+        Self { span: Duration::MAX, until: None }
+    }
+
     pub(crate) fn span(&self) -> Duration {
         self.span
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 
     fn timer(&self) -> Timer {
@@ -143,29 +152,40 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 }
 
 /// Subscribes; ready when the server has acknowledged the subscription. Without an acknowledgement the client asks
-/// again: by default three times in 17 s, for which [`within`](Self::within) can allow the time.
+/// again, by default three times in 17 s, and then fails. That is waited for unless a shorter time is given, by
+/// [`within`](Self::within) or as [`Builder::timeout`](crate::Builder::timeout), and so is a connection: by a client that
+/// [connects in the background](crate::Builder::connect_in_background) without limit, by others as long as for the
+/// acknowledgement.
 ///
 /// Cancel-safe: if dropped before it is ready, the subscription is cancelled.
 #[must_use = "operations do nothing unless awaited"]
 pub struct Subscribe<'c> {
     client: &'c Client,
     pattern: Name,
-    capacity: usize,
+    capacity: Capacity,
     latest: bool,
     limit: Limit,
 }
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
-        let limit = Limit::new(client.shared().timeout);
+        let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
         Self { client, pattern: pattern.into(), capacity: client.capacity(), latest: false, limit }
     }
 
     deadline!();
 
-    /// Capacity of the queue, in messages, at least 1. When it is full, new messages are dropped and counted.
+    /// Capacity of the queue, in messages, at least 1; 65,536 unless set here or for the client. When it is full, new
+    /// messages are dropped and counted.
     pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity = messages;
+        self.capacity.messages = messages;
+        self
+    }
+
+    /// Capacity of the queue, in bytes of subjects and payloads and 7 for each message; 64 MiB unless set here or for the
+    /// client. One message has room, however long it is.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.capacity.bytes = bytes;
         self
     }
 
@@ -244,21 +264,37 @@ impl<'c> IntoFuture for Subscribe<'c> {
 pub struct Flush<'c> {
     client: &'c Client,
     limit: Limit,
+    patient: bool,
 }
 
 impl<'c> Flush<'c> {
     pub(crate) fn new(client: &'c Client) -> Self {
-        Self { client, limit: Limit::new(client.shared().timeout) }
+        Self { client, limit: Limit::new(client.shared().timeout), patient: false }
     }
 
     deadline!();
 
+    /// The timeout counts from the last progress, so that large messages have their time on a slow link: from when the
+    /// server last acknowledged something, or a connection was made.
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
     async fn run(self) -> Result<(), FlushError> {
-        flush(self.client.shared(), &self.limit).await
+        flush(self.client.shared(), &self.limit, self.patient).await
     }
 }
 
-async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
+/// How often a patient operation looks whether there is progress.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What changes as long as there is progress.
+fn progress(state: &State) -> (u32, u32, u64) {
+    (state.core.conversation(), state.core.acked_offset(), state.connections)
+}
+
+async fn flush(shared: &Shared, limit: &Limit, patient: bool) -> Result<(), FlushError> {
     let (target, in_doubt) = {
         let mut state = shared.lock();
         let now = shared.now();
@@ -266,7 +302,7 @@ async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
         state.nudge();
         (target, state.core.stats().dropped_in_doubt)
     };
-    let done = limit.wait(shared, |state| {
+    let mut done = |state: &mut State| {
         if state.closed {
             return Some(Err(FlushError::Closed));
         }
@@ -274,8 +310,21 @@ async fn flush(shared: &Shared, limit: &Limit) -> Result<(), FlushError> {
             return Some(Err(FlushError::Disconnected));
         }
         (state.flushed >= target).then_some(Ok(()))
-    });
-    done.await.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
+    };
+    let (mut limit, mut seen) = (*limit, progress(&shared.lock()));
+    while patient {
+        if let Some(done) = Limit::new(LOOK.min(limit.span())).wait(shared, &mut done).await {
+            return done;
+        }
+        let now = progress(&shared.lock());
+        if std::mem::replace(&mut seen, now) != now {
+            limit = Limit::new(limit.span());
+        } else if limit.is_over() {
+            break;
+        }
+    }
+    let done = limit.wait(shared, done).await;
+    done.unwrap_or_else(|| Err(FlushError::TimedOut { after: limit.span() }))
 }
 
 impl<'c> IntoFuture for Flush<'c> {
@@ -315,9 +364,10 @@ impl<'c> Drain<'c> {
                 subscribed.queue.close();
             }
         }
-        let flushed = flush(shared, &self.limit).await;
-        close(shared, &self.limit).await.map_err(|error| FlushError::TimedOut { after: error.after })?;
-        flushed
+        let flushed = flush(shared, &self.limit, false).await;
+        let closed = close(shared, &self.limit).await;
+        flushed?;
+        Ok(closed?)
     }
 }
 
@@ -330,7 +380,9 @@ impl<'c> IntoFuture for Drain<'c> {
     }
 }
 
-/// Closes the session for all handles: what is queued is still sent, then the server is told.
+/// Closes the session for all handles: what is queued is still sent, then the server is told. That goes on as long as
+/// the server acknowledges something at least every second. Without a connection, messages in the queue have a second
+/// for one to be made.
 ///
 /// If dropped early, closing goes on in the background.
 #[must_use = "operations do nothing unless awaited"]
@@ -358,8 +410,12 @@ async fn close(shared: &Shared, limit: &Limit) -> Result<(), CloseError> {
         state.core.close(now);
         state.nudge();
     }
-    let closed = limit.wait(shared, |state| state.closed.then_some(())).await;
-    closed.ok_or_else(|| CloseError { after: limit.span() })
+    let lost = limit.wait(shared, |state| state.closed.then(|| state.core.stats().lost_on_close)).await;
+    match lost {
+        Some(0) => Ok(()),
+        Some(messages) => Err(CloseError::Lost { messages }),
+        None => Err(CloseError::TimedOut { after: limit.span() }),
+    }
 }
 
 impl<'c> IntoFuture for Close<'c> {

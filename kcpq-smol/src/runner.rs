@@ -1,7 +1,7 @@
 //! The one task of a client: moves datagrams between the socket and the core, and gives it the time.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,11 @@ use kcpq_core::Instant;
 use kcpq_core::client::{State, Transmit};
 use kcpq_udp::is_about_peer;
 
+use crate::events::Event;
+use crate::paths::{Path, Paths};
+use crate::route::Route;
 use crate::shared::Shared;
-use crate::udp::Udp;
+use crate::udp::is_about_source;
 
 /// Receive calls in one turn, so that a flood cannot keep timers and senders waiting.
 const RECEIVES: usize = 4;
@@ -20,69 +23,21 @@ const RECEIVES: usize = 4;
 const TRANSMITS: usize = 64;
 /// The wait after an error of the socket, so that it cannot become a busy loop.
 const PAUSE: Duration = Duration::from_millis(50);
+/// When names that stand for nothing are looked up again, if there is no other address.
+const LOOK_UP: kcpq_core::Duration = kcpq_core::Duration::from_secs(2);
 /// The longest UDP payload, and so the longest batch of datagrams that one call sends.
 const MAX_BATCH: usize = 65_507;
 
-/// Where the server may be: the addresses that its name stands for, and which of them is tried.
-pub(crate) struct Route {
-    addrs: Vec<SocketAddr>,
-    at: usize,
-    /// Addresses that were not tried yet in this attempt to connect.
-    left: usize,
-    /// A server answered at the present address.
-    answered: bool,
-}
-
-impl Route {
-    /// `addrs` is not empty.
-    pub(crate) fn new(addrs: Vec<SocketAddr>) -> Self {
-        let left = addrs.len().saturating_sub(1);
-        Self { addrs, at: 0, left, answered: false }
-    }
-
-    /// A socket for the present address; if the system has no way there, for the next one that has not been tried.
-    ///
-    /// # Errors
-    /// The system's, about the last address tried.
-    pub(crate) fn open(&mut self) -> io::Result<Udp> {
-        loop {
-            match Udp::connect(self.addr()) {
-                Err(_) if self.advance() => {}
-                result => return result,
-            }
-        }
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.addrs.get(self.at).copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
-    }
-
-    /// Another attempt begins: where a server answered, and otherwise one address further on.
-    fn begin(&mut self) {
-        self.left = self.addrs.len();
-        if !std::mem::take(&mut self.answered) {
-            self.advance();
-        }
-        self.left = self.addrs.len().saturating_sub(1);
-    }
-
-    /// On to the next address; false when all have been tried.
-    fn advance(&mut self) -> bool {
-        let Some(left) = self.left.checked_sub(1) else { return false };
-        self.left = left;
-        self.at = (self.at + 1) % self.addrs.len().max(1);
-        true
-    }
-}
-
 pub(crate) struct Runner {
     shared: Arc<Shared>,
-    udp: Udp,
-    /// Where the socket sends to.
-    server: SocketAddr,
     route: Route,
-    /// The conversation that the socket was opened for.
+    paths: Paths,
+    /// The conversation that the sockets were opened for.
     conversation: u32,
+    /// The names are being looked up, or have been, since the last attempt.
+    looked_up: bool,
+    /// When names that stand for nothing are looked up again.
+    look_up_at: Option<Instant>,
     out: Vec<u8>,
     /// Wakes the runner when it sleeps, and when that is. It is set anew only for an earlier moment, or when it has run
     /// out: each setting costs a system call and the waking of whoever waits for all timers.
@@ -91,15 +46,16 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// `udp` is from `route`.
-    pub(crate) fn new(shared: Arc<Shared>, udp: Udp, route: Route) -> Self {
-        let server = route.addr();
-        let conversation = {
-            let mut state = shared.lock();
-            state.direct.renew(&udp, server);
-            state.core.conversation()
-        };
-        Self { shared, udp, server, route, conversation, out: vec![0; MAX_BATCH], timer: Timer::never(), alarm: None }
+    /// With `paths` on which the present attempt to connect has begun; none if there is no address yet.
+    pub(crate) fn new(shared: Arc<Shared>, route: Route, paths: Paths) -> Self {
+        let conversation = shared.lock().core.conversation();
+        let look_up_at = (!route.is_known()).then_some(Instant::ZERO);
+        let out = vec![0; MAX_BATCH];
+        let timer = Timer::never();
+        let mut runner =
+            Self { shared, route, paths, conversation, looked_up: false, look_up_at, out, timer, alarm: None };
+        runner.tell_sender();
+        runner
     }
 
     /// Runs until the client has closed.
@@ -109,7 +65,7 @@ impl Runner {
             if self.turn() {
                 return;
             }
-            self.renew_socket();
+            self.renew_paths();
             let sent = self.transmit().await;
             if received || sent {
                 // There may be more; others on this thread come first.
@@ -123,10 +79,13 @@ impl Runner {
     /// Takes in what is there, up to a bound; true if there may be more.
     async fn receive(&mut self) -> bool {
         for _ in 0..RECEIVES {
-            match self.receive_batch() {
+            let Some(path) = self.paths.settled() else { return self.receive_first() };
+            match receive_batch(&self.shared, path) {
                 Ok(false) => return false,
                 Ok(true) => {}
-                Err(error) if is_about_peer(&error) => self.refused(),
+                Err(error) if is_about_peer(&error) => {
+                    self.refused(0);
+                }
                 Err(_) => {
                     // Nothing of the peer's; the core's timers decide what becomes of the session.
                     Timer::after(PAUSE).await;
@@ -137,62 +96,126 @@ impl Runner {
         true
     }
 
-    /// Takes in what one system call gives, and says whether there may be more; the lock is taken once for all of it.
-    fn receive_batch(&mut self) -> io::Result<bool> {
-        let shared = &self.shared;
-        let mut state = None;
-        self.udp.socket.recv(|_, datagram| {
-            let state = state.get_or_insert_with(|| shared.lock());
-            shared.receive(state, datagram);
-        })
-    }
-
-    /// The system says that nobody listens there: a hint for the core, or a reason to try the server's next address.
-    fn refused(&mut self) {
-        if !self.try_next_address() {
-            let now = self.shared.now();
-            self.shared.lock().core.suspect(now);
+    /// The same while several addresses are tried: whoever answers first is it.
+    fn receive_first(&mut self) -> bool {
+        let mut index = 0;
+        while let Some(path) = self.paths.get_mut(index) {
+            let received = receive_batch(&self.shared, path);
+            if self.shared.lock().core.last_heard().is_some() {
+                self.paths.settle(index);
+                self.tell_sender();
+                return true;
+            }
+            match received {
+                // The socket behind it has its index now.
+                Err(error) if is_about_peer(&error) && self.refused(index) => {}
+                _ => index += 1,
+            }
         }
+        false
     }
 
-    /// While connecting, goes on with the server's next address. False when there is none.
-    fn try_next_address(&mut self) -> bool {
-        let connecting = matches!(self.shared.lock().core.state(), State::Connecting { .. });
-        let next = connecting && self.route.advance();
+    /// The system says that nobody listens there: a hint for the core, or while connecting a reason to try the server's next
+    /// address at once. True if the socket was closed in favour of others.
+    fn refused(&mut self, index: usize) -> bool {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let next = matches!(state.core.state(), State::Connecting { .. }) && self.paths.refused(now, index);
+        if !next {
+            state.core.suspect(now);
+        }
+        drop(state);
         if next {
-            self.open_socket();
+            self.tell_sender();
         }
         next
     }
 
-    /// Lets the core's timers run out and hands out what there is to tell; true once the client has closed.
+    /// Lets timers run out and hands out what there is to tell; true once the client has closed.
     fn turn(&mut self) -> bool {
-        let mut state = self.shared.lock();
-        state.asked = false;
         let now = self.shared.now();
-        state.core.handle_timeout(now);
-        self.shared.deliver(&mut state);
-        self.route.answered |= state.core.is_connected();
-        state.closed
+        let (at, closed) = {
+            let mut state = self.shared.lock();
+            state.asked = false;
+            state.core.handle_timeout(now);
+            self.shared.deliver(&mut state);
+            (state.core.state(), state.closed)
+        };
+        match at {
+            State::Up { .. } => {
+                if let Some(path) = self.paths.settled() {
+                    self.route.answered(path.server);
+                }
+            }
+            // The names may stand for something else by the next attempt.
+            State::Waiting { .. } if !std::mem::replace(&mut self.looked_up, true) => {
+                self.route.look_up();
+            }
+            _ => {}
+        }
+        if self.look_up_at.is_some_and(|at| at <= now) {
+            self.look_up_at = None;
+            self.route.look_up();
+        }
+        self.paths.on_time(now);
+        closed
     }
 
-    /// Gives a new conversation a socket of its own.
-    fn renew_socket(&mut self) {
+    /// Gives a new conversation sockets of its own.
+    fn renew_paths(&mut self) {
         let conversation = self.shared.lock().core.conversation();
         if conversation != self.conversation {
             self.conversation = conversation;
-            self.route.begin();
-            self.open_socket();
+            self.looked_up = false;
+            self.begin();
         }
     }
 
-    fn open_socket(&mut self) {
-        // If there is none to be had, the old one serves as well with a native server.
-        if let Ok(udp) = self.route.open() {
-            self.udp = udp;
-            self.server = self.route.addr();
-            self.shared.lock().direct.renew(&self.udp, self.server);
+    /// An attempt to connect begins.
+    fn begin(&mut self) {
+        let now = self.shared.now();
+        let limit = match self.shared.lock().core.state() {
+            State::Connecting { until } => until.since(now),
+            _ => kcpq_core::Duration::ZERO,
+        };
+        // If the system has no way to the server now, it is asked again later.
+        let _ = self.paths.begin(now, self.route.candidates(), limit);
+        self.tell_sender();
+    }
+
+    /// A look-up is over.
+    fn looked_up(&mut self, found: io::Result<()>) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        match found {
+            Ok(()) => {}
+            // With addresses that are known the next attempt goes there.
+            Err(_) if self.route.is_known() => return,
+            Err(error) => {
+                self.look_up_at = Some(now + LOOK_UP);
+                self.shared.events.announce(Event::Unresolved { why: Arc::new(error), retry_in: LOOK_UP.into() });
+                return;
+            }
         }
+        match state.core.state() {
+            at @ (State::Idle | State::Waiting { .. }) => {
+                state.core.set_path(self.route.is_local(), self.route.datagram());
+                if at == State::Idle {
+                    state.core.connect(now);
+                }
+            }
+            State::Connecting { .. } if !self.paths.iter().any(|path| self.route.contains(path.server)) => {
+                drop(state);
+                self.begin();
+            }
+            _ => {}
+        }
+    }
+
+    /// Who sends without the runner has to know the socket.
+    fn tell_sender(&mut self) {
+        let path = self.paths.settled().map(|path| (&path.udp, path.server));
+        self.shared.lock().direct.renew(path);
     }
 
     /// Sends what is due, up to a bound; true if there may be more.
@@ -209,30 +232,37 @@ impl Runner {
     }
 
     /// Sends what lies in `out`. What the system refuses is counted, and KCP sends again what matters.
-    /// Ends: an address is left once, and a full socket empties.
+    /// Ends: each error is acted on once, and a full socket empties.
     async fn send(&mut self, Transmit { len, segment, asks }: Transmit) {
-        let mut refused = false;
+        let (mut refused, mut rebound) = (false, false);
         loop {
             let Some(batch) = self.out.get(..len) else { return };
-            match self.udp.socket.sender().send(self.server, batch, segment) {
+            let Some(path) = self.paths.settled() else {
+                return self.paths.say(self.shared.now(), batch, segment);
+            };
+            match path.udp.socket.sender().send(path.server, batch, segment) {
                 Ok(()) => return,
                 // The socket is full: that is back-pressure, not loss.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.udp.writable().await.is_err() {
+                    if path.udp.writable().await.is_err() {
                         Timer::after(PAUSE).await;
                     }
                 }
                 // The error is about an earlier datagram; this one was not sent because of it.
                 Err(error) if is_about_peer(&error) && !refused => {
                     refused = true;
-                    self.refused();
+                    self.refused(0);
                 }
                 Err(_) if asks => return,
+                Err(error) if is_about_source(&error) && !rebound && self.paths.rebind().is_ok() => {
+                    rebound = true;
+                    self.tell_sender();
+                    // The server may know the session by the old address only: that is found out at once.
+                    self.shared.lock().core.suspect(self.shared.now());
+                }
                 Err(_) => {
                     self.shared.lock().unsendable += 1;
-                    if !self.try_next_address() {
-                        return;
-                    }
+                    return;
                 }
             }
         }
@@ -242,7 +272,8 @@ impl Runner {
     fn poll_transmit(&mut self) -> Option<Transmit> {
         let mut state = self.shared.lock();
         let now = self.shared.now();
-        let transmit = state.core.poll_transmit_batch(now, &mut self.out, self.udp.socket.max_segments());
+        let segments = self.paths.settled().map_or(1, |path| path.udp.socket.max_segments());
+        let transmit = state.core.poll_transmit_batch(now, &mut self.out, segments);
         self.shared.deliver(&mut state);
         transmit
     }
@@ -257,7 +288,8 @@ impl Runner {
                 return;
             }
             state.idle = true;
-            let deadline = state.core.poll_timeout().map(|deadline| deadline.at);
+            let own = Instant::earlier(self.paths.next_at(), self.look_up_at);
+            let deadline = Instant::earlier(state.core.poll_timeout().map(|deadline| deadline.at), own);
             state.direct.arm(now, deadline)
         };
         if let Some(deadline) = deadline
@@ -266,16 +298,35 @@ impl Runner {
             self.alarm = Some(deadline);
             self.timer.set_at(self.shared.at(deadline));
         }
-        let Self { udp, timer, .. } = self;
+        let Self { paths, route, timer, .. } = self;
         let socket = async {
-            if udp.readable().await.is_err() {
+            if paths.readable().await.is_err() {
                 Timer::after(PAUSE).await;
             }
+            None
         };
         let timer = async {
             timer.await;
+            None
         };
-        or(woken, or(socket, timer)).await;
+        let woken = async {
+            woken.await;
+            None
+        };
+        let looked_up = poll_fn(|cx| route.poll_looked_up(cx).map(Some));
+        let found = or(woken, or(socket, or(timer, looked_up))).await;
         self.shared.lock().idle = false;
+        if let Some(found) = found {
+            self.looked_up(found);
+        }
     }
+}
+
+/// Takes in what one system call gives, and says whether there may be more; the lock is taken once for all of it.
+fn receive_batch(shared: &Shared, path: &mut Path) -> io::Result<bool> {
+    let mut state = None;
+    path.udp.socket.recv(|_, datagram| {
+        let state = state.get_or_insert_with(|| shared.lock());
+        shared.receive(state, datagram);
+    })
 }

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) events: Announcer,
     /// How long operations wait.
     pub(crate) timeout: StdDuration,
+    /// The same for subscribing; `None`: as long as it takes.
+    pub(crate) subscribe_timeout: Option<StdDuration>,
     /// Where the server is, as the user said it.
     pub(crate) addr: String,
 }
@@ -52,6 +54,8 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     /// Datagrams that the system refused to send.
     pub(crate) unsendable: u64,
+    /// Messages in doubt that have been told.
+    in_doubt: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,7 +134,12 @@ pub(crate) struct Subscribed {
 }
 
 impl Shared {
-    pub(crate) fn new(core: client::Client<Heap>, timeout: StdDuration, addr: String) -> Self {
+    pub(crate) fn new(
+        core: client::Client<Heap>,
+        timeout: StdDuration,
+        subscribe_timeout: Option<StdDuration>,
+        addr: String,
+    ) -> Self {
         let state = State {
             core,
             queues: HashMap::new(),
@@ -143,6 +152,7 @@ impl Shared {
             last_loss: None,
             closed: false,
             unsendable: 0,
+            in_doubt: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -152,6 +162,7 @@ impl Shared {
             writable: Signal::new(),
             events: Announcer::new(),
             timeout,
+            subscribe_timeout,
             addr,
         }
     }
@@ -194,7 +205,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, flushed, connections, last_loss, closed, notify, .. } = state;
+        let State { core, queues, flushed, connections, last_loss, closed, notify, in_doubt: told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -226,7 +237,7 @@ impl Shared {
                     if let Some(subscribed) = queues.get_mut(&id) {
                         if subscribed.outcome.is_some() {
                             // It had been acknowledged before: its stream ends, and whoever listens is told.
-                            self.events.announce(Event::SubscriptionLost { pattern: subscribed.queue.pattern() });
+                            self.events.announce(Event::SubscriptionLost { pattern: subscribed.queue.pattern(), why });
                             subscribed.queue.close();
                         }
                         subscribed.outcome = Some(Err(why));
@@ -249,11 +260,20 @@ impl Shared {
                     for subscribed in queues.values_mut() {
                         subscribed.queue.close();
                     }
+                    let lost = core.stats().lost_on_close;
+                    if lost > 0 {
+                        self.events.announce(Event::Lost { messages: lost });
+                    }
                     self.events.announce(Event::Closed);
                     self.events.close();
                 }
                 _ => {}
             }
+        }
+        let in_doubt = core.stats().dropped_in_doubt;
+        if in_doubt > *told && !*closed {
+            self.events.announce(Event::InDoubt { messages: in_doubt - *told });
+            *told = in_doubt;
         }
         notify.changed |= changed;
         notify.writable |= writable;

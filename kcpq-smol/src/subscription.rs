@@ -29,6 +29,8 @@ struct Counters {
     received: AtomicU64,
     dropped: AtomicU64,
     processed: AtomicU64,
+    /// Bytes of the messages taken from the queue.
+    taken: AtomicU64,
     /// Its user has gone: no more calls of a callback.
     left: AtomicBool,
 }
@@ -48,6 +50,19 @@ pub struct SubscriptionStats {
     pub active: bool,
 }
 
+/// What may wait in a subscription's queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    pub(crate) messages: usize,
+    /// Subjects and payloads, and 7 bytes for each message.
+    pub(crate) bytes: usize,
+}
+
+impl Capacity {
+    /// A burst has room, as with other clients, and a reader that stands still does not take the machine's memory.
+    pub(crate) const DEFAULT: Self = Self { messages: 65_536, bytes: 64 << 20 };
+}
+
 /// The filling side of a subscription's queue.
 pub(crate) struct Queue {
     line: Arc<Line>,
@@ -55,11 +70,13 @@ pub(crate) struct Queue {
     run: BytesMut,
     /// How many these are.
     frames: u32,
-    capacity: u64,
-    /// Messages that certainly have room.
+    capacity: Capacity,
+    /// Messages and bytes that certainly have room.
     room: u64,
-    /// Messages queued so far.
+    bytes_room: u64,
+    /// Messages and bytes queued so far.
     queued: u64,
+    bytes_queued: u64,
     counters: Arc<Counters>,
     pattern: Name,
 }
@@ -68,11 +85,13 @@ pub(crate) struct Queue {
 const RUN: usize = 64 * 1024;
 
 impl Queue {
-    pub(crate) fn new(pattern: Name, capacity: usize) -> (Self, Outlet) {
+    pub(crate) fn new(pattern: Name, capacity: Capacity) -> (Self, Outlet) {
         let (line, counters) = (Arc::new(Line::default()), Arc::new(Counters::default()));
         let outlet = Outlet { line: Arc::clone(&line), taken: Taken::default(), counters: Arc::clone(&counters) };
-        let capacity = capacity.max(1) as u64;
-        (Self { line, run: BytesMut::new(), frames: 0, capacity, room: 0, queued: 0, counters, pattern }, outlet)
+        let (run, frames) = (BytesMut::new(), 0);
+        let (room, bytes_room, queued, bytes_queued) = (0, 0, 0, 0);
+        let queue = Self { line, run, frames, capacity, room, bytes_room, queued, bytes_queued, counters, pattern };
+        (queue, outlet)
     }
 
     pub(crate) fn pattern(&self) -> Name {
@@ -84,11 +103,15 @@ impl Queue {
     pub(crate) fn deliver(&mut self, frame: Arrived<'_>, events: &Announcer) {
         // Whoever fills holds the client's lock, so there is no other one.
         add(&self.counters.received, 1);
-        if self.room == 0 {
-            let waiting = self.queued - self.counters.processed.load(Relaxed).min(self.queued);
-            self.room = self.capacity.saturating_sub(waiting);
+        let len = match &frame {
+            Arrived::Lent(bytes) => bytes.len(),
+            Arrived::Whole(bytes) => bytes.len(),
+        } as u64;
+        if self.room == 0 || self.bytes_room < len {
+            self.look_for_room();
         }
-        if self.room == 0 {
+        // One alone has room, however long it is.
+        if self.room == 0 || self.bytes_room < len && self.bytes_queued > self.counters.taken.load(Relaxed) {
             let total = self.counters.dropped.fetch_add(1, Relaxed) + 1;
             // The first, then each power of two: a flood of losses must not become a flood of events.
             if total.is_power_of_two() {
@@ -98,6 +121,8 @@ impl Queue {
         }
         self.room -= 1;
         self.queued += 1;
+        self.bytes_room = self.bytes_room.saturating_sub(len);
+        self.bytes_queued += len;
         match frame {
             Arrived::Lent(frame) => {
                 if self.run.capacity() - self.run.len() < frame.len() {
@@ -112,6 +137,13 @@ impl Queue {
                 self.line.push(frame);
             }
         }
+    }
+
+    fn look_for_room(&mut self) {
+        let waiting = self.queued.saturating_sub(self.counters.processed.load(Relaxed));
+        self.room = (self.capacity.messages.max(1) as u64).saturating_sub(waiting);
+        let waiting = self.bytes_queued.saturating_sub(self.counters.taken.load(Relaxed));
+        self.bytes_room = (self.capacity.bytes as u64).saturating_sub(waiting);
     }
 
     /// Hands over what was queued.
@@ -247,8 +279,9 @@ fn add(counter: &AtomicU64, count: u64) {
 
 /// A stream of messages. Dropping it ends the subscription.
 ///
-/// Its queue has a fixed capacity (see [`Subscribe::capacity`](crate::Subscribe::capacity)); when it is full, new
-/// messages are dropped and counted, and reported as [`Event::Dropped`]. The stream ends when the client is closed.
+/// Its queue has a fixed capacity in messages and in bytes (see [`Subscribe::capacity`](crate::Subscribe::capacity) and
+/// [`Subscribe::max_bytes`](crate::Subscribe::max_bytes)); when it is full, new messages are dropped and counted, and
+/// reported as [`Event::Dropped`]. The stream ends when the client is closed.
 pub struct Subscription {
     id: SubscriptionId,
     pattern: Name,
@@ -325,9 +358,11 @@ impl Calls {
         let mut next = Some(first);
         while let Some(message) = next.filter(|_| !self.counters.left.load(Relaxed)) {
             let begun = Instant::now();
+            let len = message.len();
             handle(message);
             let took = begun.elapsed();
             add(&self.counters.processed, 1);
+            add(&self.counters.taken, len);
             if took > SLOW {
                 self.shared.events.announce(Event::SlowHandler { pattern: Arc::clone(&self.pattern), took });
             }
@@ -341,8 +376,9 @@ impl Stream for Subscription {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         let next = self.outlet.poll_next(cx);
-        if let Poll::Ready(Some(_)) = next {
+        if let Poll::Ready(Some(message)) = &next {
             add(&self.outlet.counters.processed, 1);
+            add(&self.outlet.counters.taken, message.len());
         }
         next
     }

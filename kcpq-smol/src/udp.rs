@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use async_io::Async;
 use kcpq_udp::{Sender, Socket};
@@ -26,12 +27,12 @@ impl Udp {
         Ok(Self { socket, registered })
     }
 
-    /// Waits until there is something to receive.
+    /// Ready when there may be something to receive. One task only may wait for it.
     ///
     /// # Errors
     /// The system's.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.registered.readable().await
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.registered.poll_readable(cx)
     }
 
     /// Waits until there is room to send.
@@ -40,5 +41,35 @@ impl Udp {
     /// The system's.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.registered.writable().await
+    }
+}
+
+/// Whether an error of sending says that the socket's source address is gone, or the way that it was chosen for: another
+/// socket may do better. A cable instead of Wi-Fi, a new address from DHCP or PPPoE, a network that came up late.
+pub(crate) fn is_about_source(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, InvalidInput, NetworkDown, NetworkUnreachable};
+    // EINVAL is what Linux says of a source address that is no longer its own.
+    matches!(error.kind(), AddrNotAvailable | InvalidInput | NetworkDown | NetworkUnreachable)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_linux_says_when_the_source_address_or_the_network_is_gone() {
+        let about = |code| is_about_source(&io::Error::from_raw_os_error(code));
+        // EINVAL, EADDRNOTAVAIL, ENETDOWN, ENETUNREACH.
+        assert!([22, 99, 100, 101].into_iter().all(about));
+        // EPERM, EAGAIN, EMSGSIZE, ECONNREFUSED.
+        assert!(![1, 11, 90, 111].into_iter().any(about));
+    }
+
+    #[test]
+    fn a_source_address_that_cannot_reach_the_peer_is_such_an_error() {
+        // A socket of this machine's loopback network is not let out of it.
+        let socket = Socket::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let error = socket.sender().send(([192, 0, 2, 1], 9).into(), b"hello", None).unwrap_err();
+        assert!(is_about_source(&error), "{error}");
     }
 }

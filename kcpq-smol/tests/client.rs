@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use kcpq_smol::{Client, ConnectError, Event, PublishError, SubscribeError};
+use kcpq_smol::{Client, ConnectError, Event, FlushError, PublishError, SubscribeError};
 
 use support::{Server, run};
 
@@ -42,6 +42,26 @@ fn a_flush_is_ready_when_the_server_has_handled_what_was_published() {
         client.flush().await.unwrap();
     });
     server.wait_for("all have arrived", |view| view.stats.messages_in == 1_000);
+}
+
+#[test]
+fn a_patient_flush_has_time_as_long_as_there_is_progress() {
+    let server = Server::start();
+    run(async {
+        let client = Client::builder().max_datagram(1_400).connect(server.addr).await.unwrap();
+        server.slow_down(1);
+        client.publish("a", vec![0; 2_000_000]).await.unwrap();
+        // More than 1,400 datagrams.
+        let span = Duration::from_millis(700);
+        assert_eq!(client.flush().within(span).await, Err(FlushError::TimedOut { after: span }));
+        client.flush().within(span).patient().await.unwrap();
+        server.pause(true);
+        client.publish("a", "b").await.unwrap();
+        let error = client.flush().within(span).patient().await.unwrap_err();
+        assert_eq!(error, FlushError::TimedOut { after: span });
+        server.pause(false);
+    });
+    server.wait_for("the message", |view| view.stats.messages_in > 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod support;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use kcpq_smol::{Client, Event, Overflow};
+use kcpq_smol::{Client, CloseError, Event, Overflow};
 
 use support::{Server, run, soon, wait_for};
 
@@ -32,6 +32,38 @@ fn a_full_subscription_drops_the_newest_and_counts() {
         client.publish("n", "one more").await.unwrap();
         assert_eq!(small.next().await.unwrap().payload(), b"one more");
         assert_eq!(small.stats().dropped, 40);
+    });
+}
+
+#[test]
+fn a_queue_is_bounded_in_bytes_as_well_and_a_burst_has_room() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let burst = client.subscribe("n").await.unwrap();
+        // Frames of 7 bytes, the subject and the payload.
+        let mut small = client.subscribe("n").max_bytes(10 * (7 + 1 + 100)).await.unwrap();
+        let mut tiny = client.subscribe("n").max_bytes(1).await.unwrap();
+        for _ in 0..5_000 {
+            client.publish("n", [0; 100]).await.unwrap();
+        }
+        wait_for("all have come", || burst.stats().received == 5_000);
+        assert_eq!((burst.stats().dropped, burst.stats().queued), (0, 5_000));
+        assert_eq!((small.stats().queued, tiny.stats().queued), (10, 1));
+        // What was taken makes room.
+        for _ in 0..3 {
+            small.next().await.unwrap();
+        }
+        tiny.next().await.unwrap();
+        for _ in 0..5 {
+            client.publish("n", [0; 100]).await.unwrap();
+        }
+        wait_for("all have come", || burst.stats().received == 5_005);
+        assert_eq!((small.stats().queued, tiny.stats().queued), (10, 1));
+        // One alone has room.
+        let mut large = client.subscribe("large").max_bytes(1).await.unwrap();
+        client.publish("large", [0; 50_000]).await.unwrap();
+        assert_eq!(large.next().await.unwrap().payload().len(), 50_000);
     });
 }
 
@@ -151,7 +183,16 @@ fn without_a_connection_the_overflow_policy_decides_and_is_counted() {
         let stats = client.stats();
         assert!(stats.client.dropped_overflow >= 90, "{stats:?}");
         assert!(!client.is_connected());
-        // Nobody is there to say goodbye to.
-        client.close().await.unwrap();
+        // Nobody is there to say goodbye to, nor to deliver the rest to.
+        let messages = 101 + 1 - stats.client.dropped_overflow - client.stats().client.dropped_in_doubt;
+        let refused = client.close().await.unwrap_err();
+        let CloseError::Lost { messages: lost } = refused else { panic!("{refused}") };
+        assert!((1..=messages).contains(&lost), "{lost} of {messages}");
+        loop {
+            match soon(events.next()).await {
+                Some(Event::Lost { messages }) => break assert_eq!(messages, lost),
+                event => assert!(event.is_some()),
+            }
+        }
     });
 }

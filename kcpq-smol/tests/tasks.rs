@@ -170,6 +170,30 @@ fn a_full_queue_holds_publishers_back_and_all_of_them_go_on() {
 }
 
 #[test]
+fn a_client_on_a_thread_of_its_own_or_the_users_executor_needs_no_other() {
+    let server = Server::start();
+    // Whoever blocks the global executor does not stop them: as many tasks as it has threads and more.
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    for _ in 0..64 {
+        let gate = std::sync::Arc::clone(&gate);
+        smol::spawn(async move { drop(gate.lock().unwrap()) }).detach();
+    }
+    let travels = |client: Client| async move {
+        let mut received = client.subscribe("a").await.unwrap();
+        client.publish("a", "b").await.unwrap();
+        assert_eq!(received.next().await.unwrap().payload(), b"b");
+        client.close().await.unwrap();
+    };
+    run(async { travels(Client::builder().own_thread().connect(server.addr).await.unwrap()).await });
+    let executor = std::sync::Arc::new(smol::Executor::new());
+    let mine = std::sync::Arc::clone(&executor);
+    let builder = Client::builder().executor(move |task| mine.spawn(task).detach());
+    run(executor.run(async { travels(builder.connect(server.addr).await.unwrap()).await }));
+    drop(closed);
+}
+
+#[test]
 fn operations_end_at_their_deadline() {
     let server = Server::start();
     run(async {

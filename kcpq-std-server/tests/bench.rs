@@ -88,3 +88,28 @@ fn what_another_process_publishes_is_counted_and_timed() {
     assert_eq!((&found["delivered"], &found["lost"]), (&200.into(), &0.into()));
     assert_eq!(found["latency_us"]["samples"], 200);
 }
+
+#[test]
+fn runs_of_publishers_are_told_apart_and_a_count_that_is_not_reached_is_a_failure() {
+    let server = Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() }).unwrap();
+    let addr = server.local_addr().to_string();
+    let bench = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+        Process::spawn(command.arg("bench").args(args).args(["-s", &addr, "--json"]))
+    };
+    let subscribers = [["200", "5s"], ["300", "500ms"]]
+        .map(|[count, timeout]| bench(&["sub", "--count", count, "--timeout", timeout]));
+    smol::block_on(until("both subscribe", || server.snapshot().unwrap().broker.subscriptions == 2));
+    for publisher in [bench(&["pub", "--count", "100"]), bench(&["pub", "--count", "100"])] {
+        assert!(publisher.wait(PATIENCE).status.success());
+    }
+    for (subscriber, code) in subscribers.into_iter().zip([0, 3]) {
+        let output = subscriber.wait(PATIENCE);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert_eq!(said.contains("timed out: 200 of 300 messages received"), code == 3, "{said}");
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&found["delivered"], &found["repeated"], &found["lost"]), (&200.into(), &0.into(), &0.into()));
+        assert_eq!(found["runs"], 2);
+    }
+}

@@ -93,7 +93,7 @@ fn every_flag_is_in_the_help_and_the_key_in_the_environment_is_not() {
     for flag in of_clients {
         assert!(publishes.contains(flag) && subscribes.contains(flag), "{flag}");
     }
-    for flag in ["--count", "--wait", "--raw"] {
+    for flag in ["--count", "--wait", "--raw", "--lines", "--json"] {
         assert!(subscribes.contains(flag), "{flag}");
     }
     for flag in of_serve {
@@ -126,7 +126,7 @@ fn payloads_travel_as_they_are() {
         assert!(publisher.wait().unwrap().success());
     }
     let printed = subscriber.wait(PATIENCE).stdout;
-    assert!(printed == [&payload[..], b"\n\n"].concat(), "{} bytes came", printed.len());
+    assert!(printed == payload, "{} bytes came", printed.len());
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn raw_prints_payloads_alone_and_several_subjects_are_heard() {
     let subscriber = subscribe(&addr, &["a.b", "c.>", "--count", "2", "--raw"]);
     assert!(publish(&addr, &["a.b", "one"]).status.success());
     assert!(publish(&addr, &["c.d.e", "two"]).status.success());
-    assert_eq!(text(&subscriber.wait(PATIENCE).stdout), "one\ntwo\n");
+    assert_eq!(text(&subscriber.wait(PATIENCE).stdout), "onetwo");
 }
 
 #[test]
@@ -273,6 +273,13 @@ fn addresses_may_be_names_and_urls_and_the_port_is_4000_unless_given() {
         assert_eq!(failed.status.code(), Some(1), "{args:?}");
         assert!(text(&failed.stderr).contains("nowhere.invalid:4000"), "{args:?}: {}", text(&failed.stderr));
     }
+    // Of several servers the first that answers: one is silent, one has no address.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (_server, addr) = serve(|_| {});
+    let several = format!("{},nowhere.invalid,{addr}", silent.local_addr().unwrap());
+    let subscriber = subscribe(&several, &["a", "--count", "1"]);
+    assert!(publish(&several, &["a", "b", "--shuffle"]).status.success());
+    assert_eq!(text(&subscriber.wait(PATIENCE).stdout), "a: b\n");
     for args in [["serve", "-l", "localhost:nats"], ["bench", "pub", "--server=tcp://localhost"]] {
         let usage = Process::spawn(kcpq().args(args)).wait(PATIENCE);
         assert_eq!(usage.status.code(), Some(2), "{}", text(&usage.stderr));

@@ -21,6 +21,13 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// Says where the server is, with effect from the next conversation on: on this machine or not, and how long datagrams
+    /// to it may be ([`Config::local`](super::Config::local), [`Config::native_datagram`](super::Config::native_datagram)).
+    pub fn set_path(&mut self, local: bool, native_datagram: u16) {
+        self.config.local = local;
+        self.config.native_datagram = native_datagram;
+    }
+
     /// Asks for a subscription. [`Event::Subscribed`](super::Event::Subscribed) says when the server has acknowledged it.
     ///
     /// # Errors
@@ -49,7 +56,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     fn try_subscribe(&mut self, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
-        if self.phase.is_ending() {
+        if self.is_ending() {
             return Err(SubscribeError::Closed);
         }
         Pattern::new(pattern, &self.subject_limits()).map_err(SubscribeError::Pattern)?;
@@ -114,7 +121,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     fn try_publish(&mut self, subject: &str, payload: &[u8], expires: Option<Instant>) -> Result<(), PublishError> {
-        if self.phase.is_ending() {
+        if self.is_ending() {
             return Err(PublishError::Closed);
         }
         Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
@@ -173,18 +180,34 @@ impl<S: FrameStore> Client<S> {
         wanted
     }
 
-    /// Ends the session: what is queued still goes out, then CLOSE, within [`Config::linger`](super::Config::linger).
+    /// Ends the session: what is queued still goes out, then CLOSE, as long as something is acknowledged within
+    /// [`Config::linger`](super::Config::linger). Without a connection that is the time for one to be made, if messages
+    /// wait for it. What is given up is counted ([`Stats::lost_on_close`](super::Stats::lost_on_close)).
     pub fn close(&mut self, now: Instant) {
         self.set_now(now);
         self.suspended = false;
+        if self.is_ending() {
+            return;
+        }
+        let until = self.now + self.config.linger;
         match self.phase {
-            Phase::Closing { .. } | Phase::Closed => {}
             Phase::Up(_) => {
-                self.phase = Phase::Closing { until: self.now + self.config.linger, said: false };
+                self.linger(until);
                 self.advance();
             }
-            Phase::Connecting { .. } | Phase::Idle | Phase::Waiting { .. } => self.finish(),
+            _ if self.session.outbox.is_empty() && self.session.in_doubt() == 0 => self.finish(),
+            _ => {
+                self.close_by = Some(until);
+                if matches!(self.phase, Phase::Waiting { .. }) {
+                    self.open();
+                }
+            }
         }
+    }
+
+    /// True if nothing more is taken from the user.
+    fn is_ending(&self) -> bool {
+        self.close_by.is_some() || matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
     }
 
     /// Something hints that the server does not know this session, or is not there at all (for instance, an ICMP

@@ -29,6 +29,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// A steady one: an attempt costs a few datagrams, and whoever waits for a server wants to be back soon.
+    pub const DEFAULT: Self = Self { base: Duration::from_secs(4), cap: Duration::from_secs(4) };
+
     /// The original's: 5 s, at most 30 s.
     pub const KCPQ: Self = Self { base: Duration::from_secs(5), cap: Duration::from_secs(30) };
 
@@ -90,8 +93,13 @@ pub struct Config {
     pub stall_timeout: Duration,
     /// Maximum time to wait for an answer after a hint that the server does not know this session (PROTOCOL.md 4.6).
     pub suspect_timeout: Duration,
-    /// Maximum time for a closing client to deliver its last frames.
+    /// How long a closing client waits for a connection to deliver its last messages, and then for each further
+    /// acknowledgement.
     pub linger: Duration,
+    /// Messages go out with the first datagrams of a connection, before the server has answered: they arrive a round trip
+    /// earlier, but are in doubt if it does not answer. Otherwise, and after an attempt that failed, they wait for its
+    /// answer.
+    pub early: bool,
     /// Capacity of the send queue in bytes, besides the message being sent.
     pub queue: usize,
     /// What to do when the send queue is full while disconnected.
@@ -111,7 +119,7 @@ impl Default for Config {
             frames: frame::Limits::KCPQ,
             subjects: subject::Limits::DEFAULT,
             connect_timeout: Duration::from_secs(5),
-            reconnect: Some(Backoff::KCPQ),
+            reconnect: Some(Backoff::DEFAULT),
             subscribe_timeout: Duration::from_secs(5),
             subscribe_attempts: 3,
             subscribe_pause: Duration::from_secs(1),
@@ -121,6 +129,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(20),
             suspect_timeout: Duration::from_secs(1),
             linger: Duration::from_secs(1),
+            early: true,
             queue: 1 << 20,
             overflow: Overflow::Refuse,
             name: "kcpq",

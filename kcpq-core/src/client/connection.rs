@@ -10,7 +10,7 @@ use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::draw;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 impl<S: FrameStore> Client<S> {
     /// Begins a conversation, after `failed` attempts in a row that came to nothing.
@@ -22,6 +22,8 @@ impl<S: FrameStore> Client<S> {
         self.current = None;
         self.server = None;
         self.pings = Pings::default();
+        // Messages that go out now are in doubt if nobody answers, so that is risked once.
+        self.session.hold = !self.config.early || failed > 0;
         self.phase = Phase::Connecting { until: self.now + self.config.connect_timeout, failed };
         let mut payload = [0; MAX_HELLO];
         let len = self.hello().encode(&mut payload);
@@ -47,6 +49,11 @@ impl<S: FrameStore> Client<S> {
             silent_since: self.session.kcp.last_heard().unwrap_or(self.now),
             woken: false,
         });
+        self.session.hold = false;
+        if let Some(until) = self.close_by.take() {
+            // Until now there was nobody to close the session with.
+            self.linger(until);
+        }
         let again = self.stats.connected_at.is_some();
         self.stats.connected = true;
         self.stats.connected_at = Some(self.now);
@@ -90,13 +97,21 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// What is queued still goes out, until then if nothing is acknowledged meanwhile.
+    pub(super) fn linger(&mut self, until: Instant) {
+        let said = matches!(self.phase, Phase::Closing { said: true, .. });
+        self.phase = Phase::Closing { until, acked: self.session.kcp.acked_offset(), said };
+    }
+
     /// The end.
     pub(super) fn finish(&mut self) {
         self.session.end(false);
         self.phase = Phase::Closed;
+        self.close_by = None;
         self.stats.connected = false;
-        self.stats.dropped_in_doubt += self.session.in_doubt();
-        self.stats.dropped_overflow += self.session.outbox.frames() as u64;
+        let in_doubt = self.session.in_doubt();
+        self.stats.dropped_in_doubt += in_doubt;
+        self.stats.lost_on_close += in_doubt + self.session.outbox.frames() as u64;
         self.session.outbox.clear();
         self.pending.closed();
     }

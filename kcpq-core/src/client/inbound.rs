@@ -8,7 +8,7 @@ use crate::frame::{Flaw, command};
 use crate::hello::{Ack, CloseReason, Hello, VERSION};
 use crate::outbox::FrameStore;
 use crate::session::{Found, Native};
-use crate::store::TooLarge;
+use crate::store::{Text, TooLarge};
 use crate::subject::Subject;
 use crate::time::Duration;
 
@@ -111,8 +111,10 @@ impl<S: FrameStore> Client<S> {
                 // The original's client takes the bare pattern as well (docs/original.md 5.3).
                 let text = frame.subject;
                 let pattern = text.strip_prefix(SUBSCRIBED_TO).unwrap_or(text);
-                if let Ok(pattern) = core::str::from_utf8(pattern) {
-                    self.subscriptions.confirm(pattern, false);
+                if let Ok(pattern) = core::str::from_utf8(pattern)
+                    && let Ok(pattern) = S::Text::new(pattern)
+                {
+                    self.subscriptions.confirm(&pattern, false);
                 }
                 self.up(false);
             }

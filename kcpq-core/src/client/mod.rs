@@ -24,6 +24,8 @@ mod commands;
 mod config;
 mod connection;
 mod event;
+#[cfg(feature = "alloc")]
+mod finder;
 mod inbound;
 mod memory;
 mod outgoing;
@@ -143,6 +145,8 @@ pub struct Client<S: FrameStore> {
     /// The latest time that any call brought.
     now: Instant,
     phase: Phase,
+    /// The user has closed the client, and messages wait for a connection: when they are given up.
+    close_by: Option<Instant>,
     /// The user has stopped the clock; see [`Client::suspend`].
     suspended: bool,
     protection: Protection,
@@ -180,6 +184,7 @@ impl<S: FrameStore> Client<S> {
             rng,
             now: Instant::ZERO,
             phase: Phase::Idle,
+            close_by: None,
             suspended: false,
             protection: Protection::NONE,
             session,
@@ -333,9 +338,11 @@ impl<S: FrameStore> Client<S> {
 
     /// The counters.
     pub fn stats(&self) -> Stats {
+        // At the end they have been counted.
+        let in_doubt = if matches!(self.phase, Phase::Closed) { 0 } else { self.session.in_doubt() };
         Stats {
             active_subscriptions: self.subscriptions.active(),
-            messages_acknowledged: self.session.moved() - self.session.in_doubt() - self.stats.dropped_in_doubt,
+            messages_acknowledged: self.session.moved() - in_doubt - self.stats.dropped_in_doubt,
             ..self.stats
         }
     }
@@ -343,6 +350,12 @@ impl<S: FrameStore> Client<S> {
     /// The engine's counters, of all conversations together.
     pub fn transport(&self) -> &crate::kcp::Stats {
         self.session.kcp.stats()
+    }
+
+    /// How far the server has acknowledged the present conversation, in bytes of its stream, wrapping: as long as it
+    /// changes, what was published is under way.
+    pub fn acked_offset(&self) -> u32 {
+        self.session.kcp.acked_offset()
     }
 
     /// When the server was last heard.

@@ -46,9 +46,11 @@ pub(super) enum Phase {
         until: Instant,
         failed: u32,
     },
-    /// With `said` CLOSE has been queued.
+    /// With `said` CLOSE has been queued. So far had the server acknowledged, in bytes of the stream, when the time began
+    /// that ends at `until`.
     Closing {
         until: Instant,
+        acked: u32,
         said: bool,
     },
     Closed,
@@ -84,11 +86,6 @@ impl Phase {
     /// True if there is a conversation.
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Connecting { .. } | Self::Up(_) | Self::Closing { .. })
-    }
-
-    /// True if nothing more is taken from the user.
-    pub(super) fn is_ending(&self) -> bool {
-        matches!(self, Self::Closing { .. } | Self::Closed)
     }
 }
 

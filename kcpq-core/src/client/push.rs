@@ -9,11 +9,12 @@ use core::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::event::Disconnect;
+use super::finder::Finder;
 use super::subscriptions::{SubscriptionId, Subscriptions};
 use super::{Client, Config, Stats};
 use crate::frame::{Flaw, FrameError, Head, Reader, Sink, Whole, command};
 use crate::store::{Heap, HeapInbox, Inbox};
-use crate::subject::Subject;
+use crate::subject::{Limits, Subject};
 use crate::time::Instant;
 
 /// Frames from this length on, if they had to be put together, are handed over instead of lent.
@@ -34,6 +35,7 @@ pub(super) struct Recent {
     subject: Vec<u8>,
     wanted_by: Vec<SubscriptionId>,
     known: bool,
+    finder: Finder,
 }
 
 impl Client<Heap> {
@@ -96,7 +98,7 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
                 self.stats.malformed += 1;
                 return ControlFlow::Continue(());
             };
-            self.recent.look_up(subject, self.subscriptions);
+            self.recent.look_up(subject, self.subscriptions, &self.config.subjects);
         }
         self.stats.on_message(frame);
         self.stats.unmatched += u64::from(self.recent.wanted_by.is_empty());
@@ -125,16 +127,11 @@ impl Recent {
         self.known && self.subject == subject
     }
 
-    fn look_up(&mut self, subject: Subject<'_>, subscriptions: &Subscriptions<Heap>) {
-        let subject = subject.as_str().as_bytes();
+    fn look_up(&mut self, subject: Subject<'_>, subscriptions: &Subscriptions<Heap>, limits: &Limits) {
         self.subject.clear();
-        self.subject.extend_from_slice(subject);
+        self.subject.extend_from_slice(subject.as_str().as_bytes());
         self.known = true;
         self.wanted_by.clear();
-        let mut last = None;
-        while let Some(id) = subscriptions.next_for(subject, last) {
-            self.wanted_by.push(id);
-            last = Some(id);
-        }
+        self.finder.find(subject, subscriptions, limits, &mut self.wanted_by);
     }
 }

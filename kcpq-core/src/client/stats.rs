@@ -43,6 +43,8 @@ pub struct Stats {
     pub expired: u64,
     /// Messages in flight when a connection was lost: they may have arrived or not, and are not sent again.
     pub dropped_in_doubt: u64,
+    /// Messages that were still in the send queue or in flight when the client closed; the latter count as in doubt, too.
+    pub lost_on_close: u64,
     /// Messages received that matched no subscription.
     pub unmatched: u64,
     /// Messages skipped: larger than the memory for received messages.

@@ -63,9 +63,12 @@ pub(super) struct Subscriptions<S: Store> {
     /// In the order in which they were made.
     table: S::Queue<Subscription<S::Text>>,
     last_id: u32,
-    /// Something may have to be sent or told without any timer.
-    dirty: bool,
-    has_outcome: bool,
+    /// Something may have to be sent without any timer, for this entry or one behind it.
+    todo: Option<usize>,
+    /// There may be something to tell, of this entry or one behind it.
+    news: Option<usize>,
+    /// There is one to be taken out.
+    gone: bool,
     /// No timer in the table runs out before this.
     next_timeout: Option<Instant>,
     /// A subscription that was proven before is not acknowledged any more.
@@ -74,7 +77,7 @@ pub(super) struct Subscriptions<S: Store> {
 
 impl<S: Store> Subscriptions<S> {
     pub(super) fn new(table: S::Queue<Subscription<S::Text>>) -> Self {
-        Self { table, last_id: 0, dirty: false, has_outcome: false, next_timeout: None, unanswered: false }
+        Self { table, last_id: 0, todo: None, news: None, gone: false, next_timeout: None, unanswered: false }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -86,17 +89,31 @@ impl<S: Store> Subscriptions<S> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let id = SubscriptionId(self.last_id);
         let entry = Subscription { id, pattern, latest, state: State::Wanted, proven: false, outcome: None };
+        let index = self.table.len();
         self.table.push(entry).ok()?;
-        self.dirty = true;
+        self.look_at(index);
         Some(id)
+    }
+
+    /// The entry of this index, or another one behind it, may have something to send.
+    fn look_at(&mut self, index: usize) {
+        self.todo = Some(self.todo.map_or(index, |todo| todo.min(index)));
+    }
+
+    /// There is something to tell of the entry of this index.
+    fn has_news(&mut self, index: usize) {
+        self.news = Some(self.news.map_or(index, |news| news.min(index)));
     }
 
     /// Ends a subscription. False if there is none of that name.
     pub(super) fn remove(&mut self, id: SubscriptionId) -> bool {
-        let Some(entry) = self.find(|entry| entry.id == id && entry.is_listed()) else { return false };
+        let Some((_, entry)) = self.find(id).filter(|(_, entry)| entry.is_listed()) else { return false };
         entry.outcome = None;
-        entry.state = if entry.state == State::Wanted { State::Gone } else { State::Leaving };
-        self.dirty = true;
+        let was_wanted = entry.state == State::Wanted;
+        entry.state = if was_wanted { State::Gone } else { State::Leaving };
+        self.gone |= was_wanted;
+        // Another one of the same pattern may have to ask in its place.
+        self.look_at(0);
         true
     }
 
@@ -114,8 +131,9 @@ impl<S: Store> Subscriptions<S> {
         }
         self.next_timeout = None;
         self.unanswered = false;
-        self.dirty = true;
+        self.gone = true;
         self.sweep();
+        self.look_at(0);
     }
 
     /// Number of acknowledged subscriptions.
@@ -127,33 +145,35 @@ impl<S: Store> Subscriptions<S> {
 
     /// The SUB or UNSUB numbered `number` was carried out or refused.
     pub(super) fn on_ack(&mut self, number: u32, refusal: Option<Refusal>) {
-        let Some(entry) = self.find(|entry| entry.id.0 == number && entry.is_asked()) else { return };
+        let found = self.find(SubscriptionId(number));
+        let Some((index, entry)) = found.filter(|(_, entry)| entry.is_asked()) else { return };
         match refusal {
             None => {
                 let Ok(pattern) = S::Text::new(entry.pattern.as_ref()) else { return };
                 let latest = entry.latest;
-                self.confirm(pattern.as_ref(), latest);
+                self.confirm(&pattern, latest);
             }
             Some(refusal) => {
                 entry.state = State::Gone;
                 entry.outcome = Some(Err(SubscribeFailure::Refused(refusal)));
-                self.has_outcome = true;
-                self.dirty = true;
+                self.gone = true;
+                self.has_news(index);
+                self.look_at(0);
             }
         }
     }
 
     /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message
     /// and have not asked, if one that wants the `latest` was meant.
-    pub(super) fn confirm(&mut self, pattern: &str, latest: bool) {
+    pub(super) fn confirm(&mut self, pattern: &S::Text, latest: bool) {
         for index in 0..self.table.len() {
             let Some(entry) = self.table.get_mut(index) else { break };
             let other = latest && !entry.latest && entry.state == State::Wanted;
-            if entry.is_pending() && !other && entry.pattern.as_ref() == pattern {
+            if entry.is_pending() && !other && entry.pattern.is(pattern) {
                 entry.state = State::Active;
                 entry.proven = true;
                 entry.outcome = Some(Ok(()));
-                self.has_outcome = true;
+                self.has_news(index);
             }
         }
     }
@@ -175,12 +195,14 @@ impl<S: Store> Subscriptions<S> {
                     } else {
                         entry.state = State::Gone;
                         entry.outcome = Some(Err(SubscribeFailure::Unanswered { attempts }));
-                        self.has_outcome = true;
+                        self.gone = true;
+                        self.has_news(index);
                     }
                 }
-                State::Pausing { until, .. } if until <= now => self.dirty = true,
+                State::Pausing { until, .. } if until <= now => self.look_at(index),
                 _ => {}
             }
+            let Some(entry) = self.table.get(index) else { break };
             if let State::Asked { until, .. } | State::Pausing { until, .. } = entry.state
                 && until > now
             {
@@ -200,33 +222,37 @@ impl<S: Store> Subscriptions<S> {
 
     /// Sends what is to be sent, through `send`, which says whether it had room.
     pub(super) fn send_requests(&mut self, now: Instant, config: &Config, mut send: impl FnMut(Request<'_>) -> bool) {
-        if !core::mem::take(&mut self.dirty) {
-            return;
-        }
-        for index in 0..self.table.len() {
+        let Some(first) = self.todo.take() else { return };
+        for index in first..self.table.len() {
             let Some(entry) = self.table.get(index) else { break };
+            // Most have nothing to do, and need no look at all the others.
+            match entry.state {
+                State::Wanted | State::Leaving => {}
+                State::Pausing { until, .. } if until <= now => {}
+                State::Asked { .. } | State::Pausing { .. } | State::Active | State::Gone => continue,
+            }
             let pattern = entry.pattern.as_ref();
-            let (number, twin) = (entry.id.0, self.twin(index, pattern));
-            let latest = self.all_latest(pattern);
+            let (number, twin) = (entry.id.0, self.twin(index, &entry.pattern));
+            let latest = self.all_latest(&entry.pattern);
             let next = match (entry.state, twin) {
                 (State::Wanted, Some(State::Active)) => State::Active,
                 (State::Wanted, None) => {
                     if !send(Request::Subscribe { number, pattern, latest }) {
-                        self.dirty = true;
+                        self.todo = Some(index);
                         return;
                     }
                     State::Asked { attempts: 1, until: now + config.subscribe_timeout }
                 }
                 (State::Pausing { attempts, until }, _) if until <= now => {
                     if !send(Request::Subscribe { number, pattern, latest }) {
-                        self.dirty = true;
+                        self.todo = Some(index);
                         return;
                     }
                     State::Asked { attempts: attempts + 1, until: now + config.subscribe_timeout }
                 }
                 (State::Leaving, None) => {
                     if !send(Request::Unsubscribe { number, pattern }) {
-                        self.dirty = true;
+                        self.todo = Some(index);
                         return;
                     }
                     State::Gone
@@ -235,12 +261,16 @@ impl<S: Store> Subscriptions<S> {
                 (state, _) => state,
             };
             let Some(entry) = self.table.get_mut(index) else { break };
-            if next == State::Active && entry.state != State::Active {
+            let active = next == State::Active && entry.state != State::Active;
+            if active {
                 entry.proven = true;
                 entry.outcome = Some(Ok(()));
-                self.has_outcome = true;
             }
             entry.state = next;
+            self.gone |= next == State::Gone;
+            if active {
+                self.has_news(index);
+            }
             if let State::Asked { until, .. } = next {
                 self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
             }
@@ -249,10 +279,10 @@ impl<S: Store> Subscriptions<S> {
     }
 
     /// The state of another subscription to the same pattern that the server knows, or that is about to ask for it.
-    fn twin(&self, index: usize, pattern: &str) -> Option<State> {
+    fn twin(&self, index: usize, pattern: &S::Text) -> Option<State> {
         let leaving = self.table.get(index).is_some_and(|entry| entry.state == State::Leaving);
         let others = (0..self.table.len()).filter(|other| *other != index);
-        let same = others.filter_map(|other| self.table.get(other)).filter(|entry| entry.pattern.as_ref() == pattern);
+        let same = others.filter_map(|other| self.table.get(other)).filter(|entry| entry.pattern.is(pattern));
         // One that wants every message is not served by one that wants the latest only.
         let every = !leaving && self.table.get(index).is_some_and(|entry| !entry.latest);
         let same = same.filter(|entry| !(every && entry.latest));
@@ -270,18 +300,25 @@ impl<S: Store> Subscriptions<S> {
     }
 
     /// True if all subscriptions to `pattern` want the latest only.
-    fn all_latest(&self, pattern: &str) -> bool {
+    fn all_latest(&self, pattern: &S::Text) -> bool {
         let mut entries = (0..self.table.len()).filter_map(|index| self.table.get(index));
-        entries.all(|entry| entry.latest || !entry.is_listed() || entry.pattern.as_ref() != pattern)
+        entries.all(|entry| entry.latest || !entry.is_listed() || !entry.pattern.is(pattern))
     }
 
     /// Takes out what is gone and needs no word to its user.
     fn sweep(&mut self) {
+        if !core::mem::take(&mut self.gone) {
+            return;
+        }
+        // Those behind move up.
+        self.todo = self.todo.map(|_| 0);
+        self.news = self.news.map(|_| 0);
         // Around once, so that the others stay in their order.
         for _ in 0..self.table.len() {
             if let Some(entry) = self.table.pop()
                 && (entry.state != State::Gone || entry.outcome.is_some())
             {
+                self.gone |= entry.state == State::Gone;
                 let _ = self.table.push(entry);
             }
         }
@@ -289,17 +326,18 @@ impl<S: Store> Subscriptions<S> {
 
     /// What a user is to be told, once.
     pub(super) fn poll_outcome(&mut self) -> Option<(SubscriptionId, Outcome)> {
-        if !self.has_outcome {
-            return None;
+        for index in self.news.take()?..self.table.len() {
+            if let Some(entry) = self.table.get_mut(index)
+                && let Some(outcome) = entry.outcome.take()
+            {
+                let id = entry.id;
+                self.news = Some(index);
+                if outcome.is_err() {
+                    self.look_at(0);
+                }
+                return Some((id, outcome));
+            }
         }
-        if let Some(entry) = self.find(|entry| entry.outcome.is_some())
-            && let Some(outcome) = entry.outcome.take()
-        {
-            let id = entry.id;
-            self.dirty |= outcome.is_err();
-            return Some((id, outcome));
-        }
-        self.has_outcome = false;
         self.sweep();
         None
     }
@@ -310,6 +348,20 @@ impl<S: Store> Subscriptions<S> {
         (first..self.table.len()).filter_map(|index| self.table.get(index)).find_map(|entry| {
             (entry.is_listed() && subject::matches(entry.pattern.as_ref(), subject)).then_some(entry.id)
         })
+    }
+
+    /// How many there are, those that end included.
+    #[cfg(feature = "alloc")]
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Those that were made after `last`, and whose user still wants messages, with their patterns.
+    #[cfg(feature = "alloc")]
+    pub(super) fn listed_behind(&self, last: Option<SubscriptionId>) -> impl Iterator<Item = (SubscriptionId, &str)> {
+        let first = last.map_or(0, |last| self.behind(last));
+        let entries = (first..self.table.len()).filter_map(|index| self.table.get(index));
+        entries.filter(|entry| entry.is_listed()).map(|entry| (entry.id, entry.pattern.as_ref()))
     }
 
     /// True if the user of the subscription still wants messages.
@@ -332,9 +384,11 @@ impl<S: Store> Subscriptions<S> {
         low
     }
 
-    fn find(&mut self, mut yes: impl FnMut(&Subscription<S::Text>) -> bool) -> Option<&mut Subscription<S::Text>> {
-        let index = (0..self.table.len()).find(|index| self.table.get(*index).is_some_and(&mut yes))?;
-        self.table.get_mut(index)
+    /// The entry of this name, and its index.
+    fn find(&mut self, id: SubscriptionId) -> Option<(usize, &mut Subscription<S::Text>)> {
+        let index = self.behind(id).checked_sub(1)?;
+        let entry = self.table.get_mut(index).filter(|entry| entry.id == id)?;
+        Some((index, entry))
     }
 }
 

@@ -10,6 +10,8 @@ use crate::time::{Deadline, Instant, Why};
 /// What runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
+    /// The time for a client that was closed to find a connection.
+    Close,
     /// The time for what the client is about: to connect, to wait before that, to close.
     Phase,
     /// The time in which a server that may have forgotten the session has to be heard.
@@ -26,12 +28,16 @@ enum Timer {
 
 impl Timer {
     /// All, in the order in which they count if several have run out.
-    const ALL: [Self; 6] = [Self::Phase, Self::Suspect, Self::Silence, Self::Stall, Self::Answer, Self::Heartbeat];
+    const ALL: [Self; 7] =
+        [Self::Close, Self::Phase, Self::Suspect, Self::Silence, Self::Stall, Self::Answer, Self::Heartbeat];
 }
 
 impl<S: FrameStore> Client<S> {
     /// When a timer runs out, if it runs.
     fn runs_out(&self, timer: Timer) -> Option<Instant> {
+        if timer == Timer::Close {
+            return self.close_by;
+        }
         let up = match &self.phase {
             Phase::Up(up) => up,
             Phase::Connecting { until, .. } | Phase::Waiting { until, .. } | Phase::Closing { until, .. } => {
@@ -40,7 +46,7 @@ impl<S: FrameStore> Client<S> {
             Phase::Idle | Phase::Closed => return None,
         };
         let (since, span) = match timer {
-            Timer::Phase => return None,
+            Timer::Close | Timer::Phase => return None,
             Timer::Suspect => return up.suspect,
             Timer::Heartbeat => return Some(up.heartbeat_at),
             Timer::Silence => (up.silent_since, self.config.read_timeout),
@@ -67,7 +73,7 @@ impl<S: FrameStore> Client<S> {
     /// What a timer is for.
     fn why(&self, timer: Timer) -> Why {
         match (timer, &self.phase) {
-            (Timer::Phase, Phase::Closing { .. }) => Why::Linger,
+            (Timer::Close, _) | (Timer::Phase, Phase::Closing { .. }) => Why::Linger,
             (Timer::Phase, _) => Why::Reconnect,
             (Timer::Heartbeat, _) => Why::Heartbeat,
             (Timer::Suspect | Timer::Silence | Timer::Stall | Timer::Answer, _) => Why::Idle,
@@ -83,8 +89,13 @@ impl<S: FrameStore> Client<S> {
         let due = |timer: &Timer| self.runs_out(*timer).is_some_and(|at| at <= self.now);
         match Timer::ALL.into_iter().find(due) {
             None => {}
+            Some(Timer::Close) => self.finish(),
             Some(Timer::Phase) => match self.phase {
                 Phase::Waiting { .. } => self.open(),
+                // As long as something is acknowledged, it goes on.
+                Phase::Closing { acked, .. } if acked != self.session.kcp.acked_offset() => {
+                    self.linger(self.now + self.config.linger);
+                }
                 Phase::Closing { .. } => self.finish(),
                 _ => self.lose(Disconnect::NoAnswer),
             },

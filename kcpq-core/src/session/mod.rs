@@ -55,6 +55,8 @@ pub(crate) struct Session<S: FrameStore> {
     pub(crate) control: S::Outbox,
     pub(crate) outbox: S::Outbox,
     pub(crate) reader: Reader<S>,
+    /// Messages wait for the peer's first answer.
+    pub(crate) hold: bool,
     marks: S::Queue<Mark>,
     /// The end of what was moved into the stream, wrapping.
     moved_to: u32,
@@ -89,6 +91,7 @@ impl<S: FrameStore> Session<S> {
             control: parts.control,
             outbox: parts.outbox,
             reader: Reader::new(limits, parts.inbox),
+            hold: false,
             marks: parts.marks,
             moved_to: 0,
             moved: 0,

@@ -81,6 +81,9 @@ impl<S: FrameStore> Session<S> {
         let enough = self.kcp.mss();
         while self.kcp.unsent() < enough {
             let control_first = !self.outbox.mid_frame() && !self.control.is_empty();
+            if self.hold && !control_first {
+                return;
+            }
             let from = if control_first { &mut self.control } else { &mut self.outbox };
             self.expired += u64::from(from.expire(now));
             let Some(moved) = from.move_to(self.kcp.stream(), now, self.tells_ttl) else { return };

@@ -18,16 +18,35 @@ pub struct Heap(());
 
 impl Store for Heap {
     type Body<'b> = Bytes;
-    type Text = Box<str>;
+    type Text = HeapText;
     type Queue<T: 'static> = VecDeque<T>;
     type Tx = HeapTx;
     type Rx = HeapRx;
     type Inbox = HeapInbox;
 }
 
-impl Text for Box<str> {
+/// A text on the heap, with a hash by which most others are told from it without a look at them.
+#[derive(Clone, Debug)]
+pub struct HeapText {
+    hash: u32,
+    text: Box<str>,
+}
+
+impl AsRef<str> for HeapText {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Text for HeapText {
     fn new(text: &str) -> Result<Self, TooLarge> {
-        Ok(text.into())
+        // FNV-1a. Who keeps texts has chosen them, so the hash needs no secret.
+        let hash = text.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Ok(Self { hash, text: text.into() })
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.text == other.text
     }
 }
 

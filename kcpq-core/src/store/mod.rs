@@ -30,7 +30,7 @@ mod tests;
 use core::fmt;
 
 #[cfg(feature = "alloc")]
-pub use heap::{Heap, HeapInbox, HeapRx};
+pub use heap::{Heap, HeapInbox, HeapRx, HeapText};
 pub use lent::{Lent, LentInbox, LentRx, SlotInfo};
 pub use ring::LentTx;
 pub(crate) use ring::{Ring, copy};
@@ -62,6 +62,11 @@ pub trait Text: AsRef<str> + Sized + 'static {
     /// # Errors
     /// [`TooLarge`] when texts of this store are shorter.
     fn new(text: &str) -> Result<Self, TooLarge>;
+
+    /// True if both are the same.
+    fn is(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
 }
 
 /// No room now; the same can succeed later.

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub(crate) struct View {
 struct Shared {
     stop: AtomicBool,
     paused: AtomicBool,
+    /// What each datagram takes to be read, in milliseconds.
+    slowness: AtomicU64,
     view: Mutex<View>,
 }
 
@@ -52,6 +54,7 @@ impl Server {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            slowness: AtomicU64::new(0),
             view: Mutex::new(View::default()),
         });
         let thread = std::thread::spawn({
@@ -68,6 +71,11 @@ impl Server {
     /// While paused the server neither reads nor writes.
     pub(crate) fn pause(&self, paused: bool) {
         self.shared.paused.store(paused, SeqCst);
+    }
+
+    /// From now on each datagram takes as long to be read as on a slow link.
+    pub(crate) fn slow_down(&self, millis: u64) {
+        self.shared.slowness.store(millis, SeqCst);
     }
 
     /// Waits until `condition` holds.
@@ -100,6 +108,7 @@ fn serve(socket: &UdpSocket, config: Config, shared: &Shared) {
         let span = broker.poll_timeout().map_or(20_000, |deadline| deadline.at.since(now()).as_micros());
         socket.set_read_timeout(Some(Duration::from_micros(span.clamp(1, 20_000)))).expect("the span is not zero");
         if let Ok((len, from)) = socket.recv_from(&mut datagram) {
+            std::thread::sleep(Duration::from_millis(shared.slowness.load(SeqCst)));
             broker.handle_datagram(now(), from, &mut datagram[..len]);
         }
         broker.handle_timeout(now());

@@ -1,5 +1,6 @@
 //! Clients and a broker in virtual time over simulated links, on both stores.
 
+mod absence;
 mod push;
 
 use alloc::boxed::Box;
@@ -530,6 +531,23 @@ fn a_draining_server_tells_its_clients() {
     world.run_until("news of it", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Shutdown)") > 0);
     world.run_until("the end of the session", |world| world.broker.sessions() == 0);
     assert!(world.now.since(now) < Duration::from_millis(100));
+}
+
+#[test]
+fn ten_thousand_subscriptions_are_made_and_heard_and_made_again() {
+    const COUNT: u32 = 10_000;
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let (node, publisher) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    for n in 0..COUNT {
+        world.nodes[node].client.subscribe(world.now, &alloc::format!("a.{n}")).unwrap();
+    }
+    let all = |world: &World<Heap>| world.nodes[node].client.stats().active_subscriptions == COUNT;
+    world.run_until("all", all);
+    world.publish(publisher, "a.7777", b"x").unwrap();
+    world.run_until("the message", |world| world.nodes[node].log.messages.len() == 1);
+    world.restart(broker::Config::default());
+    world.run_until("the loss", |world| world.nodes[node].client.stats().active_subscriptions == 0);
+    world.run_until("all again", all);
 }
 
 #[test]

@@ -33,6 +33,7 @@ const CONFIG: Config = Config {
     stall_timeout: Duration::from_secs(20),
     suspect_timeout: Duration::from_secs(1),
     linger: Duration::from_secs(1),
+    early: true,
     queue: 1 << 20,
     overflow: Overflow::Refuse,
     name: "kcpq",

@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+mod format;
+mod interrupt;
 mod log;
 mod publish;
+mod reader;
 mod serve;
 mod signals;
 mod subscribe;
@@ -40,7 +43,7 @@ const EXIT_CODES: &str =
 enum Command {
     /// Run a server until SIGINT or SIGTERM
     Serve(serve::Serve),
-    /// Publish one message
+    /// Publish one message, or one for each line of standard input
     Pub(publish::Publish),
     /// Subscribe and print what arrives
     Sub(subscribe::Subscribe),
@@ -51,11 +54,15 @@ enum Command {
 /// The server to connect to.
 #[derive(Debug, Args)]
 struct ServerArg {
-    /// Address of the server, HOST:PORT or kcpq://HOST:PORT; without a port 4000
+    /// Address of the server, HOST:PORT or kcpq://HOST:PORT; without a port 4000. Of several, separated by commas, the first
+    /// that answers
     #[arg(short, long, env = "KCPQ_SERVER", default_value = "127.0.0.1:4000", value_name = "ADDR",
-          value_parser = Address::from_str)]
-    server: Address,
-    /// Maximum time to wait for a response from the server
+          value_delimiter = ',', value_parser = Address::from_str)]
+    server: Vec<Address>,
+    /// Try servers in random order
+    #[arg(long)]
+    shuffle: bool,
+    /// Maximum time to wait for a response from the server; for large messages, from one response to the next
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Send FEC parity: 30 % more bytes, fewer retransmission delays on a lossy link
@@ -107,12 +114,23 @@ const KEY_VARIABLE: &str = "KCPQ_AES256_KEY_HEX";
 
 impl ServerArg {
     async fn connect(&self, name: &'static str) -> Result<Client, Failure> {
-        Ok(self.builder(name)?.connect(self.server.clone()).await?)
+        Ok(self.builder(name)?.connect(self.first()?).await?)
+    }
+
+    /// The server that is named first.
+    fn first(&self) -> Result<Address, Failure> {
+        self.server.first().cloned().ok_or_else(|| Failure::Error("no server is named".into()))
     }
 
     /// The options that the flags ask for.
     fn builder(&self, name: &'static str) -> Result<Builder, Failure> {
         let mut builder = Client::builder().name(name).timeout(self.timeout);
+        for server in self.server.iter().skip(1) {
+            builder = builder.or_server(server.clone());
+        }
+        if self.shuffle {
+            builder = builder.shuffle();
+        }
         if let Some(key) = self.key.read()? {
             builder = builder.compat_aes256(key);
         }
@@ -151,16 +169,16 @@ fn main() -> ExitCode {
         Err(Failure::Error(text)) => (text, 1),
         Err(Failure::Timeout(text)) => (text, 3),
     };
-    complain(text);
+    say(&format!("kcpq: {text}"));
     ExitCode::from(code)
 }
 
-/// Says why the program ends. Whoever closed standard error, or does not read it, does not want to know, and is not waited
-/// for.
-fn complain(text: String) {
+/// A line on standard error. Whoever closed it, or does not read it, does not want to know, and is not waited for.
+fn say(text: &str) {
+    let text = format!("{text}\n");
     let (done, said) = mpsc::channel();
     let write = move || {
-        let _ = writeln!(std::io::stderr(), "kcpq: {text}");
+        let _ = std::io::stderr().write_all(text.as_bytes());
         let _ = done.send(());
     };
     if thread::Builder::new().spawn(write).is_ok() {

@@ -1,9 +1,10 @@
 //! `kcpq pub`.
 
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
 use clap::Parser;
+use kcpq_smol::{Client, PublishError};
 
 use super::{Failure, ServerArg};
 
@@ -16,34 +17,79 @@ pub(super) struct Publish {
     subject: String,
     /// The message; if absent, it is read from standard input
     payload: Option<String>,
-    /// Time to live: drop the message if it is still in a queue after this long
+    /// Publish each line of standard input as a message of its own, as it comes, without its line end
+    #[arg(long, conflicts_with = "payload")]
+    lines: bool,
+    /// Time to live: drop a message if it is still in a queue after this long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
 }
 
+/// Reads standard input.
+type Input = BufReader<io::Stdin>;
+
 impl Publish {
-    /// Publishes, and waits until the server has handled the message.
+    /// Publishes, and waits until the server has handled the messages: as long as there is progress.
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let payload = match self.payload {
-            Some(payload) => payload.into_bytes(),
+        let payload = match &self.payload {
+            Some(payload) => Some(payload.clone().into_bytes()),
+            None if self.lines => None,
             None => {
                 let mut payload = Vec::new();
-                std::io::stdin().lock().read_to_end(&mut payload)?;
-                payload
+                io::stdin().lock().read_to_end(&mut payload)?;
+                Some(payload)
             }
         };
         let client = self.server.connect("kcpq pub").await?;
         let done = async {
-            let publish = client.publish(&self.subject, payload);
-            match self.ttl {
-                Some(ttl) => publish.ttl(ttl).await?,
-                None => publish.await?,
+            match payload {
+                Some(payload) => self.publish(&client, &payload).await?,
+                None => self.publish_lines(&client).await?,
             }
-            client.flush().await?;
+            client.flush().patient().await?;
             Ok(())
         };
-        let done = done.await;
-        client.close().await?;
-        done
+        let done: Result<(), Failure> = done.await;
+        let closed = client.close().await;
+        done?;
+        Ok(closed?)
     }
+
+    async fn publish(&self, client: &Client, payload: &[u8]) -> Result<(), PublishError> {
+        loop {
+            let before = client.stats().queued;
+            let publish = client.publish(&self.subject, payload);
+            let done = match self.ttl {
+                Some(ttl) => publish.ttl(ttl).await,
+                None => publish.await,
+            };
+            match done {
+                // A slow link is no failure as long as the queue gets shorter.
+                Err(PublishError::TimedOut { .. }) if client.stats().queued < before => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn publish_lines(&self, client: &Client) -> Result<(), Failure> {
+        let mut input = BufReader::new(io::stdin());
+        loop {
+            let (line, back) = smol::unblock(move || read_line(input)).await;
+            input = back;
+            match line? {
+                Some(line) => self.publish(client, &line).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The next line, without its end; `None` when there is no more.
+fn read_line(mut input: Input) -> (io::Result<Option<Vec<u8>>>, Input) {
+    let mut line = Vec::new();
+    let read = input.read_until(b'\n', &mut line);
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    (read.map(|count| (count > 0).then_some(line)), input)
 }

@@ -1,19 +1,21 @@
 //! `kcpq sub`.
 
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use async_io::Timer;
-use async_signal::Signals;
 use clap::Parser;
-use futures_lite::future::{or, pending};
-use futures_lite::{Stream, StreamExt};
-use kcpq_smol::{Message, Subscription};
+use futures_lite::future::{or, pending, poll_once};
+use futures_lite::{FutureExt, Stream};
+use kcpq_smol::{Client, Event, Events, Message, Subscription};
 
-use super::{Failure, ServerArg, signals};
+use super::format::Format;
+use super::interrupt::Interrupt;
+use super::reader::Reader;
+use super::{Failure, ServerArg, say};
 
 /// The flags of `kcpq sub`.
 #[derive(Debug, Parser)]
@@ -29,9 +31,16 @@ pub(super) struct Subscribe {
     /// Exit when no message has arrived for this long
     #[arg(short, long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
-    /// Print payloads only, unmodified, each followed by a newline
-    #[arg(short, long)]
+    /// Print payloads only, byte for byte, with nothing between them
+    #[arg(short, long, conflicts_with_all = ["lines", "json"])]
     raw: bool,
+    /// Print payloads only, each on a line of its own; line ends in them are printed as \n and \r
+    #[arg(long, conflicts_with = "json")]
+    lines: bool,
+    /// Print each message as a JSON object on a line of its own, with subject and payload, or payload_base64 if it is not
+    /// UTF-8
+    #[arg(long)]
+    json: bool,
     /// Latest only: the server keeps just the newest queued message of each subject
     #[arg(short, long)]
     latest: bool,
@@ -40,45 +49,52 @@ pub(super) struct Subscribe {
 /// What ended the wait for a message.
 enum Next {
     Message(Message),
-    /// The client has closed.
+    /// No subscription is left.
     End,
     Silence,
-    Signal,
+    /// A signal came, or nobody reads any more.
+    Stop,
 }
 
+/// What ends the program early.
+struct Stop {
+    interrupt: Interrupt,
+    reader: Reader,
+}
+
+impl Stop {
+    /// Waits for a signal, or until nobody reads what is printed.
+    async fn come(&mut self) {
+        or(self.interrupt.come(), self.reader.gone()).await;
+    }
+}
+
+/// Messages that may wait to be printed, for each subject.
+const QUEUE: usize = 1 << 20;
+/// As many bytes are printed at once, if there is more than one message.
+const BATCH: usize = 64 << 10;
+/// How long a write that is under way may take when the program is to end.
+const LAST_WRITE: Duration = Duration::from_millis(500);
+
 impl Subscribe {
-    /// Prints messages until the count is reached, the wait is over, or a signal comes.
+    /// Prints messages until the count is reached, the wait is over, a signal comes, or nobody reads.
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let mut signals = signals::ending()?;
-        let client = self.server.connect("kcpq sub").await?;
-        let mut subscriptions = Vec::new();
-        for subject in &self.subject {
-            let subscribe = client.subscribe(subject).capacity(QUEUE);
-            let subscribe = if self.latest { subscribe.latest() } else { subscribe };
-            subscriptions.push(subscribe.await?);
-        }
+        let mut stop = Stop { interrupt: Interrupt::listen()?, reader: Reader::watch() };
+        let connected = or(async { Some(self.connect().await) }, async {
+            stop.come().await;
+            None
+        });
+        let Some(connected) = connected.await else { return Ok(()) };
+        let (client, mut subscriptions) = connected?;
         // For scripts that wait for it.
-        eprintln!("subscribed to {}", self.subject.join(", "));
-        let mut out = std::io::stdout().lock();
-        let mut received = 0;
-        while self.count.is_none_or(|count| received < count) {
-            match next(&mut subscriptions, self.wait, &mut signals).await {
-                Next::Message(message) => {
-                    received += 1;
-                    self.print(&mut out, &message)?;
-                }
-                Next::Silence if self.count.is_some() => {
-                    let count = self.count.unwrap_or_default();
-                    return Err(Failure::Timeout(format!("timed out: {received} of {count} messages received")));
-                }
-                Next::Silence | Next::Signal => break,
-                Next::End => return Err(Failure::Error("the client has closed".into())),
-            }
-        }
-        out.flush()?;
+        say(&format!("subscribed to {}", self.subject.join(", ")));
+        let told = smol::spawn(tell(client.events()));
+        let printed = self.print_all(&mut subscriptions, &mut stop).await;
         let dropped: u64 = subscriptions.iter().map(|subscription| subscription.stats().dropped).sum();
-        drop(subscriptions);
-        client.close().await?;
+        drop((subscriptions, told));
+        let closed = client.close().await;
+        printed?;
+        closed?;
         match dropped {
             0 => Ok(()),
             _ => Err(Failure::Error(format!(
@@ -87,23 +103,98 @@ impl Subscribe {
         }
     }
 
-    /// A line for each message: who reads it sees it at once.
-    fn print(&self, out: &mut impl Write, message: &Message) -> std::io::Result<()> {
-        if !self.raw {
-            write!(out, "{}: ", message.subject())?;
+    async fn connect(&self) -> Result<(Client, Vec<Subscription>), Failure> {
+        let client = self.server.connect("kcpq sub").await?;
+        let mut subscriptions = Vec::new();
+        for subject in &self.subject {
+            let subscribe = client.subscribe(subject).capacity(QUEUE);
+            let subscribe = if self.latest { subscribe.latest() } else { subscribe };
+            subscriptions.push(subscribe.await?);
         }
-        out.write_all(message.payload())?;
-        out.write_all(b"\n")?;
-        out.flush()
+        Ok((client, subscriptions))
+    }
+
+    async fn print_all(&self, subscriptions: &mut [Subscription], stop: &mut Stop) -> Result<(), Failure> {
+        let format = self.format();
+        let (mut received, mut out) = (0, Vec::new());
+        let enough = |received| self.count.is_some_and(|count| received >= count);
+        while !enough(received) {
+            match next(subscriptions, self.wait, stop).await {
+                Next::Message(message) => {
+                    received += 1;
+                    format.write(&message, &mut out);
+                }
+                Next::Silence if self.count.is_some() => {
+                    let count = self.count.unwrap_or_default();
+                    return Err(Failure::Timeout(format!("timed out: {received} of {count} messages received")));
+                }
+                Next::Silence | Next::Stop => break,
+                Next::End => return Err(Failure::Error("no subscription is left".into())),
+            }
+            // What waits already goes with it.
+            while !enough(received)
+                && out.len() < BATCH
+                && let Some(Next::Message(message)) = poll_once(next_message(subscriptions)).await
+            {
+                received += 1;
+                format.write(&message, &mut out);
+            }
+            match print(&mut out, stop).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                // Nobody reads any more.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                Err(error) => return Err(Failure::Error(format!("cannot write to standard output: {error}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn format(&self) -> Format {
+        match () {
+            () if self.json => Format::Json,
+            () if self.lines => Format::Lines,
+            () if self.raw => Format::Raw,
+            () if io::stdout().is_terminal() => Format::Terminal,
+            () => Format::Text,
+        }
     }
 }
 
-/// Messages that may wait to be printed, for each subject.
-const QUEUE: usize = 100_000;
+/// Writes what is in `out`, and empties it. False if the program is to end; a reader that stands still does not keep it from
+/// that.
+async fn print(out: &mut Vec<u8>, stop: &mut Stop) -> io::Result<bool> {
+    let mut bytes = std::mem::take(out);
+    let mut write = smol::unblock(move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()?;
+        bytes.clear();
+        Ok::<_, io::Error>(bytes)
+    });
+    let written = async { Some((&mut write).await) };
+    let stopped = async {
+        stop.come().await;
+        None
+    };
+    if let Some(written) = written.or(stopped).await {
+        *out = written?;
+        return Ok(true);
+    }
+    let over = async {
+        Timer::after(LAST_WRITE).await;
+    };
+    let written = async {
+        // The program ends, whatever came of it.
+        let _ = write.await;
+    };
+    written.or(over).await;
+    Ok(false)
+}
 
-/// The next message of any subscription, or what else comes first.
-async fn next(subscriptions: &mut [Subscription], wait: Option<Duration>, signals: &mut Signals) -> Next {
-    let message = poll_fn(|cx| {
+/// The next message of any subscription, or the end of all.
+async fn next_message(subscriptions: &mut [Subscription]) -> Next {
+    poll_fn(|cx| {
         let mut ended = 0;
         for subscription in subscriptions.iter_mut() {
             match Pin::new(subscription).poll_next(cx) {
@@ -113,7 +204,12 @@ async fn next(subscriptions: &mut [Subscription], wait: Option<Duration>, signal
             }
         }
         if ended == subscriptions.len() { Poll::Ready(Next::End) } else { Poll::Pending }
-    });
+    })
+    .await
+}
+
+/// The same, or what else comes first.
+async fn next(subscriptions: &mut [Subscription], wait: Option<Duration>, stop: &mut Stop) -> Next {
     let silence = async {
         match wait {
             Some(wait) => {
@@ -123,9 +219,31 @@ async fn next(subscriptions: &mut [Subscription], wait: Option<Duration>, signal
             None => pending().await,
         }
     };
-    let signal = async {
-        signals.next().await;
-        Next::Signal
+    let stopped = async {
+        stop.come().await;
+        Next::Stop
     };
-    or(message, or(silence, signal)).await
+    // Whoever wants to stop does not wait for messages to be fewer.
+    stopped.or(next_message(subscriptions)).or(silence).await
+}
+
+/// Says on standard error what becomes of the connection.
+async fn tell(mut events: Events) {
+    let mut away = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Disconnected { .. } if away => {}
+            Event::Disconnected { why, .. } => {
+                away = true;
+                say(&format!("connection lost: {why}; connecting again"));
+            }
+            Event::Reconnected { .. } => {
+                away = false;
+                say("connected again");
+            }
+            Event::SubscriptionLost { pattern, why } => say(&format!("subscription to {pattern} lost: {why}")),
+            Event::Refused { text } => say(&format!("the server says: {text}")),
+            _ => {}
+        }
+    }
 }

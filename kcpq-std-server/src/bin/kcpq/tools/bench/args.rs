@@ -33,10 +33,10 @@ pub(super) struct Common {
 pub(super) struct Load {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Message size; latency needs at least 16 bytes, detecting duplicates at least 8
+    /// Message size; latency needs at least 16 bytes, detecting duplicates at least 8, telling runs apart at least 20
     #[arg(long, default_value = "128", value_name = "SIZE", value_parser = parse_size)]
     size: usize,
-    /// Number of messages per publisher
+    /// Number of messages per publisher; for `sub` those that each subscriber waits for
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// How long to publish [default: 5s, without --count]

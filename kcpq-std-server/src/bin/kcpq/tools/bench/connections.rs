@@ -92,7 +92,7 @@ impl Connections {
             let mut tasks = Vec::new();
             for _ in 0..batch {
                 let builder = self.common.server.builder("kcpq bench")?.heartbeat(self.heartbeat);
-                tasks.push(smol::spawn(builder.connect(self.common.server.server.clone())));
+                tasks.push(smol::spawn(builder.connect(self.common.server.first()?)));
             }
             for task in tasks {
                 clients.push(task.await.map_err(|error| self.explain(clients.len(), &error))?);

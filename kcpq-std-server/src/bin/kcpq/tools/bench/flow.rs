@@ -13,6 +13,8 @@ use super::subscriber::Tally;
 /// What publishers and subscribers of one measurement share.
 #[derive(Debug)]
 pub(super) struct Flow {
+    /// Tells the publishers of this process from those of another.
+    run: u32,
     /// Most messages under way; `None`: as many as the server takes.
     window: Option<u64>,
     /// How long nothing has to come before it is given up.
@@ -26,7 +28,14 @@ impl Flow {
     /// For so many publishers.
     pub(super) fn new(window: Option<u64>, publishers: u16, patience: Duration) -> Self {
         let published = (0..publishers).map(|_| Arc::default()).collect();
-        Self { window, patience, published, subscribers: OnceLock::new(), delivered: Event::new() }
+        // Without random numbers all runs look like one.
+        let run = getrandom::u32().unwrap_or_default();
+        Self { run, window, patience, published, subscribers: OnceLock::new(), delivered: Event::new() }
+    }
+
+    /// The run.
+    pub(super) fn run(&self) -> u32 {
+        self.run
     }
 
     /// Names the subscribers to wait for.

@@ -36,7 +36,7 @@ pub(crate) struct Bench {
 enum What {
     /// Publish only; timed until the server has handled the last message
     Pub(Load),
-    /// Subscribe only, to what one `bench pub` in another process publishes; latency is valid on the same machine only
+    /// Subscribe only, to what `bench pub` in other processes publishes; latency is valid on the same machine only
     Sub(Load),
     /// Publish and subscribe; timed until the last delivery
     Pubsub(Load),

@@ -16,6 +16,11 @@ pub(super) struct Outcome {
     pub(super) lost: u64,
     /// Messages that came more than once.
     pub(super) repeated: u64,
+    /// Runs of `bench pub` that messages came from.
+    pub(super) runs: u64,
+    /// What each subscriber was to receive, if that was said, and what the slowest of them has received.
+    pub(super) wanted: Option<u64>,
+    pub(super) slowest: u64,
     /// Messages that this process dropped because a subscriber did not take them.
     pub(super) dropped: u64,
     /// From the first publish to the last delivery.
@@ -70,8 +75,14 @@ impl Outcome {
         if self.seconds > 0.0 { self.delivered as f64 / self.seconds } else { 0.0 }
     }
 
-    /// A run that lost something is a failure.
+    /// A run that lost something is a failure, and so is one that came to no end.
     pub(super) fn verdict(&self, allow_loss: bool) -> Result<(), Failure> {
+        if let Some(wanted) = self.wanted.filter(|wanted| self.slowest < *wanted) {
+            return Err(Failure::Timeout(format!("timed out: {} of {wanted} messages received", self.slowest)));
+        }
+        if self.repeated > 0 && !allow_loss {
+            return Err(Failure::Error(format!("{} messages came more than once", self.repeated)));
+        }
         if self.lost == 0 || allow_loss {
             return Ok(());
         }

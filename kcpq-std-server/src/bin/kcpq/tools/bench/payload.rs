@@ -5,7 +5,8 @@
 //! | 0..2 | publisher, u16 big-endian |
 //! | 2..8 | number of the message, from 0 on, 48 bits big-endian |
 //! | 8..16 | when it was due, u64 big-endian, nanoseconds of the [`Clock`](super::clock::Clock); 0: not timed |
-//! | 16.. | filler |
+//! | 16..20 | which run the publisher belongs to, u32 big-endian, random; 0: not told |
+//! | 20.. | filler |
 //!
 //! A message that is too short for a field goes without it.
 
@@ -13,6 +14,9 @@
 pub(super) const NUMBERED: usize = 8;
 /// Bytes of a message that can be timed.
 pub(super) const TIMED: usize = 16;
+
+/// Bytes of a message that says which run it belongs to.
+pub(super) const RUN: usize = 20;
 
 /// The sequence of a publisher's message.
 pub(super) fn sequence(publisher: u16, number: u64) -> u64 {
@@ -25,6 +29,18 @@ pub(super) fn split(sequence: u64) -> (u16, u64) {
 }
 
 const NUMBER: u64 = (1 << 48) - 1;
+
+/// Writes the run, which is the same for all messages of a publisher, where there is room.
+pub(super) fn write_run(payload: &mut [u8], run: u32) {
+    if let Some(place) = payload.get_mut(TIMED..RUN) {
+        place.copy_from_slice(&run.to_be_bytes());
+    }
+}
+
+/// The run; 0 if it is not told.
+pub(super) fn run(payload: &[u8]) -> u32 {
+    payload.get(TIMED..).and_then(|rest| rest.first_chunk()).map_or(0, |run| u32::from_be_bytes(*run))
+}
 
 /// Writes what there is room for.
 pub(super) fn write(payload: &mut [u8], sequence: u64, due: u64) {
@@ -63,6 +79,16 @@ mod tests {
         write(&mut payload[..7], 5, 6);
         assert_eq!(read(&payload[..7]), (None, None));
         assert_eq!(read(&[]), (None, None));
+    }
+
+    #[test]
+    fn the_run_stays_where_there_is_room_for_it() {
+        let mut payload = [0; 20];
+        write_run(&mut payload, 0xdead_beef);
+        write(&mut payload, sequence(3, 4), 5);
+        assert_eq!((run(&payload), read(&payload)), (0xdead_beef, (Some(sequence(3, 4)), Some(5))));
+        write_run(&mut payload[..19], 7);
+        assert_eq!((run(&payload), run(&payload[..19])), (0xdead_beef, 0));
     }
 
     #[test]

@@ -29,9 +29,10 @@ const SAMPLE: u64 = 16;
 const SAMPLES: u64 = 64;
 
 impl Publisher {
-    /// The publisher number `index`.
+    /// The publisher number `index` of the run that `flow` belongs to.
     pub(super) fn new(client: Client, subject: &str, size: usize, index: u16, clock: Clock, flow: Arc<Flow>) -> Self {
-        let (payload, published) = (vec![b'.'; size], flow.counter(index));
+        let (mut payload, published) = (vec![b'.'; size], flow.counter(index));
+        payload::write_run(&mut payload, flow.run());
         Self { client, subject: subject.into(), index, clock, payload, number: 0, published, flow }
     }
 

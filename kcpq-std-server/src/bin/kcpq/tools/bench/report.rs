@@ -51,6 +51,7 @@ fn to_json(plan: &Plan, outcome: &Outcome) -> Value {
         "delivered": outcome.delivered,
         "lost": outcome.lost,
         "repeated": outcome.repeated,
+        "runs": outcome.runs,
         "dropped": outcome.dropped,
         "seconds": outcome.seconds,
         "msgs_per_s": outcome.rate(),
@@ -89,6 +90,9 @@ fn to_text(plan: &Plan, outcome: &Outcome) -> String {
     lines.push(format!("delivered     {}, lost {}", thousands(outcome.delivered), thousands(outcome.lost)));
     if outcome.repeated + outcome.dropped > 0 {
         lines.push(format!("              {} repeated, {} dropped here", outcome.repeated, outcome.dropped));
+    }
+    if outcome.runs > 1 {
+        lines.push(format!("              from {} runs of publishers: time and rate are those of all", outcome.runs));
     }
     lines.push(format!("time          {:.3} s", outcome.seconds));
     let rate = outcome.rate();

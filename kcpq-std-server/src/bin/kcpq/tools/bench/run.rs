@@ -104,7 +104,7 @@ impl<'p> Running<'p> {
         let mut shared = None;
         for _ in 0..plan.subs {
             let client = bench.client(&mut shared).await?;
-            let subscription = client.subscribe(&from).capacity(QUEUE).await?;
+            let subscription = client.subscribe(&from).capacity(QUEUE).max_bytes(usize::MAX).await?;
             let (tally, task) = subscriber::spawn(subscription, clock, Arc::clone(&bench.flow));
             bench.subscribers.push(tally);
             bench.tasks.push(task);
@@ -127,7 +127,7 @@ impl<'p> Running<'p> {
         }
         let (ask, answer) = (format!("{subject}.ask"), format!("{subject}.answer"));
         let client = self.client(&mut None).await?;
-        let mut questions = client.subscribe(&ask).capacity(QUEUE).await?;
+        let mut questions = client.subscribe(&ask).capacity(QUEUE).max_bytes(usize::MAX).await?;
         let to = answer.clone();
         self.tasks.push(smol::spawn(async move {
             while let Some(question) = questions.next().await {
@@ -281,6 +281,9 @@ impl<'p> Running<'p> {
             delivered,
             lost,
             repeated: after.repeated - before.repeated,
+            runs: self.subscribers.iter().map(|tally| tally.runs()).max().unwrap_or(0),
+            wanted: self.plan.phase.count.filter(|_| self.plan.roles == Roles::Subscribe),
+            slowest: self.subscribers.iter().map(|tally| tally.delivered()).min().unwrap_or(0),
             dropped: after.dropped - before.dropped,
             seconds,
             latency,

@@ -30,6 +30,7 @@ pub(super) struct Tally {
     repeated: AtomicU64,
     missing: AtomicU64,
     dropped: AtomicU64,
+    runs: AtomicU64,
     first: AtomicU64,
     last: AtomicU64,
     latency: Mutex<Latency>,
@@ -42,6 +43,7 @@ impl Tally {
             repeated: AtomicU64::new(0),
             missing: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
             first: AtomicU64::new(0),
             last: AtomicU64::new(0),
             latency: Mutex::new(latency()),
@@ -66,6 +68,11 @@ impl Tally {
     /// Messages that the client dropped because this subscriber did not take them in time.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
+    }
+
+    /// Runs of publishers that messages came from.
+    pub(super) fn runs(&self) -> u64 {
+        self.runs.load(Relaxed)
     }
 
     /// When the first message came; 0: none did.
@@ -95,7 +102,7 @@ pub(super) fn spawn(
     flow: Arc<Flow>,
 ) -> (Arc<Tally>, smol::Task<Subscription>) {
     let tally = Arc::new(Tally::new());
-    let counter = Counter { tally: Arc::clone(&tally), clock, flow, next: Vec::new() };
+    let counter = Counter { tally: Arc::clone(&tally), clock, flow, runs: Vec::new(), run: 0 };
     (tally, smol::spawn(counter.run(subscription)))
 }
 
@@ -106,6 +113,14 @@ struct Counter {
     tally: Arc<Tally>,
     clock: Clock,
     flow: Arc<Flow>,
+    runs: Vec<Run>,
+    /// The index of the one that the last message was of.
+    run: usize,
+}
+
+/// One run of publishers.
+struct Run {
+    id: u32,
     /// The next number of each publisher.
     next: Vec<u64>,
 }
@@ -135,7 +150,7 @@ impl Counter {
     fn count(&mut self, message: &Message) {
         let (sequence, due) = payload::read(message.payload());
         if let Some(sequence) = sequence
-            && !self.is_new(sequence)
+            && !self.is_new(payload::run(message.payload()), sequence)
         {
             add(&self.tally.repeated, 1);
             return;
@@ -148,13 +163,21 @@ impl Counter {
     }
 
     /// Whether a message did not come before; messages of one publisher come in order.
-    fn is_new(&mut self, sequence: u64) -> bool {
+    fn is_new(&mut self, run: u32, sequence: u64) -> bool {
+        if self.runs.get(self.run).is_none_or(|last| last.id != run) {
+            self.run = self.runs.iter().position(|known| known.id == run).unwrap_or(self.runs.len());
+            if self.run == self.runs.len() {
+                self.runs.push(Run { id: run, next: Vec::new() });
+                self.tally.runs.store(self.runs.len() as u64, Relaxed);
+            }
+        }
+        let Some(Run { next: numbers, .. }) = self.runs.get_mut(self.run) else { return false };
         let (publisher, number) = payload::split(sequence);
         let publisher = usize::from(publisher);
-        if publisher >= self.next.len() {
-            self.next.resize(publisher + 1, 0);
+        if publisher >= numbers.len() {
+            numbers.resize(publisher + 1, 0);
         }
-        let Some(next) = self.next.get_mut(publisher).filter(|next| number >= **next) else { return false };
+        let Some(next) = numbers.get_mut(publisher).filter(|next| number >= **next) else { return false };
         if number > *next {
             add(&self.tally.missing, number - *next);
         }

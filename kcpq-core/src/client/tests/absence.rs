@@ -1,0 +1,138 @@
+//! Clients without a connection: how they close, and how they come back.
+
+use super::*;
+
+/// A client that cannot reach its server, with messages that wait.
+fn unheard(world: &mut World<Heap>, messages: u8) -> usize {
+    world.away = true;
+    let node = world.add(Config::default(), CLEAN);
+    for n in 0..messages {
+        world.publish(node, "a", &[n; 100]).unwrap();
+    }
+    node
+}
+
+#[test]
+fn closing_without_a_connection_waits_for_one_and_delivers() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let sub = world.add(Config::default(), CLEAN);
+    let id = world.subscribe(sub, "a");
+    let node = unheard(&mut world, 5);
+    let now = world.now;
+    world.nodes[node].client.close(now);
+    assert_eq!(world.publish(node, "a", b"late"), Err(PublishError::Closed));
+    world.run_for(Duration::from_millis(500));
+    world.away = false;
+    world.run_until("the end", |world| world.nodes[node].log.saw("Closed") > 0);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[sub].log.payloads(id).len(), 5);
+    assert_eq!(world.nodes[node].client.stats().lost_on_close, 0);
+}
+
+#[test]
+fn what_closing_gives_up_is_counted() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = unheard(&mut world, 5);
+    let begun = world.now;
+    world.nodes[node].client.close(begun);
+    world.run_until("the end", |world| world.nodes[node].log.saw("Closed") > 0);
+    assert_eq!(world.now.since(begun), Config::default().linger);
+    let stats = world.nodes[node].client.stats();
+    assert_eq!((stats.lost_on_close, stats.dropped_overflow), (5, 0));
+    // Nothing waits, nothing is waited for.
+    let node = unheard(&mut world, 0);
+    let now = world.now;
+    world.nodes[node].client.close(now);
+    assert_eq!(world.nodes[node].client.state(), State::Closed);
+}
+
+#[test]
+fn closing_while_waiting_for_the_next_attempt_begins_it() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let patient = Backoff { base: Duration::from_secs(1_000), cap: Duration::from_secs(1_000) };
+    world.away = true;
+    let node = world.add(Config { reconnect: Some(patient), ..Config::default() }, CLEAN);
+    world.run_until("no answer", |world| world.nodes[node].log.saw("Disconnected") > 0);
+    world.publish(node, "a", b"last words").unwrap();
+    world.away = false;
+    let now = world.now;
+    world.nodes[node].client.close(now);
+    world.run_until("the end", |world| world.nodes[node].log.saw("Closed") > 0);
+    assert_eq!((world.broker.stats().messages_in, world.nodes[node].client.stats().lost_on_close), (1, 0));
+}
+
+#[test]
+fn a_client_that_was_closed_before_it_was_asked_to_connect_delivers_if_it_is_asked_in_time() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    let mut client = Heap::client(Config::default(), 99);
+    let now = world.now;
+    client.publish(now, "a", b"early").unwrap();
+    client.close(now);
+    assert_eq!(client.poll_timeout().map(|deadline| deadline.at), Some(now + Config::default().linger));
+    client.connect(now);
+    world.nodes[node].client = client;
+    world.run_until("the end", |world| world.nodes[node].log.saw("Closed") > 0);
+    assert_eq!(world.broker.stats().messages_in, 1);
+}
+
+#[test]
+fn closing_takes_as_long_as_something_is_acknowledged() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let narrow = sim::Config { bandwidth: Some(150_000), ..CLEAN };
+    let node = world.add(Config::default(), narrow);
+    world.run_until("connection", |world| world.nodes[node].log.saw("Connected") > 0);
+    for n in 0..100 {
+        world.publish(node, "a", &[n; 8_000]).unwrap();
+    }
+    let begun = world.now;
+    world.nodes[node].client.close(begun);
+    world.run_until("the end", |world| world.nodes[node].log.saw("Closed") > 0);
+    assert!(world.now.since(begun) > Duration::from_secs(5), "{}", world.now.since(begun));
+    assert_eq!((world.broker.stats().messages_in, world.nodes[node].client.stats().lost_on_close), (100, 0));
+}
+
+#[test]
+fn after_a_long_absence_clients_are_back_within_seconds() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let nodes: Vec<usize> = (0..20).map(|_| world.add(Config::default(), CLEAN)).collect();
+    world.run_until("connections", |world| nodes.iter().all(|node| world.nodes[*node].log.saw("Connected") > 0));
+    world.away = true;
+    world.restart(broker::Config::default());
+    world.run_for(Duration::from_secs(200));
+    world.away = false;
+    let begun = world.now;
+    world.run_until("all", |world| nodes.iter().all(|node| world.nodes[*node].client.is_connected()));
+    assert!(world.now.since(begun) < Duration::from_secs(7), "{}", world.now.since(begun));
+}
+
+#[test]
+fn what_waits_survives_attempts_that_fail() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let sub = world.add(Config::default(), CLEAN);
+    let id = world.subscribe(sub, "a");
+    world.away = true;
+    let node = world.add(Config { early: false, ..Config::default() }, CLEAN);
+    for n in 0..50 {
+        world.publish(node, "a", &[n; 100]).unwrap();
+    }
+    world.run_until("attempts", |world| world.nodes[node].log.saw("Disconnected") > 3);
+    world.away = false;
+    world.run_until("delivery", |world| world.nodes[sub].log.payloads(id).len() == 50);
+    assert_eq!(world.nodes[node].client.stats().dropped_in_doubt, 0);
+}
+
+#[test]
+fn only_the_first_attempt_puts_early_messages_in_doubt() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = unheard(&mut world, 50);
+    let in_doubt = |world: &World<Heap>| world.nodes[node].client.stats().dropped_in_doubt;
+    let attempts = |count| move |world: &World<Heap>| world.nodes[node].log.saw("Disconnected") == count;
+    world.run_until("an attempt", attempts(2));
+    let first = in_doubt(&world);
+    assert!(first > 0);
+    world.run_until("attempts", attempts(5));
+    world.away = false;
+    world.run_until("delivery", |world| world.broker.stats().messages_in + first == 50);
+    assert_eq!(in_doubt(&world), first);
+}

@@ -1,0 +1,178 @@
+//! `kcpq sub` and `kcpq pub` as parts of a pipe, and under somebody's hand.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use kcpq_core::broker;
+use kcpq_std_server::{Config, Server};
+use serde_json::{Value, json};
+use support::process::Process;
+use support::wait::until;
+
+/// Far more than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn kcpq() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    for variable in ["KCPQ_SERVER", "KCPQ_AES256_KEY_HEX", "KCP_NATS_ADDR"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn server() -> Server {
+    server_at("127.0.0.1:0".parse().unwrap(), broker::Config::default())
+}
+
+fn server_at(listen: SocketAddr, broker: broker::Config) -> Server {
+    Server::bind(Config { listen, broker, ..Config::default() }).unwrap()
+}
+
+fn sessions(server: &Server, count: u64) {
+    smol::block_on(until("sessions", || server.snapshot().is_some_and(|view| view.broker.sessions == count)));
+}
+
+fn publish(server: &Server, args: &[&str]) {
+    let output = kcpq().args(["pub", "-s", &server.local_addr().to_string()]).args(args).stdin(Stdio::null()).output();
+    assert!(output.unwrap().status.success());
+}
+
+/// A subscriber whose output nobody reads unless the test does. It is killed when this is dropped.
+struct Piped {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Piped {
+    fn subscribe(server: &Server, args: &[&str]) -> Self {
+        let mut command = kcpq();
+        command.args(["sub", "-s", &server.local_addr().to_string()]).args(args);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("subscribed to "), "{line}");
+        let stdout = child.stdout.take().map(BufReader::new);
+        Self { child, stdout }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        line
+    }
+
+    fn signal(&self) {
+        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_subscriber_ends_quietly_when_its_reader_has_gone_and_closes_its_session() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a"]);
+    publish(&server, &["a", "one"]);
+    assert_eq!(subscriber.line(), "a: one\n");
+    // As `head -1` does. No other message comes.
+    drop(subscriber.stdout.take());
+    assert!(subscriber.end().success());
+    let mut said = String::new();
+    subscriber.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+    sessions(&server, 0);
+}
+
+#[test]
+fn an_interrupt_ends_a_subscriber_whose_reader_stands_still() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a", "--raw"]);
+    // Far more than a pipe holds.
+    let mut publisher =
+        kcpq().args(["pub", "-s", &server.local_addr().to_string(), "a"]).stdin(Stdio::piped()).spawn().unwrap();
+    publisher.stdin.take().unwrap().write_all(&vec![b'.'; 1 << 20]).unwrap();
+    assert!(publisher.wait().unwrap().success());
+    let mut first = [0];
+    subscriber.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    subscriber.signal();
+    assert!(subscriber.end().success());
+    sessions(&server, 0);
+}
+
+#[test]
+fn an_interrupt_ends_a_subscriber_that_finds_no_server() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let addr = silent.local_addr().unwrap().to_string();
+    let subscriber = Process::spawn(kcpq().args(["sub", "-s", &addr, "--timeout", "1h", "a"]));
+    silent.recv(&mut [0; 1_500]).unwrap();
+    subscriber.interrupt();
+    assert!(subscriber.wait(PATIENCE).status.success());
+}
+
+#[test]
+fn a_subscriber_says_when_there_is_no_server_and_when_it_is_back_and_what_it_has_lost() {
+    let first = server();
+    let addr = first.local_addr();
+    let subscriber = Process::spawn(kcpq().args(["sub", "-s", &addr.to_string(), "a", "b"]));
+    subscriber.expect_error_line("subscribed to a, b", PATIENCE);
+    first.shutdown();
+    subscriber.expect_error_line("connection lost: the server closed the session", PATIENCE);
+    let second = server_at(addr, broker::Config { max_subscriptions: 1, ..broker::Config::default() });
+    subscriber.expect_error_line("connected again", PATIENCE);
+    subscriber.expect_error_line("subscription to b lost: ", PATIENCE);
+    subscriber.terminate();
+    assert!(subscriber.wait(PATIENCE).status.success());
+    drop(second);
+}
+
+#[test]
+fn lines_travel_as_messages() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a", "--lines", "--count", "3"]);
+    let mut publisher = kcpq()
+        .args(["pub", "-s", &server.local_addr().to_string(), "--lines", "a"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = publisher.stdin.take().unwrap();
+    input.write_all(b"one\n").unwrap();
+    // Each as it comes.
+    assert_eq!(subscriber.line(), "one\n");
+    input.write_all(b"\nwithout an end").unwrap();
+    drop(input);
+    assert!(publisher.wait().unwrap().success());
+    assert_eq!((subscriber.line(), subscriber.line()), ("\n".into(), "without an end\n".into()));
+    assert!(subscriber.end().success());
+}
+
+#[test]
+fn json_can_be_read_by_programs() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a.>", "--json", "--count", "1"]);
+    publish(&server, &["a.b", "line\nx.y: \"forged\""]);
+    let found: Value = serde_json::from_str(&subscriber.line()).unwrap();
+    assert_eq!(found, json!({ "subject": "a.b", "payload": "line\nx.y: \"forged\"" }));
+    assert!(subscriber.end().success());
+}
