@@ -16,6 +16,7 @@
 //! | [`frame`], [`hello`] | the bytes of frames | what they cause |
 //! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |
 //! | [`fec`], `cipher` | parity, and the original's encryption | which session has them |
+//! | `seal` | sealed sessions: handshake, keys, datagrams | which session has them |
 //! | [`datagram`] | what lies around segments | whose they are |
 //! | [`session`] | which frame goes next | what the frames say |
 //! | `router` | who gets a message | how |
@@ -38,6 +39,8 @@
 //! | `ttl` | messages with a time to live |
 //! | `fec` | parity: kcp-go's Reed-Solomon around datagrams, and repairs inside of KCP; implies `alloc` |
 //! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |
+//! | `sealed` | handshake and datagrams of sealed sessions, with ChaCha20-Poly1305 |
+//! | `sealed-aes` | AES-256-GCM for them; implies `sealed` and `alloc` |
 //! | `sim` | a seeded, simulated link for tests in virtual time; implies `alloc` |
 //! | `defmt` | `defmt::Format` on public values |
 
@@ -67,6 +70,8 @@ mod layout;
 pub mod rng;
 #[cfg(feature = "alloc")]
 pub mod router;
+#[cfg(feature = "sealed")]
+pub mod seal;
 pub mod session;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -9,7 +9,7 @@ const ROWS: &[&[&str]] = &[
     &["layout"],
     &["subject", "store"],
     &["frame", "kcp"],
-    &["hello", "fec", "cipher"],
+    &["hello", "fec", "cipher", "seal"],
     &["datagram"],
     &["session"],
     &["router"],
