@@ -40,7 +40,8 @@ impl ResetTokens {
         ResetToken(mac(&self.secret, &[&id.to_le_bytes()]))
     }
 
-    /// The RESET for an id that no session has. Shorter than any sealed datagram, so two servers cannot keep each other busy.
+    /// The RESET for an id that no session has. No longer than the shortest sealed datagram, and
+    /// never an answer to one, so that servers cannot keep each other busy.
     pub fn datagram(&self, id: u64) -> [u8; RESET_LEN] {
         concat(&[&header(id, kind::RESET, 0), self.token(id).as_bytes()])
     }
