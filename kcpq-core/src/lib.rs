@@ -40,6 +40,7 @@
 //! | `fec` | parity: kcp-go's Reed-Solomon around datagrams, and repairs inside of KCP; implies `alloc` |
 //! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |
 //! | `sealed` | handshake and datagrams of sealed sessions, with ChaCha20-Poly1305 |
+//! | `sealed-small` | the same in less flash, slower; implies `sealed` |
 //! | `sealed-aes` | AES-256-GCM for them; implies `sealed` and `alloc` |
 //! | `sim` | a seeded, simulated link for tests in virtual time; implies `alloc` |
 //! | `defmt` | `defmt::Format` on public values |

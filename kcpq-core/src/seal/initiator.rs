@@ -9,7 +9,7 @@ use super::hash::mac;
 use super::noise::{self, InitiatorKeys, first_overhead};
 use super::responder::{COOKIE, MAC, RETRY_LEN, mac_key_of_secret, mac_key_of_server, prologue};
 use super::transport::{Role, Transport};
-use super::wire::{HEADER, concat, handshake_id, header, kind};
+use super::wire::{HEADER, concat, fill, header, kind};
 use super::{Cipher, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
 
 /// Bytes of an INITIAL at most.
@@ -48,7 +48,9 @@ pub struct Initiator {
     /// `None` once it is over: the keys of a session are handed out once.
     noise: Option<noise::Initiator>,
     mac_key: [u8; 32],
-    datagram: heapless::Vec<u8, INITIAL_MAX>,
+    datagram: [u8; INITIAL_MAX],
+    /// Bytes of it before `mac1`.
+    signed: usize,
 }
 
 impl Initiator {
@@ -68,9 +70,8 @@ impl Initiator {
         entropy: &[u8; 32],
         hello: &[u8],
     ) -> Result<Self, StartError> {
-        let too_long = StartError::TooLong { limit: PAYLOAD_MAX, actual: hello.len() };
         if hello.len() > PAYLOAD_MAX {
-            return Err(too_long);
+            return Err(StartError::TooLong { limit: PAYLOAD_MAX, actual: hello.len() });
         }
         let (keys, mac_key) = match credentials {
             Credentials::Identity { key, server } => (InitiatorKeys::Ik { key, server }, mac_key_of_server(server)),
@@ -80,23 +81,21 @@ impl Initiator {
         let suite = Suite { pattern: keys.pattern(), cipher };
         let header = header(id, kind::INITIAL, 0);
 
-        let mut datagram = heapless::Vec::new();
+        // The rest stays zero until it is written: the fields of the message, the places of tags, `mac2`.
+        let mut datagram = [0; INITIAL_MAX];
         let before_hello = HEADER + 1 + first_overhead(suite.pattern) - TAG;
-        datagram.extend_from_slice(&header).map_err(|_| too_long)?;
-        datagram.push(suite.byte()).map_err(|_| too_long)?;
-        datagram.resize(before_hello, 0).map_err(|_| too_long)?;
-        datagram.extend_from_slice(hello).map_err(|_| too_long)?;
-        datagram.extend_from_slice(&[0; TAG]).map_err(|_| too_long)?;
-        let message = datagram.get_mut(HEADER + 1..).unwrap_or_default();
+        let signed = before_hello + hello.len() + TAG;
+        fill(&mut datagram, &[&header, &[suite.byte()]]);
+        fill(datagram.get_mut(before_hello..).unwrap_or_default(), &[hello]);
+        let message = datagram.get_mut(HEADER + 1..signed).unwrap_or_default();
         let noise = noise::Initiator::write(&keys, cipher, &prologue(&header, suite), entropy, message);
         let noise = noise.map_err(|why| match why {
             Rejected::Unsupported => StartError::Unsupported { cipher },
             _ => StartError::Key,
         })?;
-        let mac1 = mac(&mac_key, &[&datagram]);
-        datagram.extend_from_slice(&mac1).map_err(|_| too_long)?;
-        datagram.extend_from_slice(&[0; MAC]).map_err(|_| too_long)?;
-        Ok(Self { id, cipher, noise: Some(noise), mac_key, datagram })
+        let (before, rest) = datagram.split_at_mut_checked(signed).unwrap_or_default();
+        fill(rest, &[&mac(&mac_key, &[before])]);
+        Ok(Self { id, cipher, noise: Some(noise), mac_key, datagram, signed })
     }
 
     /// The id of the handshake.
@@ -106,7 +105,7 @@ impl Initiator {
 
     /// The INITIAL to send.
     pub fn datagram(&self) -> &[u8] {
-        &self.datagram
+        self.datagram.get(..self.signed + 2 * MAC).unwrap_or_default()
     }
 
     /// Takes a RETRY: the server is busy and wants its cookie back. [`datagram`](Self::datagram) has it then, and is to be
@@ -117,17 +116,17 @@ impl Initiator {
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn handle_retry(&mut self, retry: &[u8]) -> Result<(), Rejected> {
         let retry: &[u8; RETRY_LEN] = retry.try_into().map_err(|_| Rejected::Malformed)?;
-        let (header, rest) = retry.split_first_chunk::<HEADER>().ok_or(Rejected::Malformed)?;
+        let (head, rest) = retry.split_first_chunk::<HEADER>().ok_or(Rejected::Malformed)?;
         let (cookie, tag) = rest.split_first_chunk::<COOKIE>().ok_or(Rejected::Malformed)?;
-        if handshake_id(header, kind::RETRY) != Some(self.id) {
+        if *head != header(self.id, kind::RETRY, 0) {
             return Err(Rejected::Malformed);
         }
-        let (before, mac2) = self.datagram.split_last_chunk_mut::<MAC>().ok_or(Rejected::Malformed)?;
+        let (before, mac2) = self.datagram.split_at_mut_checked(self.signed + MAC).ok_or(Rejected::Malformed)?;
         let mac1 = before.last_chunk::<MAC>().ok_or(Rejected::Malformed)?;
-        if !bool::from(mac(&self.mac_key, &[header, cookie, mac1]).ct_eq(tag)) {
+        if !bool::from(mac(&self.mac_key, &[head, cookie, mac1]).ct_eq(tag)) {
             return Err(Rejected::Forged);
         }
-        *mac2 = mac(&cookie_key(cookie), &[before]);
+        fill(mac2, &[&mac(&cookie_key(cookie), &[before])]);
         Ok(())
     }
 
@@ -139,8 +138,8 @@ impl Initiator {
     /// [`Rejected`] if it is not the server's answer to this INITIAL, or came before; nothing has changed.
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn handle_reply<'d, A: Aead>(&mut self, reply: &'d mut [u8]) -> Result<(Transport<A>, &'d mut [u8]), Rejected> {
-        let (header, message) = reply.split_first_chunk_mut::<HEADER>().ok_or(Rejected::Malformed)?;
-        if handshake_id(header, kind::REPLY) != Some(self.id) {
+        let (head, message) = reply.split_first_chunk_mut::<HEADER>().ok_or(Rejected::Malformed)?;
+        if *head != header(self.id, kind::REPLY, 0) {
             return Err(Rejected::Malformed);
         }
         let (split, welcome) = self.noise.as_ref().ok_or(Rejected::Repeated)?.read(message)?;

@@ -45,13 +45,13 @@ impl PrivateKey {
 }
 
 /// With a table of the base point's multiples, which is faster and takes 30 KB.
-#[cfg(feature = "std")]
+#[cfg(feature = "alloc")]
 fn public(secret: &[u8; 32]) -> [u8; 32] {
     x25519_dalek::PublicKey::from(&StaticSecret::from(*secret)).to_bytes()
 }
 
 /// By the same code as a key agreement, which a firmware has anyway.
-#[cfg(not(feature = "std"))]
+#[cfg(not(feature = "alloc"))]
 fn public(secret: &[u8; 32]) -> [u8; 32] {
     let base = x25519_dalek::PublicKey::from(x25519_dalek::X25519_BASEPOINT_BYTES);
     StaticSecret::from(*secret).diffie_hellman(&base).to_bytes()

@@ -46,8 +46,18 @@ pub const fn low_number_of(header: &[u8; HEADER]) -> u32 {
 /// The parts in a row: as many bytes as there is place for, and zeros behind them.
 pub(super) fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut out = [0; N];
-    out.iter_mut().zip(parts.iter().copied().flatten()).for_each(|(place, byte)| *place = *byte);
+    fill(&mut out, parts);
     out
+}
+
+/// Copies the parts in a row to the beginning of `out`, as far as there is place.
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+pub(super) fn fill(mut out: &mut [u8], parts: &[&[u8]]) {
+    for part in parts {
+        let (places, rest) = out.split_at_mut(part.len().min(out.len()));
+        places.iter_mut().zip(*part).for_each(|(place, byte)| *place = *byte);
+        out = rest;
+    }
 }
 
 /// The header of a handshake's datagram, if that is what it is to the last bit.
