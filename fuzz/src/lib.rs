@@ -11,6 +11,8 @@ pub mod fec;
 pub mod frame;
 pub mod kcp;
 pub mod kcp_dialogue;
+pub mod seal_handshake;
+pub mod seal_transport;
 pub mod subject;
 
 /// An input with a name for its file.
@@ -34,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame::run, seeds: frame::seeds },
     Target { name: "kcp", run: kcp::run, seeds: kcp::seeds },
     Target { name: "kcp_dialogue", run: kcp_dialogue::run, seeds: kcp_dialogue::seeds },
+    Target { name: "seal_handshake", run: seal_handshake::run, seeds: seal_handshake::seeds },
+    Target { name: "seal_transport", run: seal_transport::run, seeds: seal_transport::seeds },
     Target { name: "subject", run: subject::run, seeds: subject::seeds },
 ];
 

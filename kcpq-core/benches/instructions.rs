@@ -12,6 +12,9 @@ use std::hint::black_box;
 use kcpq_core::frame::{Frame, Limits, command};
 use kcpq_core::kcp::{Config, Kcp, Origin};
 use kcpq_core::router::Router;
+use kcpq_core::seal::{
+    Cipher, Credentials, HEADER, Initiator, PrivateKey, Responder, TAG, Transport, Unconfirmed, header,
+};
 use kcpq_core::store::{Heap, Lent};
 use kcpq_core::subject::{self, Pattern, Subject};
 use kcpq_core::{Duration, Instant};
@@ -21,7 +24,7 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 7] = [
+const WORK: [Work; 11] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
@@ -29,6 +32,11 @@ const WORK: [Work; 7] = [
     ("engine-lent", bulk::<Lent<'static>>),
     ("relay", |count| assert_eq!(Relay::new().run(count, &[7; 128]), count)),
     ("relay-1k", |count| assert_eq!(Relay::new().run(count, &[7; 1024]), count)),
+    ("first-look", first_looks),
+    // A hundredth of one: it is three orders more than everything else here.
+    ("handshake/100", |count| handshakes(count / 100)),
+    ("seal-open-1k", |count| sealed(count, Cipher::ChaChaPoly)),
+    ("aes-seal-open-1k", |count| sealed(count, Cipher::AesGcm)),
 ];
 
 fn main() {
@@ -90,5 +98,58 @@ fn bulk<S: Make>(count: u64) {
         while let Some(len) = b.poll_transmit(now, &mut buf) {
             a.handle_datagram(now, &buf[..len], Origin::Wire, |_| 0).expect("a well-formed datagram");
         }
+    }
+}
+
+/// A server and the first message of a client that has a key.
+fn first_message() -> (Responder, Initiator) {
+    let (client, server) = (PrivateKey::from_bytes(&[1; 32]), PrivateKey::from_bytes(&[2; 32]));
+    let public = server.public();
+    let credentials = Credentials::Identity { key: &client, server: &public };
+    let initiator = Initiator::new(7, credentials, Cipher::ChaChaPoly, &[3; 32], &[7; 60]).expect("it fits");
+    (Responder::new(Some(server), None), initiator)
+}
+
+/// What a server spends on a first message from a stranger.
+fn first_looks(count: u64) {
+    let (responder, initiator) = first_message();
+    let mut datagram = initiator.datagram().to_vec();
+    datagram[HEADER + 1] ^= 1;
+    for _ in 0..count {
+        assert!(responder.look(black_box(&mut datagram)).is_err());
+    }
+}
+
+/// The server's part of a handshake with a client that has a key.
+fn handshakes(count: u64) {
+    let (responder, initiator) = first_message();
+    for number in 0..count {
+        let mut datagram = initiator.datagram().to_vec();
+        let pending = responder.open(responder.look(&mut datagram).expect("true")).expect("true");
+        let mut entropy = [4; 32];
+        entropy[..8].copy_from_slice(&number.to_le_bytes());
+        black_box::<Unconfirmed>(pending.reply(&entropy, &[7; 60]).expect("it fits"));
+    }
+}
+
+/// Seals and opens datagrams with a KiB in them.
+fn sealed(count: u64, cipher: Cipher) {
+    let server = PrivateKey::from_bytes(&[2; 32]);
+    let public = server.public();
+    let credentials = Credentials::Anonymous { server: &public };
+    let mut initiator = Initiator::new(7, credentials, cipher, &[3; 32], &[]).expect("it fits");
+    let responder = Responder::new(Some(server), None);
+    let mut datagram = initiator.datagram().to_vec();
+    let pending = responder.open(responder.look(&mut datagram).expect("true")).expect("true");
+    let mut unconfirmed: Unconfirmed = pending.reply(&[4; 32], &[]).expect("it fits");
+    let mut reply = unconfirmed.datagram().to_vec();
+    let (mut client, _): (Transport, _) = initiator.handle_reply(&mut reply).expect("true");
+    let now = Instant::from_millis(1);
+    let (mut head, mut body) = (header(9, 0, 0), [7; 1024 + TAG]);
+    client.seal(now, 0, &mut head, &mut body, 1024).expect("the first");
+    let (mut server, _): (Transport, _) = unconfirmed.confirm(now, &head, &mut body).expect("true");
+    for number in 1..count {
+        client.seal(now, number, &mut head, black_box(&mut body), 1024).expect("there is room");
+        server.open(now, &head, black_box(&mut body)).expect("true");
     }
 }

@@ -17,6 +17,7 @@
 //! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |
 //! | [`outbox`] | which frames wait, and which are dropped meanwhile | what else goes before them |
 //! | [`fec`], `cipher` | parity, and the original's encryption | which session has them |
+//! | `seal` | sealed sessions: handshake, keys, datagrams | which session has them |
 //! | [`datagram`] | what lies around segments | whose they are |
 //! | [`session`] | which frame goes next | what the frames say |
 //! | `router` | who gets a message | how |
@@ -39,6 +40,9 @@
 //! | `ttl` | messages with a time to live |
 //! | `fec` | parity: kcp-go's Reed-Solomon around datagrams, and repairs inside of KCP; implies `alloc` |
 //! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |
+//! | `sealed` | handshake and datagrams of sealed sessions, with ChaCha20-Poly1305 |
+//! | `sealed-small` | the same in less flash, slower; implies `sealed` |
+//! | `sealed-aes` | AES-256-GCM for them; implies `sealed` and `alloc` |
 //! | `sim` | a seeded, simulated link for tests in virtual time; implies `alloc` |
 //! | `defmt` | `defmt::Format` on public values |
 
@@ -70,6 +74,8 @@ pub mod outbox;
 pub mod rng;
 #[cfg(feature = "alloc")]
 pub mod router;
+#[cfg(feature = "sealed")]
+pub mod seal;
 pub mod session;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

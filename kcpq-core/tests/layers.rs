@@ -8,7 +8,7 @@ const ROWS: &[&[&str]] = &[
     &["time", "rng", "field", "hash", "store"],
     &["subject"],
     &["frame", "kcp"],
-    &["outbox", "hello", "fec", "cipher"],
+    &["outbox", "hello", "fec", "cipher", "seal"],
     &["datagram"],
     &["session"],
     &["router"],

@@ -68,6 +68,105 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     assert!(wrong.is_empty(), "PROTOCOL.md shows something else:\n{wrong}");
 }
 
+#[cfg(feature = "sealed")]
+#[test]
+fn the_examples_of_sealed_sessions_are_what_is_sent() {
+    use kcpq_core::seal::{
+        Cipher, Cookies, Credentials, HEADER, Initiator, PrivateKey, ResetTokens, Responder, SharedSecret, TAG,
+        Transport, Unconfirmed, header, id_of,
+    };
+
+    const HANDSHAKE: u64 = 0x1122_3344_5566_7788;
+    const SESSION: u64 = 0x99aa_bbcc_ddee_ff00;
+    let now = Instant::from_millis(1_000);
+    let (client_key, server_key) = (PrivateKey::from_bytes(&[1; 32]), PrivateKey::from_bytes(&[2; 32]));
+    let server = server_key.public();
+    let tokens = ResetTokens::of_key(&server_key);
+    let responder = Responder::new(Some(server_key.clone()), None);
+    let credentials = Credentials::Identity { key: &client_key, server: &server };
+    let mut initiator = Initiator::new(HANDSHAKE, credentials, Cipher::ChaChaPoly, &[3; 32], b"HELLO").unwrap();
+    let initial = initiator.datagram().to_vec();
+
+    let mut datagram = initial.clone();
+    let looked = responder.look(&mut datagram).unwrap();
+    let retry = Cookies::new(&[5; 32]).retry(now, &looked, &[192, 0, 2, 1, 0x0f, 0xa0]);
+    let mut unconfirmed: Unconfirmed = responder.open(looked).unwrap().reply(&[4; 32], b"WELCOME").unwrap();
+    let reply = unconfirmed.datagram().to_vec();
+    initiator.handle_retry(&retry).unwrap();
+    let with_cookie = initiator.datagram().last_chunk::<16>().unwrap().to_vec();
+
+    let (mut client, _): (Transport, _) = initiator.handle_reply(&mut reply.clone()).unwrap();
+    let mut sealed = [&header(SESSION, 0, 0)[..], b"items", &[0; TAG]].concat();
+    let (head, body) = sealed.split_first_chunk_mut::<HEADER>().unwrap();
+    client.seal(now, 0, head, body, 5).unwrap();
+    assert_eq!(id_of(head), SESSION);
+    let mut arrived = sealed.clone();
+    let (head, body) = arrived.split_first_chunk_mut::<HEADER>().unwrap();
+    assert_eq!(unconfirmed.confirm(now, head, body).unwrap().1.body, b"items");
+    // Two minutes later, under the next key.
+    let mut renewed = [&header(SESSION, 0, 0)[..], b"items", &[0; TAG]].concat();
+    let (head, body) = renewed.split_first_chunk_mut::<HEADER>().unwrap();
+    client.seal(now + kcpq_core::Duration::from_secs(120), 1, head, body, 5).unwrap();
+
+    let examples = [
+        ("INITIAL", initial),
+        ("RETRY", retry.to_vec()),
+        ("COOKIE", with_cookie),
+        ("REPLY", reply),
+        ("SEALED", sealed),
+        ("RENEWED", renewed),
+        ("SEALED RESET", tokens.datagram(SESSION).to_vec()),
+    ];
+    let document = document();
+    let mut wrong = String::new();
+    for (name, bytes) in examples {
+        if example(&document, name).as_deref() != Some(&*hex(&bytes)) {
+            let _ = writeln!(wrong, "{name} is {}", hex(&bytes));
+        }
+    }
+    for text in [
+        client_key.to_text().to_string(),
+        client_key.public().to_string(),
+        SharedSecret::from_bytes(&[1; 32]).to_text().to_string(),
+    ] {
+        if !document.contains(&text) {
+            let _ = writeln!(wrong, "a key is {text}");
+        }
+    }
+    assert!(wrong.is_empty(), "PROTOCOL.md shows something else:\n{wrong}");
+}
+
+#[cfg(feature = "sealed")]
+#[test]
+fn the_limits_of_sealed_sessions_are_those_of_the_specification() {
+    use kcpq_core::seal::{
+        COOKIE_PERIOD, INITIAL_MAX, PAYLOAD_MAX, PREVIOUS_FOR, REKEY_AFTER, REKEY_INTERVAL, REPLY_MAX, Replay,
+        SEAL_LIMIT,
+    };
+    let seconds = |span: kcpq_core::Duration| span.as_millis() / 1_000;
+    let rows = [
+        format!("HELLO, WELCOME | {PAYLOAD_MAX} bytes"),
+        format!("INITIAL, REPLY | {INITIAL_MAX} and {REPLY_MAX} bytes"),
+        format!("window against replay | {} numbers", Replay::<64>::BITS),
+        format!(
+            "a key is replaced after | 2^{} datagrams either way, or {} s",
+            REKEY_AFTER.ilog2(),
+            seconds(REKEY_INTERVAL)
+        ),
+        format!("a key seals at most | 2^{} datagrams", SEAL_LIMIT.ilog2()),
+        format!("the previous key is kept for | {} s", seconds(PREVIOUS_FOR)),
+        format!(
+            "a cookie is good for | {} s at least, {} s at most",
+            seconds(COOKIE_PERIOD),
+            2 * seconds(COOKIE_PERIOD)
+        ),
+    ];
+    let document = document();
+    for row in rows {
+        assert!(document.contains(&row), "PROTOCOL.md does not have: {row}");
+    }
+}
+
 #[test]
 fn the_texts_of_the_specification_are_those_of_the_errors() {
     // The document writes N for what was there and M for what is allowed.

@@ -129,6 +129,70 @@ fn payloads_travel_as_they_are() {
     assert!(printed == payload, "{} bytes came", printed.len());
 }
 
+/// A path in the tests' folder at which nothing is.
+fn fresh_path(name: &str) -> std::path::PathBuf {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_key_is_readable_by_its_owner_alone_and_no_key_is_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = fresh_path("new-key");
+    let new = || kcpq().args(["key", "new"]).arg(&path).output().unwrap();
+    let made = new();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let public: kcpq_core::seal::PublicKey = text(&made.stdout).trim_end().parse().unwrap();
+    let kept = std::fs::read_to_string(&path).unwrap();
+    let private: kcpq_core::seal::PrivateKey = kept.trim_end().parse().unwrap();
+    assert_eq!(private.public(), public);
+    assert_eq!(kept.lines().count(), 1);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!text(&made.stdout).contains(kept.trim_end()), "the private key is shown");
+
+    let again = new();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("exists; no key is overwritten"), "{}", text(&again.stderr));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
+
+    let show = || kcpq().args(["key", "public"]).arg(&path).output().unwrap();
+    assert_eq!(text(&show().stdout), text(&made.stdout));
+    for mode in [0o640, 0o604, 0o602] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let refused = show();
+        assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), ""));
+        assert!(text(&refused.stderr).contains("chmod 600"), "{}", text(&refused.stderr));
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_private_key_is_called_by_its_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = fresh_path("no-key");
+    let public = kcpq_core::seal::PrivateKey::from_bytes(&[7; 32]).public().to_string();
+    for (content, expected) in [
+        (public.as_str(), "this is a public key, a private key is needed"),
+        (KEY, "a private key begins with kcpq-private-"),
+        ("", "a private key begins with kcpq-private-"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let refused = kcpq().args(["key", "public"]).arg(&path).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(expected), "{}", text(&refused.stderr));
+        assert!(content.is_empty() || !text(&refused.stderr).contains(content));
+    }
+    std::fs::remove_file(&path).unwrap();
+    let missing = kcpq().args(["key", "public", "no/such/file"]).output().unwrap();
+    assert!(text(&missing.stderr).contains("cannot read no/such/file"), "{}", text(&missing.stderr));
+    let nowhere = kcpq().args(["key", "new", "no/such/file"]).output().unwrap();
+    assert!(text(&nowhere.stderr).contains("cannot create no/such/file"), "{}", text(&nowhere.stderr));
+}
+
 #[test]
 fn a_key_file_that_cannot_be_used_is_named() {
     let missing =

@@ -4,6 +4,7 @@
 
 mod format;
 mod interrupt;
+mod key;
 mod log;
 mod publish;
 mod reader;
@@ -49,6 +50,8 @@ enum Command {
     Sub(subscribe::Subscribe),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
+    /// Make keys for sealed sessions, which no command uses yet, and show their public half
+    Key(key::Key),
 }
 
 /// The server to connect to.
@@ -162,6 +165,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Pub(publish) => async_io::block_on(publish.run()),
         Command::Bench(bench) => bench.run(),
+        Command::Key(key) => key.run(),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),
     };
     let (text, code) = match result {

@@ -1,0 +1,83 @@
+//! The ciphers behind one trait, so that a server may bring a faster implementation.
+
+#[cfg(feature = "sealed-aes")]
+use alloc::boxed::Box;
+
+use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+
+use super::Cipher;
+
+/// Bytes by which a sealed text is longer: its tag.
+pub const TAG: usize = 16;
+
+/// An implementation of one or more [`Cipher`]s with a key.
+///
+/// Nonces are numbers. They become the 12 bytes of a nonce as Noise has it (revision 34, section 12): four zeros and the
+/// number, in little endian for ChaCha20-Poly1305 and in big endian for AES-GCM.
+///
+/// An implementation compares tags in constant time, wipes its key when dropped, and decrypts nothing that is forged.
+pub trait Aead: Sized {
+    /// A cipher with its key; `None` if this implementation does not have it.
+    fn new(cipher: Cipher, key: &[u8; 32]) -> Option<Self>;
+
+    /// Encrypts in place and gives the tag over text and `header`. `None` if the text is too long for the cipher, which no
+    /// datagram is.
+    ///
+    /// `nonce` must never have been used with this key.
+    fn seal(&self, nonce: u64, header: &[u8], text: &mut [u8]) -> Option<[u8; TAG]>;
+
+    /// Decrypts in place. `None` if the tag is not that of text and header.
+    fn open(&self, nonce: u64, header: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Option<()>;
+}
+
+/// The ciphers of the RustCrypto project: portable, in constant time, with the processor's instructions where they are found
+/// at run time. ChaCha20-Poly1305 needs no allocator.
+pub struct RustCrypto(Key);
+
+enum Key {
+    ChaChaPoly(ChaCha20Poly1305),
+    /// In a box: with its expanded key it has twenty times the size.
+    #[cfg(feature = "sealed-aes")]
+    AesGcm(Box<aes_gcm::Aes256Gcm>),
+}
+
+impl Aead for RustCrypto {
+    fn new(cipher: Cipher, key: &[u8; 32]) -> Option<Self> {
+        match cipher {
+            Cipher::ChaChaPoly => Some(Self(Key::ChaChaPoly(ChaCha20Poly1305::new(key.into())))),
+            #[cfg(feature = "sealed-aes")]
+            Cipher::AesGcm => Some(Self(Key::AesGcm(Box::new(aes_gcm::Aes256Gcm::new(key.into()))))),
+            #[cfg(not(feature = "sealed-aes"))]
+            Cipher::AesGcm => None,
+        }
+    }
+
+    fn seal(&self, nonce: u64, header: &[u8], text: &mut [u8]) -> Option<[u8; TAG]> {
+        let tag = match &self.0 {
+            Key::ChaChaPoly(key) => key.encrypt_inout_detached(&le(nonce).into(), header, text.into()),
+            #[cfg(feature = "sealed-aes")]
+            Key::AesGcm(key) => key.encrypt_inout_detached(&be(nonce).into(), header, text.into()),
+        };
+        tag.ok().map(Into::into)
+    }
+
+    fn open(&self, nonce: u64, header: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Option<()> {
+        match &self.0 {
+            Key::ChaChaPoly(key) => key.decrypt_inout_detached(&le(nonce).into(), header, text.into(), tag.into()),
+            #[cfg(feature = "sealed-aes")]
+            Key::AesGcm(key) => key.decrypt_inout_detached(&be(nonce).into(), header, text.into(), tag.into()),
+        }
+        .ok()
+    }
+}
+
+fn le(nonce: u64) -> [u8; 12] {
+    let [a, b, c, d, e, f, g, h] = nonce.to_le_bytes();
+    [0, 0, 0, 0, a, b, c, d, e, f, g, h]
+}
+
+#[cfg(feature = "sealed-aes")]
+fn be(nonce: u64) -> [u8; 12] {
+    le(nonce.swap_bytes())
+}

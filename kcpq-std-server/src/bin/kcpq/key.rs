@@ -1,0 +1,111 @@
+//! `kcpq key`: the keys of sealed sessions, and the files they are kept in.
+//!
+//! A private key is in a file that only its owner can read, one line of text; it is never on a command line and never in a
+//! log.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use kcpq_core::seal::PrivateKey;
+use zeroize::Zeroizing;
+
+use super::Failure;
+
+/// The flags of `kcpq key`.
+#[derive(Debug, Parser)]
+pub(super) struct Key {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a private key, write it to FILE, which only you can read, and print its public key
+    New {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Print the public key of the private key in FILE
+    Public {
+        /// A file that `kcpq key new` has written
+        file: PathBuf,
+    },
+}
+
+impl Key {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let key = match &self.action {
+            Action::New { file } => new(file)?,
+            Action::Public { file } => load(file)?,
+        };
+        writeln!(io::stdout(), "{}", key.public())?;
+        Ok(())
+    }
+}
+
+/// Makes a key and writes it to a file of its own.
+fn new(path: &Path) -> Result<PrivateKey, Failure> {
+    let mut entropy = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *entropy)?;
+    let key = PrivateKey::from_bytes(&entropy);
+    let mut file = create(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::Error(format!("{} exists; no key is overwritten", path.display())),
+        _ => Failure::Error(format!("cannot create {}: {error}", path.display())),
+    })?;
+    let text = Zeroizing::new(format!("{}\n", key.to_text()));
+    if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
+        drop(file);
+        let _ = std::fs::remove_file(path); // half a key is none
+        return Err(Failure::Error(format!("cannot write {}: {error}", path.display())));
+    }
+    Ok(key)
+}
+
+/// Reads the private key in a file.
+///
+/// # Errors
+/// If others than its owner can do anything with it, if it cannot be read, or has something else in it.
+pub(super) fn load(path: &Path) -> Result<PrivateKey, Failure> {
+    // Longer than any key: what is not one need not be read whole.
+    const LIMIT: u64 = 1_024;
+    let unreadable = |error: io::Error| Failure::Error(format!("cannot read {}: {error}", path.display()));
+    let file = File::open(path).map_err(unreadable)?;
+    refuse_if_shared(path, &file)?;
+    let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize));
+    file.take(LIMIT).read_to_string(&mut text).map_err(unreadable)?;
+    text.trim()
+        .parse()
+        .map_err(|error| Failure::Error(format!("the key in {} cannot be used: {error}", path.display())))
+}
+
+#[cfg(unix)]
+fn create(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(unix)]
+fn refuse_if_shared(path: &Path, file: &File) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = file.metadata()?;
+    let mode = metadata.permissions().mode() & 0o777;
+    // A device or a pipe has no owner in this sense: what comes from there is not kept there.
+    if metadata.is_file() && mode & 0o077 != 0 {
+        let path = path.display();
+        return Err(Failure::Error(format!("others may use {path} (mode {mode:o}), refused: chmod 600 {path}")));
+    }
+    Ok(())
+}
+
+/// Who may read a file is decided by the folder that it is in.
+#[cfg(not(unix))]
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+#[cfg(not(unix))]
+fn refuse_if_shared(_: &Path, _: &File) -> Result<(), Failure> {
+    Ok(())
+}
