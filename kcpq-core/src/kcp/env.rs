@@ -52,6 +52,16 @@ impl Env {
         repair::covers(len) && self.peer.repairs && self.config.mode == Mode::Stream
     }
 
+    /// True if a segment of `len` bytes of data fits a datagram.
+    pub(super) fn fits(&self, len: u16) -> bool {
+        usize::from(len) + HEADER <= usize::from(self.mtu)
+    }
+
+    /// Most data bytes that a datagram had which carried segments of up to `len`, in pieces if need be.
+    pub(super) fn longest_of(&self, len: u16) -> u16 {
+        len.min(self.mtu.saturating_sub(HEADER as u16))
+    }
+
     /// Most data bytes in one segment: a repair over it has to fit as well.
     pub(super) fn mss(&self) -> usize {
         let reserve = if self.repairs() { repair::OVERHEAD } else { 0 };

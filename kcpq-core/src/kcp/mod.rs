@@ -225,6 +225,15 @@ impl<S: Store> Kcp<S> {
         self.env.mtu = mtu.max(Config::MIN_MTU);
     }
 
+    /// The system has refused a datagram with `len` bytes of segments as too long for the path (EMSGSIZE). Later ones are
+    /// shorter, and what is in flight and too long goes again: in pieces if the peer knows these, otherwise as it is.
+    pub fn on_too_long(&mut self, now: Instant, len: u16) {
+        self.env.now = now;
+        if self.mtud.on_too_long(&mut self.env, len) {
+            self.sender.on_narrowed(&self.env);
+        }
+    }
+
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
     ///
     /// # Errors
@@ -346,11 +355,16 @@ impl<S: Store> Kcp<S> {
         match header.command {
             Command::Push => self.receiver.on_push(env, header, data, sink),
             Command::Repair if env.repairs() => self.receiver.on_repair(env, header, data, sink),
+            Command::Piece if env.peer.pieces => self.receiver.on_piece(env, header, data, sink),
             Command::WindowProbe => self.receiver.on_window_probe(env),
             Command::MtuProbe if self.mtud.is_known() => self.mtud.on_probe(env, header.sn),
-            Command::MtuProbeAck if self.mtud.is_known() => self.mtud.on_answer(env, header.sn),
+            Command::MtuProbeAck if self.mtud.is_known() => {
+                if self.mtud.on_answer(env, header.sn) {
+                    self.sender.trust_path();
+                }
+            }
             Command::Ack | Command::WindowUpdate => {}
-            Command::Repair | Command::MtuProbe | Command::MtuProbeAck => {
+            Command::Repair | Command::Piece | Command::MtuProbe | Command::MtuProbeAck => {
                 return Err(Malformed::Command { actual: header.command as u8 });
             }
         }
@@ -363,6 +377,10 @@ impl<S: Store> Kcp<S> {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.env.now = now;
         self.sender.on_time(&mut self.env);
+        self.mtud.suspect(&mut self.env, self.sender.suspects_black_hole());
+        if self.mtud.on_time(&mut self.env) {
+            self.sender.on_narrowed(&self.env);
+        }
         let template = Header {
             conv: self.conv,
             command: Command::Ack,
@@ -373,12 +391,15 @@ impl<S: Store> Kcp<S> {
             una: self.receiver.next(),
             len: 0,
         };
-        let limit = out.len().min(usize::from(self.env.mtu));
+        let limit = out.len().min(self.sender.mtu(&self.env));
         let (segments, _) = out.split_at_mut_checked(limit)?;
         let len = self.write_segments(Packet::new(segments, template)).or_else(|| {
             let round_trip = self.sender.rtt().smoothed().unwrap_or(Duration::ZERO);
             self.mtud.write_probe(&mut self.env, out, template, round_trip)
         });
+        if len.is_some_and(|len| len >= HEADER + self.env.mss()) {
+            self.mtud.on_full(&mut self.env);
+        }
         self.env.stats.datagrams_sent += u64::from(len.is_some());
         len
     }

@@ -122,6 +122,8 @@ pub(super) struct Arrival {
 pub(super) struct Lost {
     pub(super) segments: usize,
     pub(super) bytes: u32,
+    /// The length of the longest.
+    pub(super) longest: u16,
 }
 
 /// Where a segment lies.
@@ -442,6 +444,18 @@ impl<S: Store> InFlight<S> {
         lost
     }
 
+    /// The index of segment `sn`, unless it has arrived.
+    pub(super) fn index_of(&self, sn: Sn) -> Option<usize> {
+        let index = usize::try_from(sn.distance(self.sums.una)).ok()?;
+        self.sent.get(index).filter(|segment| !segment.acked)?;
+        Some(index)
+    }
+
+    /// True if segment `index` was retransmitted before.
+    pub(super) fn is_resent(&self, index: usize) -> bool {
+        self.sent.get(index).is_some_and(|segment| segment.resent)
+    }
+
     /// The oldest `count` segments that have not arrived are lost, by the timer.
     pub(super) fn lose_oldest(&mut self, count: usize) -> Lost {
         let mut lost = Lost::default();
@@ -502,5 +516,6 @@ impl Lost {
     fn add(&mut self, len: u16) {
         self.segments += 1;
         self.bytes += u32::from(len);
+        self.longest = self.longest.max(len);
     }
 }
