@@ -107,6 +107,26 @@ fn crowded(config: Config) -> Room {
     room
 }
 
+/// All ways to write 16 tokens as `a` or `*` would make each message take 131,071 steps.
+#[test]
+fn patterns_that_would_make_messages_of_others_dear_are_refused() {
+    let mut room = Room::new(Config::default(), 2);
+    let now = room.now;
+    for bits in 0..1_000 {
+        let tokens: Vec<&str> = (0..16).map(|at| if bits >> at & 1 == 0 { "a" } else { "*" }).collect();
+        room.clients[0].0.subscribe(now, &tokens.join(".")).unwrap();
+        room.settle();
+    }
+    let refused = room.broker.stats().subscriptions_refused;
+    assert!(refused > 900 && room.broker.stats().subscriptions + refused == 1_000, "{refused}");
+    // Of one shape there may be as many as before.
+    for id in 0..1_000 {
+        room.clients[1].0.subscribe(now, &alloc::format!("game.*.player.{id}.*")).unwrap();
+    }
+    room.settle();
+    assert_eq!(room.broker.stats().subscriptions_refused, refused);
+}
+
 #[test]
 fn a_publisher_is_held_back_while_a_subscriber_is_behind_and_nothing_is_dropped() {
     let config = Config { high_water: 100_000, max_queued: 10 << 20, ..Config::default() };
