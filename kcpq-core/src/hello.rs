@@ -59,10 +59,12 @@ pub mod features {
     pub const LATEST: u32 = 1 << 4;
     /// Answers the questions about the path's MTU (`kcp::Command::MtuProbe`).
     pub const PROBES: u32 = 1 << 5;
+    /// Understands segments in pieces (`kcp::Command::Piece`).
+    pub const PIECES: u32 = 1 << 7;
 
     /// What this build can do, as a client or a server.
-    pub const SUPPORTED: u32 =
-        if cfg!(feature = "fec") { FEC | REPAIR } else { 0 } | if cfg!(feature = "alloc") { PROBES } else { 0 };
+    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC | REPAIR } else { 0 }
+        | if cfg!(feature = "alloc") { PROBES | PIECES } else { 0 };
     /// What a server of this build can do.
     pub const SERVER: u32 = SUPPORTED | TTL | LATEST;
 }

@@ -221,6 +221,13 @@ impl<P: Peer> Broker<P> {
         }
     }
 
+    /// The system has refused to send a datagram of `len` bytes to `peer`, because it is too long for the path (EMSGSIZE):
+    /// later ones are shorter.
+    pub fn on_too_long(&mut self, now: Instant, peer: P, len: usize) {
+        self.sessions.cx.advance(now);
+        self.sessions.on_too_long(peer, len);
+    }
+
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sessions.cx.advance(now);

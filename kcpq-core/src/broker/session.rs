@@ -163,6 +163,11 @@ impl Session {
         self.transport.set_native(&session::Native { framing, max_datagram, accepts, local, features });
     }
 
+    /// See [`Broker::on_too_long`](super::Broker::on_too_long).
+    pub(super) fn on_too_long(&mut self, now: Instant, len: usize) {
+        self.transport.on_too_long(now, len);
+    }
+
     /// It said HELLO.
     pub(super) fn is_native(&self) -> bool {
         self.member.native

@@ -117,6 +117,15 @@ impl<P: Peer> Sessions<P> {
         self.put_back(slot, true);
     }
 
+    /// The system has refused a datagram of `len` bytes to `peer` as too long for the path.
+    pub(super) fn on_too_long(&mut self, peer: P, len: usize) {
+        if let Some(index) = self.table.newest(peer)
+            && let Some(slot) = self.table.wake(index)
+        {
+            slot.session.on_too_long(self.cx.now, len);
+        }
+    }
+
     /// A session that was taken out and worked on goes on; with `wakes` it may have something to send.
     fn put_back(&mut self, mut slot: Box<Slot<P, Session>>, wakes: bool) {
         slot.session.settle(&mut self.cx);

@@ -218,7 +218,7 @@ impl Mtud {
         Some(usize::from(len))
     }
 
-    /// The length of the PROBE to send now, at most `room`. Of each round the longest goes first.
+    /// The length of the PROBE to send now, if there is `room` for it. Of each round the longest goes first.
     fn next_length(&mut self, env: &mut Env, room: usize, round_trip: Duration) -> Option<u16> {
         let asked = self.asked?;
         let check = match self.phase {
@@ -226,12 +226,13 @@ impl Mtud {
             _ => None,
         };
         // A check asks for the present length and all below it, a search for all above.
-        let wanted =
-            |length: &u16| *length < asked && (*length > env.mtu) == check.is_none() && usize::from(*length) <= room;
+        let wanted = |length: &u16| *length < asked && (*length > env.mtu) == check.is_none();
         let present = Some(env.mtu).filter(|_| check.is_some());
         if let Some(next) = self.lengths().chain(present).filter(wanted).max() {
-            self.asked = Some(next);
-            return Some(next);
+            return (usize::from(next) <= room).then(|| {
+                self.asked = Some(next);
+                next
+            });
         }
         self.asked = None;
         let wait = match check {

@@ -9,8 +9,8 @@
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
-use super::hash::Secret;
 use super::shrink;
+use crate::hash::Secret;
 use crate::subject::Pattern;
 
 /// The most nodes that a match visits because of all patterns together, free ones aside.

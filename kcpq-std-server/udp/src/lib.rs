@@ -276,6 +276,16 @@ fn is_net_reset(_: &io::Error) -> bool {
     false
 }
 
+/// Whether an error means that a datagram is too long for the path (EMSGSIZE), as far as this system knows it.
+pub fn is_too_long(error: &io::Error) -> bool {
+    const EMSGSIZE: i32 = match () {
+        () if cfg!(windows) => 10_040,
+        () if cfg!(any(target_os = "linux", target_os = "android")) => 90,
+        () => 40, // the BSDs and macOS
+    };
+    error.raw_os_error() == Some(EMSGSIZE)
+}
+
 fn new_socket(family: SocketAddr, buffer: usize) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(family), Type::DGRAM, Some(Protocol::UDP))?;
     if family.is_ipv6() {
