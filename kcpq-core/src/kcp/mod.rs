@@ -234,6 +234,20 @@ impl<S: Store> Kcp<S> {
         }
     }
 
+    /// Demands a proof that the peer is where it says it is: until an acknowledgement echoes our clock, which begins at
+    /// `clock`, a random number, its word counts little: no more than the first window is sent, nothing but an acknowledgement
+    /// acknowledges, and neither the path nor an outage is probed. To be called before anything else happens.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn demand_proof(&mut self, clock: u32) {
+        self.env.demand_proof(clock);
+    }
+
+    /// False as long as a proof is demanded and was not given.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_proved(&self) -> bool {
+        self.env.proved
+    }
+
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
     ///
     /// # Errors
@@ -341,8 +355,10 @@ impl<S: Store> Kcp<S> {
     ) -> Result<(), Malformed> {
         let env = &mut self.env;
         if origin == Origin::Wire {
-            self.sender.set_remote_window(header.wnd);
+            let most = if env.proved { u16::MAX } else { Config::UNHEARD_WINDOW };
+            self.sender.set_remote_window(header.wnd.min(most));
         }
+        let proved = env.proved;
         if header.command == Command::Ack
             // Before `una` is applied, which may cover the very segment whose echo this is.
             && let Some(delivered) = self.sender.on_ack(env, header.sn, header.ts)
@@ -351,7 +367,13 @@ impl<S: Store> Kcp<S> {
             let newest = delivered.later(acked.map(|acked| acked.newest));
             *acked = Some(Acked { round_trip: delivered.sample.rtt, newest });
         }
-        self.sender.on_una(env, header.una);
+        if !proved && env.proved {
+            self.sender.set_remote_window(header.wnd);
+            self.mtud.on_proved(env);
+        }
+        if env.proved {
+            self.sender.on_una(env, header.una);
+        }
         match header.command {
             Command::Push => self.receiver.on_push(env, header, data, sink),
             Command::Repair if env.repairs() => self.receiver.on_repair(env, header, data, sink),

@@ -17,7 +17,7 @@ use super::env::Env;
 use super::packet::Packet;
 use super::peer::MtuSearch;
 use super::segment::{Command, HEADER, Header};
-use super::seq::{Sn, Ts};
+use super::seq::Sn;
 use super::timers::Timer;
 use crate::time::{Duration, Instant};
 
@@ -82,10 +82,17 @@ impl Mtud {
         let agreed = env.peer.mtu_search;
         let mut mtud =
             Self { agreed, phase: Phase::Rest, asked: None, raise_at: Instant::MAX, raise_after: RAISE, answer: None };
-        if agreed.is_some() {
+        if agreed.is_some() && env.proved {
             mtud.search(env);
         }
         mtud
+    }
+
+    /// The peer has proved where it is: what was held back may go.
+    pub(super) fn on_proved(&mut self, env: &mut Env) {
+        if self.is_known() {
+            self.search(env);
+        }
     }
 
     /// True if the other end knows PROBE as well.
@@ -212,7 +219,7 @@ impl Mtud {
     ) -> Option<usize> {
         let len = self.next_length(env, out.len(), round_trip)?;
         let (sn, data) = (Sn(len.into()), u32::from(len) - HEADER as u32);
-        let header = Header { command: Command::MtuProbe, ts: Ts::of(env.now), sn, len: data, ..template };
+        let header = Header { command: Command::MtuProbe, ts: env.ts(), sn, len: data, ..template };
         Packet::new(out, template).push(header)?.fill(0);
         env.stats.mtu_probes += 1;
         Some(usize::from(len))

@@ -214,7 +214,12 @@ impl<S: Store> Sender<S> {
 
     /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent. `None` if that says nothing new.
     pub(super) fn on_ack(&mut self, env: &mut Env, sn: Sn, ts: Ts) -> Option<Delivered> {
-        let Acked { news, delivered } = self.flight.ack(env.now, sn, ts);
+        let Acked { news, delivered, echoed } = self.flight.ack(env.now, env.ts(), sn, ts);
+        if echoed {
+            env.proved = true;
+        } else if !env.proved {
+            return None;
+        }
         if let Some(arrival) = news {
             let state = &mut self.state;
             state.congestion.on_acked(env.now, arrival.len);
@@ -368,7 +373,7 @@ impl<S: Store> Sender<S> {
             return None;
         }
         let snapshot = state.congestion.on_sent(env.now, slice.len, flight.pipe());
-        let (again, rto) = flight.on_sent(env.now, index, state.rtt.rto(), snapshot)?;
+        let (again, rto) = flight.on_sent(env.now, env.ts(), index, state.rtt.rto(), snapshot)?;
         env.timers.hasten(Timer::Rto, env.now + rto);
         if again {
             env.stats.retransmitted += 1;
@@ -384,7 +389,7 @@ impl<S: Store> Sender<S> {
     /// Writes a segment as it goes out now.
     fn put(&mut self, env: &mut Env, packet: &mut Packet<'_>, slice: Slice) -> Option<()> {
         let Slice { sn, frg, len, skip } = slice;
-        let (command, ts, len) = (Command::Push, Ts::of(env.now), u32::from(len));
+        let (command, ts, len) = (Command::Push, env.ts(), u32::from(len));
         let data = packet.push(Header { command, frg, ts, sn, len, ..packet.template() })?;
         self.tx.copy_to(skip, data);
         env.stats.segments_sent += 1;
@@ -443,7 +448,7 @@ impl<S: Store> Sender<S> {
         while self.write_copy(env, packet, rides).is_some() {}
         if env.repairs() && self.state.redundancy.is_repair_due(env, rides) {
             let whole = packet.room().is_some_and(|room| room + HEADER >= usize::from(env.mtu));
-            let written = self.encoder.write(&self.flight, &mut self.tx, packet, Ts::of(env.now));
+            let written = self.encoder.write(&self.flight, &mut self.tx, packet, env.ts());
             env.stats.repairs_sent += u64::from(written);
             // Without room it goes in the next datagram.
             if written || whole {

@@ -8,7 +8,7 @@ use crate::kcp::env::Env;
 use crate::kcp::packet::Packet;
 use crate::kcp::recv::PIECE_HEAD;
 use crate::kcp::segment::{Command, Header};
-use crate::kcp::seq::{Sn, Ts};
+use crate::kcp::seq::Sn;
 use crate::store::{Store, TxStream};
 
 /// The rest of a datagram is not filled with less.
@@ -43,7 +43,7 @@ impl<S: Store> Sender<S> {
         if len == 0 || len < usize::from(rest.min(WORTH)) && packet.len() > 0 {
             return Some(false);
         }
-        let (command, ts) = (Command::Piece, Ts::of(env.now));
+        let (command, ts) = (Command::Piece, env.ts());
         let header = Header { command, ts, sn, len: (PIECE_HEAD + len) as u32, ..packet.template() };
         let (head, data) = packet.push(header)?.split_first_chunk_mut::<PIECE_HEAD>()?;
         let ([o0, o1], [t0, t1]) = (at.to_le_bytes(), slice.len.to_le_bytes());
