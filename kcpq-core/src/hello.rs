@@ -205,6 +205,8 @@ pub enum CloseReason {
     Limit,
     /// A newer session from the same place took over.
     Superseded,
+    /// It is heard, but what it was sent first is not acknowledged.
+    Stalled,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -220,6 +222,7 @@ impl CloseReason {
             Self::SlowConsumer => 4,
             Self::Limit => 5,
             Self::Superseded => 6,
+            Self::Stalled => 7,
             Self::Other(code) => code,
         }
     }
@@ -234,6 +237,7 @@ impl CloseReason {
             4 => Self::SlowConsumer,
             5 => Self::Limit,
             6 => Self::Superseded,
+            7 => Self::Stalled,
             code => Self::Other(code),
         }
     }
@@ -249,6 +253,7 @@ impl fmt::Display for CloseReason {
             Self::SlowConsumer => f.write_str("the subscriber did not keep up"),
             Self::Limit => f.write_str("a limit was reached"),
             Self::Superseded => f.write_str("a newer session took over"),
+            Self::Stalled => f.write_str("what was sent is not acknowledged, although something is heard"),
             Self::Other(code) => write!(f, "reason {code}"),
         }
     }

@@ -77,7 +77,9 @@ pub(super) enum Due {
     Transmit,
     /// It was silent for too long.
     Idle,
-    /// The same, and nothing ever showed that it was there.
+    /// It is heard, and does not acknowledge.
+    Stalled,
+    /// It was silent, and nothing ever showed that it was there.
     Forged,
     /// It has had the time for its last frames.
     Over(CloseReason),
@@ -263,7 +265,8 @@ impl Session {
         if self.member.half_open.is_some_and(|half_open| half_open.room().is_none()) {
             return next; // whatever is due has to wait until it is heard again
         }
-        for deadline in [self.member.throttle.poll_timeout(), self.transport.poll_timeout()].into_iter().flatten() {
+        let stall = self.stalls_at(config).map(|at| Deadline { at, why: Why::Idle });
+        for deadline in [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall].into_iter().flatten() {
             if deadline.at < next.at {
                 next = deadline;
             }
@@ -278,9 +281,17 @@ impl Session {
                 Some(_) => Due::Forged,
                 None => Due::Idle,
             },
+            Phase::Open if self.stalls_at(&cx.config).is_some_and(|at| at <= cx.now) => Due::Stalled,
             Phase::Closing { until, reason } if until <= cx.now => Due::Over(reason),
             _ => Due::Transmit,
         }
+    }
+
+    /// When it ends because the oldest segment under way is not acknowledged, although it is heard. One that is silent has
+    /// longer.
+    fn stalls_at(&self, config: &Config) -> Option<Instant> {
+        let since = self.transport.kcp.stalled_since().filter(|_| self.member.phase == Phase::Open)?;
+        (self.member.heard >= since + config.stall_timeout.div(2)).then(|| since + config.stall_timeout)
     }
 
     /// How long it may be silent.

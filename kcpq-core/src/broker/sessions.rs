@@ -209,6 +209,10 @@ impl<P: Peer> Sessions<P> {
                     self.cx.stats.idle_sessions += 1;
                     self.close(index, CloseReason::Idle);
                 }
+                Due::Stalled => {
+                    self.cx.stats.stalled_sessions += 1;
+                    self.close(index, CloseReason::Stalled);
+                }
                 Due::Forged => {
                     if let Some(slot) = self.table.take(index) {
                         self.cx.stats.half_open_sessions += 1;

@@ -49,6 +49,8 @@ pub struct Stats {
     pub slow_consumers: u64,
     /// Sessions closed by [`Config::idle_timeout`](super::Config): nothing was received from them.
     pub idle_sessions: u64,
+    /// Sessions closed by [`Config::stall_timeout`](super::Config): they were heard and did not acknowledge.
+    pub stalled_sessions: u64,
     /// Sessions dropped because nothing showed that their address was not forged.
     pub half_open_sessions: u64,
     /// Sessions closed because of a malformed frame.
@@ -95,6 +97,7 @@ impl Stats {
         self.dropped_relay += other.dropped_relay;
         self.slow_consumers += other.slow_consumers;
         self.idle_sessions += other.idle_sessions;
+        self.stalled_sessions += other.stalled_sessions;
         self.half_open_sessions += other.half_open_sessions;
         self.broken_sessions += other.broken_sessions;
         self.unknown_commands += other.unknown_commands;
