@@ -266,7 +266,9 @@ impl Session {
             return next; // whatever is due has to wait until it is heard again
         }
         let stall = self.stalls_at(config).map(|at| Deadline { at, why: Why::Idle });
-        for deadline in [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall].into_iter().flatten() {
+        for deadline in
+            [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall].into_iter().flatten()
+        {
             if deadline.at < next.at {
                 next = deadline;
             }
