@@ -399,9 +399,9 @@ impl<S: Store> Kcp<S> {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.env.now = now;
         self.sender.on_time(&mut self.env);
-        self.mtud.suspect(&mut self.env, self.sender.suspects_black_hole());
-        if self.mtud.on_time(&mut self.env) {
-            self.sender.on_narrowed(&self.env);
+        let suspected = self.sender.suspects_black_hole();
+        if !self.mtud.is_quiet(&self.env, suspected) {
+            self.look_for_mtu(suspected);
         }
         let template = Header {
             conv: self.conv,
@@ -419,11 +419,20 @@ impl<S: Store> Kcp<S> {
             let round_trip = self.sender.rtt().smoothed().unwrap_or(Duration::ZERO);
             self.mtud.write_probe(&mut self.env, out, template, round_trip)
         });
-        if len.is_some_and(|len| len >= HEADER + self.env.mss()) {
-            self.mtud.on_full(&mut self.env);
+        if let Some(len) = len {
+            self.env.stats.datagrams_sent += 1;
+            self.mtud.on_sent(&mut self.env, len);
         }
-        self.env.stats.datagrams_sent += u64::from(len.is_some());
         len
+    }
+
+    /// What losses, answers and the time say of how long datagrams may be.
+    #[inline(never)]
+    fn look_for_mtu(&mut self, suspected: bool) {
+        self.mtud.suspect(&mut self.env, suspected);
+        if self.mtud.on_time(&mut self.env) {
+            self.sender.on_narrowed(&self.env);
+        }
     }
 
     /// Writes the segments that are due.

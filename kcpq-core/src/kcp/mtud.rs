@@ -134,12 +134,19 @@ impl Mtud {
         true
     }
 
-    /// A segment that fills its datagram was sent: more is asked for if that has not happened for long.
+    /// A datagram with `len` bytes of segments was sent: if that is all it can have, more is asked for if that has not
+    /// happened for long.
     #[inline]
-    pub(super) fn on_full(&mut self, env: &mut Env) {
-        if env.now >= self.raise_at {
+    pub(super) fn on_sent(&mut self, env: &mut Env, len: usize) {
+        if env.now >= self.raise_at && len >= HEADER + env.mss() {
             self.search(env);
         }
+    }
+
+    /// True if there is nothing to follow and nothing to do now.
+    #[inline]
+    pub(super) fn is_quiet(&self, env: &Env, suspected: bool) -> bool {
+        !suspected && !env.timers.is_due(Timer::MtuProbe, env.now) && !matches!(self.phase, Phase::Check { .. })
     }
 
     /// Follows what the losses say: `suspected`, only the longer segments seem to get lost.
@@ -260,6 +267,7 @@ impl Mtud {
         }
     }
 
+    #[cold]
     fn search(&mut self, env: &mut Env) {
         self.phase = Phase::Search { rounds: ROUNDS };
         self.asked = Some(u16::MAX);

@@ -430,11 +430,7 @@ fn both_ends_notice_a_stream_that_stands_still_although_they_hear_each_other() {
         let (from, name) =
             if server_sends { (other, "Disconnected { why: Forgotten") } else { (node, "Disconnected { why: Stalled") };
         let Node { up, down, .. } = &mut world.nodes[node];
-        if server_sends {
-            down.set_config(narrow)
-        } else {
-            up.set_config(narrow)
-        };
+        if server_sends { down } else { up }.set_config(narrow);
         world.publish(from, "long", &[7; 5_000]).unwrap();
         let begun = world.now;
         for _ in 0..50 {

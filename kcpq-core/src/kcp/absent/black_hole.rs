@@ -10,7 +10,7 @@ impl BlackHole {
 
     pub(super) fn on_lost(&mut self, _: u16) {}
 
-    pub(super) fn on_arrival(&mut self, _: u16) {}
+    pub(super) fn on_arrival(&mut self, _: u16, _: impl FnOnce(u16) -> bool) {}
 
     pub(super) fn is_suspected(self) -> bool {
         false

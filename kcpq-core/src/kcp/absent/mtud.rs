@@ -28,7 +28,11 @@ impl Mtud {
         false
     }
 
-    pub(super) fn on_full(&mut self, _: &mut Env) {}
+    pub(super) fn on_sent(&mut self, _: &mut Env, _: usize) {}
+
+    pub(super) fn is_quiet(&self, _: &Env, _: bool) -> bool {
+        true
+    }
 
     pub(super) fn suspect(&mut self, _: &mut Env, _: bool) {}
 

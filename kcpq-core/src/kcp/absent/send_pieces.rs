@@ -14,6 +14,10 @@ impl CutUp {
         Self
     }
 
+    pub(super) fn is_any(self) -> bool {
+        false
+    }
+
     pub(super) fn begin(&mut self, _: Sn) {}
 }
 

@@ -65,7 +65,15 @@ impl Pieces {
     }
 
     /// Forgets what belongs to segments before `next`, which have arrived.
+    #[inline]
     pub(super) fn forget_before(&mut self, next: Sn) {
+        if !self.kept.is_empty() {
+            self.forget(next);
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self, next: Sn) {
         if self.kept.first().is_some_and(|piece| piece.sn.before(next)) {
             let count = self.kept.partition_point(|piece| piece.sn.before(next));
             self.drop_range(0, count);

@@ -28,10 +28,10 @@ impl BlackHole {
         }
     }
 
-    /// A segment of `len` bytes has arrived whole, not in pieces.
+    /// A segment of `len` bytes has arrived, which says something if it came whole, not in pieces.
     #[inline]
-    pub(super) fn on_arrival(&mut self, len: u16) {
-        if len >= self.len {
+    pub(super) fn on_arrival(&mut self, len: u16, came_whole: impl FnOnce(u16) -> bool) {
+        if len >= self.len && came_whole(len) {
             *self = Self::new();
         }
     }
@@ -48,7 +48,7 @@ mod tests {
     fn after(losses: &[u16], arrival: u16) -> bool {
         let mut black_hole = BlackHole::new();
         losses.iter().for_each(|len| black_hole.on_lost(*len));
-        black_hole.on_arrival(arrival);
+        black_hole.on_arrival(arrival, |_| true);
         black_hole.is_suspected()
     }
 

@@ -225,9 +225,7 @@ impl<S: Store> Sender<S> {
             state.congestion.on_acked(env.now, arrival.len);
             state.loss.on_progress(env);
             state.loss.on_arrival(&arrival);
-            if env.fits(arrival.len) {
-                state.black_hole.on_arrival(arrival.len);
-            }
+            state.black_hole.on_arrival(arrival.len, |len| env.fits(len));
             state.redundancy.sample(!arrival.first);
             if arrival.spurious {
                 env.stats.spurious += 1;
@@ -249,9 +247,7 @@ impl<S: Store> Sender<S> {
         let state = &mut self.state;
         let released = self.flight.release(env.now, una, |segment| {
             state.congestion.on_acked(env.now, segment.len());
-            if env.fits(segment.len()) {
-                state.black_hole.on_arrival(segment.len());
-            }
+            state.black_hole.on_arrival(segment.len(), |len| env.fits(len));
             if !(segment.is_timed_out() && state.ack_delay.is_expected()) {
                 state.redundancy.sample(segment.is_resent());
             }
@@ -328,6 +324,7 @@ impl<S: Store> Sender<S> {
 
     /// The path carries less than before: what is in flight and longer does not arrive, and goes again in pieces. That is
     /// no sign of a full link.
+    #[cold]
     pub(super) fn on_narrowed(&mut self, env: &Env) {
         self.trust_path();
         self.flight.timed_out(|segment| !env.fits(segment.len()));
@@ -350,7 +347,9 @@ impl<S: Store> Sender<S> {
     }
 
     fn try_write_segment(&mut self, env: &mut Env, packet: &mut Packet<'_>) -> Option<()> {
-        if let Some(written) = self.write_piece(env, packet) {
+        if self.state.cut_up.is_any()
+            && let Some(written) = self.write_piece(env, packet)
+        {
             return written.then_some(());
         }
         let room = packet.room()?;
@@ -361,17 +360,12 @@ impl<S: Store> Sender<S> {
             env.timers.start(Timer::Pacing, at);
             return None;
         }
-        let index = match self.flight.first_lost() {
-            Some(index) => index,
-            None => self.cut(env, room, packet.len() == 0)?,
+        let (index, whole) = match self.flight.first_lost() {
+            Some(index) => (index, self.goes_again(env, packet, index)?),
+            None => (self.cut(env, room, packet.len() == 0)?, true),
         };
         let Self { flight, state, .. } = self;
-        let slice = flight.slice(index)?;
-        let whole = env.fits(slice.len) || !env.peer.pieces;
-        let again = flight.is_resent(index);
-        if whole && usize::from(slice.len) > room || again && !packet.takes_again(slice.len) {
-            return None;
-        }
+        let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room || !whole)?;
         let snapshot = state.congestion.on_sent(env.now, slice.len, flight.pipe());
         let (again, rto) = flight.on_sent(env.now, env.ts(), index, state.rtt.rto(), snapshot)?;
         env.timers.hasten(Timer::Rto, env.now + rto);
@@ -384,6 +378,15 @@ impl<S: Store> Sender<S> {
         }
         state.cut_up.begin(slice.sn);
         self.write_piece(env, packet)?.then_some(())
+    }
+
+    /// Whether the lost segment `index` may go in this datagram: true as it is, false in pieces.
+    fn goes_again(&self, env: &Env, packet: &mut Packet<'_>, index: usize) -> Option<bool> {
+        let len = self.flight.slice(index)?.len;
+        if self.flight.is_resent(index) && !packet.takes_again(len) {
+            return None;
+        }
+        Some(env.fits(len) || !env.peer.pieces)
     }
 
     /// Writes a segment as it goes out now.

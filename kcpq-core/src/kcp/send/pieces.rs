@@ -23,6 +23,11 @@ impl CutUp {
         Self(None)
     }
 
+    /// True if a segment's pieces are going out.
+    pub(super) fn is_any(self) -> bool {
+        self.0.is_some()
+    }
+
     /// Segment `sn` goes out in pieces.
     pub(super) fn begin(&mut self, sn: Sn) {
         self.0 = Some((sn, 0));
@@ -31,6 +36,7 @@ impl CutUp {
 
 impl<S: Store> Sender<S> {
     /// Writes the next piece of the segment that goes out in pieces; `None` if there is none, false without room.
+    #[cold]
     pub(super) fn write_piece(&mut self, env: &mut Env, packet: &mut Packet<'_>) -> Option<bool> {
         let (sn, at) = self.state.cut_up.0?;
         let found = self.flight.index_of(sn).and_then(|index| self.flight.slice(index));
