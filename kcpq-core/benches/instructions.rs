@@ -24,10 +24,11 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 11] = [
+const WORK: [Work; 12] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
+    ("router-hostile", hostile),
     ("engine-heap", bulk::<Heap>),
     ("engine-lent", bulk::<Lent<'static>>),
     ("relay", |count| assert_eq!(Relay::new().run(count, &[7; 128]), count)),
@@ -69,6 +70,26 @@ fn route(count: u64, last: &str) {
     let subjects: Vec<String> = (0..PATTERNS).map(|i| format!("site.{}.sensor.{i}.temperature", i % 100)).collect();
     for text in subjects.iter().cycle().step_by(7).take(count as usize) {
         router.route(Subject::new(text, &limits).unwrap(), |member| {
+            black_box(member);
+        });
+    }
+}
+
+/// Routes a message that as many patterns of one member match as it gets: all ways to write 16 tokens as `a` or `*`.
+fn hostile(count: u64) {
+    let limits = subject::Limits::DEFAULT;
+    let mut router = Router::new(1);
+    for bits in 0..1 << 16 {
+        let tokens: Vec<&str> = (0..16).map(|at| if bits >> at & 1 == 0 { "a" } else { "*" }).collect();
+        let text = tokens.join(".");
+        let pattern = Pattern::new(&text, &limits).unwrap();
+        if router.admits(pattern, 1).is_ok() {
+            router.subscribe(pattern, 1);
+        }
+    }
+    let subject = ["a"; 16].join(".");
+    for _ in 0..count {
+        router.route(Subject::new(&subject, &limits).unwrap(), |member| {
             black_box(member);
         });
     }

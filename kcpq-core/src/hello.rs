@@ -59,10 +59,12 @@ pub mod features {
     pub const LATEST: u32 = 1 << 4;
     /// Answers the questions about the path's MTU (`kcp::Command::MtuProbe`).
     pub const PROBES: u32 = 1 << 5;
+    /// Understands segments in pieces (`kcp::Command::Piece`).
+    pub const PIECES: u32 = 1 << 7;
 
     /// What this build can do, as a client or a server.
-    pub const SUPPORTED: u32 =
-        if cfg!(feature = "fec") { FEC | REPAIR } else { 0 } | if cfg!(feature = "alloc") { PROBES } else { 0 };
+    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC | REPAIR } else { 0 }
+        | if cfg!(feature = "alloc") { PROBES | PIECES } else { 0 };
     /// What a server of this build can do.
     pub const SERVER: u32 = SUPPORTED | TTL | LATEST;
 }
@@ -203,6 +205,8 @@ pub enum CloseReason {
     Limit,
     /// A newer session from the same place took over.
     Superseded,
+    /// It is heard, but what it was sent first is not acknowledged.
+    Stalled,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -218,6 +222,7 @@ impl CloseReason {
             Self::SlowConsumer => 4,
             Self::Limit => 5,
             Self::Superseded => 6,
+            Self::Stalled => 7,
             Self::Other(code) => code,
         }
     }
@@ -232,6 +237,7 @@ impl CloseReason {
             4 => Self::SlowConsumer,
             5 => Self::Limit,
             6 => Self::Superseded,
+            7 => Self::Stalled,
             code => Self::Other(code),
         }
     }
@@ -247,6 +253,7 @@ impl fmt::Display for CloseReason {
             Self::SlowConsumer => f.write_str("the subscriber did not keep up"),
             Self::Limit => f.write_str("a limit was reached"),
             Self::Superseded => f.write_str("a newer session took over"),
+            Self::Stalled => f.write_str("what was sent is not acknowledged, although something is heard"),
             Self::Other(code) => write!(f, "reason {code}"),
         }
     }

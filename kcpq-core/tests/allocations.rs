@@ -9,7 +9,7 @@ mod relay;
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use kcpq_core::kcp::{Config, Kcp, Origin};
+use kcpq_core::kcp::{Command, Config, Header, Kcp, Origin, Sn, Ts};
 use kcpq_core::store::{Heap, Lent, Store};
 use kcpq_core::{Duration, Instant};
 
@@ -37,6 +37,27 @@ fn several_messages_from_publisher_through_broker_to_subscriber_share_an_allocat
     // subscriber is given.
     assert!(relay_allocations(128) <= 20_000 / 100 * 3);
     assert!(relay_allocations(16) <= 20_000 / 100 * 3);
+}
+
+/// HELLO and one segment at the end of the window are two datagrams of a stranger; they must not cost a table of 4096
+/// places.
+#[test]
+fn a_segment_far_ahead_costs_what_it_is() {
+    let mut kcp = Heap::engine(7, Config::GAMES);
+    let header =
+        |sn| Header { conv: 7, command: Command::Push, frg: 0, wnd: 32, ts: Ts(1), sn: Sn(sn), una: Sn(0), len: 10 };
+    let push = |sn| [&header(sn).to_bytes()[..], &[7; 10]].concat();
+    let mut take = |sn| {
+        let datagram = push(sn);
+        measure(|| kcp.handle_datagram(Instant::from_millis(1), &datagram, Origin::Wire, <[u8]>::len).unwrap())
+            .bytes_max
+    };
+    let (first, far) = (take(0), take(4_095));
+    println!("{first} bytes for the first segment, {far} for one far ahead");
+    assert!(far < 1_024);
+    // As many as there is room for, far from each other first: what each costs stays near what it is.
+    let all: u64 = (1..4_000).rev().step_by(7).map(&mut take).sum();
+    assert!(all < 4_000 / 7 * 512, "{all}");
 }
 
 /// Carries `count` segments from one end to the other.

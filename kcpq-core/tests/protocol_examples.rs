@@ -213,7 +213,9 @@ fn the_limits_of_the_specification_are_the_defaults() {
         format!("body of a frame | {} MiB ({})", broker.frames.max_body >> 20, broker.frames.max_body),
         format!("subject | {} bytes, {} tokens", broker.subjects.max_len, broker.subjects.max_tokens),
         format!("subscriptions of one session | {}", broker.max_subscriptions),
-        format!("sessions, in all and from one address | {} each", broker.max_sessions),
+        format!("sessions, in all and from one address | {}, {}", broker.max_sessions, broker.max_sessions_per_host),
+        format!("silence until a session whose address is not proved ends | {} s", seconds(broker.half_open_timeout)),
+        format!("oldest segment not acknowledged, although something is heard | {} s", seconds(broker.stall_timeout)),
         format!(
             "messages waiting for one session before its publishers are throttled | {} MiB",
             broker.high_water >> 20
@@ -308,7 +310,9 @@ impl Talk {
             None,
             "one datagram each way"
         );
-        let shown = self.shown(&out[..len]);
+        // Its clock begins anywhere. The PUSH stands behind the acknowledgement.
+        let clock: [u8; 4] = out[24 + 8..24 + 12].try_into().unwrap();
+        let shown = replaced(&self.shown(&out[..len]), &clock, &self.now.as_wire_millis().to_le_bytes());
         self.client.handle_datagram(self.now, &mut out[..len]);
         shown
     }

@@ -9,7 +9,7 @@ use async_io::Timer;
 use futures_lite::future::{or, yield_now};
 use kcpq_core::Instant;
 use kcpq_core::client::{State, Transmit};
-use kcpq_udp::is_about_peer;
+use kcpq_udp::{is_about_peer, is_too_long};
 
 use crate::events::Event;
 use crate::paths::{Path, Paths};
@@ -252,6 +252,10 @@ impl Runner {
                 Err(error) if is_about_peer(&error) && !refused => {
                     refused = true;
                     self.refused(0);
+                }
+                Err(error) if is_too_long(&error) => {
+                    let now = self.shared.now();
+                    return self.shared.lock().core.on_too_long(now, segment.unwrap_or(len));
                 }
                 Err(_) if asks => return,
                 Err(error) if is_about_source(&error) && !rebound && self.paths.rebind().is_ok() => {

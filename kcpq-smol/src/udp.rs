@@ -69,7 +69,7 @@ mod tests {
     fn a_source_address_that_cannot_reach_the_peer_is_such_an_error() {
         // A socket of this machine's loopback network is not let out of it.
         let socket = Socket::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let error = socket.sender().send(([192, 0, 2, 1], 9).into(), b"hello", None).unwrap_err();
+        let error = socket.sender().send(SocketAddr::from(([192, 0, 2, 1], 9)), b"hello", None).unwrap_err();
         assert!(is_about_source(&error), "{error}");
     }
 }

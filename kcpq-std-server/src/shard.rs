@@ -7,7 +7,7 @@ use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
 use kcpq_core::broker::{Broker, Relay};
-use kcpq_udp::Socket;
+use kcpq_udp::{Socket, is_too_long};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::events::EventLog;
@@ -214,6 +214,11 @@ impl Shard {
                         self.wait(Some(PAUSE));
                         self.watch(Interest::READABLE);
                         readable = true;
+                    }
+                    Err(error) if is_too_long(&error) => {
+                        let len = transmit.segment.unwrap_or(transmit.len);
+                        self.broker.on_too_long(self.now(), transmit.to, len);
+                        break;
                     }
                     Err(_) if transmit.asks => break,
                     Err(error) => {

@@ -40,7 +40,8 @@ pub struct Config {
     pub subjects: subject::Limits,
     /// Maximum number of sessions.
     pub max_sessions: usize,
-    /// Maximum number of sessions from one host ([`Peer`](super::Peer) says what that is).
+    /// Maximum number of sessions from one host ([`Peer`](super::Peer) says what that is), of those that have shown that they
+    /// are there. Many may stand behind one address (NAT).
     pub max_sessions_per_host: usize,
     /// Maximum number of subscriptions per session.
     pub max_subscriptions: usize,
@@ -64,6 +65,12 @@ pub struct Config {
     pub slow_consumer: SlowConsumer,
     /// A session ends when no datagram has been received for this long (PROTOCOL.md 4.5). Clients are told.
     pub idle_timeout: Duration,
+    /// A session ends when what it was sent first has not been acknowledged for this long although it is heard (PROTOCOL.md
+    /// 4.5).
+    pub stall_timeout: Duration,
+    /// As [`idle_timeout`](Self::idle_timeout) for a session that has been sent something and has never shown that it received anything: its address may
+    /// be forged. Longer than the heartbeats of original clients (15 s), which they are known by at the latest.
+    pub half_open_timeout: Duration,
     /// Maximum time for a closing session to deliver its last frames.
     pub linger: Duration,
     /// Maximum number of replies per second to datagrams that belong to no session (RESET and refusals).
@@ -92,6 +99,8 @@ impl Default for Config {
             throttle_share: 5,
             slow_consumer: SlowConsumer::DropNewest,
             idle_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(30),
+            half_open_timeout: Duration::from_secs(20),
             linger: Duration::from_secs(2),
             stateless_replies: 1_000,
             name: "kcpq".into(),

@@ -6,6 +6,7 @@ use super::config::Config;
 use super::event::Event;
 use super::party::Party;
 use super::stats::Stats;
+use crate::hash::Secret;
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -17,6 +18,8 @@ pub(super) struct Context<P> {
     pub(super) seed: u64,
     /// Which life of the server this is.
     pub(super) epoch: u64,
+    /// For what peers must not guess.
+    secret: Secret,
     /// The server stops: no session is opened, and nothing more is read.
     pub(super) draining: bool,
     /// Bytes that the protection adds to each datagram.
@@ -40,6 +43,7 @@ impl<P> Context<P> {
             now: Instant::ZERO,
             seed,
             epoch: Rng::with_seed(seed).u64(1..),
+            secret: Secret::new(seed),
             draining: false,
             headroom: 0,
             stats: Stats::default(),
@@ -53,6 +57,12 @@ impl<P> Context<P> {
     /// Time goes on; it never goes back.
     pub(super) fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
+    }
+
+    /// Where the clock of a session begins that is opened now. Nobody can tell it but by receiving what carries it.
+    pub(super) fn clock(&mut self, conv: u32) -> u32 {
+        let moment = [self.now.as_micros(), self.stats.sessions_opened].map(u64::to_le_bytes);
+        self.secret.hash(conv, moment.as_flattened()) as u32
     }
 
     /// Keeps an event until it is fetched, if there is room.

@@ -202,6 +202,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 let text = format!("too many subscriptions: the limit is {limit} for each session");
                 return self.refuse(number, Refusal::TooManySubscriptions, &text);
             }
+            if let Err(excess) = self.hub.admits(pattern, id.slot, latest) {
+                return self.refuse(number, Refusal::TooManySubscriptions, &format!("{excess}"));
+            }
             member.patterns.insert(pattern.as_str().into(), latest);
             self.hub.subscribe(pattern, id.slot, latest);
             self.cx.stats.subscriptions += 1;

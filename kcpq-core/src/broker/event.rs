@@ -80,6 +80,9 @@ pub enum Ended {
     ByBroker(CloseReason),
     /// A frame made no sense.
     Broken(FrameError),
+    /// Nothing showed that it was where it said it was, for [`Config::half_open_timeout`](super::Config) or when its place was
+    /// needed.
+    HalfOpen,
 }
 
 impl fmt::Display for Ended {
@@ -88,6 +91,7 @@ impl fmt::Display for Ended {
             Self::ByClient(reason) => write!(f, "the client closed it: {reason}"),
             Self::ByBroker(reason) => reason.fmt(f),
             Self::Broken(error) => write!(f, "broken frame: {error}"),
+            Self::HalfOpen => f.write_str("its address was never proved"),
         }
     }
 }

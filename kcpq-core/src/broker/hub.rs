@@ -19,7 +19,7 @@ use super::table::Table;
 use super::throttle::{Claim, Others, Throttle};
 use crate::frame::{Frame, LENGTH};
 use crate::outbox::HeapOutbox;
-use crate::router::Router;
+use crate::router::{Router, TooManyShapes};
 use crate::subject::{Pattern, Subject};
 use crate::time::Instant;
 
@@ -71,6 +71,11 @@ impl Hub {
     }
 
     // --- subscriptions ---
+
+    /// Whether messages stay cheap if a session has this pattern as well. What other shards' sessions have was asked there.
+    pub(super) fn admits(&self, pattern: Pattern<'_>, slot: u32, latest: bool) -> Result<(), TooManyShapes> {
+        self.router.admits(pattern, Subscriber { party: Party::Session(slot), latest }.into())
+    }
 
     /// A session has a pattern that it had not.
     pub(super) fn subscribe(&mut self, pattern: Pattern<'_>, slot: u32, latest: bool) {

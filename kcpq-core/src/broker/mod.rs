@@ -34,6 +34,7 @@ mod context;
 mod dispatch;
 mod event;
 mod foreign;
+mod half_open;
 mod hub;
 mod message;
 mod outlet;
@@ -50,6 +51,7 @@ mod table;
 mod tests;
 mod throttle;
 
+use alloc::collections::VecDeque;
 use core::fmt;
 
 pub use config::{Config, SlowConsumer};
@@ -151,7 +153,7 @@ impl<P: Peer> Broker<P> {
     pub fn new(config: Config, seed: u64) -> Self {
         let hub = Hub::new(seed, Shards::new(0, 1, seed, 0));
         let cx = Context::new(config, seed);
-        let sessions = Sessions { cx, hub, table: Table::new(seed), strays: Strays::new() };
+        let sessions = Sessions { cx, hub, table: Table::new(seed), strays: Strays::new(), half_open: VecDeque::new() };
         Self { protection: Protection::NONE, sessions }
     }
 
@@ -221,6 +223,13 @@ impl<P: Peer> Broker<P> {
         }
     }
 
+    /// The system has refused to send a datagram of `len` bytes to `peer`, because it is too long for the path (EMSGSIZE):
+    /// later ones are shorter.
+    pub fn on_too_long(&mut self, now: Instant, peer: P, len: usize) {
+        self.sessions.cx.advance(now);
+        self.sessions.on_too_long(peer, len);
+    }
+
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sessions.cx.advance(now);
@@ -260,7 +269,7 @@ impl<P: Peer> Broker<P> {
 
     /// When the broker wants to be called again, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let Sessions { cx, hub, table, strays } = &self.sessions;
+        let Sessions { cx, hub, table, strays, .. } = &self.sessions;
         if table.has_ready() || !strays.is_empty() {
             return Some(Deadline { at: cx.now, why: Why::Transmit });
         }

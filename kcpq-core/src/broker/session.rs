@@ -9,8 +9,10 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use super::config::Config;
 use super::context::Context;
 use super::event::SessionId;
+use super::half_open::HalfOpen;
 use super::outlet::Outlet;
 use super::throttle::Throttle;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
@@ -32,6 +34,8 @@ pub(super) struct Session {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
+    /// As long as nothing shows that it is where it says it is.
+    half_open: Option<HalfOpen>,
     /// The driver has been told that a subject of this session was refused.
     pub(super) refusal_told: bool,
     /// The patterns, and for each whether only the latest messages are wanted.
@@ -73,6 +77,10 @@ pub(super) enum Due {
     Transmit,
     /// It was silent for too long.
     Idle,
+    /// It is heard, and does not acknowledge.
+    Stalled,
+    /// It was silent, and nothing ever showed that it was there.
+    Forged,
     /// It has had the time for its last frames.
     Over(CloseReason),
 }
@@ -111,11 +119,14 @@ const MAX_BATCH: usize = 64;
 
 impl Session {
     /// A session that has heard nothing yet.
-    pub(super) fn new<P>(cx: &Context<P>, conv: u32, framing: Framing) -> Self {
+    pub(super) fn new<P>(cx: &mut Context<P>, conv: u32, framing: Framing) -> Self {
+        let mut transport = transport(cx, conv, framing);
+        transport.kcp.demand_proof(cx.clock(conv));
         Self {
-            transport: transport(cx, conv, framing),
+            transport,
             member: Member {
                 native: false,
+                half_open: Some(HalfOpen::default()),
                 refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
                 phase: Phase::Open,
@@ -137,9 +148,12 @@ impl Session {
         (intake, Me { id, control, queue: outbox, member })
     }
 
-    /// A datagram of this content has been taken in.
-    pub(super) fn heard<P>(&mut self, cx: &Context<P>, content: Content<'_>, local: bool) {
+    /// A datagram of this content and `len` bytes has been taken in.
+    pub(super) fn heard<P>(&mut self, cx: &Context<P>, content: Content<'_>, len: usize, local: bool) {
         self.member.heard = cx.now;
+        if let Some(half_open) = &mut self.member.half_open {
+            half_open.on_received(len);
+        }
         // An original peer is answered as it last spoke (PROTOCOL.md 4.4).
         let framing = match content {
             Content::Plain(_) => Framing::Plain,
@@ -149,6 +163,16 @@ impl Session {
         if !self.member.native && !self.transport.link.is(framing, max_datagram) {
             self.transport.set_original(framing, max_datagram, local);
         }
+    }
+
+    /// True, once, when it has shown that it is where it says it is.
+    pub(super) fn is_proved_now(&mut self) -> bool {
+        self.member.half_open.is_some() && self.transport.kcp.is_proved() && self.member.half_open.take().is_some()
+    }
+
+    /// True as long as its address may be forged.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.member.half_open.is_some()
     }
 
     /// To be called after bytes were read.
@@ -161,6 +185,11 @@ impl Session {
         let Greeting { max_datagram: accepts, features, .. } = greeting;
         let framing = Framing::to_client(features);
         self.transport.set_native(&session::Native { framing, max_datagram, accepts, local, features });
+    }
+
+    /// See [`Broker::on_too_long`](super::Broker::on_too_long).
+    pub(super) fn on_too_long(&mut self, now: Instant, len: usize) {
+        self.transport.on_too_long(now, len);
     }
 
     /// It said HELLO.
@@ -211,7 +240,13 @@ impl Session {
         protection: &mut Protection,
         out: &mut [u8],
     ) -> Option<session::Transmit> {
-        self.transport.poll_batch(now, protection, out, MAX_BATCH)
+        let Some(half_open) = &mut self.member.half_open else {
+            return self.transport.poll_batch(now, protection, out, MAX_BATCH);
+        };
+        let room = half_open.room()?.min(out.len());
+        let transmit = self.transport.poll_batch(now, protection, out.get_mut(..room)?, 1)?;
+        half_open.on_sent(transmit.len);
+        Some(transmit)
     }
 
     /// Brings the totals up to date after the session was worked on.
@@ -222,12 +257,18 @@ impl Session {
     }
 
     /// When the session wants to be looked at again, and why, if it has nothing to send now.
-    pub(super) fn poll_timeout(&self, idle_timeout: Duration) -> Deadline {
+    pub(super) fn poll_timeout(&self, config: &Config) -> Deadline {
         let mut next = match self.member.phase {
-            Phase::Open => Deadline { at: self.member.heard + idle_timeout, why: Why::Idle },
+            Phase::Open => Deadline { at: self.member.heard + self.patience(config), why: Why::Idle },
             Phase::Closing { until, .. } => Deadline { at: until, why: Why::Linger },
         };
-        for deadline in [self.member.throttle.poll_timeout(), self.transport.poll_timeout()].into_iter().flatten() {
+        if self.member.half_open.is_some_and(|half_open| half_open.room().is_none()) {
+            return next; // whatever is due has to wait until it is heard again
+        }
+        let stall = self.stalls_at(config).map(|at| Deadline { at, why: Why::Idle });
+        for deadline in
+            [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall].into_iter().flatten()
+        {
             if deadline.at < next.at {
                 next = deadline;
             }
@@ -238,10 +279,28 @@ impl Session {
     /// What has become due by `now`.
     pub(super) fn due<P>(&self, cx: &Context<P>) -> Due {
         match self.member.phase {
-            Phase::Open if self.member.heard + cx.config.idle_timeout <= cx.now => Due::Idle,
+            Phase::Open if self.member.heard + self.patience(&cx.config) <= cx.now => match self.member.half_open {
+                Some(_) => Due::Forged,
+                None => Due::Idle,
+            },
+            Phase::Open if self.stalls_at(&cx.config).is_some_and(|at| at <= cx.now) => Due::Stalled,
             Phase::Closing { until, reason } if until <= cx.now => Due::Over(reason),
             _ => Due::Transmit,
         }
+    }
+
+    /// When it ends because the oldest segment under way is not acknowledged, although it is heard. One that is silent has
+    /// longer.
+    fn stalls_at(&self, config: &Config) -> Option<Instant> {
+        let since = self.transport.kcp.stalled_since().filter(|_| self.member.phase == Phase::Open)?;
+        (self.member.heard >= since + config.stall_timeout.div(2)).then(|| since + config.stall_timeout)
+    }
+
+    /// How long it may be silent.
+    fn patience(&self, config: &Config) -> Duration {
+        // Who was sent nothing but acknowledgements could not show anything.
+        let asked = self.is_half_open() && self.transport.kcp.stats().segments_sent > 0;
+        if asked { config.half_open_timeout.min(config.idle_timeout) } else { config.idle_timeout }
     }
 
     // --- the end ---

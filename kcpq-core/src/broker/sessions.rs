@@ -1,11 +1,12 @@
 //! The lives of sessions: opened by a first segment, read, filled into datagrams, closed.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 
 use super::config::SlowConsumer;
 use super::context::Context;
 use super::dispatch::{Dispatch, Outcome};
-use super::event::{Ended, Event};
+use super::event::{Ended, Event, SessionId};
 use super::foreign;
 use super::hub::{Hub, Publisher};
 use super::party::Party;
@@ -26,6 +27,8 @@ pub(super) struct Sessions<P: Peer> {
     pub(super) hub: Hub,
     pub(super) table: Table<P, Session>,
     pub(super) strays: Strays<P>,
+    /// The sessions that have not shown that they are where they say they are, oldest first, and some that have.
+    pub(super) half_open: VecDeque<SessionId>,
 }
 
 impl<P: Peer> Sessions<P> {
@@ -64,16 +67,38 @@ impl<P: Peer> Sessions<P> {
         {
             self.remove(slot, Ended::ByBroker(CloseReason::Superseded));
         }
+        if self.table.len() >= self.cx.config.max_sessions {
+            self.drop_half_open();
+        }
         let config = &self.cx.config;
         if self.table.len() >= config.max_sessions || self.table.of_host(peer.host()) >= config.max_sessions_per_host {
             self.cx.stats.sessions_refused += 1;
             self.cx.tell(Event::Refused { peer });
             return None;
         }
-        let id = self.table.insert(peer, conv, Session::new(&self.cx, conv, framing));
+        let session = Session::new(&mut self.cx, conv, framing);
+        let id = self.table.insert(peer, conv, session);
+        self.half_open.push_back(id);
+        if self.half_open.len() > 2 * self.table.len() + 64 {
+            let table = &self.table;
+            self.half_open.retain(|id| is_half_open(table, *id));
+        }
         self.cx.stats.sessions_opened += 1;
         self.cx.tell(Event::Opened { id, peer });
         Some(id.slot)
+    }
+
+    /// Drops the oldest session of which nothing shows that it is where it says it is: whoever fills the table with forged
+    /// addresses keeps nobody out.
+    fn drop_half_open(&mut self) {
+        while let Some(id) = self.half_open.pop_front() {
+            if is_half_open(&self.table, id)
+                && let Some(slot) = self.table.take(id.slot)
+            {
+                self.cx.stats.half_open_sessions += 1;
+                return self.remove(slot, Ended::HalfOpen);
+            }
+        }
     }
 
     /// Lets a session take in a datagram, or read on where it had paused.
@@ -93,8 +118,8 @@ impl<P: Peer> Sessions<P> {
         };
         let Outcome { greeted, end } = dispatch.finish();
         cx.stats.malformed_datagrams += u64::from(!understood);
-        if let Some((_, content)) = input {
-            slot.session.heard(cx, content, slot.peer.is_local());
+        if let Some((datagram, content)) = input {
+            slot.session.heard(cx, content, datagram.len(), slot.peer.is_local());
         }
         slot.session.after_input(now);
         if let Some(greeting) = greeted {
@@ -102,7 +127,7 @@ impl<P: Peer> Sessions<P> {
             cx.tell(Event::Greeted { id: slot.id, version: greeting.version });
         }
         match end {
-            None => {}
+            None | Some(Ended::HalfOpen) => {}
             Some(why @ Ended::ByClient(_)) => {
                 // Nothing more is for it but the acknowledgement of its CLOSE.
                 let mut out = [0; MAX_STRAY];
@@ -114,7 +139,21 @@ impl<P: Peer> Sessions<P> {
             Some(Ended::ByBroker(reason)) => self.begin_closing(&mut slot, reason),
             Some(Ended::Broken(_)) => self.begin_closing(&mut slot, CloseReason::Protocol),
         }
+        if slot.session.is_proved_now() && self.table.count(&mut slot) > self.cx.config.max_sessions_per_host {
+            self.cx.stats.sessions_refused += 1;
+            self.cx.tell(Event::Refused { peer: slot.peer });
+            self.begin_closing(&mut slot, CloseReason::Limit);
+        }
         self.put_back(slot, true);
+    }
+
+    /// The system has refused a datagram of `len` bytes to `peer` as too long for the path.
+    pub(super) fn on_too_long(&mut self, peer: P, len: usize) {
+        if let Some(index) = self.table.newest(peer)
+            && let Some(slot) = self.table.wake(index)
+        {
+            slot.session.on_too_long(self.cx.now, len);
+        }
     }
 
     /// A session that was taken out and worked on goes on; with `wakes` it may have something to send.
@@ -170,6 +209,16 @@ impl<P: Peer> Sessions<P> {
                     self.cx.stats.idle_sessions += 1;
                     self.close(index, CloseReason::Idle);
                 }
+                Due::Stalled => {
+                    self.cx.stats.stalled_sessions += 1;
+                    self.close(index, CloseReason::Stalled);
+                }
+                Due::Forged => {
+                    if let Some(slot) = self.table.take(index) {
+                        self.cx.stats.half_open_sessions += 1;
+                        self.remove(slot, Ended::HalfOpen);
+                    }
+                }
                 Due::Over(reason) => {
                     if let Some(slot) = self.table.take(index) {
                         self.remove(slot, Ended::ByBroker(reason));
@@ -199,7 +248,7 @@ impl<P: Peer> Sessions<P> {
             }
             let batch = slot.session.poll_transmit(self.cx.now, protection, out);
             if batch.is_none() {
-                let deadline = slot.session.poll_timeout(self.cx.config.idle_timeout);
+                let deadline = slot.session.poll_timeout(&self.cx.config);
                 self.table.arm(&mut slot, deadline);
             }
             match slot.session.has_ended() {
@@ -295,4 +344,9 @@ impl<P: Peer> Sessions<P> {
         }
         self.see_to_others();
     }
+}
+
+/// True if the address of a session that exists may be forged.
+fn is_half_open<P: Peer>(table: &Table<P, Session>, id: SessionId) -> bool {
+    table.get(id.slot).is_some_and(|slot| slot.id == id && slot.session.is_half_open())
 }

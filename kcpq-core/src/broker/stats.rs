@@ -49,6 +49,10 @@ pub struct Stats {
     pub slow_consumers: u64,
     /// Sessions closed by [`Config::idle_timeout`](super::Config): nothing was received from them.
     pub idle_sessions: u64,
+    /// Sessions closed by [`Config::stall_timeout`](super::Config): they were heard and did not acknowledge.
+    pub stalled_sessions: u64,
+    /// Sessions dropped because nothing showed that their address was not forged.
+    pub half_open_sessions: u64,
     /// Sessions closed because of a malformed frame.
     pub broken_sessions: u64,
     /// Frames with an unknown command; answered with ERR.
@@ -93,6 +97,8 @@ impl Stats {
         self.dropped_relay += other.dropped_relay;
         self.slow_consumers += other.slow_consumers;
         self.idle_sessions += other.idle_sessions;
+        self.stalled_sessions += other.stalled_sessions;
+        self.half_open_sessions += other.half_open_sessions;
         self.broken_sessions += other.broken_sessions;
         self.unknown_commands += other.unknown_commands;
         self.malformed_datagrams += other.malformed_datagrams;

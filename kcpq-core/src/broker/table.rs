@@ -24,6 +24,8 @@ pub(super) struct Slot<P, S> {
     conv: u32,
     /// When the earliest entry for it among the timers runs out.
     armed: Option<Instant>,
+    /// It counts among those of its host.
+    counted: bool,
     /// It stands in the list of those that may have something to send.
     ready: bool,
 }
@@ -92,6 +94,7 @@ impl<P: Peer, S> Table<P, S> {
         self.len
     }
 
+    /// Sessions of a host that [`count`](Self::count) was called for.
     pub(super) fn of_host(&self, host: P::Host) -> usize {
         self.by_host.get(&host).map_or(0, |count| *count as usize)
     }
@@ -111,14 +114,21 @@ impl<P: Peer, S> Table<P, S> {
         let id = SessionId { slot: index, generation: self.generation };
         self.by_conv.insert((peer, conv), index);
         self.by_peer.insert(peer, index);
-        *self.by_host.entry(peer.host()).or_insert(0) += 1;
-        let slot = Box::new(Slot { id, peer, session, conv, armed: None, ready: false });
+        let slot = Box::new(Slot { id, peer, session, conv, armed: None, counted: false, ready: false });
         match self.slots.get_mut(index as usize) {
             Some(place) => *place = Some(slot),
             None => self.slots.push(Some(slot)),
         }
         self.len += 1;
         id
+    }
+
+    /// A session is known to be of its host. Returns how many there are of it now.
+    pub(super) fn count(&mut self, slot: &mut Slot<P, S>) -> usize {
+        slot.counted = true;
+        let count = self.by_host.entry(slot.peer.host()).or_insert(0);
+        *count += 1;
+        *count as usize
     }
 
     /// Takes a session out to work on it; it must come back by [`put_back`](Self::put_back) or leave by
@@ -144,7 +154,7 @@ impl<P: Peer, S> Table<P, S> {
         if self.by_peer.get(&slot.peer) == Some(&slot.id.slot) {
             self.by_peer.remove(&slot.peer);
         }
-        if let Some(count) = self.by_host.get_mut(&slot.peer.host()) {
+        if let Some(count) = self.by_host.get_mut(&slot.peer.host()).filter(|_| slot.counted) {
             *count -= 1;
             if *count == 0 {
                 self.by_host.remove(&slot.peer.host());
@@ -155,6 +165,11 @@ impl<P: Peer, S> Table<P, S> {
     }
 
     /// A session that is not taken out.
+    pub(super) fn get(&self, index: u32) -> Option<&Slot<P, S>> {
+        self.slots.get(index as usize)?.as_deref()
+    }
+
+    /// The same, to change it.
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Slot<P, S>> {
         self.slots.get_mut(index as usize)?.as_deref_mut()
     }

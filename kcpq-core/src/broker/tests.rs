@@ -3,9 +3,13 @@
 use alloc::vec;
 use core::net::SocketAddr;
 
+use alloc::vec::Vec;
+
 use super::party::{Party, Subscriber};
 use super::*;
 use crate::client::{self, Client, Parts};
+use crate::frame::{Frame, command};
+use crate::hello::{Hello, MAX_HELLO, features};
 use crate::kcp::CongestionControl;
 use crate::outbox::Outbox;
 use crate::store::Heap;
@@ -39,6 +43,19 @@ impl Room {
 
     /// Lets everything happen that is due. Who is deaf takes no datagrams.
     fn settle(&mut self) {
+        self.settle_but(SocketAddr::from(([192, 0, 2, 1], 1)), |_| unreachable!("nobody is there"));
+    }
+
+    /// Another client, which connects.
+    fn add_client(&mut self) {
+        let config = client::Config { queue: 1 << 20, kcp: KCP, ..client::Config::default() };
+        let mut client = Client::new(config, 100 + self.clients.len() as u64, Parts::heap(&config));
+        client.connect(self.now);
+        self.clients.push((client, false, 0));
+    }
+
+    /// The same beside somebody who is shown the lengths of what is sent to it, and others who take nothing.
+    fn settle_but(&mut self, other: SocketAddr, mut sent: impl FnMut(usize)) {
         let mut buf = vec![0; 60_000];
         loop {
             let mut idle = true;
@@ -53,8 +70,12 @@ impl Room {
             }
             while let Some(transmit) = self.broker.poll_transmit(self.now, &mut buf) {
                 idle = false;
+                if transmit.to == other {
+                    sent(transmit.len);
+                    continue;
+                }
                 let index = usize::from(transmit.to.port()) - 1_000;
-                let (client, deaf, _) = &mut self.clients[index];
+                let Some((client, deaf, _)) = self.clients.get_mut(index) else { continue };
                 for datagram in buf[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
                     if !*deaf {
                         client.handle_datagram(self.now, datagram);
@@ -105,6 +126,26 @@ fn crowded(config: Config) -> Room {
     room.settle();
     assert_eq!(room.broker.stats().subscriptions, 2);
     room
+}
+
+/// All ways to write 16 tokens as `a` or `*` would make each message take 131,071 steps.
+#[test]
+fn patterns_that_would_make_messages_of_others_dear_are_refused() {
+    let mut room = Room::new(Config::default(), 2);
+    let now = room.now;
+    for bits in 0..1_000 {
+        let tokens: Vec<&str> = (0..16).map(|at| if bits >> at & 1 == 0 { "a" } else { "*" }).collect();
+        room.clients[0].0.subscribe(now, &tokens.join(".")).unwrap();
+        room.settle();
+    }
+    let refused = room.broker.stats().subscriptions_refused;
+    assert!(refused > 900 && room.broker.stats().subscriptions + refused == 1_000, "{refused}");
+    // Of one shape there may be as many as before.
+    for id in 0..1_000 {
+        room.clients[1].0.subscribe(now, &alloc::format!("game.*.player.{id}.*")).unwrap();
+    }
+    room.settle();
+    assert_eq!(room.broker.stats().subscriptions_refused, refused);
 }
 
 #[test]
@@ -171,7 +212,7 @@ fn who_asks_faster_than_it_takes_answers_is_not_read_further() {
     );
     let mut buf = vec![0; 1400];
     for _ in 0..50_000 {
-        session.control(crate::frame::command::PING, &[], &[]).unwrap();
+        session.control(command::PING, &[], &[]).unwrap();
         while let Some(len) = session.poll_transmit(room.now, &mut Protection::default(), &mut buf) {
             room.broker.handle_datagram(room.now, Room::addr(9), &mut buf[..len]);
             let mut out = vec![0; 60_000];
@@ -264,5 +305,143 @@ fn subscribers_have_dense_numbers_that_tell_them_apart() {
         let subscriber = Subscriber { party, latest };
         assert_eq!(u32::from(subscriber), number as u32);
         assert_eq!(Subscriber::from(number as u32), subscriber);
+    }
+}
+
+/// What a forged address is sent and what it costs: nobody there ever answers.
+mod forged {
+    use super::*;
+    use crate::kcp::{Command, Header, Sn, Ts};
+
+    /// A datagram with one PUSH of these frames, as a stranger would make it.
+    fn push(conv: u32, sn: u32, una: u32, frames: &[u8]) -> Vec<u8> {
+        let len = frames.len() as u32;
+        let header =
+            Header { conv, command: Command::Push, frg: 0, wnd: 4096, ts: Ts(1), sn: Sn(sn), una: Sn(una), len };
+        [&header.to_bytes()[..], frames].concat()
+    }
+
+    fn frame(command: u8, subject: &[u8], payload: &[u8]) -> Vec<u8> {
+        let frame = Frame { command, subject, payload };
+        let mut out = vec![0; frame.encoded_len()];
+        frame.encode(&mut out).unwrap();
+        out
+    }
+
+    fn hello() -> Vec<u8> {
+        let hello = Hello {
+            version: 1,
+            features: features::SUPPORTED,
+            max_datagram: 8_952,
+            window: 4_096,
+            max_body: 1 << 23,
+            max_subject: 4_096,
+            max_tokens: 32,
+            keep_alive: 15,
+            epoch: 0,
+            name: "",
+        };
+        let mut out = [0; MAX_HELLO];
+        let len = hello.encode(&mut out);
+        frame(command::HELLO, &[], &out[..len])
+    }
+
+    const VICTIM: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 9)), 7);
+
+    /// Lets time pass; returns the bytes and datagrams that went to the victim.
+    fn sent_to_victim(room: &mut Room, seconds: u64) -> (usize, usize) {
+        let (mut bytes, mut count) = (0, 0);
+        let until = room.now + Duration::from_secs(seconds);
+        let mut buf = vec![0; 60_000];
+        loop {
+            let mut turns = 0;
+            while let Some(transmit) = room.broker.poll_transmit(room.now, &mut buf) {
+                if transmit.to == VICTIM {
+                    bytes += transmit.len;
+                    count += transmit.len.div_ceil(transmit.segment.unwrap_or(transmit.len));
+                }
+                turns += 1;
+                assert!(turns < 10_000, "it spins");
+            }
+            let next = room.broker.poll_timeout().map_or(until, |deadline| deadline.at);
+            if next >= until {
+                room.now = until;
+                room.broker.handle_timeout(until);
+                return (bytes, count);
+            }
+            room.now = next.max(room.now + Duration::from_micros(1));
+            room.broker.handle_timeout(room.now);
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_proved_gets_three_times_what_came_from_it() {
+        for frames in
+            [hello(), [hello(), frame(command::SUB, b">", &[0, 0, 0, 1])].concat(), frame(command::SUB, b">", &[])]
+        {
+            let mut room = Room::new(Config::default(), 1);
+            // Also when it claims to have what it was sent, and to have a window.
+            let mut came = 0;
+            for datagram in [push(5, 0, 0, &frames), push(5, 1, 1, &frame(command::PING, &[], &[]))] {
+                came += datagram.len() + 28;
+                room.broker.handle_datagram(room.now, VICTIM, &mut datagram.clone());
+            }
+            let (mut bytes, mut count) = sent_to_victim(&mut room, 1);
+            for _ in 0..1_000 {
+                room.clients[0].0.publish(room.now, "flood", &[7; 1_000]).unwrap();
+            }
+            room.settle_but(VICTIM, |len| {
+                bytes += len;
+                count += 1;
+            });
+            let (more, further) = sent_to_victim(&mut room, 40);
+            let wire = bytes + more + 28 * (count + further);
+            assert!(wire <= 3 * came, "{wire} bytes for {came}");
+            assert_eq!(room.broker.sessions(), 1, "it is gone after {:?}", Config::default().half_open_timeout);
+            assert_eq!(room.broker.stats().half_open_sessions, 1);
+        }
+    }
+
+    #[test]
+    fn forged_sessions_keep_nobody_out_and_count_for_no_host() {
+        let config = Config { max_sessions: 100, max_sessions_per_host: 10, ..Config::default() };
+        let mut room = Room::new(config, 2);
+        let forge = |room: &mut Room, conv: u32| {
+            let from = SocketAddr::from(([127, 0, 0, 1], 20_000 + (conv % 10_000) as u16));
+            room.broker.handle_datagram(room.now, from, &mut push(conv, 0, 0, &hello()));
+        };
+        for conv in 0..500 {
+            forge(&mut room, conv);
+        }
+        assert_eq!((room.broker.sessions(), room.broker.stats().sessions_refused), (100, 0));
+        // Who was there stays, and who comes gets in, from the same host as well.
+        assert!(room.clients.iter().all(|(client, ..)| client.is_connected()));
+        let before = room.broker.stats().native_sessions;
+        room.add_client();
+        room.settle_but(VICTIM, |_| ());
+        assert!(room.clients.iter().all(|(client, ..)| client.is_connected()));
+        for conv in 1_000..1_500 {
+            forge(&mut room, conv);
+        }
+        room.settle_but(VICTIM, |_| ());
+        assert!(before > 0 && room.clients.iter().all(|(client, ..)| client.is_connected()));
+        // Those of one host who are really there are counted.
+        for _ in 0..10 {
+            room.add_client();
+            room.settle_but(VICTIM, |_| ());
+        }
+        let connected = room.clients.iter().filter(|(client, ..)| client.is_connected()).count();
+        assert_eq!((connected, room.broker.stats().sessions_refused > 0), (10, true));
+    }
+
+    /// A peer that only publishes is never sent anything that it could acknowledge: it stays as long as any other.
+    #[test]
+    fn who_was_asked_nothing_need_not_prove_anything() {
+        let mut room = Room::new(Config::default(), 0);
+        room.broker.handle_datagram(room.now, VICTIM, &mut push(5, 0, 0, &frame(command::PUB, b"a", b"b")));
+        sent_to_victim(&mut room, 100);
+        assert_eq!(room.broker.sessions(), 1);
+        sent_to_victim(&mut room, 30);
+        assert_eq!(room.broker.sessions(), 0);
     }
 }

@@ -89,7 +89,7 @@ pub struct Config {
     /// Read timeout: the connection is lost when nothing has been received for this long.
     pub read_timeout: Duration,
     /// Stall timeout: the connection is lost when data are in flight, and nothing has been acknowledged or received for
-    /// this long.
+    /// this long; or if what was sent first has not been acknowledged for half as long again, whatever else comes.
     pub stall_timeout: Duration,
     /// Maximum time to wait for an answer after a hint that the server does not know this session (PROTOCOL.md 4.6).
     pub suspect_timeout: Duration,

@@ -226,6 +226,13 @@ impl<S: FrameStore> Client<S> {
         self.after_datagram(before, understood);
     }
 
+    /// The system has refused to send a datagram of `len` bytes, because it is too long for the path (EMSGSIZE): later ones
+    /// are shorter.
+    pub fn on_too_long(&mut self, now: Instant, len: usize) {
+        self.set_now(now);
+        self.session.on_too_long(self.now, len);
+    }
+
     /// What a datagram holds for the session.
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn open_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {

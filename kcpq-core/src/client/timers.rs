@@ -50,7 +50,10 @@ impl<S: FrameStore> Client<S> {
             Timer::Suspect => return up.suspect,
             Timer::Heartbeat => return Some(up.heartbeat_at),
             Timer::Silence => (up.silent_since, self.config.read_timeout),
-            Timer::Stall => (self.session.kcp.stalled_since()?.max(up.silent_since), self.config.stall_timeout),
+            Timer::Stall => {
+                let (stalled, span) = (self.session.kcp.stalled_since()?, self.config.stall_timeout);
+                (up.silent_since.max(stalled).min(stalled + span.div(2)), span)
+            }
             Timer::Answer => {
                 let patience = self.session.kcp.rtt().rto().saturating_mul(3);
                 (self.waits_for_answer(up)?, self.config.pong_timeout.max(patience))

@@ -51,9 +51,9 @@ impl Link {
         self.set(self.framing, self.max_datagram);
     }
 
-    /// The path carries plain datagrams with so many bytes of segments.
+    /// The path carries datagrams with so many bytes of segments.
     pub(crate) fn set_mtu(&mut self, mtu: u16) {
-        self.set(Framing::Plain, mtu.saturating_add(self.protection));
+        self.set(self.framing, mtu.saturating_add(self.headroom() as u16));
     }
 
     #[cfg(feature = "alloc")]

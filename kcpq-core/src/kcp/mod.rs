@@ -225,6 +225,29 @@ impl<S: Store> Kcp<S> {
         self.env.mtu = mtu.max(Config::MIN_MTU);
     }
 
+    /// The system has refused a datagram with `len` bytes of segments as too long for the path (EMSGSIZE). Later ones are
+    /// shorter, and what is in flight and too long goes again: in pieces if the peer knows these, otherwise as it is.
+    pub fn on_too_long(&mut self, now: Instant, len: u16) {
+        self.env.now = now;
+        if self.mtud.on_too_long(&mut self.env, len) {
+            self.sender.on_narrowed(&self.env);
+        }
+    }
+
+    /// Demands a proof that the peer is where it says it is: until an acknowledgement echoes our clock, which begins at
+    /// `clock`, a random number, its word counts little: no more than the first window is sent, nothing but an acknowledgement
+    /// acknowledges, and neither the path nor an outage is probed. To be called before anything else happens.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn demand_proof(&mut self, clock: u32) {
+        self.env.demand_proof(clock);
+    }
+
+    /// False as long as a proof is demanded and was not given.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_proved(&self) -> bool {
+        self.env.proved
+    }
+
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
     ///
     /// # Errors
@@ -332,8 +355,10 @@ impl<S: Store> Kcp<S> {
     ) -> Result<(), Malformed> {
         let env = &mut self.env;
         if origin == Origin::Wire {
-            self.sender.set_remote_window(header.wnd);
+            let most = if env.proved { u16::MAX } else { Config::UNHEARD_WINDOW };
+            self.sender.set_remote_window(header.wnd.min(most));
         }
+        let proved = env.proved;
         if header.command == Command::Ack
             // Before `una` is applied, which may cover the very segment whose echo this is.
             && let Some(delivered) = self.sender.on_ack(env, header.sn, header.ts)
@@ -342,15 +367,26 @@ impl<S: Store> Kcp<S> {
             let newest = delivered.later(acked.map(|acked| acked.newest));
             *acked = Some(Acked { round_trip: delivered.sample.rtt, newest });
         }
-        self.sender.on_una(env, header.una);
+        if !proved && env.proved {
+            self.sender.set_remote_window(header.wnd);
+            self.mtud.on_proved(env);
+        }
+        if env.proved {
+            self.sender.on_una(env, header.una);
+        }
         match header.command {
             Command::Push => self.receiver.on_push(env, header, data, sink),
             Command::Repair if env.repairs() => self.receiver.on_repair(env, header, data, sink),
+            Command::Piece if env.peer.pieces => self.receiver.on_piece(env, header, data, sink),
             Command::WindowProbe => self.receiver.on_window_probe(env),
             Command::MtuProbe if self.mtud.is_known() => self.mtud.on_probe(env, header.sn),
-            Command::MtuProbeAck if self.mtud.is_known() => self.mtud.on_answer(env, header.sn),
+            Command::MtuProbeAck if self.mtud.is_known() => {
+                if self.mtud.on_answer(env, header.sn) {
+                    self.sender.trust_path();
+                }
+            }
             Command::Ack | Command::WindowUpdate => {}
-            Command::Repair | Command::MtuProbe | Command::MtuProbeAck => {
+            Command::Repair | Command::Piece | Command::MtuProbe | Command::MtuProbeAck => {
                 return Err(Malformed::Command { actual: header.command as u8 });
             }
         }
@@ -363,6 +399,10 @@ impl<S: Store> Kcp<S> {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.env.now = now;
         self.sender.on_time(&mut self.env);
+        let suspected = self.sender.suspects_black_hole();
+        if !self.mtud.is_quiet(&self.env, suspected) {
+            self.look_for_mtu(suspected);
+        }
         let template = Header {
             conv: self.conv,
             command: Command::Ack,
@@ -373,14 +413,26 @@ impl<S: Store> Kcp<S> {
             una: self.receiver.next(),
             len: 0,
         };
-        let limit = out.len().min(usize::from(self.env.mtu));
+        let limit = out.len().min(self.sender.mtu(&self.env));
         let (segments, _) = out.split_at_mut_checked(limit)?;
         let len = self.write_segments(Packet::new(segments, template)).or_else(|| {
             let round_trip = self.sender.rtt().smoothed().unwrap_or(Duration::ZERO);
             self.mtud.write_probe(&mut self.env, out, template, round_trip)
         });
-        self.env.stats.datagrams_sent += u64::from(len.is_some());
+        if let Some(len) = len {
+            self.env.stats.datagrams_sent += 1;
+            self.mtud.on_sent(&mut self.env, len);
+        }
         len
+    }
+
+    /// What losses, answers and the time say of how long datagrams may be.
+    #[inline(never)]
+    fn look_for_mtu(&mut self, suspected: bool) {
+        self.mtud.suspect(&mut self.env, suspected);
+        if self.mtud.on_time(&mut self.env) {
+            self.sender.on_narrowed(&self.env);
+        }
     }
 
     /// Writes the segments that are due.

@@ -2,6 +2,9 @@
 
 use super::segment::{Command, HEADER, Header};
 
+/// Bytes of segments that every path in use carries: of a datagram of 1200 bytes what FEC, a cipher and the like leave.
+const SAFE: usize = 1_152;
+
 /// What was written so far, and what every header of it has in common.
 #[derive(Debug)]
 pub(super) struct Packet<'o> {
@@ -33,6 +36,18 @@ impl<'o> Packet<'o> {
     /// Bytes of data that a further segment may have; `None` if not even its header has room.
     pub(super) fn room(&self) -> Option<usize> {
         (self.out.len() - self.len).checked_sub(HEADER)
+    }
+
+    /// True if a segment of `len` bytes of data that got lost more than once may be added: alone, or among others in a
+    /// datagram that every path carries, for what got lost may have been a datagram that was too long for it.
+    pub(super) fn takes_again(&mut self, len: u16) -> bool {
+        let end = self.len + HEADER + usize::from(len);
+        if self.len > 0 && end > SAFE {
+            return false;
+        }
+        let limit = end.max(SAFE).min(self.out.len());
+        self.out = core::mem::take(&mut self.out).split_at_mut(limit).0;
+        true
     }
 
     /// Appends a segment and returns the place of its data, which `header.len` says; `None` if it has no room.

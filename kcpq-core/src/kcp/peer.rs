@@ -19,6 +19,8 @@ pub struct Peer {
     pub congestion: CongestionControl,
     /// Both ends know [`Command::Repair`](super::Command::Repair). For stream mode.
     pub repairs: bool,
+    /// Both ends know [`Command::Piece`](super::Command::Piece). For stream mode.
+    pub pieces: bool,
     /// Both ends know [`Command::MtuProbe`](super::Command::MtuProbe), and it is to be found out how long datagrams may be.
     pub mtu_search: Option<MtuSearch>,
 }
@@ -42,6 +44,7 @@ impl Peer {
             ack_delay: Duration::ZERO,
             congestion: config.congestion,
             repairs: false,
+            pieces: false,
             mtu_search: None,
         }
     }

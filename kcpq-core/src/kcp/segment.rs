@@ -33,6 +33,8 @@ pub enum Command {
     MtuProbe = 86,
     /// PROBE-ACK: a PROBE of this number has come.
     MtuProbeAck = 87,
+    /// PIECE: carries a part of a segment that has become too long for its path; between native peers only.
+    Piece = 88,
 }
 
 /// A segment's header.
@@ -131,6 +133,7 @@ impl Header {
             85 => Command::Repair,
             86 => Command::MtuProbe,
             87 => Command::MtuProbeAck,
+            88 => Command::Piece,
             actual => return Err(Malformed::Command { actual }),
         };
         let header = Self {

@@ -38,6 +38,10 @@ pub struct Stats {
     pub window_probes: u64,
     /// Path MTU probes sent.
     pub mtu_probes: u64,
+    /// Times that datagrams became shorter because the path carries less than it did.
+    pub narrowed: u64,
+    /// Pieces of segments that were sent when the path carried more.
+    pub pieces_sent: u64,
 }
 
 impl Stats {
@@ -60,5 +64,7 @@ impl Stats {
         self.datagrams_received += other.datagrams_received;
         self.window_probes += other.window_probes;
         self.mtu_probes += other.mtu_probes;
+        self.narrowed += other.narrowed;
+        self.pieces_sent += other.pieces_sent;
     }
 }

@@ -12,10 +12,10 @@
 //! # What a message costs
 //! Its cost does not grow with the number of subscriptions, cache misses apart. Literal patterns take one lookup of the
 //! subject. Those with wildcards take a step for each node of the trie whose path matches the beginning of the subject:
-//! two ways lead on from a node, the token itself and `*`, so a subject of `n` tokens visits at most 2^0 + 2^1 + … + 2^n
-//! nodes. It never visits more than there are: somebody must hold subscriptions that spell them out, so `s` of them
-//! account for at most `s * n`, where [`Limits`](crate::subject::Limits) bounds `n`. Who bounds a peer's subscriptions
-//! so bounds what it can make the messages of others cost. The walk is a loop, not a recursion.
+//! two ways lead on from a node, the token itself and `*`, so these could be 2^0 + 2^1 + … + 2^n of a subject of `n`
+//! tokens, if somebody holds subscriptions that spell them all out. [`Router::admits`] says whether a pattern keeps that
+//! within bounds: some 2,800 nodes in all, 256 because of one member, whoever asks it before it subscribes. What is counted
+//! are the places of `*`, not patterns. The walk is a loop, not a recursion.
 //!
 //! # Memory
 //! It is given back as patterns leave: each table shrinks when less than a quarter of it is used. Routing allocates
@@ -38,6 +38,7 @@
 
 mod literal;
 mod members;
+mod shapes;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -50,15 +51,44 @@ use hashbrown::HashTable;
 
 use self::literal::Literal;
 use self::members::Members;
+use self::shapes::{Excess, Shapes};
 use self::trie::Trie;
 use crate::hash::Secret;
 use crate::subject::{Pattern, Subject};
+
+/// Why a pattern is not to be added: a message could take too many steps (see the module's "What a message costs").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooManyShapes {
+    /// Because of the member's own patterns.
+    OfMember {
+        /// The most steps that they may add up to.
+        limit: u32,
+    },
+    /// Because of those of all members together.
+    OfAll {
+        /// The most steps that they may add up to.
+        limit: u32,
+    },
+}
+
+impl fmt::Display for TooManyShapes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (limit, whose) = match *self {
+            Self::OfMember { limit } => (limit, "for each session"),
+            Self::OfAll { limit } => (limit, "for all sessions together"),
+        };
+        write!(f, "too many patterns with several wildcards at different places: the limit is {limit} steps {whose}")
+    }
+}
+
+impl core::error::Error for TooManyShapes {}
 
 /// Patterns and their members.
 pub struct Router {
     secret: Secret,
     literal: Literal,
     trie: Trie,
+    shapes: Shapes,
     /// For each member the last message that it was told of, so that it is told of each once.
     told: Vec<u64>,
     message: u64,
@@ -74,11 +104,23 @@ impl Router {
             secret: Secret::new(seed),
             literal: Literal::default(),
             trie: Trie::new(),
+            shapes: Shapes::default(),
             told: Vec::new(),
             message: 0,
             patterns: 0,
             subscriptions: 0,
         }
+    }
+
+    /// Says whether messages stay cheap if `member` has `pattern` as well. [`subscribe`](Self::subscribe) does not ask.
+    ///
+    /// # Errors
+    /// [`TooManyShapes`]. Patterns with one `*` within their first 32 tokens, or none, are always welcome.
+    pub fn admits(&self, pattern: Pattern<'_>, member: u32) -> Result<(), TooManyShapes> {
+        self.shapes.admits(&self.secret, pattern, member).map_err(|excess| match excess {
+            Excess::OfMember => TooManyShapes::OfMember { limit: shapes::WORK_OF_MEMBER },
+            Excess::OfAll => TooManyShapes::OfAll { limit: shapes::WORK },
+        })
     }
 
     /// Adds `member` to `pattern`. False if it was there already.
@@ -94,6 +136,7 @@ impl Router {
         if !members.insert(member) {
             return false;
         }
+        self.shapes.add(&self.secret, pattern, member);
         self.patterns += usize::from(first);
         self.subscriptions += 1;
         let needed = member as usize + 1;
@@ -111,6 +154,7 @@ impl Router {
             self.trie.remove(&self.secret, pattern, member)
         };
         let Some(last) = removed else { return false };
+        self.shapes.remove(&self.secret, pattern, member);
         self.patterns -= usize::from(last);
         self.subscriptions -= 1;
         true

@@ -123,7 +123,77 @@ fn any_sequence_gives_what_a_plain_list_gives() {
             assert!(router.unsubscribe(pattern(text), *member));
         }
         assert_eq!((router.patterns(), router.subscriptions(), router.trie.used()), (0, 0, 1));
+        assert!(router.shapes.is_empty());
     }
+}
+
+/// `a` and `*` in `tokens` places, as the bits say.
+fn spelt(bits: u32, tokens: u32) -> String {
+    let tokens: Vec<&str> = (0..tokens).map(|at| if bits >> at & 1 == 0 { "a" } else { "*" }).collect();
+    tokens.join(".")
+}
+
+#[test]
+fn whatever_is_subscribed_to_a_message_visits_few_nodes() {
+    let subject = ["a"; 16].join(".");
+    let mut router = Router::new(8);
+    for member in 0..12 {
+        let mut refused = 0;
+        for bits in 0..1 << 16 {
+            let text = spelt((bits + member * 5_000) & 0xffff, 16);
+            match router.admits(pattern(&text), member) {
+                Ok(()) => _ = router.subscribe(pattern(&text), member),
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > 65_000, "{refused}");
+        let visited = router.trie.visited(&router.secret, Subject::new(&subject, &LIMITS).unwrap());
+        let bound = if member == 0 { 600 } else { 2_500 };
+        assert!(visited < bound, "{visited} nodes after {member}");
+    }
+    assert!(router.shapes.work() <= shapes::WORK);
+    // The next one, who has nothing yet, still gets what people use.
+    for text in ["a.*", "*.a", "a.*.>", ">", "a.a.a.a.a.a.*.a.a.a.>"] {
+        assert_eq!(router.admits(pattern(text), 99), Ok(()), "{text}");
+    }
+    assert!(matches!(router.admits(pattern("b.*.b.*.b.*"), 0), Err(TooManyShapes::OfMember { limit: 256 })));
+    assert!(matches!(router.admits(pattern(&spelt(0x5a5a, 17)), 99), Err(TooManyShapes::OfAll { limit: 2_048 })));
+}
+
+#[test]
+fn patterns_of_one_shape_count_once_and_are_forgotten_with_the_last() {
+    let mut router = Router::new(9);
+    for member in 0..10 {
+        for i in 0..1_000 {
+            let text = alloc::format!("game.*.player.*.{i}");
+            assert_eq!(router.admits(pattern(&text), member), Ok(()));
+            router.subscribe(pattern(&text), member);
+        }
+    }
+    assert_eq!(router.shapes.work(), 2, "`a.*.a.*` and `a.*.a.*.a`");
+    for member in 0..10 {
+        for i in 0..1_000 {
+            assert!(router.unsubscribe(pattern(&alloc::format!("game.*.player.*.{i}")), member));
+        }
+    }
+    assert!(router.shapes.is_empty());
+}
+
+#[test]
+fn deep_patterns_are_not_free() {
+    let mut router = Router::new(10);
+    let mut admitted = 0;
+    for at in 0..255 {
+        let text: Vec<&str> = (0..255).map(|token| if token == at { "*" } else { "a" }).collect();
+        if router.admits(pattern(&text.join(".")), 1).is_ok() {
+            router.subscribe(pattern(&text.join(".")), 1);
+            admitted += 1;
+        }
+    }
+    assert!(admitted < 10, "{admitted}");
+    let subject = ["a"; 255].join(".");
+    let visited = router.trie.visited(&router.secret, Subject::new(&subject, &LIMITS).unwrap());
+    assert!(visited < 1_200, "{visited}");
 }
 
 #[test]

@@ -216,6 +216,15 @@ impl Trie {
         self.nodes.len() - self.free.len()
     }
 
+    /// Nodes that a match visits.
+    #[cfg(test)]
+    pub(super) fn visited(&mut self, secret: &Secret, subject: Subject<'_>) -> usize {
+        let mut visited = 0;
+        // Once for each: what ends there, or what goes on.
+        self.matches(secret, subject, |_| visited += 1);
+        visited
+    }
+
     /// Nodes, free places and edges for which there is memory.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> (usize, usize, usize) {

@@ -5,7 +5,7 @@ use crate::datagram::{Framing, SAFE_DATAGRAM, USUAL_DATAGRAM};
 use crate::hello::features;
 use crate::kcp::{self, CongestionControl, MtuSearch};
 use crate::outbox::FrameStore;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// The least retransmission timeout within a machine.
 const LOCAL_MIN_RTO: Duration = Duration::from_millis(50);
@@ -51,20 +51,22 @@ impl<S: FrameStore> Session<S> {
         self.set_framing(framing, max_datagram);
     }
 
-    /// The same with a native peer. How long datagrams the path between machines carries is found out, or, if the peer does
-    /// not help, taken to be what is usual.
+    /// The same with a native peer. How long datagrams the path carries is found out, within a machine as well: what an
+    /// address says of that is no more than a guess, for a relay or a container may lie between. If the peer does not help it
+    /// is taken to be what is usual.
     pub(crate) fn set_native(&mut self, native: &Native) {
         let Native { framing, local, features, .. } = *native;
         let longest = native.max_datagram.min(native.accepts.max(MIN_DATAGRAM));
         let plain = |feature| framing == Framing::Plain && features & features::SUPPORTED & feature != 0;
         let mut peer = kcp::Peer::unknown(self.kcp.config());
         peer.repairs = plain(features::REPAIR);
-        let length = if local {
+        peer.pieces = plain(features::PIECES);
+        if local {
             // There is no link to share, and silence is a busy process.
             peer.congestion = CongestionControl::Off;
             peer.min_rto = LOCAL_MIN_RTO;
-            longest
-        } else if plain(features::PROBES) {
+        }
+        let length = if plain(features::PROBES) {
             let overhead = self.link.protection();
             peer.mtu_search = Some(MtuSearch { longest: longest.saturating_sub(overhead), overhead });
             longest.min(SAFE_DATAGRAM)
@@ -76,10 +78,17 @@ impl<S: FrameStore> Session<S> {
         self.tells_ttl = features & features::TTL != 0;
     }
 
-    /// The engine may have found out that the path carries longer datagrams. Only plain ones are asked about.
+    /// The system has refused a datagram of `len` bytes of UDP payload as too long for the path (EMSGSIZE).
+    pub(crate) fn on_too_long(&mut self, now: Instant, len: usize) {
+        let segments = len.saturating_sub(self.link.headroom());
+        self.kcp.on_too_long(now, u16::try_from(segments).unwrap_or(u16::MAX));
+        self.follow_mtu();
+    }
+
+    /// The engine may have found out that the path carries longer datagrams, or shorter ones only.
     pub(super) fn follow_mtu(&mut self) {
         let mtu = self.kcp.mtu();
-        if mtu > self.link.mtu() {
+        if mtu != self.link.mtu() {
             self.link.set_mtu(mtu);
         }
     }

@@ -42,7 +42,9 @@ impl<S: FrameStore> Session<S> {
                     Speech::Over => return None,
                 }
                 let headroom = self.link.headroom();
-                let len = headroom + self.kcp.poll_transmit(now, out.get_mut(headroom..)?)?;
+                let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?);
+                self.follow_mtu();
+                let len = headroom + len?;
                 self.link.seal(now, out.get_mut(..len)?);
                 len
             }

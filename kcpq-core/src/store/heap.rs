@@ -82,11 +82,13 @@ impl<T> Queue<T> for VecDeque<T> {
     }
 }
 
-/// [`RxWindow`] as a ring of buffers that exist only while they hold something.
+/// [`RxWindow`] as a list of what has come, in order: what is missing before it costs nothing.
 #[derive(Debug)]
 pub struct HeapRx {
     slots: usize,
-    ring: VecDeque<Option<Slot>>,
+    held: VecDeque<Slot>,
+    /// The number of the first slot, wrapping.
+    base: u32,
     consumed: usize,
     /// Emptied buffers for the segments to come.
     free: Vec<Vec<u8>>,
@@ -94,17 +96,35 @@ pub struct HeapRx {
 
 #[derive(Debug)]
 struct Slot {
+    /// Its slot's number, counted as [`HeapRx::base`].
+    number: u32,
     frg: u8,
     data: Vec<u8>,
 }
 
 /// The most emptied buffers that are kept.
 const FREE: usize = 64;
+/// Places for segments that an empty window keeps.
+const PLACES: usize = 64;
 
 impl HeapRx {
     /// A window of `slots` segments.
     pub fn new(slots: usize) -> Self {
-        Self { slots, ring: VecDeque::new(), consumed: 0, free: Vec::new() }
+        Self { slots, held: VecDeque::new(), base: 0, consumed: 0, free: Vec::new() }
+    }
+
+    /// Which slot an entry lies in, from the front of the window.
+    fn slot_of(&self, entry: &Slot) -> usize {
+        entry.number.wrapping_sub(self.base) as usize
+    }
+
+    /// Where the segment in `slot` stands, or is to stand.
+    fn find(&self, slot: usize) -> Result<usize, usize> {
+        // As long as nothing is missing before it.
+        match self.held.get(slot) {
+            Some(entry) if self.slot_of(entry) == slot => Ok(slot),
+            _ => self.held.binary_search_by_key(&slot, |entry| self.slot_of(entry)),
+        }
     }
 }
 
@@ -117,29 +137,27 @@ impl RxWindow for HeapRx {
         if slot >= self.slots {
             return Err(TooLarge { limit: self.slots, actual: slot });
         }
-        if slot >= self.ring.len() {
-            self.ring.resize_with(slot + 1, || None);
-        }
-        let place = &mut self.ring[slot];
-        if place.is_none() {
+        if let Err(index) = self.find(slot) {
             let mut buffer = self.free.pop().unwrap_or_default();
             buffer.extend_from_slice(data);
-            *place = Some(Slot { frg, data: buffer });
+            let number = self.base.wrapping_add(slot as u32);
+            self.held.insert(index, Slot { number, frg, data: buffer });
         }
         Ok(())
     }
 
     fn has(&self, slot: usize) -> bool {
-        self.ring.get(slot).is_some_and(Option::is_some)
+        !self.held.is_empty() && self.find(slot).is_ok()
     }
 
     fn front(&self) -> Option<(&[u8], u8)> {
-        let slot = self.ring.front()?.as_ref()?;
-        Some((slot.data.get(self.consumed..).unwrap_or_default(), slot.frg))
+        let entry = self.held.front().filter(|entry| entry.number == self.base)?;
+        Some((entry.data.get(self.consumed..).unwrap_or_default(), entry.frg))
     }
 
     fn peek(&self, slot: usize) -> Option<(u8, usize)> {
-        self.ring.get(slot)?.as_ref().map(|slot| (slot.frg, slot.data.len()))
+        let entry = self.held.get(self.find(slot).ok()?)?;
+        Some((entry.frg, entry.data.len()))
     }
 
     fn consume(&mut self, count: usize) {
@@ -148,15 +166,25 @@ impl RxWindow for HeapRx {
 
     fn advance(&mut self) {
         self.consumed = 0;
-        if let Some(Some(mut slot)) = self.ring.pop_front()
+        let front = self.held.front().is_some_and(|entry| entry.number == self.base);
+        self.base = self.base.wrapping_add(1);
+        if !front {
+            return;
+        }
+        if let Some(mut entry) = self.held.pop_front()
             && self.free.len() < FREE
         {
-            slot.data.clear();
-            self.free.push(slot.data);
+            entry.data.clear();
+            self.free.push(entry.data);
         }
-        if self.ring.is_empty() && self.free.len() > 1 {
+        if self.held.is_empty() {
             // Nothing is out of order any more: keep one buffer, give the rest back.
-            self.free = Vec::new();
+            if self.free.len() > 1 {
+                self.free = Vec::new();
+            }
+            if self.held.capacity() > PLACES {
+                self.held = VecDeque::new();
+            }
         }
     }
 

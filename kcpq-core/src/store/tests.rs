@@ -57,6 +57,37 @@ fn streams_are_byte_queues() {
     }
 }
 
+/// What comes in any order is there, and at its place; what is missing is not.
+#[test]
+fn a_window_holds_what_came_whatever_came_first() {
+    for seed in 0..50 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (mut heap, mut lent) = (HeapRx::new(100), lent_rx(100, 8));
+        let mut model: alloc::collections::VecDeque<Option<u8>> = (0..100).map(|_| None).collect();
+        for step in 0..3_000u32 {
+            if rng.u8(..3) == 0 {
+                let present = model.pop_front().flatten();
+                model.push_back(None);
+                for front in [heap.front(), lent.front()] {
+                    assert_eq!(front.map(|(data, _)| data[0]), present, "seed {seed}, step {step}");
+                }
+                heap.advance();
+                lent.advance();
+            } else {
+                let slot = if rng.bool() { rng.usize(..100) } else { rng.usize(..5) };
+                let byte = step as u8;
+                heap.put(slot, 1, &[byte]).unwrap();
+                lent.put(slot, 1, &[byte]).unwrap();
+                model[slot].get_or_insert(byte);
+            }
+            for (slot, present) in model.iter().enumerate() {
+                assert_eq!((heap.has(slot), lent.has(slot)), (present.is_some(), present.is_some()));
+                assert_eq!(heap.peek(slot), present.map(|_| (1, 1)));
+            }
+        }
+    }
+}
+
 /// A window is a ring of slots that are filled in any order and leave at the front.
 fn a_window_is_a_ring(mut rx: impl RxWindow) {
     for start in 0..20u8 {

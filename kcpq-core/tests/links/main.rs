@@ -88,7 +88,7 @@ fn run(work: &Work, setup: &Setup, seed: u64, count: u64) -> Run {
 }
 
 fn seeds() -> u64 {
-    std::env::var("KCPQ_LINK_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+    std::env::var("KCPQ_LINK_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
 fn median(mut values: Vec<f64>) -> (f64, f64) {

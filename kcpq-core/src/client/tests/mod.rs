@@ -372,6 +372,83 @@ fn a_session_finds_out_how_long_datagrams_its_path_carries() {
     assert_eq!(through_a_narrow_path::<Lent<'static>>(1_232, 1_400), 1_232);
 }
 
+/// Both ways of a path between two sessions get narrower while messages of 8 kB go at 60 Hz.
+fn a_path_narrows<S: Make>(sizes: [usize; 2], local: bool) {
+    let link = sim::Config { mtu: sizes[0], ..CLEAN };
+    let mut world = World::<S>::new(broker::Config::default());
+    let longest = if local { 16_000 } else { PATH_DATAGRAM };
+    let config = Config { native_datagram: longest, local, queue: 1 << 20, ..Config::default() };
+    let (sub, publisher) = (world.add(config, link), world.add(config, link));
+    let id = world.subscribe(sub, ">");
+    let (mut sent, mut worst) = (0u64, Duration::ZERO);
+    for frame in 0..300u64 {
+        if frame == 120 {
+            for node in &mut world.nodes {
+                for link in [&mut node.up, &mut node.down] {
+                    link.set_config(sim::Config { mtu: sizes[1], ..CLEAN });
+                }
+            }
+        }
+        let mut payload = vec![frame as u8; 8_000];
+        payload[..8].copy_from_slice(&world.now.as_micros().to_be_bytes());
+        world.publish(publisher, "a.b", &payload).unwrap();
+        sent += 1;
+        let until = world.now + Duration::from_micros(16_667);
+        while world.now < until && world.step() {
+            if let Some(last) = world.nodes[sub].log.payloads(id).last() {
+                worst =
+                    worst.max(world.now.since(Instant::from_micros(u64::from_be_bytes(*last.first_chunk().unwrap()))));
+            }
+        }
+    }
+    world.run_for(Duration::from_secs(2));
+    let got = world.nodes[sub].log.payloads(id);
+    assert!(got.iter().map(|payload| u64::from(payload[8])).eq((0..sent).map(|frame| frame % 256)), "{}", got.len());
+    assert!(worst < Duration::from_secs(1), "{sizes:?}: {worst:?}");
+    for node in &world.nodes {
+        assert_eq!((node.client.stats().reconnects, node.client.transport().malformed), (0, 0));
+    }
+    assert!(world.nodes[publisher].client.max_datagram() <= sizes[1] && world.broker.transport().narrowed > 0);
+}
+
+#[test]
+fn a_path_that_gets_narrower_holds_nothing_up_for_long() {
+    a_path_narrows::<Heap>([1_452, 1_280], false);
+    a_path_narrows::<Heap>([16_000, 1_472], true);
+    a_path_narrows::<Heap>([8_952, 600], false);
+}
+
+/// A path that carries less than anybody asks about: small things go through, and what is sent first never does.
+#[test]
+fn both_ends_notice_a_stream_that_stands_still_although_they_hear_each_other() {
+    for server_sends in [false, true] {
+        let mut world = World::<Heap>::new(broker::Config::default());
+        // It would miss the PONG otherwise, which does not come through either.
+        let node = world.add(Config { pong_timeout: Duration::from_secs(3_600), ..Config::default() }, CLEAN);
+        let other = world.add(Config::default(), CLEAN);
+        world.subscribe(if server_sends { node } else { other }, "long");
+        let narrow = sim::Config { mtu: 400, ..CLEAN };
+        let (from, name) =
+            if server_sends { (other, "Disconnected { why: Forgotten") } else { (node, "Disconnected { why: Stalled") };
+        let Node { up, down, .. } = &mut world.nodes[node];
+        if server_sends { down } else { up }.set_config(narrow);
+        world.publish(from, "long", &[7; 5_000]).unwrap();
+        let begun = world.now;
+        for _ in 0..50 {
+            let _ = world.publish(node, "short", b"alive");
+            world.run_for(Duration::from_secs(1));
+            if world.nodes[node].log.saw("Disconnected") > 0 || world.broker.stats().stalled_sessions > 0 {
+                break;
+            }
+        }
+        let took = world.now.since(begun).as_millis() / 1_000;
+        assert!((25..40).contains(&took), "{took} s");
+        assert_eq!(world.broker.stats().stalled_sessions, u64::from(server_sends));
+        world.run_until("a new session", |world| world.nodes[node].log.saw("Connected") > 1);
+        assert_eq!(world.nodes[node].log.saw(name), 1, "{:?}", world.nodes[node].log.events);
+    }
+}
+
 fn messages_of_all_sizes<S: Make>(seed: u64, count: usize) {
     let mut rng = Rng::with_seed(seed);
     let mut world = World::<S>::new(broker::Config::default());

@@ -1,10 +1,16 @@
 //! The receiving half: reordering, the window that is advertised, and the acknowledgements that are owed.
 
 mod acks;
+#[cfg_attr(not(feature = "alloc"), path = "../absent/recv_pieces.rs")]
+mod pieces;
 
 pub use acks::Ack;
 
+#[cfg(feature = "alloc")]
+pub(super) use self::pieces::PIECE_HEAD;
+
 use self::acks::Acks;
+use self::pieces::Pieces;
 use super::config::{Config, Mode};
 use super::env::Env;
 use super::packet::Packet;
@@ -24,6 +30,7 @@ pub(super) struct Receiver<S: Store> {
     rx: S::Rx,
     acks: Acks<S>,
     decoder: Decoder,
+    pieces: Pieces,
     place: Place,
 }
 
@@ -42,13 +49,14 @@ struct Place {
 
 impl<S: Store> Receiver<S> {
     pub(super) fn new(rx: S::Rx, acks: S::Queue<Ack>) -> Self {
-        Self { rx, acks: Acks::new(acks), decoder: Decoder::new(), place: Place::default() }
+        Self { rx, acks: Acks::new(acks), decoder: Decoder::new(), pieces: Pieces::new(), place: Place::default() }
     }
 
     pub(super) fn reset(&mut self) {
         self.rx.clear();
         self.acks.clear();
         self.decoder = Decoder::new();
+        self.pieces = Pieces::new();
         self.place = Place::default();
     }
 
@@ -83,6 +91,31 @@ impl<S: Store> Receiver<S> {
         if self.take_in(env, header, data, sink) && self.decoder.on_segment(header.sn, data) {
             self.rebuild(env, header, sink);
         }
+    }
+
+    /// Takes in a piece of a segment, and the segment if it is whole then.
+    pub(super) fn on_piece(
+        &mut self,
+        env: &mut Env,
+        header: &Header,
+        body: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> usize,
+    ) {
+        let ahead = usize::try_from(header.sn.distance(self.place.next));
+        match ahead.map(|ahead| ahead + self.place.ready) {
+            Ok(slot) if slot >= self.slots(&env.config) => env.stats.refused += 1,
+            Ok(slot) if !self.rx.has(slot) => {
+                if let Some(data) = self.pieces.on_piece(header.sn, body) {
+                    self.on_push(env, &Header { command: Command::Push, ..*header }, &data, sink);
+                }
+            }
+            _ => {
+                // Its acknowledgement was lost.
+                env.stats.duplicates += 1;
+                self.acks.owe(env, header, self.slots(&env.config));
+            }
+        }
+        self.pieces.forget_before(self.place.next);
     }
 
     /// Takes in one repair, and what can be rebuilt by it.
@@ -163,6 +196,7 @@ impl<S: Store> Receiver<S> {
             self.place.ready += 1;
             self.place.next = self.place.next.plus(1);
         }
+        self.pieces.forget_before(self.place.next);
         self.acks.owe(env, header, slots);
         if env.config.mode == Mode::Stream {
             self.recv(env, sink);

@@ -15,6 +15,11 @@ const KEPT: usize = 32;
 const EQUATIONS: usize = 16;
 /// Segments without any repair after which nothing is kept any more.
 const QUIET: u32 = 1_024;
+/// Work that each byte of a segment or repair may cause, in bytes that are multiplied: once for each segment covered and
+/// twice for each equation, when all are as long.
+const WORK_PER_BYTE: u32 = (WINDOW + 2 * EQUATIONS) as u32;
+/// Work that may be saved up: for equations that are as long as can be when what comes is short.
+const MAX_CREDIT: u32 = 4 * WORK_PER_BYTE * LONGEST as u32;
 
 /// A segment that was rebuilt.
 #[derive(Debug)]
@@ -127,11 +132,35 @@ struct Equations {
     equations: Vec<Equation>,
     /// Segments since the last repair.
     quiet: u32,
+    /// Work that what came may still cause, so that nobody can keep a processor busy with little.
+    credit: u32,
 }
 
 impl Equations {
     fn new() -> Self {
-        Self { multiplier: Multiplier::new(), kept: [const { None }; KEPT], equations: Vec::new(), quiet: 0 }
+        Self {
+            multiplier: Multiplier::new(),
+            kept: [const { None }; KEPT],
+            equations: Vec::new(),
+            quiet: 0,
+            credit: MAX_CREDIT,
+        }
+    }
+
+    /// `bytes` came, and up to `additions` sums over the longest equation are to follow. False if that is more work than
+    /// what came is worth.
+    fn afford(&mut self, bytes: usize, additions: usize) -> bool {
+        let earned = WORK_PER_BYTE * bytes.min(LONGEST) as u32;
+        self.credit = self.credit.saturating_add(earned).min(MAX_CREDIT);
+        self.pay(bytes, additions)
+    }
+
+    /// The same for work of which it was not known that it would follow.
+    fn pay(&mut self, bytes: usize, additions: usize) -> bool {
+        let longest = self.equations.iter().map(|equation| equation.sum.len()).max().unwrap_or(0).max(bytes);
+        let Some(left) = self.credit.checked_sub((longest * additions) as u32) else { return false };
+        self.credit = left;
+        true
     }
 
     #[inline(never)]
@@ -146,13 +175,18 @@ impl Equations {
         symbol.extend((data.len() as u16).to_le_bytes());
         symbol.extend_from_slice(data);
         let known = [(sn, 1)];
+        let affordable = self.afford(symbol.len(), self.equations.len());
         let solved_for = |equation: &Equation| equation.missing.first().is_some_and(|(first, _)| *first == sn);
         if let Some(index) = self.equations.iter().position(solved_for) {
             // No other one has it, and this one is to be solved for another.
             let mut equation = self.equations.swap_remove(index);
-            // What is subtracted is added, in this field.
-            equation.add(self.multiplier, 1, &known, &symbol);
-            self.insert(equation);
+            if affordable && self.pay(equation.sum.len(), 2 * self.equations.len() + 2) {
+                // What is subtracted is added, in this field.
+                equation.add(self.multiplier, 1, &known, &symbol);
+                self.insert(equation);
+            }
+        } else if !affordable {
+            self.equations.retain(|equation| equation.factor_of(sn).is_none());
         } else {
             for equation in &mut self.equations {
                 if let Some(factor) = equation.factor_of(sn) {
@@ -167,6 +201,9 @@ impl Equations {
         self.quiet = 0;
         let Some((&count, sum)) = body.split_first() else { return false };
         if usize::from(count) > WINDOW || sum.len() < 2 || sum.len() > LONGEST + 2 {
+            return false;
+        }
+        if !self.afford(sum.len(), usize::from(count) + 2 * self.equations.len() + 1) {
             return false;
         }
         let mut new = Equation { missing: Vec::new(), sum: sum.to_vec(), ts: header.ts };
@@ -212,5 +249,43 @@ impl Equations {
         let Equation { missing, sum, ts } = self.equations.swap_remove(index);
         let (sn, _) = missing.first().copied()?;
         Some(Rebuilt { sn, ts, symbol: sum })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kcp::seq::Ts;
+
+    fn repair(first: u32, count: u8, row: u8, len: usize) -> (Header, Vec<u8>) {
+        let mut body = vec![7; len + 1];
+        body[0] = count;
+        let len = body.len() as u32;
+        let header =
+            Header { conv: 1, command: Command::Repair, frg: row, wnd: 1, ts: Ts(0), sn: Sn(first), una: Sn(0), len };
+        (header, body)
+    }
+
+    /// Repairs of three bytes that each make two kilobytes be multiplied thirty times: chains of them fitted into one
+    /// datagram.
+    #[test]
+    fn work_is_paid_for_by_what_came() {
+        let mut equations = Equations::new();
+        let (mut sent, mut done) = (0, 0);
+        for round in 0..100_000u32 {
+            // Equations of full length over segments that never come, then short ones that meet all of them.
+            let (len, first) = if round % 50 < 16 { (LONGEST, round % 16) } else { (2, 0) };
+            let (header, body) = repair(first, 12, (round % 128) as u8, len);
+            sent += body.len() + 24;
+            let before = equations.credit;
+            equations.on_repair(&header, &body, |_| false);
+            let earned = (before + WORK_PER_BYTE * (body.len() - 1) as u32).min(MAX_CREDIT);
+            done += u64::from(earned - equations.credit);
+            if round % 7 == 0 {
+                equations.on_segment(Sn(round % 16), &[1]);
+            }
+        }
+        let per_byte = done / sent as u64;
+        assert!(per_byte <= u64::from(WORK_PER_BYTE), "{per_byte} for each byte");
     }
 }

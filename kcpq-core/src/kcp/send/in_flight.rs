@@ -104,7 +104,12 @@ pub(super) struct Acked {
     /// The segment was not known to have arrived.
     pub(super) news: Option<Arrival>,
     pub(super) delivered: Option<Delivered>,
+    /// It echoes our clock of lately, for a segment that was sent.
+    pub(super) echoed: bool,
 }
+
+/// How old an echo may be to prove that the peer has received something, in milliseconds.
+const RECENT: i32 = 4_000;
 
 /// The first acknowledgement of a segment.
 pub(super) struct Arrival {
@@ -122,6 +127,8 @@ pub(super) struct Arrival {
 pub(super) struct Lost {
     pub(super) segments: usize,
     pub(super) bytes: u32,
+    /// The length of the longest.
+    pub(super) longest: u16,
 }
 
 /// Where a segment lies.
@@ -280,6 +287,7 @@ impl<S: Store> InFlight<S> {
     pub(super) fn on_sent(
         &mut self,
         now: Instant,
+        clock: Ts,
         index: usize,
         rto: Duration,
         snapshot: Snapshot,
@@ -288,7 +296,7 @@ impl<S: Store> InFlight<S> {
         let again = core::mem::take(&mut segment.lost);
         segment.snapshot = snapshot;
         segment.sent_at = now;
-        segment.ts = Ts::of(now);
+        segment.ts = clock;
         if again {
             segment.overtaken = 0;
             segment.repair_delay = 0;
@@ -318,20 +326,21 @@ impl<S: Store> InFlight<S> {
         found
     }
 
-    /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent.
-    pub(super) fn ack(&mut self, now: Instant, sn: Sn, ts: Ts) -> Acked {
-        let mut age = Ts::of(now).millis_since(ts);
+    /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent, and `clock` what our clock shows.
+    pub(super) fn ack(&mut self, now: Instant, clock: Ts, sn: Sn, ts: Ts) -> Acked {
+        let mut age = clock.millis_since(ts);
         if age.unsigned_abs() > i32::MAX as u32 / 2 {
             // What a repair rebuilt is acknowledged with the repair's clock.
             age = age.wrapping_add(i32::MIN);
         }
+        let recent = (0..=RECENT).contains(&age);
         let by_echo = u64::try_from(age).ok().map(Duration::from_millis);
         let by_echo = by_echo.map(|rtt| Delivered { sn, sample: Sample { sent_at: now - rtt, rtt, snapshot: None } });
         let index = usize::try_from(sn.distance(self.sums.una)).ok();
         let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
             // Covered by `una` before: the echo alone must do. A number never sent is no sample (docs/original.md 3.5).
             let known = (1..=i32::from(self.sums.acknowledged)).contains(&self.sums.una.distance(sn));
-            return Acked { news: None, delivered: by_echo.filter(|_| known) };
+            return Acked { news: None, delivered: by_echo.filter(|_| known), echoed: known && recent };
         };
         let first = ts == segment.first_ts;
         let news = if core::mem::replace(&mut segment.acked, true) {
@@ -356,7 +365,7 @@ impl<S: Store> InFlight<S> {
         } else {
             by_echo
         };
-        Acked { news, delivered }
+        Acked { news, delivered, echoed: recent }
     }
 
     /// Everything before `una` has arrived. Shows the segments that were not known to have, and returns how many bytes
@@ -442,6 +451,18 @@ impl<S: Store> InFlight<S> {
         lost
     }
 
+    /// The index of segment `sn`, unless it has arrived.
+    pub(super) fn index_of(&self, sn: Sn) -> Option<usize> {
+        let index = usize::try_from(sn.distance(self.sums.una)).ok()?;
+        self.sent.get(index).filter(|segment| !segment.acked)?;
+        Some(index)
+    }
+
+    /// True if segment `index` was retransmitted before.
+    pub(super) fn is_resent(&self, index: usize) -> bool {
+        self.sent.get(index).is_some_and(|segment| segment.resent)
+    }
+
     /// The oldest `count` segments that have not arrived are lost, by the timer.
     pub(super) fn lose_oldest(&mut self, count: usize) -> Lost {
         let mut lost = Lost::default();
@@ -502,5 +523,6 @@ impl Lost {
     fn add(&mut self, len: u16) {
         self.segments += 1;
         self.bytes += u32::from(len);
+        self.longest = self.longest.max(len);
     }
 }

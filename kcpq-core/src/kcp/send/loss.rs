@@ -182,7 +182,7 @@ impl LossDetection {
                 // The peer may just be late: the others, sent a little later, would follow one by one.
                 env.timers.start(Timer::Rto, at.max(quiet_until));
             }
-            if probes && env.timers.get(Timer::OutageProbe).is_none() {
+            if probes && env.proved && env.timers.get(Timer::OutageProbe).is_none() {
                 env.timers.start(Timer::OutageProbe, env.now + outage_probe_interval(env, rtt));
             }
         }

@@ -4,15 +4,21 @@
 //! |---|---|
 //! | `in_flight` | nothing: what was sent and is not acknowledged |
 //! | `loss` | which of that is lost |
+//! | `black_hole` | whether only what is long gets lost |
+//! | `pieces` | how what has become too long for its path goes out |
 //! | `redundancy` | what is sent before anything is known to be lost |
 //! | `ack_delay` | how long the peer collects acknowledgements |
 //! | `messages` | where messages end, in message mode |
 
 mod ack_delay;
+#[cfg_attr(not(feature = "alloc"), path = "../absent/black_hole.rs")]
+mod black_hole;
 mod in_flight;
 mod loss;
 #[cfg_attr(not(feature = "kcp-modes"), path = "../absent/messages.rs")]
 mod messages;
+#[cfg_attr(not(feature = "alloc"), path = "../absent/send_pieces.rs")]
+mod pieces;
 #[cfg_attr(not(feature = "redundancy"), path = "../absent/redundancy.rs")]
 mod redundancy;
 
@@ -23,9 +29,11 @@ pub use in_flight::Sent;
 pub(super) use self::in_flight::{Delivered, InFlight};
 
 use self::ack_delay::AckDelay;
+use self::black_hole::BlackHole;
 use self::in_flight::{Acked, Lost, Slice};
 use self::loss::LossDetection;
 use self::messages::Messages;
+use self::pieces::CutUp;
 use self::redundancy::Redundancy;
 use super::config::{Config, Mode};
 use super::congestion::{Congestion, Controller};
@@ -87,6 +95,8 @@ struct State {
     rtt: Rtt,
     ack_delay: AckDelay,
     loss: LossDetection,
+    black_hole: BlackHole,
+    cut_up: CutUp,
     redundancy: Redundancy,
     /// Segments of the current burst: new ones sent since there was nothing left to send; and of the one before.
     burst: usize,
@@ -101,6 +111,8 @@ impl State {
             rtt: Rtt::new(),
             ack_delay: AckDelay::new(env.peer.ack_delay),
             loss: LossDetection::new(),
+            black_hole: BlackHole::new(),
+            cut_up: CutUp::new(),
             redundancy: Redundancy::new(),
             burst: 0,
             last_burst: 0,
@@ -202,12 +214,18 @@ impl<S: Store> Sender<S> {
 
     /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent. `None` if that says nothing new.
     pub(super) fn on_ack(&mut self, env: &mut Env, sn: Sn, ts: Ts) -> Option<Delivered> {
-        let Acked { news, delivered } = self.flight.ack(env.now, sn, ts);
+        let Acked { news, delivered, echoed } = self.flight.ack(env.now, env.ts(), sn, ts);
+        if echoed {
+            env.proved = true;
+        } else if !env.proved {
+            return None;
+        }
         if let Some(arrival) = news {
             let state = &mut self.state;
             state.congestion.on_acked(env.now, arrival.len);
             state.loss.on_progress(env);
             state.loss.on_arrival(&arrival);
+            state.black_hole.on_arrival(arrival.len, |len| env.fits(len));
             state.redundancy.sample(!arrival.first);
             if arrival.spurious {
                 env.stats.spurious += 1;
@@ -229,6 +247,7 @@ impl<S: Store> Sender<S> {
         let state = &mut self.state;
         let released = self.flight.release(env.now, una, |segment| {
             state.congestion.on_acked(env.now, segment.len());
+            state.black_hole.on_arrival(segment.len(), |len| env.fits(len));
             if !(segment.is_timed_out() && state.ack_delay.is_expected()) {
                 state.redundancy.sample(segment.is_resent());
             }
@@ -273,21 +292,53 @@ impl<S: Store> Sender<S> {
             if lost.segments > 0 {
                 state.congestion.on_lost(lost.bytes);
                 state.congestion.on_timeout();
+                state.black_hole.on_lost(env.longest_of(lost.longest));
             }
         }
         if env.timers.is_due(Timer::OutageProbe, env.now) {
             let burst = state.last_burst.max(state.burst);
             let lost = state.loss.on_outage_probe(env, flight, &state.rtt, burst);
             state.congestion.on_lost(lost.bytes);
+            state.black_hole.on_lost(env.longest_of(lost.longest));
         }
     }
 
     /// Segments were found lost by acknowledgements of later ones.
     fn on_overtaken(&mut self, env: &Env, lost: Lost) {
         if lost.segments > 0 {
+            self.state.black_hole.on_lost(env.longest_of(lost.longest));
             self.state.congestion.on_lost(lost.bytes);
             self.state.congestion.on_fast_loss(self.flight.len() as u32, env.config.fast_resend);
         }
+    }
+
+    /// True if it seems that only the longer segments get lost.
+    pub(super) fn suspects_black_hole(&self) -> bool {
+        self.state.black_hole.is_suspected()
+    }
+
+    /// Datagrams of the present length do arrive.
+    pub(super) fn trust_path(&mut self) {
+        self.state.black_hole = BlackHole::new();
+    }
+
+    /// The path carries less than before: what is in flight and longer does not arrive, and goes again in pieces. That is
+    /// no sign of a full link.
+    #[cold]
+    pub(super) fn on_narrowed(&mut self, env: &Env) {
+        self.trust_path();
+        self.flight.timed_out(|segment| !env.fits(segment.len()));
+    }
+
+    /// How long the next datagram may be: as long as all, or as the segment that has become too long for its path, if it
+    /// cannot go in pieces. It may be in luck, or its datagram be cut up by the network.
+    pub(super) fn mtu(&mut self, env: &Env) -> usize {
+        let mtu = usize::from(env.mtu);
+        if env.peer.pieces || env.stats.narrowed == 0 {
+            return mtu;
+        }
+        let len = self.flight.first_lost().and_then(|index| self.flight.slice(index)).map_or(0, |slice| slice.len);
+        mtu.max(HEADER + usize::from(len))
     }
 
     /// Writes the next segment, a lost one or a new one. False when nothing may go, or nothing fits.
@@ -296,6 +347,11 @@ impl<S: Store> Sender<S> {
     }
 
     fn try_write_segment(&mut self, env: &mut Env, packet: &mut Packet<'_>) -> Option<()> {
+        if self.state.cut_up.is_any()
+            && let Some(written) = self.write_piece(env, packet)
+        {
+            return written.then_some(());
+        }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
         if (self.flight.has_lost() || self.may_cut(env))
@@ -304,26 +360,39 @@ impl<S: Store> Sender<S> {
             env.timers.start(Timer::Pacing, at);
             return None;
         }
-        let index = match self.flight.first_lost() {
-            Some(index) => index,
-            None => self.cut(env, room, packet.len() == 0)?,
+        let (index, whole) = match self.flight.first_lost() {
+            Some(index) => (index, self.goes_again(env, packet, index)?),
+            None => (self.cut(env, room, packet.len() == 0)?, true),
         };
         let Self { flight, state, .. } = self;
-        let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room)?;
+        let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room || !whole)?;
         let snapshot = state.congestion.on_sent(env.now, slice.len, flight.pipe());
-        let (again, rto) = flight.on_sent(env.now, index, state.rtt.rto(), snapshot)?;
+        let (again, rto) = flight.on_sent(env.now, env.ts(), index, state.rtt.rto(), snapshot)?;
         env.timers.hasten(Timer::Rto, env.now + rto);
         if again {
             env.stats.retransmitted += 1;
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
-        self.put(env, packet, slice)
+        if whole {
+            return self.put(env, packet, slice);
+        }
+        state.cut_up.begin(slice.sn);
+        self.write_piece(env, packet)?.then_some(())
+    }
+
+    /// Whether the lost segment `index` may go in this datagram: true as it is, false in pieces.
+    fn goes_again(&self, env: &Env, packet: &mut Packet<'_>, index: usize) -> Option<bool> {
+        let len = self.flight.slice(index)?.len;
+        if self.flight.is_resent(index) && !packet.takes_again(len) {
+            return None;
+        }
+        Some(env.fits(len) || !env.peer.pieces)
     }
 
     /// Writes a segment as it goes out now.
     fn put(&mut self, env: &mut Env, packet: &mut Packet<'_>, slice: Slice) -> Option<()> {
         let Slice { sn, frg, len, skip } = slice;
-        let (command, ts, len) = (Command::Push, Ts::of(env.now), u32::from(len));
+        let (command, ts, len) = (Command::Push, env.ts(), u32::from(len));
         let data = packet.push(Header { command, frg, ts, sn, len, ..packet.template() })?;
         self.tx.copy_to(skip, data);
         env.stats.segments_sent += 1;
@@ -382,7 +451,7 @@ impl<S: Store> Sender<S> {
         while self.write_copy(env, packet, rides).is_some() {}
         if env.repairs() && self.state.redundancy.is_repair_due(env, rides) {
             let whole = packet.room().is_some_and(|room| room + HEADER >= usize::from(env.mtu));
-            let written = self.encoder.write(&self.flight, &mut self.tx, packet, Ts::of(env.now));
+            let written = self.encoder.write(&self.flight, &mut self.tx, packet, env.ts());
             env.stats.repairs_sent += u64::from(written);
             // Without room it goes in the next datagram.
             if written || whole {

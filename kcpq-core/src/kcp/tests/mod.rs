@@ -2,6 +2,7 @@
 
 #[path = "../../../tests/common/engine.rs"]
 mod engine;
+mod mtu;
 mod wrap;
 
 use alloc::vec;
@@ -41,7 +42,7 @@ impl<A: Store, B: Store> Pair<A, B> {
 
     /// Handles everything due at this moment.
     fn settle(&mut self) {
-        let mut buf = [0; 10_000];
+        let mut buf = [0; 16_000];
         loop {
             let mut idle = true;
             while let Some(datagram) = self.there.recv(self.now) {
@@ -596,6 +597,7 @@ fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() 
         ack_delay: Duration::from_millis(20),
         congestion: CongestionControl::Off,
         repairs: true,
+        pieces: true,
         mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0 }),
     };
     kcp.negotiated(agreed);
