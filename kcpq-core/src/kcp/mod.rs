@@ -12,19 +12,19 @@
 mod config;
 mod congestion;
 mod env;
-#[cfg_attr(not(feature = "alloc"), path = "absent/mtud.rs")]
+#[cfg_attr(not(feature = "mtud"), path = "absent/mtud.rs")]
 mod mtud;
 mod packet;
 mod peer;
 mod recv;
-#[cfg_attr(not(feature = "fec"), path = "absent/repair.rs")]
+#[cfg_attr(not(feature = "repair"), path = "absent/repair.rs")]
 mod repair;
 mod rtt;
 mod segment;
 mod send;
 mod seq;
 mod stats;
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests;
 mod timers;
 mod window_probe;
@@ -535,7 +535,7 @@ impl<S: Store> Kcp<S> {
     }
 
     /// Lets a test begin near the end of the numbers.
-    #[cfg(all(test, feature = "alloc"))]
+    #[cfg(test)]
     fn start_at(&mut self, send: Sn, offset: u32, recv: Sn) {
         self.sender.start_at(send, offset);
         self.receiver.start_at(recv);

@@ -161,7 +161,7 @@ impl<S: FrameStore> Session<S> {
     }
 
     /// Queues a frame behind the messages that wait.
-    #[cfg(feature = "alloc")]
+    #[cfg(any(feature = "alloc", test))]
     pub(crate) fn message(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), PushError> {
         let head = Frame::head(command, subject.len(), payload.len()).ok_or(PushError::Full)?;
         self.outbox.push(&[&head, subject, payload], None)
