@@ -146,6 +146,11 @@ impl<S: Store> Sender<S> {
         self.flight.start_at(sn, offset);
     }
 
+    /// Tells the congestion control how long segments are from now on.
+    pub(super) fn follow_mss(&mut self, env: &Env) {
+        self.state.congestion.set_mss(env.mss() as u32);
+    }
+
     /// Begins with the congestion control that was agreed, which knows nothing yet.
     pub(super) fn reset_congestion(&mut self, env: &mut Env) {
         self.state.congestion = Congestion::new(env.peer.congestion, env.mss() as u32);
@@ -280,9 +285,8 @@ impl<S: Store> Sender<S> {
         self.on_overtaken(env, lost);
     }
 
-    /// Finds what is lost by the timers that are due, and tells the congestion control how long segments are by now.
+    /// Finds what is lost by the timers that are due.
     pub(super) fn on_time(&mut self, env: &mut Env) {
-        self.state.congestion.set_mss(env.mss() as u32);
         if env.timers.is_due(Timer::Reordering, env.now) {
             let tail = self.unsent() == 0;
             let lost = self.state.loss.on_reordering_timer(env, &mut self.flight, &self.state.rtt, tail);
@@ -319,16 +323,17 @@ impl<S: Store> Sender<S> {
         self.state.black_hole.is_suspected()
     }
 
-    /// Datagrams of the present length do arrive.
-    pub(super) fn trust_path(&mut self) {
+    /// Datagrams of the present length, which may be another than before, do arrive.
+    pub(super) fn trust_path(&mut self, env: &Env) {
         self.state.black_hole = BlackHole::new();
+        self.follow_mss(env);
     }
 
     /// The path carries less than before: what is in flight and longer does not arrive, and goes again in pieces. That is
     /// no sign of a full link.
     #[cold]
     pub(super) fn on_narrowed(&mut self, env: &Env) {
-        self.trust_path();
+        self.trust_path(env);
         self.flight.timed_out(|segment| !env.fits(segment.len()));
     }
 
