@@ -182,3 +182,22 @@ fn subscribing_to_a_server_that_says_nothing_fails_after_three_attempts() {
     let after = failed.expect("a failure").as_micros() / 1_000_000;
     assert_eq!(after, 17);
 }
+
+fn closed_with_a_message_in_doubt<S: Make>() {
+    let mut client = S::client(Config::default(), 1);
+    let now = Instant::from_millis(1);
+    client.connect(now);
+    client.publish(now, "a", b"unanswered").unwrap();
+    while client.poll_transmit(now, &mut [0; 1500]).is_some() {}
+    client.close(now);
+    client.handle_timeout(now + Config::default().linger);
+    assert_eq!(client.state(), State::Closed);
+    let stats = client.stats();
+    assert_eq!((stats.messages_sent, stats.messages_acknowledged, stats.dropped_in_doubt), (1, 0, 1));
+}
+
+#[test]
+fn what_is_in_doubt_when_a_client_is_closed_is_counted_once() {
+    closed_with_a_message_in_doubt::<Any>();
+    closed_with_a_message_in_doubt::<Lent<'static>>();
+}
