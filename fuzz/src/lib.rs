@@ -7,6 +7,7 @@
 //! When a bug is fixed, its input moves to `corpus/NAME/regression-WHAT` and is replayed by every test run.
 
 pub mod broker;
+pub mod client;
 pub mod fec;
 pub mod frame;
 pub mod kcp;
@@ -32,6 +33,7 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "broker", run: broker::run, seeds: broker::seeds },
+    Target { name: "client", run: client::run, seeds: client::seeds },
     Target { name: "fec", run: fec::run, seeds: fec::seeds },
     Target { name: "frame", run: frame::run, seeds: frame::seeds },
     Target { name: "kcp", run: kcp::run, seeds: kcp::seeds },

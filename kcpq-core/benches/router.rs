@@ -1,6 +1,6 @@
 //! What finding the members of one message costs, for few and for many subscriptions.
 //!
-//! `cargo bench -p kcpq-core --bench router`
+//! `cargo bench -p kcpq-core --features full --bench router`
 //!
 //! Each subject is drawn from all those that are subscribed to, so with many subscriptions its entries are in memory
 //! rather than in the caches: the difference between 10 and 1 M is what a cache miss costs.

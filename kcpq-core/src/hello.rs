@@ -63,8 +63,10 @@ pub mod features {
     pub const PIECES: u32 = 1 << 7;
 
     /// What this build can do, as a client or a server.
-    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC | REPAIR } else { 0 }
-        | if cfg!(feature = "alloc") { PROBES | PIECES } else { 0 };
+    pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC } else { 0 }
+        | if cfg!(feature = "repair") { REPAIR } else { 0 }
+        | if cfg!(feature = "mtud") { PROBES } else { 0 }
+        | if cfg!(feature = "pieces") { PIECES } else { 0 };
     /// What a server of this build can do.
     pub const SERVER: u32 = SUPPORTED | TTL | LATEST;
 }

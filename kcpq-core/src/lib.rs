@@ -29,21 +29,27 @@
 //! of a driver is shown, and runs as a test, at [`kcp::Kcp`], [`client::Client`] and `broker::Broker`.
 //!
 //! # Features
-//! They only add; none is on by default, and without any the crate needs neither `std` nor an allocator.
+//! They only add; none is on by default, and without any the crate needs neither `std` nor an allocator. What memory there
+//! is and what an end does with it are apart: `alloc` and `std` change nothing that a peer could see.
 //!
 //! | feature | what it brings |
 //! |---|---|
-//! | `alloc` | heap store, router, broker, BBR, path MTU discovery; implies `kcp-modes`, `redundancy` and `ttl` |
+//! | `alloc` | heap store, router, broker |
 //! | `std` | conversions to the time and errors of `std`; implies `alloc` |
-//! | `kcp-modes` | KCP's message mode and its own congestion window, for peers that are not kcpq |
+//! | `bbr` | congestion control by BBR, which the presets then choose |
+//! | `mtud` | path MTU discovery; says so in HELLO |
+//! | `pieces` | segments that have become too long for their path go in pieces; says so in HELLO; implies `mtud` and `alloc` |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
+//! | `repair` | repairs inside of KCP, which rebuild what is lost; says so in HELLO; implies `redundancy` and `alloc` |
 //! | `ttl` | messages with a time to live |
-//! | `fec` | parity: kcp-go's Reed-Solomon around datagrams, and repairs inside of KCP; implies `alloc` |
+//! | `kcp-modes` | KCP's message mode and its own congestion window, for peers that are not kcpq |
+//! | `fec` | parity: kcp-go's Reed-Solomon around datagrams; says so in HELLO; implies `alloc` |
 //! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |
 //! | `sealed` | handshake and datagrams of sealed sessions, with ChaCha20-Poly1305 |
 //! | `sealed-small` | the same in less flash, slower; implies `sealed` |
 //! | `sealed-aes` | AES-256-GCM for them; implies `sealed` and `alloc` |
 //! | `sim` | a seeded, simulated link for tests in virtual time; implies `alloc` |
+//! | `full` | all of these but `sealed-small`, as tests and tools want them |
 //! | `defmt` | `defmt::Format` on public values |
 
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
@@ -63,7 +69,7 @@ pub mod cipher;
 pub mod client;
 pub mod datagram;
 pub mod fec;
-#[cfg(feature = "fec")]
+#[cfg(any(feature = "fec", feature = "repair"))]
 mod field;
 pub mod frame;
 #[cfg(feature = "alloc")]

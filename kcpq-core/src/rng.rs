@@ -4,7 +4,7 @@
 pub use fastrand::Rng;
 
 /// The next 32 random bits.
-#[cfg_attr(not(feature = "alloc"), inline(never))]
+#[cfg_attr(target_os = "none", inline(never))]
 pub(crate) fn draw(rng: &mut Rng) -> u32 {
     rng.u32(..)
 }

@@ -71,7 +71,7 @@ pub enum Why {
 
 impl Deadline {
     /// The earlier of two.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
             (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
@@ -103,13 +103,13 @@ impl Instant {
     }
 
     /// Milliseconds since the epoch, as KCP's 32-bit clock shows them: wraps after 49.7 days (PROTOCOL.md 2.1).
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn as_wire_millis(self) -> u32 {
         (self.0 / 1_000) as u32
     }
 
     /// The earlier of two that may be.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
             (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
@@ -118,7 +118,7 @@ impl Instant {
     }
 
     /// The time from `earlier` to `self`, zero if `earlier` is the later one.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }
@@ -156,7 +156,7 @@ impl Duration {
     }
 
     /// The span times `factor`, at most [`Duration::MAX`].
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn saturating_mul(self, factor: u32) -> Self {
         Self(self.0.saturating_mul(factor as u64))
     }
@@ -202,12 +202,12 @@ macro_rules! ordered {
                 self.0.cmp(&other.0)
             }
 
-            #[cfg_attr(not(feature = "alloc"), inline(never))]
+            #[cfg_attr(target_os = "none", inline(never))]
             fn max(self, other: Self) -> Self {
                 Self(self.0.max(other.0))
             }
 
-            #[cfg_attr(not(feature = "alloc"), inline(never))]
+            #[cfg_attr(target_os = "none", inline(never))]
             fn min(self, other: Self) -> Self {
                 Self(self.0.min(other.0))
             }
@@ -221,7 +221,7 @@ ordered!(Duration);
 impl Add<Duration> for Instant {
     type Output = Self;
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(span.0))
     }
@@ -236,7 +236,7 @@ impl AddAssign<Duration> for Instant {
 impl Sub<Duration> for Instant {
     type Output = Self;
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn sub(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(span.0))
     }
@@ -245,7 +245,7 @@ impl Sub<Duration> for Instant {
 impl Add for Duration {
     type Output = Self;
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -254,7 +254,7 @@ impl Add for Duration {
 impl Sub for Duration {
     type Output = Self;
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }

@@ -99,6 +99,7 @@ fn class(error: FrameError) -> &'static str {
         FrameError::SubjectOverrunsBody { .. } => "subject_overruns_body",
         FrameError::SubjectTooLong { .. } => "subject_too_long",
         FrameError::Incomplete => "need_more_data",
+        other => panic!("{other}: recorded under no name"),
     }
 }
 

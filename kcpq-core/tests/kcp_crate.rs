@@ -51,7 +51,7 @@ impl Theirs {
         let output = Output::default();
         let mut kcp = match mode {
             Mode::Stream => kcp::Kcp::new_stream(CONV, output.clone()),
-            Mode::Message => kcp::Kcp::new(CONV, output.clone()),
+            _ => kcp::Kcp::new(CONV, output.clone()),
         };
         kcp.set_mtu(usize::from(config.mtu)).unwrap();
         kcp.set_nodelay(true, 10, 2, true);

@@ -236,6 +236,7 @@ fn datagrams_are_refused_where_kcp_go_refuses_them() {
             Err(Malformed::TooShort { .. } | Malformed::Conversation { .. }) => -1,
             Err(Malformed::Length { .. }) => -2,
             Err(Malformed::Command { .. }) => -3,
+            Err(other) => panic!("{}: {other}", case["name"]),
         };
         assert_eq!(Some(code), case["input_ret"].as_i64(), "{}", case["name"]);
         assert_eq!(transmit(&mut kcp, NOW), recorded(conv, &case["datagrams"]), "{}", case["name"]);

@@ -478,7 +478,7 @@ fn keys_are_replaced_after_a_time_and_the_server_follows() {
         assert_eq!(again[4], kind::SEALED_ODD);
         assert_eq!(open(&mut client, now, &new), Ok((1, b"followed".to_vec())));
         assert_eq!(open(&mut client, now, &old), Ok((0, b"old key".to_vec())));
-        now = now + REKEY_INTERVAL;
+        now += REKEY_INTERVAL;
         assert_eq!(open(&mut server, now, &again), Ok((4, b"still the second key".to_vec())));
         assert_eq!(open(&mut server, now, &lost), Err(OpenError::Forged), "its key is gone");
         let third = seal(&mut client, now, 5, b"third key");

@@ -5,6 +5,8 @@ use core::future::poll_fn;
 use core::task::Poll;
 
 use embassy_sync::blocking_mutex::raw::RawMutex;
+#[cfg(feature = "ttl")]
+use kcpq_core::Duration;
 use kcpq_core::client::{PublishError, State};
 
 use crate::shared::Shared;
@@ -60,16 +62,28 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         poll_fn(|cx| {
             self.shared.with(|inner| {
                 let now = inner.now();
-                match inner.core.publish(now, subject, payload) {
-                    Err(PublishError::Full) => {
-                        inner.on_room(cx);
-                        Poll::Pending
-                    }
-                    done => {
-                        inner.nudge();
-                        Poll::Ready(done)
-                    }
-                }
+                let taken = inner.core.publish(now, subject, payload);
+                inner.poll_taken(cx, taken)
+            })
+        })
+        .await
+    }
+
+    /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`, counted from the first poll: one that
+    /// still waits in a queue then is dropped and counted (`expired` in [`Stats::client`]), here and, by a native server, in
+    /// its queue for each subscriber. One that has begun to be sent is sent completely.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish). That a message was dropped later is no error.
+    #[cfg(feature = "ttl")]
+    pub async fn publish_for(&self, subject: &str, payload: &[u8], ttl: Duration) -> Result<(), PublishError> {
+        let mut expires = None;
+        poll_fn(|cx| {
+            self.shared.with(|inner| {
+                let now = inner.now();
+                let left = expires.get_or_insert(now + ttl).since(now);
+                let taken = inner.core.publish_for(now, subject, payload, left);
+                inner.poll_taken(cx, taken)
             })
         })
         .await
@@ -83,6 +97,20 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         self.shared.with(|inner| {
             let now = inner.now();
             inner.core.publish(now, subject, payload)?;
+            inner.nudge();
+            Ok(())
+        })
+    }
+
+    /// As [`publish_for`](Self::publish_for) if there is room for the message now.
+    ///
+    /// # Errors
+    /// [`PublishError`]. Nothing was queued then.
+    #[cfg(feature = "ttl")]
+    pub fn try_publish_for(&self, subject: &str, payload: &[u8], ttl: Duration) -> Result<(), PublishError> {
+        self.shared.with(|inner| {
+            let now = inner.now();
+            inner.core.publish_for(now, subject, payload, ttl)?;
             inner.nudge();
             Ok(())
         })
@@ -142,7 +170,33 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
     /// # Errors
     /// [`SubscribeError::Invalid`]: there is no subscription then.
     pub fn subscribe_later(&self, pattern: &str) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
-        let (id, slot) = self.shared.with(|inner| inner.add(pattern)).map_err(SubscribeError::Invalid)?;
+        self.add(pattern, false)
+    }
+
+    /// As [`subscribe`](Self::subscribe), for state that supersedes itself: of the messages of one subject that wait for
+    /// this client at the server, only the newest is kept, in the place of the older one. A message that another
+    /// subscription of this client matches too, one that wants every message, is not superseded; and an original server
+    /// delivers every message.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub async fn subscribe_latest(&self, pattern: &str) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
+        let subscription = self.subscribe_latest_later(pattern)?;
+        subscription.acknowledged().await?;
+        Ok(subscription)
+    }
+
+    /// As [`subscribe_latest`](Self::subscribe_latest) without waiting for the server; [`Subscription::acknowledged`]
+    /// waits.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Invalid`]: there is no subscription then.
+    pub fn subscribe_latest_later(&self, pattern: &str) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
+        self.add(pattern, true)
+    }
+
+    fn add(&self, pattern: &str, latest: bool) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
+        let (id, slot) = self.shared.with(|inner| inner.add(pattern, latest)).map_err(SubscribeError::Invalid)?;
         Ok(Subscription::new(self.shared, id, slot))
     }
 

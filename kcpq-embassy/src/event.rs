@@ -39,6 +39,7 @@ pub enum Event {
 /// Statistics of a client.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub struct Stats {
     /// Messages, connections, latency.
     pub client: client::Stats,
@@ -71,6 +72,7 @@ impl core::error::Error for Closed {}
 /// Why a subscription has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Ended {
     /// The server refused it, or did not acknowledge it.
     Failed(SubscribeFailure),
@@ -92,6 +94,7 @@ impl core::error::Error for Ended {}
 /// Why there is no subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum SubscribeError {
     /// The client refused it; the server was not asked.
     Invalid(client::SubscribeError),

@@ -49,6 +49,9 @@
 //! | `embedded-nal-async` | `nal::Udp`, a [`Transport`] on any UDP stack of that crate |
 //! | `embassy-time` | `time::now` and `time::Timer` |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
+//! | `ttl` | [`Client`]'s `publish_for` and `try_publish_for`: messages that are forgotten if they wait too long |
+//! | `bbr` | congestion control by BBR, for windows that are larger than the BDP of a link |
+//! | `mtud` | path MTU discovery, for datagrams of more than 1232 bytes |
 //! | `defmt` | `defmt::Format` on every public value |
 //!
 //! Without them, bring a [`Transport`], a [`Timer`] and a function that returns the time.

@@ -17,6 +17,7 @@ pub struct Udp<'s, S: UdpStack> {
 /// An error of the UDP stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Error<C, E> {
     /// Connecting failed.
     Connect(C),

@@ -24,6 +24,7 @@ impl core::fmt::Debug for Udp<'_> {
 /// An error of the network stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Error {
     /// Sending failed.
     Send(SendError),

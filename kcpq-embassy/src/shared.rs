@@ -7,7 +7,7 @@ use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::waitqueue::{MultiWakerRegistration, WakerRegistration};
 use heapless::Deque;
-use kcpq_core::client::{self, Parts, SubscribeFailure, SubscriptionId};
+use kcpq_core::client::{self, Parts, PublishError, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Lent;
 use kcpq_core::{Duration, Instant};
 
@@ -195,7 +195,21 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
         self.events.changed.register(cx.waker());
     }
 
-    pub(crate) fn on_room(&mut self, cx: &Context<'_>) {
+    /// Ready when a message was taken or refused, and not because there was no room.
+    pub(crate) fn poll_taken(
+        &mut self,
+        cx: &Context<'_>,
+        taken: Result<(), PublishError>,
+    ) -> Poll<Result<(), PublishError>> {
+        if taken == Err(PublishError::Full) {
+            self.on_room(cx);
+            return Poll::Pending;
+        }
+        self.nudge();
+        Poll::Ready(taken)
+    }
+
+    fn on_room(&mut self, cx: &Context<'_>) {
         self.writable.register(cx.waker());
     }
 
@@ -206,11 +220,18 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
     // --- subscriptions ---
 
     /// Asks for a subscription and gives it a slot.
-    pub(crate) fn add(&mut self, pattern: &str) -> Result<(SubscriptionId, usize), client::SubscribeError> {
+    pub(crate) fn add(
+        &mut self,
+        pattern: &str,
+        latest: bool,
+    ) -> Result<(SubscriptionId, usize), client::SubscribeError> {
         let now = self.now();
         let mut slots = self.slots.iter_mut().enumerate();
         let (free, slot) = slots.find(|(_, slot)| slot.id == 0).ok_or(client::SubscribeError::TooMany)?;
-        let id = self.core.subscribe(now, pattern)?;
+        let id = match latest {
+            false => self.core.subscribe(now, pattern)?,
+            true => self.core.subscribe_latest(now, pattern)?,
+        };
         *slot = Slot { id: id.0, ..Slot::new() };
         self.nudge();
         Ok((id, free))

@@ -28,6 +28,7 @@ pub struct Client {
 
 /// A client's statistics at one moment.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Messages, connections, latency.
     pub client: Stats,

@@ -37,6 +37,7 @@ struct Counters {
 
 /// Statistics of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SubscriptionStats {
     /// Messages received.
     pub received: u64,

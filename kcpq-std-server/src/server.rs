@@ -47,6 +47,7 @@ impl Default for Config {
 
 /// The server's statistics at one moment.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Sessions and messages.
     pub broker: broker::Stats,

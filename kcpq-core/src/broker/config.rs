@@ -8,6 +8,7 @@ use crate::{frame, kcp, subject};
 
 /// What to do with a message for a subscriber whose queue is full (PROTOCOL.md 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SlowConsumer {
     /// Drop the new message for this subscriber, and count it.
     #[default]

@@ -2,6 +2,7 @@
 
 /// Statistics of one broker. *Gauge*: the value now. All others are counters since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Gauge: open sessions.
     pub sessions: u64,

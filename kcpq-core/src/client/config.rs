@@ -8,6 +8,7 @@ use crate::{frame, kcp, subject};
 /// What to do with a message that is published while disconnected and the send queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Overflow {
     /// Refuse it: `publish` returns an error and the caller decides.
     #[default]

@@ -109,7 +109,7 @@ impl<S: FrameStore> Client<S> {
         self.phase = Phase::Closed;
         self.close_by = None;
         self.stats.connected = false;
-        let in_doubt = self.session.in_doubt();
+        let in_doubt = self.session.give_up();
         self.stats.dropped_in_doubt += in_doubt;
         self.stats.lost_on_close += in_doubt + self.session.outbox.frames() as u64;
         self.session.outbox.clear();

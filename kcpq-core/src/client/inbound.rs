@@ -98,7 +98,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// Acts on a frame. True if it is a text for the user, who is to be told it before it is left.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn act(&mut self, found: Found) -> bool {
         let frame = self.session.frame(found);
         match frame.command {

@@ -32,11 +32,11 @@ mod outgoing;
 mod pending;
 mod phase;
 mod pings;
-#[cfg(feature = "alloc")]
+#[cfg_attr(not(feature = "alloc"), path = "absent/push.rs")]
 mod push;
 mod stats;
 mod subscriptions;
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests;
 mod timers;
 
@@ -59,6 +59,7 @@ use self::outgoing::Outgoing;
 use self::pending::Pending;
 use self::phase::{Phase, Server};
 use self::pings::Pings;
+use self::push::Recent;
 use self::subscriptions::Subscriptions;
 use crate::datagram::{self, Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
@@ -159,8 +160,7 @@ pub struct Client<S: FrameStore> {
     round_trip: Option<Duration>,
     outgoing: Outgoing,
     current: Option<Current>,
-    #[cfg(feature = "alloc")]
-    recent: push::Recent,
+    recent: Recent,
     pending: Pending,
     stats: Stats,
 }
@@ -194,8 +194,7 @@ impl<S: FrameStore> Client<S> {
             round_trip: None,
             outgoing: Outgoing::default(),
             current: None,
-            #[cfg(feature = "alloc")]
-            recent: push::Recent::default(),
+            recent: Recent::default(),
             pending: Pending::default(),
             stats: Stats::default(),
         }
@@ -210,7 +209,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// The time is `now`, unless a call brought a later one.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn set_now(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
@@ -234,9 +233,10 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// What a datagram holds for the session.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn open_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
         self.set_now(now);
+        self.recent.forget();
         let datagram: Option<&[u8]> = self.protection.open(datagram).map(|datagram| &*datagram);
         if let Some(reset) = datagram.and_then(Reset::decode)
             && reset.conv == self.session.kcp.conv()
@@ -253,7 +253,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// The session has taken in a datagram; `before` it was this that had come.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn after_datagram(&mut self, before: Arrivals, understood: bool) {
         self.stats.foreign_datagrams += u64::from(!understood);
         let arrivals = self.session.arrivals();

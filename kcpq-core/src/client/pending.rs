@@ -64,7 +64,7 @@ impl Pending {
 
 impl<S: FrameStore> Client<S> {
     /// The next one.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn poll_pending<'e>(&mut self) -> Option<Event<'e, S>> {
         let pending = &mut self.pending;
         if let Some((why, retry_at)) = pending.disconnected.take() {

@@ -52,7 +52,6 @@ impl Client<Heap> {
             return self.handle_datagram(now, datagram);
         }
         let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
-        self.recent.known = false;
         let Self { config, session, subscriptions, recent, stats, .. } = self;
         let mut pushed = Pushed { config, subscriptions, recent, stats, deliver, broken: None };
         let before = session.arrivals();
@@ -123,6 +122,11 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
 }
 
 impl Recent {
+    /// Another datagram begins, and subscriptions may have changed since the last.
+    pub(super) fn forget(&mut self) {
+        self.known = false;
+    }
+
     fn is_about(&self, subject: &[u8]) -> bool {
         self.known && self.subject == subject
     }

@@ -6,6 +6,7 @@ use crate::time::{Duration, Instant};
 /// Statistics of a client, since its start.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub struct Stats {
     /// True while connected.
     pub connected: bool,
@@ -85,6 +86,7 @@ impl Stats {
 /// A running summary of measured times.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub struct Latency {
     /// Number of samples.
     pub samples: u64,

@@ -74,6 +74,7 @@ pub enum Content<'d> {
 /// Why a datagram is not even looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Rejected {
     /// Shorter than a segment with its framing.
     TooShort {

@@ -73,6 +73,7 @@ impl Default for Config {
 /// What a [`Decoder`] saw, in datagrams unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub struct Stats {
     /// Data that came.
     pub data: u64,

@@ -94,7 +94,7 @@ pub(crate) fn ttl(left: Duration) -> [u8; TTL] {
 }
 
 /// The announced body length, if it is acceptable.
-#[cfg_attr(not(feature = "alloc"), inline(never))]
+#[cfg_attr(target_os = "none", inline(never))]
 pub(super) fn check_length(length: [u8; LENGTH], limits: &Limits) -> Result<u32, FrameError> {
     let actual = u32::from_be_bytes(length);
     // The frame's length fits a `usize`, which on 32-bit machines takes the last few lengths that the field can express.

@@ -13,7 +13,7 @@
 
 mod head;
 mod reader;
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests;
 
 use core::fmt;
@@ -92,6 +92,7 @@ impl Default for Limits {
 /// Why bytes are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum FrameError {
     /// The announced body has no room for command and subject length.
     BodyTooShort {

@@ -145,7 +145,7 @@ impl<S: Store> Reader<S> {
     }
 
     /// The head of a whole frame whose length was found acceptable.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn check(&self, frame: &[u8]) -> Result<Head, Flaw> {
         let head = Head::from_bytes(frame.first_chunk().copied().unwrap_or_default());
         match head.check_subject(&self.limits) {

@@ -1,10 +1,28 @@
+#[cfg(not(feature = "alloc"))]
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use fastrand::Rng;
 
 use super::*;
-use crate::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
+#[cfg(feature = "alloc")]
+use crate::store::{Heap as Any, HeapInbox};
+use crate::store::{Inbox, Lent, LentInbox, Store};
+
+/// The store of whatever may have either: the allocator's if there is one.
+#[cfg(not(feature = "alloc"))]
+type Any = Lent<'static>;
+
+#[cfg(feature = "alloc")]
+fn inbox(capacity: usize) -> HeapInbox {
+    HeapInbox::new(capacity, 64)
+}
+
+#[cfg(not(feature = "alloc"))]
+fn inbox(capacity: usize) -> LentInbox<'static> {
+    LentInbox::new(Box::leak(vec![0; capacity].into_boxed_slice()))
+}
 
 fn frame(subject: &[u8], payload: &[u8]) -> Vec<u8> {
     let frame = Frame { command: command::PUB, subject, payload };
@@ -57,8 +75,8 @@ fn a_frame_longer_than_the_inbox_is_passed_over_and_the_next_one_found() {
     // In pieces shorter than the large frame, so that it never lies whole in the input.
     for longest in [1, 2, 3, 4, 5, 7, 50, 150] {
         let mut rng = Rng::with_seed(longest as u64);
-        let mut heap = Reader::<Heap>::new(Limits::KCPQ, HeapInbox::new(32, 0));
-        assert_eq!(read(&mut heap, &stream, || rng.usize(1..=longest)), want, "pieces of up to {longest}");
+        let mut any = Reader::<Any>::new(Limits::KCPQ, inbox(32));
+        assert_eq!(read(&mut any, &stream, || rng.usize(1..=longest)), want, "pieces of up to {longest}");
         let mut memory = [0; 32];
         let mut rng = Rng::with_seed(longest as u64);
         let mut lent = Reader::<Lent<'_>>::new(Limits::KCPQ, LentInbox::new(&mut memory));
@@ -84,13 +102,14 @@ fn an_inbox_without_room_for_a_length_passes_everything_over() {
     }
 }
 
+#[cfg(feature = "alloc")]
 #[test]
 fn an_announced_length_reserves_no_memory() {
     // 400 TB in all: no address space would hold them.
     let announced = [&u32::MAX.to_be_bytes()[..], &[command::PUB, 0, 1]].concat();
     let mut readers = Vec::new();
     for _ in 0..100_000 {
-        let mut reader = Reader::<Heap>::new(Limits::NONE, HeapInbox::new(usize::MAX, 0));
+        let mut reader = Reader::<Any>::new(Limits::NONE, HeapInbox::new(usize::MAX, 0));
         assert_eq!(reader.read(&announced), (announced.len(), Ok(None)));
         readers.push(reader);
     }
@@ -105,7 +124,7 @@ fn an_error_in_the_length_shows_as_soon_as_the_length_is_there() {
         ([0, 0x80, 0, 1], FrameError::BodyTooLarge { limit: 0x80_0000, actual: 0x80_0001 }),
     ] {
         for longest in 1..=4 {
-            let mut reader = Reader::<Heap>::new(Limits::KCPQ, HeapInbox::new(100, 0));
+            let mut reader = Reader::<Any>::new(Limits::KCPQ, inbox(100));
             assert_eq!(read(&mut reader, &bytes, || longest), [Seen::Broken(want)]);
         }
     }
@@ -129,17 +148,17 @@ fn after_a_reset_a_reader_is_at_the_beginning_again() {
 #[test]
 fn an_assembled_frame_that_nobody_takes_is_forgotten() {
     let (one, two) = (frame(b"a", b"12345"), frame(b"b", b"6"));
-    let mut reader = Reader::<Heap>::new(Limits::KCPQ, HeapInbox::new(100, 64));
+    let mut reader = Reader::<Any>::new(Limits::KCPQ, inbox(100));
     assert_eq!(reader.read(&one[..5]), (5, Ok(None)));
     assert!(matches!(reader.read(&one[5..]), (_, Ok(Some(Whole { in_place: None, .. })))));
     assert_eq!(reader.read(&two[..5]), (5, Ok(None)));
     assert!(matches!(reader.read(&two[5..]), (_, Ok(Some(Whole { in_place: None, .. })))));
-    assert_eq!(reader.inbox().take(), two);
+    assert_eq!(*Inbox::<Any>::take(reader.inbox()), *two);
 }
 
 #[test]
 fn nothing_is_taken_from_empty_input() {
-    let mut reader = Reader::<Heap>::new(Limits::KCPQ, HeapInbox::new(100, 64));
+    let mut reader = Reader::<Any>::new(Limits::KCPQ, inbox(100));
     assert_eq!(reader.read(&[]), (0, Ok(None)));
     let _ = reader.read(&[0, 0]);
     assert_eq!(reader.read(&[]), (0, Ok(None)));

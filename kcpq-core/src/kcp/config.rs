@@ -5,6 +5,7 @@ use crate::time::Duration;
 /// Stream or messages: whether the peer sees the boundaries between calls of `send`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Mode {
     /// A byte stream: segments are filled regardless of calls, and `frg` is 0. What kcpq uses.
     Stream,
@@ -17,6 +18,7 @@ pub enum Mode {
 /// Congestion control: what limits the sender besides the two windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum CongestionControl {
     /// None (the original's `nc = 1`): only for links with bandwidth to spare, as within one machine.
     Off,
@@ -27,17 +29,17 @@ pub enum CongestionControl {
     /// BBR (PROTOCOL.md 2.6): measures bottleneck bandwidth and minimum round trip, paces at that rate and limits the
     /// flight to a small multiple of the BDP. Fills a link but not its queue, and tolerates loss. For everything that
     /// leaves the machine.
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "bbr")]
     Bbr,
 }
 
 impl CongestionControl {
-    /// The default of the presets `GAMES` and `VIDEO`: [`Bbr`](Self::Bbr), or none without `alloc`, for senders whose
-    /// windows are smaller than the BDP of any link.
-    #[cfg(feature = "alloc")]
+    /// The default of the presets `GAMES` and `VIDEO`: [`Bbr`](Self::Bbr), or none without the feature `bbr`, for senders
+    /// whose windows are smaller than the BDP of any link.
+    #[cfg(feature = "bbr")]
     pub const DEFAULT: Self = Self::Bbr;
     /// The default of the presets `GAMES` and `VIDEO`.
-    #[cfg(not(feature = "alloc"))]
+    #[cfg(not(feature = "bbr"))]
     pub const DEFAULT: Self = Self::Off;
 }
 

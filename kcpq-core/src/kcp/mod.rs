@@ -12,19 +12,19 @@
 mod config;
 mod congestion;
 mod env;
-#[cfg_attr(not(feature = "alloc"), path = "absent/mtud.rs")]
+#[cfg_attr(not(feature = "mtud"), path = "absent/mtud.rs")]
 mod mtud;
 mod packet;
 mod peer;
 mod recv;
-#[cfg_attr(not(feature = "fec"), path = "absent/repair.rs")]
+#[cfg_attr(not(feature = "repair"), path = "absent/repair.rs")]
 mod repair;
 mod rtt;
 mod segment;
 mod send;
 mod seq;
 mod stats;
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests;
 mod timers;
 mod window_probe;
@@ -211,6 +211,9 @@ impl<S: Store> Kcp<S> {
         if before.congestion != peer.congestion {
             self.sender.reset_congestion(&mut self.env);
         }
+        if before.repairs != peer.repairs {
+            self.sender.follow_mss(&self.env);
+        }
         if before.ack_delay != peer.ack_delay {
             self.sender.set_ack_delay(peer.ack_delay);
         }
@@ -223,6 +226,7 @@ impl<S: Store> Kcp<S> {
     /// length, so a smaller value is for before the first `send`.
     pub(crate) fn set_mtu(&mut self, mtu: u16) {
         self.env.mtu = mtu.max(Config::MIN_MTU);
+        self.sender.follow_mss(&self.env);
     }
 
     /// The system has refused a datagram with `len` bytes of segments as too long for the path (EMSGSIZE). Later ones are
@@ -382,7 +386,7 @@ impl<S: Store> Kcp<S> {
             Command::MtuProbe if self.mtud.is_known() => self.mtud.on_probe(env, header.sn),
             Command::MtuProbeAck if self.mtud.is_known() => {
                 if self.mtud.on_answer(env, header.sn) {
-                    self.sender.trust_path();
+                    self.sender.trust_path(env);
                 }
             }
             Command::Ack | Command::WindowUpdate => {}
@@ -535,7 +539,7 @@ impl<S: Store> Kcp<S> {
     }
 
     /// Lets a test begin near the end of the numbers.
-    #[cfg(all(test, feature = "alloc"))]
+    #[cfg(test)]
     fn start_at(&mut self, send: Sn, offset: u32, recv: Sn) {
         self.sender.start_at(send, offset);
         self.receiver.start_at(recv);

@@ -18,6 +18,7 @@ pub const HEADER: usize = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Command {
     /// Carries data.
     Push = 81,
@@ -62,6 +63,7 @@ pub struct Header {
 /// Why a datagram, or the rest of it, was not understood. What came before in it has taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Malformed {
     /// Shorter than one header.
     TooShort {

@@ -3,6 +3,7 @@
 /// Counters of one engine, from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub struct Stats {
     /// Data segments sent, retransmissions included.
     pub segments_sent: u64,

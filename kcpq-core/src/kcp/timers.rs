@@ -26,10 +26,10 @@ pub(super) enum Timer {
     /// The persist timer: the next zero-window probe (WASK).
     WindowProbe,
     /// The next probe of the path's MTU (PROBE).
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "mtud")]
     MtuProbe,
     /// The answer to the peer's probe of the path's MTU (PROBE-ACK).
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "mtud")]
     MtuProbeAck,
 }
 
@@ -62,9 +62,9 @@ const ROWS: &[Row] = &[
     row(Timer::Pacing, Why::Pacing),
     row(Timer::WindowUpdate, Why::WindowUpdate),
     row(Timer::WindowProbe, Why::WindowProbe),
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "mtud")]
     row(Timer::MtuProbe, Why::MtuProbe),
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "mtud")]
     row(Timer::MtuProbeAck, Why::MtuProbe),
 ];
 

@@ -25,6 +25,8 @@ pub struct LentOutbox<'a> {
 
 /// Bytes of the moment behind a frame whose time runs.
 const EXPIRES: usize = 8;
+/// Frames have times at all. Where they have none no code for it is left.
+const TIMED: bool = cfg!(feature = "ttl");
 
 impl<'a> LentOutbox<'a> {
     /// An outbox for frames of `buf.len()` bytes in all.
@@ -42,7 +44,7 @@ impl<'a> LentOutbox<'a> {
     /// The head of the front frame and when it is to be forgotten, if its time runs and nothing of it was moved.
     fn timed(&self) -> Option<(Head, Instant)> {
         let mut bytes = [0; HEAD];
-        if !cfg!(feature = "ttl") || self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut bytes) < HEAD {
+        if !TIMED || self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut bytes) < HEAD {
             return None;
         }
         let head = Some(Head::from_bytes(bytes)).filter(|head| head.command == command::PUBT)?;
@@ -107,7 +109,7 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
 
     fn push(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {
         match expires {
-            Some(expires) if cfg!(feature = "ttl") => self.write_timed(parts, expires),
+            Some(expires) if TIMED => self.write_timed(parts, expires),
             _ => self.write(parts),
         }
     }

@@ -12,7 +12,7 @@ mod heap;
 #[cfg(feature = "alloc")]
 mod latest;
 mod lent;
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests;
 
 #[cfg(feature = "alloc")]

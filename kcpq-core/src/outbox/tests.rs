@@ -1,12 +1,15 @@
-//! One suite, run over the outboxes of both stores.
+//! One suite, run over the outboxes of all stores there are.
 
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
+#[cfg(any(feature = "alloc", feature = "ttl"))]
 use crate::frame::Head;
-use crate::store::{HeapTx, LentTx, TxStream};
+#[cfg(feature = "alloc")]
+use crate::store::HeapTx;
+use crate::store::{LentTx, TxStream};
 
 fn leak(len: usize) -> &'static mut [u8] {
     Box::leak(vec![0; len].into_boxed_slice())
@@ -68,6 +71,7 @@ fn an_outbox_keeps_frames<T: TxStream, O: Outbox<T>>(mut outbox: O, mut tx: T, s
 fn outboxes_keep_frames_whole_and_in_order() {
     for seed in 0..5 {
         an_outbox_keeps_frames(LentOutbox::new(leak(1000)), LentTx::new(leak(333)), seed);
+        #[cfg(feature = "alloc")]
         an_outbox_keeps_frames(HeapOutbox::default(), HeapTx::default(), seed);
     }
 }
@@ -80,6 +84,7 @@ fn an_outbox_tells_never_from_not_now() {
     assert_eq!(outbox.push(&[&frame(&[0; 60])], None), Err(PushError::Full));
 }
 
+#[cfg(feature = "alloc")]
 #[test]
 fn an_idle_heap_session_holds_nothing() {
     let mut outbox = HeapOutbox::default();
@@ -92,6 +97,7 @@ fn an_idle_heap_session_holds_nothing() {
     assert_eq!((outbox.len(), outbox.frames(), tx.len()), (0, 0, 0));
 }
 
+#[cfg(any(feature = "alloc", feature = "ttl"))]
 /// What waits until its time is over is forgotten; what goes out earlier says how much is left, if that is asked for.
 fn an_outbox_forgets_in_time<T: TxStream, O: Outbox<T>>(new: impl Fn() -> (O, T)) {
     let at = Instant::from_millis;
@@ -132,8 +138,11 @@ fn an_outbox_forgets_in_time<T: TxStream, O: Outbox<T>>(new: impl Fn() -> (O, T)
     }
 }
 
+#[cfg(any(feature = "alloc", feature = "ttl"))]
 #[test]
 fn outboxes_forget_frames_whose_time_is_over() {
+    #[cfg(feature = "ttl")]
     an_outbox_forgets_in_time(|| (LentOutbox::new(leak(1_000)), LentTx::new(leak(111))));
+    #[cfg(feature = "alloc")]
     an_outbox_forgets_in_time(|| (HeapOutbox::default(), HeapTx::default()));
 }

@@ -40,7 +40,7 @@ fn pad(key: &[u8; 32], with: u8) -> Secret {
     Zeroizing::new(key.map(|byte| byte ^ with))
 }
 
-#[cfg_attr(not(feature = "alloc"), inline(never))]
+#[cfg_attr(target_os = "none", inline(never))]
 fn keyed(key: Option<&[u8]>, parts: &[&[u8]]) -> [u8; 32] {
     // No key, or one of 32 bytes: both are allowed. A hash of zeros, should that change, makes every handshake fail.
     let Ok(mut hasher) = Blake2sMac256::new_with_salt_and_personal(key, &[], &[]) else { return [0; 32] };

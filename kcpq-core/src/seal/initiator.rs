@@ -62,7 +62,7 @@ impl Initiator {
     ///
     /// # Errors
     /// [`StartError`]; nothing was begun then.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn new(
         id: u64,
         credentials: Credentials<'_>,
@@ -113,7 +113,7 @@ impl Initiator {
     ///
     /// # Errors
     /// [`Rejected`] if it does not answer this INITIAL; nothing has changed.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn handle_retry(&mut self, retry: &[u8]) -> Result<(), Rejected> {
         let retry: &[u8; RETRY_LEN] = retry.try_into().map_err(|_| Rejected::Malformed)?;
         let (head, rest) = retry.split_first_chunk::<HEADER>().ok_or(Rejected::Malformed)?;
@@ -136,7 +136,7 @@ impl Initiator {
     ///
     /// # Errors
     /// [`Rejected`] if it is not the server's answer to this INITIAL, or came before; nothing has changed.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn handle_reply<'d, A: Aead>(&mut self, reply: &'d mut [u8]) -> Result<(Transport<A>, &'d mut [u8]), Rejected> {
         let (head, message) = reply.split_first_chunk_mut::<HEADER>().ok_or(Rejected::Malformed)?;
         if *head != header(self.id, kind::REPLY, 0) {

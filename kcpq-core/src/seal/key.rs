@@ -21,7 +21,7 @@ impl PrivateKey {
     /// The private key of 32 bytes: random ones for a new key. The caller's copy is the caller's to wipe.
     ///
     /// Computes the public key, which takes as long as a key agreement.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         Self { secret: Zeroizing::new(*bytes), public: PublicKey(public(bytes)) }
     }

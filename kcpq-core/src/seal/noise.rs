@@ -94,7 +94,7 @@ pub(super) struct Split {
 
 impl Initiator {
     /// Writes the first message: `out` is its place, with the payload at the end of which [`TAG`] bytes are free.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn write(
         keys: &InitiatorKeys<'_>,
         cipher: Cipher,
@@ -137,7 +137,7 @@ impl Initiator {
     }
 
     /// Reads the second message in place; gives its payload and the keys. Refused, it has changed nothing here.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn read<'m>(&self, message: &'m mut [u8]) -> Result<(Split, &'m mut [u8]), Rejected> {
         let mut symmetric = self.symmetric.clone();
         let (ephemeral, rest) = message.split_first_chunk_mut::<KEY>().ok_or(Rejected::Malformed)?;
@@ -239,20 +239,20 @@ impl Symmetric {
     }
 
     /// `MixHash`
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn mix_hash(&mut self, data: &[u8]) {
         self.hash = hash(&[&self.hash, data]);
     }
 
     /// `MixKey`
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn mix_key(&mut self, input: &[u8]) {
         let [chaining_key, key, _] = hkdf(&self.chaining_key, input);
         (self.chaining_key, self.key) = (chaining_key, key);
     }
 
     /// `MixKeyAndHash`
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn mix_key_and_hash(&mut self, input: &[u8]) {
         let [chaining_key, temp, key] = hkdf(&self.chaining_key, input);
         self.mix_hash(&*temp);
@@ -279,7 +279,7 @@ impl Symmetric {
     }
 
     /// `Split`
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn split(&self) -> Split {
         let [of_initiator, of_responder, _] = hkdf(&self.chaining_key, &[]);
         Split { of_initiator, of_responder }

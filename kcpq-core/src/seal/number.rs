@@ -6,7 +6,7 @@ pub fn expand(low: u32, expected: u64) -> u64 {
     // The distance modulo 2^24, with its sign.
     let distance = (low.wrapping_sub(expected as u32) << 8) as i32 >> 8;
     // None lies before 0; the end of all numbers is out of reach.
-    expected.checked_add_signed(distance.into()).unwrap_or((low & 0xff_ffff).into())
+    expected.checked_add_signed(distance.into()).unwrap_or_else(|| (low & 0xff_ffff).into())
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl<const WORDS: usize> Replay<WORDS> {
     }
 
     /// Whether a datagram of this number may be taken.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn is_fresh(&self, number: u64) -> bool {
         if number >= self.next {
             return number < u64::MAX;

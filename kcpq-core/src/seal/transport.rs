@@ -108,7 +108,7 @@ impl<A: Aead> Current<A> {
 
 impl<A: Aead> Transport<A> {
     /// `None` if `A` does not have the cipher.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn new(role: Role, cipher: Cipher, split: Split) -> Option<Self> {
         let (own, other) = match role {
             Role::Client => (split.of_initiator, split.of_responder),
@@ -145,7 +145,7 @@ impl<A: Aead> Transport<A> {
     ///
     /// # Errors
     /// [`SealError`]; nothing was sealed, and the number was not used.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn seal(
         &mut self,
         now: Instant,
@@ -178,7 +178,7 @@ impl<A: Aead> Transport<A> {
     ///
     /// # Errors
     /// [`OpenError`] if it is not genuine, or was opened before; nothing has changed, and it **must not** be answered.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn open<'b>(
         &mut self,
         now: Instant,

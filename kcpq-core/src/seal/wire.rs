@@ -51,7 +51,7 @@ pub(super) fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
 }
 
 /// Copies the parts in a row to the beginning of `out`, as far as there is place.
-#[cfg_attr(not(feature = "alloc"), inline(never))]
+#[cfg_attr(target_os = "none", inline(never))]
 pub(super) fn fill(mut out: &mut [u8], parts: &[&[u8]]) {
     for part in parts {
         let (places, rest) = out.split_at_mut(part.len().min(out.len()));

@@ -110,18 +110,24 @@ impl<S: FrameStore> Session<S> {
     pub(crate) fn reset(&mut self, conv: u32, framing: Framing, max_datagram: u16) -> u64 {
         // A frame that has begun to go out cannot go on in another stream.
         self.moved += u64::from(self.outbox.drop_begun());
-        let in_doubt = self.in_doubt();
+        let in_doubt = self.give_up();
         self.kcp.reset(conv);
         self.link.reset(framing, max_datagram);
         self.kcp.set_mtu(self.link.mtu());
         self.reader.reset();
         self.control.clear();
-        self.marks.clear();
         self.moved_to = 0;
-        self.acknowledged = self.moved;
         self.latency = None;
         self.tells_ttl = false;
         self.speech = Speech::Free;
+        in_doubt
+    }
+
+    /// Messages in doubt are given up; their number is returned.
+    pub(crate) fn give_up(&mut self) -> u64 {
+        let in_doubt = self.in_doubt();
+        self.acknowledged = self.moved;
+        self.marks.clear();
         in_doubt
     }
 
@@ -161,7 +167,7 @@ impl<S: FrameStore> Session<S> {
     }
 
     /// Queues a frame behind the messages that wait.
-    #[cfg(feature = "alloc")]
+    #[cfg(any(feature = "alloc", test))]
     pub(crate) fn message(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), PushError> {
         let head = Frame::head(command, subject.len(), payload.len()).ok_or(PushError::Full)?;
         self.outbox.push(&[&head, subject, payload], None)

@@ -26,27 +26,27 @@ impl<const N: usize> Text for heapless::String<N> {
 }
 
 impl<T> Queue<T> for &mut DequeView<T> {
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn len(&self) -> usize {
         self.storage_len()
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn get(&self, index: usize) -> Option<&T> {
         (**self).get(index)
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         (**self).get_mut(index)
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn push(&mut self, item: T) -> Result<(), Full> {
         self.push_back(item).map_err(|_| Full)
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn pop(&mut self) -> Option<T> {
         self.pop_front()
     }
@@ -55,7 +55,7 @@ impl<T> Queue<T> for &mut DequeView<T> {
         (**self).clear();
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn has_room(&self) -> bool {
         !self.is_full()
     }

@@ -24,7 +24,7 @@ mod lent;
 mod ring;
 #[cfg(feature = "alloc")]
 mod rope;
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests;
 
 use core::fmt;

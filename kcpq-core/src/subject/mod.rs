@@ -55,6 +55,7 @@ impl Default for Limits {
 /// Why a text is no subject, or no pattern. Positions are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum SubjectError {
     /// Nothing.
     Empty,

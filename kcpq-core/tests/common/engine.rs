@@ -1,14 +1,17 @@
-//! Engines over both stores. The core's own tests have this file too, so that there is one way to make an engine.
+//! Engines over the stores there are. The core's own tests have this file too, so that there is one way to make an engine.
 
 use heapless::Deque;
 use kcpq_core::kcp::{Ack, Config, Kcp, Parts, Sent};
-use kcpq_core::store::{Heap, Lent, LentRx, LentTx, SlotInfo, Store};
+#[cfg(feature = "alloc")]
+use kcpq_core::store::Heap;
+use kcpq_core::store::{Lent, LentRx, LentTx, SlotInfo, Store};
 
 /// Makes engines: a test runs once for each store.
 pub(crate) trait Make: Store {
     fn engine(conv: u32, config: Config) -> Kcp<Self>;
 }
 
+#[cfg(feature = "alloc")]
 impl Make for Heap {
     fn engine(conv: u32, config: Config) -> Kcp<Self> {
         Kcp::new(conv, config, Parts::heap(&config))

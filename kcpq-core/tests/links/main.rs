@@ -1,7 +1,7 @@
 //! Latency over bad links, in virtual time: the same seeds give the same figures on every machine, so they can be judged.
 //!
-//! `cargo test --release -p kcpq-core --test links -- --nocapture` prints the table; `KCPQ_LINK_SEEDS=100` runs more
-//! seeds. A message crosses the link twice, so the floor is twice its delay. Latency counts from when a message was due.
+//! `cargo test --release -p kcpq-core --features full --test links -- --nocapture` prints the table; `KCPQ_LINK_SEEDS=100`
+//! runs more seeds. A message crosses the link twice, so the floor is twice its delay. Latency counts from when a message was due.
 
 mod bulk;
 #[path = "../common/engine.rs"]

@@ -2,7 +2,7 @@
 //! in the original's client, 20 ms in its server), when it writes something, and when its window slides; never because
 //! data arrived (docs/original.md 3.4).
 //!
-//! `cargo test --release -p kcpq-core --test original -- --nocapture` prints the rates.
+//! `cargo test --release -p kcpq-core --features full --test original -- --nocapture` prints the rates.
 
 mod clients;
 #[path = "../common/engine.rs"]

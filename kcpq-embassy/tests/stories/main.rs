@@ -299,3 +299,83 @@ fn a_closed_client_says_so_everywhere() {
     assert!(world.block_on("refusal", async move { client.connected().await }).is_err());
     assert_eq!(world.sessions(), 0);
 }
+
+#[test]
+fn of_state_that_waits_at_the_server_only_the_newest_comes() {
+    const COUNT: u32 = 100;
+    let mut world = World::new();
+    let (reader, writer) = (world.client(CLEAN), world.client(CLEAN));
+    let state = world.block_on("acknowledgement", async move { reader.subscribe_latest("state.*").await.unwrap() });
+    world.block_on("flush", async move {
+        for n in 0..COUNT {
+            writer.publish("state.a", &[n as u8; 400]).await.unwrap();
+        }
+        writer.flush().await.unwrap();
+    });
+    world.run_for(Duration::from_secs(1));
+    let log = Log::default();
+    let (copy, mut state) = (log.clone(), state);
+    world.spawn(async move {
+        while let Ok(payload) = state.next(|message| message.payload().to_vec()).await {
+            copy.borrow_mut().push(payload);
+        }
+    });
+    world.run_until("the newest", || log.borrow().last().is_some_and(|payload| payload[0] == COUNT as u8 - 1));
+    // What was in the window when the reader fell behind, and what it came back to.
+    assert!(log.borrow().len() < 20, "{} of {COUNT}", log.borrow().len());
+    assert_eq!(world.broker_stats().superseded as usize, COUNT as usize - log.borrow().len());
+    assert_eq!(reader.stats().unread, 0);
+}
+
+/// More than is under way at once while the server is away: what comes behind waits in the queue.
+#[cfg(feature = "ttl")]
+fn fill_the_window(world: &mut World, client: Handle) -> usize {
+    const COUNT: usize = 9;
+    world.set_away(true);
+    world.block_on("room", async move {
+        for _ in 0..COUNT {
+            client.publish("a", &[0; 300]).await.unwrap();
+        }
+    });
+    world.run_for(Duration::from_millis(100));
+    COUNT
+}
+
+#[cfg(feature = "ttl")]
+#[test]
+fn what_is_too_old_to_be_of_use_is_not_sent() {
+    let ttl = Duration::from_secs(2);
+    let mut world = World::new();
+    let (reader, writer) = (world.client(CLEAN), world.client(CLEAN));
+    let log = collect(&mut world, reader, "a");
+    let before = fill_the_window(&mut world, writer);
+    for n in 0..3 {
+        writer.try_publish_for("a", &[n], ttl).unwrap();
+    }
+    writer.try_publish("a", b"kept").unwrap();
+    world.run_for(Duration::from_secs(10));
+    world.set_away(false);
+    world.run_until("what waited", || log.borrow().last().is_some_and(|last| last == b"kept"));
+    world.block_on("publish", async move { writer.publish_for("a", b"fresh", ttl).await.unwrap() });
+    world.run_until("the last", || log.borrow().last().is_some_and(|last| last == b"fresh"));
+    assert_eq!(log.borrow()[before..], [b"kept".to_vec(), b"fresh".to_vec()]);
+    assert_eq!(writer.stats().client.expired, 3);
+}
+
+#[cfg(feature = "ttl")]
+#[test]
+fn a_message_that_waits_for_room_counts_its_time_from_the_call() {
+    let mut world = World::new();
+    let (reader, writer) = (world.client(CLEAN), world.client(CLEAN));
+    let log = collect(&mut world, reader, "a");
+    fill_the_window(&mut world, writer);
+    while writer.try_publish("a", &[1; 300]).is_ok() {}
+    world.spawn(async move { writer.publish_for("a", &[2; 300], Duration::from_secs(2)).await.unwrap() });
+    world.run_for(Duration::from_secs(5));
+    world.set_away(false);
+    world.run_for(Duration::from_secs(5));
+    let count = log.borrow().len() as u64;
+    assert!(log.borrow().iter().all(|payload| payload[0] < 2), "too old by then");
+    let stats = writer.stats().client;
+    assert_eq!((stats.expired, stats.messages_sent), (1, count + 1));
+}

@@ -1,4 +1,4 @@
-//! Without path MTU discovery nobody sends pieces.
+//! Pieces are not understood, and so nobody sends them.
 
 use crate::kcp::seq::Sn;
 

@@ -1,4 +1,4 @@
-//! Without path MTU discovery no segment is cut up.
+//! No segment is cut up: what has become too long for its path goes as it is.
 
 use super::Sender;
 use crate::kcp::env::Env;

@@ -98,8 +98,15 @@ const PROBE_RTT_DURATION: Duration = Duration::from_millis(200);
 const MAX_UNPACED_BURST: u64 = 64 << 10;
 /// Minimum window in segments (BBRMinPipeCwnd).
 const MIN_PIPE_CWND: u32 = 4;
-/// Initial window in segments.
+/// Initial window in segments, and its maximum in bytes where segments are long, unless two do not fit (as RFC 6928 bounds
+/// it): what waits in a queue are bytes.
 const INITIAL_CWND: u32 = 32;
+const MAX_INITIAL_CWND: u32 = 64 << 10;
+
+/// The pacing gain of a step of ProbeBW.
+fn pacing_gain(step: u8) -> u64 {
+    PACING_GAINS[usize::from(step) % PACING_GAINS.len()]
+}
 
 impl Bbr {
     /// BBR, if that was chosen.
@@ -127,7 +134,7 @@ impl Bbr {
             acked_in_round: 0,
             saw_full_rate: false,
             compensation: 0,
-            mss: mss.max(1),
+            mss,
         }
     }
 
@@ -155,10 +162,13 @@ impl Bbr {
             Phase::ProbeBw { .. } => 150,
             Phase::ProbeRtt { .. } => 50,
         };
-        let least = if self.phase == Phase::Startup { INITIAL_CWND } else { MIN_PIPE_CWND };
+        let least = match self.phase {
+            Phase::Startup => (INITIAL_CWND * self.mss).min(MAX_INITIAL_CWND.max(2 * self.mss)),
+            _ => MIN_PIPE_CWND * self.mss,
+        };
         // A few more for acknowledgements that come together.
         let slack = if matches!(self.phase, Phase::ProbeRtt { .. }) { 0 } else { 3 * u64::from(self.mss) };
-        (self.bdp() * gain / 100 + slack).max(u64::from(least * self.mss))
+        (self.bdp() * gain / 100 + slack).max(least.into())
     }
 
     /// Startup has found the bottleneck (the draft's filled_pipe).
@@ -171,11 +181,11 @@ impl Bbr {
         let gain = match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 10_000 / STARTUP_GAIN,
-            Phase::ProbeBw { step, .. } => PACING_GAINS[usize::from(step) % PACING_GAINS.len()],
+            Phase::ProbeBw { step, .. } => pacing_gain(step),
             Phase::ProbeRtt { .. } => 100,
         };
         // What gets lost without a queue has to be sent besides.
-        let rate = self.max_bw() * gain / (100 - self.compensation);
+        let rate = self.max_bw() * gain / (100 - self.compensation.min(MAX_COMPENSATION));
         let least = match (self.phase, self.round_trip()) {
             // App-limited flows show their own rate, not the link's.
             (Phase::Startup, Some(rtt)) => MAX_UNPACED_BURST * 1_000_000 / rtt.as_micros().max(1),
@@ -230,7 +240,7 @@ impl Bbr {
                 let least = self.round_trip().unwrap_or(Duration::ZERO);
                 let over = now.since(since) > least;
                 // The slow step ends as soon as the queue is gone.
-                if over || PACING_GAINS[usize::from(step)] < 100 && pipe <= self.bdp() {
+                if over || pacing_gain(step) < 100 && pipe <= self.bdp() {
                     self.phase = Phase::ProbeBw { step: (step + 1) % PACING_GAINS.len() as u8, since: now };
                 }
             }
@@ -252,6 +262,10 @@ impl Controller for Bbr {
         true
     }
 
+    fn set_mss(&mut self, mss: u32) {
+        self.mss = mss;
+    }
+
     fn set_ack_delay(&mut self, delay: Duration) {
         self.ack_delay = delay;
     }
@@ -259,7 +273,7 @@ impl Controller for Bbr {
     fn release_at(&mut self, now: Instant) -> Option<Instant> {
         let rate = self.pacing_rate()?;
         let mss = u64::from(self.mss);
-        let quantum = (rate / 1_000).clamp(2 * mss, MAX_UNPACED_BURST);
+        let quantum = (rate / 1_000).min(MAX_UNPACED_BURST).max(2 * mss);
         let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
         self.pacer.release_at(now, &Pacing { rate, quantum, burst })
     }
@@ -326,5 +340,30 @@ impl Controller for Bbr {
             }
         }
         self.change_phase(now, pipe);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_segments_there_are_can_be_paced() {
+        let (sent, came) = (Instant::from_millis(1), Instant::from_millis(11));
+        let len = u16::MAX;
+        let mut bbr = Bbr::new(len.into());
+        let snapshot = Some(bbr.on_sent(sent, len, 0));
+        bbr.on_acked(came, len);
+        bbr.on_sample(came, &Sample { sent_at: sent, rtt: came.since(sent), snapshot }, 0);
+        assert!(bbr.pacing_rate().is_some(), "something is known");
+        let mut now = came;
+        for _ in 0..10 {
+            while let Some(at) = bbr.release_at(now) {
+                assert!(at > now);
+                now = at;
+            }
+            bbr.on_sent(now, len, len.into());
+        }
+        assert!(now > came, "not all at once");
     }
 }

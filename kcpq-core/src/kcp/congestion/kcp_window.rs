@@ -21,7 +21,7 @@ const MIN_THRESHOLD: u32 = 2;
 impl KcpWindow {
     /// KCP's window, if that was chosen.
     pub(super) fn chosen(kind: CongestionControl, mss: u32) -> Option<Self> {
-        let new = Self { window: 1, threshold: MIN_THRESHOLD, incr: mss, mss: mss.max(1), before_loss: None };
+        let new = Self { window: 1, threshold: MIN_THRESHOLD, incr: mss, mss, before_loss: None };
         (kind == CongestionControl::Kcp).then_some(new)
     }
 }
@@ -29,6 +29,13 @@ impl KcpWindow {
 impl Controller for KcpWindow {
     fn window(&self) -> u32 {
         self.window
+    }
+
+    fn set_mss(&mut self, mss: u32) {
+        if self.mss != mss {
+            self.mss = mss;
+            self.incr = self.window.saturating_mul(mss);
+        }
     }
 
     fn on_progress(&mut self, remote: u16) {

@@ -1,10 +1,10 @@
 //! Congestion control: what limits the sender besides the windows of both ends.
 
-#[cfg_attr(not(feature = "alloc"), path = "../absent/bbr.rs")]
+#[cfg_attr(not(feature = "bbr"), path = "../absent/bbr.rs")]
 mod bbr;
 #[cfg_attr(not(feature = "kcp-modes"), path = "../absent/kcp_window.rs")]
 mod kcp_window;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "bbr")]
 mod pacer;
 
 pub(super) use bbr::Snapshot;
@@ -46,6 +46,9 @@ pub(super) trait Controller {
     fn release_at(&mut self, _now: Instant) -> Option<Instant> {
         None
     }
+
+    /// A segment holds up to `mss` bytes of data, at least 1: at the beginning, and whenever that changes.
+    fn set_mss(&mut self, _mss: u32) {}
 
     /// The peer delays acknowledgements by up to `delay`.
     fn set_ack_delay(&mut self, _delay: Duration) {}
@@ -89,6 +92,7 @@ pub(super) struct Off;
 impl Controller for Off {}
 
 /// The chosen [`CongestionControl`].
+#[allow(clippy::large_enum_variant, reason = "an engine has one, and there may be no allocator to put it elsewhere")]
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Congestion {
     Off(Off),
@@ -97,8 +101,7 @@ pub(super) enum Congestion {
 }
 
 impl Congestion {
-    pub(super) fn new(kind: CongestionControl, mss: usize) -> Self {
-        let mss = mss as u32;
+    pub(super) fn new(kind: CongestionControl, mss: u32) -> Self {
         let window = KcpWindow::chosen(kind, mss).map(Self::Kcp);
         window.or_else(|| Bbr::chosen(kind, mss).map(Self::Bbr)).unwrap_or(Self::Off(Off))
     }
@@ -130,6 +133,10 @@ impl Controller for Congestion {
 
     fn release_at(&mut self, now: Instant) -> Option<Instant> {
         chosen!(self, controller => controller.release_at(now))
+    }
+
+    fn set_mss(&mut self, mss: u32) {
+        chosen!(self, controller => controller.set_mss(mss));
     }
 
     fn set_ack_delay(&mut self, delay: Duration) {

@@ -44,7 +44,7 @@ impl Pacer {
         }
         // Not before a quantum is there, so that several datagrams go together.
         let lacks = (quantum as i64 - self.tokens) as u64;
-        Some(now + Duration::from_micros((lacks * 1_000_000).div_ceil(rate).max(1)))
+        Some(now + Duration::from_micros((lacks * 1_000_000).div_ceil(rate.max(1)).max(1)))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The receiving half: reordering, the window that is advertised, and the acknowledgements that are owed.
 
 mod acks;
-#[cfg_attr(not(feature = "alloc"), path = "../absent/recv_pieces.rs")]
+#[cfg_attr(not(feature = "pieces"), path = "../absent/recv_pieces.rs")]
 mod pieces;
 
 pub use acks::Ack;
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "pieces")]
 pub(super) use self::pieces::PIECE_HEAD;
 
 use self::acks::Acks;
@@ -60,7 +60,7 @@ impl<S: Store> Receiver<S> {
         self.place = Place::default();
     }
 
-    #[cfg(all(test, feature = "alloc"))]
+    #[cfg(test)]
     pub(super) fn start_at(&mut self, sn: Sn) {
         self.place.next = sn;
     }

@@ -189,7 +189,7 @@ impl<S: Store> InFlight<S> {
         self.sums = Sums::default();
     }
 
-    #[cfg(all(test, feature = "alloc"))]
+    #[cfg(test)]
     pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
         self.sums.una = sn;
         self.sums.una_offset = offset;
@@ -452,6 +452,7 @@ impl<S: Store> InFlight<S> {
     }
 
     /// The index of segment `sn`, unless it has arrived.
+    #[cfg(feature = "pieces")]
     pub(super) fn index_of(&self, sn: Sn) -> Option<usize> {
         let index = usize::try_from(sn.distance(self.sums.una)).ok()?;
         self.sent.get(index).filter(|segment| !segment.acked)?;

@@ -11,13 +11,13 @@
 //! | `messages` | where messages end, in message mode |
 
 mod ack_delay;
-#[cfg_attr(not(feature = "alloc"), path = "../absent/black_hole.rs")]
+#[cfg_attr(not(feature = "mtud"), path = "../absent/black_hole.rs")]
 mod black_hole;
 mod in_flight;
 mod loss;
 #[cfg_attr(not(feature = "kcp-modes"), path = "../absent/messages.rs")]
 mod messages;
-#[cfg_attr(not(feature = "alloc"), path = "../absent/send_pieces.rs")]
+#[cfg_attr(not(feature = "pieces"), path = "../absent/send_pieces.rs")]
 mod pieces;
 #[cfg_attr(not(feature = "redundancy"), path = "../absent/redundancy.rs")]
 mod redundancy;
@@ -50,6 +50,7 @@ use crate::time::{Duration, Instant};
 /// Why [`Kcp::send`](super::Kcp::send) took nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum SendError {
     /// Nothing to send: an empty segment would stall a Go peer (PROTOCOL.md 2.3).
     Empty,
@@ -107,7 +108,7 @@ impl State {
     fn new(env: &Env) -> Self {
         Self {
             remote_window: Config::UNHEARD_WINDOW,
-            congestion: Congestion::new(env.peer.congestion, env.mss()),
+            congestion: Congestion::new(env.peer.congestion, env.mss() as u32),
             rtt: Rtt::new(),
             ack_delay: AckDelay::new(env.peer.ack_delay),
             loss: LossDetection::new(),
@@ -140,14 +141,19 @@ impl<S: Store> Sender<S> {
         self.state = State::new(env);
     }
 
-    #[cfg(all(test, feature = "alloc"))]
+    #[cfg(test)]
     pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
         self.flight.start_at(sn, offset);
     }
 
+    /// Tells the congestion control how long segments are from now on.
+    pub(super) fn follow_mss(&mut self, env: &Env) {
+        self.state.congestion.set_mss(env.mss() as u32);
+    }
+
     /// Begins with the congestion control that was agreed, which knows nothing yet.
     pub(super) fn reset_congestion(&mut self, env: &mut Env) {
-        self.state.congestion = Congestion::new(env.peer.congestion, env.mss());
+        self.state.congestion = Congestion::new(env.peer.congestion, env.mss() as u32);
         env.timers.stop(Timer::Pacing);
     }
 
@@ -188,7 +194,7 @@ impl<S: Store> Sender<S> {
         &self.state.rtt
     }
 
-    #[cfg(all(test, feature = "alloc"))]
+    #[cfg(all(test, feature = "kcp-modes"))]
     pub(super) fn congestion_window(&self) -> u32 {
         self.state.congestion.window()
     }
@@ -317,16 +323,17 @@ impl<S: Store> Sender<S> {
         self.state.black_hole.is_suspected()
     }
 
-    /// Datagrams of the present length do arrive.
-    pub(super) fn trust_path(&mut self) {
+    /// Datagrams of the present length, which may be another than before, do arrive.
+    pub(super) fn trust_path(&mut self, env: &Env) {
         self.state.black_hole = BlackHole::new();
+        self.follow_mss(env);
     }
 
     /// The path carries less than before: what is in flight and longer does not arrive, and goes again in pieces. That is
     /// no sign of a full link.
     #[cold]
     pub(super) fn on_narrowed(&mut self, env: &Env) {
-        self.trust_path();
+        self.trust_path(env);
         self.flight.timed_out(|segment| !env.fits(segment.len()));
     }
 

@@ -1,8 +1,10 @@
-//! The engine in virtual time over a simulated link, on both stores.
+//! The engine in virtual time over a simulated link, on all stores there are.
 
 #[path = "../../../tests/common/engine.rs"]
 mod engine;
+#[cfg(feature = "pieces")]
 mod mtu;
+#[cfg(feature = "kcp-modes")]
 mod wrap;
 
 use alloc::vec;
@@ -13,8 +15,14 @@ use fastrand::Rng;
 use self::engine::Make;
 use super::*;
 use crate::sim::{self, Link};
-use crate::store::{Heap, Lent};
+#[cfg(feature = "alloc")]
+use crate::store::Heap as Any;
+use crate::store::Lent;
 use crate::time::Duration;
+
+/// The store of whatever may have either: the allocator's if there is one.
+#[cfg(not(feature = "alloc"))]
+type Any = Lent<'static>;
 
 const CONV: u32 = 0x0102_0304;
 
@@ -100,6 +108,7 @@ impl<A: Store, B: Store> Pair<A, B> {
 }
 
 /// Both ends know repairs.
+#[cfg(feature = "repair")]
 fn know_repairs<S: Store>(kcp: &mut Kcp<S>) {
     kcp.negotiated(Peer { repairs: true, ..*kcp.peer() });
 }
@@ -154,10 +163,11 @@ fn bytes_arrive_once_and_in_order_over_a_bad_link() {
     let data = payload(500_000, 1);
     for seed in 0..5 {
         for config in [Config::GAMES, Config::VIDEO] {
-            transfer::<Heap, Heap>(config, BAD, &data, seed);
+            transfer::<Any, Any>(config, BAD, &data, seed);
             transfer::<Lent<'static>, Lent<'static>>(config, BAD, &data, seed);
         }
-        transfer::<Lent<'static>, Heap>(Config::STEADY, BAD, &data[..100_000], seed);
+        #[cfg(feature = "kcp-modes")]
+        transfer::<Lent<'static>, Any>(Config::STEADY, BAD, &data[..100_000], seed);
     }
 }
 
@@ -165,7 +175,7 @@ fn bytes_arrive_once_and_in_order_over_a_bad_link() {
 fn both_stores_give_the_same_trace() {
     let data = payload(300_000, 2);
     for seed in 0..5 {
-        let heap = transfer::<Heap, Heap>(Config::GAMES, BAD, &data, seed);
+        let heap = transfer::<Any, Any>(Config::GAMES, BAD, &data, seed);
         let lent = transfer::<Lent<'static>, Lent<'static>>(Config::GAMES, BAD, &data, seed);
         assert!(heap == lent, "seed {seed}: {} and {} datagrams", heap.len(), lent.len());
     }
@@ -176,7 +186,7 @@ fn numbers_and_clocks_wrap_around() {
     let data = payload(200_000, 3);
     let start = Sn(u32::MAX - 10);
     for seed in 0..5 {
-        let mut a = Heap::engine(CONV, Config::GAMES);
+        let mut a = Any::engine(CONV, Config::GAMES);
         let mut b = Lent::engine(CONV, Config::GAMES);
         a.start_at(start, u32::MAX - 1_000, Sn(7));
         b.start_at(Sn(7), 0, start);
@@ -191,12 +201,13 @@ fn numbers_and_clocks_wrap_around() {
     }
 }
 
+#[cfg(feature = "kcp-modes")]
 #[test]
 fn messages_keep_their_boundaries() {
     let config = Config { mode: Mode::Message, recv_window: 64, ..Config::GAMES };
     let mut rng = Rng::with_seed(4);
     for seed in 0..4 {
-        let (a, b) = (Lent::engine(CONV, config), Heap::engine(CONV, config));
+        let (a, b) = (Lent::engine(CONV, config), Any::engine(CONV, config));
         let mut pair = Pair::new(a, b, BAD, seed);
         let messages: Vec<Vec<u8>> = (0..200).map(|n| payload(1 + rng.usize(..5_000), n)).collect();
         let mut waiting = messages.iter();
@@ -222,14 +233,15 @@ fn messages_keep_their_boundaries() {
     }
 }
 
+#[cfg(feature = "kcp-modes")]
 #[test]
 fn a_message_may_have_255_segments_and_no_more() {
     let config = Config { mode: Mode::Message, ..Config::GAMES };
-    let mut a = Heap::engine(CONV, config);
+    let mut a = Any::engine(CONV, config);
     let limit = 255 * a.mss();
     assert_eq!(a.send(&vec![0; limit + 1]), Err(SendError::TooLong { limit, actual: limit + 1 }));
     assert_eq!(a.unacked(), 0, "nothing was queued");
-    let mut pair = Pair::new(a, Heap::engine(CONV, config), sim::Config::clean(Duration::from_millis(1)), 1);
+    let mut pair = Pair::new(a, Any::engine(CONV, config), sim::Config::clean(Duration::from_millis(1)), 1);
     pair.a.send(&vec![7; limit]).unwrap();
     pair.run_for(Duration::from_secs(1));
     let mut small = [0; 10];
@@ -244,7 +256,7 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
     let config = Config { recv_window: 8, ..Config::GAMES };
     for (loss, seed) in [(0.0, 1), (0.3, 2), (0.3, 3)] {
         let link = sim::Config { loss, ..sim::Config::clean(Duration::from_millis(5)) };
-        let mut pair = Pair::new(Heap::engine(CONV, config), Lent::engine(CONV, config), link, seed);
+        let mut pair = Pair::new(Any::engine(CONV, config), Lent::engine(CONV, config), link, seed);
         let data = payload(60_000, seed);
         pair.appetite = 100;
         pair.a.send(&data).unwrap();
@@ -271,7 +283,7 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
 #[test]
 fn a_lost_segment_is_sent_again_after_later_ones_were_acknowledged() {
     let link = sim::Config::clean(Duration::from_millis(50));
-    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
+    let mut pair = Pair::new(Any::engine(CONV, Config::GAMES), Any::engine(CONV, Config::GAMES), link, 1);
     pair.a.send(&[1; 100]).unwrap();
     pair.run_for(Duration::from_millis(500));
     pair.there.set_down(true);
@@ -292,13 +304,14 @@ fn a_lost_segment_is_sent_again_after_later_ones_were_acknowledged() {
     assert!(pair.now.since(before) < Duration::from_millis(160));
 }
 
+#[cfg(feature = "bbr")]
 #[test]
 fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_for_a_narrow_link() {
     let tick = Duration::from_millis(20);
     let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
     let ticking = Config { interval: tick, ack_delay: tick, recv_window: 1024, ..config };
     let link = sim::Config::clean(Duration::from_micros(100));
-    let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, ticking), link, 1);
+    let mut pair = Pair::new(Any::engine(CONV, config), Any::engine(CONV, ticking), link, 1);
     // A first answer came at once, before it was known who the peer is.
     pair.b.env.config.ack_delay = Duration::ZERO;
     pair.a.send(b"hello").unwrap();
@@ -320,7 +333,7 @@ fn a_peer_that_acknowledges_at_its_ticks_is_neither_sent_things_twice_nor_taken_
 #[test]
 fn nothing_is_sent_while_nothing_is_due() {
     let link = sim::Config::clean(Duration::from_millis(5));
-    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
+    let mut pair = Pair::new(Any::engine(CONV, Config::GAMES), Any::engine(CONV, Config::GAMES), link, 1);
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_secs(1));
     assert_eq!(pair.got, b"hello");
@@ -331,7 +344,7 @@ fn nothing_is_sent_while_nothing_is_due() {
 
 #[test]
 fn small_writes_share_a_segment() {
-    let mut a = Heap::engine(CONV, Config::GAMES);
+    let mut a = Any::engine(CONV, Config::GAMES);
     for _ in 0..10 {
         a.send(&[7; 100]).unwrap();
     }
@@ -342,7 +355,7 @@ fn small_writes_share_a_segment() {
 
 #[test]
 fn no_more_than_32_segments_go_to_a_peer_that_was_not_heard() {
-    let mut a = Heap::engine(CONV, Config::GAMES);
+    let mut a = Any::engine(CONV, Config::GAMES);
     a.send(&[0; 200_000]).unwrap();
     let mut buf = [0; 2048];
     let mut count = 0;
@@ -355,7 +368,7 @@ fn no_more_than_32_segments_go_to_a_peer_that_was_not_heard() {
 #[test]
 fn a_dead_link_shows_by_time() {
     let link = sim::Config { loss: 1.0, ..sim::Config::clean(Duration::from_millis(5)) };
-    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
+    let mut pair = Pair::new(Any::engine(CONV, Config::GAMES), Any::engine(CONV, Config::GAMES), link, 1);
     let begun = pair.now;
     pair.a.send(b"hello").unwrap();
     pair.run_for(Duration::from_secs(30));
@@ -365,10 +378,10 @@ fn a_dead_link_shows_by_time() {
 
 #[test]
 fn lies_are_refused_without_harm() {
-    let mut kcp = Heap::engine(CONV, Config::GAMES);
+    let mut kcp = Any::engine(CONV, Config::GAMES);
     let now = Instant::from_millis(5);
     let mut took = 0;
-    let mut handle = |kcp: &mut Kcp<Heap>, bytes: &[u8]| {
+    let mut handle = |kcp: &mut Kcp<Any>, bytes: &[u8]| {
         kcp.handle_datagram(now, bytes, Origin::Wire, |bytes| {
             took += bytes.len();
             bytes.len()
@@ -403,7 +416,7 @@ fn lies_are_refused_without_harm() {
 #[test]
 fn random_datagrams_never_panic_and_stay_bounded() {
     let mut rng = Rng::with_seed(7);
-    let mut heap = Heap::engine(CONV, Config::GAMES);
+    let mut heap = Any::engine(CONV, Config::GAMES);
     let mut lent = Lent::engine(CONV, Config { recv_window: 16, ..Config::GAMES });
     let mut now = Instant::ZERO;
     let mut buf = [0; 2048];
@@ -441,14 +454,14 @@ fn random_datagrams_never_panic_and_stay_bounded() {
 }
 
 /// Segments lost at random, some repairs too: what the equations determine is rebuilt, and it is what was sent.
-#[cfg(feature = "fec")]
+#[cfg(feature = "repair")]
 #[test]
 fn repairs_rebuild_what_they_determine() {
     let (mut lost, mut rebuilt) = (0, 0);
     for seed in 0..30 {
         let mut rng = Rng::with_seed(seed);
         let link = sim::Config { loss: 0.1, ..sim::Config::clean(Duration::from_millis(20)) };
-        let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, seed);
+        let mut pair = Pair::new(Any::engine(CONV, Config::GAMES), Any::engine(CONV, Config::GAMES), link, seed);
         know_repairs(&mut pair.a);
         know_repairs(&mut pair.b);
         let mut data = Vec::new();
@@ -469,13 +482,13 @@ fn repairs_rebuild_what_they_determine() {
 }
 
 /// What one may send and what one understands are two things; and it is the segment's length that counts.
-#[cfg(feature = "fec")]
+#[cfg(feature = "repair")]
 #[test]
 fn repairs_are_understood_and_small_messages_repaired_however_long_datagrams_may_be() {
     const JUMBO: Config = Config { mtu: 8_952, ..Config::GAMES };
     let link = sim::Config { loss: 0.05, ..sim::Config::clean(Duration::from_millis(15)) };
     for (config, long) in [(Config::GAMES, 0), (JUMBO, 0), (JUMBO, 20_000)] {
-        let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, JUMBO), link, 1);
+        let mut pair = Pair::new(Any::engine(CONV, config), Any::engine(CONV, JUMBO), link, 1);
         know_repairs(&mut pair.a);
         know_repairs(&mut pair.b);
         let mut data = Vec::new();
@@ -502,13 +515,14 @@ fn repairs_are_understood_and_small_messages_repaired_however_long_datagrams_may
     }
 }
 
+#[cfg(feature = "redundancy")]
 #[test]
 fn a_peer_that_knows_no_repairs_gets_copies() {
     let link = sim::Config { loss: 0.05, ..sim::Config::clean(Duration::from_millis(15)) };
     let mut late = [0; 2];
     for (late, redundancy) in late.iter_mut().zip([0, 100]) {
         let config = Config { redundancy, ..Config::GAMES };
-        let mut pair = Pair::new(Heap::engine(CONV, config), Lent::engine(CONV, config), link, 1);
+        let mut pair = Pair::new(Any::engine(CONV, config), Lent::engine(CONV, config), link, 1);
         for n in 1..=2_000 {
             let due = pair.now;
             pair.a.send(&[n as u8; 200]).unwrap();
@@ -523,10 +537,12 @@ fn a_peer_that_knows_no_repairs_gets_copies() {
     assert!(late[1] * 4 < late[0], "late without and with copies: {late:?}");
 }
 
+// Without copies, which come before it is sent again, more is sent again.
+#[cfg(feature = "redundancy")]
 #[test]
 fn segments_that_overtake_each_other_teach_patience() {
     let link = sim::Config { jitter: Duration::from_millis(12), ..sim::Config::clean(Duration::from_millis(20)) };
-    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 3);
+    let mut pair = Pair::new(Any::engine(CONV, Config::GAMES), Any::engine(CONV, Config::GAMES), link, 3);
     let mut early = 0;
     for n in 0..2_000 {
         pair.a.send(&[7; 500]).unwrap();
@@ -543,7 +559,7 @@ fn segments_that_overtake_each_other_teach_patience() {
 #[test]
 fn the_last_segments_of_a_burst_are_probed_and_time_tells_about_the_rest() {
     let link = sim::Config::clean(Duration::from_millis(50));
-    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), link, 1);
+    let mut pair = Pair::new(Any::engine(CONV, Config::GAMES), Any::engine(CONV, Config::GAMES), link, 1);
     pair.a.send(&[1; 100]).unwrap();
     pair.run_for(Duration::from_millis(500));
     pair.there.set_down(true);
@@ -560,12 +576,13 @@ fn the_last_segments_of_a_burst_are_probed_and_time_tells_about_the_rest() {
     assert!(pair.a.stats().lost_timeout <= 10 && pair.a.stats().lost_fast >= 5, "{:?}", pair.a.stats());
 }
 
+#[cfg(feature = "kcp-modes")]
 #[test]
 fn congestion_control_takes_its_reaction_back_when_nothing_was_lost() {
     let config = Config { min_rto: Duration::from_millis(5), rto_margin: Duration::from_millis(4), ..Config::STEADY };
     let mut pair = Pair::new(
-        Heap::engine(CONV, config),
-        Heap::engine(CONV, config),
+        Any::engine(CONV, config),
+        Any::engine(CONV, config),
         sim::Config::clean(Duration::from_millis(10)),
         1,
     );
@@ -587,10 +604,40 @@ fn congestion_control_takes_its_reaction_back_when_nothing_was_lost() {
     assert!(least < 4 && pair.a.sender.congestion_window() > 4, "{least}");
 }
 
+#[cfg(all(feature = "bbr", feature = "mtud"))]
+/// A path that turns out to carry `len` bytes.
+fn carries(len: u32) -> [u8; HEADER] {
+    let (wnd, sn) = (u16::MAX, Sn(len));
+    let command = Command::MtuProbeAck;
+    Header { conv: CONV, command, frg: 0, wnd, ts: Ts(0), sn, una: Sn(0), len: 0 }.to_bytes()
+}
+
+#[cfg(all(feature = "bbr", feature = "mtud"))]
+#[test]
+fn the_initial_window_of_bbr_is_of_segments_as_long_as_the_path_carries() {
+    let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
+    for (longest, window) in [(1_400, 32), (8_000, 9), (60_000, 3)] {
+        let mut kcp = Any::engine(CONV, config);
+        let mtu_search = Some(MtuSearch { longest, overhead: 0 });
+        kcp.negotiated(Peer { mtu_search, ..*kcp.peer() });
+        kcp.set_mtu(1_200);
+        let mut out = vec![0; 65_535];
+        assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut out), Some(longest.into()), "a probe");
+        kcp.handle_datagram(Instant::ZERO, &carries(longest.into()), Origin::Wire, |_| 0).unwrap();
+        while kcp.send(&[0; 10_000]).is_ok() && kcp.unsent() < 2_000_000 {}
+        let mut full = 0;
+        while let Some(len) = kcp.poll_transmit(Instant::ZERO, &mut out) {
+            full += usize::from(len == usize::from(longest));
+        }
+        assert_eq!(full, window, "segments of {longest} bytes");
+    }
+}
+
+#[cfg(all(feature = "bbr", feature = "mtud"))]
 #[test]
 fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() {
     let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
-    let mut kcp = Heap::engine(CONV, config);
+    let mut kcp = Any::engine(CONV, config);
     let agreed = Peer {
         min_rto: Duration::from_millis(50),
         rto_margin: Duration::MAX,
@@ -605,17 +652,7 @@ fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() 
     assert_eq!(*kcp.peer(), Peer { rto_margin: Config::MAX_RTO, ..agreed });
     assert_eq!((*kcp.config(), kcp.mtu()), (config, 1_200));
     assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut [0; 9_000]), Some(8_000), "a probe");
-    let found = Header {
-        conv: CONV,
-        command: Command::MtuProbeAck,
-        frg: 0,
-        wnd: 32,
-        ts: Ts(0),
-        sn: Sn(8_000),
-        una: Sn(0),
-        len: 0,
-    };
-    kcp.handle_datagram(Instant::ZERO, &found.to_bytes(), Origin::Wire, |_| 0).unwrap();
+    kcp.handle_datagram(Instant::ZERO, &carries(8_000), Origin::Wire, |_| 0).unwrap();
     assert_eq!(kcp.mtu(), 8_000);
     kcp.reset(CONV + 1);
     assert_eq!((*kcp.config(), kcp.mtu()), (config, config.mtu));

@@ -8,17 +8,17 @@ const PATH: sim::Config = sim::Config { mtu: 1_452, ..sim::Config::clean(Duratio
 const FRAME: Duration = Duration::from_micros(16_667);
 
 /// Two native ends that know all there is, at the beginning of a session.
-fn native(link: sim::Config, search: MtuSearch, seed: u64) -> Pair<Heap, Heap> {
+fn native(link: sim::Config, search: MtuSearch, seed: u64) -> Pair<Any, Any> {
     let config = Config { mtu: 1_200, ..Config::GAMES };
-    let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, config), link, seed);
+    let mut pair = Pair::new(Any::engine(CONV, config), Any::engine(CONV, config), link, seed);
     for end in [&mut pair.a, &mut pair.b] {
-        let repairs = cfg!(feature = "fec");
+        let repairs = cfg!(feature = "repair");
         end.negotiated(Peer { repairs, pieces: true, mtu_search: Some(search), ..*end.peer() });
     }
     pair
 }
 
-impl Pair<Heap, Heap> {
+impl Pair<Any, Any> {
     /// Changes how long datagrams may be, both ways.
     fn set_path(&mut self, link: sim::Config) {
         self.there.set_config(link);
@@ -213,7 +213,7 @@ fn what_the_system_refuses_makes_datagrams_shorter_at_once() {
 /// A peer that knows no pieces, such as an original one: what is queued later is shorter, the rest goes as it is.
 #[test]
 fn without_pieces_only_new_segments_get_shorter() {
-    let mut pair = Pair::new(Heap::engine(CONV, Config::GAMES), Heap::engine(CONV, Config::GAMES), PATH, 1);
+    let mut pair = Pair::new(Any::engine(CONV, Config::GAMES), Any::engine(CONV, Config::GAMES), PATH, 1);
     pair.run_for(Duration::from_millis(100));
     pair.there.set_config(sim::Config { mtu: 1_300, ..PATH });
     pair.a.send(&[7; 5_000]).unwrap();

@@ -68,7 +68,7 @@ fn the_recorded_wrap_of_numbers_and_clock_is_followed() {
         let traces = version["traces"].as_array().unwrap();
         for trace in traces.iter().filter(|trace| trace["name"] == "sequence_and_clock_wrap") {
             for endpoint in ["A", "B"] {
-                replay::<Heap>(trace, endpoint);
+                replay::<Any>(trace, endpoint);
                 replay::<Lent<'static>>(trace, endpoint);
                 count += 1;
             }

@@ -1,4 +1,4 @@
-//! Against the real server over UDP on loopback, with a transport of the standard library's.
+//! The client for microcontrollers against the server over UDP on loopback, with a transport of the standard library's.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
