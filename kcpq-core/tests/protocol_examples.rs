@@ -249,7 +249,7 @@ fn the_limits_of_the_specification_are_the_defaults() {
             client.subscribe_attempts,
             seconds(client.subscribe_pause)
         ),
-        format!("then {} s doubling to {} s", seconds(backoff.base), seconds(backoff.cap)),
+        format!("reconnect | {} s; then {} s;", backoff.base.as_millis() as f64 / 10_000.0, seconds(backoff.cap)),
         format!("messages waiting to be sent | {} MiB", client.queue >> 20),
     ];
     let document = document();
