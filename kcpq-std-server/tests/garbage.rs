@@ -208,7 +208,8 @@ fn conversations_without_end_stay_within_the_limit_of_sessions() {
         }
         let stats = healthy.stats();
         assert_eq!(stats.sessions, MAX_SESSIONS as u64);
-        assert!(stats.sessions_refused > 0);
+        // Of those who never show that they are there the oldest make room.
+        assert!(stats.half_open_sessions > 0 && stats.sessions_refused == 0);
         healthy.ends_well().await;
     });
 }

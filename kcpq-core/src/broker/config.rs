@@ -69,8 +69,8 @@ pub struct Config {
     /// A session ends when what it was sent first has not been acknowledged for this long although it is heard (PROTOCOL.md
     /// 4.5).
     pub stall_timeout: Duration,
-    /// As [`idle_timeout`](Self::idle_timeout) for a session that has been sent something and has never shown that it received anything: its address may
-    /// be forged. Longer than the heartbeats of original clients (15 s), which they are known by at the latest.
+    /// As [`idle_timeout`](Self::idle_timeout) for a session that has been sent something and has never shown that it
+    /// received anything: its address may be forged. Longer than the heartbeats of original clients (15 s), which they are known by at the latest.
     pub half_open_timeout: Duration,
     /// Maximum time for a closing session to deliver its last frames.
     pub linger: Duration,

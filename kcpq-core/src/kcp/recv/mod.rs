@@ -81,6 +81,7 @@ impl<S: Store> Receiver<S> {
 
     /// Takes in one data segment, and what can be rebuilt by it. What is in order and unread goes through `sink`, which
     /// returns how much it took.
+    #[inline]
     pub(super) fn on_push(
         &mut self,
         env: &mut Env,
@@ -94,6 +95,7 @@ impl<S: Store> Receiver<S> {
     }
 
     /// Takes in a piece of a segment, and the segment if it is whole then.
+    #[cold]
     pub(super) fn on_piece(
         &mut self,
         env: &mut Env,

@@ -339,9 +339,15 @@ impl<S: Store> Sender<S> {
 
     /// How long the next datagram may be: as long as all, or as the segment that has become too long for its path, if it
     /// cannot go in pieces. It may be in luck, or its datagram be cut up by the network.
+    #[inline]
     pub(super) fn mtu(&mut self, env: &Env) -> usize {
+        if env.stats.narrowed == 0 { env.mtu.into() } else { self.mtu_narrowed(env) }
+    }
+
+    #[cold]
+    fn mtu_narrowed(&mut self, env: &Env) -> usize {
         let mtu = usize::from(env.mtu);
-        if env.peer.pieces || env.stats.narrowed == 0 {
+        if env.peer.pieces {
             return mtu;
         }
         let len = self.flight.first_lost().and_then(|index| self.flight.slice(index)).map_or(0, |slice| slice.len);
@@ -388,6 +394,7 @@ impl<S: Store> Sender<S> {
     }
 
     /// Whether the lost segment `index` may go in this datagram: true as it is, false in pieces.
+    #[cold]
     fn goes_again(&self, env: &Env, packet: &mut Packet<'_>, index: usize) -> Option<bool> {
         let len = self.flight.slice(index)?.len;
         if self.flight.is_resent(index) && !packet.takes_again(len) {
