@@ -312,15 +312,14 @@ async fn flush(shared: &Shared, limit: &Limit, patient: bool) -> Result<(), Flus
         (state.flushed >= target).then_some(Ok(()))
     };
     let (mut limit, mut seen) = (*limit, progress(&shared.lock()));
-    while patient {
+    // With patience the time begins anew whenever there was progress.
+    while patient && !limit.is_over() {
         if let Some(done) = Limit::new(LOOK.min(limit.span())).wait(shared, &mut done).await {
             return done;
         }
         let now = progress(&shared.lock());
         if std::mem::replace(&mut seen, now) != now {
             limit = Limit::new(limit.span());
-        } else if limit.is_over() {
-            break;
         }
     }
     let done = limit.wait(shared, done).await;
