@@ -2,6 +2,7 @@
 
 use super::config::{Config, Mode};
 use super::peer::Peer;
+use super::recv::Pieces;
 use super::repair;
 use super::segment::HEADER;
 use super::seq::Ts;
@@ -74,6 +75,11 @@ impl Env {
     /// True if a segment of `len` bytes of data fits a datagram.
     pub(super) fn fits(&self, len: u16) -> bool {
         usize::from(len) + HEADER <= usize::from(self.mtu)
+    }
+
+    /// True if pieces of segments are understood at both ends.
+    pub(super) fn pieces(&self) -> bool {
+        Pieces::KNOWN && self.peer.pieces
     }
 
     /// Most data bytes that a datagram had which carried segments of up to `len`, in pieces if need be.

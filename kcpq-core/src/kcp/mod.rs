@@ -381,7 +381,7 @@ impl<S: Store> Kcp<S> {
         match header.command {
             Command::Push => self.receiver.on_push(env, header, data, sink),
             Command::Repair if env.repairs() => self.receiver.on_repair(env, header, data, sink),
-            Command::Piece if env.peer.pieces => self.receiver.on_piece(env, header, data, sink),
+            Command::Piece if env.pieces() => self.receiver.on_piece(env, header, data, sink),
             Command::WindowProbe => self.receiver.on_window_probe(env),
             Command::MtuProbe if self.mtud.is_known() => self.mtud.on_probe(env, header.sn),
             Command::MtuProbeAck if self.mtud.is_known() => {

@@ -3,9 +3,12 @@
 use crate::kcp::seq::Sn;
 
 #[derive(Debug)]
-pub(super) struct Pieces;
+pub(in crate::kcp) struct Pieces;
 
 impl Pieces {
+    /// This end does not understand them.
+    pub(in crate::kcp) const KNOWN: bool = false;
+
     pub(super) const fn new() -> Self {
         Self
     }

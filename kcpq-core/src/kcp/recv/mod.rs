@@ -10,7 +10,7 @@ pub use acks::Ack;
 pub(super) use self::pieces::PIECE_HEAD;
 
 use self::acks::Acks;
-use self::pieces::Pieces;
+pub(super) use self::pieces::Pieces;
 use super::config::{Config, Mode};
 use super::env::Env;
 use super::packet::Packet;

@@ -32,12 +32,15 @@ impl Piece {
 
 /// Pieces of segments that are not complete, in the order of segments and of where they begin.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(in crate::kcp) struct Pieces {
     kept: Vec<Piece>,
     bytes: usize,
 }
 
 impl Pieces {
+    /// This end understands them.
+    pub(in crate::kcp) const KNOWN: bool = true;
+
     pub(super) const fn new() -> Self {
         Self { kept: Vec::new(), bytes: 0 }
     }

@@ -347,7 +347,7 @@ impl<S: Store> Sender<S> {
     #[cold]
     fn mtu_narrowed(&mut self, env: &Env) -> usize {
         let mtu = usize::from(env.mtu);
-        if env.peer.pieces {
+        if env.pieces() {
             return mtu;
         }
         let len = self.flight.first_lost().and_then(|index| self.flight.slice(index)).map_or(0, |slice| slice.len);
@@ -400,7 +400,7 @@ impl<S: Store> Sender<S> {
         if self.flight.is_resent(index) && !packet.takes_again(len) {
             return None;
         }
-        Some(env.fits(len) || !env.peer.pieces)
+        Some(env.fits(len) || !env.pieces())
     }
 
     /// Writes a segment as it goes out now.
