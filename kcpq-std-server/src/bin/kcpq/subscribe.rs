@@ -86,9 +86,9 @@ impl Subscribe {
         });
         let Some(connected) = connected.await else { return Ok(()) };
         let (client, mut subscriptions) = connected?;
+        let told = smol::spawn(tell(client.events()));
         // For scripts that wait for it.
         say(&format!("subscribed to {}", self.subject.join(", ")));
-        let told = smol::spawn(tell(client.events()));
         let printed = self.print_all(&mut subscriptions, &mut stop).await;
         let dropped: u64 = subscriptions.iter().map(|subscription| subscription.stats().dropped).sum();
         drop((subscriptions, told));
