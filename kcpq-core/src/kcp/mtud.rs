@@ -50,7 +50,7 @@ pub(super) struct Mtud {
     /// The shortest length that was asked for in this round; `None` between two rounds.
     asked: Option<u16>,
     /// After a search: when and how much later to ask again.
-    raise_at: Instant,
+    raise_at: Option<Instant>,
     raise_after: Duration,
     /// The longest PROBE that came and was not answered.
     answer: Option<Sn>,
@@ -81,7 +81,7 @@ impl Mtud {
         env.timers.stop(Timer::MtuProbe);
         let agreed = env.peer.mtu_search;
         let mut mtud =
-            Self { agreed, phase: Phase::Rest, asked: None, raise_at: Instant::MAX, raise_after: RAISE, answer: None };
+            Self { agreed, phase: Phase::Rest, asked: None, raise_at: None, raise_after: RAISE, answer: None };
         if agreed.is_some() && env.proved {
             mtud.search(env);
         }
@@ -138,7 +138,7 @@ impl Mtud {
     /// happened for long.
     #[inline]
     pub(super) fn on_sent(&mut self, env: &mut Env, len: usize) {
-        if env.now >= self.raise_at && len >= HEADER + env.mss() {
+        if self.raise_at.is_some_and(|at| at <= env.now) && len >= HEADER + env.mss() {
             self.search(env);
         }
     }
@@ -271,7 +271,7 @@ impl Mtud {
     fn search(&mut self, env: &mut Env) {
         self.phase = Phase::Search { rounds: ROUNDS };
         self.asked = Some(u16::MAX);
-        self.raise_at = Instant::MAX;
+        self.raise_at = None;
         env.timers.start(Timer::MtuProbe, env.now);
     }
 
@@ -279,7 +279,7 @@ impl Mtud {
         self.phase = Phase::Rest;
         env.timers.stop(Timer::MtuProbe);
         if self.lengths().any(|length| length > env.mtu) {
-            self.raise_at = env.now + self.raise_after;
+            self.raise_at = Some(env.now + self.raise_after);
             self.raise_after = (self.raise_after + self.raise_after).min(RAISE);
         }
     }

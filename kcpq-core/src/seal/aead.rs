@@ -1,12 +1,10 @@
 //! The ciphers behind one trait, so that a server may bring a faster implementation.
 
-#[cfg(feature = "sealed-aes")]
-use alloc::boxed::Box;
-
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 
 use super::Cipher;
+use super::aes_gcm::AesGcm;
 
 /// Bytes by which a sealed text is longer: its tag.
 pub const TAG: usize = 16;
@@ -37,47 +35,39 @@ pub struct RustCrypto(Key);
 
 enum Key {
     ChaChaPoly(ChaCha20Poly1305),
-    /// In a box: with its expanded key it has twenty times the size.
-    #[cfg(feature = "sealed-aes")]
-    AesGcm(Box<aes_gcm::Aes256Gcm>),
+    AesGcm(AesGcm),
 }
 
 impl Aead for RustCrypto {
     fn new(cipher: Cipher, key: &[u8; 32]) -> Option<Self> {
-        match cipher {
-            Cipher::ChaChaPoly => Some(Self(Key::ChaChaPoly(ChaCha20Poly1305::new(key.into())))),
-            #[cfg(feature = "sealed-aes")]
-            Cipher::AesGcm => Some(Self(Key::AesGcm(Box::new(aes_gcm::Aes256Gcm::new(key.into()))))),
-            #[cfg(not(feature = "sealed-aes"))]
-            Cipher::AesGcm => None,
-        }
+        let key = match cipher {
+            Cipher::ChaChaPoly => Key::ChaChaPoly(ChaCha20Poly1305::new(key.into())),
+            Cipher::AesGcm => Key::AesGcm(AesGcm::new(key)?),
+        };
+        Some(Self(key))
     }
 
     fn seal(&self, nonce: u64, header: &[u8], text: &mut [u8]) -> Option<[u8; TAG]> {
-        let tag = match &self.0 {
-            Key::ChaChaPoly(key) => key.encrypt_inout_detached(&le(nonce).into(), header, text.into()),
-            #[cfg(feature = "sealed-aes")]
-            Key::AesGcm(key) => key.encrypt_inout_detached(&be(nonce).into(), header, text.into()),
-        };
-        tag.ok().map(Into::into)
+        match &self.0 {
+            Key::ChaChaPoly(key) => {
+                key.encrypt_inout_detached(&nonce_le(nonce).into(), header, text.into()).ok().map(Into::into)
+            }
+            Key::AesGcm(key) => key.seal(nonce, header, text),
+        }
     }
 
     fn open(&self, nonce: u64, header: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Option<()> {
         match &self.0 {
-            Key::ChaChaPoly(key) => key.decrypt_inout_detached(&le(nonce).into(), header, text.into(), tag.into()),
-            #[cfg(feature = "sealed-aes")]
-            Key::AesGcm(key) => key.decrypt_inout_detached(&be(nonce).into(), header, text.into(), tag.into()),
+            Key::ChaChaPoly(key) => {
+                key.decrypt_inout_detached(&nonce_le(nonce).into(), header, text.into(), tag.into()).ok()
+            }
+            Key::AesGcm(key) => key.open(nonce, header, text, tag),
         }
-        .ok()
     }
 }
 
-fn le(nonce: u64) -> [u8; 12] {
+/// A nonce as ChaCha20-Poly1305 has it in Noise.
+pub(super) fn nonce_le(nonce: u64) -> [u8; 12] {
     let [a, b, c, d, e, f, g, h] = nonce.to_le_bytes();
     [0, 0, 0, 0, a, b, c, d, e, f, g, h]
-}
-
-#[cfg(feature = "sealed-aes")]
-fn be(nonce: u64) -> [u8; 12] {
-    le(nonce.swap_bytes())
 }

@@ -72,6 +72,8 @@
 //! ```
 
 mod aead;
+#[cfg_attr(not(feature = "sealed-aes"), path = "absent/aes_gcm.rs")]
+mod aes_gcm;
 mod cookie;
 mod hash;
 mod initiator;

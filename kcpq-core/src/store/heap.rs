@@ -208,7 +208,7 @@ impl HeapInbox {
     }
 
     /// The bytes of the present record so far, to change them.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf
     }
 
