@@ -20,7 +20,7 @@ use crate::time::Instant;
 /// Frames from this length on, if they had to be put together, are handed over instead of lent.
 const WHOLE_FROM: usize = 1024;
 
-/// A frame with a message, whole and checked: see [`Frame::parse`].
+/// A frame with a message, whole and checked: see [`Frame::parse`](crate::frame::Frame::parse).
 #[derive(Debug)]
 pub enum Arrived<'d> {
     /// It lies in the datagram.
