@@ -86,7 +86,7 @@ pub struct HeapTx {
 
 impl HeapTx {
     /// Appends `bytes` by reference.
-    pub(crate) fn push_shared(&mut self, bytes: Bytes) {
+    pub fn push_shared(&mut self, bytes: Bytes) {
         self.append(bytes.into());
     }
 
