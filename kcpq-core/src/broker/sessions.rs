@@ -201,33 +201,39 @@ impl<P: Peer> Sessions<P> {
         }
         while let Some(slot) = self.table.expire(self.cx.now) {
             let index = slot.id.slot;
-            match slot.session.due(&self.cx) {
-                Due::Transmit => {
-                    self.table.wake(index);
-                }
-                Due::Idle => {
-                    self.cx.stats.idle_sessions += 1;
-                    self.close(index, CloseReason::Idle);
-                }
-                Due::Stalled => {
-                    self.cx.stats.stalled_sessions += 1;
-                    self.close(index, CloseReason::Stalled);
-                }
-                Due::Forged => {
-                    if let Some(slot) = self.table.take(index) {
-                        self.cx.stats.half_open_sessions += 1;
-                        self.remove(slot, Ended::HalfOpen);
-                    }
-                }
-                Due::Over(reason) => {
-                    if let Some(slot) = self.table.take(index) {
-                        self.remove(slot, Ended::ByBroker(reason));
-                    }
-                }
-            }
+            let due = slot.session.due(&self.cx);
+            self.on_due(index, due);
         }
         self.hub.review_shards(&mut self.cx, &mut self.table);
         self.see_to_others();
+    }
+
+    /// Does about a session what is due.
+    fn on_due(&mut self, index: u32, due: Due) {
+        match due {
+            Due::Transmit => {
+                self.table.wake(index);
+            }
+            Due::Idle => {
+                self.cx.stats.idle_sessions += 1;
+                self.close(index, CloseReason::Idle);
+            }
+            Due::Stalled => {
+                self.cx.stats.stalled_sessions += 1;
+                self.close(index, CloseReason::Stalled);
+            }
+            Due::Forged => {
+                if let Some(slot) = self.table.take(index) {
+                    self.cx.stats.half_open_sessions += 1;
+                    self.remove(slot, Ended::HalfOpen);
+                }
+            }
+            Due::Over(reason) => {
+                if let Some(slot) = self.table.take(index) {
+                    self.remove(slot, Ended::ByBroker(reason));
+                }
+            }
+        }
     }
 
     // --- out ---
@@ -249,6 +255,14 @@ impl<P: Peer> Sessions<P> {
             let batch = slot.session.poll_transmit(self.cx.now, protection, out);
             if batch.is_none() {
                 let deadline = slot.session.poll_timeout(&self.cx.config);
+                // What was heard or sent just now may have shown that its time is over.
+                let due = if deadline.at > self.cx.now { Due::Transmit } else { slot.session.due(&self.cx) };
+                if due != Due::Transmit {
+                    self.put_back(slot, false);
+                    self.on_due(index, due);
+                    self.see_to_others();
+                    continue;
+                }
                 self.table.arm(&mut slot, deadline);
             }
             match slot.session.has_ended() {
