@@ -168,12 +168,12 @@ impl<S: FrameStore> Client<S> {
         Limits { max_len: own.max_len.min(server.max_subject), max_tokens: own.max_tokens.min(server.max_tokens) }
     }
 
-    /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`](super::Event::Flushed) with at least the
-    /// returned number.
+    /// Asks to be told when the server has handled everything published so far: [`Event::Flushed`](super::Event::Flushed) with
+    /// at least the returned number. A client that has closed tells nothing more.
     pub fn flush(&mut self, now: Instant) -> u64 {
         self.set_now(now);
         let wanted = self.outgoing.want_flush();
-        if wanted <= self.outgoing.flushed() {
+        if wanted <= self.outgoing.flushed() && !matches!(self.phase, Phase::Closed) {
             self.pending.flushed();
         }
         self.advance();

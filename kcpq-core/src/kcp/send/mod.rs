@@ -463,9 +463,11 @@ impl<S: Store> Sender<S> {
     /// Writes the redundancy that is due, or `rides` along with something new.
     pub(super) fn write_redundancy(&mut self, env: &mut Env, packet: &mut Packet<'_>, rides: bool) {
         while self.write_copy(env, packet, rides).is_some() {}
-        if env.repairs() && self.state.redundancy.is_repair_due(env, rides) {
-            let whole = packet.room().is_some_and(|room| room + HEADER >= usize::from(env.mtu));
-            let written = self.encoder.write(&self.flight, &mut self.tx, packet, env.ts());
+        if self.state.redundancy.is_repair_due(env, rides) {
+            // One that was planned before the peer said that it knows none is not made.
+            let known = env.repairs();
+            let whole = !known || packet.room().is_some_and(|room| room + HEADER >= usize::from(env.mtu));
+            let written = known && self.encoder.write(&self.flight, &mut self.tx, packet, env.ts());
             env.stats.repairs_sent += u64::from(written);
             // Without room it goes in the next datagram.
             if written || whole {
