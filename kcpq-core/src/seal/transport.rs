@@ -57,7 +57,8 @@ struct Current<A> {
     aead: A,
     /// From 0.
     generation: u64,
-    /// The number of the first datagram seen under it.
+    /// The number of the datagram with which it began here. Where it is received it may have overtaken others of the same
+    /// generation, but those of the previous one all lie before it, and those of the next behind it.
     first: u64,
 }
 
@@ -71,9 +72,6 @@ struct Sending<A> {
 
 struct Receiving<A> {
     current: Current<A>,
-    /// The lowest number opened under the current key: datagrams of the previous generation lie before it, those of the next
-    /// behind it.
-    lowest: u64,
     /// The previous key, and until when it is of use.
     previous: Option<(A, Instant)>,
     replay: Replay,
@@ -118,12 +116,7 @@ impl<A: Aead> Transport<A> {
             role,
             cipher,
             sending: Sending { current: Current::new(cipher, &own)?, next: 0, since: None },
-            receiving: Receiving {
-                current: Current::new(cipher, &other)?,
-                lowest: 0,
-                previous: None,
-                replay: Replay::new(),
-            },
+            receiving: Receiving { current: Current::new(cipher, &other)?, previous: None, replay: Replay::new() },
         })
     }
 
@@ -199,8 +192,7 @@ impl<A: Aead> Transport<A> {
 
         if kind == receiving.current.kind() {
             receiving.current.aead.open(number, header, text, tag).ok_or(OpenError::Forged)?;
-            receiving.lowest = receiving.lowest.min(number);
-        } else if number < receiving.lowest {
+        } else if number < receiving.current.first {
             let (previous, _) = receiving.previous.as_ref().ok_or(OpenError::Forged)?;
             previous.open(number, header, text, tag).ok_or(OpenError::Forged)?;
         } else {
@@ -212,7 +204,6 @@ impl<A: Aead> Transport<A> {
             next.aead.open(number, header, text, tag).ok_or(OpenError::Forged)?;
             let previous = core::mem::replace(&mut receiving.current, next);
             receiving.previous = Some((previous.aead, now + PREVIOUS_FOR));
-            receiving.lowest = number;
             if self.role == Role::Server {
                 self.begin_generation(now, self.sending.next);
             }
@@ -308,3 +299,23 @@ impl fmt::Display for OpenError {
 
 impl core::error::Error for SealError {}
 impl core::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_begins_a_generation_by_itself_is_not_followed() {
+        let now = Instant::from_millis(1);
+        let split = || Split { of_initiator: Zeroizing::new([1; 32]), of_responder: Zeroizing::new([2; 32]) };
+        let [mut client, mut server] = [Role::Client, Role::Server]
+            .map(|role| Transport::<RustCrypto>::new(role, Cipher::ChaChaPoly, split()).unwrap());
+        server.begin_generation(now, 0);
+        let (mut header, mut body) = ([0; HEADER], [0; TAG]);
+        server.seal(now, 0, &mut header, &mut body, 0).unwrap();
+        assert_eq!(client.open(now, &header, &mut body), Err(OpenError::Forged));
+        // Of its own accord the client goes there, and then understands.
+        client.begin_generation(now, 0);
+        assert!(client.open(now, &header, &mut body).is_ok());
+    }
+}
