@@ -11,16 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::process::Process;
+use support::program::kcpq;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn kcpq() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    for variable in ["KCPQ_SERVER", "KCPQ_AES256_KEY_HEX", "KCP_NATS_ADDR"] {
-        command.env_remove(variable);
-    }
-    command
-}
 
 /// The same, started by a shell that sees to `first`.
 fn kcpq_after(first: &str) -> Command {

@@ -9,18 +9,11 @@ use std::time::Duration;
 
 use kcpq_smol::{Backoff, Client, Event};
 use support::process::Process;
+use support::program::kcpq;
 use support::wait::{soon, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-
-fn kcpq() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    for variable in ["KCPQ_SERVER", "KCPQ_AES256_KEY_HEX", "KCP_NATS_ADDR"] {
-        command.env_remove(variable);
-    }
-    command
-}
 
 /// A server on a free port, and its address.
 fn serve(configure: impl FnOnce(&mut Command)) -> (Process, String) {

@@ -11,18 +11,11 @@ use kcpq_core::broker;
 use kcpq_std_server::{Config, Server};
 use serde_json::{Value, json};
 use support::process::Process;
+use support::program::kcpq;
 use support::wait::until;
 
 /// Far more than anything here takes; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn kcpq() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    for variable in ["KCPQ_SERVER", "KCPQ_AES256_KEY_HEX", "KCP_NATS_ADDR"] {
-        command.env_remove(variable);
-    }
-    command
-}
 
 fn server() -> Server {
     server_at("127.0.0.1:0".parse().unwrap(), broker::Config::default())

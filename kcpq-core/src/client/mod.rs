@@ -345,11 +345,9 @@ impl<S: FrameStore> Client<S> {
 
     /// The counters.
     pub fn stats(&self) -> Stats {
-        // At the end they have been counted.
-        let in_doubt = if matches!(self.phase, Phase::Closed) { 0 } else { self.session.in_doubt() };
         Stats {
             active_subscriptions: self.subscriptions.active(),
-            messages_acknowledged: self.session.moved() - in_doubt - self.stats.dropped_in_doubt,
+            messages_acknowledged: self.session.moved() - self.session.in_doubt() - self.stats.dropped_in_doubt,
             ..self.stats
         }
     }

@@ -5,5 +5,7 @@
 
 pub(crate) mod go;
 pub(crate) mod process;
+#[cfg(feature = "cli")]
+pub(crate) mod program;
 pub(crate) mod relay;
 pub(crate) mod wait;
