@@ -3,8 +3,9 @@
 //!
 //! Whatever comes: no panic, no deadline in the past, everything it holds within its limits.
 
-use kcpq_core::broker::{Broker, Config, Peer};
+use kcpq_core::broker::{Broker, Config, Event, Peer};
 use kcpq_core::fec::header;
+use kcpq_core::header as native;
 use kcpq_core::kcp::{Command, Header, Sn, Ts};
 use kcpq_core::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub fn run(data: &[u8]) {
     let mut now = Instant::from_millis(1);
     let mut next = [0u32; 8];
     let mut seqid = 0u32;
+    // The name of each peer's session, and the last number.
+    let mut named = [(0u64, 0u64); 8];
     let mut out = vec![0; 20_000];
     let mut rest = data;
     while let [kind, peer, len, tail @ ..] = rest {
@@ -49,7 +52,14 @@ pub fn run(data: &[u8]) {
         let mut datagram = Vec::new();
         match kind % 8 {
             // Bytes as they are.
-            0 => datagram.extend_from_slice(payload),
+            0 if *kind == 0 => datagram.extend_from_slice(payload),
+            // Items for the session that some peer had last, from this one.
+            0 => {
+                let (name, number) = &mut named[usize::from(kind / 8 % 8)];
+                *number += 1;
+                datagram.extend(native::header(*name, native::kind::DATA, *number));
+                datagram.extend_from_slice(payload);
+            }
             // The next segment of the peer's stream.
             1..=4 => {
                 if kind % 8 == 4 {
@@ -94,7 +104,11 @@ pub fn run(data: &[u8]) {
             sent += 1;
             assert!(sent < 10_000, "it would send for ever");
         }
-        while broker.poll_event().is_some() {}
+        while let Some(event) = broker.poll_event() {
+            if let Event::Greeted { peer, name: Some(name), .. } = event {
+                named[usize::from(peer.0)] = (name, 0);
+            }
+        }
         if let Some(deadline) = broker.poll_timeout() {
             assert!(deadline.at > now, "a deadline that has passed: {deadline:?}");
         }
@@ -134,10 +148,10 @@ pub fn seeds() -> Vec<Seed> {
         op(7, 0, &[0; 250]),
     ]
     .concat();
-    let mut hello = [0; kcpq_core::hello::MAX_HELLO];
+    let mut hello = [0; kcpq_core::hello::MAX_WELCOME];
     let len = kcpq_core::hello::Hello {
         version: 1,
-        features: 0x3f,
+        features: 0xfd,
         max_datagram: 1_500,
         window: 32,
         max_body: 1 << 20,
@@ -146,6 +160,7 @@ pub fn seeds() -> Vec<Seed> {
         keep_alive: 15,
         epoch: 0,
         name: "fuzz",
+        session: None,
     }
     .encode(&mut hello);
     let native = [
@@ -165,5 +180,21 @@ pub fn seeds() -> Vec<Seed> {
         op(1, 3, &[0, 0, 0, 1, 9]),
     ]
     .concat();
-    vec![("original".to_owned(), original), ("native".to_owned(), native), ("noise".to_owned(), op(0, 0, &[0; 40]))]
+    let moving = [
+        op(4, 3, &frame(0x10, "", &hello[..len])),
+        // WINS, then SUB, then the same from elsewhere, and an answer to the challenge that nobody could know.
+        op(24, 3, &[4, 1, 0, 32, 0]),
+        op(24, 3, &[&[5, 1, 0][..], &frame(1, ">", &[0, 0, 0, 9])].concat()),
+        op(24, 5, &[&[6, 2, 0, 13, 0][..], &frame(3, "x.y", &[1; 3]), &[2, 1, 0, 5, 0]].concat()),
+        op(24, 5, &[0x11, 1, 2, 3, 4, 5, 6, 7, 8]),
+        op(24, 3, &[1, 2, 0, 32, 0, 7, 0]),
+        op(32, 3, &[3]),
+    ]
+    .concat();
+    vec![
+        ("original".to_owned(), original),
+        ("native".to_owned(), native),
+        ("moving".to_owned(), moving),
+        ("noise".to_owned(), op(0, 0, &[0; 40])),
+    ]
 }

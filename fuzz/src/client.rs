@@ -8,7 +8,8 @@
 use kcpq_core::client::{Client, Config, Event, Memory, Message, Parts, PublishError, SubscriptionId};
 use kcpq_core::fec::header;
 use kcpq_core::frame::{self, command};
-use kcpq_core::hello::{self, Hello, Reset};
+use kcpq_core::header as native;
+use kcpq_core::hello::{self, Hello, Named, Reset};
 use kcpq_core::kcp::{self, Command, Header, Sn, Ts};
 use kcpq_core::outbox::FrameStore;
 use kcpq_core::subject;
@@ -23,7 +24,10 @@ const WINDOW: u16 = 8;
 const DATAGRAM: u16 = 224;
 const PATTERNS: [&str; 6] = ["a.b", "a.*", ">", "a..b", "b.>", "a pattern that is longer than the memory for one"];
 
-/// What an operation's first byte, modulo 12, asks for.
+/// The session in native datagrams.
+const NAMED: Named = Named { id: 7, token: [9; Named::TOKEN] };
+
+/// What an operation's first byte, modulo 13, asks for.
 mod op {
     /// A datagram of the bytes.
     pub(super) const DATAGRAM: u8 = 0;
@@ -49,8 +53,10 @@ mod op {
     pub(super) const CALL: u8 = 10;
     /// The user looks for events, if it does not always; and holds or lets go the message that came last.
     pub(super) const EVENTS: u8 = 11;
+    /// The server's next native datagram, with the bytes for items.
+    pub(super) const ITEMS: u8 = 12;
     /// So many there are.
-    pub(super) const COUNT: u8 = 12;
+    pub(super) const COUNT: u8 = 13;
 }
 
 /// See the module. The first byte says whether the user looks for events at once.
@@ -113,6 +119,8 @@ struct Driver<S: FrameStore> {
     conv: u32,
     next: u32,
     seqid: u32,
+    /// Of the last native datagram.
+    number: u64,
     ids: Vec<SubscriptionId>,
     closed: bool,
     out: Vec<u8>,
@@ -124,7 +132,7 @@ impl<S: FrameStore> Driver<S> {
         client.connect(now);
         let conv = client.conversation();
         let out = vec![0; 2_000];
-        Self { client, prompt, now, conv, next: 0, seqid: 0, ids: Vec::new(), closed: false, out }
+        Self { client, prompt, now, conv, next: 0, seqid: 0, number: 0, ids: Vec::new(), closed: false, out }
     }
 
     fn drive(
@@ -214,6 +222,10 @@ impl<S: FrameStore> Driver<S> {
                 Header { command: Command::Ack, sn: number(0), una: number(1), len: 0, ..head }.to_bytes().to_vec()
             }
             op::RESET => Reset { conv }.encode().to_vec(),
+            op::ITEMS => {
+                self.number += 1;
+                [&native::header(NAMED.id, native::kind::DATA, self.number), bytes].concat()
+            }
             _ => bytes.to_vec(),
         }
     }
@@ -309,7 +321,7 @@ pub fn seeds() -> Vec<Seed> {
         op(op::CALL, &[3]),
     ]
     .concat();
-    let mut welcome = [0; hello::MAX_HELLO];
+    let mut welcome = [0; hello::MAX_WELCOME];
     let len = Hello {
         version: 1,
         features: hello::features::SERVER,
@@ -321,6 +333,7 @@ pub fn seeds() -> Vec<Seed> {
         keep_alive: 120,
         epoch: 7,
         name: "fuzz",
+        session: Some(NAMED),
     }
     .encode(&mut welcome);
     let native = [
@@ -330,6 +343,12 @@ pub fn seeds() -> Vec<Seed> {
         op(op::SEGMENT, &frame(command::ACK, "no", &[0, 0, 0, 2, 2])),
         op(op::ACK, &[0, 1]),
         op(op::SEGMENT, &frame(command::MSG, "a.b", &[1; 100])),
+        // WINS, PUSH, PATIENT, SACK, ACK, PROBE, CHALLENGE, and what the server alone can say.
+        op(op::ITEMS, &[0x10, 1, 2, 3, 4, 5, 6, 7, 8, 4, 1, 0, 32, 0]),
+        op(op::ITEMS, &[&[5, 4, 0][..], &frame(command::MSG, "a.b", &[1; 50])].concat()),
+        op(op::ITEMS, &[&[0x26, 5, 0, 11, 0][..], &frame(command::MSG, "a", &[3; 3]), &[2, 1, 0, 1, 0]].concat()),
+        op(op::ITEMS, &[1, 2, 0, 32, 0, 1, 0, 9, 0, 2, 0, 0]),
+        op(op::DATAGRAM, &[&native::header(NAMED.id, native::kind::RESET, 0)[..], &[8; Named::TOKEN]].concat()),
         op(op::EVENTS, &[1]),
         op(op::SEGMENT, &frame(command::PONG, "", b"")),
         // One that is put together, one that is too large, and one that is cut short.

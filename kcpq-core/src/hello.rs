@@ -10,7 +10,9 @@
 //! +-------+---------+-------------+------+---------+------------+-----------+-----------+------+---------+------+
 //! ```
 //!
-//! All integers are big-endian, as everywhere in frames. What follows the name is for later versions and ignored.
+//! Behind a server's name stand the session's id, a u64, and its token, 16 bytes, if both know native datagrams.
+//!
+//! All integers are big-endian, as everywhere in frames. What follows is for later versions and ignored.
 
 use core::fmt;
 
@@ -41,6 +43,50 @@ pub struct Hello<'a> {
     pub epoch: u64,
     /// What it calls itself.
     pub name: &'a str,
+    /// A server's, to a client that knows native datagrams.
+    pub session: Option<Named>,
+}
+
+/// By what a session is known in native datagrams (PROTOCOL.md 1.5).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// A random number: whoever shows it is taken for this session's client.
+    pub id: u64,
+    /// What nobody but the server can know of this name. With it the server says that the session is no more, even after it
+    /// was started again. All zeros if the server has none.
+    pub token: [u8; Self::TOKEN],
+}
+
+impl Named {
+    /// Bytes of a token.
+    pub const TOKEN: usize = 16;
+    const LEN: usize = 8 + Self::TOKEN;
+
+    fn encode(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&self.id.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.token);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (id, rest) = bytes.split_first_chunk()?;
+        Some(Self { id: u64::from_be_bytes(*id), token: *rest.first_chunk()? })
+    }
+}
+
+/// The token is a secret of both ends.
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Named").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Named {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Named({=u64:x})", self.id);
+    }
 }
 
 /// Bits of [`Hello::features`].
@@ -62,11 +108,15 @@ pub mod features {
     /// Understands segments in pieces (`kcp::Command::Piece`).
     pub const PIECES: u32 = 1 << 7;
 
+    /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
+    pub const NATIVE: u32 = 1 << 6;
+
     /// What this build can do, as a client or a server.
     pub const SUPPORTED: u32 = if cfg!(feature = "fec") { FEC } else { 0 }
         | if cfg!(feature = "repair") { REPAIR } else { 0 }
         | if cfg!(feature = "mtud") { PROBES } else { 0 }
-        | if cfg!(feature = "pieces") { PIECES } else { 0 };
+        | if cfg!(feature = "pieces") { PIECES } else { 0 }
+        | if cfg!(feature = "native") { NATIVE } else { 0 };
     /// What a server of this build can do.
     pub const SERVER: u32 = SUPPORTED | TTL | LATEST;
 }
@@ -78,12 +128,14 @@ pub mod subscribe {
 }
 
 const FIXED: usize = 27;
-/// The longest encoding of a [`Hello`], in bytes.
+/// The longest that a client says of itself, in bytes.
 pub const MAX_HELLO: usize = FIXED + u8::MAX as usize;
+/// The longest that a server says.
+pub const MAX_WELCOME: usize = MAX_HELLO + Named::LEN;
 
 impl<'a> Hello<'a> {
     /// Writes the record to the front of `out`; returns its length. A name longer than 255 bytes is cut.
-    pub fn encode(&self, out: &mut [u8; MAX_HELLO]) -> usize {
+    pub fn encode(&self, out: &mut [u8; MAX_WELCOME]) -> usize {
         let name = self.name.get(..self.name.floor_char_boundary(usize::from(u8::MAX))).unwrap_or_default().as_bytes();
         out[0] = self.version;
         out[1..5].copy_from_slice(&self.features.to_be_bytes());
@@ -98,13 +150,20 @@ impl<'a> Hello<'a> {
         if let Some(place) = out.get_mut(FIXED..FIXED + name.len()) {
             place.copy_from_slice(name);
         }
-        FIXED + name.len()
+        let len = FIXED + name.len();
+        match (self.session, out.get_mut(len..len + Named::LEN)) {
+            (Some(session), Some(place)) => {
+                place.copy_from_slice(&session.encode());
+                len + Named::LEN
+            }
+            _ => len,
+        }
     }
 
     /// Reads a record; `None` if it is cut short or the name is not UTF-8.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
         let (fixed, rest) = payload.split_first_chunk::<FIXED>()?;
-        let name = rest.get(..usize::from(fixed[26]))?;
+        let (name, rest) = rest.split_at_checked(usize::from(fixed[26]))?;
         let u16_at = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let u32_at = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         Some(Self {
@@ -118,6 +177,7 @@ impl<'a> Hello<'a> {
             keep_alive: u16_at(16),
             epoch: u64::from(u32_at(18)) << 32 | u64::from(u32_at(22)),
             name: core::str::from_utf8(name).ok()?,
+            session: Named::decode(rest).filter(|_| u32_at(1) & features::NATIVE != 0),
         })
     }
 }
@@ -315,8 +375,9 @@ mod tests {
             keep_alive: 15,
             epoch: 0x0123_4567_89ab_cdef,
             name: "küche",
+            session: None,
         };
-        let mut out = [0xee; MAX_HELLO];
+        let mut out = [0xee; MAX_WELCOME];
         let len = hello.encode(&mut out);
         assert_eq!(Hello::decode(&out[..len]), Some(hello));
         assert_eq!(Hello::decode(&out), Some(hello), "what follows is ignored");

@@ -13,6 +13,7 @@
 //! | [`time`], [`rng`] | how moments are counted; chance from a seed | what the time is |
 //! | [`store`] | where bytes are kept: lent memory, or the allocator's | what they mean |
 //! | [`subject`] | what a subject is, and what a pattern matches | who is interested |
+//! | `header` | whose datagram it is, of native sessions | what is in it |
 //! | [`frame`], [`hello`] | the bytes of frames | what they cause |
 //! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |
 //! | [`outbox`] | which frames wait, and which are dropped meanwhile | what else goes before them |
@@ -38,6 +39,7 @@
 //! | `std` | conversions to the time and errors of `std`; implies `alloc` |
 //! | `bbr` | congestion control by BBR, which the presets then choose |
 //! | `mtud` | path MTU discovery; says so in HELLO |
+//! | `native` | native datagrams: short headers, and a session that is known by its name and not by its address; says so in HELLO |
 //! | `pieces` | segments that have become too long for their path go in pieces; says so in HELLO; implies `mtud` and `alloc` |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `repair` | repairs inside of KCP, which rebuild what is lost; says so in HELLO; implies `redundancy` and `alloc` |
@@ -74,6 +76,8 @@ mod field;
 pub mod frame;
 #[cfg(feature = "alloc")]
 mod hash;
+#[cfg(any(feature = "native", feature = "sealed"))]
+pub mod header;
 pub mod hello;
 pub mod kcp;
 pub mod outbox;

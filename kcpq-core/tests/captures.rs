@@ -94,7 +94,7 @@ impl Listener {
                 taken.expect("segments of this conversation");
             }
             Content::Parity => {}
-            Content::Plain(_) => panic!("an original peer does not hear plain datagrams"),
+            Content::Plain(_) | Content::Native(..) => panic!("an original peer hears FEC-framed datagrams only"),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! two spaces separate them from the explanation.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use kcpq_core::Instant;
@@ -15,12 +15,15 @@ use kcpq_core::datagram::{LOCAL_DATAGRAM, PATH_DATAGRAM, SAFE_DATAGRAM};
 use kcpq_core::frame::FrameError;
 use kcpq_core::hello::Reset;
 use kcpq_core::kcp;
+use kcpq_core::seal;
 use kcpq_core::store::Heap;
 use kcpq_core::subject::SubjectError;
 
 /// Random numbers of the session, and what the document has in their place.
 const CONV: u32 = 0x4433_2211;
 const EPOCH: u64 = 0x0102_0304_0506_0708;
+const ID: u64 = 0x1112_1314_1516_1718;
+const TOKEN: [u8; 16] = *b"a token of 16 by";
 
 #[test]
 fn the_examples_of_the_specification_are_what_is_sent() {
@@ -48,6 +51,13 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     talk.answer();
     assert_eq!(talk.events(), 1, "in time");
 
+    talk.restart();
+    talk.at(1_080);
+    talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
+    talk.ask();
+    let reset = talk.answer();
+    assert!(!talk.client.is_connected(), "the server's own word");
+
     let examples = [
         ("HELLO", hello),
         ("WELCOME", welcome),
@@ -57,6 +67,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("MSG", message),
         ("PUBT", timed),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
+        ("NATIVE RESET", reset),
     ];
     let document = document();
     let mut wrong = String::new();
@@ -268,16 +279,22 @@ struct Talk {
     broker: Broker<SocketAddr>,
     now: Instant,
     conv: u32,
+    epoch: u64,
+    /// The session's id and token, once WELCOME has told them.
+    named: Option<(u64, [u8; 16])>,
 }
 
 impl Talk {
     fn new() -> Self {
         let config = client::Config::default();
+        let broker = Broker::new(broker::Config::default(), 2).with_secret(&[9; 32]);
         Self {
             client: Client::new(config, 1, Parts::heap(&config)),
-            broker: Broker::new(broker::Config::default(), 2),
+            epoch: broker.epoch(),
+            broker,
             now: Instant::from_millis(1_000),
             conv: 0,
+            named: None,
         }
     }
 
@@ -285,19 +302,20 @@ impl Talk {
         self.now = Instant::from_millis(millis);
     }
 
+    /// The server is started again.
+    fn restart(&mut self) {
+        self.broker = Broker::new(broker::Config::default(), 3).with_secret(&[9; 32]);
+    }
+
     /// The client's one datagram, as the document has it. There is no room for questions about the path.
     fn ask(&mut self) -> Vec<u8> {
         let mut out = [0; SAFE_DATAGRAM as usize];
         let len = self.client.poll_transmit(self.now, &mut out).unwrap();
-        assert_eq!(
-            self.client.poll_transmit(self.now, &mut [0; SAFE_DATAGRAM as usize]),
-            None,
-            "one datagram each way"
-        );
+        let more = self.client.poll_transmit(self.now, &mut [0; SAFE_DATAGRAM as usize]);
+        assert_eq!(more, None, "one datagram each way");
         self.conv = self.client.conversation();
-        let from = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1));
         let shown = self.shown(&out[..len]);
-        self.broker.handle_datagram(self.now, from, &mut out[..len]);
+        self.broker.handle_datagram(self.now, FROM, &mut out[..len]);
         shown
     }
 
@@ -305,16 +323,19 @@ impl Talk {
     fn answer(&mut self) -> Vec<u8> {
         let mut out = [0; SAFE_DATAGRAM as usize];
         let len = self.broker.poll_transmit(self.now, &mut out).unwrap().len;
-        assert_eq!(
-            self.broker.poll_transmit(self.now, &mut [0; SAFE_DATAGRAM as usize]),
-            None,
-            "one datagram each way"
-        );
-        // Its clock begins anywhere. The PUSH stands behind the acknowledgement.
-        let clock: [u8; 4] = out[24 + 8..24 + 12].try_into().unwrap();
-        let shown = replaced(&self.shown(&out[..len]), &clock, &self.now.as_wire_millis().to_le_bytes());
+        let more = self.broker.poll_transmit(self.now, &mut [0; SAFE_DATAGRAM as usize]);
+        assert_eq!(more, None, "one datagram each way");
+        let mut shown = out[..len].to_vec();
+        if self.named.is_none() {
+            // WELCOME ends in the session's name.
+            let (id, token) = shown.last_chunk::<24>().unwrap().split_first_chunk().unwrap();
+            self.named = Some((u64::from_be_bytes(*id), token.try_into().unwrap()));
+            // The clock of KCP begins anywhere. The PUSH stands behind the acknowledgement.
+            let clock: [u8; 4] = out[24 + 8..24 + 12].try_into().unwrap();
+            shown = replaced(&shown, &clock, &self.now.as_wire_millis().to_le_bytes());
+        }
         self.client.handle_datagram(self.now, &mut out[..len]);
-        shown
+        self.shown(&shown)
     }
 
     /// How many messages there are among the client's events.
@@ -323,22 +344,38 @@ impl Talk {
         while let Some(event) = self.client.poll_event() {
             messages += usize::from(matches!(event, client::Event::Message { .. }));
         }
-        // The acknowledgement of what came; the examples leave it out.
+        // The acknowledgement of what came, and the first native datagrams; the examples leave them out.
         let mut out = [0; SAFE_DATAGRAM as usize];
-        while let Some(len) = self.client.poll_transmit(self.now, &mut out) {
-            let from = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1));
-            self.broker.handle_datagram(self.now, from, &mut out[..len]);
+        let mut left_out = 0;
+        loop {
+            if let Some(len) = self.client.poll_transmit(self.now, &mut out) {
+                self.broker.handle_datagram(self.now, FROM, &mut out[..len]);
+            } else if let Some(transmit) = self.broker.poll_transmit(self.now, &mut out) {
+                self.client.handle_datagram(self.now, &mut out[..transmit.len]);
+            } else {
+                break;
+            }
+            left_out += 1;
+            assert!(left_out < 4, "acknowledgements are not acknowledged");
         }
-        assert_eq!(self.broker.poll_transmit(self.now, &mut out), None, "acknowledgements are not acknowledged");
         messages
     }
 
     /// With the document's numbers in place of the random ones.
     fn shown(&self, datagram: &[u8]) -> Vec<u8> {
         let shown = replaced(datagram, &self.conv.to_le_bytes(), &CONV.to_le_bytes());
-        replaced(&shown, &self.broker.epoch().to_be_bytes(), &EPOCH.to_be_bytes())
+        let mut shown = replaced(&shown, &self.epoch.to_be_bytes(), &EPOCH.to_be_bytes());
+        let Some((id, token)) = self.named else { return shown };
+        if let Some(header) = shown.first_chunk_mut().filter(|header| seal::id_of(header) == id) {
+            *header = seal::header(ID, seal::kind_of(header), seal::low_number_of(header).into());
+        }
+        let shown = replaced(&shown, &id.to_be_bytes(), &ID.to_be_bytes());
+        replaced(&shown, &token, &TOKEN)
     }
 }
+
+/// Where the client is.
+const FROM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 1);
 
 /// `bytes` with `new` wherever `old` was; both are of the same length.
 fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {

@@ -261,8 +261,7 @@ impl Runner {
                 Err(error) if is_about_source(&error) && !rebound && self.paths.rebind().is_ok() => {
                     rebound = true;
                     self.tell_sender();
-                    // The server may know the session by the old address only: that is found out at once.
-                    self.shared.lock().core.suspect(self.shared.now());
+                    self.shared.lock().core.on_new_address(self.shared.now());
                 }
                 Err(_) => {
                     self.shared.lock().unsendable += 1;

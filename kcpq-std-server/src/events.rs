@@ -30,7 +30,10 @@ impl EventLog {
             Event::Opened { id, peer } if self.opened.spend(now) => {
                 tracing::info!(session = %id, %peer, "session opened");
             }
-            Event::Greeted { id, version } => tracing::debug!(session = %id, version, "native client"),
+            Event::Greeted { id, version, .. } => tracing::debug!(session = %id, version, "native client"),
+            Event::Moved { id, from, to } => {
+                tracing::debug!(session = %id, %from, %to, "session goes on at another address");
+            }
             Event::Closed { id, peer, why, undelivered } if self.closed.spend(now) => {
                 tracing::info!(session = %id, %peer, undelivered, "session closed: {why}");
             }

@@ -24,6 +24,7 @@ mod events;
 mod failure;
 pub mod limits;
 mod peer;
+mod register;
 mod server;
 mod shard;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -14,6 +15,7 @@ use kcpq_udp::{LISTENING_BUFFER, Socket};
 
 use crate::failure::{Guard, Watch};
 use crate::limits::{self, LimitTooLow};
+use crate::register::{self, Left, Register};
 use crate::shard::{Command, Handle, Shard};
 
 /// The configuration of a server.
@@ -30,6 +32,10 @@ pub struct Config {
     /// The key of KCPQ v2.1's cipher. With a key, datagrams that are not encrypted with it are dropped. **It does not
     /// protect against altered or replayed datagrams**: for compatibility only.
     pub compat_key: Option<Key>,
+    /// A file for what outlives the server: its secret, and where its clients are, so that those who only listen hear at once
+    /// when it is back after it was killed. It is written as long as the server runs, and readable by its owner alone. `None`:
+    /// they notice by their next heartbeat.
+    pub register: Option<PathBuf>,
 }
 
 impl Config {
@@ -41,7 +47,7 @@ impl Default for Config {
     /// Port 4000 on all IPv4 addresses, as the original, served by one thread.
     fn default() -> Self {
         let listen = SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT));
-        Self { listen, shards: 1, broker: broker::Config::default(), compat_key: None }
+        Self { listen, shards: 1, broker: broker::Config::default(), compat_key: None, register: None }
     }
 }
 
@@ -124,6 +130,8 @@ pub struct Server {
     shards: Vec<Handle>,
     watch: Arc<Watch>,
     threads: Vec<JoinHandle<Socket>>,
+    /// Ends when the threads have.
+    _register: Option<Register>,
 }
 
 impl Server {
@@ -144,6 +152,14 @@ impl Server {
         let bind = move |source| BindError::Bind { addr, source };
         let local_addr = first.local_addr().map_err(bind)?;
         let mut first = Some(first).filter(|_| count == 1);
+        // Nobody else has the port, so it is nobody else's file.
+        let left = config.register.as_deref().map_or_else(Left::default, register::read);
+        let secret = match left.secret {
+            Some(secret) => secret,
+            None => random()?,
+        };
+        let register = config.register.take().map(|file| Register::start(file, secret));
+        let register = register.transpose().map_err(BindError::Thread)?;
         for own in 0..count {
             let socket = match first.take() {
                 Some(socket) => socket,
@@ -153,19 +169,28 @@ impl Server {
                 look_at(&socket, &mut config.broker).map_err(bind)?;
             }
             let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
-            let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count);
+            let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count).with_secret(&secret);
+            if own == 0 {
+                broker.announce(kcpq_core::Instant::ZERO, left.peers.iter().copied());
+            }
             if let Some(key) = &config.compat_key {
-                let mut entropy = [0; 32];
-                getrandom::fill(&mut entropy).map_err(BindError::Random)?;
-                broker = broker.with_protection(Protection::compat_aes256(key, entropy));
+                broker = broker.with_protection(Protection::compat_aes256(key, random()?));
             }
             let longest = max_datagram.max(native_datagram).max(local_datagram);
-            let (shard, handle) = Shard::new(socket, broker, epoch, longest).map_err(bind)?;
+            let (shard, handle) = Shard::new(
+                socket,
+                broker,
+                epoch,
+                longest,
+                register.as_ref().and_then(|register| register.reporter(own)),
+            )
+            .map_err(bind)?;
             shards.push(shard);
             handles.push(handle);
         }
         // From here on dropping it ends the threads that run.
-        let mut server = Self { local_addr, shards: handles, watch: Arc::default(), threads: Vec::new() };
+        let mut server =
+            Self { local_addr, shards: handles, watch: Arc::default(), threads: Vec::new(), _register: register };
         for (own, mut shard) in shards.into_iter().enumerate() {
             if count > 1 {
                 shard.discard().map_err(bind)?;
@@ -230,6 +255,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end(|| Command::Stop);
     }
+}
+
+/// Bytes that nobody can guess.
+fn random() -> Result<[u8; 32], BindError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(BindError::Random)?;
+    Ok(bytes)
 }
 
 /// Says what the system does not grant, and keeps the configuration to what it can.

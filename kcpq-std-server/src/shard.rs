@@ -6,12 +6,13 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
-use kcpq_core::broker::{Broker, Relay};
+use kcpq_core::broker::{Broker, Forward, Relay};
 use kcpq_udp::{Socket, is_too_long};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::events::EventLog;
 use crate::peer::Client;
+use crate::register::Reporter;
 use crate::server::Snapshot;
 
 /// What a shard is asked to do.
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Stop,
     /// Take in what another shard tells.
     Relays(usize, Vec<Relay>),
+    /// Take in a datagram that came to another shard.
+    Forward(Box<Forward<Client>>),
     /// Fail as a defect would.
     #[cfg(test)]
     Panic,
@@ -72,6 +75,8 @@ pub(crate) struct Shard {
     registered: mio::net::UdpSocket,
     broker: Broker<Client>,
     log: EventLog,
+    /// Keeps note of who has sessions, for the next life of the server.
+    reporter: Option<Reporter>,
     commands: Receiver<Command>,
     epoch: std::time::Instant,
     out: Vec<u8>,
@@ -92,6 +97,7 @@ impl Shard {
         broker: Broker<Client>,
         epoch: std::time::Instant,
         max_datagram: u16,
+        reporter: Option<Reporter>,
     ) -> io::Result<(Self, Handle)> {
         let (sender, commands) = mpsc::channel();
         let batch = usize::from(max_datagram) * socket.max_segments();
@@ -107,6 +113,7 @@ impl Shard {
             registered,
             broker,
             log: EventLog::default(),
+            reporter,
             commands,
             epoch,
             out,
@@ -235,6 +242,11 @@ impl Shard {
 
     /// Tells the other shards what there is to tell.
     fn relay(&mut self) {
+        while let Some((to, forward)) = self.broker.poll_forward() {
+            if let Some(sibling) = self.siblings.get(to) {
+                sibling.send(Command::Forward(Box::new(forward)));
+            }
+        }
         while let Some((to, relay)) = self.broker.poll_relay() {
             if let Some(relays) = self.relays.get_mut(to) {
                 relays.push(relay);
@@ -286,6 +298,7 @@ impl Shard {
                     self.broker.handle_relay(now, from, relay);
                 }
             }
+            Command::Forward(forward) => self.broker.handle_forward(self.now(), &forward),
             Command::Stop => {}
             #[cfg(test)]
             Command::Panic => panic!("as it was told"),
@@ -301,6 +314,9 @@ impl Shard {
 
     fn log_events(&mut self) {
         while let Some(event) = self.broker.poll_event() {
+            if let Some(reporter) = &self.reporter {
+                reporter.tell(&event);
+            }
             let now = self.now();
             self.log.write(now, event);
         }

@@ -4,14 +4,17 @@
 
 mod support;
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use kcpq_smol::{Client, Event};
 use support::process::Process;
 use support::program::kcpq;
+use support::wait::{soon, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,6 +68,42 @@ fn first_datagram(conversation: u32) -> Vec<u8> {
     datagram.extend(1_u32.to_le_bytes());
     datagram.push(0);
     datagram
+}
+
+// --- its end ---
+
+#[test]
+fn who_only_listens_is_told_when_a_killed_server_is_back() {
+    // None of them would ask before an hour has passed.
+    let hour = Duration::from_secs(3_600);
+    let builder = || Client::builder().timeout(PATIENCE).heartbeat(hour).read_timeout(hour);
+    let folder = std::env::temp_dir().join(format!("kcpq-told-{}", std::process::id()));
+    let file = folder.join("register");
+    let args = ["--shards", if cfg!(target_os = "linux") { "3" } else { "1" }, "--register", file.to_str().unwrap()];
+    let (server, addr) = serve_with(&mut kcpq(), &args);
+    smol::block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let client = builder().connect(&addr).await.unwrap();
+            let (events, heard) = (client.events(), client.subscribe("a").await.unwrap());
+            clients.push((client, events, heard));
+        }
+        let known = |file: &Path| fs::read_to_string(file).is_ok_and(|text| text.lines().count() == 2 + 20);
+        until("the server keeps note of them", || known(&file)).await;
+        // SIGKILL: nothing is said to anybody.
+        drop(server);
+        let mut server = Process::spawn(kcpq().args(["serve", "-l", &addr]).args(args).stdout(Stdio::piped()));
+        assert_eq!(server.expect_line("listening on ", PATIENCE), addr);
+        for (_, events, _) in &mut clients {
+            let back = async { while !matches!(events.next().await.unwrap(), Event::Reconnected { native: true }) {} };
+            soon("the return", back).await;
+        }
+        assert!(publishes(&addr));
+        for (_, _, heard) in &mut clients {
+            assert_eq!(soon("the message", heard.next()).await.unwrap().payload(), b"b");
+        }
+    });
+    fs::remove_dir_all(folder).unwrap();
 }
 
 // --- the log ---

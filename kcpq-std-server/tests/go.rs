@@ -69,8 +69,13 @@ fn serve(layers: Layers) -> Server {
     if layers.parity() {
         broker.compat_framing = Framing::Parity(Shards::KCPQ);
     }
-    Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), shards: 1, broker, compat_key: layers.key() })
-        .unwrap()
+    Server::bind(Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        broker,
+        compat_key: layers.key(),
+        ..Config::default()
+    })
+    .unwrap()
 }
 
 async fn connect(addr: SocketAddr, layers: Layers) -> Client {

@@ -265,6 +265,35 @@ fn limits_that_let_nobody_in_are_refused_and_the_least_that_is_taken_works() {
 }
 
 #[test]
+fn a_session_goes_on_behind_a_nat_that_forgets_it() {
+    const MESSAGES: u64 = 300;
+    for shards in if cfg!(target_os = "linux") { vec![1, 4] } else { vec![1] } {
+        let server =
+            Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), shards, ..Config::default() }).unwrap();
+        let relay = Relay::start(server.local_addr(), RelayConfig::default());
+        smol::block_on(async {
+            let subscriber = quick().connect(relay.addr()).await.unwrap();
+            let mut heard = subscriber.subscribe("a").capacity(MESSAGES as usize).await.unwrap();
+            let publisher = quick().connect(server.local_addr()).await.unwrap();
+            for number in 0..MESSAGES {
+                if number % 100 == 50 {
+                    relay.rebind();
+                }
+                publisher.publish("a", number.to_be_bytes()).await.unwrap();
+                smol::Timer::after(Duration::from_millis(5)).await;
+            }
+            for number in 0..MESSAGES {
+                let message = soon("the message", heard.next()).await.unwrap();
+                assert_eq!(message.payload(), number.to_be_bytes(), "each once and in order");
+            }
+            assert_eq!(subscriber.stats().client.reconnects, 0);
+            until("it moved each time", || stats(&server).sessions_moved == 3).await;
+        });
+        server.shutdown();
+    }
+}
+
+#[test]
 fn subscriptions_and_messages_beyond_a_limit_are_refused_and_the_session_goes_on() {
     let server = serve(broker::Config {
         max_subscriptions: 2,

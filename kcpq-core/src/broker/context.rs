@@ -4,9 +4,11 @@ use alloc::collections::VecDeque;
 
 use super::config::Config;
 use super::event::Event;
+use super::names::Names;
 use super::party::Party;
 use super::stats::Stats;
 use crate::hash::Secret;
+use crate::hello::Named;
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -16,8 +18,13 @@ pub(super) struct Context<P> {
     pub(super) now: Instant,
     /// For the hashing of what peers choose.
     pub(super) seed: u64,
+    /// For what nobody should guess: names of sessions, challenges.
+    pub(super) names: Names,
+    server_secret: [u8; 32],
     /// Which life of the server this is.
     pub(super) epoch: u64,
+    /// Which of how many brokers of the server this is.
+    pub(super) shard: (u64, u64),
     /// For what peers must not guess.
     secret: Secret,
     /// The server stops: no session is opened, and nothing more is read.
@@ -38,11 +45,18 @@ const MAX_EVENTS: usize = 4096;
 
 impl<P> Context<P> {
     pub(super) fn new(config: Config, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let epoch = rng.u64(1..);
+        let mut server_secret = [0; 32];
+        rng.fill(&mut server_secret);
         Self {
             config,
             now: Instant::ZERO,
             seed,
-            epoch: Rng::with_seed(seed).u64(1..),
+            epoch,
+            names: Names::new(&server_secret, [epoch, 0]),
+            server_secret,
+            shard: (0, 1),
             secret: Secret::new(seed),
             draining: false,
             headroom: 0,
@@ -51,6 +65,30 @@ impl<P> Context<P> {
             slow: VecDeque::new(),
             emptied: false,
             events: VecDeque::new(),
+        }
+    }
+
+    /// This broker is number `own` of the server's `count`.
+    pub(super) fn set_shard(&mut self, own: u64, count: u64) {
+        self.shard = (own, count.max(1));
+        self.names = Names::new(&self.server_secret, [self.epoch, own]);
+    }
+
+    /// The server's secret is this one.
+    #[cfg(feature = "sealed")]
+    pub(super) fn set_secret(&mut self, secret: &[u8; 32]) {
+        self.server_secret = *secret;
+        self.names = Names::new(secret, [self.epoch, self.shard.0]);
+    }
+
+    /// A name for a session: none that anybody can guess, and such that each shard knows its own.
+    pub(super) fn name(&mut self) -> Named {
+        let (own, count) = self.shard;
+        loop {
+            let id = u64::from_le_bytes(self.names.draw());
+            if id % count == own {
+                return self.names.named(id);
+            }
         }
     }
 

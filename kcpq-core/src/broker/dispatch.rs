@@ -13,8 +13,9 @@ use super::message::{self, Message};
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
+use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
-use crate::hello::{Ack, CloseReason, Hello, MAX_HELLO, Refusal, VERSION, features, subscribe};
+use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Refusal, VERSION, features, subscribe};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
@@ -281,13 +282,14 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             return self.error("HELLO is cut short");
         };
         let Self { cx, me, .. } = self;
-        if !me.member.native {
-            me.member.native = true;
-            cx.stats.native_sessions += 1;
-        }
+        let first = !core::mem::replace(&mut me.member.native, true);
+        cx.stats.native_sessions += u64::from(first);
         me.member.outlet.set_max_body(hello.max_body);
         let version = VERSION.min(hello.version.max(1));
-        self.outcome.greeted = Some(Greeting::new(version, &hello));
+        let takes_native = features::SUPPORTED & hello.features & features::NATIVE != 0;
+        let named = first && takes_native && Framing::to_client(hello.features) == Framing::Plain;
+        let name = named.then(|| cx.name());
+        self.outcome.greeted = Some(Greeting::new(version, &hello, name));
         let config = &cx.config;
         let welcome = Hello {
             version,
@@ -300,8 +302,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             keep_alive: u16::try_from(config.idle_timeout.as_millis() / 1000).unwrap_or(u16::MAX),
             epoch: cx.epoch,
             name: &config.name,
+            session: name,
         };
-        let mut payload = [0; MAX_HELLO];
+        let mut payload = [0; MAX_WELCOME];
         let len = welcome.encode(&mut payload);
         self.reply(command::WELCOME, &[], &payload[..len]);
     }

@@ -34,8 +34,21 @@ pub enum Event<P> {
     Greeted {
         /// Which.
         id: SessionId,
+        /// From where.
+        peer: P,
         /// The version that both speak.
         version: u8,
+        /// The session's id in native datagrams, if it has one: see [`Broker::announce`](super::Broker::announce).
+        name: Option<u64>,
+    },
+    /// A session goes on at another address, which its client has proved to have.
+    Moved {
+        /// Which.
+        id: SessionId,
+        /// From where.
+        from: P,
+        /// To where.
+        to: P,
     },
     /// A session ended.
     Closed {

@@ -29,6 +29,7 @@
 //! party      a session or a shard, as publisher and subscriber             context    configuration, time, counters, events
 //! ```
 
+mod announce;
 mod config;
 mod context;
 mod dispatch;
@@ -37,6 +38,8 @@ mod foreign;
 mod half_open;
 mod hub;
 mod message;
+#[cfg_attr(not(feature = "sealed"), path = "absent/names.rs")]
+mod names;
 mod outlet;
 mod party;
 mod peer;
@@ -58,12 +61,14 @@ pub use config::{Config, SlowConsumer};
 pub use event::{Ended, Event, SessionId};
 pub use party::MAX_SHARDS;
 pub use peer::{Peer, Transmit};
+pub use sessions::Forward;
 pub use shards::Relay;
 pub use stats::Stats;
 
+use self::announce::Announcements;
 use self::context::Context;
 use self::hub::Hub;
-use self::sessions::Sessions;
+use self::sessions::{Elsewhere, Sessions};
 use self::shards::Shards;
 use self::strays::Strays;
 use self::table::Table;
@@ -153,7 +158,9 @@ impl<P: Peer> Broker<P> {
     pub fn new(config: Config, seed: u64) -> Self {
         let hub = Hub::new(seed, Shards::new(0, 1, seed, 0));
         let cx = Context::new(config, seed);
-        let sessions = Sessions { cx, hub, table: Table::new(seed), strays: Strays::new(), half_open: VecDeque::new() };
+        let (table, strays) = (Table::new(seed), Strays::new());
+        let (half_open, forwards, announcements) = (VecDeque::new(), VecDeque::new(), Announcements::new());
+        let sessions = Sessions { cx, hub, table, strays, half_open, forwards, announcements };
         Self { protection: Protection::NONE, sessions }
     }
 
@@ -172,10 +179,28 @@ impl<P: Peer> Broker<P> {
     pub fn with_shards(mut self, own: usize, count: usize) -> Self {
         let Context { config, seed, .. } = &self.sessions.cx;
         self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water));
+        self.sessions.cx.set_shard(own as u64, count as u64);
+        self
+    }
+
+    /// The same with the server's secret, from which come the names of sessions and the tokens that end them: 32 bytes that
+    /// nobody can guess, the same for all brokers of the server, and in all its lives if clients are to believe it that they
+    /// have to connect anew after a restart. To be chosen before the first datagram; without it one is made from the seed.
+    #[cfg(feature = "sealed")]
+    #[must_use]
+    pub fn with_secret(mut self, secret: &[u8; 32]) -> Self {
+        self.sessions.cx.set_secret(secret);
         self
     }
 
     // --- commands ---
+
+    /// Tells the peers of the server's last life, with the names of their sessions ([`Event::Greeted`]), that these are no
+    /// more: those who are not back within moments are told a second and a third time.
+    pub fn announce(&mut self, now: Instant, peers: impl IntoIterator<Item = (P, u64)>) {
+        self.sessions.cx.advance(now);
+        self.sessions.announcements.begin(now, peers);
+    }
 
     /// Ends all sessions and opens no more: native clients are told, what waits still goes out within
     /// [`Config::linger`]. One of several brokers waits before, as long at most, for what the others still have for its
@@ -196,7 +221,19 @@ impl<P: Peer> Broker<P> {
             sessions.cx.stats.unopened_datagrams += 1;
             return;
         };
-        let datagram = &*datagram;
+        self.handle_opened(from, datagram);
+    }
+
+    /// Takes in a datagram that another broker of the same server has handed over: see
+    /// [`poll_forward`](Self::poll_forward).
+    pub fn handle_forward(&mut self, now: Instant, forward: &Forward<P>) {
+        self.sessions.cx.advance(now);
+        self.handle_opened(forward.from, &forward.datagram);
+    }
+
+    /// The same with what was inside of the protection.
+    fn handle_opened(&mut self, from: P, datagram: &[u8]) {
+        let sessions = &mut self.sessions;
         let Ok(content) = datagram::parse(datagram) else {
             sessions.cx.stats.malformed_datagrams += 1;
             return;
@@ -207,9 +244,13 @@ impl<P: Peer> Broker<P> {
             }
             Content::Plain(segments) => sessions.find_or_open(from, segments, Framing::Plain),
             Content::Fec(segments) => sessions.find_or_open(from, segments, Framing::Fec),
+            Content::Native(header, _) => match sessions.find_named(from, header.id(), datagram) {
+                Ok(index) => index,
+                Err(Elsewhere) => return,
+            },
         };
         match index {
-            Some(index) => sessions.receive(index, Some((datagram, content))),
+            Some(index) => sessions.receive(index, Some((from, datagram, content))),
             None => sessions.cx.stats.stray_datagrams += 1,
         }
         sessions.see_to_others();
@@ -249,6 +290,7 @@ impl<P: Peer> Broker<P> {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit<P>> {
         let Self { protection, sessions } = self;
         sessions.cx.advance(now);
+        sessions.announce();
         if let Some((to, stray)) = sessions.strays.poll()
             && let headroom = protection.headroom()
             && let Some(place) = out.get_mut(..headroom + stray.len())
@@ -267,13 +309,20 @@ impl<P: Peer> Broker<P> {
         hub.shards.poll(cx)
     }
 
+    /// The next datagram that is for another broker of the same server, and for which: a client's address has changed, and
+    /// the system gives its datagrams to this one. To be called until `None` after datagrams were taken in.
+    pub fn poll_forward(&mut self) -> Option<(usize, Forward<P>)> {
+        self.sessions.forwards.pop_front()
+    }
+
     /// When the broker wants to be called again, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let Sessions { cx, hub, table, strays, .. } = &self.sessions;
+        let Sessions { cx, hub, table, strays, announcements, .. } = &self.sessions;
         if table.has_ready() || !strays.is_empty() {
             return Some(Deadline { at: cx.now, why: Why::Transmit });
         }
-        Deadline::earlier(table.poll_timeout(), hub.shards.poll_timeout())
+        let announce = announcements.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
+        Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), hub.shards.poll_timeout()))
     }
 
     // --- getters ---

@@ -17,7 +17,7 @@ use super::outlet::Outlet;
 use super::throttle::Throttle;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::{self, command};
-use crate::hello::{CloseReason, Hello};
+use crate::hello::{CloseReason, Hello, Named};
 use crate::kcp;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::session::{self, Intake, Queues};
@@ -102,11 +102,13 @@ pub(super) struct Greeting {
     pub(super) version: u8,
     max_datagram: u16,
     features: u32,
+    /// The session's name, if it gets one.
+    pub(super) name: Option<Named>,
 }
 
 impl Greeting {
-    pub(super) fn new(version: u8, hello: &Hello<'_>) -> Self {
-        Self { version, max_datagram: hello.max_datagram, features: hello.features }
+    pub(super) fn new(version: u8, hello: &Hello<'_>, name: Option<Named>) -> Self {
+        Self { version, max_datagram: hello.max_datagram, features: hello.features, name }
     }
 }
 
@@ -156,7 +158,7 @@ impl Session {
         }
         // An original peer is answered as it last spoke (PROTOCOL.md 4.4).
         let framing = match content {
-            Content::Plain(_) => Framing::Plain,
+            Content::Plain(_) | Content::Native(..) => Framing::Plain,
             Content::Fec(_) | Content::Parity => cx.config.compat_framing,
         };
         let max_datagram = cx.config.max_datagram;
@@ -195,6 +197,38 @@ impl Session {
     /// It said HELLO.
     pub(super) fn is_native(&self) -> bool {
         self.member.native
+    }
+
+    // --- native datagrams ---
+
+    /// Both ends know it by this name from now on.
+    pub(super) fn agree(&mut self, name: Named) {
+        self.transport.agree(name, false);
+    }
+
+    /// A native datagram has come.
+    pub(super) fn begin_native(&mut self, now: Instant) {
+        self.transport.begin_native(now);
+    }
+
+    /// True if no later datagram has come than the last one.
+    pub(super) fn is_newest(&self) -> bool {
+        self.transport.link.is_newest()
+    }
+
+    /// The answer to a challenge that came with the last datagram.
+    pub(super) fn proof(&self) -> Option<[u8; 8]> {
+        self.transport.link.answer()
+    }
+
+    /// Writes a datagram that asks an address for an answer with `token`.
+    pub(super) fn write_challenge(&mut self, now: Instant, token: [u8; 8], out: &mut [u8]) -> Option<usize> {
+        self.transport.write_challenge(now, token, out)
+    }
+
+    /// Its peer is at another address.
+    pub(super) fn on_new_path(&mut self, now: Instant) {
+        self.transport.on_new_path(now);
     }
 
     // --- out ---

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
+use super::announce::Announcements;
 use super::config::SlowConsumer;
 use super::context::Context;
 use super::dispatch::{Dispatch, Outcome};
@@ -14,12 +15,13 @@ use super::peer::{Peer, Transmit};
 use super::session::{Due, Session};
 use super::shards::{Relay, Told};
 use super::strays::{MAX_STRAY, Strays};
-use super::table::{Slot, Table};
+use super::table::{self, Slot, Table};
 use crate::datagram::{Content, Framing, Protection};
 use crate::hello::CloseReason;
 use crate::kcp::{Command, Header};
 use crate::session;
 use crate::subject::Pattern;
+use crate::time::Duration;
 
 /// All sessions of a broker, and what they share.
 pub(super) struct Sessions<P: Peer> {
@@ -29,7 +31,25 @@ pub(super) struct Sessions<P: Peer> {
     pub(super) strays: Strays<P>,
     /// The sessions that have not shown that they are where they say they are, oldest first, and some that have.
     pub(super) half_open: VecDeque<SessionId>,
+    /// Datagrams for other shards.
+    pub(super) forwards: VecDeque<(usize, Forward<P>)>,
+    pub(super) announcements: Announcements<P>,
 }
+
+/// A datagram for another broker of the same server, without its protection.
+#[derive(Clone, Debug)]
+pub struct Forward<P> {
+    pub(super) from: P,
+    pub(super) datagram: Box<[u8]>,
+}
+
+/// The session that is looked for is another shard's.
+pub(super) struct Elsewhere;
+
+/// Most datagrams that wait to be handed to other shards.
+const MAX_FORWARDS: usize = 1024;
+/// How long an address has to answer before it is asked again.
+const ANSWER_TIME: Duration = Duration::from_millis(100);
 
 impl<P: Peer> Sessions<P> {
     // --- in ---
@@ -52,6 +72,27 @@ impl<P: Peer> Sessions<P> {
             self.strays.refuse(&mut self.cx, from, conv, framing, segments);
         }
         index
+    }
+
+    /// The session of this name; `None` if there is none, which is answered. A datagram for another shard is handed over.
+    pub(super) fn find_named(&mut self, from: P, name: u64, datagram: &[u8]) -> Result<Option<u32>, Elsewhere> {
+        let Self { cx, table, strays, forwards, .. } = self;
+        let (own, count) = cx.shard;
+        let shard = name % count;
+        if shard != own {
+            if forwards.len() < MAX_FORWARDS {
+                cx.stats.forwarded += 1;
+                forwards.push_back((shard as usize, Forward { from, datagram: datagram.into() }));
+            } else {
+                cx.stats.dropped_forward += 1;
+            }
+            return Err(Elsewhere);
+        }
+        let index = table.find_named(name);
+        if index.is_none() {
+            strays.hint_named(cx, from, name);
+        }
+        Ok(index)
     }
 
     /// Opens a session, unless a limit keeps it out.
@@ -102,15 +143,18 @@ impl<P: Peer> Sessions<P> {
     }
 
     /// Lets a session take in a datagram, or read on where it had paused.
-    pub(super) fn receive(&mut self, index: u32, input: Option<(&[u8], Content<'_>)>) {
+    pub(super) fn receive(&mut self, index: u32, input: Option<(P, &[u8], Content<'_>)>) {
         let Self { cx, hub, table, .. } = self;
         let Some(mut slot) = table.take(index) else { return };
         let max_datagram = if slot.peer.is_local() { cx.config.local_datagram } else { cx.config.native_datagram };
         let now = cx.now;
+        if let Some((_, _, Content::Native(..))) = input {
+            slot.session.begin_native(now);
+        }
         let (mut intake, me) = slot.session.split(slot.id);
         let mut dispatch = Dispatch::new(cx, hub, table, me, max_datagram);
         let understood = match input {
-            Some((datagram, content)) => intake.handle_datagram(now, datagram, content, &mut dispatch),
+            Some((_, datagram, content)) => intake.handle_datagram(now, datagram, content, &mut dispatch),
             None => {
                 intake.read_on(now, &mut dispatch);
                 true
@@ -118,13 +162,22 @@ impl<P: Peer> Sessions<P> {
         };
         let Outcome { greeted, end } = dispatch.finish();
         cx.stats.malformed_datagrams += u64::from(!understood);
-        if let Some((datagram, content)) = input {
+        if let Some((from, datagram, content)) = input {
             slot.session.heard(cx, content, datagram.len(), slot.peer.is_local());
+            if matches!(content, Content::Native(..)) {
+                self.follow(&mut slot, from);
+            }
         }
+        let Self { cx, table, .. } = self;
         slot.session.after_input(now);
         if let Some(greeting) = greeted {
+            if let Some(name) = greeting.name {
+                table.name(&mut slot, name.id);
+                slot.session.agree(name);
+            }
             slot.session.greet(greeting, max_datagram, slot.peer.is_local());
-            cx.tell(Event::Greeted { id: slot.id, version: greeting.version });
+            let name = greeting.name.map(|name| name.id);
+            cx.tell(Event::Greeted { id: slot.id, peer: slot.peer, version: greeting.version, name });
         }
         match end {
             None | Some(Ended::HalfOpen) => {}
@@ -145,6 +198,29 @@ impl<P: Peer> Sessions<P> {
             self.begin_closing(&mut slot, CloseReason::Limit);
         }
         self.put_back(slot, true);
+    }
+
+    /// A datagram of a session came `from` this address. If it is another one than before, and nothing newer came from there,
+    /// it is asked to prove itself; when it has, the session goes on there.
+    fn follow(&mut self, slot: &mut Slot<P, Session>, from: P) {
+        let Self { cx, table, strays, .. } = self;
+        if from == slot.peer {
+            return;
+        }
+        let known = slot.elsewhere.filter(|elsewhere| elsewhere.peer == from);
+        if known.is_some_and(|known| slot.session.proof() == Some(known.token)) {
+            cx.stats.sessions_moved += 1;
+            cx.tell(Event::Moved { id: slot.id, from: slot.peer, to: from });
+            table.move_to(slot, from);
+            slot.session.on_new_path(cx.now);
+        } else if slot.session.is_newest() && known.is_none_or(|known| known.asked_at + ANSWER_TIME <= cx.now) {
+            let token = known.map_or_else(|| cx.names.draw(), |known| known.token);
+            slot.elsewhere = Some(table::Elsewhere { peer: from, token, asked_at: cx.now });
+            let mut out = [0; MAX_STRAY];
+            if let Some(len) = slot.session.write_challenge(cx.now, token, &mut out) {
+                strays.push(from, &out[..len]);
+            }
+        }
     }
 
     /// The system has refused a datagram of `len` bytes to `peer` as too long for the path.
@@ -237,6 +313,14 @@ impl<P: Peer> Sessions<P> {
     }
 
     // --- out ---
+
+    /// Tells those who had sessions in the server's last life, as far as it is their turn.
+    pub(super) fn announce(&mut self) {
+        let Self { cx, table, strays, announcements, .. } = self;
+        while let Some((peer, name)) = announcements.poll(cx.now, |peer| table.newest(peer).is_some()) {
+            strays.announce(cx, peer, name);
+        }
+    }
 
     /// Fills `out` with datagrams of one session; `None` when no session has any.
     pub(super) fn poll_transmit(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<Transmit<P>> {

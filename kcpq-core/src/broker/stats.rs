@@ -12,6 +12,13 @@ pub struct Stats {
     pub sessions_refused: u64,
     /// Gauge: open sessions of native clients, which said HELLO.
     pub native_sessions: u64,
+    /// Sessions that went on at another address of their client.
+    pub sessions_moved: u64,
+    /// Datagrams handed to the broker (shard) of the same server that they are for; and those among them that were dropped
+    /// because too many waited.
+    pub forwarded: u64,
+    /// See [`forwarded`](Self::forwarded).
+    pub dropped_forward: u64,
     /// Gauge: subscriptions. A pattern counts once per session.
     pub subscriptions: u64,
     /// Subscriptions refused: invalid pattern, or too many.
@@ -75,38 +82,80 @@ pub struct Stats {
 impl Stats {
     /// Adds the counters of another broker of the same server.
     pub fn add(&mut self, other: &Self) {
-        self.sessions += other.sessions;
-        self.sessions_opened += other.sessions_opened;
-        self.sessions_refused += other.sessions_refused;
-        self.native_sessions += other.native_sessions;
-        self.subscriptions += other.subscriptions;
-        self.subscriptions_refused += other.subscriptions_refused;
-        self.messages_in += other.messages_in;
-        self.bytes_in += other.bytes_in;
-        self.messages_out += other.messages_out;
-        self.bytes_out += other.bytes_out;
-        self.unrouted += other.unrouted;
-        self.messages_refused += other.messages_refused;
-        self.throttled += other.throttled;
-        self.dropped_slow += other.dropped_slow;
-        self.expired += other.expired;
-        self.superseded += other.superseded;
-        self.dropped_too_large += other.dropped_too_large;
-        self.dropped_memory += other.dropped_memory;
-        self.dropped_closed += other.dropped_closed;
-        self.relayed += other.relayed;
-        self.dropped_relay += other.dropped_relay;
-        self.slow_consumers += other.slow_consumers;
-        self.idle_sessions += other.idle_sessions;
-        self.stalled_sessions += other.stalled_sessions;
-        self.half_open_sessions += other.half_open_sessions;
-        self.broken_sessions += other.broken_sessions;
-        self.unknown_commands += other.unknown_commands;
-        self.malformed_datagrams += other.malformed_datagrams;
-        self.unopened_datagrams += other.unopened_datagrams;
-        self.stray_datagrams += other.stray_datagrams;
-        self.stateless_replies += other.stateless_replies;
-        self.queued += other.queued;
-        self.events_lost += other.events_lost;
+        // By name, so that none is left out.
+        let Self {
+            sessions,
+            sessions_opened,
+            sessions_refused,
+            native_sessions,
+            sessions_moved,
+            forwarded,
+            dropped_forward,
+            subscriptions,
+            subscriptions_refused,
+            messages_in,
+            bytes_in,
+            messages_out,
+            bytes_out,
+            unrouted,
+            messages_refused,
+            throttled,
+            dropped_slow,
+            expired,
+            superseded,
+            dropped_too_large,
+            dropped_memory,
+            dropped_closed,
+            relayed,
+            dropped_relay,
+            slow_consumers,
+            idle_sessions,
+            stalled_sessions,
+            half_open_sessions,
+            broken_sessions,
+            unknown_commands,
+            malformed_datagrams,
+            unopened_datagrams,
+            stray_datagrams,
+            stateless_replies,
+            queued,
+            events_lost,
+        } = *other;
+        self.sessions += sessions;
+        self.sessions_opened += sessions_opened;
+        self.sessions_refused += sessions_refused;
+        self.native_sessions += native_sessions;
+        self.sessions_moved += sessions_moved;
+        self.forwarded += forwarded;
+        self.dropped_forward += dropped_forward;
+        self.subscriptions += subscriptions;
+        self.subscriptions_refused += subscriptions_refused;
+        self.messages_in += messages_in;
+        self.bytes_in += bytes_in;
+        self.messages_out += messages_out;
+        self.bytes_out += bytes_out;
+        self.unrouted += unrouted;
+        self.messages_refused += messages_refused;
+        self.throttled += throttled;
+        self.dropped_slow += dropped_slow;
+        self.expired += expired;
+        self.superseded += superseded;
+        self.dropped_too_large += dropped_too_large;
+        self.dropped_memory += dropped_memory;
+        self.dropped_closed += dropped_closed;
+        self.relayed += relayed;
+        self.dropped_relay += dropped_relay;
+        self.slow_consumers += slow_consumers;
+        self.idle_sessions += idle_sessions;
+        self.stalled_sessions += stalled_sessions;
+        self.half_open_sessions += half_open_sessions;
+        self.broken_sessions += broken_sessions;
+        self.unknown_commands += unknown_commands;
+        self.malformed_datagrams += malformed_datagrams;
+        self.unopened_datagrams += unopened_datagrams;
+        self.stray_datagrams += stray_datagrams;
+        self.stateless_replies += stateless_replies;
+        self.queued += queued;
+        self.events_lost += events_lost;
     }
 }

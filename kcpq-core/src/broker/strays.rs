@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 
 use super::context::Context;
 use super::session;
+use crate::datagram::native;
 use crate::datagram::{Framing, Protection};
 use crate::frame::command;
 use crate::hello::{CloseReason, Reset};
@@ -46,6 +47,18 @@ impl<P> Strays<P> {
         if self.may_answer(cx) {
             self.push(peer, &Reset { conv }.encode());
         }
+    }
+
+    /// The same to one that calls its session by name.
+    pub(super) fn hint_named(&mut self, cx: &mut Context<P>, peer: P, name: u64) {
+        if self.may_answer(cx) {
+            self.push(peer, &native::reset(cx.names.named(name)));
+        }
+    }
+
+    /// Tells a peer of the server's last life that its session is no more.
+    pub(super) fn announce(&mut self, cx: &Context<P>, peer: P, name: u64) {
+        self.push(peer, &native::reset(cx.names.named(name)));
     }
 
     /// Tells a newcomer, which sent these segments, that a limit keeps it out or that the server stops.

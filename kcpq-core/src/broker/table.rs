@@ -22,12 +22,25 @@ pub(super) struct Slot<P, S> {
     pub(super) peer: P,
     pub(super) session: S,
     conv: u32,
+    /// Its name in native datagrams, if it has one.
+    name: Option<u64>,
+    /// Another address that its datagrams come from.
+    pub(super) elsewhere: Option<Elsewhere<P>>,
     /// When the earliest entry for it among the timers runs out.
     armed: Option<Instant>,
     /// It counts among those of its host.
     counted: bool,
     /// It stands in the list of those that may have something to send.
     ready: bool,
+}
+
+/// An address that a session may have moved to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Elsewhere<P> {
+    pub(super) peer: P,
+    /// What it was asked to answer, and when.
+    pub(super) token: [u8; 8],
+    pub(super) asked_at: Instant,
 }
 
 /// Hashes keys that peers choose, so it is seeded.
@@ -39,6 +52,7 @@ pub(super) struct Table<P: Peer, S> {
     free: Vec<u32>,
     generation: u32,
     by_conv: Map<(P, u32), u32>,
+    by_name: Map<u64, u32>,
     /// The newest session of each peer.
     by_peer: Map<P, u32>,
     by_host: Map<P::Host, u32>,
@@ -84,6 +98,7 @@ impl<P: Peer, S> Table<P, S> {
             by_conv: Map::with_hasher(state(1)),
             by_peer: Map::with_hasher(state(2)),
             by_host: Map::with_hasher(state(3)),
+            by_name: Map::with_hasher(state(4)),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
             len: 0,
@@ -103,6 +118,27 @@ impl<P: Peer, S> Table<P, S> {
         self.by_conv.get(&(peer, conv)).copied()
     }
 
+    /// The session of this name.
+    pub(super) fn find_named(&self, name: u64) -> Option<u32> {
+        self.by_name.get(&name).copied()
+    }
+
+    /// Gives a session that was taken out a name, by which it is found from now on.
+    pub(super) fn name(&mut self, slot: &mut Slot<P, S>, name: u64) {
+        if let Some(old) = slot.name.replace(name) {
+            self.by_name.remove(&old);
+        }
+        self.by_name.insert(name, slot.id.slot);
+    }
+
+    /// A session that was taken out is at another address from now on.
+    pub(super) fn move_to(&mut self, slot: &mut Slot<P, S>, peer: P) {
+        self.forget_address(slot);
+        slot.peer = peer;
+        slot.elsewhere = None;
+        self.know_address(slot);
+    }
+
     pub(super) fn newest(&self, peer: P) -> Option<u32> {
         self.by_peer.get(&peer).copied()
     }
@@ -112,9 +148,10 @@ impl<P: Peer, S> Table<P, S> {
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { slot: index, generation: self.generation };
-        self.by_conv.insert((peer, conv), index);
-        self.by_peer.insert(peer, index);
-        let slot = Box::new(Slot { id, peer, session, conv, armed: None, counted: false, ready: false });
+        let slot =
+            Slot { id, peer, session, conv, name: None, elsewhere: None, armed: None, counted: false, ready: false };
+        let slot = Box::new(slot);
+        self.know_address(&slot);
         match self.slots.get_mut(index as usize) {
             Some(place) => *place = Some(slot),
             None => self.slots.push(Some(slot)),
@@ -150,7 +187,26 @@ impl<P: Peer, S> Table<P, S> {
 
     /// A session that was taken out does not come back.
     pub(super) fn forget(&mut self, slot: &Slot<P, S>) {
-        self.by_conv.remove(&(slot.peer, slot.conv));
+        self.forget_address(slot);
+        if let Some(name) = slot.name {
+            self.by_name.remove(&name);
+        }
+        self.free.push(slot.id.slot);
+        self.len -= 1;
+    }
+
+    fn know_address(&mut self, slot: &Slot<P, S>) {
+        self.by_conv.insert((slot.peer, slot.conv), slot.id.slot);
+        self.by_peer.insert(slot.peer, slot.id.slot);
+        if slot.counted {
+            *self.by_host.entry(slot.peer.host()).or_insert(0) += 1;
+        }
+    }
+
+    fn forget_address(&mut self, slot: &Slot<P, S>) {
+        if self.by_conv.get(&(slot.peer, slot.conv)) == Some(&slot.id.slot) {
+            self.by_conv.remove(&(slot.peer, slot.conv));
+        }
         if self.by_peer.get(&slot.peer) == Some(&slot.id.slot) {
             self.by_peer.remove(&slot.peer);
         }
@@ -160,8 +216,6 @@ impl<P: Peer, S> Table<P, S> {
                 self.by_host.remove(&slot.peer.host());
             }
         }
-        self.free.push(slot.id.slot);
-        self.len -= 1;
     }
 
     /// A session that is not taken out.

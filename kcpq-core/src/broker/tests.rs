@@ -9,7 +9,7 @@ use super::party::{Party, Subscriber};
 use super::*;
 use crate::client::{self, Client, Parts};
 use crate::frame::{Frame, command};
-use crate::hello::{Hello, MAX_HELLO, features};
+use crate::hello::{Hello, MAX_WELCOME, features};
 use crate::kcp::CongestionControl;
 use crate::outbox::Outbox;
 use crate::store::Heap;
@@ -340,8 +340,9 @@ mod forged {
             keep_alive: 15,
             epoch: 0,
             name: "",
+            session: None,
         };
-        let mut out = [0; MAX_HELLO];
+        let mut out = [0; MAX_WELCOME];
         let len = hello.encode(&mut out);
         frame(command::HELLO, &[], &out[..len])
     }

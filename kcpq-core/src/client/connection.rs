@@ -4,10 +4,11 @@ use super::Client;
 use super::event::Disconnect;
 use super::phase::{Phase, Up};
 use super::pings::Pings;
+use super::rhythm::Rhythm;
 use super::subscriptions::Request;
 use crate::datagram::SAFE_DATAGRAM;
 use crate::frame::{LENGTH, command};
-use crate::hello::{self, CloseReason, Hello, MAX_HELLO, VERSION};
+use crate::hello::{self, CloseReason, Hello, MAX_WELCOME, VERSION};
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::draw;
 use crate::time::{Duration, Instant};
@@ -22,10 +23,11 @@ impl<S: FrameStore> Client<S> {
         self.current = None;
         self.server = None;
         self.pings = Pings::default();
+        self.rhythm = Rhythm::default();
         // Messages that go out now are in doubt if nobody answers, so that is risked once.
         self.session.hold = !self.config.early || failed > 0;
         self.phase = Phase::Connecting { until: self.now + self.config.connect_timeout, failed };
-        let mut payload = [0; MAX_HELLO];
+        let mut payload = [0; MAX_WELCOME];
         let len = self.hello().encode(&mut payload);
         // It is the first that waits. Where there is no room even so, there is none for any conversation.
         let _ = self.session.control(command::HELLO, &[], payload.get(..len).unwrap_or_default());
@@ -190,6 +192,7 @@ impl<S: FrameStore> Client<S> {
             keep_alive: (self.config.heartbeat.as_millis() / 1000).min(u64::from(u16::MAX)) as u16,
             epoch: 0,
             name: self.config.name,
+            session: None,
         }
     }
 }

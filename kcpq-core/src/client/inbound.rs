@@ -142,6 +142,7 @@ impl<S: FrameStore> Client<S> {
                         keep_alive: Duration::from_secs(hello.keep_alive.into()),
                         epoch: hello.epoch,
                     });
+                    self.session.name(hello.session);
                     self.session.set_native(&native);
                     self.up(true);
                 } else {

@@ -34,6 +34,8 @@ mod phase;
 mod pings;
 #[cfg_attr(not(feature = "alloc"), path = "absent/push.rs")]
 mod push;
+#[cfg_attr(not(feature = "native"), path = "absent/rhythm.rs")]
+mod rhythm;
 mod stats;
 mod subscriptions;
 #[cfg(test)]
@@ -60,13 +62,13 @@ use self::pending::Pending;
 use self::phase::{Phase, Server};
 use self::pings::Pings;
 use self::push::Recent;
+use self::rhythm::Rhythm;
 use self::subscriptions::Subscriptions;
 use crate::datagram::{self, Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
-use crate::hello::Reset;
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::{Rng, draw};
-use crate::session::{self, Arrivals, Session};
+use crate::session::{self, Arrivals, Session, Word};
 use crate::time::{Duration, Instant};
 
 /// The memory of a client.
@@ -156,6 +158,7 @@ pub struct Client<S: FrameStore> {
     /// What the server of this conversation said of itself, if it is a native one.
     server: Option<Server>,
     pings: Pings,
+    rhythm: Rhythm,
     /// How long the last heartbeat took.
     round_trip: Option<Duration>,
     outgoing: Outgoing,
@@ -191,6 +194,7 @@ impl<S: FrameStore> Client<S> {
             subscriptions: Subscriptions::new(parts.subscriptions),
             server: None,
             pings: Pings::default(),
+            rhythm: Rhythm::default(),
             round_trip: None,
             outgoing: Outgoing::default(),
             current: None,
@@ -232,22 +236,36 @@ impl<S: FrameStore> Client<S> {
         self.session.on_too_long(self.now, len);
     }
 
+    /// What is sent from now on leaves from another address of this machine than before, because that is gone. A native server
+    /// follows; whether another one still knows the session is found out at once.
+    pub fn on_new_address(&mut self, now: Instant) {
+        self.set_now(now);
+        if self.session.may_move() {
+            self.session.on_new_path(self.now);
+            self.session.say(self.now);
+        } else {
+            self.suspect(now);
+        }
+    }
+
     /// What a datagram holds for the session.
     #[cfg_attr(target_os = "none", inline(never))]
     fn open_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
         self.set_now(now);
         self.recent.forget();
         let datagram: Option<&[u8]> = self.protection.open(datagram).map(|datagram| &*datagram);
-        if let Some(reset) = datagram.and_then(Reset::decode)
-            && reset.conv == self.session.kcp.conv()
-        {
+        if let Some(word) = datagram.and_then(|datagram| self.session.read_reset(datagram)) {
             self.stats.reset_hints += 1;
-            self.suspect(now);
+            match word {
+                Word::Hint => self.suspect(now),
+                Word::Verdict => self.lose(Disconnect::Forgotten),
+            }
             return None;
         }
         let opened = datagram
             .filter(|_| self.phase.is_open())
-            .and_then(|datagram| Some((datagram, datagram::parse(datagram).ok()?)));
+            .and_then(|datagram| Some((datagram, datagram::parse(datagram).ok()?)))
+            .filter(|(_, content)| self.session.is_named(content));
         self.stats.foreign_datagrams += u64::from(opened.is_none());
         opened
     }
@@ -262,6 +280,7 @@ impl<S: FrameStore> Client<S> {
         }
         if arrivals.segments != before.segments {
             self.pings.on_data(self.now);
+            self.rhythm.on_arrival(self.now);
         }
         if self.session.kcp.is_forgotten() {
             return self.lose(Disconnect::Forgotten);

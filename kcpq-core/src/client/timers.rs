@@ -24,12 +24,22 @@ enum Timer {
     Answer,
     /// The time until the next PING.
     Heartbeat,
+    /// The time without what has come regularly.
+    Rhythm,
 }
 
 impl Timer {
     /// All, in the order in which they count if several have run out.
-    const ALL: [Self; 7] =
-        [Self::Close, Self::Phase, Self::Suspect, Self::Silence, Self::Stall, Self::Answer, Self::Heartbeat];
+    const ALL: [Self; 8] = [
+        Self::Close,
+        Self::Phase,
+        Self::Suspect,
+        Self::Silence,
+        Self::Stall,
+        Self::Answer,
+        Self::Heartbeat,
+        Self::Rhythm,
+    ];
 }
 
 impl<S: FrameStore> Client<S> {
@@ -49,6 +59,7 @@ impl<S: FrameStore> Client<S> {
             Timer::Close | Timer::Phase => return None,
             Timer::Suspect => return up.suspect,
             Timer::Heartbeat => return Some(up.heartbeat_at),
+            Timer::Rhythm => return self.rhythm.look_at(),
             Timer::Silence => (up.silent_since, self.config.read_timeout),
             Timer::Stall => {
                 let (stalled, span) = (self.session.kcp.stalled_since()?, self.config.stall_timeout);
@@ -78,7 +89,7 @@ impl<S: FrameStore> Client<S> {
         match (timer, &self.phase) {
             (Timer::Close, _) | (Timer::Phase, Phase::Closing { .. }) => Why::Linger,
             (Timer::Phase, _) => Why::Reconnect,
-            (Timer::Heartbeat, _) => Why::Heartbeat,
+            (Timer::Heartbeat | Timer::Rhythm, _) => Why::Heartbeat,
             (Timer::Suspect | Timer::Silence | Timer::Stall | Timer::Answer, _) => Why::Idle,
         }
     }
@@ -107,6 +118,8 @@ impl<S: FrameStore> Client<S> {
             Some(Timer::Stall) => self.lose(Disconnect::Stalled),
             Some(Timer::Answer) => self.lose(Disconnect::Unanswered),
             Some(Timer::Heartbeat) => self.beat(),
+            Some(Timer::Rhythm) if self.rhythm.on_time(self.now) => self.session.say(self.now),
+            Some(Timer::Rhythm) => {}
         }
         self.advance();
     }

@@ -1,8 +1,13 @@
 //! What lies around a session's segments, and how long its datagrams may be.
 
+#[cfg(feature = "alloc")]
+use super::native::CHALLENGE_LEN;
+use super::native::Identity;
 use super::parity::Parity;
 use super::{Content, Framing};
 use crate::fec::header::{self, Numbering, Shards};
+use crate::hello::Named;
+use crate::kcp::Origin;
 use crate::time::{Deadline, Instant};
 
 /// One session's framing, both ways.
@@ -11,8 +16,8 @@ use crate::time::{Deadline, Instant};
 ///
 /// ```text
 /// |<---------------------- max_datagram --------------------->|   bytes of UDP payload
-/// | protection | FEC header |<-------------- mtu ------------>|
-/// |<------ headroom ------->|
+/// | protection | FEC or native header |<------- mtu -------->|
+/// |<----------- headroom ------------>|
 /// ```
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -20,6 +25,7 @@ pub(crate) struct Link {
     max_datagram: u16,
     /// Bytes that the protection puts in front of what it protects.
     protection: u16,
+    pub(super) identity: Identity,
     numbering: Numbering,
     parity: Parity,
 }
@@ -28,7 +34,7 @@ impl Link {
     /// Datagrams of at most `max_datagram` bytes of UDP payload, of which the protection takes `protection`.
     pub(crate) fn new(framing: Framing, max_datagram: u16, protection: u16) -> Self {
         let (numbering, parity) = (Numbering::new(Shards::KCPQ), Parity::new());
-        let mut link = Self { framing, max_datagram, protection, numbering, parity };
+        let mut link = Self { framing, max_datagram, protection, identity: Identity::default(), numbering, parity };
         link.set(framing, max_datagram);
         link
     }
@@ -53,7 +59,7 @@ impl Link {
 
     /// The path carries datagrams with so many bytes of segments.
     pub(crate) fn set_mtu(&mut self, mtu: u16) {
-        self.set(self.framing, mtu.saturating_add(self.headroom() as u16));
+        self.set(self.framing, mtu.saturating_add(self.overhead()));
     }
 
     #[cfg(feature = "alloc")]
@@ -66,19 +72,28 @@ impl Link {
         self.max_datagram
     }
 
-    /// Bytes that the protection takes of each datagram.
-    pub(crate) fn protection(&self) -> u16 {
-        self.protection
+    /// Bytes that are not left for segments: where native datagrams are agreed, theirs, although others are sent at first.
+    fn overhead(&self) -> u16 {
+        self.overhead_of(self.framing)
+    }
+
+    /// The same with another framing.
+    pub(crate) fn overhead_of(&self, framing: Framing) -> u16 {
+        self.protection + if framing.is_plain() { self.identity.headroom() as u16 } else { header::LEN as u16 }
     }
 
     /// Bytes in front of the segments.
     pub(crate) fn headroom(&self) -> usize {
-        usize::from(self.protection) + if self.framing.is_plain() { 0 } else { header::LEN }
+        if self.identity.is_active() || !self.framing.is_plain() {
+            usize::from(self.overhead())
+        } else {
+            usize::from(self.protection)
+        }
     }
 
     /// Bytes that are left for segments.
     pub(crate) fn mtu(&self) -> u16 {
-        self.max_datagram.saturating_sub(self.headroom() as u16)
+        self.max_datagram.saturating_sub(self.overhead())
     }
 
     /// Bytes inside of the protection.
@@ -86,12 +101,12 @@ impl Link {
         self.max_datagram.saturating_sub(self.protection)
     }
 
-    /// Fills in what lies between protection and segments.
-    pub(crate) fn seal(&mut self, now: Instant, datagram: &mut [u8]) {
-        if !self.framing.is_plain()
-            && let Some(inner) = datagram.get_mut(usize::from(self.protection)..)
-            && !self.parity.seal(now, inner)
-        {
+    /// Fills in what lies between protection and segments. `number` is that of the datagram if it is a native one.
+    pub(crate) fn seal(&mut self, now: Instant, number: u64, datagram: &mut [u8]) {
+        let Some(inner) = datagram.get_mut(usize::from(self.protection)..) else { return };
+        if self.identity.is_active() {
+            self.identity.seal(number, inner);
+        } else if !self.framing.is_plain() && !self.parity.seal(now, inner) {
             let _ = header::write_data(self.numbering.data(), inner);
         }
     }
@@ -103,19 +118,31 @@ impl Link {
     }
 
     /// Takes in a datagram without its protection for what it may rebuild. Returns its segments.
-    pub(crate) fn open<'d>(&mut self, now: Instant, datagram: &[u8], content: Content<'d>) -> Option<&'d [u8]> {
+    #[inline]
+    pub(crate) fn open<'d>(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        content: Content<'d>,
+    ) -> Option<(&'d [u8], Origin)> {
         match content {
-            Content::Plain(segments) => Some(segments),
+            Content::Native(header, body) => Some(self.identity.open(header, body)),
+            Content::Plain(segments) => Some((segments, Origin::Wire)),
             Content::Fec(segments) => {
                 // The first datagrams of a native peer are FEC-framed as well; it is known by its plain ones.
                 self.parity.learn(now, datagram, !self.framing.is_plain());
-                Some(segments)
+                Some((segments, Origin::Wire))
             }
             Content::Parity => {
                 self.parity.learn(now, datagram, true);
                 None
             }
         }
+    }
+
+    /// The session's name, if it has one.
+    pub(crate) fn named(&self) -> Option<Named> {
+        self.identity.named()
     }
 
     /// The segments of a datagram that was rebuilt.
@@ -136,5 +163,61 @@ impl Link {
     #[cfg(feature = "fec")]
     pub(crate) fn fec_stats(&self) -> crate::fec::Stats {
         self.parity.stats()
+    }
+}
+
+/// Native datagrams. Both ends know the session's name before one sends the first.
+impl Link {
+    /// The session has a name. This end `leads` if it sends the first native datagram.
+    pub(crate) fn agree(&mut self, named: Named, leads: bool) {
+        self.identity.agree(named, leads);
+    }
+
+    /// True if the first native datagram is to be sent by this end.
+    pub(crate) fn leads(&self) -> bool {
+        self.identity.leads()
+    }
+
+    /// Native datagrams are sent from now on, if a name was agreed and there is no parity. False if they were before.
+    pub(crate) fn begin(&mut self) -> bool {
+        let begins = self.framing.is_plain() && !self.identity.is_active();
+        if begins {
+            self.identity.begin();
+        }
+        begins && self.identity.is_active()
+    }
+
+    /// True if native datagrams are sent.
+    pub(crate) fn is_native(&self) -> bool {
+        self.identity.is_active()
+    }
+
+    /// True if no later datagram has come than the last one.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_newest(&self) -> bool {
+        self.identity.is_newest()
+    }
+
+    /// The answer to a challenge that came with the last datagram.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn answer(&self) -> Option<[u8; CHALLENGE_LEN]> {
+        self.identity.answer()
+    }
+
+    /// Writes a datagram with a challenge, without protection.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn write_challenge(&self, number: u64, token: [u8; CHALLENGE_LEN], out: &mut [u8]) -> Option<usize> {
+        self.identity.write_challenge(number, token, out)
+    }
+
+    /// True if a challenge waits for its answer.
+    pub(crate) fn owes_answer(&self) -> bool {
+        self.identity.owes_answer()
+    }
+
+    /// Writes a datagram with the answer that is owed.
+    pub(crate) fn write_answer(&mut self, number: u64, out: &mut [u8]) -> Option<usize> {
+        let protection = usize::from(self.protection);
+        Some(protection + self.identity.write_answer(number, out.get_mut(protection..)?)?)
     }
 }

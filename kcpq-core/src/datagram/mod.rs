@@ -5,6 +5,7 @@
 //! plain   | KCP segment(s) ................................................. |
 //! FEC     | seqid u32 LE | f1 00 | size u16 LE | KCP segment(s) ............ |
 //! parity  | seqid u32 LE | f2 00 | Reed-Solomon bytes ...................... |
+//! native  | id, kind, number 12 | items of KCP's segments ....................... |
 //! sealed  | nonce 16 | crc32 4 | any of these .............................. |
 //! ```
 //!
@@ -14,6 +15,8 @@
 #[cfg_attr(not(feature = "aes"), path = "absent/aes.rs")]
 mod aes;
 mod link;
+#[cfg_attr(not(feature = "native"), path = "absent/native.rs")]
+pub(crate) mod native;
 #[cfg_attr(not(feature = "fec"), path = "absent/parity.rs")]
 mod parity;
 mod protection;
@@ -69,6 +72,8 @@ pub enum Content<'d> {
     Fec(&'d [u8]),
     /// Parity over earlier and later datagrams.
     Parity,
+    /// A native datagram: header and body.
+    Native(native::Header, &'d [u8]),
 }
 
 /// Why a datagram is not even looked at.
@@ -102,6 +107,9 @@ impl core::error::Error for Rejected {}
 /// [`Rejected`], for the counters.
 pub fn parse(datagram: &[u8]) -> Result<Content<'_>, Rejected> {
     let too_short = Rejected::TooShort { actual: datagram.len() };
+    if let Some((header, body)) = native::Header::split(datagram) {
+        return Ok(Content::Native(header, body));
+    }
     if datagram.len() < HEADER {
         return Err(too_short);
     }

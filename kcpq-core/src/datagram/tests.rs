@@ -4,7 +4,7 @@ use crate::time::Instant;
 /// The number of the next data datagram.
 fn seqid(link: &mut Link) -> u32 {
     let mut datagram = [0; header::LEN + HEADER];
-    link.seal(Instant::ZERO, &mut datagram);
+    link.seal(Instant::ZERO, 0, &mut datagram);
     Header::parse(&datagram).unwrap().0.seqid
 }
 

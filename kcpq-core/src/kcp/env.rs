@@ -1,6 +1,7 @@
 //! What the parts of an engine share: the moment, the parameters, the timers and the counters.
 
 use super::config::{Config, Mode};
+use super::native::{self, Items, Numbers};
 use super::peer::Peer;
 use super::recv::Pieces;
 use super::repair;
@@ -8,7 +9,7 @@ use super::segment::HEADER;
 use super::seq::Ts;
 use super::stats::Stats;
 use super::timers::Timers;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Env {
     pub(super) proved: bool,
     /// Maximum size of the segments in one datagram, as far as is known by now.
     pub(super) mtu: u16,
+    /// Numbers of datagrams, once they are native ones.
+    pub(super) numbers: Option<Numbers>,
     pub(super) timers: Timers,
     pub(super) stats: Stats,
 }
@@ -34,6 +37,7 @@ impl Env {
         Self {
             now: Instant::ZERO,
             mtu: config.mtu,
+            numbers: None,
             peer: Peer::unknown(&config),
             config,
             clock: 0,
@@ -46,6 +50,7 @@ impl Env {
     /// For another conversation. What was found of the path is forgotten; the counters go on.
     pub(super) fn reset(&mut self) {
         self.mtu = self.mtu.min(self.config.mtu);
+        self.numbers = None;
         self.peer = Peer::unknown(&self.config);
         self.timers = Timers::new();
         self.proved = true;
@@ -57,8 +62,12 @@ impl Env {
         (self.clock, self.proved) = (clock, false);
     }
 
-    /// What the wire's clock shows.
+    /// What marks what goes out now, and comes back with its acknowledgement: what our clock shows, or the datagram's number.
     pub(super) fn ts(&self) -> Ts {
+        self.numbers.as_ref().map_or_else(|| self.clock_now(), |numbers| numbers.stamp(self.now))
+    }
+
+    fn clock_now(&self) -> Ts {
         Ts(Ts::of(self.now).0.wrapping_add(self.clock))
     }
 
@@ -89,7 +98,21 @@ impl Env {
 
     /// Most data bytes in one segment: a repair over it has to fit as well.
     pub(super) fn mss(&self) -> usize {
+        let head = if self.numbers.is_some() { native::HEAD } else { HEADER };
         let reserve = if self.repairs() { repair::OVERHEAD } else { 0 };
-        usize::from(self.mtu).saturating_sub(HEADER + reserve).max(1)
+        usize::from(self.mtu).saturating_sub(head + reserve).max(1)
+    }
+
+    /// How long ago that went out of which this is the echo, to the millisecond, as far as is known.
+    pub(super) fn age(&self, echo: Ts) -> Option<Duration> {
+        match &self.numbers {
+            Some(numbers) => numbers.age(self.now, echo),
+            None => repair::age(self.clock_now(), echo),
+        }
+    }
+
+    /// How a datagram is filled that goes out now, if not with KCP's segments.
+    pub(super) fn items(&self) -> Option<Items> {
+        self.numbers.as_ref().map(Numbers::items)
     }
 }

@@ -14,6 +14,8 @@ mod congestion;
 mod env;
 #[cfg_attr(not(feature = "mtud"), path = "absent/mtud.rs")]
 mod mtud;
+#[cfg_attr(not(feature = "native"), path = "absent/native.rs")]
+mod native;
 mod packet;
 mod peer;
 mod recv;
@@ -44,6 +46,7 @@ pub use stats::Stats;
 
 use self::env::Env;
 use self::mtud::Mtud;
+use self::native::{Numbers, Scene};
 use self::packet::Packet;
 use self::recv::Receiver;
 use self::send::{Delivered, Sender};
@@ -93,6 +96,8 @@ impl<S: Store> fmt::Debug for Parts<S> {
 pub enum Origin {
     /// From the network, now.
     Wire,
+    /// In a native datagram whose number ends in these bits (PROTOCOL.md 1.5).
+    Numbered(u32),
     /// Rebuilt from FEC parity: its window is old and its echoes say nothing about the round trip (PROTOCOL.md 2.4).
     Rebuilt,
 }
@@ -252,6 +257,47 @@ impl<S: Store> Kcp<S> {
         self.env.proved
     }
 
+    /// From now on native datagrams are sent, whose numbers begin at 0. For stream mode. What was sent before goes on.
+    pub(crate) fn begin_numbers(&mut self, now: Instant) {
+        self.env.now = now;
+        if self.env.numbers.is_none() {
+            self.env.numbers = Numbers::begin(now);
+            self.receiver.forget_echoes();
+            self.receiver.owe_window_update(&mut self.env);
+            self.mtud.begin(&mut self.env);
+        }
+    }
+
+    /// The peer is told the window and what has arrived, as soon as possible.
+    pub(crate) fn owe_window_update(&mut self, now: Instant) {
+        self.env.now = now;
+        self.receiver.owe_window_update(&mut self.env);
+    }
+
+    /// A native datagram goes out that has nothing of the engine in it. Returns its number.
+    pub(crate) fn take_number(&mut self, now: Instant) -> Option<u64> {
+        let numbers = self.env.numbers.as_mut()?;
+        let number = numbers.next(now);
+        numbers.on_sent(now);
+        Some(number)
+    }
+
+    /// One of the ends is at another address: nothing is known of the path, and what is in flight is sent again.
+    pub(crate) fn on_new_path(&mut self, now: Instant) {
+        self.env.now = now;
+        self.sender.on_new_path(&mut self.env);
+    }
+
+    /// The number of the next native datagram.
+    pub(crate) fn next_number(&self, now: Instant) -> u64 {
+        self.env.numbers.as_ref().map_or(0, |numbers| numbers.next(now))
+    }
+
+    /// True if acknowledgements wait to be sent.
+    pub(crate) fn owes_acks(&self) -> bool {
+        self.receiver.owes_acks()
+    }
+
     /// Queues bytes of the stream, or in message mode one message; all or nothing.
     ///
     /// # Errors
@@ -321,11 +367,9 @@ impl<S: Store> Kcp<S> {
         let mut rest = segments;
         let mut first = true;
         let result = loop {
-            if !first && rest.len() < HEADER {
-                break Ok(()); // trailing bytes are ignored, as in the original
-            }
-            let (header, data, behind) = match Header::split(rest, self.conv) {
-                Ok(parts) => parts,
+            let (header, data, behind) = match self.split(rest, origin, first) {
+                Ok(Some(parts)) => parts,
+                Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
             if first {
@@ -339,13 +383,37 @@ impl<S: Store> Kcp<S> {
             }
         };
         if let Some(Acked { round_trip, newest }) = acked {
-            if origin == Origin::Wire {
+            if let Some(round_trip) = round_trip.filter(|_| origin != Origin::Rebuilt) {
                 self.sender.on_round_trip(&self.env, round_trip);
             }
             self.sender.on_delivered(&mut self.env, newest);
         }
         self.env.stats.malformed += u64::from(result.is_err());
         result
+    }
+
+    /// Splits the next segment, the `first` of its datagram or a further one, off `bytes`; `None` at the end.
+    #[inline]
+    fn split<'d>(&self, bytes: &'d [u8], origin: Origin, first: bool) -> Result<Option<Split<'d>>, Malformed> {
+        match (self.env.numbers.as_ref(), origin.number()) {
+            (Some(_), Some(_)) if bytes.is_empty() => Ok(None),
+            (Some(numbers), Some(ts)) => {
+                let (conv, una, wnd) = (self.conv, self.sender.una(), self.sender.remote_window());
+                let template = Header { conv, command: Command::Ack, frg: 0, wnd, ts, sn: una, una, len: 0 };
+                let scene = Scene::new(numbers, self.receiver.next(), template);
+                scene.split(bytes).map(Some)
+            }
+            // Trailing bytes are ignored, as in the original.
+            (_, None) if !first && bytes.len() < HEADER => Ok(None),
+            (numbers, None) => {
+                let (mut header, data, rest) = Header::split(bytes, self.conv)?;
+                if numbers.is_some() && header.command != Command::Ack {
+                    header.ts = Ts::NONE; // a straggler, whose clock cannot be echoed any more
+                }
+                Ok(Some((header, data, rest)))
+            }
+            (None, Some(_)) => Err(Malformed::Command { actual: bytes.first().copied().unwrap_or(0) }),
+        }
     }
 
     /// Takes in one segment. What it acknowledges is added to `acked`.
@@ -358,7 +426,7 @@ impl<S: Store> Kcp<S> {
         sink: &mut impl FnMut(&[u8]) -> usize,
     ) -> Result<(), Malformed> {
         let env = &mut self.env;
-        if origin == Origin::Wire {
+        if origin != Origin::Rebuilt {
             let most = if env.proved { u16::MAX } else { Config::UNHEARD_WINDOW };
             self.sender.set_remote_window(header.wnd.min(most));
         }
@@ -369,11 +437,12 @@ impl<S: Store> Kcp<S> {
         {
             self.forgotten |= self.sender.has_fallen_back(header.una, &delivered);
             let newest = delivered.later(acked.map(|acked| acked.newest));
-            *acked = Some(Acked { round_trip: delivered.sample.rtt, newest });
+            let before = acked.and_then(|acked| acked.round_trip);
+            *acked = Some(Acked { round_trip: delivered.round_trip().or(before), newest });
         }
         if !proved && env.proved {
             self.sender.set_remote_window(header.wnd);
-            self.mtud.on_proved(env);
+            self.mtud.begin(env);
         }
         if env.proved {
             self.sender.on_una(env, header.una);
@@ -419,13 +488,16 @@ impl<S: Store> Kcp<S> {
         };
         let limit = out.len().min(self.sender.mtu(&self.env));
         let (segments, _) = out.split_at_mut_checked(limit)?;
-        let len = self.write_segments(Packet::new(segments, template)).or_else(|| {
+        let len = self.write_segments(Packet::new(&self.env, segments, template)).or_else(|| {
             let round_trip = self.sender.rtt().smoothed().unwrap_or(Duration::ZERO);
             self.mtud.write_probe(&mut self.env, out, template, round_trip)
         });
         if let Some(len) = len {
             self.env.stats.datagrams_sent += 1;
             self.mtud.on_sent(&mut self.env, len);
+            if let Some(numbers) = &mut self.env.numbers {
+                numbers.on_sent(now);
+            }
         }
         len
     }
@@ -454,7 +526,7 @@ impl<S: Store> Kcp<S> {
         if packet.len() > before_data && !packet.is_full() {
             self.receiver.coalesce_acks(env, packet);
         }
-        (packet.len() > 0).then_some(packet.len())
+        packet.finish()
     }
 
     /// When [`poll_transmit`](Self::poll_transmit) will next have something that it has not now, and why.
@@ -546,11 +618,24 @@ impl<S: Store> Kcp<S> {
     }
 }
 
+/// A segment's header, its data, and what follows.
+type Split<'d> = (Header, &'d [u8], &'d [u8]);
+
+impl Origin {
+    /// The number of the datagram, if it is a native one.
+    fn number(self) -> Option<Ts> {
+        match self {
+            Self::Numbered(number) => Some(Ts(number)),
+            Self::Wire | Self::Rebuilt => None,
+        }
+    }
+}
+
 /// What the acknowledgements of one datagram tell.
 #[derive(Clone, Copy)]
 struct Acked {
     /// The round trip of the last one.
-    round_trip: Duration,
+    round_trip: Option<Duration>,
     /// Of the segments that have arrived, the one sent last.
     newest: Delivered,
 }

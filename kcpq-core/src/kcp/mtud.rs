@@ -82,15 +82,13 @@ impl Mtud {
         let agreed = env.peer.mtu_search;
         let mut mtud =
             Self { agreed, phase: Phase::Rest, asked: None, raise_at: None, raise_after: RAISE, answer: None };
-        if agreed.is_some() && env.proved {
-            mtud.search(env);
-        }
+        mtud.begin(env);
         mtud
     }
 
-    /// The peer has proved where it is: what was held back may go.
-    pub(super) fn on_proved(&mut self, env: &mut Env) {
-        if self.is_known() {
+    /// Begins the search, if the peer has proved where it is and datagrams have the form that it is about.
+    pub(super) fn begin(&mut self, env: &mut Env) {
+        if self.agreed.is_some_and(|agreed| !agreed.native || env.numbers.is_some()) && env.proved {
             self.search(env);
         }
     }
@@ -225,9 +223,10 @@ impl Mtud {
         round_trip: Duration,
     ) -> Option<usize> {
         let len = self.next_length(env, out.len(), round_trip)?;
-        let (sn, data) = (Sn(len.into()), u32::from(len) - HEADER as u32);
-        let header = Header { command: Command::MtuProbe, ts: env.ts(), sn, len: data, ..template };
-        Packet::new(out, template).push(header)?.fill(0);
+        let (sn, ts) = (Sn(len.into()), env.ts());
+        let mut packet = Packet::new(env, out.get_mut(..usize::from(len))?, template);
+        let data = packet.room_for(Command::MtuProbe)? as u32;
+        packet.push(Header { command: Command::MtuProbe, ts, sn, len: data, ..template })?.fill(0);
         env.stats.mtu_probes += 1;
         Some(usize::from(len))
     }
@@ -286,7 +285,7 @@ impl Mtud {
 
     /// All lengths to ask for, not in order.
     fn lengths(&self) -> impl Iterator<Item = u16> + use<> {
-        let MtuSearch { longest, overhead } = self.agreed.unwrap_or(MtuSearch { longest: 0, overhead: 0 });
+        let (longest, overhead) = self.agreed.map_or((0, 0), |agreed| (agreed.longest, agreed.overhead));
         let inner = RUNGS.map(|rung| rung.saturating_sub(overhead));
         inner
             .into_iter()

@@ -33,6 +33,8 @@ pub struct MtuSearch {
     pub longest: u16,
     /// Bytes of a datagram that lie around its segments.
     pub overhead: u16,
+    /// That is so in native datagrams: it is begun with the first one.
+    pub native: bool,
 }
 
 impl Peer {

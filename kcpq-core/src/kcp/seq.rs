@@ -35,6 +35,9 @@ impl Sn {
 pub struct Ts(pub u32);
 
 impl Ts {
+    /// No reading: there is nothing to echo.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
     /// The clock at `now`.
     pub const fn of(now: Instant) -> Self {
         Self(now.as_wire_millis())

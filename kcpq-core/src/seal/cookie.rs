@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 use super::hash::{Secret, mac};
 use super::initiator::cookie_key;
 use super::responder::{COOKIE, Initial, RETRY_LEN};
-use super::wire::{concat, header, kind};
+use super::wire::concat;
 use super::{Duration, Instant};
+use crate::header::{header, kind};
 
 /// A cookie is good for this long at least, and for twice as long at most.
 pub const COOKIE_PERIOD: Duration = Duration::from_secs(60);

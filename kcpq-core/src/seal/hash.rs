@@ -17,7 +17,7 @@ pub(super) fn hash(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// The first 16 bytes of BLAKE2s-256 with a key, of the parts in a row.
-pub(super) fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 16] {
+pub(crate) fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 16] {
     concat(&[&keyed(Some(key), parts)])
 }
 

@@ -9,8 +9,9 @@ use super::hash::mac;
 use super::noise::{self, InitiatorKeys, first_overhead};
 use super::responder::{COOKIE, MAC, RETRY_LEN, mac_key_of_secret, mac_key_of_server, prologue};
 use super::transport::{Role, Transport};
-use super::wire::{HEADER, concat, fill, header, kind};
+use super::wire::{concat, fill};
 use super::{Cipher, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
+use crate::header::{HEADER, header, kind};
 
 /// Bytes of an INITIAL at most.
 pub const INITIAL_MAX: usize = HEADER + 1 + first_overhead(Pattern::Ik) + PAYLOAD_MAX + 2 * MAC;

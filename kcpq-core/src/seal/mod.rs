@@ -19,11 +19,11 @@
 //! | module | what |
 //! |---|---|
 //! | `suite`, `key`, `text` | what is chosen, who is who, and how that is written down |
-//! | `wire` | headers |
+//! | `wire` | headers of handshakes |
 //! | `hash`, `aead` | the primitives, as Noise wants them |
 //! | `noise` | the handshake's two messages |
 //! | `initiator`, `responder`, `cookie` | the datagrams of a handshake |
-//! | `transport`, `number`, `replay` | sealed datagrams |
+//! | `transport`, `replay` | sealed datagrams |
 //! | `reset` | the end of a session that the server has forgotten |
 //!
 //! # What it promises
@@ -79,7 +79,6 @@ mod hash;
 mod initiator;
 mod key;
 mod noise;
-mod number;
 mod replay;
 mod reset;
 mod responder;
@@ -92,18 +91,19 @@ use core::fmt;
 
 use crate::{Duration, Instant};
 
+pub use crate::header::{HEADER, expand, header, id_of, kind, kind_of, low_number_of};
 pub use aead::{Aead, RustCrypto, TAG};
 pub use cookie::{COOKIE_PERIOD, Cookies};
+#[cfg(feature = "alloc")]
+pub(crate) use hash::mac as keyed_hash;
 pub use initiator::{Credentials, INITIAL_MAX, Initiator, StartError};
 pub use key::{PrivateKey, PublicKey, SharedSecret};
-pub use number::expand;
 pub use replay::Replay;
 pub use reset::{RESET_LEN, ResetToken, ResetTokens, TOKEN};
 pub use responder::{Identity, Initial, Pending, REPLY_MAX, RETRY_LEN, ReplyError, Responder, Unconfirmed};
 pub use suite::{Cipher, Pattern, Suite};
 pub use text::{KeyText, KeyTextError, Kind};
 pub use transport::{OpenError, Opened, PREVIOUS_FOR, REKEY_AFTER, REKEY_INTERVAL, SEAL_LIMIT, SealError, Transport};
-pub use wire::{HEADER, header, id_of, kind, kind_of, low_number_of};
 
 /// Bytes of HELLO and of WELCOME at most.
 pub const PAYLOAD_MAX: usize = 384;

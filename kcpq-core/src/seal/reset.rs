@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::PrivateKey;
 use super::hash::{Secret, hash, mac};
-use super::wire::{HEADER, concat, header, kind};
+use super::wire::concat;
+use crate::header::{HEADER, header, kind};
 
 /// Bytes of a token.
 pub const TOKEN: usize = 16;

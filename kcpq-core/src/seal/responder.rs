@@ -8,8 +8,9 @@ use super::aead::{Aead, TAG};
 use super::hash::{hash, mac};
 use super::noise::{self, ResponderKeys, SECOND_OVERHEAD, first_overhead};
 use super::transport::{OpenError, Opened, Role, Transport};
-use super::wire::{HEADER, concat, handshake_id, header, kind};
+use super::wire::{concat, handshake_id};
 use super::{INITIAL_MAX, Instant, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
+use crate::header::{HEADER, header, kind};
 
 /// Bytes of each of the two keyed hashes at the end of an INITIAL.
 pub(super) const MAC: usize = 16;

@@ -12,10 +12,9 @@ use zeroize::Zeroizing;
 use super::aead::{Aead, RustCrypto, TAG};
 use super::hash::Secret;
 use super::noise::Split;
-use super::number::expand;
 use super::replay::Replay;
-use super::wire::{HEADER, kind, kind_of, low_number_of};
 use super::{Cipher, Duration, Instant};
+use crate::header::{HEADER, expand, kind, kind_of, low_number_of};
 
 /// So many datagrams of either direction make the client begin a new generation.
 pub const REKEY_AFTER: u64 = 1 << 20;

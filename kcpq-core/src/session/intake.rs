@@ -44,7 +44,7 @@ impl<S: FrameStore> Intake<'_, S> {
         let mut feed = |bytes: &[u8]| reader.feed(bytes, sink);
         // First the datagram's own segments, then those that it rebuilds.
         let mut understood = match link.open(now, datagram, content) {
-            Some(segments) => kcp.handle_datagram(now, segments, Origin::Wire, &mut feed).is_ok(),
+            Some((segments, origin)) => kcp.handle_datagram(now, segments, origin, &mut feed).is_ok(),
             None => true,
         };
         while let Some(rebuilt) = link.poll_rebuilt() {

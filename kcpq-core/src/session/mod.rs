@@ -9,6 +9,7 @@
 
 mod frames;
 mod intake;
+mod native;
 mod negotiate;
 mod transmit;
 
@@ -18,6 +19,7 @@ pub(crate) use self::frames::Found;
 pub(crate) use self::intake::Arrivals;
 #[cfg(feature = "alloc")]
 pub(crate) use self::intake::{Intake, Queues};
+pub(crate) use self::native::Word;
 pub(crate) use self::negotiate::Native;
 pub use self::transmit::{Mark, Transmit};
 use crate::datagram::{Framing, Link};

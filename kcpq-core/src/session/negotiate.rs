@@ -67,8 +67,9 @@ impl<S: FrameStore> Session<S> {
             peer.min_rto = LOCAL_MIN_RTO;
         }
         let length = if plain(features::PROBES) {
-            let overhead = self.link.protection();
-            peer.mtu_search = Some(MtuSearch { longest: longest.saturating_sub(overhead), overhead });
+            let overhead = self.link.overhead_of(framing);
+            let (longest, native) = (longest.saturating_sub(overhead), self.link.named().is_some());
+            peer.mtu_search = Some(MtuSearch { longest, overhead, native });
             longest.min(SAFE_DATAGRAM)
         } else {
             longest.min(USUAL_DATAGRAM)

@@ -32,7 +32,7 @@ pub struct Transmit {
 impl<S: FrameStore> Session<S> {
     /// Writes the next datagram to the front of `out`, and protects it.
     pub(crate) fn poll_transmit(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
-        let len = match self.link.poll_parity(out) {
+        let len = match self.link.poll_parity(out).or_else(|| self.poll_path(now, out)) {
             Some(len) => len,
             None => {
                 self.link.on_time(now);
@@ -41,11 +41,12 @@ impl<S: FrameStore> Session<S> {
                     Speech::LastWords => self.speech = Speech::Over,
                     Speech::Over => return None,
                 }
-                let headroom = self.link.headroom();
+                self.switch_form(now);
+                let (headroom, number) = (self.link.headroom(), self.kcp.next_number(now));
                 let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?);
                 self.follow_mtu();
                 let len = headroom + len?;
-                self.link.seal(now, out.get_mut(..len)?);
+                self.link.seal(now, number, out.get_mut(..len)?);
                 len
             }
         };

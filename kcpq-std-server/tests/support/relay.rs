@@ -77,6 +77,7 @@ impl Relay {
             config,
             loss: AtomicU64::new(config.loss.to_bits()),
             outage: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
             upstream: RwLock::new(upstream),
             stopped: AtomicBool::new(false),
             to_upstream: Tally::default(),
@@ -117,6 +118,12 @@ impl Relay {
         self.shared.outage.store(outage, Ordering::Relaxed);
     }
 
+    /// Forgets from which port each client is seen, as a NAT does that was started again: its next datagram comes from another
+    /// one, and what the server sends to the old ones is lost.
+    pub(crate) fn rebind(&self) {
+        self.shared.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Sends clients' datagrams to another server from now on, from the same ports. What the old one still says is
     /// ignored.
     pub(crate) fn set_upstream(&self, upstream: SocketAddr) {
@@ -149,6 +156,8 @@ struct Shared {
     /// An f64 by its bits.
     loss: AtomicU64,
     outage: AtomicBool,
+    /// Of the links in use.
+    generation: AtomicU64,
     upstream: RwLock<SocketAddr>,
     stopped: AtomicBool,
     to_upstream: Tally,
@@ -163,6 +172,7 @@ struct Shared {
 #[derive(Debug)]
 struct Link {
     client: SocketAddr,
+    generation: u64,
     socket: UdpSocket,
 }
 
@@ -255,18 +265,20 @@ impl Shared {
 
 /// Takes datagrams of all clients and opens a link for each new one.
 fn run_front(shared: &Arc<Shared>) {
-    let mut links: HashMap<SocketAddr, (Arc<Link>, Random)> = HashMap::new();
+    let mut links: HashMap<(SocketAddr, u64), (Arc<Link>, Random)> = HashMap::new();
     let mut buffer = vec![0; 65536];
     while let Some((len, client)) = receive(shared, &shared.front, &mut buffer) {
         let index = links.len() as u64;
-        let (link, random) = links.entry(client).or_insert_with(|| open_link(shared, client, index));
+        let generation = shared.generation.load(Ordering::SeqCst);
+        let link = links.entry((client, generation));
+        let (link, random) = link.or_insert_with(|| open_link(shared, client, generation, index));
         shared.pass(link, Direction::ToUpstream, random, &mut buffer[..len]);
     }
 }
 
-fn open_link(shared: &Arc<Shared>, client: SocketAddr, index: u64) -> (Arc<Link>, Random) {
+fn open_link(shared: &Arc<Shared>, client: SocketAddr, generation: u64, index: u64) -> (Arc<Link>, Random) {
     let socket = UdpSocket::bind(loopback_for(client)).expect("a loopback port for a link of the relay");
-    let link = Arc::new(Link { client, socket });
+    let link = Arc::new(Link { client, generation, socket });
     let seed = shared.config.seed ^ Random(index).next();
     // Under the lock, so that drop either sees this link or has told it to stop.
     let mut running = lock(&shared.links);
@@ -282,7 +294,7 @@ fn open_link(shared: &Arc<Shared>, client: SocketAddr, index: u64) -> (Arc<Link>
 fn run_link(shared: &Arc<Shared>, link: &Arc<Link>, mut random: Random) {
     let mut buffer = vec![0; 65536];
     while let Some((len, from)) = receive(shared, &link.socket, &mut buffer) {
-        if from == shared.upstream() {
+        if from == shared.upstream() && link.generation == shared.generation.load(Ordering::SeqCst) {
             shared.pass(link, Direction::ToClient, &mut random, &mut buffer[..len]);
         }
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::frame::command;
-use crate::hello::{Ack, Hello, MAX_HELLO, VERSION, features};
+use crate::hello::{Ack, Hello, MAX_WELCOME, VERSION, features};
 use crate::session::Native;
 use crate::sim::Link as SimLink;
 
@@ -59,8 +59,9 @@ impl Echo {
                     keep_alive: 120,
                     epoch: self.epoch,
                     name: "echo",
+                    session: None,
                 };
-                let mut welcome = [0; MAX_HELLO];
+                let mut welcome = [0; MAX_WELCOME];
                 let len = ours.encode(&mut welcome);
                 self.session.control(command::WELCOME, &[], &welcome[..len]).unwrap();
                 self.session.set_native(&Native {

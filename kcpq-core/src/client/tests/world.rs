@@ -461,7 +461,7 @@ fn a_forged_reset_hint_ends_nothing() {
     let conv = world.nodes[node].client.session.kcp.conv();
     for _ in 0..100 {
         let now = world.now;
-        world.nodes[node].client.handle_datagram(now, &mut Reset { conv }.encode());
+        world.nodes[node].client.handle_datagram(now, &mut crate::hello::Reset { conv }.encode());
         world.run_for(Duration::from_millis(300));
     }
     assert_eq!(world.nodes[node].client.stats().connection_errors, 0);
@@ -712,4 +712,60 @@ fn a_broken_frame_ends_the_session_with_a_word() {
     world.run_until("news", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Protocol)") > 0);
     assert_eq!(world.broker.stats().broken_sessions, 1);
     assert_eq!(world.nodes[other].log.saw("Disconnected"), 0);
+}
+
+/// How long nothing came at most.
+fn moves<S: Make>(link: sim::Config) -> Duration {
+    let mut world = World::<S>::new(broker::Config::default());
+    let (sub, publisher) = (world.add(Config::default(), link), world.add(Config::default(), link));
+    let id = world.subscribe(sub, "a");
+    let payload = |n: u32| n.to_be_bytes();
+    let (mut came, mut came_at, mut longest) = (0, world.now, Duration::ZERO);
+    for n in 0..300 {
+        world.publish(publisher, "a", &payload(n)).unwrap();
+        world.run_for(Duration::from_millis(10));
+        let count = world.nodes[sub].log.payloads(id).len();
+        if count > came {
+            longest = longest.max(world.now.since(came_at));
+            (came, came_at) = (count, world.now);
+        }
+        if n == 100 || n == 200 {
+            // What is under way to the old address is lost.
+            let node = &mut world.nodes[sub];
+            node.addr.set_port(node.addr.port() + 1000);
+            node.down = SimLink::new(link, u64::from(n));
+        }
+    }
+    world.run_for(Duration::from_secs(2));
+    let got = world.nodes[sub].log.payloads(id);
+    assert!(got.iter().copied().eq((0..300).map(payload).collect::<Vec<_>>().iter().map(|payload| &payload[..])));
+    assert_eq!(world.nodes[sub].client.stats().reconnects, 0);
+    assert_eq!((world.broker.stats().sessions_moved, world.broker.stats().sessions), (2, 2));
+    longest
+}
+
+#[test]
+fn who_has_another_address_says_so_and_goes_on_within_a_round_trip_and_a_half() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let (sub, publisher) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    let id = world.subscribe(publisher, "a");
+    world.publish(sub, "a", b"under way").unwrap();
+    world.settle();
+    let node = &mut world.nodes[sub];
+    // It never arrives.
+    node.up = SimLink::new(CLEAN, 7);
+    node.addr.set_port(node.addr.port() + 1000);
+    node.client.on_new_address(world.now);
+    world.run_for(CLEAN.delay.saturating_mul(2));
+    assert_eq!(world.nodes[publisher].log.payloads(id), [b"under way"]);
+    world.run_for(CLEAN.delay);
+    assert_eq!(world.broker.stats().sessions_moved, 1);
+}
+
+#[test]
+fn a_session_goes_on_at_another_address_and_nothing_is_lost_doubled_or_reordered() {
+    let longest = moves::<Heap>(CLEAN);
+    let most = CLEAN.delay.saturating_mul(4) + Duration::from_millis(100);
+    assert!(longest <= most, "nothing came for {longest:?}, two round trips and 100 ms are {most:?}");
+    moves::<Heap>(BAD);
 }

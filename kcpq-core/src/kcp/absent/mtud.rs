@@ -16,7 +16,7 @@ impl Mtud {
         Self
     }
 
-    pub(super) fn on_proved(&mut self, _: &mut Env) {}
+    pub(super) fn begin(&mut self, _: &mut Env) {}
 
     pub(super) fn is_known(&self) -> bool {
         false

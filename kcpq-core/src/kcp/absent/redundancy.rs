@@ -15,6 +15,10 @@ impl Redundancy {
 
     pub(super) fn sample(&mut self, _: bool) {}
 
+    pub(super) fn is_clean(&self) -> bool {
+        false
+    }
+
     pub(super) fn on_new(&mut self, _: usize) {}
 
     pub(super) fn plan<S: Store>(&mut self, _: &mut Env, _: &mut InFlight<S>, _: &Rtt, _: usize) {}

@@ -5,11 +5,16 @@ use super::segment::Header;
 use super::send::InFlight;
 use super::seq::{Sn, Ts};
 use crate::store::Store;
+use crate::time::Duration;
 
 pub(super) const OVERHEAD: usize = 0;
 
 pub(super) fn covers(_: usize) -> bool {
     false
+}
+
+pub(super) fn age(now: Ts, echo: Ts) -> Option<Duration> {
+    u64::try_from(now.millis_since(echo)).ok().map(Duration::from_millis)
 }
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The acknowledgements that are owed.
 
 use crate::kcp::env::Env;
+use crate::kcp::native::PATIENCE;
 use crate::kcp::packet::Packet;
 use crate::kcp::segment::{Command, Header};
 use crate::kcp::seq::{Sn, Ts};
@@ -26,8 +27,23 @@ impl<S: Store> Acks<S> {
         self.0.clear();
     }
 
-    /// The segment of `header` is to be acknowledged; the receive window has `slots` segments.
-    pub(super) fn owe(&mut self, env: &mut Env, header: &Header, slots: usize) {
+    /// No echo is owed any more.
+    pub(super) fn forget_echoes(&mut self) {
+        for index in 0..self.0.len() {
+            if let Some(ack) = self.0.get_mut(index) {
+                ack.ts = Ts::NONE;
+            }
+        }
+    }
+
+    /// True if none is owed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The segment of `header` is to be acknowledged; the receive window has `slots` segments. `soon` unless that may wait for
+    /// the next one.
+    pub(super) fn owe(&mut self, env: &mut Env, header: &Header, slots: usize, soon: bool) {
         // No more than the window has segments: more are doubled ones, and the oldest are left to `una` or to be asked for
         // again. The bound is the engine's, so that every store does the same.
         if !self.0.has_room() || self.0.len() >= slots.max(1) {
@@ -35,7 +51,7 @@ impl<S: Store> Acks<S> {
         }
         // A store without any room acknowledges by `una` alone.
         let _ = self.0.push(Ack { sn: header.sn, ts: header.ts });
-        env.timers.hasten(Timer::Ack, env.now + env.config.ack_delay);
+        env.timers.hasten(Timer::Ack, env.now + if soon { env.config.ack_delay } else { PATIENCE });
     }
 
     /// Writes as many as fit. Everything before `next` has arrived.

@@ -65,6 +65,11 @@ impl<S: Store> Receiver<S> {
         self.place.next = sn;
     }
 
+    /// From here on echoes are of another kind; those that are owed are forgotten.
+    pub(super) fn forget_echoes(&mut self) {
+        self.acks.forget_echoes();
+    }
+
     /// Everything before this number has arrived.
     pub(super) fn next(&self) -> Sn {
         self.place.next
@@ -114,7 +119,7 @@ impl<S: Store> Receiver<S> {
             _ => {
                 // Its acknowledgement was lost.
                 env.stats.duplicates += 1;
-                self.acks.owe(env, header, self.slots(&env.config));
+                self.acks.owe(env, header, self.slots(&env.config), true);
             }
         }
         self.pieces.forget_before(self.place.next);
@@ -159,7 +164,7 @@ impl<S: Store> Receiver<S> {
             Err(_) => {
                 // Old: the acknowledgement was lost, or the network doubled it.
                 env.stats.duplicates += 1;
-                self.acks.owe(env, header, slots);
+                self.acks.owe(env, header, slots, true);
                 return false;
             }
         };
@@ -169,7 +174,7 @@ impl<S: Store> Receiver<S> {
         }
         if self.rx.has(slot) {
             env.stats.duplicates += 1;
-            self.acks.owe(env, header, slots);
+            self.acks.owe(env, header, slots, true);
             return false;
         }
         let in_order = ahead == 0 && self.place.ready == 0 && env.config.mode == Mode::Stream;
@@ -199,11 +204,16 @@ impl<S: Store> Receiver<S> {
             self.place.next = self.place.next.plus(1);
         }
         self.pieces.forget_before(self.place.next);
-        self.acks.owe(env, header, slots);
+        self.acks.owe(env, header, slots, ahead > 0 || !self.may_wait(env, header));
         if env.config.mode == Mode::Stream {
             self.recv(env, sink);
         }
         true
+    }
+
+    /// True if the acknowledgement of a segment that has come in its turn may wait for that of the next one.
+    fn may_wait(&self, env: &Env, header: &Header) -> bool {
+        env.numbers.is_some() && header.frg > 0 && !self.owes_acks()
     }
 
     /// Offers in-order bytes to `sink` until it takes no more. True if anything was taken.
@@ -294,6 +304,16 @@ impl<S: Store> Receiver<S> {
     pub(super) fn on_window_probe(&mut self, env: &mut Env) {
         self.place.updates = self.place.updates.max(1);
         env.timers.start(Timer::WindowUpdate, env.now);
+    }
+
+    /// The peer is told the window and what has arrived.
+    pub(super) fn owe_window_update(&mut self, env: &mut Env) {
+        self.on_window_probe(env);
+    }
+
+    /// True if acknowledgements wait to be sent.
+    pub(super) fn owes_acks(&self) -> bool {
+        !self.acks.is_empty()
     }
 
     /// Writes a window update, if one is due and fits.

@@ -22,6 +22,7 @@ pub(super) use self::encoder::Encoder;
 
 use super::seq::{Sn, Ts};
 use crate::field::{exp, log};
+use crate::time::Duration;
 
 /// What a repair adds to the longest segment's data: the count and a length.
 pub(super) const OVERHEAD: usize = 3;
@@ -44,6 +45,16 @@ fn factor(sn: Sn, row: u8) -> u8 {
 /// `a` times `b`.
 fn times(a: u8, b: u8) -> u8 {
     if a == 0 || b == 0 { 0 } else { exp(log(a) + log(b)) }
+}
+
+/// How long ago that went out of which this is the echo, which may be of a repair; `None` if it is not past.
+pub(super) fn age(now: Ts, echo: Ts) -> Option<Duration> {
+    let mut age = now.millis_since(echo);
+    if age.unsigned_abs() > i32::MAX as u32 / 2 {
+        // What a repair rebuilt is acknowledged with the repair's clock.
+        age = age.wrapping_add(i32::MIN);
+    }
+    u64::try_from(age).ok().map(Duration::from_millis)
 }
 
 /// What turns a repair's clock into the time, and back.

@@ -5,6 +5,7 @@
 //! passes its verdict on segments that the table shows it.
 
 use crate::kcp::congestion::{Sample, Snapshot};
+use crate::kcp::env::Env;
 use crate::kcp::seq::{Sn, Ts};
 use crate::store::{Full, Queue, Store};
 use crate::time::{Duration, Instant};
@@ -37,6 +38,8 @@ pub struct Sent {
     snapshot: Snapshot,
     acked: bool,
     lost: bool,
+    /// Its acknowledgement may be late.
+    patient: bool,
     /// It was retransmitted because it was considered lost; and that was for its timer alone, which cannot tell a lost
     /// segment from a late acknowledgement.
     resent: bool,
@@ -87,9 +90,16 @@ impl Sent {
 pub(in crate::kcp) struct Delivered {
     sn: Sn,
     pub(in crate::kcp) sample: Sample,
+    /// The acknowledgement may have waited for others.
+    late: bool,
 }
 
 impl Delivered {
+    /// What this tells of the path's round trip.
+    pub(in crate::kcp) fn round_trip(&self) -> Option<Duration> {
+        (!self.late).then_some(self.sample.rtt)
+    }
+
     /// The one that was sent later.
     pub(in crate::kcp) fn later(self, other: Option<Self>) -> Self {
         match other {
@@ -108,8 +118,8 @@ pub(super) struct Acked {
     pub(super) echoed: bool,
 }
 
-/// How old an echo may be to prove that the peer has received something, in milliseconds.
-const RECENT: i32 = 4_000;
+/// How old an echo may be to prove that the peer has received something.
+const RECENT: Duration = Duration::from_secs(4);
 
 /// The first acknowledgement of a segment.
 pub(super) struct Arrival {
@@ -261,6 +271,7 @@ impl<S: Store> InFlight<S> {
             snapshot: Snapshot::default(),
             acked: false,
             lost: false,
+            patient: false,
             resent: false,
             timed_out: false,
         })?;
@@ -282,21 +293,22 @@ impl<S: Store> InFlight<S> {
         })
     }
 
-    /// Segment `index` is sent: for the first time with `rto`, or again because it is lost. Returns whether it goes again,
-    /// and its RTO.
+    /// Segment `index` is sent: for the first time with `rto`, or again because it is lost; `patient` if its acknowledgement
+    /// may be late. Returns whether it goes again, and its RTO.
     pub(super) fn on_sent(
         &mut self,
-        now: Instant,
-        clock: Ts,
+        env: &Env,
         index: usize,
         rto: Duration,
+        patient: bool,
         snapshot: Snapshot,
     ) -> Option<(bool, Duration)> {
         let segment = self.sent.get_mut(index)?;
         let again = core::mem::take(&mut segment.lost);
+        segment.patient = patient;
         segment.snapshot = snapshot;
-        segment.sent_at = now;
-        segment.ts = clock;
+        segment.sent_at = env.now;
+        segment.ts = env.ts();
         if again {
             segment.overtaken = 0;
             segment.repair_delay = 0;
@@ -326,16 +338,13 @@ impl<S: Store> InFlight<S> {
         found
     }
 
-    /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent, and `clock` what our clock shows.
-    pub(super) fn ack(&mut self, now: Instant, clock: Ts, sn: Sn, ts: Ts) -> Acked {
-        let mut age = clock.millis_since(ts);
-        if age.unsigned_abs() > i32::MAX as u32 / 2 {
-            // What a repair rebuilt is acknowledged with the repair's clock.
-            age = age.wrapping_add(i32::MIN);
-        }
-        let recent = (0..=RECENT).contains(&age);
-        let by_echo = u64::try_from(age).ok().map(Duration::from_millis);
-        let by_echo = by_echo.map(|rtt| Delivered { sn, sample: Sample { sent_at: now - rtt, rtt, snapshot: None } });
+    /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent.
+    pub(super) fn ack(&mut self, env: &Env, sn: Sn, ts: Ts) -> Acked {
+        let now = env.now;
+        let age = env.age(ts);
+        let recent = age.is_some_and(|age| age <= RECENT);
+        let by_echo =
+            age.map(|rtt| Delivered { sn, sample: Sample { sent_at: now - rtt, rtt, snapshot: None }, late: false });
         let index = usize::try_from(sn.distance(self.sums.una)).ok();
         let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
             // Covered by `una` before: the echo alone must do. A number never sent is no sample (docs/original.md 3.5).
@@ -361,7 +370,8 @@ impl<S: Store> InFlight<S> {
         let delivered = if segment.ts == ts {
             // To the microsecond.
             let rtt = now.since(segment.sent_at);
-            Some(Delivered { sn, sample: Sample { sent_at: segment.sent_at, rtt, snapshot: Some(segment.snapshot) } })
+            let sample = Sample { sent_at: segment.sent_at, rtt, snapshot: Some(segment.snapshot) };
+            Some(Delivered { sn, sample, late: segment.patient })
         } else {
             by_echo
         };

@@ -38,6 +38,7 @@ use self::redundancy::Redundancy;
 use super::config::{Config, Mode};
 use super::congestion::{Congestion, Controller};
 use super::env::Env;
+use super::native;
 use super::packet::Packet;
 use super::repair;
 use super::rtt::Rtt;
@@ -218,9 +219,14 @@ impl<S: Store> Sender<S> {
         self.tx.push(bytes).map_err(|Full| SendError::Full)
     }
 
+    /// The number of the first segment that is not acknowledged.
+    pub(super) fn una(&self) -> Sn {
+        self.flight.una()
+    }
+
     /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent. `None` if that says nothing new.
     pub(super) fn on_ack(&mut self, env: &mut Env, sn: Sn, ts: Ts) -> Option<Delivered> {
-        let Acked { news, delivered, echoed } = self.flight.ack(env.now, env.ts(), sn, ts);
+        let Acked { news, delivered, echoed } = self.flight.ack(env, sn, ts);
         if echoed {
             env.proved = true;
         } else if !env.proved {
@@ -283,6 +289,13 @@ impl<S: Store> Sender<S> {
         state.congestion.on_sample(env.now, &delivered.sample, flight.pipe());
         let lost = state.loss.on_delivered(env, flight, &state.rtt, delivered, tail);
         self.on_overtaken(env, lost);
+    }
+
+    /// Nothing is known of the path, and what is in flight is sent again.
+    pub(super) fn on_new_path(&mut self, env: &mut Env) {
+        self.state.rtt = Rtt::new();
+        self.reset_congestion(env);
+        self.flight.lose_oldest(self.flight.len());
     }
 
     /// Finds what is lost by the timers that are due.
@@ -373,24 +386,32 @@ impl<S: Store> Sender<S> {
             env.timers.start(Timer::Pacing, at);
             return None;
         }
-        let (index, whole) = match self.flight.first_lost() {
-            Some(index) => (index, self.goes_again(env, packet, index)?),
-            None => (self.cut(env, room, packet.len() == 0)?, true),
+        let (index, whole, patient) = match self.flight.first_lost() {
+            Some(index) => (index, self.goes_again(env, packet, index)?, false),
+            None => (self.cut(env, room, packet.len() == 0)?, true, self.is_patient(env)),
         };
         let Self { flight, state, .. } = self;
         let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room || !whole)?;
         let snapshot = state.congestion.on_sent(env.now, slice.len, flight.pipe());
-        let (again, rto) = flight.on_sent(env.now, env.ts(), index, state.rtt.rto(), snapshot)?;
+        let rto = state.rtt.rto() + if patient { native::PATIENCE } else { Duration::ZERO };
+        let (again, rto) = flight.on_sent(env, index, rto, patient, snapshot)?;
         env.timers.hasten(Timer::Rto, env.now + rto);
         if again {
             env.stats.retransmitted += 1;
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
         if whole {
-            return self.put(env, packet, slice);
+            return self.put(env, packet, Slice { frg: slice.frg | u8::from(patient), ..slice });
         }
         state.cut_up.begin(slice.sn);
         self.write_piece(env, packet)?.then_some(())
+    }
+
+    /// Whether the acknowledgement of a new segment may be late: of a thin flow on a clean path, where nothing is to be learnt
+    /// by it.
+    fn is_patient(&self, env: &mut Env) -> bool {
+        let thin = self.unsent() == 0 && self.state.burst == 1 && self.state.redundancy.is_clean();
+        env.numbers.as_mut().is_some_and(|numbers| numbers.is_patient(env.now, thin))
     }
 
     /// Whether the lost segment `index` may go in this datagram: true as it is, false in pieces.
@@ -466,7 +487,7 @@ impl<S: Store> Sender<S> {
         if self.state.redundancy.is_repair_due(env, rides) {
             // One that was planned before the peer said that it knows none is not made.
             let known = env.repairs();
-            let whole = !known || packet.room().is_some_and(|room| room + HEADER >= usize::from(env.mtu));
+            let whole = !known || packet.len() == 0 && packet.capacity() >= usize::from(env.mtu);
             let written = known && self.encoder.write(&self.flight, &mut self.tx, packet, env.ts());
             env.stats.repairs_sent += u64::from(written);
             // Without room it goes in the next datagram.

@@ -61,6 +61,8 @@ pub(super) struct Redundancy {
 
 /// Below this loss rate no repair is sent: 0.15 %.
 const CLEAN: u32 = WHOLE * 15 / 10_000;
+/// Samples that it takes to call a path clean.
+const CONVINCING: u16 = 64;
 /// From this loss rate on retransmissions are doubled: 2 %.
 const HEAVY: u32 = WHOLE * 2 / 100;
 /// Between a single-segment message and its repair.
@@ -86,6 +88,11 @@ impl Redundancy {
     /// A segment was acknowledged, of which the first transmission was lost or not.
     pub(super) fn sample(&mut self, lost: bool) {
         self.loss.sample(lost);
+    }
+
+    /// True if for long hardly anything got lost.
+    pub(super) fn is_clean(&self) -> bool {
+        self.loss.rate < CLEAN && self.loss.samples >= CONVINCING
     }
 
     /// A segment of `len` bytes is sent for the first time.

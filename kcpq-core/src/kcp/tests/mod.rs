@@ -4,6 +4,8 @@
 mod engine;
 #[cfg(feature = "pieces")]
 mod mtu;
+#[cfg(all(feature = "native", feature = "repair"))]
+mod native;
 #[cfg(feature = "kcp-modes")]
 mod wrap;
 
@@ -39,13 +41,33 @@ struct Pair<A: Store, B: Store> {
     appetite: usize,
     /// Every datagram that `a` sent: when, and its bytes.
     trace: Vec<(Instant, Vec<u8>)>,
+    /// Datagrams are native ones; their number stands in front.
+    numbered: bool,
+}
+
+/// What has come.
+fn arrived(numbered: bool, datagram: &[u8]) -> (Origin, &[u8]) {
+    match datagram.split_first_chunk() {
+        Some((number, items)) if numbered => (Origin::Numbered(u32::from_le_bytes(*number)), items),
+        _ => (Origin::Wire, datagram),
+    }
+}
+
+fn transmit<S: Store>(numbered: bool, kcp: &mut Kcp<S>, now: Instant, buf: &mut [u8]) -> Option<usize> {
+    if !numbered {
+        return kcp.poll_transmit(now, buf);
+    }
+    let number = kcp.next_number(now) as u32;
+    let len = kcp.poll_transmit(now, &mut buf[4..])?;
+    buf[..4].copy_from_slice(&number.to_le_bytes());
+    Some(4 + len)
 }
 
 impl<A: Store, B: Store> Pair<A, B> {
     fn new(a: Kcp<A>, b: Kcp<B>, link: sim::Config, seed: u64) -> Self {
         let now = Instant::from_millis(1);
         let (there, back) = (Link::new(link, seed), Link::new(link, seed ^ 0x5555));
-        Self { now, a, b, there, back, got: Vec::new(), appetite: usize::MAX, trace: Vec::new() }
+        Self { now, a, b, there, back, got: Vec::new(), appetite: usize::MAX, trace: Vec::new(), numbered: false }
     }
 
     /// Handles everything due at this moment.
@@ -54,8 +76,9 @@ impl<A: Store, B: Store> Pair<A, B> {
         loop {
             let mut idle = true;
             while let Some(datagram) = self.there.recv(self.now) {
+                let (origin, datagram) = arrived(self.numbered, &datagram);
                 let (got, appetite) = (&mut self.got, &mut self.appetite);
-                let _ = self.b.handle_datagram(self.now, &datagram, Origin::Wire, |bytes| {
+                let _ = self.b.handle_datagram(self.now, datagram, origin, |bytes| {
                     let count = bytes.len().min(*appetite);
                     *appetite -= count;
                     got.extend_from_slice(&bytes[..count]);
@@ -64,15 +87,16 @@ impl<A: Store, B: Store> Pair<A, B> {
                 idle = false;
             }
             while let Some(datagram) = self.back.recv(self.now) {
-                let _ = self.a.handle_datagram(self.now, &datagram, Origin::Wire, |_| 0);
+                let (origin, datagram) = arrived(self.numbered, &datagram);
+                let _ = self.a.handle_datagram(self.now, datagram, origin, |_| 0);
                 idle = false;
             }
-            while let Some(len) = self.a.poll_transmit(self.now, &mut buf) {
+            while let Some(len) = transmit(self.numbered, &mut self.a, self.now, &mut buf) {
                 self.trace.push((self.now, buf[..len].to_vec()));
                 self.there.send(self.now, &buf[..len]);
                 idle = false;
             }
-            while let Some(len) = self.b.poll_transmit(self.now, &mut buf) {
+            while let Some(len) = transmit(self.numbered, &mut self.b, self.now, &mut buf) {
                 self.back.send(self.now, &buf[..len]);
                 idle = false;
             }
@@ -82,19 +106,17 @@ impl<A: Store, B: Store> Pair<A, B> {
         }
     }
 
+    /// When something happens next.
+    fn next(&self) -> Option<Instant> {
+        let ends = [self.a.poll_timeout(), self.b.poll_timeout()].map(|deadline| deadline.map(|deadline| deadline.at));
+        let links = [self.there.next_arrival(), self.back.next_arrival()];
+        links.into_iter().chain(ends).flatten().min()
+    }
+
     /// Goes to the next moment at which something happens; false if nothing ever will.
     fn step(&mut self) -> bool {
         self.settle();
-        let next = [
-            self.there.next_arrival(),
-            self.back.next_arrival(),
-            self.a.poll_timeout().map(|deadline| deadline.at),
-            self.b.poll_timeout().map(|deadline| deadline.at),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-        let Some(next) = next else { return false };
+        let Some(next) = self.next() else { return false };
         assert!(next >= self.now, "a deadline in the past would spin");
         self.now = next.max(self.now + Duration::from_micros(1));
         self.settle();
@@ -104,6 +126,16 @@ impl<A: Store, B: Store> Pair<A, B> {
     fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         while self.now < end && self.step() {}
+    }
+
+    /// Goes on to this moment, whether something happens until then or not.
+    #[cfg(all(feature = "native", feature = "repair"))]
+    fn run_until(&mut self, end: Instant) {
+        self.settle();
+        while self.next().is_some_and(|next| next <= end) {
+            self.step();
+        }
+        self.now = end;
     }
 }
 
@@ -142,7 +174,11 @@ fn transfer_between<A: Store, B: Store>(
     data: &[u8],
     seed: u64,
 ) -> Vec<(Instant, Vec<u8>)> {
-    let mut pair = Pair::new(a, b, link, seed);
+    deliver(Pair::new(a, b, link, seed), data)
+}
+
+/// Lets one end send `data` and expects it at the other one.
+fn deliver<A: Store, B: Store>(mut pair: Pair<A, B>, data: &[u8]) -> Vec<(Instant, Vec<u8>)> {
     let mut rest = data;
     while pair.got.len() < data.len() || pair.a.unacked() > 0 {
         // As an application would: a little ahead of what was sent.
@@ -618,7 +654,7 @@ fn the_initial_window_of_bbr_is_of_segments_as_long_as_the_path_carries() {
     let config = Config { congestion: CongestionControl::Bbr, ..Config::GAMES };
     for (longest, window) in [(1_400, 32), (8_000, 9), (60_000, 3)] {
         let mut kcp = Any::engine(CONV, config);
-        let mtu_search = Some(MtuSearch { longest, overhead: 0 });
+        let mtu_search = Some(MtuSearch { longest, overhead: 0, native: false });
         kcp.negotiated(Peer { mtu_search, ..*kcp.peer() });
         kcp.set_mtu(1_200);
         let mut out = vec![0; 65_535];
@@ -645,7 +681,7 @@ fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() 
         congestion: CongestionControl::Off,
         repairs: true,
         pieces: true,
-        mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0 }),
+        mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0, native: false }),
     };
     kcp.negotiated(agreed);
     kcp.set_mtu(1_200);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Bytes of a datagram around its segments: none here.
-const SEARCH: MtuSearch = MtuSearch { longest: 8_952, overhead: 0 };
+const SEARCH: MtuSearch = MtuSearch { longest: 8_952, overhead: 0, native: false };
 const PATH: sim::Config = sim::Config { mtu: 1_452, ..sim::Config::clean(Duration::from_millis(20)) };
 const FRAME: Duration = Duration::from_micros(16_667);
 
@@ -118,7 +118,7 @@ fn what_has_become_wider_is_found_out_later_and_later_and_only_by_who_sends_that
 
 #[test]
 fn long_datagrams_within_a_machine_are_followed_down_to_what_a_relay_passes() {
-    let local = MtuSearch { longest: 16_000, overhead: 0 };
+    let local = MtuSearch { longest: 16_000, overhead: 0, native: false };
     let link = sim::Config::clean(Duration::from_micros(50));
     for narrow in [9_000, 1_472, 1_300, 600] {
         let (mut pair, mut data) = (native(link, local, 7), Vec::new());

@@ -1,9 +1,11 @@
 //! `kcpq serve`.
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::num::ParseIntError;
 use std::panic;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -84,6 +86,11 @@ pub(super) struct Serve {
     /// Maximum redundancy for small messages on lossy links, in percent; 0 sends only what was lost
     #[arg(long, default_value_t = 100, value_name = "PERCENT")]
     redundancy: u16,
+    /// File in which the server keeps its secret and where its clients are, so that those who only listen are back at once
+    /// after it was killed; none keeps nothing. By default a file for each address in $STATE_DIRECTORY, or in kcpq below
+    /// $XDG_STATE_HOME or ~/.local/state
+    #[arg(long, env = "KCPQ_REGISTER", value_name = "FILE")]
+    register: Option<PathBuf>,
     /// Log level: off, error, warn, info, debug or trace
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: LevelFilter,
@@ -209,10 +216,25 @@ impl Serve {
         preferred.copied().ok_or_else(|| cannot("it has no address".into()))
     }
 
+    /// The file for what outlives the server. One that takes any port does not come back to the same.
+    fn register(&self, listen: SocketAddr) -> Option<PathBuf> {
+        match &self.register {
+            Some(none) if none.as_os_str() == "none" => None,
+            Some(file) => Some(file.clone()),
+            None if listen.port() == 0 => None,
+            None => {
+                let address = format!("{}-{}", listen.ip(), listen.port()).replace(':', "_");
+                Some(state_folder()?.join(format!("register-{address}")))
+            }
+        }
+    }
+
     fn config(&self) -> Result<Config, Failure> {
         let defaults = broker::Config::default();
+        let listen = self.listen_addr()?;
         Ok(Config {
-            listen: self.listen_addr()?,
+            listen,
+            register: self.register(listen),
             shards: self.shards,
             compat_key: self.key.read()?,
             broker: broker::Config {
@@ -251,6 +273,14 @@ impl Serve {
             },
         })
     }
+}
+
+/// Where a program keeps what is worth nothing elsewhere: what systemd gives a service, or what the XDG Base Directory
+/// Specification gives a user.
+fn state_folder() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let of_user = || Some(set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?.join("kcpq"));
+    set("STATE_DIRECTORY").or_else(of_user)
 }
 
 /// How long the last lines of the log may take to be written.
