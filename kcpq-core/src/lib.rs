@@ -22,6 +22,7 @@
 //! | [`datagram`] | what lies around segments | whose they are |
 //! | [`session`] | which frame goes next | what the frames say |
 //! | `router` | who gets a message | how |
+//! | `access` | what an identity may do | who has which |
 //! | [`client`], `broker` | everything else: the two ends | sockets and clocks |
 //!
 //! Methods are of four kinds, and their names say which: *commands* are plain verbs; `handle_…` takes from the network or
@@ -35,7 +36,7 @@
 //!
 //! | feature | what it brings |
 //! |---|---|
-//! | `alloc` | heap store, router, broker |
+//! | `alloc` | heap store, router, permissions, broker |
 //! | `std` | conversions to the time and errors of `std`; implies `alloc` |
 //! | `bbr` | congestion control by BBR, which the presets then choose |
 //! | `mtud` | path MTU discovery; says so in HELLO |
@@ -64,6 +65,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate self as kcpq_core;
 
+#[cfg(feature = "alloc")]
+pub mod access;
 #[cfg(feature = "alloc")]
 pub mod broker;
 #[cfg(feature = "aes")]

@@ -12,6 +12,7 @@ const ROWS: &[&[&str]] = &[
     &["datagram"],
     &["session"],
     &["router"],
+    &["access"],
     &["client", "broker"],
 ];
 

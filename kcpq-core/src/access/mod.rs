@@ -1,0 +1,185 @@
+//! Who may do what: identities, and permissions per subject.
+//!
+//! Plain data, as a configuration has it; whoever enforces it makes a [`Matcher`] of each list of patterns. What cannot be
+//! decided here is who somebody is: a session says HELLO or does not, and a handshake proves a public key.
+//!
+//! ```text
+//! Credential -> identity: a name, and a group -> Permissions { publish, subscribe }, Limits
+//! ```
+//!
+//! The model is that of NATS: patterns that are allowed and patterns that are denied, for publishing and for subscribing.
+//! What no list is given for is allowed; what is denied is denied whatever else allows it.
+//!
+//! * A message may be published if its subject matches an allowed pattern and no denied one.
+//! * A subscription is accepted if *every* subject that its pattern matches matches an allowed pattern, and *not every* one
+//!   a denied pattern. What it matches and is denied is not delivered.
+//!
+//! So who may subscribe to `>` but not to `secret.>` can ask for `>` and gets the rest, as in NATS; who may subscribe to
+//! `a.*` cannot ask for `a.>`, since it would not get what it asked for.
+//!
+//! ```
+//! use kcpq_core::access::{Matcher, Rules};
+//! use kcpq_core::subject::{Limits, Pattern, Subject};
+//!
+//! let rules = Rules { allow: Some(vec!["sensors.>".into()]), deny: vec!["sensors.*.key".into()] };
+//! let mut matcher = Matcher::new(&rules, 0x5eed)?; // from a random source: peers choose what is hashed
+//! let limits = Limits::DEFAULT;
+//! assert!(matcher.permits(Subject::new("sensors.kitchen.temperature", &limits)?));
+//! assert!(!matcher.permits(Subject::new("sensors.kitchen.key", &limits)?));
+//! assert!(matcher.covers(Pattern::new("sensors.kitchen.>", &limits)?));
+//! assert!(!matcher.covers(Pattern::new(">", &limits)?));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod matcher;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use matcher::Matcher;
+
+use crate::subject::SubjectError;
+
+/// Who may do what at a server. Without it everybody may do everything.
+///
+/// Groups are named by their place in [`groups`](Self::groups). [`Default`] lets nobody in.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// What may be done.
+    pub groups: Vec<Group>,
+    /// Who is known by a key of its own.
+    pub clients: Vec<Client>,
+    /// The group of native clients that prove nothing; `None`: they are not let in.
+    pub anonymous: Option<usize>,
+    /// The group of the original's clients (version 2.0); `None`: they are not let in.
+    pub original: Option<usize>,
+    /// The group of the original's clients that have the key of its cipher (version 2.1); `None`: they are not let in.
+    pub original_with_key: Option<usize>,
+}
+
+/// What its members may do.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// What it is called in messages to operators.
+    pub name: Box<str>,
+    /// Subjects.
+    pub permissions: Permissions,
+    /// How much, beside the limits that hold for all.
+    pub limits: Limits,
+}
+
+/// A client that is known by its key.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// What it is called in logs and events.
+    pub name: Arc<str>,
+    /// Its public key.
+    pub key: [u8; 32],
+    /// Its group.
+    pub group: usize,
+}
+
+/// What may be published and subscribed to. [`Default`] allows everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Subjects of messages that it sends.
+    pub publish: Rules,
+    /// Subjects of messages that it receives.
+    pub subscribe: Rules,
+}
+
+/// Patterns that are allowed, and those that are denied all the same. [`Default`] allows everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What is allowed; `None`: everything, empty: nothing.
+    pub allow: Option<Vec<Box<str>>>,
+    /// What is not.
+    pub deny: Vec<Box<str>>,
+}
+
+/// Limits on one identity; `None` where only those hold that are for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Maximum number of sessions at the same time.
+    pub sessions: Option<usize>,
+    /// Maximum number of subscriptions of each session.
+    pub subscriptions: Option<usize>,
+    /// Maximum number of bytes that a session may publish in a second, subjects included. A session that goes faster is
+    /// not read until it has kept to it again, with a second's worth as a burst: nothing is lost.
+    pub bytes_per_second: Option<u64>,
+    /// Maximum size of the queue of each session, in bytes. A single message always fits.
+    pub queued: Option<usize>,
+}
+
+/// What somebody shows to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Credential {
+    /// Nothing, as a native client.
+    Anonymous,
+    /// Nothing, as a client of the original.
+    Original,
+    /// The key of the original's cipher, as a client of the original.
+    OriginalWithKey,
+    /// A public key, and that it has the private one.
+    Key([u8; 32]),
+}
+
+/// Why an [`Access`] makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// A pattern is not one.
+    Pattern {
+        /// The group whose pattern it is.
+        group: Box<str>,
+        /// The pattern.
+        pattern: Box<str>,
+        /// What is wrong with it.
+        why: SubjectError,
+    },
+    /// There is no such group.
+    UnknownGroup {
+        /// Whose group it should be.
+        name: Arc<str>,
+    },
+    /// Two clients have the same key.
+    DoubledKey {
+        /// The second one.
+        name: Arc<str>,
+    },
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern { group, pattern, why } => write!(f, "pattern '{pattern}' of group '{group}': {why}"),
+            Self::UnknownGroup { name } => write!(f, "the group of '{name}' does not exist"),
+            Self::DoubledKey { name } => write!(f, "the key of '{name}' is another client's as well"),
+        }
+    }
+}
+
+impl core::error::Error for AccessError {}
+
+impl Access {
+    /// Everybody who proves nothing may do everything.
+    pub fn open() -> Self {
+        let all = Some(0);
+        let groups = [Group { name: "all".into(), ..Group::default() }].into();
+        Self { groups, clients: Vec::new(), anonymous: all, original: all, original_with_key: all }
+    }
+
+    /// The part of the limits that each of `count` brokers of one server keeps to.
+    #[must_use]
+    pub fn shared_by(mut self, count: usize) -> Self {
+        for Group { limits, .. } in &mut self.groups {
+            limits.sessions = limits.sessions.map(|sessions| sessions.div_ceil(count.max(1)));
+        }
+        self
+    }
+}
