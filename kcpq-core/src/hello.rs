@@ -201,6 +201,8 @@ pub enum Refusal {
     InvalidPattern,
     /// The session has as many subscriptions as it may.
     TooManySubscriptions,
+    /// The client may not subscribe to all of this pattern.
+    NotPermitted,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -210,6 +212,7 @@ impl Refusal {
         match self {
             Self::InvalidPattern => 1,
             Self::TooManySubscriptions => 2,
+            Self::NotPermitted => 3,
             Self::Other(code) => code,
         }
     }
@@ -220,6 +223,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::InvalidPattern => f.write_str("the server does not accept this pattern"),
             Self::TooManySubscriptions => f.write_str("the session has too many subscriptions"),
+            Self::NotPermitted => f.write_str("the server does not permit this subscription"),
             Self::Other(code) => write!(f, "refused by the server (code {code})"),
         }
     }
@@ -242,6 +246,7 @@ impl Ack {
             0 => None,
             1 => Some(Refusal::InvalidPattern),
             2 => Some(Refusal::TooManySubscriptions),
+            3 => Some(Refusal::NotPermitted),
             code => Some(Refusal::Other(*code)),
         };
         Some(Self { number: u32::from_be_bytes([*a, *b, *c, *d]), refusal })
@@ -269,6 +274,8 @@ pub enum CloseReason {
     Superseded,
     /// It is heard, but what it was sent first is not acknowledged.
     Stalled,
+    /// The server does not let this client in.
+    Denied,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -285,6 +292,7 @@ impl CloseReason {
             Self::Limit => 5,
             Self::Superseded => 6,
             Self::Stalled => 7,
+            Self::Denied => 8,
             Self::Other(code) => code,
         }
     }
@@ -300,6 +308,7 @@ impl CloseReason {
             5 => Self::Limit,
             6 => Self::Superseded,
             7 => Self::Stalled,
+            8 => Self::Denied,
             code => Self::Other(code),
         }
     }
@@ -316,7 +325,41 @@ impl fmt::Display for CloseReason {
             Self::Limit => f.write_str("a limit was reached"),
             Self::Superseded => f.write_str("a newer session took over"),
             Self::Stalled => f.write_str("what was sent is not acknowledged, although something is heard"),
+            Self::Denied => f.write_str("the server does not let this client in"),
             Self::Other(code) => write!(f, "reason {code}"),
+        }
+    }
+}
+
+/// The payload of ERR to a native client, where that says what was refused: a byte for the kind, and the subject or
+/// pattern. The subject of the frame holds a text for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// The client may not publish to this subject: a message was dropped.
+    PublishDenied(&'a str),
+    /// A subscription to this pattern, which was acknowledged, has ended: the client may not have it any more.
+    SubscriptionEnded(&'a str),
+}
+
+impl<'a> Notice<'a> {
+    /// The byte, and what follows it.
+    pub fn parts(self) -> (u8, &'a str) {
+        match self {
+            Self::PublishDenied(subject) => (1, subject),
+            Self::SubscriptionEnded(pattern) => (2, pattern),
+        }
+    }
+
+    /// Reads a payload; `None` if it is empty, of a kind that this version does not know, or not UTF-8.
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        let (kind, text) = payload.split_first()?;
+        let text = core::str::from_utf8(text).ok()?;
+        match kind {
+            1 => Some(Self::PublishDenied(text)),
+            2 => Some(Self::SubscriptionEnded(text)),
+            _ => None,
         }
     }
 }
@@ -394,6 +437,15 @@ mod tests {
             assert_eq!((ack.number, ack.encode()[4]), (258, code));
         }
         assert_eq!(Ack::decode(&[0; 4]), None);
+    }
+
+    #[test]
+    fn a_notice_comes_back_as_it_went() {
+        for notice in [Notice::PublishDenied("a.b"), Notice::SubscriptionEnded("a.>")] {
+            let (kind, text) = notice.parts();
+            assert_eq!(Notice::decode(&[&[kind], text.as_bytes()].concat()), Some(notice));
+        }
+        assert_eq!((Notice::decode(b""), Notice::decode(b"\xffa"), Notice::decode(b"\x01\xff")), (None, None, None));
     }
 
     #[test]

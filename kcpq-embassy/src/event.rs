@@ -30,6 +30,8 @@ pub enum Event {
     /// A message was skipped because its subscription had not read it within
     /// [`Config::patience`](crate::Config::patience).
     Unread(SubscriptionId),
+    /// The client may not publish to a subject: messages to it are dropped by the server. Told now and then.
+    Denied,
     /// The server refused something.
     Refused,
     /// The client is closed. This is the last event.

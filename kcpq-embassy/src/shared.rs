@@ -350,6 +350,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
                 client::Event::Connected { native, again } => events.tell(Event::Connected { native, again }),
                 client::Event::Disconnected { why, retry_at } => events.tell(Event::Disconnected { why, retry_at }),
                 client::Event::Oversize(size) => events.tell(Event::Oversize(size)),
+                client::Event::Denied(_) => events.tell(Event::Denied),
                 client::Event::Refused(_) => events.tell(Event::Refused),
                 client::Event::Closed => {
                     self.closed = true;

@@ -83,6 +83,12 @@ pub enum Event {
         /// The maximum that is accepted.
         limit: usize,
     },
+    /// This client may not publish to a subject: messages to it are dropped by the server. Told once in a while for each
+    /// subject.
+    Denied {
+        /// The subject.
+        subject: Name,
+    },
     /// The server refused something.
     Refused {
         /// The server's text.

@@ -252,6 +252,7 @@ impl Shared {
                 client::Event::Oversize(size) => {
                     self.events.announce(Event::Oversize { actual: size.actual, limit: size.limit });
                 }
+                client::Event::Denied(subject) => self.events.announce(Event::Denied { subject: subject.into() }),
                 client::Event::Refused(text) => self.events.announce(Event::Refused { text: text.into() }),
                 client::Event::Closed => {
                     *closed = true;

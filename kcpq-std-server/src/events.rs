@@ -21,6 +21,7 @@ pub(crate) struct EventLog {
     refused: Budget,
     subjects: Budget,
     slow: Budget,
+    denied: Budget,
 }
 
 impl EventLog {
@@ -34,8 +35,17 @@ impl EventLog {
             Event::Moved { id, from, to } => {
                 tracing::debug!(session = %id, %from, %to, "session goes on at another address");
             }
-            Event::Closed { id, peer, why, undelivered } if self.closed.spend(now) => {
-                tracing::info!(session = %id, %peer, undelivered, "session closed: {why}");
+            Event::Identified { id, identity } => tracing::debug!(session = %id, identity = &*identity, "identified"),
+            Event::Closed { id, peer, why, undelivered, identity } if self.closed.spend(now) => {
+                tracing::info!(session = %id, %peer, identity = identity.as_deref(), undelivered, "session closed: {why}");
+            }
+            Event::PublishDenied { id, identity, subject } if self.denied.spend(now) => {
+                let (identity, subject) = (&*identity, &*subject);
+                tracing::warn!(session = %id, identity, subject, "not permitted to publish");
+            }
+            Event::SubscriptionDenied { id, identity, pattern } if self.denied.spend(now) => {
+                let (identity, pattern) = (&*identity, &*pattern);
+                tracing::warn!(session = %id, identity, pattern, "not permitted to subscribe");
             }
             Event::Refused { peer } if self.refused.spend(now) => {
                 tracing::warn!(%peer, "session refused: too many");
@@ -52,7 +62,7 @@ impl EventLog {
 
     /// Tells of lines that were left out for long enough.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let Self { opened, closed, refused, subjects, slow } = self;
+        let Self { opened, closed, refused, subjects, slow, denied } = self;
         if let Some(count) = opened.due(now) {
             tracing::info!(count, "more sessions opened than have a line here");
         }
@@ -68,12 +78,15 @@ impl EventLog {
         if let Some(count) = slow.due(now) {
             tracing::warn!(count, "more subscribers did not keep up than have a line here");
         }
+        if let Some(count) = denied.due(now) {
+            tracing::warn!(count, "more was not permitted than has a line here");
+        }
     }
 
     /// When it wants to tell.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let Self { opened, closed, refused, subjects, slow } = self;
-        [opened, closed, refused, subjects, slow].into_iter().filter_map(Budget::poll_timeout).min()
+        let Self { opened, closed, refused, subjects, slow, denied } = self;
+        [opened, closed, refused, subjects, slow, denied].into_iter().filter_map(Budget::poll_timeout).min()
     }
 }
 

@@ -1,15 +1,20 @@
 //! What every part of a broker reads, counts in and tells of.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 
 use super::config::Config;
 use super::event::Event;
+use super::guard::Guard;
 use super::names::Names;
 use super::party::Party;
+use super::pass::Pass;
 use super::stats::Stats;
 use crate::hash::Secret;
 use crate::hello::Named;
 use crate::rng::Rng;
+use crate::subject::Subject;
 use crate::time::Instant;
 
 /// See above.
@@ -25,6 +30,8 @@ pub(super) struct Context<P> {
     pub(super) epoch: u64,
     /// Which of how many brokers of the server this is.
     pub(super) shard: (u64, u64),
+    /// Who may do what; without it everybody may do everything.
+    pub(super) guard: Option<Box<Guard>>,
     /// For what peers must not guess.
     secret: Secret,
     /// The server stops: no session is opened, and nothing more is read.
@@ -57,6 +64,7 @@ impl<P> Context<P> {
             names: Names::new(&server_secret, [epoch, 0]),
             server_secret,
             shard: (0, 1),
+            guard: None,
             secret: Secret::new(seed),
             draining: false,
             headroom: 0,
@@ -101,6 +109,18 @@ impl<P> Context<P> {
     pub(super) fn clock(&mut self, conv: u32) -> u32 {
         let moment = [self.now.as_micros(), self.stats.sessions_opened].map(u64::to_le_bytes);
         self.secret.hash(conv, moment.as_flattened()) as u32
+    }
+
+    /// True if a session is not to get a message of `subject`, which is counted.
+    pub(super) fn withholds(&mut self, pass: &mut Pass, subject: Subject<'_>) -> bool {
+        let withholds = self.guard.as_mut().is_some_and(|guard| !guard.may_receive(pass, subject));
+        self.stats.messages_withheld += u64::from(withholds);
+        withholds
+    }
+
+    /// What the identity of a session is called, if it has one.
+    pub(super) fn identity(&self, pass: Option<&Pass>) -> Option<Arc<str>> {
+        self.guard.as_ref()?.name(pass?).cloned()
     }
 
     /// Keeps an event until it is fetched, if there is room.

@@ -13,9 +13,10 @@ use super::message::{self, Message};
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
+use crate::access::Credential;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
-use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Refusal, VERSION, features, subscribe};
+use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Notice, Refusal, VERSION, features, subscribe};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
@@ -93,6 +94,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn act(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) {
         let bytes = in_place.unwrap_or_else(|| inbox.bytes());
         let frame = head.frame(bytes);
+        if self.cx.guard.is_some() && !self.is_let_in(frame.command) {
+            return;
+        }
         match frame.command {
             command::PUB | command::PUBT => {
                 let expires = if frame.command == command::PUB {
@@ -125,12 +129,74 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         }
     }
 
+    // --- who may do what ---
+
+    /// True if the session may be here. Its first frame shows what kind of client it is, if no handshake has.
+    fn is_let_in(&mut self, command: u8) -> bool {
+        let Self { cx, me, .. } = self;
+        if me.member.pass.is_some() {
+            if command == command::HELLO && !me.member.native && !me.is_known_by_key() {
+                self.error("HELLO has to be the first frame");
+                return false;
+            }
+            return true;
+        }
+        let native = command == command::HELLO;
+        let credential = match (native, cx.headroom) {
+            (true, _) => Credential::Anonymous,
+            (false, 0) => Credential::Original,
+            (false, _) => Credential::OriginalWithKey,
+        };
+        let Err(reason) = cx.identify(me.id, me.member, credential) else { return true };
+        if !native {
+            self.error(&format!("{reason}"));
+        } else if !core::mem::replace(&mut me.member.native, true) {
+            cx.stats.native_sessions += 1; // it understands CLOSE
+        }
+        self.outcome.end = Some(Ended::ByBroker(reason));
+        false
+    }
+
+    /// True if a message may be published. Its publisher is told of it now and then if not.
+    fn may_publish(&mut self, subject: Subject<'_>, len: usize) -> bool {
+        let Self { cx, me, .. } = self;
+        let Context { guard: Some(guard), now, .. } = &mut *cx else { return true };
+        let Some(pass) = me.member.pass.as_deref_mut() else { return false };
+        if guard.may_publish(*now, pass, subject, len) {
+            return true;
+        }
+        cx.stats.messages_denied += 1;
+        if pass.tells(cx.now, subject) {
+            if let Some(identity) = cx.identity(Some(pass)) {
+                cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.as_str().into() });
+            }
+            let text = format!("not permitted to publish to {}", subject.as_str());
+            notify(me.control, me.member.native, &text, Notice::PublishDenied(subject.as_str()));
+        }
+        false
+    }
+
+    /// True if a pattern may be subscribed to.
+    fn may_subscribe(&mut self, pattern: Pattern<'_>) -> bool {
+        let Self { cx, me, .. } = self;
+        let (Some(guard), Some(pass)) = (&mut cx.guard, me.member.pass.as_deref_mut()) else { return false };
+        let may = guard.may_subscribe(pass, pattern);
+        if !may && let Some(identity) = cx.identity(Some(pass)) {
+            cx.tell(Event::SubscriptionDenied { id: me.id, identity, pattern: pattern.as_str().into() });
+        }
+        may
+    }
+
     // --- messages ---
 
     fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) {
-        let Self { cx, hub, table, me, .. } = self;
+        let cx = &mut *self.cx;
         cx.stats.messages_in += 1;
         cx.stats.bytes_in += message.frame_len() as u64;
+        if cx.guard.is_some() && !self.may_publish(subject, message.frame_len()) {
+            return;
+        }
+        let Self { cx, hub, table, me, .. } = self;
         if !hub.publish(cx, table, Publisher::session(me), subject, message) {
             cx.stats.unrouted += 1;
         }
@@ -191,6 +257,10 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         };
         let latest =
             number.is_some() && frame.payload.get(NUMBER).is_some_and(|options| options & subscribe::LATEST != 0);
+        if self.cx.guard.is_some() && !self.may_subscribe(pattern) {
+            let text = format!("not permitted to subscribe to {}", pattern.as_str());
+            return self.refuse(number, Refusal::NotPermitted, &text);
+        }
         let Me { id, member, .. } = &mut self.me;
         if let Some(known) = member.patterns.get_mut(pattern.as_str()) {
             // Asked for again, perhaps in another way.
@@ -198,7 +268,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 self.hub.change(pattern, id.slot, latest);
             }
         } else {
-            let limit = self.cx.config.max_subscriptions;
+            let limit = self.cx.max_subscriptions(member.pass.as_deref());
             if member.patterns.len() >= limit {
                 let text = format!("too many subscriptions: the limit is {limit} for each session");
                 return self.refuse(number, Refusal::TooManySubscriptions, &text);
@@ -316,6 +386,13 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn reply(&mut self, command: u8, subject: &[u8], payload: &[u8]) {
         push(self.me.control, command, subject, payload);
     }
+}
+
+/// Says ERR: with what it is about to a native client, for people to others.
+pub(super) fn notify(control: &mut HeapOutbox, native: bool, text: &str, notice: Notice<'_>) {
+    let (kind, about) = notice.parts();
+    let payload = if native { &[&[kind], about.as_bytes()].concat()[..] } else { &[] };
+    push(control, command::ERR, cut(text).as_bytes(), payload);
 }
 
 /// What an original client takes of a text.

@@ -1,5 +1,7 @@
 //! What a broker tells its driver: for logs, never for the path of a message.
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::fmt;
 
 use crate::frame::FrameError;
@@ -13,6 +15,14 @@ pub struct SessionId {
     pub(super) generation: u32,
 }
 
+#[cfg(test)]
+impl SessionId {
+    /// The session in a slot, which was opened as number `generation` of all.
+    pub(crate) fn of(slot: u32, generation: u32) -> Self {
+        Self { slot, generation }
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot, self.generation)
@@ -20,7 +30,7 @@ impl fmt::Display for SessionId {
 }
 
 /// An event of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<P> {
     /// A session was opened.
@@ -50,6 +60,13 @@ pub enum Event<P> {
         /// To where.
         to: P,
     },
+    /// It is known whose session it is, because there are rules for who may do what.
+    Identified {
+        /// Which.
+        id: SessionId,
+        /// The name of the identity: that of the configuration, or of a kind of clients.
+        identity: Arc<str>,
+    },
     /// A session ended.
     Closed {
         /// Which.
@@ -60,6 +77,27 @@ pub enum Event<P> {
         why: Ended,
         /// Messages in its queue or in flight to it at that moment.
         undelivered: u64,
+        /// Whose it was, if that was of interest.
+        identity: Option<Arc<str>>,
+    },
+    /// A client may not publish to a subject: messages are dropped. Told as often as the client is: once in 10 s for each
+    /// subject, and for 16 subjects at most.
+    PublishDenied {
+        /// Which.
+        id: SessionId,
+        /// Whose.
+        identity: Arc<str>,
+        /// The subject.
+        subject: Box<str>,
+    },
+    /// A client may not have a subscription: it was refused, or has ended since the rules were replaced.
+    SubscriptionDenied {
+        /// Which.
+        id: SessionId,
+        /// Whose.
+        identity: Arc<str>,
+        /// The pattern.
+        pattern: Box<str>,
     },
     /// A session was refused because of a limit.
     Refused {

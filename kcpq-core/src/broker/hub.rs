@@ -2,6 +2,7 @@
 //!
 //! Publishers and subscribers look alike here, whether they are sessions or other shards.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::foreign;
 use super::message::{self, Message};
 use super::outlet::{Level, Outlet};
 use super::party::{Party, Subscriber};
+use super::pass::Pass;
 use super::peer::Peer;
 use super::session::{Me, Member, Session};
 use super::shards::Shards;
@@ -38,7 +40,7 @@ pub(super) struct Publisher<'p> {
     party: Party,
     throttle: &'p mut Throttle,
     /// What waits for it as a subscriber: a session that is read is not in the table meanwhile. A shard gets nothing back.
-    own: Option<(&'p mut HeapOutbox, &'p mut Outlet)>,
+    own: Option<(&'p mut HeapOutbox, &'p mut Outlet, Option<&'p mut Box<Pass>>)>,
     /// Where to note for how long the least patient of its subscribers can be kept waiting, if it wants to know.
     patience: Option<&'p mut Option<Patience>>,
 }
@@ -46,8 +48,13 @@ pub(super) struct Publisher<'p> {
 impl<'p> Publisher<'p> {
     /// A session, while it is not in the table.
     pub(super) fn session(me: &'p mut Me<'_>) -> Self {
-        let Member { throttle, outlet, .. } = &mut *me.member;
-        Self { party: Party::Session(me.id.slot), throttle, own: Some((me.queue, outlet)), patience: None }
+        let Member { throttle, outlet, pass, .. } = &mut *me.member;
+        Self {
+            party: Party::Session(me.id.slot),
+            throttle,
+            own: Some((me.queue, outlet, pass.as_mut())),
+            patience: None,
+        }
     }
 
     fn shard(index: u8, throttle: &'p mut Throttle) -> Self {
@@ -121,7 +128,7 @@ impl Hub {
     ) -> bool {
         let Self { router, shards, deferred, reach } = self;
         let reached = Reached { cx, table, shards, publisher };
-        let mut delivery = Delivery { reached, message, behind: None, other: None };
+        let mut delivery = Delivery { reached, subject, message, behind: None, other: None };
         *reach = 0;
         router.route(subject, |number| {
             *reach += 1;
@@ -239,7 +246,7 @@ impl<P: Peer> Reached<'_, P> {
     fn outlet(&mut self, party: Party) -> Option<(&Context<P>, &mut Outlet)> {
         let Self { cx, table, shards, publisher } = self;
         let outlet = match party {
-            party if party == publisher.party => publisher.own.as_mut().map(|(_, outlet)| &mut **outlet),
+            party if party == publisher.party => publisher.own.as_mut().map(|(_, outlet, _)| &mut **outlet),
             Party::Session(slot) => table.get_mut(slot).map(|slot| slot.session.outlet().1),
             Party::Shard(index) => shards.outlet(index).map(|(_, outlet)| outlet),
         };
@@ -284,6 +291,7 @@ impl<P: Peer> Reached<'_, P> {
 /// A message that is handed to its subscribers, one after the other.
 struct Delivery<'d, 'm, P: Peer> {
     reached: Reached<'d, P>,
+    subject: Subject<'d>,
     message: &'d mut Message<'m>,
     /// One of them that is behind, and whether it misses messages.
     behind: Option<(bool, Party)>,
@@ -294,22 +302,25 @@ struct Delivery<'d, 'm, P: Peer> {
 impl<P: Peer> Delivery<'_, '_, P> {
     fn hand_to(&mut self, to: Subscriber) {
         let Reached { cx, table, shards, publisher } = &mut self.reached;
-        let (queue, outlet) = match to.party {
+        let (queue, outlet, pass) = match to.party {
             party if party == publisher.party => match &mut publisher.own {
-                Some((queue, outlet)) => (&mut **queue, &mut **outlet),
+                Some((queue, outlet, pass)) => (&mut **queue, &mut **outlet, pass.as_deref_mut()),
                 None => return,
             },
             Party::Session(slot) => match table.wake(slot) {
-                Some(slot) => slot.session.outlet(),
+                Some(slot) => slot.session.receiver(),
                 None => return,
             },
             // What comes from a shard has gone to the others from there.
             Party::Shard(_) if matches!(publisher.party, Party::Shard(_)) => return,
             Party::Shard(index) => match shards.outlet(index) {
-                Some(outlet) => outlet,
+                Some((queue, outlet)) => (queue, outlet, None),
                 None => return,
             },
         };
+        if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
+            return;
+        }
         let slow = outlet.admit(cx, queue, self.message, to.latest);
         let level = outlet.level(cx, queue);
         let mut other = Some((level, to.party));

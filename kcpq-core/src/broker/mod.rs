@@ -22,19 +22,23 @@
 //! dispatch   what a frame does
 //! hub        the router, and handing a message to its subscribers
 //! shards     what brokers of one server tell each other
+//! admission  who is let in, and what new rules change for those who are there
 //! table      where the sessions are, which are ready, and their timers     session    one session
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
 //!                                                                          supply     whether a party can be kept waiting
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
-//! party      a session or a shard, as publisher and subscriber             context    configuration, time, counters, events
+//! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
+//! pass       what was decided for one session                              context    configuration, time, counters, events
 //! ```
 
+mod admission;
 mod announce;
 mod config;
 mod context;
 mod dispatch;
 mod event;
 mod foreign;
+mod guard;
 mod half_open;
 mod hub;
 mod message;
@@ -42,6 +46,7 @@ mod message;
 mod names;
 mod outlet;
 mod party;
+mod pass;
 mod peer;
 mod session;
 mod sessions;
@@ -54,7 +59,9 @@ mod table;
 mod tests;
 mod throttle;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use core::fmt;
 
 pub use config::{Config, SlowConsumer};
@@ -67,11 +74,13 @@ pub use stats::Stats;
 
 use self::announce::Announcements;
 use self::context::Context;
+use self::guard::Guard;
 use self::hub::Hub;
 use self::sessions::{Elsewhere, Sessions};
 use self::shards::Shards;
 use self::strays::Strays;
 use self::table::Table;
+use crate::access::{Access, AccessError, Credential};
 use crate::datagram::{self, Content, Framing, Protection};
 use crate::kcp;
 use crate::time::{Deadline, Instant, Why};
@@ -210,6 +219,34 @@ impl<P: Peer> Broker<P> {
         self.sessions.drain();
     }
 
+    /// Chooses who may do what; `None`, as at first: everybody may do everything. Sessions that exist go on by these rules:
+    /// those that are not let in any more end (CLOSE 8), and subscriptions that are not permitted any more end with a
+    /// reason that the client is told. Of several brokers of one server each is to be told, with its part of the limits
+    /// ([`Access::shared_by`]). Takes time that grows with the number of subscriptions.
+    ///
+    /// # Errors
+    /// What makes no sense. Nothing has changed then.
+    pub fn set_access(&mut self, now: Instant, access: Option<&Access>) -> Result<(), AccessError> {
+        self.sessions.cx.advance(now);
+        let seed = self.sessions.cx.seed;
+        let guard = access.map(|access| Guard::new(access, seed)).transpose()?;
+        self.sessions.set_guard(guard.map(Box::new));
+        Ok(())
+    }
+
+    /// True if somebody who shows this is let in, limits aside.
+    pub fn lets_in(&self, credential: &Credential) -> bool {
+        self.sessions.cx.guard.as_ref().is_none_or(|guard| guard.knows(credential))
+    }
+
+    /// A handshake has shown whose session it is: to be called before any of its frames is read. Who is not known is better
+    /// not given a session ([`lets_in`](Self::lets_in)). False if there is no such session, or if it is about to end because
+    /// it is not let in.
+    pub fn identify(&mut self, now: Instant, id: SessionId, credential: Credential) -> bool {
+        self.sessions.cx.advance(now);
+        self.sessions.identify(id, credential)
+    }
+
     // --- in ---
 
     /// Takes in a datagram, which is opened in place. What it cannot use is counted.
@@ -326,6 +363,14 @@ impl<P: Peer> Broker<P> {
     }
 
     // --- getters ---
+
+    /// The name of the identity that a session has; `None` if that is not known, or of no interest because there are no
+    /// rules.
+    pub fn identity(&mut self, id: SessionId) -> Option<Arc<str>> {
+        let Sessions { cx, table, .. } = &mut self.sessions;
+        let slot = table.get_mut(id.slot).filter(|slot| slot.id == id)?;
+        cx.identity(slot.session.member().pass.as_deref())
+    }
 
     /// The counters.
     pub fn stats(&self) -> Stats {

@@ -24,6 +24,8 @@ pub(super) struct Outlet {
     kind: Kind,
     /// The largest frame body that the party takes.
     max_body: u32,
+    /// Most bytes that may wait.
+    max_queued: usize,
     /// From so many bytes that wait on, the party is behind.
     high: usize,
     /// Bytes that have left the queue and still wait: they are on their way to a shard.
@@ -100,6 +102,7 @@ impl Outlet {
         Self {
             kind,
             max_body: u32::MAX,
+            max_queued: usize::MAX,
             high,
             beyond: 0,
             accounted: 0,
@@ -119,6 +122,12 @@ impl Outlet {
     /// The party takes no larger frame bodies.
     pub(super) fn set_max_body(&mut self, max_body: u32) {
         self.max_body = max_body;
+    }
+
+    /// No more than so many bytes are to wait, if the configuration allows more. The party is behind from an eighth on.
+    pub(super) fn set_max_queued(&mut self, max_queued: Option<usize>, high_water: usize) {
+        self.max_queued = max_queued.unwrap_or(usize::MAX);
+        self.high = high_water.min(self.max_queued / 8).max(16);
     }
 
     /// Bytes left the queue, and wait elsewhere until they have [`arrived`](Self::arrived).
@@ -142,19 +151,20 @@ impl Outlet {
     ) -> bool {
         let Context { config, stats, .. } = cx;
         let len = message.len();
+        let max_queued = config.max_queued.min(self.max_queued);
         if message.body_len() > self.max_body as usize {
             stats.dropped_too_large += 1;
             return false;
         }
-        if latest && message.supersede_in(queue, config.max_queued) {
+        if latest && message.supersede_in(queue, max_queued) {
             stats.superseded += 1;
             self.took(stats, cx.now, len, queue);
             return false;
         }
         let mut full = false;
-        if self.waiting(queue) + len > config.max_queued {
+        if self.waiting(queue) + len > max_queued {
             stats.expired += u64::from(queue.expire(cx.now));
-            while !self.has_room(queue, len, config.max_queued) {
+            while !self.has_room(queue, len, max_queued) {
                 full = true;
                 *self.dropped(stats) += 1;
                 if config.slow_consumer != SlowConsumer::DropOldest || !queue.drop_oldest() {
@@ -317,7 +327,7 @@ impl Outlet {
         self.account(&mut cx.stats, waiting);
         self.drained = waiting + unacked == 0;
         cx.emptied |= self.supply.drain(cx.now, waiting, acked, unacked);
-        if self.slow && waiting <= cx.config.max_queued / 2 {
+        if self.slow && waiting <= cx.config.max_queued.min(self.max_queued) / 2 {
             self.slow = false;
         }
         if let Some(since) = &mut self.behind {

@@ -14,7 +14,9 @@ use super::context::Context;
 use super::event::SessionId;
 use super::half_open::HalfOpen;
 use super::outlet::Outlet;
+use super::pass::Pass;
 use super::throttle::Throttle;
+use crate::access::Credential;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::{self, command};
 use crate::hello::{CloseReason, Hello, Named};
@@ -34,6 +36,8 @@ pub(super) struct Session {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
+    /// Who it is, once that is known and of interest.
+    pub(super) pass: Option<Box<Pass>>,
     /// As long as nothing shows that it is where it says it is.
     half_open: Option<HalfOpen>,
     /// The driver has been told that a subject of this session was refused.
@@ -58,6 +62,8 @@ enum Pause {
     Answers,
     /// Somebody it publishes to is behind.
     Throttled,
+    /// It has published more than it may in a second.
+    TooFast,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +134,7 @@ impl Session {
             transport,
             member: Member {
                 native: false,
+                pass: None,
                 half_open: Some(HalfOpen::default()),
                 refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
@@ -194,6 +201,11 @@ impl Session {
         self.transport.on_too_long(now, len);
     }
 
+    /// What the broker knows of it.
+    pub(super) fn member(&mut self) -> &mut Member {
+        &mut self.member
+    }
+
     /// It said HELLO.
     pub(super) fn is_native(&self) -> bool {
         self.member.native
@@ -238,6 +250,11 @@ impl Session {
         (&mut self.transport.outbox, &mut self.member.outlet)
     }
 
+    /// The same, and what it may have of them.
+    pub(super) fn receiver(&mut self) -> (&mut HeapOutbox, &mut Outlet, Option<&mut Box<Pass>>) {
+        (&mut self.transport.outbox, &mut self.member.outlet, self.member.pass.as_mut())
+    }
+
     /// The session as a publisher.
     pub(super) fn throttle(&mut self) -> &mut Throttle {
         &mut self.member.throttle
@@ -255,11 +272,12 @@ impl Session {
     }
 
     /// True, once, if what kept it from being read is over: there may be bytes that wait.
-    pub(super) fn goes_on(&mut self) -> bool {
+    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
         let goes_on = match self.member.paused {
             None => false,
             Some(Pause::Answers) => self.transport.control.is_empty() && self.member.unanswered == 0,
             Some(Pause::Throttled) => !self.member.throttle.holds(),
+            Some(Pause::TooFast) => self.member.pass.as_mut().is_none_or(|pass| pass.goes_on(now)),
         };
         if goes_on {
             self.member.paused = None;
@@ -300,8 +318,10 @@ impl Session {
             return next; // whatever is due has to wait until it is heard again
         }
         let stall = self.stalls_at(config).map(|at| Deadline { at, why: Why::Idle });
+        let held = self.member.pass.as_ref().and_then(|pass| pass.held_until());
+        let held = held.map(|at| Deadline { at, why: Why::Throttle });
         for deadline in
-            [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall].into_iter().flatten()
+            [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall, held].into_iter().flatten()
         {
             if deadline.at < next.at {
                 next = deadline;
@@ -391,12 +411,21 @@ impl Session {
     }
 }
 
+impl Member {
+    /// Its frames are still read.
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+}
+
 impl Me<'_> {
     /// True if the next frame has to wait; from then on until [`Session::goes_on`].
     pub(super) fn pauses(&mut self) -> bool {
         let Self { control, member, .. } = self;
         if member.throttle.holds() {
             member.paused = Some(Pause::Throttled);
+        } else if member.pass.as_ref().is_some_and(|pass| pass.held_until().is_some()) {
+            member.paused = Some(Pause::TooFast);
         } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED {
             member.paused.get_or_insert(Pause::Answers);
         }
@@ -409,9 +438,14 @@ impl Me<'_> {
         self.member.paused == Some(Pause::Answers)
     }
 
+    /// True if a handshake has shown who it is.
+    pub(super) fn is_known_by_key(&self) -> bool {
+        self.member.pass.as_ref().is_some_and(|pass| matches!(pass.credential(), Credential::Key(_)))
+    }
+
     /// True if its frames are still read.
     pub(super) fn is_open(&self) -> bool {
-        self.member.phase == Phase::Open
+        self.member.is_open()
     }
 }
 

@@ -233,7 +233,7 @@ impl<P: Peer> Sessions<P> {
     }
 
     /// A session that was taken out and worked on goes on; with `wakes` it may have something to send.
-    fn put_back(&mut self, mut slot: Box<Slot<P, Session>>, wakes: bool) {
+    pub(super) fn put_back(&mut self, mut slot: Box<Slot<P, Session>>, wakes: bool) {
         slot.session.settle(&mut self.cx);
         self.table.put_back(slot, wakes);
     }
@@ -330,7 +330,7 @@ impl<P: Peer> Sessions<P> {
                 let (_, mut me) = slot.session.split(slot.id);
                 self.hub.review(&mut self.cx, &mut self.table, Publisher::session(&mut me));
             }
-            if slot.session.goes_on() {
+            if slot.session.goes_on(self.cx.now) {
                 self.table.put_back(slot, false);
                 self.receive(index, None);
                 self.see_to_others();
@@ -386,7 +386,7 @@ impl<P: Peer> Sessions<P> {
     }
 
     /// The same for one that is taken out.
-    fn begin_closing(&mut self, slot: &mut Slot<P, Session>, reason: CloseReason) {
+    pub(super) fn begin_closing(&mut self, slot: &mut Slot<P, Session>, reason: CloseReason) {
         if slot.session.begin_closing(&mut self.cx, reason) {
             self.unsubscribe_all(slot);
         }
@@ -409,7 +409,10 @@ impl<P: Peer> Sessions<P> {
         self.cx.stats.dropped_closed += undelivered;
         self.cx.stats.native_sessions -= u64::from(slot.session.is_native());
         self.table.forget(&slot);
-        self.cx.tell(Event::Closed { id: slot.id, peer: slot.peer, why, undelivered });
+        let member = slot.session.member();
+        let identity = self.cx.identity(member.pass.as_deref());
+        self.cx.has_left(member);
+        self.cx.tell(Event::Closed { id: slot.id, peer: slot.peer, why, undelivered, identity });
     }
 
     // --- other shards ---

@@ -10,6 +10,8 @@ pub struct Stats {
     pub sessions_opened: u64,
     /// Sessions refused because of a limit.
     pub sessions_refused: u64,
+    /// Sessions ended because their client is not let in.
+    pub sessions_denied: u64,
     /// Gauge: open sessions of native clients, which said HELLO.
     pub native_sessions: u64,
     /// Sessions that went on at another address of their client.
@@ -21,8 +23,10 @@ pub struct Stats {
     pub dropped_forward: u64,
     /// Gauge: subscriptions. A pattern counts once per session.
     pub subscriptions: u64,
-    /// Subscriptions refused: invalid pattern, or too many.
+    /// Subscriptions refused: invalid pattern, too many, or not permitted.
     pub subscriptions_refused: u64,
+    /// Subscriptions ended because they are not permitted any more.
+    pub subscriptions_ended: u64,
     /// Messages received from publishers.
     pub messages_in: u64,
     /// Bytes of these messages' frames.
@@ -35,6 +39,10 @@ pub struct Stats {
     pub unrouted: u64,
     /// Messages refused with ERR: invalid subject.
     pub messages_refused: u64,
+    /// Messages dropped: their publisher may not publish to that subject.
+    pub messages_denied: u64,
+    /// Messages not delivered to a subscriber that may not have them although its pattern matches, once for each.
+    pub messages_withheld: u64,
     /// Times that a publisher was throttled because a subscriber was behind ([`Config::high_water`](super::Config)).
     pub throttled: u64,
     /// Messages dropped: the subscriber's queue was full.
@@ -87,18 +95,22 @@ impl Stats {
             sessions,
             sessions_opened,
             sessions_refused,
+            sessions_denied,
             native_sessions,
             sessions_moved,
             forwarded,
             dropped_forward,
             subscriptions,
             subscriptions_refused,
+            subscriptions_ended,
             messages_in,
             bytes_in,
             messages_out,
             bytes_out,
             unrouted,
             messages_refused,
+            messages_denied,
+            messages_withheld,
             throttled,
             dropped_slow,
             expired,
@@ -124,18 +136,22 @@ impl Stats {
         self.sessions += sessions;
         self.sessions_opened += sessions_opened;
         self.sessions_refused += sessions_refused;
+        self.sessions_denied += sessions_denied;
         self.native_sessions += native_sessions;
         self.sessions_moved += sessions_moved;
         self.forwarded += forwarded;
         self.dropped_forward += dropped_forward;
         self.subscriptions += subscriptions;
         self.subscriptions_refused += subscriptions_refused;
+        self.subscriptions_ended += subscriptions_ended;
         self.messages_in += messages_in;
         self.bytes_in += bytes_in;
         self.messages_out += messages_out;
         self.bytes_out += bytes_out;
         self.unrouted += unrouted;
         self.messages_refused += messages_refused;
+        self.messages_denied += messages_denied;
+        self.messages_withheld += messages_withheld;
         self.throttled += throttled;
         self.dropped_slow += dropped_slow;
         self.expired += expired;

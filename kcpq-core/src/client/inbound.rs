@@ -5,7 +5,7 @@ use super::event::{Disconnect, Event, Message};
 use super::phase::{Phase, Server};
 use super::subscriptions::SubscriptionId;
 use crate::frame::{Flaw, command};
-use crate::hello::{Ack, CloseReason, Hello, VERSION};
+use crate::hello::{Ack, CloseReason, Hello, Notice, VERSION};
 use crate::outbox::FrameStore;
 use crate::session::{Found, Native};
 use crate::store::{Text, TooLarge};
@@ -52,7 +52,11 @@ impl<S: FrameStore> Client<S> {
             match self.session.poll_frame(self.now)? {
                 Ok(found) if self.act(found) => {
                     self.current = Some(Current { found, next: None, held: false });
-                    let text = core::str::from_utf8(self.session.frame(found).subject);
+                    let frame = self.session.frame(found);
+                    if let Some(Notice::PublishDenied(subject)) = Notice::decode(frame.payload) {
+                        return Some(Event::Denied(subject));
+                    }
+                    let text = core::str::from_utf8(frame.subject);
                     return Some(Event::Refused(text.unwrap_or("(text is not UTF-8)")));
                 }
                 Ok(_) => {}
@@ -117,6 +121,9 @@ impl<S: FrameStore> Client<S> {
                     self.subscriptions.confirm(&pattern, false);
                 }
                 self.up(false);
+            }
+            command::ERR if let Some(Notice::SubscriptionEnded(pattern)) = Notice::decode(frame.payload) => {
+                self.subscriptions.on_ended(pattern);
             }
             command::ERR => {
                 let connecting = self.server.is_none() && matches!(self.phase, Phase::Connecting { .. });

@@ -163,6 +163,19 @@ impl<S: Store> Subscriptions<S> {
         }
     }
 
+    /// The server has ended what was subscribed to `pattern`: it is not permitted any more.
+    pub(super) fn on_ended(&mut self, pattern: &str) {
+        for index in 0..self.table.len() {
+            let Some(entry) = self.table.get_mut(index) else { break };
+            if entry.state == State::Active && entry.pattern.as_ref() == pattern {
+                entry.state = State::Gone;
+                entry.outcome = Some(Err(SubscribeFailure::Refused(Refusal::NotPermitted)));
+                self.gone = true;
+                self.has_news(index);
+            }
+        }
+    }
+
     /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message
     /// and have not asked, if one that wants the `latest` was meant.
     pub(super) fn confirm(&mut self, pattern: &S::Text, latest: bool) {

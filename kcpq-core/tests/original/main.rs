@@ -8,6 +8,7 @@ mod clients;
 #[path = "../common/engine.rs"]
 mod engine;
 mod peer;
+mod restricted;
 mod server;
 
 use kcpq_core::time::Duration;

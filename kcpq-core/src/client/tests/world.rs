@@ -1,6 +1,7 @@
 //! Clients and a broker over simulated links, on both stores.
 
 mod absence;
+mod permissions;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
 use clap::Parser;
-use kcpq_smol::{Client, PublishError};
+use kcpq_smol::{Client, Event, PublishError};
 
 use super::{Failure, ServerArg};
 
@@ -41,6 +41,7 @@ impl Publish {
             }
         };
         let client = self.server.connect("kcpq pub").await?;
+        let mut events = client.events();
         let done = async {
             match payload {
                 Some(payload) => self.publish(&client, &payload).await?,
@@ -52,7 +53,14 @@ impl Publish {
         let done: Result<(), Failure> = done.await;
         let closed = client.close().await;
         done?;
-        Ok(closed?)
+        closed?;
+        // What the server said stands before the end.
+        while let Some(event) = events.next().await {
+            if let Event::Denied { subject } = event {
+                return Err(Failure::Error(format!("not permitted to publish to {subject}")));
+            }
+        }
+        Ok(())
     }
 
     async fn publish(&self, client: &Client, payload: &[u8]) -> Result<(), PublishError> {

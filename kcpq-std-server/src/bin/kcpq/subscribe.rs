@@ -242,6 +242,7 @@ async fn tell(mut events: Events) {
                 say("connected again");
             }
             Event::SubscriptionLost { pattern, why } => say(&format!("subscription to {pattern} lost: {why}")),
+            Event::Denied { subject } => say(&format!("not permitted to publish to {subject}")),
             Event::Refused { text } => say(&format!("the server says: {text}")),
             _ => {}
         }

@@ -1,0 +1,159 @@
+//! Who is let in, and what new rules mean for those who are there.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::context::Context;
+use super::dispatch::notify;
+use super::event::{Event, SessionId};
+use super::foreign;
+use super::guard::Guard;
+use super::pass::Pass;
+use super::peer::Peer;
+use super::session::{Me, Member, Session};
+use super::sessions::Sessions;
+use super::table::Slot;
+use crate::access::Credential;
+use crate::hello::{CloseReason, Notice};
+use crate::subject::Pattern;
+
+impl<P: Peer> Context<P> {
+    /// Finds out whose session it is that has shown this, and lets it in.
+    ///
+    /// # Errors
+    /// Why not. Counted.
+    pub(super) fn identify(
+        &mut self,
+        id: SessionId,
+        member: &mut Member,
+        credential: Credential,
+    ) -> Result<(), CloseReason> {
+        let Some(guard) = &mut self.guard else {
+            member.pass = Some(Box::new(Pass::of_nobody(credential)));
+            return Ok(());
+        };
+        match guard.admit(credential) {
+            Ok(pass) => {
+                self.let_in(id, member, pass);
+                Ok(())
+            }
+            Err(reason) => {
+                match reason {
+                    CloseReason::Limit => self.stats.sessions_refused += 1,
+                    _ => self.stats.sessions_denied += 1,
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    fn let_in(&mut self, id: SessionId, member: &mut Member, pass: Box<Pass>) {
+        let limits = self.guard.as_ref().map(|guard| guard.limits(&pass)).unwrap_or_default();
+        member.outlet.set_max_queued(limits.queued, self.config.high_water);
+        if let Some(identity) = self.identity(Some(&pass)) {
+            self.tell(Event::Identified { id, identity });
+        }
+        member.pass = Some(pass);
+    }
+
+    /// How many subscriptions a session may have.
+    pub(super) fn max_subscriptions(&self, pass: Option<&Pass>) -> usize {
+        let own = self.guard.as_ref().zip(pass).and_then(|(guard, pass)| guard.limits(pass).subscriptions);
+        self.config.max_subscriptions.min(own.unwrap_or(usize::MAX))
+    }
+
+    /// A session is no more.
+    pub(super) fn has_left(&mut self, member: &Member) {
+        if let (Some(guard), Some(pass)) = (&mut self.guard, &member.pass) {
+            guard.leave(pass);
+        }
+    }
+}
+
+impl<P: Peer> Sessions<P> {
+    /// Other rules hold from now on, or none: for those who are there as well.
+    pub(super) fn set_guard(&mut self, guard: Option<Box<Guard>>) {
+        self.cx.guard = guard;
+        for index in self.table.indices() {
+            let Some(mut slot) = self.table.take(index) else { continue };
+            if slot.session.member().is_open()
+                && let Err(reason) = self.review(&mut slot)
+            {
+                self.begin_closing(&mut slot, reason);
+            }
+            self.put_back(slot, true);
+        }
+        self.see_to_others();
+    }
+
+    /// A handshake has shown who has opened a session. False, and the session is about to end, if it is not let in.
+    pub(super) fn identify(&mut self, id: SessionId, credential: Credential) -> bool {
+        let Some(mut slot) = self.table.take(id.slot) else { return false };
+        let known = slot.id == id;
+        if known && let Err(reason) = self.cx.identify(id, slot.session.member(), credential) {
+            self.begin_closing(&mut slot, reason);
+        }
+        let let_in = known && slot.session.member().is_open();
+        self.put_back(slot, known);
+        let_in
+    }
+
+    /// Gives a session what it may do by the rules of now, and takes what it may not do any more.
+    ///
+    /// # Errors
+    /// Why it may not stay.
+    fn review(&mut self, slot: &mut Slot<P, Session>) -> Result<(), CloseReason> {
+        let original = if self.cx.headroom == 0 { Credential::Original } else { Credential::OriginalWithKey };
+        let member = slot.session.member();
+        let credential = match &member.pass {
+            Some(pass) => pass.credential(),
+            None if member.native => Credential::Anonymous,
+            None if !member.patterns.is_empty() => original,
+            None => return Ok(()), // its next frame shows what it is
+        };
+        match &mut self.cx.guard {
+            Some(guard) => {
+                let pass = guard.readmit(credential).inspect_err(|_| {
+                    member.pass = None; // the guard does not know it
+                    self.cx.stats.sessions_denied += 1;
+                })?;
+                self.cx.let_in(slot.id, member, pass);
+            }
+            None => {
+                member.outlet.set_max_queued(None, self.cx.config.high_water);
+                member.pass = member.pass.take().map(|pass| Box::new(Pass::of_nobody(pass.credential())));
+            }
+        }
+        self.review_patterns(slot);
+        Ok(())
+    }
+
+    /// Ends subscriptions that are not permitted, and says so.
+    fn review_patterns(&mut self, slot: &mut Slot<P, Session>) {
+        let Self { cx, hub, .. } = self;
+        let limits = foreign::limits(cx.config.subjects);
+        let (_, Me { id, control, member, .. }) = slot.session.split(slot.id);
+        let (Some(guard), Some(pass)) = (&mut cx.guard, member.pass.as_deref_mut()) else { return };
+        let mut ended = Vec::new();
+        member.patterns.retain(|text, latest| match Pattern::new(text, &limits) {
+            Ok(pattern) if !guard.may_subscribe(pass, pattern) => {
+                ended.push((text.clone(), *latest));
+                false
+            }
+            _ => true,
+        });
+        for (text, latest) in ended {
+            if let Ok(pattern) = Pattern::new(&text, &limits) {
+                hub.unsubscribe(pattern, id.slot, latest);
+            }
+            cx.stats.subscriptions -= 1;
+            cx.stats.subscriptions_ended += 1;
+            let words = format!("not permitted to subscribe to {text} any more: the subscription has ended");
+            notify(control, member.native, &words, Notice::SubscriptionEnded(&text));
+            if let Some(identity) = cx.identity(member.pass.as_deref()) {
+                cx.tell(Event::SubscriptionDenied { id, identity, pattern: text });
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the guard keeps of one session: who it is, what was decided of late, and how fast it may go on.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::access::Credential;
+use crate::subject::Subject;
+use crate::time::{Duration, Instant};
+
+/// See above.
+pub(super) struct Pass {
+    credential: Credential,
+    identity: u32,
+    /// One of its patterns matches something that it may not have.
+    pub(super) is_filtered: bool,
+    pub(super) published: Verdicts,
+    pub(super) received: Verdicts,
+    /// Subjects that it was told it may not publish to, and when, oldest first.
+    told: VecDeque<(Box<str>, Instant)>,
+    /// When it may publish a second's worth again.
+    full_at: Instant,
+    /// It is not read before.
+    held_until: Option<Instant>,
+}
+
+/// How long it is not told of a subject again.
+const TOLD_FOR: Duration = Duration::from_secs(10);
+/// How many subjects it is told of within that time. A client that goes through all must not fill anything.
+const MAX_TOLD: usize = 16;
+/// How far ahead it may be of its bytes per second.
+const BURST: Duration = Duration::from_secs(1);
+
+impl Pass {
+    pub(super) fn new(credential: Credential, identity: u32) -> Self {
+        Self {
+            credential,
+            identity,
+            is_filtered: false,
+            published: Verdicts::default(),
+            received: Verdicts::default(),
+            told: VecDeque::new(),
+            full_at: Instant::ZERO,
+            held_until: None,
+        }
+    }
+
+    /// As long as there are no rules: what it has shown is remembered.
+    pub(super) fn of_nobody(credential: Credential) -> Self {
+        Self::new(credential, u32::MAX)
+    }
+
+    /// What it has shown.
+    pub(super) fn credential(&self) -> Credential {
+        self.credential
+    }
+
+    /// The number of its identity.
+    pub(super) fn identity(&self) -> u32 {
+        self.identity
+    }
+
+    /// True if it is to be told that it may not publish to `subject`: once in a while.
+    pub(super) fn tells(&mut self, now: Instant, subject: Subject<'_>) -> bool {
+        while self.told.front().is_some_and(|(_, at)| *at + TOLD_FOR <= now) {
+            self.told.pop_front();
+        }
+        let news = self.told.len() < MAX_TOLD && !self.told.iter().any(|(told, _)| **told == *subject.as_str());
+        if news {
+            self.told.push_back((subject.as_str().into(), now));
+        }
+        news
+    }
+
+    // --- bytes per second ---
+
+    /// It has published `len` bytes, and may publish `rate` bytes in a second.
+    pub(super) fn spend(&mut self, now: Instant, len: usize, rate: u64) {
+        let micros = (len as u64).saturating_mul(1_000_000).div_ceil(rate.max(1));
+        self.full_at = self.full_at.max(now) + Duration::from_micros(micros);
+        self.held_until = (self.full_at > now + BURST).then(|| now + self.full_at.since(now + BURST));
+    }
+
+    /// Until when it is not to be read, if so.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held_until
+    }
+
+    /// True if it may be read. It is held no more then.
+    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
+        self.held_until = self.held_until.filter(|until| *until > now);
+        self.held_until.is_none()
+    }
+}
+
+/// What was decided of the last few subjects: most sessions have to do with few.
+#[derive(Default)]
+pub(super) struct Verdicts {
+    recent: Vec<(Box<str>, bool)>,
+    next: usize,
+}
+
+/// How many are kept of a session.
+const RECENT: usize = 4;
+/// Longer subjects are looked up each time.
+const LONGEST: usize = 128;
+
+impl Verdicts {
+    /// What `decide` says of `subject`, or said.
+    pub(super) fn judge(&mut self, subject: Subject<'_>, decide: impl FnOnce(Subject<'_>) -> bool) -> bool {
+        let text = subject.as_str();
+        if let Some((_, verdict)) = self.recent.iter().find(|(known, _)| **known == *text) {
+            return *verdict;
+        }
+        let verdict = decide(subject);
+        if text.len() <= LONGEST {
+            match self.recent.get_mut(self.next) {
+                Some(place) => *place = (text.into(), verdict),
+                None => self.recent.push((text.into(), verdict)),
+            }
+            self.next = (self.next + 1) % RECENT;
+        }
+        verdict
+    }
+}
