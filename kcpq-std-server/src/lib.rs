@@ -28,7 +28,7 @@ mod register;
 mod server;
 mod shard;
 
-pub use kcpq_core::broker;
+pub use kcpq_core::{access, broker};
 pub use server::{BindError, Config, Server, Snapshot};
 
 /// The example of README.md is compiled, too.

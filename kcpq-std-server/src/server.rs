@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use kcpq_core::access::{Access, AccessError};
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
-use kcpq_core::{DEFAULT_PORT, fec, kcp};
+use kcpq_core::{DEFAULT_PORT, Instant, fec, kcp};
 use kcpq_udp::{LISTENING_BUFFER, Socket};
 
 use crate::failure::{Guard, Watch};
@@ -29,6 +30,9 @@ pub struct Config {
     pub shards: usize,
     /// Limits, queues and timers.
     pub broker: broker::Config,
+    /// Who may do what; `None`: everybody may do everything. Limits on the sessions of an identity are divided among the
+    /// threads as well.
+    pub access: Option<Access>,
     /// The key of KCPQ v2.1's cipher. With a key, datagrams that are not encrypted with it are dropped. **It does not
     /// protect against altered or replayed datagrams**: for compatibility only.
     pub compat_key: Option<Key>,
@@ -44,10 +48,10 @@ impl Config {
 }
 
 impl Default for Config {
-    /// Port 4000 on all IPv4 addresses, as the original, served by one thread.
+    /// Port 4000 for clients on the same machine, all of which may do everything, served by one thread.
     fn default() -> Self {
-        let listen = SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT));
-        Self { listen, shards: 1, broker: broker::Config::default(), compat_key: None, register: None }
+        let listen = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT));
+        Self { listen, shards: 1, broker: broker::Config::default(), access: None, compat_key: None, register: None }
     }
 }
 
@@ -88,6 +92,8 @@ pub enum BindError {
     },
     /// A limit is so low that no client could connect.
     Limit(LimitTooLow),
+    /// The rules of who may do what make no sense.
+    Access(AccessError),
     /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No thread could be started.
@@ -105,6 +111,7 @@ impl fmt::Display for BindError {
             }
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Limit(error) => error.fmt(f),
+            Self::Access(error) => error.fmt(f),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -116,6 +123,7 @@ impl std::error::Error for BindError {
         match self {
             Self::Bind { source, .. } | Self::Thread(source) => Some(source),
             Self::Limit(error) => Some(error),
+            Self::Access(error) => Some(error),
             Self::Random(error) => Some(error),
         }
     }
@@ -171,8 +179,10 @@ impl Server {
             let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
             let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count).with_secret(&secret);
             if own == 0 {
-                broker.announce(kcpq_core::Instant::ZERO, left.peers.iter().copied());
+                broker.announce(Instant::ZERO, left.peers.iter().copied());
             }
+            let access = config.access.clone().map(|access| access.shared_by(count));
+            broker.set_access(Instant::ZERO, access.as_ref()).map_err(BindError::Access)?;
             if let Some(key) = &config.compat_key {
                 broker = broker.with_protection(Protection::compat_aes256(key, random()?));
             }
@@ -223,6 +233,20 @@ impl Server {
             sum.add(&answer.recv().ok()?);
         }
         Some(sum)
+    }
+
+    /// Replaces the rules of who may do what, for the sessions that exist as well: see
+    /// [`Broker::set_access`]. Each thread does so as soon as it gets to it.
+    ///
+    /// # Errors
+    /// What makes no sense. Nothing has changed then.
+    pub fn set_access(&self, access: Option<&Access>) -> Result<(), AccessError> {
+        access.map_or(Ok(()), broker::check_access)?;
+        let access = access.map(|access| Arc::new(access.clone().shared_by(self.shards.len())));
+        for shard in &self.shards {
+            shard.send(Command::SetAccess(access.clone()));
+        }
+        Ok(())
     }
 
     /// Calls `act`, from any thread, if one of the server's threads panics: at once if that has happened. The other threads

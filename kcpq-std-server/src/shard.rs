@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
+use kcpq_core::access::Access;
 use kcpq_core::broker::{Broker, Forward, Relay};
 use kcpq_udp::{Socket, is_too_long};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -19,6 +20,8 @@ use crate::server::Snapshot;
 pub(crate) enum Command {
     /// Send a snapshot of the counters.
     Snapshot(Sender<Snapshot>),
+    /// Replace the rules of who may do what by these, which have been checked.
+    SetAccess(Option<Arc<Access>>),
     /// End all sessions, then the thread.
     Drain,
     /// End the thread.
@@ -299,6 +302,12 @@ impl Shard {
                 }
             }
             Command::Forward(forward) => self.broker.handle_forward(self.now(), &forward),
+            Command::SetAccess(access) => {
+                let now = self.now();
+                if let Err(error) = self.broker.set_access(now, access.as_deref()) {
+                    tracing::error!(%error, "the rules of who may do what stay as they were");
+                }
+            }
             Command::Stop => {}
             #[cfg(test)]
             Command::Panic => panic!("as it was told"),

@@ -69,13 +69,8 @@ fn serve(layers: Layers) -> Server {
     if layers.parity() {
         broker.compat_framing = Framing::Parity(Shards::KCPQ);
     }
-    Server::bind(Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        broker,
-        compat_key: layers.key(),
-        ..Config::default()
-    })
-    .unwrap()
+    let listen = "127.0.0.1:0".parse().unwrap();
+    Server::bind(Config { listen, broker, compat_key: layers.key(), ..Config::default() }).unwrap()
 }
 
 async fn connect(addr: SocketAddr, layers: Layers) -> Client {

@@ -47,7 +47,7 @@ use crate::subject::SubjectError;
 /// Who may do what at a server. Without it everybody may do everything.
 ///
 /// Groups are named by their place in [`groups`](Self::groups). [`Default`] lets nobody in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// What may be done.
     pub groups: Vec<Group>,
@@ -62,7 +62,7 @@ pub struct Access {
 }
 
 /// What its members may do.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     /// What it is called in messages to operators.
     pub name: Box<str>,
@@ -73,7 +73,7 @@ pub struct Group {
 }
 
 /// A client that is known by its key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// What it is called in logs and events.
     pub name: Arc<str>,

@@ -85,6 +85,14 @@ use crate::datagram::{self, Content, Framing, Protection};
 use crate::kcp;
 use crate::time::{Deadline, Instant, Why};
 
+/// Says whether [`Broker::set_access`] takes an [`Access`].
+///
+/// # Errors
+/// What makes no sense.
+pub fn check_access(access: &Access) -> Result<(), AccessError> {
+    Guard::new(access, 0).map(drop)
+}
+
 /// A broker.
 ///
 /// The loop of a driver, with two clients in place of the network:

@@ -1,6 +1,12 @@
 //! `kcpq serve`.
 
+mod file;
+mod policy;
+mod reread;
+mod settings;
+
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::num::ParseIntError;
@@ -19,21 +25,37 @@ use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::{frame, subject};
 use kcpq_smol::{Address, AddressError};
+use kcpq_std_server::access::Access;
 use kcpq_std_server::limits::{MIN_IDLE_TIMEOUT, MIN_MESSAGE};
 use kcpq_std_server::{Config, Server};
 use smol::channel::Receiver;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, reload};
 
+use self::reread::Reread;
+use self::settings::Settings;
 use super::log::Log;
 use super::{Failure, KeyArg, parse_size, signals};
 
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
 pub(super) struct Serve {
-    /// Address to listen on, HOST:PORT; without a port 4000. Of a name's addresses an IPv4 one is preferred
-    #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "0.0.0.0:4000", value_name = "ADDR",
+    /// Configuration file (TOML). Flags win over the environment, and both over the file. It is read again at SIGHUP
+    #[arg(short, long, env = "KCPQ_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, print what would be in force and where it was said, and exit
+    #[arg(long)]
+    check: bool,
+    /// Address to listen on, HOST:PORT; without a port 4000. Of a name's addresses an IPv4 one is preferred. One that other
+    /// machines can reach needs a key, or --open
+    #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "127.0.0.1:4000", value_name = "ADDR",
           value_parser = parse_listen)]
     listen: Address,
+    /// Let everybody in who can reach the address, as the original without a key does
+    #[arg(long)]
+    open: bool,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
@@ -164,48 +186,31 @@ fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
 }
 
 impl Serve {
-    /// Serves until a signal comes, or a thread of the server fails.
+    /// Does what the flags say.
     pub(super) fn run(self) -> Result<(), Failure> {
+        // Without a command there are none; otherwise the name of the program and the command stand before them.
+        let arguments: Vec<OsString> = env::args_os().skip(2).collect();
+        let settings = Settings::load(&arguments, self.config.as_deref()).map_err(Failure::Error)?;
+        if self.check {
+            return settings.serve.check(&settings);
+        }
         let log = Log::start(io::stderr())?;
-        tracing_subscriber::fmt()
-            .with_max_level(self.log_level)
-            .with_writer(log.clone())
-            .with_ansi(io::stderr().is_terminal())
-            .init();
+        let (filter, level) = reload::Layer::new(settings.serve.log_level);
+        let lines = fmt::layer().with_writer(log.clone()).with_ansi(io::stderr().is_terminal());
+        tracing_subscriber::registry().with(filter).with(lines).init();
         // The usual way would wait for standard error.
         panic::set_hook(Box::new(|info| tracing::error!("{info}")));
-        let result = self.serve();
+        let set_level = Box::new(move |wanted| drop(level.reload(wanted)));
+        let result = serve(Reread { arguments, settings, set_level });
         log.finish(LAST_LINES);
         result
     }
 
-    fn serve(&self) -> Result<(), Failure> {
-        reserve_descriptors(DESCRIPTORS + DESCRIPTORS_OF_A_SHARD * self.shards)?;
-        // Before the first client can come, so that a signal is never missed.
-        let mut signals = signals::of_a_server()?;
-        let server = Server::bind(self.config()?)?;
-        let (fail, failure) = smol::channel::bounded(1);
-        server.on_failure(move || {
-            // The only one, so there is room.
-            let _ = fail.try_send(());
-        });
-        announce(server.local_addr());
-        async_io::block_on(async {
-            let end = or(end_by_signal(&mut signals), end_by_failure(&failure)).await;
-            match end {
-                End::Signal(signal) => tracing::info!(?signal, "stopping"),
-                End::Failure => tracing::error!("a thread of the server has failed: stopping"),
-            }
-            let stop = async {
-                smol::unblock(move || server.shutdown()).await;
-                None
-            };
-            match (or(stop, async { Some(end_by_signal(&mut signals).await) }).await, end) {
-                (Some(_), _) => Err(Failure::Error("ended at once by a second signal".into())),
-                (None, End::Failure) => Err(Failure::Error("a thread of the server has failed".into())),
-                (None, End::Signal(_)) => Ok(()),
-            }
-        })
+    /// Says what would be in force, and whether the server would start with it, as far as that can be said without trying.
+    fn check(&self, settings: &Settings) -> Result<(), Failure> {
+        self.config(settings.access.clone())?;
+        io::stdout().write_all(settings.describe().as_bytes())?;
+        Ok(())
     }
 
     /// Of a name's addresses the one that the original's programs take.
@@ -229,14 +234,18 @@ impl Serve {
         }
     }
 
-    fn config(&self) -> Result<Config, Failure> {
+    /// # Errors
+    /// Also if nobody may listen there like that.
+    fn config(&self, access: Option<Access>) -> Result<Config, Failure> {
         let defaults = broker::Config::default();
-        let listen = self.listen_addr()?;
+        let (listen, compat_key) = (self.listen_addr()?, self.key.read()?);
+        policy::check(listen, compat_key.is_some(), self.open).map_err(Failure::Error)?;
         Ok(Config {
             listen,
             register: self.register(listen),
             shards: self.shards,
-            compat_key: self.key.read()?,
+            access,
+            compat_key,
             broker: broker::Config {
                 name: self.name.as_str().into(),
                 max_sessions: self.max_sessions,
@@ -283,6 +292,43 @@ fn state_folder() -> Option<PathBuf> {
     set("STATE_DIRECTORY").or_else(of_user)
 }
 
+/// Serves until a signal comes, or a thread of the server fails.
+fn serve(mut reread: Reread) -> Result<(), Failure> {
+    let serve = &reread.settings.serve;
+    reserve_descriptors(DESCRIPTORS + DESCRIPTORS_OF_A_SHARD * serve.shards)?;
+    // Before the first client can come, so that a signal is never missed.
+    let mut signals = signals::of_a_server()?;
+    let config = serve.config(reread.settings.access.clone())?;
+    let keys = config.compat_key.is_some();
+    let server = Server::bind(config)?;
+    let (fail, failure) = smol::channel::bounded(1);
+    server.on_failure(move || {
+        // The only one, so there is room.
+        let _ = fail.try_send(());
+    });
+    announce(server.local_addr());
+    if !keys && reread.settings.access.is_none() {
+        let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
+        tracing::info!("open: everybody {whom} may read and publish everything");
+    }
+    async_io::block_on(async {
+        let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure)).await;
+        match end {
+            End::Signal(signal) => tracing::info!(?signal, "stopping"),
+            End::Failure => tracing::error!("a thread of the server has failed: stopping"),
+        }
+        let stop = async {
+            smol::unblock(move || server.shutdown()).await;
+            None
+        };
+        match (or(stop, async { Some(end_by_signal(&mut signals, || ()).await) }).await, end) {
+            (Some(_), _) => Err(Failure::Error("ended at once by a second signal".into())),
+            (None, End::Failure) => Err(Failure::Error("a thread of the server has failed".into())),
+            (None, End::Signal(_)) => Ok(()),
+        }
+    })
+}
+
 /// How long the last lines of the log may take to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
 /// Files that the program needs beside the shards (the reactor, signals, looking up names), and that each of these needs
@@ -297,12 +343,12 @@ enum End {
     Failure,
 }
 
-/// Waits for a signal that ends the program.
-async fn end_by_signal(signals: &mut Signals) -> End {
+/// Waits for a signal that ends the program; at SIGHUP does something else.
+async fn end_by_signal(signals: &mut Signals, mut at_hup: impl FnMut()) -> End {
     loop {
         match signals.next().await {
             Some(Ok(signal)) if signals::ends(signal) => return End::Signal(signal),
-            Some(Ok(Signal::Hup)) => tracing::info!("SIGHUP: no configuration to read again, flags are for good"),
+            Some(Ok(Signal::Hup)) => at_hup(),
             Some(Ok(signal)) => tracing::info!(?signal, "no use for this signal"),
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals"),
             None => return pending().await,

@@ -1,0 +1,192 @@
+//! The configuration file of `kcpq serve`: TOML.
+//!
+//! Most of its keys stand for a flag each, and their values are read as those of the flag are: what the file says is what
+//! the flag is if nobody gives it. The rest is who may do what ([`rules`]).
+
+mod reader;
+mod rules;
+
+use std::path::Path;
+
+use kcpq_std_server::access::Access;
+
+use self::reader::Reader;
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    /// In the order of [`KEYS`].
+    pub(super) settings: Vec<Setting>,
+    /// Who may do what, if it says anything of that.
+    pub(super) access: Option<Access>,
+}
+
+/// A value that stands for a flag.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// The flag's name in the program.
+    pub(super) flag: &'static str,
+    /// The value, as it would be given to the flag.
+    pub(super) value: String,
+    /// Where it stands, for messages: `FILE:LINE`.
+    pub(super) place: String,
+}
+
+/// A key that stands for a flag.
+pub(super) struct Key {
+    /// The table that it is in; empty for none.
+    pub(super) table: &'static str,
+    /// Its name there.
+    pub(super) name: &'static str,
+    /// The flag's name in the program.
+    pub(super) flag: &'static str,
+}
+
+const fn key(table: &'static str, name: &'static str, flag: &'static str) -> Key {
+    Key { table, name, flag }
+}
+
+/// All keys that stand for flags.
+pub(super) const KEYS: &[Key] = &[
+    key("", "listen", "listen"),
+    key("", "open", "open"),
+    key("", "shards", "shards"),
+    key("", "name", "name"),
+    key("", "register", "register"),
+    key("", "log_level", "log_level"),
+    key("limits", "max_sessions", "max_sessions"),
+    key("limits", "max_sessions_per_host", "max_sessions_per_host"),
+    key("limits", "max_subscriptions", "max_subscriptions"),
+    key("limits", "max_message", "max_message"),
+    key("limits", "max_tokens", "max_tokens"),
+    key("limits", "max_queued", "max_queued"),
+    key("limits", "max_queued_total", "max_queued_total"),
+    key("limits", "idle_timeout", "idle_timeout"),
+    key("limits", "linger", "linger"),
+    key("delivery", "slow_consumer", "slow_consumer"),
+    key("transport", "max_datagram", "max_datagram"),
+    key("transport", "congestion", "congestion"),
+    key("transport", "redundancy", "redundancy"),
+    key("original", "aes256_key_file", "aes256_key_file"),
+    key("original", "parity", "compat_parity"),
+];
+
+/// Bytes of a file that are read: some files have no end.
+const LONGEST: u64 = 16 << 20;
+
+/// Reads a file.
+///
+/// # Errors
+/// A line for people, with the place.
+pub(super) fn read(path: &Path) -> Result<File, String> {
+    use std::io::Read as _;
+    let unreadable = |error| format!("cannot read {}: {error}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > LONGEST {
+        return Err(format!("{} is longer than {LONGEST} bytes", path.display()));
+    }
+    parse(&path.display().to_string(), &text)
+}
+
+/// Reads the text of a file called `name`.
+///
+/// # Errors
+/// A line for people, with the place.
+pub(super) fn parse(name: &str, text: &str) -> Result<File, String> {
+    let reader = Reader::new(name, text);
+    let root = reader.parse()?;
+    let root = reader.root(&root);
+    let tables = KEYS.iter().map(|key| key.table).chain(rules::TABLES.iter().copied());
+    root.knows(KEYS.iter().filter(|key| key.table.is_empty()).map(|key| key.name).chain(tables))?;
+    let mut settings = Vec::new();
+    for key in KEYS {
+        let table = if key.table.is_empty() { Some(root.clone()) } else { root.table(key.table)? };
+        let Some(table) = table else { continue };
+        if !key.table.is_empty() {
+            let own = KEYS.iter().filter(|other| other.table == key.table).map(|key| key.name);
+            table.knows(own.chain(rules::keys_of(key.table).iter().copied()))?;
+        }
+        if let Some(value) = table.value(key.name) {
+            settings.push(Setting { flag: key.flag, value: value.scalar()?, place: value.place() });
+        }
+    }
+    Ok(File { settings, access: rules::read(&root)? })
+}
+
+/// Where a key that is not known here would be: as the file writes it.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    KEYS.iter().find(|key| key.name == name).map(|key| key.table).or_else(|| rules::table_of(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> String {
+        parse("kcpq.toml", text).unwrap_err()
+    }
+
+    #[test]
+    fn values_are_those_of_flags_whatever_their_type() {
+        let file =
+            parse("f", "listen = ':1'\nopen = true\n[limits]\nmax_sessions = 1_000\nmax_message = '1M'\n").unwrap();
+        let settings: Vec<_> = file.settings.iter().map(|s| (s.flag, &*s.value, &*s.place)).collect();
+        assert_eq!(
+            settings,
+            [
+                ("listen", ":1", "f:1"),
+                ("open", "true", "f:2"),
+                ("max_sessions", "1000", "f:4"),
+                ("max_message", "1M", "f:5")
+            ]
+        );
+        assert!(file.access.is_none());
+        assert!(parse("f", "").unwrap().settings.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_with_its_line_and_a_better_word() {
+        assert_eq!(
+            wrong("[limits]\n\nmax_session = 1\n"),
+            "kcpq.toml:3: unknown key 'max_session' in [limits]; did you mean 'max_sessions'?"
+        );
+        assert_eq!(wrong("\nlisten = 'a'\nlimit.x = 1"), "kcpq.toml:3: unknown key 'limit'; did you mean 'limits'?");
+        assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
+        assert_eq!(
+            wrong("colour = 1"),
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'shards', 'name', 'register', 'log_level', 'limits', \
+             'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client'"
+        );
+    }
+
+    #[test]
+    fn what_is_no_toml_or_of_another_type_is_refused_with_its_line() {
+        assert!(wrong("a = 1\n[limits\n").starts_with("kcpq.toml:2: "), "{}", wrong("a = 1\n[limits\n"));
+        assert_eq!(wrong("limits = 3"), "kcpq.toml:1: 'limits' has to be a table");
+        assert_eq!(wrong("listen = [1]"), "kcpq.toml:1: 'listen' has to be a text, a number or true or false");
+        assert!(wrong("a = 1\na = 2").starts_with("kcpq.toml:2: "));
+    }
+
+    #[test]
+    fn whatever_a_file_holds_it_is_read_or_refused_with_a_place() {
+        let example = include_str!("../../../../../../examples/kcpq.toml");
+        let mut rng = fastrand::Rng::with_seed(0xc0f1);
+        for _ in 0..3_000 {
+            let mut bytes = example.as_bytes().to_vec();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..bytes.len());
+                match rng.u8(..3) {
+                    0 => bytes.truncate(at.max(1)),
+                    1 => bytes[at] = *rng.choice(b"\n='\"[]{}.#,x0 ").unwrap(),
+                    _ => drop(bytes.splice(at..at, example.bytes().skip(rng.usize(..example.len())).take(20))),
+                }
+            }
+            if let Err(error) = parse("f", &String::from_utf8_lossy(&bytes)) {
+                let line = error.strip_prefix("f:").and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
+                assert!(line.is_some_and(|line| line >= 1) && !error.contains('\n'), "{error}");
+            }
+        }
+    }
+}

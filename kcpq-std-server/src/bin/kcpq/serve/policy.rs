@@ -1,0 +1,46 @@
+//! Where a server may listen: for others than this machine only with keys, or if it is said that it is open.
+
+use std::net::SocketAddr;
+
+/// Refuses an address that others can reach, if there is nothing that keeps anybody out and nobody has said that this is
+/// meant. `keys`: nobody gets in without one.
+///
+/// # Errors
+/// A line for people, which says how.
+pub(super) fn check(addr: SocketAddr, keys: bool, open: bool) -> Result<(), String> {
+    if keys || open || is_local(addr) {
+        return Ok(());
+    }
+    Err(format!(
+        "refused to listen on {addr}, which other machines can reach, without a key: give --aes256-key-file FILE, or say \
+         --open to let everybody in"
+    ))
+}
+
+/// True if only this machine can reach an address.
+pub(super) fn is_local(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_others_can_reach_needs_a_key_or_a_word() {
+        for (addr, local) in [
+            ("127.0.0.1:4000", true),
+            ("127.3.2.1:0", true),
+            ("[::1]:4000", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:4000", false),
+            ("[::]:4000", false),
+            ("192.0.2.1:4000", false),
+            ("[fe80::1]:4000", false),
+        ] {
+            let addr = addr.parse().unwrap();
+            assert_eq!(check(addr, false, false).is_ok(), local, "{addr}");
+            assert!(check(addr, true, false).is_ok() && check(addr, false, true).is_ok());
+        }
+    }
+}
