@@ -101,7 +101,7 @@ DEFAULT_PEERS = "kcpq,nats-bbr,nats-cubic,kcp,original"
 
 def find_peers(kcpq, rivals, folder):
     """All peers that are there, by their keys; tells which are not."""
-    ours = [kcpq, "serve", "-l", "{addr}", "--log-level", "warn"]
+    ours = [kcpq, "serve", "--open", "-l", "{addr}", "--log-level", "warn"]
     bench = [kcpq, "bench", "pubsub", "-s", "{addr}", "--json", "--no-progress", "--allow-loss"]
     peers = [Peer("kcpq", "kcpq", ours, bench)]
     if nats := find("nats-server"):

@@ -205,7 +205,7 @@ fn a_second_signal_does_not_wait_for_who_does_not_answer() {
 const PUBLISH_AT_EACH: &str = r#"
     ip link set lo up && ip -6 addr add fe80::7/64 dev lo nodad || exit 77
     listen=$1 && shift
-    sh -c 'echo $$ && exec "$0" serve -l "$1" 2>/dev/null' "$0" "$listen" | {
+    sh -c 'echo $$ && exec "$0" serve --open -l "$1" 2>/dev/null' "$0" "$listen" | {
         read -r server && read -r listening && echo "$listening"
         for addr in "$@"; do "$0" pub -s "$addr" a b && echo "published at $addr"; done
         kill "$server"

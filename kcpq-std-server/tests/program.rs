@@ -81,6 +81,10 @@ fn every_flag_is_in_the_help_and_the_key_in_the_environment_is_not() {
         "KCPQ_AES256_KEY_HEX",
         "--compat-parity",
         "--log-level",
+        "--config",
+        "KCPQ_CONFIG",
+        "--check",
+        "--open",
     ];
     let (publishes, subscribes, serves) = (flags("pub"), flags("sub"), flags("serve"));
     for flag in of_clients {

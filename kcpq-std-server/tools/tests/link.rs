@@ -32,7 +32,7 @@ fn bench(flags: &[&str], args: &[&str]) -> Option<(Value, Value)> {
         eprintln!("skipped: {} was not built", kcpq.display());
         return None;
     }
-    let far = format!("{} serve -l {FAR} --log-level error", kcpq.display());
+    let far = format!("{} serve --open -l {FAR} --log-level error", kcpq.display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_link"));
     command
         .args(flags)

@@ -25,7 +25,7 @@ use static_cell::{ConstStaticCell, StaticCell};
 
 use app::{Client, Memory, Runner};
 
-/// Where `kcpq serve` runs.
+/// Where `kcpq serve --open` runs.
 const SERVER: IpEndpoint = IpEndpoint::new(IpAddress::Ipv4(Ipv4Address::new(192, 168, 1, 2)), 4000);
 /// What this sensor is called.
 const ID: &str = "pico";

@@ -3,7 +3,7 @@
 //! simulator of the tests and this emulator are the same link, here in real time.
 //!
 //! ```sh
-//! link --delay 15ms --loss 5 --far 'kcpq serve -l 10.77.0.2:4000' -- kcpq bench pubsub -s 10.77.0.2:4000 --rate 50
+//! link --delay 15ms --loss 5 --far 'kcpq serve --open -l 10.77.0.2:4000' -- kcpq bench pubsub -s 10.77.0.2:4000 --rate 50
 //! ```
 //!
 //! runs the server behind the link and the bench before it, and then tells what the link carried. Without a program it

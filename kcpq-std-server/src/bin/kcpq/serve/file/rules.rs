@@ -190,3 +190,82 @@ fn group_of(table: Option<&Table<'_>>, access: &Access) -> Result<usize, String>
         named.unwrap_or_default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    const KEYS: [&str; 2] = [
+        "kcpq-public-v33niqxehsi2kh6p47tbicbmnkwqp22f45k525ku5j2hldubc4foxykm",
+        "kcpq-public-yt76ohuqwxfpf3kt5xg5tlfz62m2dvsmm2ixymn3qrtxtpp4zijob6nh",
+    ];
+
+    fn access(text: &str) -> Access {
+        parse("f", text).unwrap().access.unwrap()
+    }
+
+    fn wrong(text: &str) -> String {
+        parse("f", text).unwrap_err()
+    }
+
+    fn client(name: &str, key: &str, group: &str) -> String {
+        format!("[[client]]\nname = '{name}'\nkey = '{key}'\ngroup = '{group}'\n")
+    }
+
+    #[test]
+    fn groups_have_rules_and_limits() {
+        let text = "[permissions.default]\npublish = ['a.>', 'b']\n[permissions.x]\nmax_queued = '1k'\n\
+                    max_bytes_per_second = 500\nsubscribe = { deny = ['c'] }\npublish = { allow = [], deny = [] }";
+        let access = access(text);
+        let [default, x] = &access.groups[..] else { panic!("{access:?}") };
+        assert_eq!(default.permissions.publish, Rules::of(Some(&["a.>", "b"]), &[]));
+        assert_eq!(default.permissions.subscribe, Rules::default());
+        assert_eq!(x.permissions.subscribe, Rules::of(None, &["c"]));
+        assert_eq!(x.permissions.publish, Rules::of(Some(&[]), &[]));
+        assert_eq!((x.limits.queued, x.limits.bytes_per_second, x.limits.sessions), (Some(1024), Some(500), None));
+    }
+
+    #[test]
+    fn where_clients_have_keys_the_others_are_let_in_if_that_is_said() {
+        let kinds = |access: Access| (access.anonymous, access.original, access.original_with_key);
+        let (all, none) = ((Some(0), Some(0), Some(0)), (None, None, None));
+        assert_eq!(kinds(access("[permissions.default]")), all);
+        assert_eq!(kinds(access("[anonymous]\nallowed = true")), all);
+        assert_eq!(kinds(access("[anonymous]\nallowed = false")), (None, Some(0), Some(0)));
+        assert_eq!(kinds(access("[original]\nallowed = 'with-key'")), (Some(0), None, Some(0)));
+        assert_eq!(kinds(access("[original]\nallowed = false")), (Some(0), None, None));
+        let known = client("a", KEYS[0], "default");
+        assert_eq!(kinds(access(&known)), none);
+        assert_eq!(kinds(access(&format!("{known}[anonymous]\ngroup = 'default'"))), (Some(0), None, None));
+        assert_eq!(access(&known).clients[0].key, *KEYS[0].parse::<PublicKey>().unwrap().as_bytes());
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        assert_eq!(
+            wrong("[permissions.x]\nsubscribe = { alow = [] }"),
+            "f:2: unknown key 'alow' in [permissions.x.subscribe]; did you mean 'allow'?"
+        );
+        assert_eq!(
+            wrong("[permissions.x]\npublish = [\n 'a',\n 'b.>.c',\n]"),
+            "f:4: 'permissions.x.publish' has 'b.>.c': invalid subject: '>' at byte 2 is not the last token"
+        );
+        assert_eq!(
+            wrong("[permissions.x]\nmax_sessions = 0"),
+            "f:2: 'permissions.x.max_sessions' has to be at least 1"
+        );
+        assert_eq!(wrong("[anonymous]\ngroup = 'y'"), "f:2: 'anonymous.group' 'y' has no table [permissions.y]");
+        assert_eq!(
+            wrong("[original]\nallowed = 'yes'"),
+            "f:2: 'original.allowed' has to be true, false or \"with-key\""
+        );
+        assert_eq!(wrong("publish = []"), "f:1: unknown key 'publish'; it belongs into [permissions.NAME]");
+        assert_eq!(wrong("[[client]]\nname = 'a'"), "f:1: 'key' is missing in [client]");
+        let (a, b) = (client("a", KEYS[0], "default"), client("a", KEYS[1], "default"));
+        assert_eq!(wrong(&format!("{a}{b}")), "f:6: 'client.name' 'a' is another client's as well");
+        let same = client("b", KEYS[0], "default");
+        assert_eq!(wrong(&format!("{a}{same}")), "f:7: 'client.key' is that of 'a' as well");
+        assert!(wrong(&client("a", "kcpq-public-x", "default")).starts_with("f:3: 'client.key' cannot be used: "));
+    }
+}
