@@ -3,6 +3,7 @@
 //!
 //! Whatever comes: no panic, no deadline in the past, everything it holds within its limits.
 
+use kcpq_core::access::{Access, Group, Limits, Permissions, Rules};
 use kcpq_core::broker::{Broker, Config, Event, Peer};
 use kcpq_core::fec::header;
 use kcpq_core::header as native;
@@ -92,6 +93,9 @@ pub fn run(data: &[u8]) {
             }
             // The peer begins anew.
             6 => next[peer as usize] = 0,
+            // The rules of who may do what change, or time passes.
+            _ if kind / 8 % 4 == 1 => broker.set_access(now, Some(&rules(*len))).expect("rules that make sense"),
+            _ if kind / 8 % 4 == 2 => broker.set_access(now, None).expect("no rules"),
             _ => now += Duration::from_millis(u64::from(*len) * 500),
         }
         if !datagram.is_empty() {
@@ -118,6 +122,23 @@ pub fn run(data: &[u8]) {
         // One message always may wait for a session.
         assert!(stats.queued <= (4 * QUEUED + SESSIONS * 300) as u64, "{} bytes wait", stats.queued);
     }
+}
+
+/// Rules of several kinds.
+fn rules(kind: u8) -> Access {
+    let rules =
+        |allow: bool, deny: bool| Rules::of(allow.then_some(&["a.>", "x.*"]), if deny { &["*.b"] } else { &[] });
+    let permissions =
+        Permissions { publish: rules(kind & 1 != 0, kind & 2 != 0), subscribe: rules(kind & 4 != 0, kind & 8 != 0) };
+    let limits = Limits {
+        sessions: (kind & 16 != 0).then_some(2),
+        subscriptions: (kind & 16 != 0).then_some(1),
+        bytes_per_second: (kind & 32 != 0).then_some(100),
+        queued: (kind & 32 != 0).then_some(1_000),
+    };
+    let groups = vec![Group { permissions, limits, ..Group::default() }];
+    let (anonymous, original) = ((kind & 64 == 0).then_some(0), (kind & 128 == 0).then_some(0));
+    Access { groups, anonymous, original, ..Access::default() }
 }
 
 /// A frame of the protocol.
@@ -191,10 +212,14 @@ pub fn seeds() -> Vec<Seed> {
         op(32, 3, &[3]),
     ]
     .concat();
+    let restricted =
+        [&op(7 + 8, 0, &[0; 0x3f])[..], &native, &op(7 + 8, 0, &[0; 0xff]), &original, &op(7 + 16, 0, &[])];
+    let restricted = restricted.concat();
     vec![
         ("original".to_owned(), original),
         ("native".to_owned(), native),
         ("moving".to_owned(), moving),
+        ("restricted".to_owned(), restricted),
         ("noise".to_owned(), op(0, 0, &[0; 40])),
     ]
 }

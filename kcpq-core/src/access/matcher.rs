@@ -118,9 +118,8 @@ impl Matcher {
         }
         let deepest = if tail { tokens.max(self.depth + 1).min(usize::from(u8::MAX)) } else { tokens };
         let mut all = (true, true);
-        loop {
-            // Longer than any subject can be: nobody is asked for it.
-            let Ok(subject) = Subject::new(&example, &LIMITS) else { break };
+        // One that is longer than any subject can be need not be asked about.
+        while let Ok(subject) = Subject::new(&example, &LIMITS) {
             let (allowed, denied) = self.ask(subject);
             all = (all.0 && allowed, all.1 && denied);
             if all == (false, false) || tokens >= deepest {

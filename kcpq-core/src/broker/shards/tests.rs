@@ -5,6 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::access::{Access, Group, Permissions, Rules};
 use crate::broker::{Broker, Config, Relay, Stats};
 use crate::client::{self, Client, Parts, SubscriptionId};
 use crate::kcp::{self, CongestionControl};
@@ -156,6 +157,37 @@ struct Known {
 
 fn matches(pattern: &str, subject: &str) -> bool {
     pattern == ">" || pattern == "*" || pattern == subject
+}
+
+#[test]
+fn permissions_hold_across_shards_and_end_what_they_end_everywhere() {
+    let mut server = Server::new(2, &[0, 1], &Config::default());
+    let permissions = Permissions { publish: Rules::of(None, &["b"]), subscribe: Rules::of(None, &["secret.>"]) };
+    let group = Group { permissions, ..Group::default() };
+    let mut access = Access { groups: vec![group], anonymous: Some(0), ..Access::default() };
+    let set = |server: &mut Server, access: &Access| {
+        for broker in &mut server.brokers {
+            broker.set_access(server.now, Some(access)).unwrap();
+        }
+        server.settle();
+        server.carry_all();
+    };
+    set(&mut server, &access);
+    let id = server.ends[0].client.subscribe(server.now, ">").unwrap();
+    server.settle();
+    server.carry_all();
+    for (number, subject) in (0..).zip(["a", "b", "secret.a", "secret"]) {
+        server.publish(1, subject, number, 8);
+        server.carry_all();
+    }
+    assert_eq!(server.ends[0].got[&id], [(1, 0), (1, 3)]);
+    assert_eq!((server.sum(|stats| stats.messages_denied), server.sum(|stats| stats.messages_withheld)), (1, 1));
+    // What has ended here nobody there sends any more.
+    access.groups[0].permissions.subscribe = Rules::of(Some(&["c"]), &[]);
+    set(&mut server, &access);
+    server.publish(1, "a", 9, 8);
+    assert_eq!(server.brokers[1].stats().unrouted, 1);
+    assert_eq!((server.sum(|stats| stats.subscriptions_ended), server.sum(|stats| stats.subscriptions)), (1, 0));
 }
 
 #[test]

@@ -239,7 +239,8 @@ impl Serve {
     fn config(&self, access: Option<Access>) -> Result<Config, Failure> {
         let defaults = broker::Config::default();
         let (listen, compat_key) = (self.listen_addr()?, self.key.read()?);
-        policy::check(listen, compat_key.is_some(), self.open).map_err(Failure::Error)?;
+        let keys = compat_key.is_some() || access.as_ref().is_some_and(policy::needs_keys);
+        policy::check(listen, keys, self.open).map_err(Failure::Error)?;
         Ok(Config {
             listen,
             register: self.register(listen),

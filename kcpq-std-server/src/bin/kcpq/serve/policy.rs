@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use kcpq_std_server::access::Access;
+
 /// Refuses an address that others can reach, if there is nothing that keeps anybody out and nobody has said that this is
 /// meant. `keys`: nobody gets in without one.
 ///
@@ -15,6 +17,11 @@ pub(super) fn check(addr: SocketAddr, keys: bool, open: bool) -> Result<(), Stri
         "refused to listen on {addr}, which other machines can reach, without a key: give --aes256-key-file FILE, or say \
          --open to let everybody in"
     ))
+}
+
+/// True if nobody is let in who proves nothing.
+pub(super) fn needs_keys(access: &Access) -> bool {
+    access.anonymous.is_none() && access.original.is_none()
 }
 
 /// True if only this machine can reach an address.
@@ -42,5 +49,8 @@ mod tests {
             assert_eq!(check(addr, false, false).is_ok(), local, "{addr}");
             assert!(check(addr, true, false).is_ok() && check(addr, false, true).is_ok());
         }
+        assert!(needs_keys(&Access::default()) && !needs_keys(&Access::open()));
+        assert!(needs_keys(&Access { original_with_key: Some(0), ..Access::default() }));
+        assert!(!needs_keys(&Access { original: Some(0), ..Access::default() }));
     }
 }

@@ -44,7 +44,7 @@ impl Settings {
     /// # Errors
     /// A line for people: what is wrong with the file.
     pub(super) fn load(arguments: &[OsString], path: Option<&Path>) -> Result<Self, String> {
-        let File { mut settings, access } = path.map_or(Ok(File::default()), file::read)?;
+        let File { mut settings, access } = path.map_or_else(|| Ok(File::default()), file::read)?;
         // The environment has a name of its own for what is in that file.
         let key_in_environment = std::env::var_os(KEY_VARIABLE).is_some_and(|value| !value.is_empty());
         settings.retain(|setting| !(setting.flag == "aes256_key_file" && key_in_environment));
@@ -63,7 +63,7 @@ impl Settings {
             let source = match matches.value_source(key.flag)? {
                 ValueSource::CommandLine => "command line".into(),
                 ValueSource::EnvVariable => "environment".into(),
-                _ => said.map_or("default".into(), |setting| setting.place.clone()),
+                _ => said.map_or_else(|| "default".into(), |setting| setting.place.clone()),
             };
             Some(InForce { flag: key.flag, key: name, value: value(&matches, key.flag)?, source })
         });
