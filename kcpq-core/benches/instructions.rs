@@ -24,7 +24,7 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 12] = [
+const WORK: [Work; 13] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
@@ -33,6 +33,7 @@ const WORK: [Work; 12] = [
     ("engine-lent", bulk::<Lent<'static>>),
     ("relay", |count| assert_eq!(Relay::new().run(count, &[7; 128]), count)),
     ("relay-1k", |count| assert_eq!(Relay::new().run(count, &[7; 1024]), count)),
+    ("relay-permitted", |count| assert_eq!(Relay::permitted().run(count, &[7; 128]), count)),
     ("first-look", first_looks),
     // A hundredth of one: it is three orders more than everything else here.
     ("handshake/100", |count| handshakes(count / 100)),

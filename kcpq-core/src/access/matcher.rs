@@ -10,9 +10,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::Rules;
+use super::{RuleError, Rules};
 use crate::router::Router;
-use crate::subject::{Limits, Pattern, Subject, SubjectError};
+use crate::subject::{Limits, Pattern, Subject};
 
 const ALLOWED: u32 = 0;
 const DENIED: u32 = 1;
@@ -48,13 +48,13 @@ impl Matcher {
     ///
     /// # Errors
     /// The first pattern that is not one, and what is wrong with it.
-    pub fn new(rules: &Rules, seed: u64) -> Result<Self, (Box<str>, SubjectError)> {
+    pub fn new(rules: &Rules, seed: u64) -> Result<Self, RuleError> {
         let mut router = Router::new(seed);
         let (mut any, mut depth) = (String::from(UNUSED), 0);
         let allow = rules.allow.as_deref().unwrap_or_default();
         for (member, patterns) in [(ALLOWED, allow), (DENIED, &rules.deny)] {
             for text in patterns {
-                let pattern = Pattern::new(text, &LIMITS).map_err(|why| (text.clone(), why))?;
+                let pattern = Pattern::new(text, &LIMITS).map_err(|why| RuleError { pattern: text.clone(), why })?;
                 router.subscribe(pattern, member);
                 depth = depth.max(pattern.tokens().filter(|token| *token != ">").count());
             }

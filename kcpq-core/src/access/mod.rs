@@ -129,18 +129,33 @@ pub enum Credential {
     Key([u8; 32]),
 }
 
+/// Why a rule is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleError {
+    /// The pattern.
+    pub pattern: Box<str>,
+    /// What is wrong with it.
+    pub why: SubjectError,
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pattern '{}': {}", self.pattern, self.why)
+    }
+}
+
+impl core::error::Error for RuleError {}
+
 /// Why an [`Access`] makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessError {
     /// A pattern is not one.
-    Pattern {
+    Rule {
         /// The group whose pattern it is.
         group: Box<str>,
-        /// The pattern.
-        pattern: Box<str>,
-        /// What is wrong with it.
-        why: SubjectError,
+        /// What is wrong.
+        error: RuleError,
     },
     /// There is no such group.
     UnknownGroup {
@@ -157,7 +172,7 @@ pub enum AccessError {
 impl fmt::Display for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pattern { group, pattern, why } => write!(f, "pattern '{pattern}' of group '{group}': {why}"),
+            Self::Rule { group, error } => write!(f, "group '{group}': {error}"),
             Self::UnknownGroup { name } => write!(f, "the group of '{name}' does not exist"),
             Self::DoubledKey { name } => write!(f, "the key of '{name}' is another client's as well"),
         }

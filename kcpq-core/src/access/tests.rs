@@ -101,6 +101,6 @@ fn a_token_of_the_rules_is_never_taken_for_any() {
 
 #[test]
 fn rules_that_are_no_patterns_are_refused_with_the_pattern() {
-    let (text, why) = Matcher::new(&Rules::of(None, &["a.>.b"]), 1).unwrap_err();
-    assert_eq!((&*text, why), ("a.>.b", SubjectError::TailNotLast { at: 2 }));
+    let error = Matcher::new(&Rules::of(None, &["a.>.b"]), 1).unwrap_err();
+    assert_eq!(error, RuleError { pattern: "a.>.b".into(), why: SubjectError::TailNotLast { at: 2 } });
 }

@@ -43,8 +43,7 @@ impl Guard {
     /// A guard before whom nobody has come yet. `seed` is random.
     pub(super) fn new(access: &Access, seed: u64) -> Result<Self, AccessError> {
         let matcher = |group: &str, rules: &Rules| {
-            let wrong = |(pattern, why)| AccessError::Pattern { group: group.into(), pattern, why };
-            Matcher::new(rules, seed).map_err(wrong)
+            Matcher::new(rules, seed).map_err(|error| AccessError::Rule { group: group.into(), error })
         };
         let mut grants = Vec::with_capacity(access.groups.len());
         for group in &access.groups {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use kcpq_core::access::{Access, Group, Permissions, Rules};
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::client::{self, Client, Parts};
 use kcpq_core::kcp::{self, CongestionControl};
@@ -32,6 +33,21 @@ fn addr(index: usize) -> SocketAddr {
 impl Relay {
     /// All are connected, and the subscriber has subscribed.
     pub(crate) fn new() -> Self {
+        Self::with_access(None)
+    }
+
+    /// The same with a thousand rules for who may publish to what, and for who may be given what.
+    pub(crate) fn permitted() -> Self {
+        let rooms = |what: &str| (0..1_000).map(|room| format!("sensor.{what}-{room}.>").into()).collect::<Vec<_>>();
+        let mut allow = rooms("room");
+        allow.push("sensor.kitchen.*".into());
+        let publish = Rules { allow: Some(allow), deny: Vec::new() };
+        let subscribe = Rules { allow: None, deny: rooms("vault") };
+        let groups = vec![Group { permissions: Permissions { publish, subscribe }, ..Group::default() }];
+        Self::with_access(Some(&Access { groups, anonymous: Some(0), ..Access::default() }))
+    }
+
+    fn with_access(access: Option<&Access>) -> Self {
         let now = Instant::from_millis(1);
         let config = client::Config { kcp: KCP, ..client::Config::default() };
         let clients = [1, 2].map(|seed| {
@@ -39,7 +55,8 @@ impl Relay {
             client.connect(now);
             client
         });
-        let broker = Broker::new(broker::Config { kcp: KCP, ..broker::Config::default() }, 1);
+        let mut broker = Broker::new(broker::Config { kcp: KCP, ..broker::Config::default() }, 1);
+        broker.set_access(now, access).unwrap();
         let mut relay = Self { now, broker, clients, received: 0, buf: vec![0; 60_000] };
         relay.clients[SUBSCRIBER].subscribe(now, "sensor.*.temperature").unwrap();
         relay.carry();

@@ -243,7 +243,7 @@ fn rules_that_make_no_sense_change_nothing() {
     let now = world.now;
     let mut broken = rules(Rules::of(Some(&["a..b"]), &[]), Rules::default());
     let error = world.broker.set_access(now, Some(&broken)).unwrap_err();
-    assert_eq!(alloc::format!("{error}"), "pattern 'a..b' of group 'some': invalid subject: empty token at byte 2");
+    assert_eq!(alloc::format!("{error}"), "group 'some': pattern 'a..b': invalid subject: empty token at byte 2");
     broken.groups.clear();
     let error = world.broker.set_access(now, Some(&broken)).unwrap_err();
     assert_eq!(alloc::format!("{error}"), "the group of 'anonymous' does not exist");
