@@ -33,6 +33,9 @@ impl<P: Peer> Context<P> {
             member.pass = Some(Box::new(Pass::of_nobody(credential)));
             return Ok(());
         };
+        if let Some(before) = member.pass.take() {
+            guard.leave(&before);
+        }
         match guard.admit(credential) {
             Ok(pass) => {
                 self.let_in(id, member, pass);
@@ -77,6 +80,9 @@ impl<P: Peer> Sessions<P> {
         self.cx.guard = guard;
         for index in self.table.indices() {
             let Some(mut slot) = self.table.take(index) else { continue };
+            if let Some(pass) = &mut slot.session.member().pass {
+                pass.detach();
+            }
             if slot.session.member().is_open()
                 && let Err(reason) = self.review(&mut slot)
             {
@@ -114,10 +120,7 @@ impl<P: Peer> Sessions<P> {
         };
         match &mut self.cx.guard {
             Some(guard) => {
-                let pass = guard.readmit(credential).inspect_err(|_| {
-                    member.pass = None; // the guard does not know it
-                    self.cx.stats.sessions_denied += 1;
-                })?;
+                let pass = guard.readmit(credential).inspect_err(|_| self.cx.stats.sessions_denied += 1)?;
                 self.cx.let_in(slot.id, member, pass);
             }
             None => {

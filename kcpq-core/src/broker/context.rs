@@ -120,7 +120,7 @@ impl<P> Context<P> {
 
     /// What the identity of a session is called, if it has one.
     pub(super) fn identity(&self, pass: Option<&Pass>) -> Option<Arc<str>> {
-        self.guard.as_ref()?.name(pass?).cloned()
+        pass?.name().cloned()
     }
 
     /// Keeps an event until it is fetched, if there is room.

@@ -108,10 +108,9 @@ impl Guard {
     /// Why not.
     pub(super) fn readmit(&mut self, credential: Credential) -> Result<Box<Pass>, CloseReason> {
         let index = self.known.get(&credential).copied().ok_or(CloseReason::Denied)?;
-        if let Some(identity) = self.identities.get_mut(index as usize) {
-            identity.sessions += 1;
-        }
-        Ok(Box::new(Pass::new(credential, index)))
+        let identity = self.identities.get_mut(index as usize).ok_or(CloseReason::Denied)?;
+        identity.sessions += 1;
+        Ok(Box::new(Pass::new(credential, identity.name.clone(), index)))
     }
 
     /// A session that was let in is no more.
@@ -119,11 +118,6 @@ impl Guard {
         if let Some(identity) = self.identities.get_mut(pass.identity() as usize) {
             identity.sessions = identity.sessions.saturating_sub(1);
         }
-    }
-
-    /// What the identity of a session is called.
-    pub(super) fn name(&self, pass: &Pass) -> Option<&Arc<str>> {
-        self.identity(pass.identity()).map(|identity| &identity.name)
     }
 
     fn identity(&self, index: u32) -> Option<&Identity> {

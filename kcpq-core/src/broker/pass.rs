@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::access::Credential;
@@ -11,6 +12,9 @@ use crate::time::{Duration, Instant};
 /// See above.
 pub(super) struct Pass {
     credential: Credential,
+    /// What the identity is called; nothing if there were no rules yet.
+    name: Option<Arc<str>>,
+    /// The guard's number for it.
     identity: u32,
     /// One of its patterns matches something that it may not have.
     pub(super) is_filtered: bool,
@@ -24,6 +28,8 @@ pub(super) struct Pass {
     held_until: Option<Instant>,
 }
 
+/// No guard has so many.
+const NOBODY: u32 = u32::MAX;
 /// How long it is not told of a subject again.
 const TOLD_FOR: Duration = Duration::from_secs(10);
 /// How many subjects it is told of within that time. A client that goes through all must not fill anything.
@@ -32,10 +38,16 @@ const MAX_TOLD: usize = 16;
 const BURST: Duration = Duration::from_secs(1);
 
 impl Pass {
-    pub(super) fn new(credential: Credential, identity: u32) -> Self {
+    pub(super) fn new(credential: Credential, name: Arc<str>, identity: u32) -> Self {
+        Self { name: Some(name), identity, ..Self::of_nobody(credential) }
+    }
+
+    /// As long as there are no rules: what it has shown is remembered.
+    pub(super) fn of_nobody(credential: Credential) -> Self {
         Self {
             credential,
-            identity,
+            name: None,
+            identity: NOBODY,
             is_filtered: false,
             published: Verdicts::default(),
             received: Verdicts::default(),
@@ -45,9 +57,9 @@ impl Pass {
         }
     }
 
-    /// As long as there are no rules: what it has shown is remembered.
-    pub(super) fn of_nobody(credential: Credential) -> Self {
-        Self::new(credential, u32::MAX)
+    /// The guard is another one, to which this session is nobody. It keeps its name.
+    pub(super) fn detach(&mut self) {
+        (self.identity, self.is_filtered) = (NOBODY, false);
     }
 
     /// What it has shown.
@@ -55,7 +67,12 @@ impl Pass {
         self.credential
     }
 
-    /// The number of its identity.
+    /// What its identity is called.
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+
+    /// The guard's number for its identity.
     pub(super) fn identity(&self) -> u32 {
         self.identity
     }

@@ -224,6 +224,13 @@ fn a_key_decides_who_somebody_is() {
     assert_eq!(world.broker.identity(session).as_deref(), Some("kitchen"));
     world.publishes(node, "a", b"as itself");
     assert_eq!(world.nodes[sub].log.payloads(id), [b"as itself"]);
+    // Whoever becomes somebody else leaves a place, and whoever goes leaves its own.
+    access.groups[0].limits.sessions = Some(2);
+    world.set(&access);
+    let third = world.add(Config::default(), CLEAN);
+    world.run_until("its place", |world| world.nodes[third].log.saw("Connected") > 0);
+    let fourth = world.add(Config::default(), CLEAN);
+    world.run_until("no place", |world| world.nodes[fourth].log.saw("Disconnected { why: ByServer(Limit)") > 0);
     // It stays who it is when the rules change, and goes when it is not known any more.
     access.groups[1].permissions.publish = Rules::of(None, &["a"]);
     world.set(&access);
@@ -232,7 +239,9 @@ fn a_key_decides_who_somebody_is() {
     access.clients.clear();
     world.set(&access);
     world.run_until("the end", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Denied)") > 0);
-    assert_eq!(world.nodes[sub].log.saw("Disconnected"), 0);
+    assert_eq!(world.nodes[sub].log.saw("Disconnected") + world.nodes[third].log.saw("Disconnected"), 0);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.broker.sessions(), 2, "as many as may be there");
 }
 
 #[test]
