@@ -40,12 +40,16 @@ impl EventLog {
                 tracing::info!(session = %id, %peer, identity = identity.as_deref(), undelivered, "session closed: {why}");
             }
             Event::PublishDenied { id, identity, subject } if self.denied.spend(now) => {
-                let (identity, subject) = (&*identity, &*subject);
+                let (identity, subject) = (identity.as_deref(), &*subject);
                 tracing::warn!(session = %id, identity, subject, "not permitted to publish");
             }
             Event::SubscriptionDenied { id, identity, pattern } if self.denied.spend(now) => {
-                let (identity, pattern) = (&*identity, &*pattern);
+                let (identity, pattern) = (identity.as_deref(), &*pattern);
                 tracing::warn!(session = %id, identity, pattern, "not permitted to subscribe");
+            }
+            Event::Excess { id, identity } if self.denied.spend(now) => {
+                let identity = identity.as_deref();
+                tracing::warn!(session = %id, identity, "publishes more bytes in a second than it may");
             }
             Event::Refused { peer } if self.refused.spend(now) => {
                 tracing::warn!(%peer, "session refused: too many");

@@ -108,8 +108,9 @@ pub struct Limits {
     pub sessions: Option<usize>,
     /// Maximum number of subscriptions of each session.
     pub subscriptions: Option<usize>,
-    /// Maximum number of bytes that a session may publish in a second, subjects included. A session that goes faster is
-    /// not read until it has kept to it again, with a second's worth as a burst: nothing is lost.
+    /// Maximum number of bytes that a session may publish in a second, subjects included, with a second's worth as a burst.
+    /// What is more is dropped and counted, and the client is told now and then. Whatever its size, a message is not too much
+    /// if what came before it was not.
     pub bytes_per_second: Option<u64>,
     /// Maximum size of the queue of each session, in bytes. A single message always fits.
     pub queued: Option<usize>,

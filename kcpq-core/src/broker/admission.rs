@@ -154,9 +154,8 @@ impl<P: Peer> Sessions<P> {
             cx.stats.subscriptions_ended += 1;
             let words = format!("not permitted to subscribe to {text} any more: the subscription has ended");
             notify(control, member.native, &words, Notice::SubscriptionEnded(&text));
-            if let Some(identity) = cx.identity(member.pass.as_deref()) {
-                cx.tell(Event::SubscriptionDenied { id, identity, pattern: text });
-            }
+            let identity = cx.identity(member.pass.as_deref());
+            cx.tell(Event::SubscriptionDenied { id, identity, pattern: text });
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use super::context::Context;
 use super::event::{Ended, Event};
 use super::foreign;
+use super::guard::Forbidden;
 use super::hub::{Hub, Publisher};
 use super::message::{self, Message};
 use super::peer::Peer;
@@ -161,17 +162,25 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn may_publish(&mut self, subject: Subject<'_>, len: usize) -> bool {
         let Self { cx, me, .. } = self;
         let Context { guard: Some(guard), now, .. } = &mut *cx else { return true };
-        let Some(pass) = me.member.pass.as_deref_mut() else { return false };
-        if guard.may_publish(*now, pass, subject, len) {
-            return true;
-        }
-        cx.stats.messages_denied += 1;
-        if pass.tells(cx.now, subject) {
-            if let Some(identity) = cx.identity(Some(pass)) {
-                cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.as_str().into() });
+        let (now, Some(pass)) = (*now, me.member.pass.as_deref_mut()) else { return false };
+        match guard.may_publish(now, pass, subject, len) {
+            Ok(()) => return true,
+            Err(Forbidden::Subject) => {
+                cx.stats.messages_denied += 1;
+                if pass.tells(now, subject) {
+                    let (identity, subject) = (cx.identity(Some(pass)), subject.as_str());
+                    cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.into() });
+                    let text = format!("not permitted to publish to {subject}");
+                    notify(me.control, me.member.native, &text, Notice::PublishDenied(subject));
+                }
             }
-            let text = format!("not permitted to publish to {}", subject.as_str());
-            notify(me.control, me.member.native, &text, Notice::PublishDenied(subject.as_str()));
+            Err(Forbidden::Excess { rate }) => {
+                cx.stats.dropped_excess += 1;
+                if pass.tells_excess(now) {
+                    cx.tell(Event::Excess { id: me.id, identity: cx.identity(Some(pass)) });
+                    self.error(&format!("more than {rate} bytes in a second: messages are dropped"));
+                }
+            }
         }
         false
     }
@@ -181,7 +190,8 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let Self { cx, me, .. } = self;
         let (Some(guard), Some(pass)) = (&mut cx.guard, me.member.pass.as_deref_mut()) else { return false };
         let may = guard.may_subscribe(pass, pattern);
-        if !may && let Some(identity) = cx.identity(Some(pass)) {
+        if !may {
+            let identity = cx.identity(Some(pass));
             cx.tell(Event::SubscriptionDenied { id: me.id, identity, pattern: pattern.as_str().into() });
         }
         may

@@ -86,16 +86,23 @@ pub enum Event<P> {
         /// Which.
         id: SessionId,
         /// Whose.
-        identity: Arc<str>,
+        identity: Option<Arc<str>>,
         /// The subject.
         subject: Box<str>,
+    },
+    /// A client publishes more bytes in a second than it may: messages are dropped. Told once in 10 s.
+    Excess {
+        /// Which.
+        id: SessionId,
+        /// Whose.
+        identity: Option<Arc<str>>,
     },
     /// A client may not have a subscription: it was refused, or has ended since the rules were replaced.
     SubscriptionDenied {
         /// Which.
         id: SessionId,
         /// Whose.
-        identity: Arc<str>,
+        identity: Option<Arc<str>>,
         /// The pattern.
         pattern: Box<str>,
     },

@@ -39,6 +39,15 @@ struct Identity {
     sessions: usize,
 }
 
+/// Why a message may not be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forbidden {
+    /// Because of its subject.
+    Subject,
+    /// Because it is more than so many bytes in a second.
+    Excess { rate: u64 },
+}
+
 impl Guard {
     /// A guard before whom nobody has come yet. `seed` is random.
     pub(super) fn new(access: &Access, seed: u64) -> Result<Self, AccessError> {
@@ -140,13 +149,23 @@ impl Guard {
         self.grant(pass.identity()).map(|grant| grant.limits).unwrap_or_default()
     }
 
-    /// True if a session may publish to `subject`; it has sent `len` bytes in any case.
-    pub(super) fn may_publish(&mut self, now: Instant, pass: &mut Pass, subject: Subject<'_>, len: usize) -> bool {
-        let Some(grant) = self.grant_mut(pass.identity()) else { return false };
-        if let Some(rate) = grant.limits.bytes_per_second {
-            pass.spend(now, len, rate);
+    /// Whether a session may publish a message of `len` bytes to `subject`.
+    pub(super) fn may_publish(
+        &mut self,
+        now: Instant,
+        pass: &mut Pass,
+        subject: Subject<'_>,
+        len: usize,
+    ) -> Result<(), Forbidden> {
+        let grant = self.grant_mut(pass.identity()).ok_or(Forbidden::Subject)?;
+        let open = grant.publish.is_open();
+        if !open && !pass.published.judge(subject, |subject| grant.publish.permits(subject)) {
+            return Err(Forbidden::Subject);
         }
-        grant.publish.is_open() || pass.published.judge(subject, |subject| grant.publish.permits(subject))
+        match grant.limits.bytes_per_second {
+            Some(rate) if !pass.spend(now, len, rate) => Err(Forbidden::Excess { rate }),
+            _ => Ok(()),
+        }
     }
 
     /// True if a session may subscribe to `pattern`, and notes what this means for its messages.

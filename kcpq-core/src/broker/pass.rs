@@ -24,8 +24,8 @@ pub(super) struct Pass {
     told: VecDeque<(Box<str>, Instant)>,
     /// When it may publish a second's worth again.
     full_at: Instant,
-    /// It is not read before.
-    held_until: Option<Instant>,
+    /// When it was last told that it publishes more than it may.
+    told_excess: Option<Instant>,
 }
 
 /// No guard has so many.
@@ -53,7 +53,7 @@ impl Pass {
             received: Verdicts::default(),
             told: VecDeque::new(),
             full_at: Instant::ZERO,
-            held_until: None,
+            told_excess: None,
         }
     }
 
@@ -91,22 +91,25 @@ impl Pass {
 
     // --- bytes per second ---
 
-    /// It has published `len` bytes, and may publish `rate` bytes in a second.
-    pub(super) fn spend(&mut self, now: Instant, len: usize, rate: u64) {
+    /// True if it may publish `len` bytes more, at `rate` bytes in a second: a token bucket (as GCRA, which keeps the time
+    /// at which it will be full) with a second's worth. Whatever its size a message may go if the one before was no excess.
+    pub(super) fn spend(&mut self, now: Instant, len: usize, rate: u64) -> bool {
+        let full_at = self.full_at.max(now);
+        if full_at > now + BURST {
+            return false;
+        }
         let micros = (len as u64).saturating_mul(1_000_000).div_ceil(rate.max(1));
-        self.full_at = self.full_at.max(now) + Duration::from_micros(micros);
-        self.held_until = (self.full_at > now + BURST).then(|| now + self.full_at.since(now + BURST));
+        self.full_at = full_at + Duration::from_micros(micros);
+        true
     }
 
-    /// Until when it is not to be read, if so.
-    pub(super) fn held_until(&self) -> Option<Instant> {
-        self.held_until
-    }
-
-    /// True if it may be read. It is held no more then.
-    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
-        self.held_until = self.held_until.filter(|until| *until > now);
-        self.held_until.is_none()
+    /// True if it is to be told that it publishes more than it may: once in a while.
+    pub(super) fn tells_excess(&mut self, now: Instant) -> bool {
+        let news = self.told_excess.is_none_or(|at| at + TOLD_FOR <= now);
+        if news {
+            self.told_excess = Some(now);
+        }
+        news
     }
 }
 

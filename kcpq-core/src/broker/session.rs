@@ -62,8 +62,6 @@ enum Pause {
     Answers,
     /// Somebody it publishes to is behind.
     Throttled,
-    /// It has published more than it may in a second.
-    TooFast,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,12 +270,11 @@ impl Session {
     }
 
     /// True, once, if what kept it from being read is over: there may be bytes that wait.
-    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
+    pub(super) fn goes_on(&mut self) -> bool {
         let goes_on = match self.member.paused {
             None => false,
             Some(Pause::Answers) => self.transport.control.is_empty() && self.member.unanswered == 0,
             Some(Pause::Throttled) => !self.member.throttle.holds(),
-            Some(Pause::TooFast) => self.member.pass.as_mut().is_none_or(|pass| pass.goes_on(now)),
         };
         if goes_on {
             self.member.paused = None;
@@ -318,10 +315,8 @@ impl Session {
             return next; // whatever is due has to wait until it is heard again
         }
         let stall = self.stalls_at(config).map(|at| Deadline { at, why: Why::Idle });
-        let held = self.member.pass.as_ref().and_then(|pass| pass.held_until());
-        let held = held.map(|at| Deadline { at, why: Why::Throttle });
         for deadline in
-            [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall, held].into_iter().flatten()
+            [self.member.throttle.poll_timeout(), self.transport.poll_timeout(), stall].into_iter().flatten()
         {
             if deadline.at < next.at {
                 next = deadline;
@@ -424,8 +419,6 @@ impl Me<'_> {
         let Self { control, member, .. } = self;
         if member.throttle.holds() {
             member.paused = Some(Pause::Throttled);
-        } else if member.pass.as_ref().is_some_and(|pass| pass.held_until().is_some()) {
-            member.paused = Some(Pause::TooFast);
         } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED {
             member.paused.get_or_insert(Pause::Answers);
         }

@@ -330,7 +330,7 @@ impl<P: Peer> Sessions<P> {
                 let (_, mut me) = slot.session.split(slot.id);
                 self.hub.review(&mut self.cx, &mut self.table, Publisher::session(&mut me));
             }
-            if slot.session.goes_on(self.cx.now) {
+            if slot.session.goes_on() {
                 self.table.put_back(slot, false);
                 self.receive(index, None);
                 self.see_to_others();

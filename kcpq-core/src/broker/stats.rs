@@ -41,6 +41,8 @@ pub struct Stats {
     pub messages_refused: u64,
     /// Messages dropped: their publisher may not publish to that subject.
     pub messages_denied: u64,
+    /// Messages dropped: their publisher has sent more bytes in a second than it may.
+    pub dropped_excess: u64,
     /// Messages not delivered to a subscriber that may not have them although its pattern matches, once for each.
     pub messages_withheld: u64,
     /// Times that a publisher was throttled because a subscriber was behind ([`Config::high_water`](super::Config)).
@@ -110,6 +112,7 @@ impl Stats {
             unrouted,
             messages_refused,
             messages_denied,
+            dropped_excess,
             messages_withheld,
             throttled,
             dropped_slow,
@@ -151,6 +154,7 @@ impl Stats {
         self.unrouted += unrouted;
         self.messages_refused += messages_refused;
         self.messages_denied += messages_denied;
+        self.dropped_excess += dropped_excess;
         self.messages_withheld += messages_withheld;
         self.throttled += throttled;
         self.dropped_slow += dropped_slow;

@@ -175,21 +175,29 @@ fn an_identity_has_its_limits() {
 }
 
 #[test]
-fn who_publishes_more_than_it_may_goes_slower_and_loses_nothing() {
+fn what_is_published_beyond_a_rate_is_dropped_and_told_of() {
     let limits = Limits { bytes_per_second: Some(10_000), ..Limits::default() };
     let mut world = World::<Heap>::with_rules(&limited(Rules::default(), Rules::default(), limits));
     let (sub, publisher) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
     let id = world.subscribe(sub, "a");
-    let begun = world.now;
     for n in 0..50_u8 {
-        world.publish(publisher, "a", &[n; 1_000]).unwrap();
+        world.publish(publisher, "a", &[n; 992]).unwrap(); // and 8 bytes of frame
     }
-    world.run_until("all", |world| world.nodes[sub].log.payloads(id).len() == 50);
+    world.run_for(Duration::from_millis(100));
+    // A second's worth, and the message that begins before it is over.
     let got: Vec<u8> = world.nodes[sub].log.payloads(id).iter().map(|payload| payload[0]).collect();
-    assert!(got.is_sorted() && got.len() == 50);
-    // Of 50 kB the first ten, and a message, are at once.
-    let took = world.now.since(begun).as_millis();
-    assert!((3_900..=4_300).contains(&took), "{took} ms");
+    assert_eq!((got, world.broker.stats().dropped_excess), ((0..=10).collect(), 39));
+    assert_eq!(world.nodes[publisher].log.saw("Refused(\"more than 10000 bytes in a second"), 1);
+    assert_eq!(world.nodes[publisher].log.saw("Disconnected"), 0);
+    // Later the next, however long it is, and nothing behind it for as long as it takes.
+    world.run_for(Duration::from_secs(10));
+    world.publish(publisher, "a", &[100; 99_992]).unwrap();
+    world.publish(publisher, "a", b"at once").unwrap();
+    world.run_for(Duration::from_millis(100));
+    assert_eq!((world.nodes[sub].log.payloads(id).len(), world.broker.stats().dropped_excess), (12, 40));
+    world.run_for(Duration::from_secs(10));
+    world.publishes(publisher, "a", b"later");
+    assert_eq!(world.nodes[sub].log.payloads(id).last(), Some(&&b"later"[..]));
 }
 
 #[test]
