@@ -54,7 +54,7 @@ impl<P: Peer> Context<P> {
     fn let_in(&mut self, id: SessionId, member: &mut Member, pass: Box<Pass>) {
         let limits = self.guard.as_ref().map(|guard| guard.limits(&pass)).unwrap_or_default();
         member.outlet.set_max_queued(limits.queued, self.config.high_water);
-        if let Some(identity) = self.identity(Some(&pass)) {
+        if let Some(identity) = pass.name().cloned() {
             self.tell(Event::Identified { id, identity });
         }
         member.pass = Some(pass);
@@ -154,7 +154,7 @@ impl<P: Peer> Sessions<P> {
             cx.stats.subscriptions_ended += 1;
             let words = format!("not permitted to subscribe to {text} any more: the subscription has ended");
             notify(control, member.native, &words, Notice::SubscriptionEnded(&text));
-            let identity = cx.identity(member.pass.as_deref());
+            let identity = member.pass.as_ref().and_then(|pass| pass.name().cloned());
             cx.tell(Event::SubscriptionDenied { id, identity, pattern: text });
         }
     }

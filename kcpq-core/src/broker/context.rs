@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
 
 use super::config::Config;
 use super::event::Event;
@@ -116,11 +115,6 @@ impl<P> Context<P> {
         let withholds = self.guard.as_mut().is_some_and(|guard| !guard.may_receive(pass, subject));
         self.stats.messages_withheld += u64::from(withholds);
         withholds
-    }
-
-    /// What the identity of a session is called, if it has one.
-    pub(super) fn identity(&self, pass: Option<&Pass>) -> Option<Arc<str>> {
-        pass?.name().cloned()
     }
 
     /// Keeps an event until it is fetched, if there is room.

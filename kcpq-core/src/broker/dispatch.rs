@@ -168,7 +168,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             Err(Forbidden::Subject) => {
                 cx.stats.messages_denied += 1;
                 if pass.tells(now, subject) {
-                    let (identity, subject) = (cx.identity(Some(pass)), subject.as_str());
+                    let (identity, subject) = (pass.name().cloned(), subject.as_str());
                     cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.into() });
                     let text = format!("not permitted to publish to {subject}");
                     notify(me.control, me.member.native, &text, Notice::PublishDenied(subject));
@@ -177,7 +177,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             Err(Forbidden::Excess { rate }) => {
                 cx.stats.dropped_excess += 1;
                 if pass.tells_excess(now) {
-                    cx.tell(Event::Excess { id: me.id, identity: cx.identity(Some(pass)) });
+                    cx.tell(Event::Excess { id: me.id, identity: pass.name().cloned() });
                     self.error(&format!("more than {rate} bytes in a second: messages are dropped"));
                 }
             }
@@ -191,7 +191,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let (Some(guard), Some(pass)) = (&mut cx.guard, me.member.pass.as_deref_mut()) else { return false };
         let may = guard.may_subscribe(pass, pattern);
         if !may {
-            let identity = cx.identity(Some(pass));
+            let identity = pass.name().cloned();
             cx.tell(Event::SubscriptionDenied { id: me.id, identity, pattern: pattern.as_str().into() });
         }
         may

@@ -61,7 +61,6 @@ mod throttle;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
 use core::fmt;
 
 pub use config::{Config, SlowConsumer};
@@ -374,10 +373,9 @@ impl<P: Peer> Broker<P> {
 
     /// The name of the identity that a session has; `None` if that is not known, or of no interest because there are no
     /// rules.
-    pub fn identity(&mut self, id: SessionId) -> Option<Arc<str>> {
-        let Sessions { cx, table, .. } = &mut self.sessions;
-        let slot = table.get_mut(id.slot).filter(|slot| slot.id == id)?;
-        cx.identity(slot.session.member().pass.as_deref())
+    pub fn identity(&self, id: SessionId) -> Option<&str> {
+        let slot = self.sessions.table.get(id.slot).filter(|slot| slot.id == id)?;
+        slot.session.pass()?.name().map(|name| &**name)
     }
 
     /// The counters.

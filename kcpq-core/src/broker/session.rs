@@ -199,6 +199,11 @@ impl Session {
         self.transport.on_too_long(now, len);
     }
 
+    /// Who it is, if that is known and of interest.
+    pub(super) fn pass(&self) -> Option<&Pass> {
+        self.member.pass.as_deref()
+    }
+
     /// What the broker knows of it.
     pub(super) fn member(&mut self) -> &mut Member {
         &mut self.member

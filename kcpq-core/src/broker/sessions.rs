@@ -410,7 +410,7 @@ impl<P: Peer> Sessions<P> {
         self.cx.stats.native_sessions -= u64::from(slot.session.is_native());
         self.table.forget(&slot);
         let member = slot.session.member();
-        let identity = self.cx.identity(member.pass.as_deref());
+        let identity = member.pass.as_ref().and_then(|pass| pass.name().cloned());
         self.cx.has_left(member);
         self.cx.tell(Event::Closed { id: slot.id, peer: slot.peer, why, undelivered, identity });
     }

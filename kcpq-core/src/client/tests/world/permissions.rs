@@ -227,9 +227,9 @@ fn a_key_decides_who_somebody_is() {
     assert!(world.broker.lets_in(&Credential::Key(key)) && !world.broker.lets_in(&Credential::Key([8; 32])));
     // As a handshake does; here for a session that is there.
     let session = SessionId::of(1, 2);
-    assert_eq!(world.broker.identity(session).as_deref(), Some("anonymous"));
+    assert_eq!(world.broker.identity(session), Some("anonymous"));
     assert!(world.broker.identify(world.now, session, Credential::Key(key)));
-    assert_eq!(world.broker.identity(session).as_deref(), Some("kitchen"));
+    assert_eq!(world.broker.identity(session), Some("kitchen"));
     world.publishes(node, "a", b"as itself");
     assert_eq!(world.nodes[sub].log.payloads(id), [b"as itself"]);
     // Whoever becomes somebody else leaves a place, and whoever goes leaves its own.
