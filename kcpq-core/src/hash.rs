@@ -1,5 +1,7 @@
 //! The hash of what peers choose, with a secret.
 
+#[cfg(feature = "sealed")]
+use core::hash::Hash;
 use core::hash::Hasher;
 
 use foldhash::SharedSeed;
@@ -23,6 +25,14 @@ impl core::fmt::Debug for Secret {
 impl Secret {
     pub(crate) const fn new(seed: u64) -> Self {
         Self { words: SharedSeed::from_u64(seed), start: seed.rotate_left(32) }
+    }
+
+    /// The hash of anything.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn hash_of<T: Hash>(&self, value: &T) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.start, &self.words);
+        value.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The hash of `token` below the node `parent`; of texts that stand alone, below 0.

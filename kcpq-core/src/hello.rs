@@ -160,6 +160,25 @@ impl<'a> Hello<'a> {
         }
     }
 
+    /// All but the name.
+    pub fn nameless(&self) -> Hello<'static> {
+        let Hello { version, features, max_datagram, window, max_body, .. } = *self;
+        let Hello { max_subject, max_tokens, keep_alive, epoch, session, .. } = *self;
+        Hello {
+            version,
+            features,
+            max_datagram,
+            window,
+            max_body,
+            max_subject,
+            max_tokens,
+            keep_alive,
+            epoch,
+            name: "",
+            session,
+        }
+    }
+
     /// Reads a record; `None` if it is cut short or the name is not UTF-8.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
         let (fixed, rest) = payload.split_first_chunk::<FIXED>()?;

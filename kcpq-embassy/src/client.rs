@@ -45,6 +45,11 @@ impl<R: RawMutex, const TEXT: usize> defmt::Format for Client<'_, R, TEXT> {
 }
 
 impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
+    #[cfg(feature = "sealed")]
+    pub(crate) fn shared(&self) -> &'d Shared<'d, R, TEXT> {
+        self.shared
+    }
+
     pub(crate) fn new(shared: &'d Shared<'d, R, TEXT>) -> Self {
         Self { shared }
     }

@@ -48,6 +48,8 @@
 //! | `embassy-net` | `net::Udp`, a [`Transport`] on a socket of embassy-net |
 //! | `embedded-nal-async` | `nal::Udp`, a [`Transport`] on any UDP stack of that crate |
 //! | `embassy-time` | `time::now` and `time::Timer` |
+//! | `native` | native datagrams: short headers, and a session that goes on at another address and hears of a restart |
+//! | `sealed` | [`Resources::split_sealed`](Resources): sealed sessions, with keys of both sides |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `ttl` | [`Client`]'s `publish_for` and `try_publish_for`: messages that are forgotten if they wait too long |
 //! | `bbr` | congestion control by BBR, for windows that are larger than the BDP of a link |
@@ -78,6 +80,8 @@ pub use client::Client;
 pub use config::Config;
 pub use event::{Closed, Ended, Event, Stats, SubscribeError};
 pub use kcpq_core::client::{Disconnect, Message, PublishError, State, SubscribeFailure, SubscriptionId};
+#[cfg(feature = "sealed")]
+pub use kcpq_core::seal::{PrivateKey, PublicKey, SharedSecret, StartError, Trust};
 pub use kcpq_core::{Duration, Instant};
 pub use resources::Resources;
 pub use runner::Runner;

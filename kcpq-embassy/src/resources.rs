@@ -5,6 +5,8 @@ use core::fmt;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use kcpq_core::Instant;
 use kcpq_core::client::Memory;
+#[cfg(feature = "sealed")]
+use kcpq_core::seal::{Cipher, StartError, Trust};
 
 use crate::config::Fitted;
 use crate::shared::{Place, Shared, Slot};
@@ -58,6 +60,29 @@ impl<'d, R: RawMutex, const D: usize, const W: usize, const Q: usize, const I: u
         let shared = self.shared.fill(Shared::new(config, sizes, now, seed, self.memory.lend(), &mut self.slots));
         (Client::new(shared), Runner::new(shared, &mut self.datagram))
     }
+
+    /// The same with keys: sessions are sealed, so that nobody else reads, alters or repeats anything, and the client speaks
+    /// with nobody but the server that has the key of which `trust` knows the public half. `entropy` is random, secret, and of
+    /// no other use: 32 bytes of the device's generator of random numbers.
+    ///
+    /// Datagrams have to hold a handshake: `DATAGRAM` is 300 at least.
+    ///
+    /// # Errors
+    /// The server's public key is one of the few that nobody can have.
+    #[cfg(feature = "sealed")]
+    pub fn split_sealed(
+        &'d mut self,
+        config: &Config,
+        now: fn() -> Instant,
+        seed: u64,
+        trust: Trust,
+        entropy: &[u8; 32],
+    ) -> Result<(Client<'d, R, T>, Runner<'d, R, T>), StartError> {
+        const { assert!(D >= 300, "DATAGRAM is at least 300 for sealed sessions") };
+        let (client, runner) = self.split(config, now, seed);
+        client.shared().with(|inner| inner.core.use_keys(trust, Cipher::ChaChaPoly, entropy))?;
+        Ok((client, runner))
+    }
 }
 
 impl<R: RawMutex, const D: usize, const W: usize, const Q: usize, const I: usize, const S: usize, const T: usize>
@@ -76,11 +101,12 @@ impl<R: RawMutex, const D: usize, const W: usize, const Q: usize, const I: usize
     }
 }
 
-/// What is promised: 4 + 4 segments of 512 B, 4 subscriptions and all else in less than 8 KiB, and a quarter more with native
-/// datagrams. BBR, which is for larger windows, has a state of its own.
+/// What is promised: 4 + 4 segments of 512 B, 4 subscriptions and all else in less than 8 KiB, a quarter more with native
+/// datagrams, and two more with sealed sessions. BBR, which is for larger windows, has a state of its own.
 #[cfg(all(target_pointer_width = "32", not(feature = "bbr")))]
 const _: () = {
     type Pocket = Resources<'static, embassy_sync::blocking_mutex::raw::NoopRawMutex, 512, 4, 384, 256, 4>;
     const NATIVE: usize = if cfg!(feature = "native") { 256 } else { 0 };
-    assert!(size_of::<Pocket>() < 8 * 1024 + NATIVE);
+    const SEALED: usize = if cfg!(feature = "sealed") { 2048 } else { 0 };
+    assert!(size_of::<Pocket>() < 8 * 1024 + NATIVE + SEALED);
 };

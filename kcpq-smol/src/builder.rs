@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use kcpq_core::DEFAULT_PORT;
 use kcpq_core::cipher::Key;
-use kcpq_core::client::{self, Backoff, Overflow, Parts};
+use kcpq_core::client::{self, Backoff, Disconnect, Overflow, Parts};
 use kcpq_core::datagram::{Framing, Protection};
 use kcpq_core::fec::header::Shards;
+use kcpq_core::hello::CloseReason;
 use kcpq_core::kcp;
+use kcpq_core::seal::{Cipher, PrivateKey, PublicKey, SharedSecret, Trust};
 use kcpq_udp::Socket;
 
 use crate::address::{Address, AddressError};
@@ -51,6 +53,7 @@ pub struct Builder {
     /// How long operations wait, if the user says so.
     timeout: Option<Duration>,
     key: Option<Key>,
+    seal: Seal,
     datagram: Option<u16>,
     others: Vec<Address>,
     shuffle: bool,
@@ -69,6 +72,7 @@ impl Builder {
             capacity: Capacity::DEFAULT,
             timeout: None,
             key: None,
+            seal: Seal::default(),
             datagram: None,
             others: Vec::new(),
             shuffle: false,
@@ -177,6 +181,30 @@ impl Builder {
         self
     }
 
+    /// The public key of the server, as `kcpq key public` prints it: sessions are sealed (PROTOCOL.md 10), so that nobody else
+    /// reads, alters or repeats anything, and with no other server there is one. Without an [`identity`](Self::identity) the
+    /// client is anonymous.
+    #[must_use]
+    pub fn server_key(mut self, key: PublicKey) -> Self {
+        self.seal.server = Some(key);
+        self
+    }
+
+    /// The client's own key, by which the server knows it; together with [`server_key`](Self::server_key).
+    #[must_use]
+    pub fn identity(mut self, key: PrivateKey) -> Self {
+        self.seal.identity = Some(key);
+        self
+    }
+
+    /// A secret that the server has as well, in place of keys: sessions are sealed. Whoever has it is let in, and can be the
+    /// server.
+    #[must_use]
+    pub fn secret(mut self, secret: SharedSecret) -> Self {
+        self.seal.secret = Some(secret);
+        self
+    }
+
     /// Sends FEC parity, three datagrams for every ten, and asks a native server to do so, too: 30 % more bytes, fewer
     /// retransmission delays on a lossy link.
     #[must_use]
@@ -276,16 +304,25 @@ impl Builder {
                 return Some(Ok(()));
             }
             match (state.closed, state.last_loss) {
-                (true, Some(why)) => Some(Err(ConnectError::Failed(why))),
+                // Who is not let in will not be let in by the next attempt.
+                (_, Some(why @ Disconnect::ByServer(CloseReason::Denied))) | (true, Some(why)) => {
+                    Some(Err(ConnectError::Failed(why)))
+                }
                 _ => None,
             }
         });
-        match connected.await {
+        let connected = connected.await;
+        let last_loss = client.shared().lock().last_loss;
+        match connected {
             Some(Ok(())) => Ok(client),
-            Some(Err(ConnectError::Failed(client::Disconnect::NoAnswer))) | None => {
+            Some(Err(ConnectError::Failed(Disconnect::NoAnswer))) => {
                 Err(ConnectError::TimedOut { addr: shown, after: timeout })
             }
             Some(Err(error)) => Err(error),
+            None => Err(match last_loss {
+                None | Some(Disconnect::NoAnswer) => ConnectError::TimedOut { addr: shown, after: timeout },
+                Some(why) => ConnectError::Failed(why),
+            }),
         }
     }
 
@@ -376,11 +413,18 @@ impl Builder {
         self.config.native_datagram = route.datagram();
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
         let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
-        if let Some(key) = &self.key {
-            let mut entropy = [0; 32];
-            getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
-            core = core.with_protection(Protection::compat_aes256(key, entropy));
-        }
+        let mut entropy = [0; 32];
+        getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
+        core = match (self.seal.trust()?, &self.key) {
+            (Some(_), Some(_)) => {
+                return Err(ConnectError::Keys("a sealed session has no use for the key of KCPQ v2.1"));
+            }
+            (Some(trust), None) => core
+                .with_keys(trust, fastest_cipher(), &entropy)
+                .map_err(|_| ConnectError::Keys("the server's is none"))?,
+            (None, Some(key)) => core.with_protection(Protection::compat_aes256(key, entropy)),
+            (None, None) => core,
+        };
         let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), shown));
         if route.is_known() {
             let now = shared.now();
@@ -391,6 +435,39 @@ impl Builder {
         self.place.spawn(task).map_err(ConnectError::Thread)?;
         Ok(client)
     }
+}
+
+/// The keys of sealed sessions.
+#[derive(Clone, Debug, Default)]
+struct Seal {
+    server: Option<PublicKey>,
+    identity: Option<PrivateKey>,
+    secret: Option<SharedSecret>,
+}
+
+impl Seal {
+    /// What a client needs for a handshake; `None` if sessions are not to be sealed.
+    fn trust(&self) -> Result<Option<Trust>, ConnectError> {
+        match (self.server, self.identity.clone(), self.secret.clone()) {
+            (None, None, None) => Ok(None),
+            (Some(server), None, None) => Ok(Some(Trust::Anonymous { server })),
+            (Some(server), Some(key), None) => Ok(Some(Trust::Identity { key, server })),
+            (None, None, Some(secret)) => Ok(Some(Trust::Shared { secret })),
+            (None, Some(_), None) => Err(ConnectError::Keys("an identity needs the server's key as well")),
+            (_, _, Some(_)) => Err(ConnectError::Keys("either a shared secret or the server's key, not both")),
+        }
+    }
+}
+
+/// AES where the processor has instructions for it.
+fn fastest_cipher() -> Cipher {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    let has_aes = std::is_x86_feature_detected!("aes") && std::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has_aes = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    let has_aes = false;
+    if has_aes { Cipher::AesGcm } else { Cipher::ChaChaPoly }
 }
 
 /// Servers as they are shown.

@@ -23,6 +23,8 @@ pub enum ConnectError {
     Thread(io::Error),
     /// The operating system gave no random numbers.
     Random(getrandom::Error),
+    /// The keys of sealed sessions that were given do not go together, or cannot be used.
+    Keys(&'static str),
     /// No server answered in time.
     TimedOut {
         /// The address.
@@ -41,6 +43,7 @@ impl fmt::Display for ConnectError {
             Self::Socket(error) => write!(f, "cannot open a UDP socket: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
+            Self::Keys(why) => write!(f, "keys: {why}"),
             Self::TimedOut { addr, after } => {
                 write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
             }
@@ -55,7 +58,7 @@ impl std::error::Error for ConnectError {
             Self::Resolve { source, .. } | Self::Socket(source) | Self::Thread(source) => Some(source),
             Self::Random(error) => Some(error),
             Self::Failed(why) => Some(why),
-            Self::TimedOut { .. } => None,
+            Self::TimedOut { .. } | Self::Keys(_) => None,
         }
     }
 }

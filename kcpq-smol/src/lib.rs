@@ -65,6 +65,7 @@ pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats, SubscribeFailure};
 pub use kcpq_core::kcp::Config as Preset;
+pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret};
 pub use message::Message;
 pub use operation::{Close, Drain, Flush, Publish, Subscribe};
 pub use place::Task;

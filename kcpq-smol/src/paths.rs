@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::task::Poll;
 
 use kcpq_core::{Duration, Instant};
@@ -166,6 +166,21 @@ impl Paths {
         }
     }
 
+    /// True if the system would send from another address by now than the socket does, which keeps the one that it began
+    /// with: that may be gone, or belong to a network that leads nowhere any more.
+    pub(crate) fn has_another_source(&self) -> bool {
+        let [Path { udp, server }] = &*self.open else { return false };
+        let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let asked = UdpSocket::bind((any, 0)).and_then(|asked| {
+            asked.connect(server)?;
+            asked.local_addr()
+        });
+        match (asked, udp.socket.local_addr()) {
+            (Ok(asked), Ok(own)) => asked.ip() != own.ip() && !own.ip().is_unspecified(),
+            _ => false,
+        }
+    }
+
     /// Opens the settled socket anew, because its source address is gone.
     ///
     /// # Errors
@@ -192,8 +207,6 @@ impl Paths {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(5);

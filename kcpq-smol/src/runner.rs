@@ -67,6 +67,7 @@ impl Runner {
             }
             self.renew_paths();
             let sent = self.transmit().await;
+            self.follow_address();
             if received || sent {
                 // There may be more; others on this thread come first.
                 yield_now().await;
@@ -268,6 +269,16 @@ impl Runner {
                     return;
                 }
             }
+        }
+    }
+
+    /// Moves to the address that the system would send from, if the server is not heard at the present one.
+    fn follow_address(&mut self) {
+        let now = self.shared.now();
+        if self.shared.lock().core.doubts_address(now) && self.paths.has_another_source() && self.paths.rebind().is_ok()
+        {
+            self.tell_sender();
+            self.shared.lock().core.on_new_address(now);
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use kcpq_core::access::{Access, AccessError};
-use kcpq_core::broker::{self, Broker};
+use kcpq_core::broker::{self, Broker, Keys};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{DEFAULT_PORT, Instant, fec, kcp};
@@ -36,6 +36,9 @@ pub struct Config {
     /// The key of KCPQ v2.1's cipher. With a key, datagrams that are not encrypted with it are dropped. **It does not
     /// protect against altered or replayed datagrams**: for compatibility only.
     pub compat_key: Option<Key>,
+    /// The server's own keys: clients that know them get sealed sessions (PROTOCOL.md 10). Whom else it lets in is
+    /// [`access`](Self::access)'s to say.
+    pub keys: Keys,
     /// A file for what outlives the server: its secret, and where its clients are, so that those who only listen hear at once
     /// when it is back after it was killed. It is written as long as the server runs, and readable by its owner alone. `None`:
     /// they notice by their next heartbeat.
@@ -51,7 +54,15 @@ impl Default for Config {
     /// Port 4000 for clients on the same machine, all of which may do everything, served by one thread.
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT));
-        Self { listen, shards: 1, broker: broker::Config::default(), access: None, compat_key: None, register: None }
+        Self {
+            listen,
+            shards: 1,
+            broker: broker::Config::default(),
+            access: None,
+            compat_key: None,
+            keys: Keys::default(),
+            register: None,
+        }
     }
 }
 
@@ -183,6 +194,9 @@ impl Server {
             }
             let access = config.access.clone().map(|access| access.shared_by(count));
             broker.set_access(Instant::ZERO, access.as_ref()).map_err(BindError::Access)?;
+            if config.keys.key.is_some() || config.keys.secret.is_some() {
+                broker = broker.with_keys(config.keys.clone(), &random()?);
+            }
             if let Some(key) = &config.compat_key {
                 broker = broker.with_protection(Protection::compat_aes256(key, random()?));
             }

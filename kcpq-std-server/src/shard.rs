@@ -301,7 +301,7 @@ impl Shard {
                     self.broker.handle_relay(now, from, relay);
                 }
             }
-            Command::Forward(forward) => self.broker.handle_forward(self.now(), &forward),
+            Command::Forward(forward) => self.broker.handle_forward(self.now(), *forward),
             Command::SetAccess(access) => {
                 let now = self.now();
                 if let Err(error) = self.broker.set_access(now, access.as_deref()) {

@@ -53,8 +53,13 @@ pub struct Access {
     pub groups: Vec<Group>,
     /// Who is known by a key of its own.
     pub clients: Vec<Client>,
-    /// The group of native clients that prove nothing; `None`: they are not let in.
+    /// The group of native clients that prove nothing, not even that they know the server's key; `None`: they are not let in.
     pub anonymous: Option<usize>,
+    /// The group of clients in sealed sessions that have no key of their own, or none that is known; `None`: they are not let
+    /// in.
+    pub sealed: Option<usize>,
+    /// The group of clients that have the secret which they share with the server; `None`: they are not let in.
+    pub shared: Option<usize>,
     /// The group of the original's clients (version 2.0); `None`: they are not let in.
     pub original: Option<usize>,
     /// The group of the original's clients that have the key of its cipher (version 2.1); `None`: they are not let in.
@@ -126,7 +131,11 @@ pub enum Credential {
     Original,
     /// The key of the original's cipher, as a client of the original.
     OriginalWithKey,
-    /// A public key, and that it has the private one.
+    /// Nothing, in a sealed session.
+    Sealed,
+    /// The secret that it shares with the server.
+    Shared,
+    /// A public key, and that it has the private one. A key that is not known is worth as much as none.
     Key([u8; 32]),
 }
 
@@ -187,7 +196,20 @@ impl Access {
     pub fn open() -> Self {
         let all = Some(0);
         let groups = [Group { name: "all".into(), ..Group::default() }].into();
-        Self { groups, clients: Vec::new(), anonymous: all, original: all, original_with_key: all }
+        Self {
+            groups,
+            clients: Vec::new(),
+            anonymous: all,
+            sealed: all,
+            shared: all,
+            original: all,
+            original_with_key: all,
+        }
+    }
+
+    /// Whoever has a key may do everything: the server's public one, the secret, or the key of the original's cipher.
+    pub fn with_keys() -> Self {
+        Self { anonymous: None, original: None, ..Self::open() }
     }
 
     /// The part of the limits that each of `count` brokers of one server keeps to.

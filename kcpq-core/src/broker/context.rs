@@ -9,6 +9,7 @@ use super::guard::Guard;
 use super::names::Names;
 use super::party::Party;
 use super::pass::Pass;
+use super::peer::Peer;
 use super::stats::Stats;
 use crate::hash::Secret;
 use crate::hello::Named;
@@ -97,6 +98,23 @@ impl<P> Context<P> {
                 return self.names.named(id);
             }
         }
+    }
+
+    /// What tells one peer from another, for who knows what is secret here.
+    #[cfg(feature = "sealed")]
+    pub(super) fn fingerprint(&self, peer: &P) -> [u8; 8]
+    where
+        P: core::hash::Hash,
+    {
+        self.secret.hash_of(peer).to_le_bytes()
+    }
+
+    /// The longest datagram that a native client there may send, and is sent.
+    pub(super) fn max_datagram(&self, peer: &P) -> u16
+    where
+        P: Peer,
+    {
+        if peer.is_local() { self.config.local_datagram } else { self.config.native_datagram }
     }
 
     /// Time goes on; it never goes back.

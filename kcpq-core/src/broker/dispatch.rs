@@ -17,7 +17,7 @@ use super::table::Table;
 use crate::access::Credential;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
-use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Notice, Refusal, VERSION, features, subscribe};
+use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Named, Notice, Refusal, VERSION, features, subscribe};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
@@ -136,7 +136,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn is_let_in(&mut self, command: u8) -> bool {
         let Self { cx, me, .. } = self;
         if me.member.pass.is_some() {
-            if command == command::HELLO && !me.member.native && !me.is_known_by_key() {
+            if command == command::HELLO && !me.member.native && !me.is_known_by_handshake() {
                 self.error("HELLO has to be the first frame");
                 return false;
             }
@@ -362,30 +362,14 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             return self.error("HELLO is cut short");
         };
         let Self { cx, me, .. } = self;
-        let first = !core::mem::replace(&mut me.member.native, true);
+        let first = me.member.greet(&hello);
         cx.stats.native_sessions += u64::from(first);
-        me.member.outlet.set_max_body(hello.max_body);
-        let version = VERSION.min(hello.version.max(1));
         let takes_native = features::SUPPORTED & hello.features & features::NATIVE != 0;
         let named = first && takes_native && Framing::to_client(hello.features) == Framing::Plain;
         let name = named.then(|| cx.name());
-        self.outcome.greeted = Some(Greeting::new(version, &hello, name));
-        let config = &cx.config;
-        let welcome = Hello {
-            version,
-            features: features::SERVER,
-            max_datagram: self.max_datagram,
-            window: config.kcp.recv_window,
-            max_body: config.frames.max_body,
-            max_subject: config.subjects.max_len,
-            max_tokens: config.subjects.max_tokens,
-            keep_alive: u16::try_from(config.idle_timeout.as_millis() / 1000).unwrap_or(u16::MAX),
-            epoch: cx.epoch,
-            name: &config.name,
-            session: name,
-        };
+        self.outcome.greeted = Some(Greeting::new(&hello, name));
         let mut payload = [0; MAX_WELCOME];
-        let len = welcome.encode(&mut payload);
+        let len = welcome(cx, &hello, self.max_datagram, name).encode(&mut payload);
         self.reply(command::WELCOME, &[], &payload[..len]);
     }
 
@@ -396,6 +380,34 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn reply(&mut self, command: u8, subject: &[u8], payload: &[u8]) {
         push(self.me.control, command, subject, payload);
     }
+}
+
+/// What the server says of itself to a client that has said this.
+pub(super) fn welcome<'c, P>(
+    cx: &'c Context<P>,
+    hello: &Hello<'_>,
+    max_datagram: u16,
+    session: Option<Named>,
+) -> Hello<'c> {
+    let config = &cx.config;
+    Hello {
+        version: spoken(hello),
+        features: features::SERVER,
+        max_datagram,
+        window: config.kcp.recv_window,
+        max_body: config.frames.max_body,
+        max_subject: config.subjects.max_len,
+        max_tokens: config.subjects.max_tokens,
+        keep_alive: u16::try_from(config.idle_timeout.as_millis() / 1000).unwrap_or(u16::MAX),
+        epoch: cx.epoch,
+        name: &config.name,
+        session,
+    }
+}
+
+/// The version that both speak.
+pub(super) fn spoken(hello: &Hello<'_>) -> u8 {
+    VERSION.min(hello.version.max(1))
 }
 
 /// Says ERR: with what it is about to a native client, for people to others.

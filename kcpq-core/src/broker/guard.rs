@@ -64,6 +64,8 @@ impl Guard {
         let mut guard = Self { grants, identities: Vec::new(), known: HashMap::with_hasher(state) };
         let kinds = [
             (Credential::Anonymous, "anonymous", access.anonymous),
+            (Credential::Sealed, "anonymous-sealed", access.sealed),
+            (Credential::Shared, "shared", access.shared),
             (Credential::Original, "original", access.original),
             (Credential::OriginalWithKey, "original-with-key", access.original_with_key),
         ];
@@ -94,7 +96,16 @@ impl Guard {
 
     /// True if somebody who shows this is known.
     pub(super) fn knows(&self, credential: &Credential) -> bool {
-        self.known.contains_key(credential)
+        self.find(credential).is_some()
+    }
+
+    /// The number of an identity.
+    fn find(&self, credential: &Credential) -> Option<u32> {
+        let found = self.known.get(credential).copied();
+        match credential {
+            Credential::Key(_) => found.or_else(|| self.known.get(&Credential::Sealed).copied()),
+            _ => found,
+        }
     }
 
     /// Lets a session in.
@@ -103,7 +114,7 @@ impl Guard {
     /// Why not.
     pub(super) fn admit(&mut self, credential: Credential) -> Result<Box<Pass>, CloseReason> {
         let limit = |guard: &Self, index| guard.grant(index).and_then(|grant| grant.limits.sessions);
-        let index = self.known.get(&credential).copied().ok_or(CloseReason::Denied)?;
+        let index = self.find(&credential).ok_or(CloseReason::Denied)?;
         let full = |identity: &Identity| limit(self, index).is_some_and(|limit| identity.sessions >= limit);
         if self.identity(index).is_none_or(full) {
             return Err(CloseReason::Limit);
@@ -116,7 +127,7 @@ impl Guard {
     /// # Errors
     /// Why not.
     pub(super) fn readmit(&mut self, credential: Credential) -> Result<Box<Pass>, CloseReason> {
-        let index = self.known.get(&credential).copied().ok_or(CloseReason::Denied)?;
+        let index = self.find(&credential).ok_or(CloseReason::Denied)?;
         let identity = self.identities.get_mut(index as usize).ok_or(CloseReason::Denied)?;
         identity.sessions += 1;
         Ok(Box::new(Pass::new(credential, identity.name.clone(), index)))

@@ -40,6 +40,8 @@ mod event;
 mod foreign;
 mod guard;
 mod half_open;
+#[cfg_attr(not(feature = "sealed"), path = "absent/handshakes.rs")]
+mod handshakes;
 mod hub;
 mod message;
 #[cfg_attr(not(feature = "sealed"), path = "absent/names.rs")]
@@ -65,6 +67,8 @@ use core::fmt;
 
 pub use config::{Config, SlowConsumer};
 pub use event::{Ended, Event, SessionId};
+#[cfg(feature = "sealed")]
+pub use handshakes::Keys;
 pub use party::MAX_SHARDS;
 pub use peer::{Peer, Transmit};
 pub use sessions::Forward;
@@ -74,10 +78,11 @@ pub use stats::Stats;
 use self::announce::Announcements;
 use self::context::Context;
 use self::guard::Guard;
+use self::handshakes::Handshakes;
 use self::hub::Hub;
 use self::sessions::{Elsewhere, Sessions};
 use self::shards::Shards;
-use self::strays::Strays;
+use self::strays::{Stray, Strays};
 use self::table::Table;
 use crate::access::{Access, AccessError, Credential};
 use crate::datagram::{self, Content, Framing, Protection};
@@ -176,7 +181,8 @@ impl<P: Peer> Broker<P> {
         let cx = Context::new(config, seed);
         let (table, strays) = (Table::new(seed), Strays::new());
         let (half_open, forwards, announcements) = (VecDeque::new(), VecDeque::new(), Announcements::new());
-        let sessions = Sessions { cx, hub, table, strays, half_open, forwards, announcements };
+        let handshakes = Handshakes::new(seed);
+        let sessions = Sessions { cx, hub, table, strays, half_open, forwards, announcements, handshakes };
         Self { protection: Protection::NONE, sessions }
     }
 
@@ -206,6 +212,15 @@ impl<P: Peer> Broker<P> {
     #[must_use]
     pub fn with_secret(mut self, secret: &[u8; 32]) -> Self {
         self.sessions.cx.set_secret(secret);
+        self
+    }
+
+    /// The same with keys: clients that know them can open sealed sessions. To be chosen before the first datagram; of several
+    /// brokers of one server all have the same. `entropy` is random, secret, and another one for each.
+    #[cfg(feature = "sealed")]
+    #[must_use]
+    pub fn with_keys(mut self, keys: Keys, entropy: &[u8; 32]) -> Self {
+        self.sessions.handshakes.use_keys(keys, entropy);
         self
     }
 
@@ -260,6 +275,9 @@ impl<P: Peer> Broker<P> {
     pub fn handle_datagram(&mut self, now: Instant, from: P, datagram: &mut [u8]) {
         let Self { protection, sessions } = self;
         sessions.cx.advance(now);
+        if sessions.handle_sealed(from, datagram) {
+            return sessions.see_to_others();
+        }
         // Before there is any state, and answered with silence.
         let Some(datagram) = protection.open(datagram) else {
             sessions.cx.stats.unopened_datagrams += 1;
@@ -270,8 +288,11 @@ impl<P: Peer> Broker<P> {
 
     /// Takes in a datagram that another broker of the same server has handed over: see
     /// [`poll_forward`](Self::poll_forward).
-    pub fn handle_forward(&mut self, now: Instant, forward: &Forward<P>) {
+    pub fn handle_forward(&mut self, now: Instant, mut forward: Forward<P>) {
         self.sessions.cx.advance(now);
+        if self.sessions.handle_sealed(forward.from, &mut forward.datagram) {
+            return self.sessions.see_to_others();
+        }
         self.handle_opened(forward.from, &forward.datagram);
     }
 
@@ -288,6 +309,11 @@ impl<P: Peer> Broker<P> {
             }
             Content::Plain(segments) => sessions.find_or_open(from, segments, Framing::Plain),
             Content::Fec(segments) => sessions.find_or_open(from, segments, Framing::Fec),
+            Content::Native(header, _) if header.is_sealed() => {
+                // Of no session, or there are no keys here.
+                sessions.strays.hint_named(&mut sessions.cx, from, header.id(), true);
+                None
+            }
             Content::Native(header, _) => match sessions.find_named(from, header.id(), datagram) {
                 Ok(index) => index,
                 Err(Elsewhere) => return,
@@ -335,12 +361,14 @@ impl<P: Peer> Broker<P> {
         let Self { protection, sessions } = self;
         sessions.cx.advance(now);
         sessions.announce();
-        if let Some((to, stray)) = sessions.strays.poll()
-            && let headroom = protection.headroom()
-            && let Some(place) = out.get_mut(..headroom + stray.len())
+        if let Some(Stray { to, datagram, bare }) = sessions.strays.poll()
+            && let headroom = if bare { 0 } else { protection.headroom() }
+            && let Some(place) = out.get_mut(..headroom + datagram.len())
         {
-            place[headroom..].copy_from_slice(&stray);
-            protection.seal(place);
+            place[headroom..].copy_from_slice(&datagram);
+            if !bare {
+                protection.seal(place);
+            }
             return Some(Transmit { to, len: place.len(), segment: None, asks: false });
         }
         sessions.poll_transmit(protection, out)

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use super::config::Config;
 use super::context::Context;
+use super::dispatch::spoken;
 use super::event::SessionId;
 use super::half_open::HalfOpen;
 use super::outlet::Outlet;
@@ -22,6 +23,8 @@ use crate::frame::{self, command};
 use crate::hello::{CloseReason, Hello, Named};
 use crate::kcp;
 use crate::outbox::{HeapOutbox, Outbox};
+#[cfg(feature = "sealed")]
+use crate::seal::Transport;
 use crate::session::{self, Intake, Queues};
 use crate::store::{Heap, HeapInbox};
 use crate::time::{Deadline, Duration, Instant, Why};
@@ -111,8 +114,8 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    pub(super) fn new(version: u8, hello: &Hello<'_>, name: Option<Named>) -> Self {
-        Self { version, max_datagram: hello.max_datagram, features: hello.features, name }
+    pub(super) fn new(hello: &Hello<'_>, name: Option<Named>) -> Self {
+        Self { version: spoken(hello), max_datagram: hello.max_datagram, features: hello.features, name }
     }
 }
 
@@ -219,6 +222,31 @@ impl Session {
     /// Both ends know it by this name from now on.
     pub(super) fn agree(&mut self, name: Named) {
         self.transport.agree(name, false);
+    }
+
+    /// A sealed one: its peer is where it says it is.
+    #[cfg(feature = "sealed")]
+    pub(super) fn begin_sealed(&mut self, named: Named, transport: Transport) {
+        self.member.half_open = None;
+        self.transport.kcp.prove();
+        self.transport.begin_sealed(named, transport);
+    }
+
+    /// It is known what sealed datagrams are to be like.
+    #[cfg(feature = "sealed")]
+    pub(super) fn greet_sealed(&mut self, now: Instant) {
+        self.transport.greet_sealed(now);
+    }
+
+    /// True if its datagrams are sealed.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.transport.is_sealed()
+    }
+
+    /// What a datagram holds for it.
+    #[cfg(feature = "sealed")]
+    pub(super) fn open<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
+        self.transport.open(now, datagram)
     }
 
     /// A native datagram has come.
@@ -412,6 +440,12 @@ impl Session {
 }
 
 impl Member {
+    /// It says HELLO. True if it does so for the first time.
+    pub(super) fn greet(&mut self, hello: &Hello<'_>) -> bool {
+        self.outlet.set_max_body(hello.max_body);
+        !core::mem::replace(&mut self.native, true)
+    }
+
     /// Its frames are still read.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
@@ -437,8 +471,10 @@ impl Me<'_> {
     }
 
     /// True if a handshake has shown who it is.
-    pub(super) fn is_known_by_key(&self) -> bool {
-        self.member.pass.as_ref().is_some_and(|pass| matches!(pass.credential(), Credential::Key(_)))
+    pub(super) fn is_known_by_handshake(&self) -> bool {
+        let by_handshake =
+            |pass: &Pass| matches!(pass.credential(), Credential::Key(_) | Credential::Sealed | Credential::Shared);
+        self.member.pass.as_deref().is_some_and(by_handshake)
     }
 
     /// True if its frames are still read.

@@ -9,16 +9,23 @@ use super::context::Context;
 use super::dispatch::{Dispatch, Outcome};
 use super::event::{Ended, Event, SessionId};
 use super::foreign;
+use super::handshakes::Handshakes;
 use super::hub::{Hub, Publisher};
 use super::party::Party;
 use super::peer::{Peer, Transmit};
+#[cfg(feature = "sealed")]
+use super::session::Greeting;
 use super::session::{Due, Session};
 use super::shards::{Relay, Told};
 use super::strays::{MAX_STRAY, Strays};
 use super::table::{self, Slot, Table};
 use crate::datagram::{Content, Framing, Protection};
 use crate::hello::CloseReason;
+#[cfg(feature = "sealed")]
+use crate::hello::{Hello, Named};
 use crate::kcp::{Command, Header};
+#[cfg(feature = "sealed")]
+use crate::seal::Transport;
 use crate::session;
 use crate::subject::Pattern;
 use crate::time::Duration;
@@ -34,6 +41,7 @@ pub(super) struct Sessions<P: Peer> {
     /// Datagrams for other shards.
     pub(super) forwards: VecDeque<(usize, Forward<P>)>,
     pub(super) announcements: Announcements<P>,
+    pub(super) handshakes: Handshakes<P>,
 }
 
 /// A datagram for another broker of the same server, without its protection.
@@ -74,31 +82,83 @@ impl<P: Peer> Sessions<P> {
         index
     }
 
-    /// The session of this name; `None` if there is none, which is answered. A datagram for another shard is handed over.
-    pub(super) fn find_named(&mut self, from: P, name: u64, datagram: &[u8]) -> Result<Option<u32>, Elsewhere> {
-        let Self { cx, table, strays, forwards, .. } = self;
+    /// The session of this name; `None` if there is none. A datagram for another shard is handed over.
+    pub(super) fn look_up(&mut self, from: P, name: u64, datagram: &[u8]) -> Result<Option<u32>, Elsewhere> {
+        let Self { cx, table, forwards, .. } = self;
         let (own, count) = cx.shard;
         let shard = name % count;
-        if shard != own {
-            if forwards.len() < MAX_FORWARDS {
-                cx.stats.forwarded += 1;
-                forwards.push_back((shard as usize, Forward { from, datagram: datagram.into() }));
-            } else {
-                cx.stats.dropped_forward += 1;
-            }
-            return Err(Elsewhere);
+        if shard == own {
+            return Ok(table.find_named(name));
         }
-        let index = table.find_named(name);
-        if index.is_none() {
-            strays.hint_named(cx, from, name);
+        if forwards.len() < MAX_FORWARDS {
+            cx.stats.forwarded += 1;
+            forwards.push_back((shard as usize, Forward { from, datagram: datagram.into() }));
+        } else {
+            cx.stats.dropped_forward += 1;
         }
-        Ok(index)
+        Err(Elsewhere)
+    }
+
+    /// The same; if there is none that is answered.
+    pub(super) fn find_named(&mut self, from: P, name: u64, datagram: &[u8]) -> Result<Option<u32>, Elsewhere> {
+        let found = self.look_up(from, name, datagram)?;
+        if found.is_none() {
+            self.strays.hint_named(&mut self.cx, from, name, false);
+        }
+        Ok(found)
     }
 
     /// Opens a session, unless a limit keeps it out.
     fn open(&mut self, peer: P, conv: u32, framing: Framing) -> Option<u32> {
-        if self.cx.draining {
+        if !self.make_room(peer) {
             return None;
+        }
+        let session = Session::new(&mut self.cx, conv, framing);
+        let id = self.table.insert(peer, Some(conv), session);
+        self.half_open.push_back(id);
+        if self.half_open.len() > 2 * self.table.len() + 64 {
+            let table = &self.table;
+            self.half_open.retain(|id| is_half_open(table, *id));
+        }
+        self.cx.stats.sessions_opened += 1;
+        self.cx.tell(Event::Opened { id, peer });
+        Some(id.slot)
+    }
+
+    /// The same for a sealed one, of which it is known whose it is and where. It is taken out.
+    #[cfg(feature = "sealed")]
+    pub(super) fn open_named(&mut self, peer: P, named: Named, transport: Transport) -> Option<Box<Slot<P, Session>>> {
+        if !self.make_room(peer) {
+            return None;
+        }
+        let session = Session::new(&mut self.cx, 0, Framing::Plain);
+        let id = self.table.insert(peer, None, session);
+        let mut slot = self.table.take(id.slot)?;
+        slot.session.begin_sealed(named, transport);
+        self.table.name(&mut slot, named.id);
+        self.table.count(&mut slot);
+        self.cx.stats.sessions_opened += 1;
+        self.cx.tell(Event::Opened { id, peer });
+        Some(slot)
+    }
+
+    /// The client of a sealed session that was opened has said this before.
+    #[cfg(feature = "sealed")]
+    pub(super) fn greet(&mut self, slot: &mut Slot<P, Session>, hello: &Hello<'_>, named: Named) {
+        let cx = &mut self.cx;
+        let (_, me) = slot.session.split(slot.id);
+        cx.stats.native_sessions += u64::from(me.member.greet(hello));
+        let greeting = Greeting::new(hello, Some(named));
+        slot.session.greet(greeting, cx.max_datagram(&slot.peer), slot.peer.is_local());
+        slot.session.greet_sealed(cx.now);
+        let (id, peer, name) = (slot.id, slot.peer, Some(named.id));
+        cx.tell(Event::Greeted { id, peer, version: greeting.version, name });
+    }
+
+    /// True if there is room for a session of `peer`.
+    fn make_room(&mut self, peer: P) -> bool {
+        if self.cx.draining {
+            return false;
         }
         // One socket of an original client carries one session: a new conversation from there means that the old one
         // is gone (PROTOCOL.md 4.4). Native clients say CLOSE, and a stranger must not end their sessions.
@@ -115,18 +175,9 @@ impl<P: Peer> Sessions<P> {
         if self.table.len() >= config.max_sessions || self.table.of_host(peer.host()) >= config.max_sessions_per_host {
             self.cx.stats.sessions_refused += 1;
             self.cx.tell(Event::Refused { peer });
-            return None;
+            return false;
         }
-        let session = Session::new(&mut self.cx, conv, framing);
-        let id = self.table.insert(peer, conv, session);
-        self.half_open.push_back(id);
-        if self.half_open.len() > 2 * self.table.len() + 64 {
-            let table = &self.table;
-            self.half_open.retain(|id| is_half_open(table, *id));
-        }
-        self.cx.stats.sessions_opened += 1;
-        self.cx.tell(Event::Opened { id, peer });
-        Some(id.slot)
+        true
     }
 
     /// Drops the oldest session of which nothing shows that it is where it says it is: whoever fills the table with forged
@@ -144,10 +195,19 @@ impl<P: Peer> Sessions<P> {
 
     /// Lets a session take in a datagram, or read on where it had paused.
     pub(super) fn receive(&mut self, index: u32, input: Option<(P, &[u8], Content<'_>)>) {
+        let Some(slot) = self.table.take(index) else { return };
+        if input.is_some() && slot.session.is_sealed() {
+            // In the clear somebody else has written it.
+            self.cx.stats.unopened_datagrams += 1;
+            return self.table.put_back(slot, false);
+        }
+        self.receive_by(slot, input);
+    }
+
+    /// The same for a session that is taken out, and a datagram that is known to be its own.
+    pub(super) fn receive_by(&mut self, mut slot: Box<Slot<P, Session>>, input: Option<(P, &[u8], Content<'_>)>) {
         let Self { cx, hub, table, .. } = self;
-        let Some(mut slot) = table.take(index) else { return };
-        let max_datagram = if slot.peer.is_local() { cx.config.local_datagram } else { cx.config.native_datagram };
-        let now = cx.now;
+        let (now, max_datagram) = (cx.now, cx.max_datagram(&slot.peer));
         if let Some((_, _, Content::Native(..))) = input {
             slot.session.begin_native(now);
         }
@@ -185,7 +245,11 @@ impl<P: Peer> Sessions<P> {
                 // Nothing more is for it but the acknowledgement of its CLOSE.
                 let mut out = [0; MAX_STRAY];
                 if let Some(len) = slot.session.last_words(now, &mut out) {
-                    self.strays.push(slot.peer, &out[usize::from(self.cx.headroom)..len]);
+                    if slot.session.is_sealed() {
+                        self.strays.push_bare(slot.peer, &out[..len]);
+                    } else {
+                        self.strays.push(slot.peer, &out[usize::from(self.cx.headroom)..len]);
+                    }
                 }
                 return self.remove(slot, why);
             }
@@ -218,7 +282,11 @@ impl<P: Peer> Sessions<P> {
             slot.elsewhere = Some(table::Elsewhere { peer: from, token, asked_at: cx.now });
             let mut out = [0; MAX_STRAY];
             if let Some(len) = slot.session.write_challenge(cx.now, token, &mut out) {
-                strays.push(from, &out[..len]);
+                if slot.session.is_sealed() {
+                    strays.push_bare(from, &out[..len]);
+                } else {
+                    strays.push(from, &out[..len]);
+                }
             }
         }
     }
@@ -316,9 +384,10 @@ impl<P: Peer> Sessions<P> {
 
     /// Tells those who had sessions in the server's last life, as far as it is their turn.
     pub(super) fn announce(&mut self) {
+        let sealed = self.handshakes.is_on();
         let Self { cx, table, strays, announcements, .. } = self;
         while let Some((peer, name)) = announcements.poll(cx.now, |peer| table.newest(peer).is_some()) {
-            strays.announce(cx, peer, name);
+            strays.announce(cx, peer, name, sealed);
         }
     }
 

@@ -79,6 +79,14 @@ pub struct Stats {
     pub malformed_datagrams: u64,
     /// Datagrams that could not be decrypted: another key, no encryption, or damaged.
     pub unopened_datagrams: u64,
+    /// Sealed sessions opened.
+    pub sealed_sessions_opened: u64,
+    /// Handshakes of strangers: they do not know the server's key or secret, or are not what they say. They get silence.
+    pub strangers: u64,
+    /// Clients that had to show that they are where they say they are before their handshake went on, since there was load.
+    pub retries: u64,
+    /// Handshakes that came to nothing because there were too many, or the server stops.
+    pub handshakes_dropped: u64,
     /// Stray datagrams: they belong to no session and do not open one.
     pub stray_datagrams: u64,
     /// Replies to datagrams without a session (RESET and refusals).
@@ -131,6 +139,10 @@ impl Stats {
             unknown_commands,
             malformed_datagrams,
             unopened_datagrams,
+            sealed_sessions_opened,
+            strangers,
+            retries,
+            handshakes_dropped,
             stray_datagrams,
             stateless_replies,
             queued,
@@ -173,6 +185,10 @@ impl Stats {
         self.unknown_commands += unknown_commands;
         self.malformed_datagrams += malformed_datagrams;
         self.unopened_datagrams += unopened_datagrams;
+        self.sealed_sessions_opened += sealed_sessions_opened;
+        self.strangers += strangers;
+        self.retries += retries;
+        self.handshakes_dropped += handshakes_dropped;
         self.stray_datagrams += stray_datagrams;
         self.stateless_replies += stateless_replies;
         self.queued += queued;

@@ -11,11 +11,20 @@ use crate::frame::command;
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::Origin;
 
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Stray<P> {
+    pub(super) to: P,
+    pub(super) datagram: Box<[u8]>,
+    /// It belongs to a sealed session, and is not protected otherwise.
+    pub(super) bare: bool,
+}
+
 /// Datagrams that wait to be sent: answers, at most a second's budget, and last words, at most one for each datagram
 /// taken in.
 #[derive(Debug)]
 pub(super) struct Strays<P> {
-    waiting: VecDeque<(P, Box<[u8]>)>,
+    waiting: VecDeque<Stray<P>>,
     /// The second that the budget is for, and what was spent of it.
     second: u64,
     spent: u32,
@@ -24,17 +33,22 @@ pub(super) struct Strays<P> {
 /// Longest datagram that leaves without a session.
 pub(super) const MAX_STRAY: usize = 512;
 
-impl<P> Strays<P> {
+impl<P: Copy> Strays<P> {
     pub(super) fn new() -> Self {
         Self { waiting: VecDeque::new(), second: 0, spent: 0 }
     }
 
     /// Keeps a datagram, which is protected when it leaves.
     pub(super) fn push(&mut self, to: P, datagram: &[u8]) {
-        self.waiting.push_back((to, datagram.into()));
+        self.waiting.push_back(Stray { to, datagram: datagram.into(), bare: false });
     }
 
-    pub(super) fn poll(&mut self) -> Option<(P, Box<[u8]>)> {
+    /// Keeps one of a sealed session, or of a handshake.
+    pub(super) fn push_bare(&mut self, to: P, datagram: &[u8]) {
+        self.waiting.push_back(Stray { to, datagram: datagram.into(), bare: true });
+    }
+
+    pub(super) fn poll(&mut self) -> Option<Stray<P>> {
         self.waiting.pop_front()
     }
 
@@ -49,16 +63,26 @@ impl<P> Strays<P> {
         }
     }
 
-    /// The same to one that calls its session by name.
-    pub(super) fn hint_named(&mut self, cx: &mut Context<P>, peer: P, name: u64) {
+    /// The same to one that calls its session by name; `sealed` if it was a sealed datagram.
+    pub(super) fn hint_named(&mut self, cx: &mut Context<P>, peer: P, name: u64, sealed: bool) {
         if self.may_answer(cx) {
-            self.push(peer, &native::reset(cx.names.named(name)));
+            let bare = sealed || cx.headroom == 0;
+            self.reset(cx, peer, name, bare);
         }
     }
 
-    /// Tells a peer of the server's last life that its session is no more.
-    pub(super) fn announce(&mut self, cx: &Context<P>, peer: P, name: u64) {
-        self.push(peer, &native::reset(cx.names.named(name)));
+    /// Tells a peer of the server's last life that its session is no more; which may have been `sealed` or not.
+    pub(super) fn announce(&mut self, cx: &Context<P>, peer: P, name: u64, sealed: bool) {
+        if cx.headroom > 0 {
+            self.reset(cx, peer, name, false);
+        }
+        if cx.headroom == 0 || sealed {
+            self.reset(cx, peer, name, true);
+        }
+    }
+
+    fn reset(&mut self, cx: &Context<P>, to: P, name: u64, bare: bool) {
+        self.waiting.push_back(Stray { to, datagram: native::reset(cx.names.named(name)).as_slice().into(), bare });
     }
 
     /// Tells a newcomer, which sent these segments, that a limit keeps it out or that the server stops.

@@ -21,7 +21,8 @@ pub(super) struct Slot<P, S> {
     pub(super) id: SessionId,
     pub(super) peer: P,
     pub(super) session: S,
-    conv: u32,
+    /// Its conversation, unless it is sealed.
+    conv: Option<u32>,
     /// Its name in native datagrams, if it has one.
     name: Option<u64>,
     /// Another address that its datagrams come from.
@@ -143,8 +144,8 @@ impl<P: Peer, S> Table<P, S> {
         self.by_peer.get(&peer).copied()
     }
 
-    /// Adds a session; `conv` and `peer` find it from now on.
-    pub(super) fn insert(&mut self, peer: P, conv: u32, session: S) -> SessionId {
+    /// Adds a session; `conv`, if it has one, and `peer` find it from now on.
+    pub(super) fn insert(&mut self, peer: P, conv: Option<u32>, session: S) -> SessionId {
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { slot: index, generation: self.generation };
@@ -196,7 +197,9 @@ impl<P: Peer, S> Table<P, S> {
     }
 
     fn know_address(&mut self, slot: &Slot<P, S>) {
-        self.by_conv.insert((slot.peer, slot.conv), slot.id.slot);
+        if let Some(conv) = slot.conv {
+            self.by_conv.insert((slot.peer, conv), slot.id.slot);
+        }
         self.by_peer.insert(slot.peer, slot.id.slot);
         if slot.counted {
             *self.by_host.entry(slot.peer.host()).or_insert(0) += 1;
@@ -204,8 +207,10 @@ impl<P: Peer, S> Table<P, S> {
     }
 
     fn forget_address(&mut self, slot: &Slot<P, S>) {
-        if self.by_conv.get(&(slot.peer, slot.conv)) == Some(&slot.id.slot) {
-            self.by_conv.remove(&(slot.peer, slot.conv));
+        if let Some(conv) = slot.conv
+            && self.by_conv.get(&(slot.peer, conv)) == Some(&slot.id.slot)
+        {
+            self.by_conv.remove(&(slot.peer, conv));
         }
         if self.by_peer.get(&slot.peer) == Some(&slot.id.slot) {
             self.by_peer.remove(&slot.peer);

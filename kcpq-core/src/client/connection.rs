@@ -2,15 +2,16 @@
 
 use super::Client;
 use super::event::Disconnect;
-use super::phase::{Phase, Up};
+use super::phase::{Phase, Server, Up};
 use super::pings::Pings;
 use super::rhythm::Rhythm;
 use super::subscriptions::Request;
-use crate::datagram::SAFE_DATAGRAM;
+use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_WELCOME, VERSION};
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::draw;
+use crate::session::Native;
 use crate::time::{Duration, Instant};
 
 impl<S: FrameStore> Client<S> {
@@ -29,8 +30,13 @@ impl<S: FrameStore> Client<S> {
         self.phase = Phase::Connecting { until: self.now + self.config.connect_timeout, failed };
         let mut payload = [0; MAX_WELCOME];
         let len = self.hello().encode(&mut payload);
-        // It is the first that waits. Where there is no room even so, there is none for any conversation.
-        let _ = self.session.control(command::HELLO, &[], payload.get(..len).unwrap_or_default());
+        let hello = payload.get(..len).unwrap_or_default();
+        if self.handshake.is_wanted() {
+            self.handshake.begin(self.now, hello);
+        } else {
+            // It is the first that waits. Where there is no room even so, there is none for any conversation.
+            let _ = self.session.control(command::HELLO, &[], hello);
+        }
         self.advance();
     }
 
@@ -85,6 +91,7 @@ impl<S: FrameStore> Client<S> {
             Phase::Idle | Phase::Waiting { .. } | Phase::Closed => return,
         };
         self.stats.connection_errors += 1;
+        self.handshake.end();
         self.session.end(matches!(why, Disconnect::ByServer(_)));
         self.subscriptions.on_disconnect();
         let until = self.config.reconnect.map(|backoff| {
@@ -107,6 +114,7 @@ impl<S: FrameStore> Client<S> {
 
     /// The end.
     pub(super) fn finish(&mut self) {
+        self.handshake.end();
         self.session.end(false);
         self.phase = Phase::Closed;
         self.close_by = None;
@@ -178,12 +186,36 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// How datagrams of a native session are framed, as far as it is the client's to choose.
+    fn framing(&self) -> Framing {
+        if self.handshake.is_wanted() { Framing::Plain } else { self.config.framing }
+    }
+
+    /// A native server has said this of itself.
+    pub(super) fn welcome(&mut self, hello: &Hello<'_>) {
+        self.server = Some(Server {
+            max_body: hello.max_body.min(self.config.frames.max_body),
+            max_subject: hello.max_subject,
+            max_tokens: hello.max_tokens,
+            keep_alive: Duration::from_secs(hello.keep_alive.into()),
+            epoch: hello.epoch,
+        });
+        self.session.set_native(&Native {
+            framing: self.framing().to_server(hello.features),
+            max_datagram: self.config.native_datagram,
+            accepts: hello.max_datagram,
+            local: self.config.local,
+            features: hello.features,
+        });
+        self.up(true);
+    }
+
     pub(super) fn hello(&self) -> Hello<'static> {
         // What fits the memory however it is cut into segments.
         let held = u32::try_from(self.session.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
-            features: self.config.framing.features(),
+            features: self.framing().features(),
             max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body.min(held),

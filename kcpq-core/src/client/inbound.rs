@@ -2,15 +2,14 @@
 
 use super::Client;
 use super::event::{Disconnect, Event, Message};
-use super::phase::{Phase, Server};
+use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
 use crate::frame::{Flaw, command};
 use crate::hello::{Ack, CloseReason, Hello, Notice, VERSION};
 use crate::outbox::FrameStore;
-use crate::session::{Found, Native};
+use crate::session::Found;
 use crate::store::{Text, TooLarge};
 use crate::subject::Subject;
-use crate::time::Duration;
 
 /// The frame that was told last, or is a message that others are still to be given.
 #[derive(Clone, Copy, Debug)]
@@ -134,24 +133,10 @@ impl<S: FrameStore> Client<S> {
                 self.up(false);
             }
             command::WELCOME => {
-                if let Some(hello) = Hello::decode(frame.payload).filter(|hello| hello.version >= VERSION) {
-                    let native = Native {
-                        framing: self.config.framing.to_server(hello.features),
-                        max_datagram: self.config.native_datagram,
-                        accepts: hello.max_datagram,
-                        local: self.config.local,
-                        features: hello.features,
-                    };
-                    self.server = Some(Server {
-                        max_body: hello.max_body.min(self.config.frames.max_body),
-                        max_subject: hello.max_subject,
-                        max_tokens: hello.max_tokens,
-                        keep_alive: Duration::from_secs(hello.keep_alive.into()),
-                        epoch: hello.epoch,
-                    });
+                let hello = Hello::decode(frame.payload).filter(|hello| hello.version >= VERSION);
+                if let Some(hello) = hello.as_ref().map(Hello::nameless) {
                     self.session.name(hello.session);
-                    self.session.set_native(&native);
-                    self.up(true);
+                    self.welcome(&hello);
                 } else {
                     self.stats.malformed += 1;
                 }

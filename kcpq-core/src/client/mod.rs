@@ -26,6 +26,8 @@ mod connection;
 mod event;
 #[cfg(feature = "alloc")]
 mod finder;
+#[cfg_attr(not(feature = "sealed"), path = "absent/handshake.rs")]
+mod handshake;
 mod inbound;
 mod memory;
 mod outgoing;
@@ -56,6 +58,7 @@ pub use subscriptions::{Subscription, SubscriptionId};
 #[cfg(feature = "alloc")]
 pub use crate::session::Transmit;
 
+use self::handshake::Handshake;
 use self::inbound::Current;
 use self::outgoing::Outgoing;
 use self::pending::Pending;
@@ -64,12 +67,15 @@ use self::pings::Pings;
 use self::push::Recent;
 use self::rhythm::Rhythm;
 use self::subscriptions::Subscriptions;
-use crate::datagram::{self, Content, Link, Protection, SAFE_DATAGRAM};
+use crate::datagram::{Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
 use crate::outbox::{FrameStore, Outbox};
 use crate::rng::{Rng, draw};
 use crate::session::{self, Arrivals, Session, Word};
 use crate::time::{Duration, Instant};
+
+/// How long nothing comes that should before a driver looks whether that is for its address, and how often it does.
+const DOUBTS: Duration = Duration::from_millis(250);
 
 /// The memory of a client.
 pub struct Parts<S: FrameStore> {
@@ -153,6 +159,7 @@ pub struct Client<S: FrameStore> {
     /// The user has stopped the clock; see [`Client::suspend`].
     suspended: bool,
     protection: Protection,
+    handshake: Handshake,
     session: Session<S>,
     subscriptions: Subscriptions<S>,
     /// What the server of this conversation said of itself, if it is a native one.
@@ -164,6 +171,8 @@ pub struct Client<S: FrameStore> {
     outgoing: Outgoing,
     current: Option<Current>,
     recent: Recent,
+    /// When it was last doubted that the server can be heard here.
+    doubted_at: Instant,
     pending: Pending,
     stats: Stats,
 }
@@ -190,6 +199,7 @@ impl<S: FrameStore> Client<S> {
             close_by: None,
             suspended: false,
             protection: Protection::NONE,
+            handshake: Handshake::default(),
             session,
             subscriptions: Subscriptions::new(parts.subscriptions),
             server: None,
@@ -199,6 +209,7 @@ impl<S: FrameStore> Client<S> {
             outgoing: Outgoing::default(),
             current: None,
             recent: Recent::default(),
+            doubted_at: Instant::ZERO,
             pending: Pending::default(),
             stats: Stats::default(),
         }
@@ -236,6 +247,23 @@ impl<S: FrameStore> Client<S> {
         self.session.on_too_long(self.now, len);
     }
 
+    /// True, now and then, while the server should have been heard and was not: a driver that can tell looks whether the system
+    /// would send from another address by now ([`on_new_address`](Self::on_new_address)). A socket keeps the address that it
+    /// began with, and the system may go on sending from one that nothing comes back to.
+    pub fn doubts_address(&mut self, now: Instant) -> bool {
+        self.set_now(now);
+        if !self.is_connected() || self.now < self.doubted_at + DOUBTS {
+            return false;
+        }
+        let kcp = &self.session.kcp;
+        let unheard = kcp.stalled_since().map(|since| kcp.last_heard().map_or(since, |heard| since.max(heard)));
+        let doubts = self.rhythm.is_silent() || unheard.is_some_and(|since| since + DOUBTS <= self.now);
+        if doubts {
+            self.doubted_at = self.now;
+        }
+        doubts
+    }
+
     /// What is sent from now on leaves from another address of this machine than before, because that is gone. A native server
     /// follows; whether another one still knows the session is found out at once.
     pub fn on_new_address(&mut self, now: Instant) {
@@ -253,8 +281,12 @@ impl<S: FrameStore> Client<S> {
     fn open_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
         self.set_now(now);
         self.recent.forget();
-        let datagram: Option<&[u8]> = self.protection.open(datagram).map(|datagram| &*datagram);
-        if let Some(word) = datagram.and_then(|datagram| self.session.read_reset(datagram)) {
+        if self.is_greeting() {
+            self.handle_greeting(datagram);
+            return None;
+        }
+        let datagram = self.protection.open(datagram);
+        if let Some(word) = datagram.as_deref().and_then(|datagram| self.session.read_reset(datagram)) {
             self.stats.reset_hints += 1;
             match word {
                 Word::Hint => self.suspect(now),
@@ -262,10 +294,8 @@ impl<S: FrameStore> Client<S> {
             }
             return None;
         }
-        let opened = datagram
-            .filter(|_| self.phase.is_open())
-            .and_then(|datagram| Some((datagram, datagram::parse(datagram).ok()?)))
-            .filter(|(_, content)| self.session.is_named(content));
+        let opened =
+            datagram.filter(|_| self.phase.is_open()).and_then(|datagram| self.session.open(self.now, datagram));
         self.stats.foreign_datagrams += u64::from(opened.is_none());
         opened
     }
@@ -298,28 +328,35 @@ impl<S: FrameStore> Client<S> {
     /// `out` holds at least [`Client::max_datagram`] bytes. A longer datagram, which is written only where there is room
     /// for it, asks whether the path carries it: that the system refuses to send it is an answer as well.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        self.transmit(now, |session, now, protection| session.poll_transmit(now, protection, out))
+        self.transmit(now, out, |len| len, |session, now, protection, out| session.poll_transmit(now, protection, out))
     }
 
     /// As [`poll_transmit`](Self::poll_transmit), but writes as many datagrams as there are and as `out` holds, `most` at
     /// most: for systems that send several with one call.
     #[cfg(feature = "alloc")]
     pub fn poll_transmit_batch(&mut self, now: Instant, out: &mut [u8], most: usize) -> Option<Transmit> {
-        self.transmit(now, |session, now, protection| session.poll_batch(now, protection, out, most))
+        let alone = |len| Transmit { len, segment: None, asks: false };
+        self.transmit(now, out, alone, |session, now, protection, out| session.poll_batch(now, protection, out, most))
     }
 
-    /// Lets the session write what is due.
+    /// Lets the session write what is due, or the handshake, whose datagram goes `alone`.
     fn transmit<T>(
         &mut self,
         now: Instant,
-        write: impl FnOnce(&mut Session<S>, Instant, &mut Protection) -> Option<T>,
+        out: &mut [u8],
+        alone: impl FnOnce(usize) -> T,
+        write: impl FnOnce(&mut Session<S>, Instant, &mut Protection, &mut [u8]) -> Option<T>,
     ) -> Option<T> {
         self.set_now(now);
         if self.suspended {
             return None;
         }
         self.advance();
-        let written = write(&mut self.session, self.now, &mut self.protection);
+        let written = if self.is_greeting() {
+            self.handshake.poll_transmit(self.now, out).map(alone)
+        } else {
+            write(&mut self.session, self.now, &mut self.protection, out)
+        };
         self.count_expired();
         if self.session.outbox.len() <= self.config.queue / 2 {
             self.pending.has_room();

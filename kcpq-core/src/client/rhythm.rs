@@ -47,6 +47,11 @@ impl Rhythm {
         }
     }
 
+    /// True if something was said because it was so quiet, and nothing has come since.
+    pub(super) fn is_silent(&self) -> bool {
+        self.said > 0
+    }
+
     /// When it is too quiet if nothing comes after `last`.
     fn silent_at(&self, last: Instant) -> Option<Instant> {
         let wait = (self.gap + self.spread.saturating_mul(4)).max(LEAST);

@@ -142,6 +142,7 @@ impl<S: FrameStore> Client<S> {
             return next;
         }
         let retry = self.subscriptions.next_timeout().map(|at| Deadline { at, why: Why::SubscribeRetry });
-        Deadline::earlier(Deadline::earlier(next, retry), self.session.poll_timeout())
+        let greeting = self.handshake.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
+        [retry, greeting, self.session.poll_timeout()].into_iter().fold(next, Deadline::earlier)
     }
 }

@@ -4,6 +4,7 @@
 use super::native::CHALLENGE_LEN;
 use super::native::Identity;
 use super::parity::Parity;
+use super::sealing::Sealing;
 use super::{Content, Framing};
 use crate::fec::header::{self, Numbering, Shards};
 use crate::hello::Named;
@@ -16,7 +17,7 @@ use crate::time::{Deadline, Instant};
 ///
 /// ```text
 /// |<---------------------- max_datagram --------------------->|   bytes of UDP payload
-/// | protection | FEC or native header |<------- mtu -------->|
+/// | protection | FEC or native header |<--- mtu --->| tail |   the tail is the tag of sealed datagrams
 /// |<----------- headroom ------------>|
 /// ```
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Link {
     /// Bytes that the protection puts in front of what it protects.
     protection: u16,
     pub(super) identity: Identity,
+    sealing: Sealing,
     numbering: Numbering,
     parity: Parity,
 }
@@ -34,7 +36,8 @@ impl Link {
     /// Datagrams of at most `max_datagram` bytes of UDP payload, of which the protection takes `protection`.
     pub(crate) fn new(framing: Framing, max_datagram: u16, protection: u16) -> Self {
         let (numbering, parity) = (Numbering::new(Shards::KCPQ), Parity::new());
-        let mut link = Self { framing, max_datagram, protection, identity: Identity::default(), numbering, parity };
+        let (identity, sealing) = (Identity::default(), Sealing::default());
+        let mut link = Self { framing, max_datagram, protection, identity, sealing, numbering, parity };
         link.set(framing, max_datagram);
         link
     }
@@ -79,16 +82,22 @@ impl Link {
 
     /// The same with another framing.
     pub(crate) fn overhead_of(&self, framing: Framing) -> u16 {
-        self.protection + if framing.is_plain() { self.identity.headroom() as u16 } else { header::LEN as u16 }
+        let around = if framing.is_plain() { self.identity.headroom() + self.sealing.tail() } else { header::LEN };
+        self.protection + around as u16
     }
 
     /// Bytes in front of the segments.
     pub(crate) fn headroom(&self) -> usize {
         if self.identity.is_active() || !self.framing.is_plain() {
-            usize::from(self.overhead())
+            usize::from(self.overhead()) - self.sealing.tail()
         } else {
             usize::from(self.protection)
         }
+    }
+
+    /// Bytes behind them.
+    pub(crate) fn tail(&self) -> usize {
+        self.sealing.tail()
     }
 
     /// Bytes that are left for segments.
@@ -101,14 +110,19 @@ impl Link {
         self.max_datagram.saturating_sub(self.protection)
     }
 
-    /// Fills in what lies between protection and segments. `number` is that of the datagram if it is a native one.
-    pub(crate) fn seal(&mut self, now: Instant, number: u64, datagram: &mut [u8]) {
-        let Some(inner) = datagram.get_mut(usize::from(self.protection)..) else { return };
+    /// Fills in what lies between protection and segments, and behind these. `number` is that of the datagram if it is a
+    /// native one. `None` if it cannot be sealed any more.
+    pub(crate) fn seal(&mut self, now: Instant, number: u64, datagram: &mut [u8]) -> Option<()> {
+        let inner = datagram.get_mut(usize::from(self.protection)..)?;
+        if self.sealing.is_on() {
+            return self.sealing.seal(now, self.identity.named()?.id, number, inner);
+        }
         if self.identity.is_active() {
             self.identity.seal(number, inner);
         } else if !self.framing.is_plain() && !self.parity.seal(now, inner) {
             let _ = header::write_data(self.numbering.data(), inner);
         }
+        Some(())
     }
 
     /// Writes a parity datagram that is owed.
@@ -173,6 +187,26 @@ impl Link {
         self.identity.agree(named, leads);
     }
 
+    /// The session is a sealed one from its first datagram on, and needs no other protection.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn begin_sealed(&mut self, named: Named, transport: crate::seal::Transport) {
+        self.protection = 0;
+        self.framing = Framing::Plain;
+        self.identity.agree(named, false);
+        self.identity.begin();
+        self.sealing.begin(transport);
+    }
+
+    /// True if its datagrams are sealed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealing.is_on()
+    }
+
+    /// Opens a sealed datagram of this session in place. `None` if it is none, or not genuine.
+    pub(crate) fn unseal<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
+        self.sealing.open(now, datagram)
+    }
+
     /// True if the first native datagram is to be sent by this end.
     pub(crate) fn leads(&self) -> bool {
         self.identity.leads()
@@ -204,10 +238,20 @@ impl Link {
         self.identity.answer()
     }
 
-    /// Writes a datagram with a challenge, without protection.
+    /// Writes a datagram with a challenge, without protection by the endpoint.
     #[cfg(feature = "alloc")]
-    pub(crate) fn write_challenge(&self, number: u64, token: [u8; CHALLENGE_LEN], out: &mut [u8]) -> Option<usize> {
-        self.identity.write_challenge(number, token, out)
+    pub(crate) fn write_challenge(
+        &mut self,
+        now: Instant,
+        number: u64,
+        token: [u8; CHALLENGE_LEN],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let len = self.identity.write_challenge(token, out)? + self.sealing.tail();
+        let protection = core::mem::take(&mut self.protection);
+        let sealed = self.seal(now, number, out.get_mut(..len)?);
+        self.protection = protection;
+        sealed.map(|()| len)
     }
 
     /// True if a challenge waits for its answer.
@@ -216,8 +260,9 @@ impl Link {
     }
 
     /// Writes a datagram with the answer that is owed.
-    pub(crate) fn write_answer(&mut self, number: u64, out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn write_answer(&mut self, now: Instant, number: u64, out: &mut [u8]) -> Option<usize> {
         let protection = usize::from(self.protection);
-        Some(protection + self.identity.write_answer(number, out.get_mut(protection..)?)?)
+        let len = protection + self.identity.write_answer(out.get_mut(protection..)?)? + self.sealing.tail();
+        self.seal(now, number, out.get_mut(..len)?).map(|()| len)
     }
 }

@@ -20,6 +20,8 @@ pub(crate) mod native;
 #[cfg_attr(not(feature = "fec"), path = "absent/parity.rs")]
 mod parity;
 mod protection;
+#[cfg_attr(not(feature = "sealed"), path = "absent/sealing.rs")]
+pub(crate) mod sealing;
 #[cfg(all(test, feature = "fec"))]
 mod tests;
 

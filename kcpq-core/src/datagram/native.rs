@@ -16,6 +16,7 @@ const RESPONSE: u8 = 0x11;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     id: u64,
+    kind: u8,
     number: u32,
 }
 
@@ -25,10 +26,19 @@ impl Header {
         self.id
     }
 
+    /// True if what follows is sealed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.kind != kind::DATA
+    }
+
+    pub(super) fn of(head: &[u8; HEADER]) -> Self {
+        Self { id: id_of(head), kind: kind_of(head), number: low_number_of(head) }
+    }
+
     /// Splits the header off a datagram; `None` if it has another form.
     pub(crate) fn split(datagram: &[u8]) -> Option<(Self, &[u8])> {
         let (head, body) = datagram.split_first_chunk()?;
-        (kind_of(head) == kind::DATA).then(|| (Self { id: id_of(head), number: low_number_of(head) }, body))
+        matches!(kind_of(head), kind::DATA | kind::SEALED | kind::SEALED_ODD).then(|| (Self::of(head), body))
     }
 }
 
@@ -134,10 +144,10 @@ impl Identity {
         self.answer
     }
 
-    /// Writes a datagram with a challenge.
+    /// Writes a challenge behind the place of a header; returns where it ends.
     #[cfg(feature = "alloc")]
-    pub(super) fn write_challenge(&self, number: u64, token: [u8; CHALLENGE_LEN], out: &mut [u8]) -> Option<usize> {
-        self.write_token(number, CHALLENGE, token, out)
+    pub(super) fn write_challenge(&self, token: [u8; CHALLENGE_LEN], out: &mut [u8]) -> Option<usize> {
+        write_token(CHALLENGE, token, out)
     }
 
     /// True if a challenge waits for its answer.
@@ -145,20 +155,18 @@ impl Identity {
         self.challenge.is_some()
     }
 
-    /// Writes a datagram with the answer that is owed.
-    pub(super) fn write_answer(&mut self, number: u64, out: &mut [u8]) -> Option<usize> {
-        let token = self.challenge.take()?;
-        self.write_token(number, RESPONSE, token, out)
+    /// Writes the answer that is owed likewise.
+    pub(super) fn write_answer(&mut self, out: &mut [u8]) -> Option<usize> {
+        write_token(RESPONSE, self.challenge.take()?, out)
     }
+}
 
-    fn write_token(&self, number: u64, kind: u8, token: [u8; CHALLENGE_LEN], out: &mut [u8]) -> Option<usize> {
-        let (place, _) = out.split_at_mut_checked(HEADER + 1 + CHALLENGE_LEN)?;
-        self.seal(number, place);
-        let (first, rest) = place.get_mut(HEADER..)?.split_first_mut()?;
-        *first = kind;
-        rest.copy_from_slice(&token);
-        Some(HEADER + 1 + CHALLENGE_LEN)
-    }
+fn write_token(kind: u8, token: [u8; CHALLENGE_LEN], out: &mut [u8]) -> Option<usize> {
+    let end = HEADER + 1 + CHALLENGE_LEN;
+    let (first, rest) = out.get_mut(HEADER..end)?.split_first_mut()?;
+    *first = kind;
+    rest.copy_from_slice(&token);
+    Some(end)
 }
 
 #[cfg(test)]
@@ -193,11 +201,13 @@ mod tests {
         a.agree(NAMED, false);
         b.agree(NAMED, true);
         let mut out = [0; 64];
-        let len = a.write_challenge(0, *b"01234567", &mut out).unwrap();
+        let len = a.write_challenge(*b"01234567", &mut out).unwrap();
+        a.seal(0, &mut out);
         let (header, body) = Header::split(&out[..len]).unwrap();
         assert!(b.open(header, body).0.is_empty());
         assert!(b.owes_answer() && b.is_newest());
-        let len = b.write_answer(0, &mut out).unwrap();
+        let len = b.write_answer(&mut out).unwrap();
+        b.seal(0, &mut out);
         assert!(!b.owes_answer());
         let (header, body) = Header::split(&out[..len]).unwrap();
         a.open(header, body);

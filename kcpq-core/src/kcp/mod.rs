@@ -268,6 +268,18 @@ impl<S: Store> Kcp<S> {
         }
     }
 
+    /// The peer has proved in another way that it is where it says it is.
+    #[cfg(all(feature = "alloc", feature = "sealed"))]
+    pub(crate) fn prove(&mut self) {
+        self.env.proved = true;
+    }
+
+    /// The peer was heard by something else than segments.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn on_heard(&mut self, now: Instant) {
+        self.last_heard = Some(now);
+    }
+
     /// The peer is told the window and what has arrived, as soon as possible.
     pub(crate) fn owe_window_update(&mut self, now: Instant) {
         self.env.now = now;

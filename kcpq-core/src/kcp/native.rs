@@ -26,6 +26,8 @@ use crate::time::{Duration, Instant};
 /// What is kept free in front of a segment's data. No item needs as much; but so a segment is no longer than KCP's header would
 /// let it be in a datagram of the same length, for which receivers have room.
 pub(super) const HEAD: usize = HEADER - header::HEADER;
+/// Less room for data than a full segment leaves is not used.
+pub(super) const LEAST: usize = HEAD;
 /// What a PUSH, a REPAIR and a PROBE have in front of their data, at most.
 const PUSH_HEAD: usize = 5;
 const REPAIR_HEAD: usize = 6;
@@ -229,6 +231,8 @@ pub(super) struct Items {
     told: bool,
     /// Where the last item begins and what it has in front of its data, if its length need not be announced.
     last: Option<(usize, usize)>,
+    /// Nothing more may be appended: the length of the last data was not announced.
+    full: bool,
 }
 
 impl Items {
@@ -237,6 +241,9 @@ impl Items {
     pub(super) fn push(&mut self, out: &mut [u8], len: usize, template: &Header, segment: &Header) -> Option<usize> {
         let Header { command, sn, ts, frg, len: count, .. } = *segment;
         let (una, wnd, sn16) = (Sn16(template.una.0 as u16), Sn16(template.wnd), Sn16(sn.0 as u16));
+        if self.full {
+            return None;
+        }
         let mut item = Item { out, at: len };
         let told = self.told;
         match command {
@@ -273,11 +280,21 @@ impl Items {
                 item.put(&[PROBE_ACK])?.word(sn16)?;
             }
         }
-        let begin = item.at;
-        item.out.get(begin..begin + count as usize)?;
+        let mut begin = item.at;
+        let end = begin + count as usize;
+        let left = item.out.len().checked_sub(end)?;
         self.told |= matches!(command, Command::Ack | Command::WindowUpdate);
-        let shortens = matches!(command, Command::Push | Command::Piece | Command::Repair) && count as usize <= MOVED;
-        self.last = shortens.then_some((len, begin - len));
+        self.last = None;
+        if matches!(command, Command::Push | Command::Piece | Command::Repair) {
+            if count as usize <= MOVED {
+                self.last = Some((len, begin - len));
+            } else if left < LEAST {
+                // Nothing of use fits behind it.
+                *item.out.get_mut(len)? -= 1;
+                begin -= 2;
+                self.full = true;
+            }
+        }
         Some(begin)
     }
 
@@ -297,8 +314,8 @@ impl Items {
         if let Some(kind) = out.get_mut(at) {
             *kind -= 1;
         }
-        if len <= out.len() && at + head <= len {
-            out.copy_within(at + head..len, at + head - 2);
+        if let Some(data) = out.get_mut((at + head).saturating_sub(2)..len).filter(|data| data.len() >= 2) {
+            data.copy_within(2.., 0);
         }
         len - 2
     }

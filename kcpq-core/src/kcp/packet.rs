@@ -45,7 +45,7 @@ impl<'o> Packet<'o> {
     /// Bytes of data that a further segment may have; `None` if not even its header has room.
     pub(super) fn room(&self) -> Option<usize> {
         // What a full segment leaves is for none.
-        self.room_for(Command::Push).filter(|room| *room >= native::HEAD)
+        self.room_for(Command::Push).filter(|room| self.items.is_none() || *room >= native::LEAST)
     }
 
     /// The same for a segment with this command.

@@ -18,9 +18,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `suite`, `key`, `text` | what is chosen, who is who, and how that is written down |
+//! | `suite`, `key`, `trust`, `text` | what is chosen, who is who, and how that is written down |
 //! | `wire` | headers of handshakes |
-//! | `hash`, `aead` | the primitives, as Noise wants them |
+//! | `hash`, `aead`, `entropy` | the primitives, as Noise wants them, and secrets drawn from one |
 //! | `noise` | the handshake's two messages |
 //! | `initiator`, `responder`, `cookie` | the datagrams of a handshake |
 //! | `transport`, `replay` | sealed datagrams |
@@ -75,6 +75,7 @@ mod aead;
 #[cfg_attr(not(feature = "sealed-aes"), path = "absent/aes_gcm.rs")]
 mod aes_gcm;
 mod cookie;
+mod entropy;
 mod hash;
 mod initiator;
 mod key;
@@ -85,6 +86,7 @@ mod responder;
 mod suite;
 mod text;
 mod transport;
+mod trust;
 mod wire;
 
 use core::fmt;
@@ -94,6 +96,7 @@ use crate::{Duration, Instant};
 pub use crate::header::{HEADER, expand, header, id_of, kind, kind_of, low_number_of};
 pub use aead::{Aead, RustCrypto, TAG};
 pub use cookie::{COOKIE_PERIOD, Cookies};
+pub(crate) use entropy::Entropy;
 #[cfg(feature = "alloc")]
 pub(crate) use hash::mac as keyed_hash;
 pub use initiator::{Credentials, INITIAL_MAX, Initiator, StartError};
@@ -104,6 +107,7 @@ pub use responder::{Identity, Initial, Pending, REPLY_MAX, RETRY_LEN, ReplyError
 pub use suite::{Cipher, Pattern, Suite};
 pub use text::{KeyText, KeyTextError, Kind};
 pub use transport::{OpenError, Opened, PREVIOUS_FOR, REKEY_AFTER, REKEY_INTERVAL, SEAL_LIMIT, SealError, Transport};
+pub use trust::Trust;
 
 /// Bytes of HELLO and of WELCOME at most.
 pub const PAYLOAD_MAX: usize = 384;

@@ -1,8 +1,8 @@
 //! Native datagrams of a session: from when on they are sent, and what becomes of it at another address (PROTOCOL.md 1.5).
 
 use super::Session;
-use crate::datagram::Content;
 use crate::datagram::native;
+use crate::datagram::{self, Content};
 use crate::hello::{Named, Reset};
 use crate::outbox::FrameStore;
 use crate::time::Instant;
@@ -37,24 +37,62 @@ impl<S: FrameStore> Session<S> {
     }
 
     /// True if the datagram is of this session, as far as it says.
-    pub(crate) fn is_named(&self, content: &Content<'_>) -> bool {
+    fn is_named(&self, content: &Content<'_>) -> bool {
         match content {
+            Content::Native(header, _) if header.is_sealed() => false,
             Content::Native(header, _) => self.link.named().is_some_and(|named| named.id == header.id()),
             _ => true,
         }
     }
 
-    /// What the datagram says if it is the word of a server that it does not know this session.
+    /// What the datagram says if it is the word of a server that it does not know this session. Of a sealed one nobody says so
+    /// but the server itself.
     pub(crate) fn read_reset(&self, datagram: &[u8]) -> Option<Word> {
         let named = self.link.named();
+        let hint = Some(Word::Hint).filter(|_| !self.link.is_sealed());
         match native::read_reset(datagram) {
             Some(told) => {
                 let named = named.filter(|named| named.id == told.id)?;
                 let known = named.token != [0; Named::TOKEN];
-                Some(if known && is_same(&told.token, &named.token) { Word::Verdict } else { Word::Hint })
+                if known && is_same(&told.token, &named.token) { Some(Word::Verdict) } else { hint }
             }
-            None => Reset::decode(datagram).filter(|reset| reset.conv == self.kcp.conv()).map(|_| Word::Hint),
+            None => hint.filter(|_| Reset::decode(datagram).is_some_and(|reset| reset.conv == self.kcp.conv())),
         }
+    }
+
+    /// The session is a sealed one from its first datagram on: to be called before it is known to be a native one.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn begin_sealed(&mut self, named: Named, transport: crate::seal::Transport) {
+        self.link.begin_sealed(named, transport);
+        self.kcp.set_mtu(self.link.mtu());
+    }
+
+    /// The peer has been heard by its handshake, and is to get a sealed datagram at once.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn greet_sealed(&mut self, now: Instant) {
+        self.kcp.on_heard(now);
+        self.kcp.begin_numbers(now);
+    }
+
+    /// What the datagram holds for this session, opened in place if it is sealed. `None` if it is not for this session, or
+    /// not what this session's are.
+    pub(crate) fn open<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Option<(&'d [u8], Content<'d>)> {
+        if !self.link.is_sealed() {
+            let datagram: &[u8] = datagram;
+            let content = datagram::parse(datagram).ok()?;
+            return Some((datagram, content)).filter(|_| self.is_named(&content));
+        }
+        let named = self.link.named()?;
+        if native::Header::split(datagram).is_none_or(|(header, _)| header.id() != named.id) {
+            return None;
+        }
+        self.link.unseal(now, datagram)
+    }
+
+    /// True if its datagrams are sealed.
+    #[cfg(any(feature = "alloc", feature = "sealed"))]
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.link.is_sealed()
     }
 
     /// Native datagrams are sent from now on.
@@ -97,7 +135,7 @@ impl<S: FrameStore> Session<S> {
         out: &mut [u8],
     ) -> Option<usize> {
         let number = self.kcp.take_number(now)?;
-        self.link.write_challenge(number, token, out)
+        self.link.write_challenge(now, number, token, out)
     }
 
     /// Writes the answer to a challenge, if one is owed.
@@ -106,6 +144,6 @@ impl<S: FrameStore> Session<S> {
             return None;
         }
         let number = self.kcp.take_number(now)?;
-        self.link.write_answer(number, out)
+        self.link.write_answer(now, number, out)
     }
 }

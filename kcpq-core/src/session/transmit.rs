@@ -42,15 +42,18 @@ impl<S: FrameStore> Session<S> {
                     Speech::Over => return None,
                 }
                 self.switch_form(now);
-                let (headroom, number) = (self.link.headroom(), self.kcp.next_number(now));
-                let len = self.kcp.poll_transmit(now, out.get_mut(headroom..)?);
+                let (headroom, tail) = (self.link.headroom(), self.link.tail());
+                let (number, room) = (self.kcp.next_number(now), out.len().checked_sub(tail)?);
+                let len = self.kcp.poll_transmit(now, out.get_mut(headroom..room)?);
                 self.follow_mtu();
-                let len = headroom + len?;
-                self.link.seal(now, number, out.get_mut(..len)?);
+                let len = headroom + len? + tail;
+                self.link.seal(now, number, out.get_mut(..len)?)?;
                 len
             }
         };
-        protection.seal(out.get_mut(..len)?);
+        if !self.link.is_sealed() {
+            protection.seal(out.get_mut(..len)?);
+        }
         Some(len)
     }
 

@@ -8,7 +8,7 @@
 #[path = "../../tests/support/process.rs"]
 mod process;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,20 +26,25 @@ const FAR: &str = "10.77.0.2:4000";
 /// Runs `kcpq bench ARGS` against a server at the far end of a link with these flags; what it printed and what the link
 /// carried, unless that has to be skipped.
 fn bench(flags: &[&str], args: &[&str]) -> Option<(Value, Value)> {
-    // Cargo puts all programs into one folder.
+    let kcpq = kcpq()?;
+    let far = format!("{} serve --open -l {FAR} --log-level error", kcpq.display());
+    run(flags, &far, Command::new("env").arg(&kcpq).args(["bench", "pubsub", "-s", FAR, "--json"]).args(args))
+}
+
+/// The program, if it was built. Cargo puts all programs into one folder.
+fn kcpq() -> Option<PathBuf> {
     let kcpq = Path::new(env!("CARGO_BIN_EXE_link")).with_file_name("kcpq");
     if !kcpq.exists() {
         eprintln!("skipped: {} was not built", kcpq.display());
         return None;
     }
-    let far = format!("{} serve --open -l {FAR} --log-level error", kcpq.display());
+    Some(kcpq)
+}
+
+/// Runs a bench before such a link, and a shell's command behind it.
+fn run(flags: &[&str], far: &str, near: &Command) -> Option<(Value, Value)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_link"));
-    command
-        .args(flags)
-        .args(["--far", &far, "--"])
-        .arg(&kcpq)
-        .args(["bench", "pubsub", "-s", FAR, "--json"])
-        .args(args);
+    command.args(flags).args(["--far", far, "--"]).args(near.get_args());
     let output = Process::spawn(&mut command).wait(PATIENCE);
     let stderr = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(SKIPPED) {
@@ -51,6 +56,28 @@ fn bench(flags: &[&str], args: &[&str]) -> Option<(Value, Value)> {
     let last_json = |text: &str| text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
     let found = last_json(&String::from_utf8_lossy(&output.stdout)).expect("the bench tells what it found");
     Some((found, last_json(&stderr).expect("the link tells what it carried")))
+}
+
+/// From Wi-Fi to a cable: another address, and what is sent to the old one is lost, while the system goes on sending from it.
+#[test]
+fn a_stream_goes_on_when_the_clients_machine_gets_another_address() {
+    let Some(kcpq) = kcpq() else { return };
+    let kcpq = kcpq.display();
+    let device = |peer: &str| format!("dev=$(ip -o route get {peer} | sed 's/.* dev \\([^ ]*\\).*/\\1/')");
+    // The far end has to know the way back to it.
+    let far = format!(
+        "sh -c '{}; ip route add 10.77.0.0/24 dev $dev; exec {kcpq} serve --open -l {FAR} --log-level error'",
+        device("10.77.0.1").replace('\'', "'\\''")
+    );
+    let near = format!(
+        "set -e; {}; {kcpq} bench pubsub -s {FAR} --rate 100 --size 200 --count 400 --json & bench=$!; sleep 2; \
+         ip addr add 10.77.0.9/24 dev $dev; ip addr del 10.77.0.1/32 peer 10.77.0.2/32 dev $dev; wait $bench",
+        device("10.77.0.2")
+    );
+    let Some((found, _)) = run(&["--delay", "15ms"], &far, Command::new("env").args(["sh", "-c", &near])) else {
+        return;
+    };
+    assert_eq!((&found["delivered"], &found["lost"]), (&400.into(), &0.into()), "{found}");
 }
 
 #[test]

@@ -90,6 +90,24 @@ async fn work(stack: Stack<'static>, server: IpEndpoint) {
     report(true)
 }
 
+#[cfg(all(feature = "client", not(feature = "sealed")))]
+fn start(memory: &'static mut Memory) -> (Client, Runner) {
+    memory.split(&kcpq_embassy::Config::default(), kcpq_embassy::time::now, 1)
+}
+
+/// With keys for this measurement: a firmware in earnest has its own, and 32 bytes from a generator of random numbers.
+#[cfg(feature = "sealed")]
+fn start(memory: &'static mut Memory) -> (Client, Runner) {
+    use kcpq_embassy::{PrivateKey, Trust};
+    let (key, server) = (PrivateKey::from_bytes(&[2; 32]), PrivateKey::from_bytes(&[1; 32]).public());
+    let trust = Trust::Identity { key, server };
+    let config = kcpq_embassy::Config::default();
+    match memory.split_sealed(&config, kcpq_embassy::time::now, 1, trust, &[3; 32]) {
+        Ok(parts) => parts,
+        Err(_) => report(false),
+    }
+}
+
 #[cortex_m_rt::entry]
 fn main() -> ! {
     mps2::stack::guard();
@@ -107,7 +125,7 @@ fn main() -> ! {
     #[cfg(feature = "client")]
     let (client, client_runner) = {
         static KCPQ: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
-        KCPQ.take().split(&kcpq_embassy::Config::default(), kcpq_embassy::time::now, 1)
+        start(KCPQ.take())
     };
     static EXECUTOR: StaticCell<Executor> = StaticCell::new();
     EXECUTOR.init(Executor::new()).run(|spawner| {

@@ -8,6 +8,10 @@ pub(super) struct Rhythm(());
 impl Rhythm {
     pub(super) fn on_arrival(&mut self, _: Instant) {}
 
+    pub(super) fn is_silent(&self) -> bool {
+        false
+    }
+
     pub(super) fn look_at(&self) -> Option<Instant> {
         None
     }

@@ -11,7 +11,8 @@ mod world;
 use alloc::boxed::Box;
 
 use super::*;
-use crate::datagram::Framing;
+
+use crate::datagram::{self, Framing};
 use crate::frame;
 use crate::session::Transmit;
 use crate::sim;

@@ -221,7 +221,7 @@ impl Pair {
             assert_eq!(len, b.client.poll_transmit(self.now, to_b), "both send");
             let Some(len) = len else { break };
             assert_eq!(to_a[..len], to_b[..len], "both send the same");
-            if let Ok(content) = datagram::parse(&to_a[..len]) {
+            if let Ok(content) = crate::datagram::parse(&to_a[..len]) {
                 self.server.handle_datagram(self.now, &to_a[..len], content, &mut super::alone::PassOver);
             }
             self.server.after_input(self.now);

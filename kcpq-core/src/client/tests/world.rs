@@ -2,6 +2,8 @@
 
 mod absence;
 mod permissions;
+#[cfg(feature = "sealed-aes")]
+mod sealed;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -48,17 +50,29 @@ struct World<S: FrameStore> {
     /// While the server is away, what is sent to it is lost.
     away: bool,
     nodes: Vec<Node<S>>,
+    /// All datagrams that were sent.
+    seen: Vec<Vec<u8>>,
 }
 
 impl<S: Make> World<S> {
     fn new(config: broker::Config) -> Self {
-        Self { now: Instant::from_millis(1), broker: Broker::new(config, 1), away: false, nodes: Vec::new() }
+        Self {
+            now: Instant::from_millis(1),
+            broker: Broker::new(config, 1),
+            away: false,
+            nodes: Vec::new(),
+            seen: Vec::new(),
+        }
     }
 
     fn add(&mut self, config: Config, link: sim::Config) -> usize {
+        self.add_with(config, link, |client| client)
+    }
+
+    fn add_with(&mut self, config: Config, link: sim::Config, with: impl FnOnce(Client<S>) -> Client<S>) -> usize {
         let index = self.nodes.len();
         let seed = index as u64 * 7 + 3;
-        let mut client = S::client(config, seed);
+        let mut client = with(S::client(config, seed));
         client.connect(self.now);
         self.nodes.push(Node {
             client,
@@ -91,6 +105,7 @@ impl<S: Make> World<S> {
             while let Some(transmit) = self.broker.poll_transmit(now, &mut buf) {
                 if let Some(node) = self.nodes.iter_mut().find(|node| node.addr == transmit.to) {
                     for datagram in buf[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
+                        self.seen.push(datagram.to_vec());
                         node.down.send(now, datagram);
                     }
                 }
@@ -114,6 +129,7 @@ impl<S: Make> World<S> {
                 }
                 while let Some(transmit) = S::transmit(&mut node.client, now, &mut buf) {
                     for datagram in buf[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
+                        self.seen.push(datagram.to_vec());
                         node.up.send(now, datagram);
                     }
                     idle = false;

@@ -16,6 +16,10 @@ impl Header {
         match *self {}
     }
 
+    pub(crate) fn is_sealed(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn split(_: &[u8]) -> Option<(Self, &[u8])> {
         None
     }
@@ -72,7 +76,7 @@ impl Identity {
     }
 
     #[cfg(feature = "alloc")]
-    pub(super) fn write_challenge(&self, _: u64, _: [u8; CHALLENGE_LEN], _: &mut [u8]) -> Option<usize> {
+    pub(super) fn write_challenge(&self, _: [u8; CHALLENGE_LEN], _: &mut [u8]) -> Option<usize> {
         None
     }
 
@@ -80,7 +84,7 @@ impl Identity {
         false
     }
 
-    pub(super) fn write_answer(&mut self, _: u64, _: &mut [u8]) -> Option<usize> {
+    pub(super) fn write_answer(&mut self, _: &mut [u8]) -> Option<usize> {
         None
     }
 }

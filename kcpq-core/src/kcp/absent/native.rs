@@ -5,6 +5,7 @@ use crate::kcp::seq::{Sn, Ts};
 use crate::time::{Duration, Instant};
 
 pub(super) const HEAD: usize = 0;
+pub(super) const LEAST: usize = 1;
 pub(super) const PATIENCE: Duration = Duration::ZERO;
 
 /// There are none.

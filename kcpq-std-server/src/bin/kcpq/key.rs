@@ -6,9 +6,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use clap::{Parser, Subcommand};
-use kcpq_core::seal::PrivateKey;
+use clap::{Args, Parser, Subcommand};
+use kcpq_core::seal::{KeyText, KeyTextError, PrivateKey, PublicKey, SharedSecret};
+use kcpq_smol::Builder;
 use zeroize::Zeroizing;
 
 use super::Failure;
@@ -27,6 +29,11 @@ enum Action {
         /// A file that does not exist yet
         file: PathBuf,
     },
+    /// Make a secret that server and clients share, in place of keys, and write it to FILE, which only you can read
+    Shared {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
     /// Print the public key of the private key in FILE
     Public {
         /// A file that `kcpq key new` has written
@@ -37,37 +44,76 @@ enum Action {
 impl Key {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let key = match &self.action {
-            Action::New { file } => new(file)?,
+            Action::New { file } => {
+                let key = PrivateKey::from_bytes(&*random()?);
+                write(file, &key.to_text())?;
+                key
+            }
             Action::Public { file } => load(file)?,
+            Action::Shared { file } => return write(file, &SharedSecret::from_bytes(&*random()?).to_text()),
         };
         writeln!(io::stdout(), "{}", key.public())?;
         Ok(())
     }
 }
 
-/// Makes a key and writes it to a file of its own.
-fn new(path: &Path) -> Result<PrivateKey, Failure> {
+/// The keys of a client's sealed sessions.
+#[derive(Debug, Args)]
+pub(super) struct SealArg {
+    /// Public key of the server, as `kcpq key public` prints it: the session is sealed
+    #[arg(long, env = "KCPQ_SERVER_KEY", value_name = "PUBLIC")]
+    server_key: Option<PublicKey>,
+    /// File with the client's own private key, by which the server knows it
+    #[arg(long = "key", env = "KCPQ_KEY_FILE", value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// File with a secret that the server has as well, in place of keys: the session is sealed
+    #[arg(long, env = "KCPQ_SECRET_FILE", value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+impl SealArg {
+    /// Gives a client its keys.
+    pub(super) fn apply(&self, mut builder: Builder) -> Result<Builder, Failure> {
+        if let Some(key) = self.server_key {
+            builder = builder.server_key(key);
+        }
+        if let Some(file) = &self.identity {
+            builder = builder.identity(load(file)?);
+        }
+        if let Some(file) = &self.secret_file {
+            builder = builder.secret(load(file)?);
+        }
+        Ok(builder)
+    }
+}
+
+/// Bytes that nobody can guess.
+fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
     let mut entropy = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *entropy)?;
-    let key = PrivateKey::from_bytes(&entropy);
+    Ok(entropy)
+}
+
+/// Writes a key to a file of its own.
+fn write(path: &Path, key: &KeyText) -> Result<(), Failure> {
     let mut file = create(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::Error(format!("{} exists; no key is overwritten", path.display())),
         _ => Failure::Error(format!("cannot create {}: {error}", path.display())),
     })?;
-    let text = Zeroizing::new(format!("{}\n", key.to_text()));
+    let text = Zeroizing::new(format!("{key}\n"));
     if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
         drop(file);
         let _ = std::fs::remove_file(path); // half a key is none
         return Err(Failure::Error(format!("cannot write {}: {error}", path.display())));
     }
-    Ok(key)
+    Ok(())
 }
 
-/// Reads the private key in a file.
+/// Reads the private key, or the shared secret, in a file.
 ///
 /// # Errors
 /// If others than its owner can do anything with it, if it cannot be read, or has something else in it.
-pub(super) fn load(path: &Path) -> Result<PrivateKey, Failure> {
+pub(super) fn load<K: FromStr<Err = KeyTextError>>(path: &Path) -> Result<K, Failure> {
     // Longer than any key: what is not one need not be read whole.
     const LIMIT: u64 = 1_024;
     let unreadable = |error: io::Error| Failure::Error(format!("cannot read {}: {error}", path.display()));

@@ -25,6 +25,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
 
+use key::SealArg;
 use tools::bench;
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
@@ -50,7 +51,7 @@ enum Command {
     Sub(subscribe::Subscribe),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
-    /// Make keys for sealed sessions, which no command uses yet, and show their public half
+    /// Make keys for sealed sessions, and show their public half
     Key(key::Key),
 }
 
@@ -71,6 +72,8 @@ struct ServerArg {
     /// Send FEC parity: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     parity: bool,
+    #[command(flatten)]
+    seal: SealArg,
     #[command(flatten)]
     key: KeyArg,
 }
@@ -140,7 +143,7 @@ impl ServerArg {
         if self.parity {
             builder = builder.parity();
         }
-        Ok(builder)
+        self.seal.apply(builder)
     }
 }
 

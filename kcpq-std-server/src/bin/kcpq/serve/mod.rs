@@ -19,7 +19,7 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
-use kcpq_core::broker::{self, SlowConsumer};
+use kcpq_core::broker::{self, Keys, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
@@ -36,6 +36,7 @@ use tracing_subscriber::{fmt, reload};
 
 use self::reread::Reread;
 use self::settings::Settings;
+use super::key::load;
 use super::log::Log;
 use super::{Failure, KeyArg, parse_size, signals};
 
@@ -97,6 +98,12 @@ pub(super) struct Serve {
     #[arg(long, default_value_t = PATH_DATAGRAM, value_name = "BYTES",
           value_parser = clap::value_parser!(u16).range(256..=9_000))]
     max_datagram: u16,
+    /// File with the server's private key, as `kcpq key new` makes it: clients that know the public one get sealed sessions
+    #[arg(long = "key", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// File with a secret that clients have as well, as `kcpq key shared` makes it: they get sealed sessions
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
     #[command(flatten)]
     key: KeyArg,
     /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
@@ -239,10 +246,18 @@ impl Serve {
     fn config(&self, access: Option<Access>) -> Result<Config, Failure> {
         let defaults = broker::Config::default();
         let (listen, compat_key) = (self.listen_addr()?, self.key.read()?);
-        let keys = compat_key.is_some() || access.as_ref().is_some_and(policy::needs_keys);
-        policy::check(listen, keys, self.open).map_err(Failure::Error)?;
+        let keys = Keys {
+            key: self.key_file.as_deref().map(load).transpose()?,
+            secret: self.secret_file.as_deref().map(load).transpose()?,
+        };
+        // Who has keys made means that nobody is let in without, unless it is said.
+        let sealed = keys.key.is_some() || keys.secret.is_some();
+        let access = access.or_else(|| (sealed && !self.open).then(Access::with_keys));
+        let closed = compat_key.is_some() && !sealed || access.as_ref().is_some_and(policy::needs_keys);
+        policy::check(listen, closed, self.open).map_err(Failure::Error)?;
         Ok(Config {
             listen,
+            keys,
             register: self.register(listen),
             shards: self.shards,
             access,
@@ -300,7 +315,7 @@ fn serve(mut reread: Reread) -> Result<(), Failure> {
     // Before the first client can come, so that a signal is never missed.
     let mut signals = signals::of_a_server()?;
     let config = serve.config(reread.settings.access.clone())?;
-    let keys = config.compat_key.is_some();
+    let open = config.compat_key.is_none() && config.access.is_none();
     let server = Server::bind(config)?;
     let (fail, failure) = smol::channel::bounded(1);
     server.on_failure(move || {
@@ -308,7 +323,7 @@ fn serve(mut reread: Reread) -> Result<(), Failure> {
         let _ = fail.try_send(());
     });
     announce(server.local_addr());
-    if !keys && reread.settings.access.is_none() {
+    if open {
         let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
         tracing::info!("open: everybody {whom} may read and publish everything");
     }

@@ -14,8 +14,8 @@ pub(super) fn check(addr: SocketAddr, keys: bool, open: bool) -> Result<(), Stri
         return Ok(());
     }
     Err(format!(
-        "refused to listen on {addr}, which other machines can reach, without a key: give --aes256-key-file FILE, or say \
-         --open to let everybody in"
+        "refused to listen on {addr}, which other machines can reach, without a key: give --key FILE (`kcpq key new FILE` \
+         makes it), or say --open to let everybody in"
     ))
 }
 

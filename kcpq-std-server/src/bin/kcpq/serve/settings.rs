@@ -138,6 +138,8 @@ pub(super) fn describe(access: &Access) -> Vec<String> {
         None => "not let in".into(),
     };
     lines.push(format!("anonymous clients: {}", group(access.anonymous)));
+    lines.push(format!("anonymous clients, sealed: {}", group(access.sealed)));
+    lines.push(format!("clients with the shared secret: {}", group(access.shared)));
     lines.push(format!("original clients: {}", group(access.original)));
     lines.push(format!("original clients with the key: {}", group(access.original_with_key)));
     for client in &access.clients {

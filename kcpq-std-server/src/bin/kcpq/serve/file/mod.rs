@@ -52,6 +52,8 @@ pub(super) const KEYS: &[Key] = &[
     key("", "open", "open"),
     key("", "shards", "shards"),
     key("", "name", "name"),
+    key("", "key_file", "key_file"),
+    key("", "secret_file", "secret_file"),
     key("", "register", "register"),
     key("", "log_level", "log_level"),
     key("limits", "max_sessions", "max_sessions"),
@@ -156,8 +158,9 @@ mod tests {
         assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
         assert_eq!(
             wrong("colour = 1"),
-            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'shards', 'name', 'register', 'log_level', 'limits', \
-             'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client'"
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'shards', 'name', 'key_file', 'secret_file', \
+             'register', 'log_level', 'limits', \
+             'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }
 

@@ -13,7 +13,10 @@
 //! group = "operators"
 //!
 //! [anonymous]
-//! allowed = true
+//! allowed = "sealed"
+//!
+//! [shared]
+//! group = "operators"
 //!
 //! [original]
 //! allowed = "with-key"
@@ -27,7 +30,7 @@ use super::reader::{Table, Value};
 use crate::parse_size;
 
 /// The tables.
-pub(super) const TABLES: &[&str] = &["permissions", "anonymous", "client", "original"];
+pub(super) const TABLES: &[&str] = &["permissions", "anonymous", "client", "original", "shared"];
 
 const GROUP: &[&str] =
     &["publish", "subscribe", "max_sessions", "max_subscriptions", "max_bytes_per_second", "max_queued"];
@@ -45,7 +48,7 @@ pub(super) fn keys_of(table: &str) -> &'static [&'static str] {
 
 /// The table that a key would be in.
 pub(super) fn table_of(key: &str) -> Option<&'static str> {
-    [("permissions.NAME", GROUP), ("client", CLIENT), ("anonymous", KIND)]
+    [("permissions.NAME", GROUP), ("client", CLIENT), ("anonymous", KIND), ("shared", KIND)]
         .iter()
         .find(|(_, keys)| keys.contains(&key))
         .map(|(table, _)| *table)
@@ -58,7 +61,7 @@ pub(super) fn table_of(key: &str) -> Option<&'static str> {
 pub(super) fn read(root: &Table<'_>) -> Result<Option<Access>, String> {
     let original = root.table("original")?;
     let says_original = original.as_ref().is_some_and(|table| KIND.iter().any(|key| table.value(key).is_some()));
-    let said = ["permissions", "anonymous", "client"].iter().any(|name| root.value(name).is_some());
+    let said = ["permissions", "anonymous", "client", "shared"].iter().any(|name| root.value(name).is_some());
     if !said && !says_original {
         return Ok(None);
     }
@@ -83,7 +86,13 @@ pub(super) fn read(root: &Table<'_>) -> Result<Option<Access>, String> {
     if let Some(table) = &anonymous {
         table.knows(KIND.iter().copied())?;
     }
-    access.anonymous = kind("anonymous", anonymous.as_ref(), &access, unnamed)?.plain;
+    let anonymous = kind("anonymous", anonymous.as_ref(), &access, unnamed)?;
+    (access.anonymous, access.sealed) = (anonymous.plain, anonymous.with_key);
+    let shared = root.table("shared")?;
+    if let Some(table) = &shared {
+        table.knows(KIND.iter().copied())?;
+    }
+    access.shared = kind("shared", shared.as_ref(), &access, true)?.plain;
     let original = kind("original", original.as_ref(), &access, unnamed)?;
     (access.original, access.original_with_key) = (original.plain, original.with_key);
     Ok(Some(access))
@@ -174,6 +183,8 @@ fn kind(name: &str, table: Option<&Table<'_>>, access: &Access, default: bool) -
     };
     match allowed.text() {
         Ok("with-key") if name == "original" => Ok(Kind { plain: None, ..all }),
+        Ok("sealed") if name == "anonymous" => Ok(Kind { plain: None, ..all }),
+        Ok(_) if name == "anonymous" => Err(allowed.wrong("has to be true, false or \"sealed\"")),
         Ok(_) if name == "original" => Err(allowed.wrong("has to be true, false or \"with-key\"")),
         _ if allowed.flag()? => Ok(all),
         _ => Ok(Kind::default()),
