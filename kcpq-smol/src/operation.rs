@@ -1,6 +1,6 @@
 //! Operations: futures with a deadline that can be dropped at any moment.
 
-use std::future::{Future, IntoFuture};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -224,14 +224,23 @@ impl<'c> Subscribe<'c> {
                 core.subscribe(now, &self.pattern)
             };
             let id = id.map_err(SubscribeError::Refused)?;
-            state.queues.insert(id, Subscribed { queue, outcome: None });
+            state.queues.insert(id, Subscribed { queue, outcome: None, waiter: None });
             state.nudge();
             id
         };
         // From here on it exists: dropped early, it is taken back.
         let subscription = Subscription::new(id, self.pattern, outlet, self.client.handle());
-        let outcome = self.limit.wait(shared, |state| outcome(state, id)).await;
-        match outcome {
+        let outcome = self.limit.bound(poll_fn(|cx| {
+            let mut state = shared.lock();
+            let outcome = outcome(&state, id);
+            if outcome.is_none()
+                && let Some(subscribed) = state.queues.get_mut(&id)
+            {
+                subscribed.waiter = Some(cx.waker().clone());
+            }
+            outcome.map_or(Poll::Pending, Poll::Ready)
+        }));
+        match outcome.await {
             Some(Ok(())) => Ok(subscription),
             Some(Err(error)) => Err(error),
             None => Err(SubscribeError::TimedOut { after: self.limit.span() }),
@@ -240,9 +249,11 @@ impl<'c> Subscribe<'c> {
 }
 
 fn outcome(state: &State, id: SubscriptionId) -> Option<Result<(), SubscribeError>> {
-    match state.queues.get(&id).and_then(|subscribed| subscribed.outcome) {
-        Some(outcome) => Some(outcome.map_err(SubscribeError::Failed)),
-        None => state.closed.then_some(Err(SubscribeError::Closed)),
+    match state.queues.get(&id) {
+        Some(Subscribed { outcome: Some(outcome), .. }) => Some(outcome.map_err(SubscribeError::Failed)),
+        Some(_) if !state.closed => None,
+        // Or another handle drains the client.
+        _ => Some(Err(SubscribeError::Closed)),
     }
 }
 
@@ -355,13 +366,8 @@ impl<'c> Drain<'c> {
     async fn run(self) -> Result<(), FlushError> {
         let shared = self.client.shared();
         {
-            let mut state = shared.lock();
             let now = shared.now();
-            let State { core, queues, .. } = &mut *state;
-            for (id, mut subscribed) in queues.drain() {
-                core.unsubscribe(now, id);
-                subscribed.queue.close();
-            }
+            shared.lock().unsubscribe_all(now);
         }
         let flushed = flush(shared, &self.limit, false).await;
         let closed = close(shared, &self.limit).await;

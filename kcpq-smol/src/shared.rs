@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
@@ -58,11 +59,13 @@ pub(crate) struct State {
     in_doubt: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Notify {
     runner: bool,
     changed: bool,
     writable: bool,
+    /// Those who wait for one thing each.
+    waiters: Vec<Waker>,
 }
 
 /// The state, locked. Waiters are woken after the lock is released, so that they do not block on it at once.
@@ -99,6 +102,7 @@ impl Drop for Locked<'_> {
         if notify.writable {
             self.shared.writable.notify(usize::MAX);
         }
+        notify.waiters.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -107,6 +111,15 @@ impl State {
     pub(crate) fn nudge(&mut self) {
         self.asked = true;
         self.notify.runner |= std::mem::take(&mut self.idle);
+    }
+
+    /// Ends all subscriptions; their streams end as well.
+    pub(crate) fn unsubscribe_all(&mut self, now: Instant) {
+        for (id, mut subscribed) in self.queues.drain() {
+            self.core.unsubscribe(now, id);
+            subscribed.queue.close();
+            self.notify.waiters.extend(subscribed.waiter);
+        }
     }
 }
 
@@ -131,6 +144,8 @@ pub(crate) struct Subscribed {
     pub(crate) queue: Queue,
     /// What came of asking for it.
     pub(crate) outcome: Option<Result<(), SubscribeFailure>>,
+    /// Who waits for that: ten thousand who wait at a time are not to be woken for each other's.
+    pub(crate) waiter: Option<Waker>,
 }
 
 impl Shared {
@@ -230,7 +245,7 @@ impl Shared {
                 client::Event::Subscribed(id) => {
                     if let Some(subscribed) = queues.get_mut(&id) {
                         subscribed.outcome = Some(Ok(()));
-                        changed = true;
+                        notify.waiters.extend(subscribed.waiter.take());
                     }
                 }
                 client::Event::SubscribeFailed { id, why } => {
@@ -241,7 +256,7 @@ impl Shared {
                             subscribed.queue.close();
                         }
                         subscribed.outcome = Some(Err(why));
-                        changed = true;
+                        notify.waiters.extend(subscribed.waiter.take());
                     }
                 }
                 client::Event::Flushed { published } => {
@@ -260,6 +275,7 @@ impl Shared {
                     writable = true;
                     for subscribed in queues.values_mut() {
                         subscribed.queue.close();
+                        notify.waiters.extend(subscribed.waiter.take());
                     }
                     let lost = core.stats().lost_on_close;
                     if lost > 0 {

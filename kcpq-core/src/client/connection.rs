@@ -13,6 +13,9 @@ use crate::outbox::{FrameStore, Outbox};
 use crate::rng::draw;
 use crate::time::{Duration, Instant};
 
+/// Bytes of SUB and UNSUB that wait; the others are queued when some of these have gone.
+const REQUESTS: usize = 16 * 1024;
+
 impl<S: FrameStore> Client<S> {
     /// Begins a conversation, after `failed` attempts in a row that came to nothing.
     pub(super) fn open(&mut self) {
@@ -154,6 +157,10 @@ impl<S: FrameStore> Client<S> {
             };
             let [a, b, c, d] = number.to_be_bytes();
             let payload = [a, b, c, d, hello::subscribe::LATEST];
+            // The time for an answer runs from here, and a PING that comes later stands behind all of them.
+            if session.control.len() > REQUESTS {
+                return false;
+            }
             session
                 .control(command, pattern.as_bytes(), payload.get(..4 + usize::from(latest)).unwrap_or_default())
                 .is_ok()
