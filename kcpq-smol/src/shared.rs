@@ -55,8 +55,8 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     /// Datagrams that the system refused to send.
     pub(crate) unsendable: u64,
-    /// Messages in doubt that have been told.
-    in_doubt: u64,
+    /// Messages in doubt, and messages that were too large, that have been told.
+    told: (u64, u64),
 }
 
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ impl Shared {
             last_loss: None,
             closed: false,
             unsendable: 0,
-            in_doubt: 0,
+            told: (0, 0),
         };
         Self {
             state: Mutex::new(state),
@@ -220,7 +220,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, flushed, connections, last_loss, closed, notify, in_doubt: told, .. } = state;
+        let State { core, queues, flushed, connections, last_loss, closed, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -287,10 +287,17 @@ impl Shared {
                 _ => {}
             }
         }
-        let in_doubt = core.stats().dropped_in_doubt;
-        if in_doubt > *told && !*closed {
-            self.events.announce(Event::InDoubt { messages: in_doubt - *told });
-            *told = in_doubt;
+        let stats = core.stats();
+        let now = (stats.dropped_in_doubt, stats.dropped_too_large);
+        if now != *told && !*closed {
+            let (in_doubt, too_large) = (now.0 - told.0, now.1 - told.1);
+            if in_doubt > 0 {
+                self.events.announce(Event::InDoubt { messages: in_doubt });
+            }
+            if too_large > 0 {
+                self.events.announce(Event::TooLarge { messages: too_large, limit: core.largest_message() });
+            }
+            *told = now;
         }
         notify.changed |= changed;
         notify.writable |= writable;

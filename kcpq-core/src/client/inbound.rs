@@ -6,7 +6,7 @@ use super::phase::{Phase, Server};
 use super::subscriptions::SubscriptionId;
 use crate::frame::{Flaw, command};
 use crate::hello::{Ack, CloseReason, Hello, Notice, VERSION};
-use crate::outbox::FrameStore;
+use crate::outbox::{FrameStore, Outbox};
 use crate::session::{Found, Native};
 use crate::store::{Text, TooLarge};
 use crate::subject::Subject;
@@ -151,6 +151,10 @@ impl<S: FrameStore> Client<S> {
                     });
                     self.session.name(hello.session);
                     self.session.set_native(&native);
+                    // One that is too long for it would end the session.
+                    let dropped = self.session.outbox.drop_longer(self.largest_message()).into();
+                    self.outgoing.on_dropped(dropped);
+                    self.stats.dropped_too_large += dropped;
                     self.up(true);
                 } else {
                     self.stats.malformed += 1;

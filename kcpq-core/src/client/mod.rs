@@ -402,6 +402,12 @@ impl<S: FrameStore> Client<S> {
         self.session.outbox.len()
     }
 
+    /// The largest message that the present server takes, or this client if the server has not said: subject, payload and 3
+    /// bytes more, 7 if it has a time to live.
+    pub fn largest_message(&self) -> usize {
+        self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize
+    }
+
     /// The epoch of a native server, which changes when it restarts; `None` for an original one.
     pub fn server_epoch(&self) -> Option<u64> {
         self.server.map(|server| server.epoch)
