@@ -59,14 +59,14 @@ mod udp;
 pub use address::{Address, AddressError};
 pub use builder::Builder;
 pub use client::{Client, Snapshot};
-pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeError};
+pub use error::{CloseError, ConnectError, FlushError, PingError, PublishError, SubscribeError};
 pub use events::{Event, Events};
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats, SubscribeFailure};
 pub use kcpq_core::kcp::Config as Preset;
 pub use message::Message;
-pub use operation::{Close, Drain, Flush, Publish, Subscribe};
+pub use operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 pub use place::Task;
 pub use subscription::{CallbackSubscription, Subscription, SubscriptionStats};
 

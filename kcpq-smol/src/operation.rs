@@ -10,7 +10,7 @@ use event_listener::EventListener;
 use kcpq_core::client::{self, SubscriptionId};
 
 use crate::client::Client;
-use crate::error::{CloseError, FlushError, PublishError, SubscribeError};
+use crate::error::{CloseError, FlushError, PingError, PublishError, SubscribeError};
 use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
 use crate::subscription::{CallbackSubscription, Capacity, Name, Queue, Subscription};
@@ -339,6 +339,54 @@ async fn flush(shared: &Shared, limit: &Limit, patient: bool) -> Result<(), Flus
 
 impl<'c> IntoFuture for Flush<'c> {
     type Output = Result<(), FlushError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Asks the server for an answer, and says how long that took.
+///
+/// Cancel-safe: dropping it undoes nothing.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Ping<'c> {
+    client: &'c Client,
+    limit: Limit,
+}
+
+impl<'c> Ping<'c> {
+    pub(crate) fn new(client: &'c Client) -> Self {
+        Self { client, limit: Limit::new(client.shared().timeout) }
+    }
+
+    deadline!();
+
+    async fn run(self) -> Result<Duration, PingError> {
+        let shared = self.client.shared();
+        let conversation = {
+            let mut state = shared.lock();
+            state.core.ask(shared.now());
+            state.asks = true;
+            state.nudge();
+            state.core.conversation()
+        };
+        let answer = self.limit.wait(shared, |state| {
+            if state.closed {
+                return Some(Err(PingError::Closed));
+            }
+            if !state.core.is_connected() || state.core.conversation() != conversation {
+                return Some(Err(PingError::Disconnected));
+            }
+            let took = state.core.round_trip().1.filter(|_| state.core.heartbeat_outstanding().is_none())?;
+            Some(Ok(took.into()))
+        });
+        answer.await.unwrap_or(Err(PingError::TimedOut { after: self.limit.span() }))
+    }
+}
+
+impl<'c> IntoFuture for Ping<'c> {
+    type Output = Result<Duration, PingError>;
     type IntoFuture = BoxFuture<'c, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {

@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
+    /// Somebody waits for the answer to a PING.
+    pub(crate) asks: bool,
     /// Datagrams that the system refused to send.
     pub(crate) unsendable: u64,
     /// Messages in doubt, and messages that were too large, that have been told.
@@ -166,6 +168,7 @@ impl Shared {
             connections: 0,
             last_loss: None,
             closed: false,
+            asks: false,
             unsendable: 0,
             told: (0, 0),
         };
@@ -220,7 +223,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, flushed, connections, last_loss, closed, notify, told, .. } = state;
+        let State { core, queues, flushed, connections, last_loss, closed, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -298,6 +301,10 @@ impl Shared {
                 self.events.announce(Event::TooLarge { messages: too_large, limit: core.largest_message() });
             }
             *told = now;
+        }
+        if *asks && core.heartbeat_outstanding().is_none() {
+            *asks = false;
+            changed = true;
         }
         notify.changed |= changed;
         notify.writable |= writable;

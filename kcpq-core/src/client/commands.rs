@@ -186,6 +186,16 @@ impl<S: FrameStore> Client<S> {
         wanted
     }
 
+    /// Asks the server for an answer now, as a heartbeat does: [`round_trip`](Self::round_trip) says then how long that took, and
+    /// until then [`heartbeat_outstanding`](Self::heartbeat_outstanding) since when it is awaited. One that is under way
+    /// already does as well. Without effect unless the client is connected.
+    pub fn ask(&mut self, now: Instant) {
+        self.set_now(now);
+        if self.is_connected() && self.pings.heartbeat().is_none() {
+            self.beat();
+        }
+    }
+
     /// Ends the session: what is queued still goes out, then CLOSE, as long as something is acknowledged within
     /// [`Config::linger`](super::Config::linger). Without a connection that is the time for one to be made, if messages
     /// wait for it. What is given up is counted ([`Stats::lost_on_close`](super::Stats::lost_on_close)).
