@@ -381,7 +381,7 @@ impl<'c> Ping<'c> {
             let took = state.core.round_trip().1.filter(|_| state.core.heartbeat_outstanding().is_none())?;
             Some(Ok(took.into()))
         });
-        answer.await.unwrap_or(Err(PingError::TimedOut { after: self.limit.span() }))
+        answer.await.unwrap_or_else(|| Err(PingError::TimedOut { after: self.limit.span() }))
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct State {
     /// Datagrams that the system refused to send.
     pub(crate) unsendable: u64,
     /// Messages in doubt, and messages that were too large, that have been told.
-    told: (u64, u64),
+    told: (u64, u32),
 }
 
 #[derive(Debug, Default)]
@@ -290,15 +290,14 @@ impl Shared {
                 _ => {}
             }
         }
-        let stats = core.stats();
-        let now = (stats.dropped_in_doubt, stats.dropped_too_large);
+        let now = core.dropped();
         if now != *told && !*closed {
             let (in_doubt, too_large) = (now.0 - told.0, now.1 - told.1);
             if in_doubt > 0 {
                 self.events.announce(Event::InDoubt { messages: in_doubt });
             }
             if too_large > 0 {
-                self.events.announce(Event::TooLarge { messages: too_large, limit: core.largest_message() });
+                self.events.announce(Event::TooLarge { messages: too_large.into(), limit: core.largest_message() });
             }
             *told = now;
         }

@@ -159,7 +159,7 @@ impl<S: FrameStore> Client<S> {
         self.outgoing.on_published();
         if frame > usize::from(SAFE_DATAGRAM) {
             // The server may not take it, and says so when it answers.
-            self.outgoing.long_waits = true;
+            self.long_waits = true;
             self.session.hold |= matches!(self.phase, Phase::Connecting { .. });
         }
         self.stats.messages_sent += 1;

@@ -28,8 +28,8 @@ impl<S: FrameStore> Client<S> {
         self.pings = Pings::default();
         self.rhythm = Rhythm::default();
         // Messages that go out now are in doubt if nobody answers, so that is risked once.
-        self.outgoing.long_waits &= !self.session.outbox.is_empty();
-        self.session.hold = !self.config.early || failed > 0 || self.outgoing.long_waits;
+        self.long_waits &= !self.session.outbox.is_empty();
+        self.session.hold = !self.config.early || failed > 0 || self.long_waits;
         self.phase = Phase::Connecting { until: self.now + self.config.connect_timeout, failed };
         let mut payload = [0; MAX_WELCOME];
         let len = self.hello().encode(&mut payload);

@@ -152,8 +152,8 @@ impl<S: FrameStore> Client<S> {
                     self.session.name(hello.session);
                     self.session.set_native(&native);
                     // One that is too long for it would end the session.
-                    let dropped = self.session.outbox.drop_longer(self.largest_message()).into();
-                    self.outgoing.on_dropped(dropped);
+                    let dropped = self.session.outbox.drop_longer(self.largest_message());
+                    self.outgoing.on_dropped(dropped.into());
                     self.stats.dropped_too_large += dropped;
                     self.up(true);
                 } else {

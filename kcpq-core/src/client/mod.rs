@@ -152,6 +152,8 @@ pub struct Client<S: FrameStore> {
     close_by: Option<Instant>,
     /// The user has stopped the clock; see [`Client::suspend`].
     suspended: bool,
+    /// Among the messages that wait there may be some that do not fit a datagram.
+    long_waits: bool,
     protection: Protection,
     session: Session<S>,
     subscriptions: Subscriptions<S>,
@@ -189,6 +191,7 @@ impl<S: FrameStore> Client<S> {
             phase: Phase::Idle,
             close_by: None,
             suspended: false,
+            long_waits: false,
             protection: Protection::NONE,
             session,
             subscriptions: Subscriptions::new(parts.subscriptions),
@@ -369,6 +372,11 @@ impl<S: FrameStore> Client<S> {
             messages_acknowledged: self.session.moved() - self.session.in_doubt() - self.stats.dropped_in_doubt,
             ..self.stats
         }
+    }
+
+    /// Messages dropped in doubt and for being too large, as [`stats`](Self::stats) tells; these cost nothing to ask for.
+    pub fn dropped(&self) -> (u64, u32) {
+        (self.stats.dropped_in_doubt, self.stats.dropped_too_large)
     }
 
     /// The engine's counters, of all conversations together.

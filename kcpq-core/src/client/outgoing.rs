@@ -11,8 +11,6 @@ pub(super) struct Outgoing {
     wanted: u64,
     /// How far the server has said so.
     flushed: u64,
-    /// There may be some among those that wait that do not fit a datagram.
-    pub(super) long_waits: bool,
 }
 
 impl Outgoing {

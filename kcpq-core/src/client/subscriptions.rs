@@ -66,14 +66,12 @@ pub(super) struct Subscriptions<S: Store> {
     /// Where those of a pattern are.
     index: S::Index,
     last_id: u32,
-    /// How many are acknowledged.
-    active: u32,
     /// For these something may have to be sent without any timer.
     todo: Span,
     /// Of these there may be something to tell.
     news: Span,
-    /// How many are to be taken out, once their users have been told.
-    gone: usize,
+    /// How many are to be taken out, once their users have been told, or more.
+    gone: u16,
     /// No timer in the table runs out before this.
     next_timeout: Option<Instant>,
     /// A subscription that was proven before is not acknowledged any more.
@@ -105,7 +103,6 @@ impl<S: Store> Subscriptions<S> {
             table,
             index: S::Index::default(),
             last_id: 0,
-            active: 0,
             todo: Span::default(),
             news: Span::default(),
             gone: 0,
@@ -145,7 +142,7 @@ impl<S: Store> Subscriptions<S> {
         if let Some(entry) = self.table.get_mut(index) {
             entry.state = State::Gone;
             self.index.remove(&entry.pattern, entry.id.0);
-            self.gone += 1;
+            self.gone = self.gone.saturating_add(1);
         }
     }
 
@@ -165,8 +162,8 @@ impl<S: Store> Subscriptions<S> {
         let before = core::mem::replace(&mut entry.state, State::Leaving);
         match before {
             State::Wanted => self.let_go(index),
-            State::Active => self.active -= 1,
-            _ => self.look_at_others(index),
+            State::Asked { .. } | State::Pausing { .. } => self.look_at_others(index),
+            _ => {}
         }
         self.look_at(index);
         true
@@ -187,14 +184,14 @@ impl<S: Store> Subscriptions<S> {
         }
         self.next_timeout = None;
         self.unanswered = false;
-        self.active = 0;
         self.todo = Span { first: 0, end: self.table.len() };
         self.sweep();
     }
 
     /// Number of acknowledged subscriptions.
     pub(super) fn active(&self) -> u32 {
-        self.active
+        let entries = (0..self.table.len()).filter_map(|index| self.table.get(index));
+        entries.filter(|entry| entry.state == State::Active).count() as u32
     }
 
     /// The SUB or UNSUB numbered `number` was carried out or refused.
@@ -216,7 +213,6 @@ impl<S: Store> Subscriptions<S> {
         for index in 0..self.table.len() {
             let Some(entry) = self.table.get(index) else { break };
             if entry.state == State::Active && entry.pattern.as_ref() == pattern {
-                self.active -= 1;
                 self.fail(index, SubscribeFailure::Refused(Refusal::NotPermitted));
             }
         }
@@ -235,7 +231,7 @@ impl<S: Store> Subscriptions<S> {
     /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message
     /// and have not asked, if one that wants the `latest` was meant.
     pub(super) fn confirm(&mut self, pattern: &S::Text, latest: bool) {
-        let Self { table, index, news, active, .. } = self;
+        let Self { table, index, news, .. } = self;
         for place in index.places(pattern, table.len()) {
             let Some(index) = S::Index::position(place, |number| position(table, SubscriptionId(number))) else {
                 continue;
@@ -246,7 +242,6 @@ impl<S: Store> Subscriptions<S> {
                 entry.state = State::Active;
                 entry.proven = true;
                 entry.outcome = Some(Ok(()));
-                *active += 1;
                 news.add(index);
             }
         }
@@ -331,7 +326,6 @@ impl<S: Store> Subscriptions<S> {
                 State::Active => {
                     entry.proven = true;
                     entry.outcome = Some(Ok(()));
-                    self.active += 1;
                     self.has_news(index);
                 }
                 State::Asked { until, .. } => {
@@ -380,7 +374,8 @@ impl<S: Store> Subscriptions<S> {
 
     /// Takes out what is gone and needs no word to its user, once that is worth moving all others up.
     fn sweep(&mut self) {
-        if self.gone * 2 <= self.table.len() && (self.gone == 0 || self.table.has_room()) {
+        let enough = self.gone == u16::MAX || usize::from(self.gone) * 2 > self.table.len();
+        if !enough && (self.gone == 0 || self.table.has_room()) {
             return;
         }
         self.gone = 0;
@@ -389,7 +384,7 @@ impl<S: Store> Subscriptions<S> {
             if let Some(entry) = self.table.pop() {
                 let is_gone = entry.state == State::Gone;
                 if !is_gone || entry.outcome.is_some() {
-                    self.gone += usize::from(is_gone);
+                    self.gone = self.gone.saturating_add(is_gone.into());
                     let _ = self.table.push(entry);
                 }
             }

@@ -53,7 +53,7 @@ impl Fate {
         clients.iter().map(|client| client.stats().client).fold(Self::default(), |sum, stats| Self {
             acknowledged: sum.acknowledged + stats.messages_acknowledged,
             in_doubt: sum.in_doubt + stats.dropped_in_doubt,
-            unsent: sum.unsent + stats.dropped_overflow + stats.dropped_too_large + stats.expired,
+            unsent: sum.unsent + stats.dropped_overflow + u64::from(stats.dropped_too_large) + stats.expired,
         })
     }
 }
