@@ -73,6 +73,10 @@ impl Transport for Udp<'_> {
         }
     }
 
+    fn is_too_long(error: &Error) -> bool {
+        matches!(error, Error::Send(SendError::PacketTooLarge))
+    }
+
     async fn renew(&mut self) -> Result<(), Error> {
         self.socket.close();
         self.socket.bind(0).map_err(Error::Bind)

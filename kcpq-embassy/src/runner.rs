@@ -74,15 +74,23 @@ impl<'d, R: RawMutex, const TEXT: usize> Runner<'d, R, TEXT> {
     }
 
     /// Sends what is due.
-    async fn transmit(&mut self, transport: &mut impl Transport) {
+    async fn transmit<T: Transport>(&mut self, transport: &mut T) {
         loop {
             let len = self.shared.with(|inner| {
                 let now = inner.now();
                 inner.core.poll_transmit(now, self.datagram)
             });
             let Some(datagram) = len.and_then(|len| self.datagram.get(..len)) else { break };
-            if transport.send(datagram).await.is_err() {
-                self.shared.with(|inner| inner.send_errors = inner.send_errors.wrapping_add(1));
+            let len = datagram.len();
+            if let Err(error) = transport.send(datagram).await {
+                let too_long = T::is_too_long(&error);
+                self.shared.with(|inner| {
+                    inner.send_errors = inner.send_errors.wrapping_add(1);
+                    if too_long {
+                        let now = inner.now();
+                        inner.core.on_too_long(now, len);
+                    }
+                });
             }
         }
         // To have sent may have made room.

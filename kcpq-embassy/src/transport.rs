@@ -25,6 +25,13 @@ pub trait Transport {
     /// The stack's. The runner pauses before it tries again.
     async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error>;
 
+    /// True if `error` says that a datagram was too long for the stack or the path: later ones are shorter then, where path
+    /// MTU discovery is built in. Otherwise, or if the stack does not say, it is lost like any other.
+    fn is_too_long(error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// A new conversation begins: moves to another local port, if possible. An original server distinguishes sessions
     /// by address only (PROTOCOL.md 4.1); a native one does not need this.
     ///

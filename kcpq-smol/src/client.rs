@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcpq_core::client::Stats;
+use kcpq_core::client::{State, Stats};
 use kcpq_core::kcp;
 
 use crate::address::Address;
 use crate::builder::Builder;
 use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
-use crate::operation::{Close, Drain, Flush, Publish, Subscribe};
+use crate::operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 use crate::shared::{Handle, Shared};
 use crate::subscription::Capacity;
 
@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub rates: (f64, f64),
     /// Bytes of messages in the send queue.
     pub queued: usize,
+    /// Maximum size of the datagrams sent to the present server, in bytes: what the path was found to carry.
+    pub max_datagram: usize,
     /// Datagrams that the operating system refused to send.
     pub unsendable: u64,
 }
@@ -154,6 +156,14 @@ impl Client {
         Flush::new(self)
     }
 
+    /// Asks the server for an answer, behind the messages that are under way to this client; ready with the time that took.
+    ///
+    /// # Errors
+    /// [`PingError`](crate::PingError): there was none.
+    pub fn ping(&self) -> Ping<'_> {
+        Ping::new(self)
+    }
+
     /// Ends all subscriptions, waits until the server has handled everything published, then closes.
     ///
     /// # Errors
@@ -192,6 +202,16 @@ impl Client {
         self.shared().events.listen()
     }
 
+    /// The server, as it was named.
+    pub fn server(&self) -> &str {
+        &self.shared().addr
+    }
+
+    /// True while connected to a server that speaks the native protocol.
+    pub fn is_native(&self) -> bool {
+        self.shared().lock().core.state() == State::Up { native: true }
+    }
+
     /// True while connected.
     pub fn is_connected(&self) -> bool {
         self.shared().lock().core.is_connected()
@@ -218,6 +238,7 @@ impl Client {
             last_heard: state.core.last_heard().map(|at| now.since(at).into()),
             rates: client.rates(now),
             queued: state.core.queued(),
+            max_datagram: state.core.max_datagram(),
             unsendable: state.unsendable,
         }
     }

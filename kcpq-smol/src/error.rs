@@ -159,6 +159,33 @@ impl From<CloseError> for FlushError {
     }
 }
 
+/// Why there is no round-trip time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PingError {
+    /// The server did not answer in time.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// There is no connection, or it was lost meanwhile.
+    Disconnected,
+    /// The client was closed.
+    Closed,
+}
+
+impl fmt::Display for PingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after } => write!(f, "no answer within {after:?}"),
+            Self::Disconnected => f.write_str("there is no connection"),
+            Self::Closed => f.write_str("the client is closed"),
+        }
+    }
+}
+
+impl std::error::Error for PingError {}
+
 /// What did not go well when a client was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -48,6 +48,15 @@ pub enum Event {
         /// How many.
         messages: u64,
     },
+    /// Messages were queued before the server said that it takes none so large, and were dropped.
+    TooLarge {
+        /// How many.
+        messages: u64,
+        /// The largest message that the server takes, as [`client::Client::largest_message`] counts.
+        ///
+        /// [`client::Client::largest_message`]: kcpq_core::client::Client::largest_message
+        limit: usize,
+    },
     /// The client was closed while messages were in the send queue or in flight. [`Closed`](Self::Closed) comes next.
     Lost {
         /// How many.

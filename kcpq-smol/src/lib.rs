@@ -59,7 +59,7 @@ mod udp;
 pub use address::{Address, AddressError};
 pub use builder::Builder;
 pub use client::{Client, Snapshot};
-pub use error::{CloseError, ConnectError, FlushError, PublishError, SubscribeError};
+pub use error::{CloseError, ConnectError, FlushError, PingError, PublishError, SubscribeError};
 pub use events::{Event, Events};
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
@@ -67,7 +67,7 @@ pub use kcpq_core::client::{Backoff, Disconnect, Overflow, Stats, SubscribeFailu
 pub use kcpq_core::kcp::Config as Preset;
 pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret};
 pub use message::Message;
-pub use operation::{Close, Drain, Flush, Publish, Subscribe};
+pub use operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 pub use place::Task;
 pub use subscription::{CallbackSubscription, Subscription, SubscriptionStats};
 

@@ -1,6 +1,6 @@
 //! Operations: futures with a deadline that can be dropped at any moment.
 
-use std::future::{Future, IntoFuture};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use event_listener::EventListener;
 use kcpq_core::client::{self, SubscriptionId};
 
 use crate::client::Client;
-use crate::error::{CloseError, FlushError, PublishError, SubscribeError};
+use crate::error::{CloseError, FlushError, PingError, PublishError, SubscribeError};
 use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
 use crate::subscription::{CallbackSubscription, Capacity, Name, Queue, Subscription};
@@ -224,14 +224,23 @@ impl<'c> Subscribe<'c> {
                 core.subscribe(now, &self.pattern)
             };
             let id = id.map_err(SubscribeError::Refused)?;
-            state.queues.insert(id, Subscribed { queue, outcome: None });
+            state.queues.insert(id, Subscribed { queue, outcome: None, waiter: None });
             state.nudge();
             id
         };
         // From here on it exists: dropped early, it is taken back.
         let subscription = Subscription::new(id, self.pattern, outlet, self.client.handle());
-        let outcome = self.limit.wait(shared, |state| outcome(state, id)).await;
-        match outcome {
+        let outcome = self.limit.bound(poll_fn(|cx| {
+            let mut state = shared.lock();
+            let outcome = outcome(&state, id);
+            if outcome.is_none()
+                && let Some(subscribed) = state.queues.get_mut(&id)
+            {
+                subscribed.waiter = Some(cx.waker().clone());
+            }
+            outcome.map_or(Poll::Pending, Poll::Ready)
+        }));
+        match outcome.await {
             Some(Ok(())) => Ok(subscription),
             Some(Err(error)) => Err(error),
             None => Err(SubscribeError::TimedOut { after: self.limit.span() }),
@@ -240,9 +249,11 @@ impl<'c> Subscribe<'c> {
 }
 
 fn outcome(state: &State, id: SubscriptionId) -> Option<Result<(), SubscribeError>> {
-    match state.queues.get(&id).and_then(|subscribed| subscribed.outcome) {
-        Some(outcome) => Some(outcome.map_err(SubscribeError::Failed)),
-        None => state.closed.then_some(Err(SubscribeError::Closed)),
+    match state.queues.get(&id) {
+        Some(Subscribed { outcome: Some(outcome), .. }) => Some(outcome.map_err(SubscribeError::Failed)),
+        Some(_) if !state.closed => None,
+        // Or another handle drains the client.
+        _ => Some(Err(SubscribeError::Closed)),
     }
 }
 
@@ -335,6 +346,54 @@ impl<'c> IntoFuture for Flush<'c> {
     }
 }
 
+/// Asks the server for an answer, and says how long that took.
+///
+/// Cancel-safe: dropping it undoes nothing.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Ping<'c> {
+    client: &'c Client,
+    limit: Limit,
+}
+
+impl<'c> Ping<'c> {
+    pub(crate) fn new(client: &'c Client) -> Self {
+        Self { client, limit: Limit::new(client.shared().timeout) }
+    }
+
+    deadline!();
+
+    async fn run(self) -> Result<Duration, PingError> {
+        let shared = self.client.shared();
+        let conversation = {
+            let mut state = shared.lock();
+            state.core.ask(shared.now());
+            state.asks = true;
+            state.nudge();
+            state.core.conversation()
+        };
+        let answer = self.limit.wait(shared, |state| {
+            if state.closed {
+                return Some(Err(PingError::Closed));
+            }
+            if !state.core.is_connected() || state.core.conversation() != conversation {
+                return Some(Err(PingError::Disconnected));
+            }
+            let took = state.core.round_trip().1.filter(|_| state.core.heartbeat_outstanding().is_none())?;
+            Some(Ok(took.into()))
+        });
+        answer.await.unwrap_or_else(|| Err(PingError::TimedOut { after: self.limit.span() }))
+    }
+}
+
+impl<'c> IntoFuture for Ping<'c> {
+    type Output = Result<Duration, PingError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
 /// Ends all subscriptions, waits until the server has handled everything published, then closes. Messages already in
 /// the subscriptions' queues can still be read; then their streams end.
 ///
@@ -355,13 +414,8 @@ impl<'c> Drain<'c> {
     async fn run(self) -> Result<(), FlushError> {
         let shared = self.client.shared();
         {
-            let mut state = shared.lock();
             let now = shared.now();
-            let State { core, queues, .. } = &mut *state;
-            for (id, mut subscribed) in queues.drain() {
-                core.unsubscribe(now, id);
-                subscribed.queue.close();
-            }
+            shared.lock().unsubscribe_all(now);
         }
         let flushed = flush(shared, &self.limit, false).await;
         let closed = close(shared, &self.limit).await;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
@@ -52,17 +53,21 @@ pub(crate) struct State {
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
+    /// Somebody waits for the answer to a PING.
+    pub(crate) asks: bool,
     /// Datagrams that the system refused to send.
     pub(crate) unsendable: u64,
-    /// Messages in doubt that have been told.
-    in_doubt: u64,
+    /// Messages in doubt, and messages that were too large, that have been told.
+    told: (u64, u32),
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Notify {
     runner: bool,
     changed: bool,
     writable: bool,
+    /// Those who wait for one thing each.
+    waiters: Vec<Waker>,
 }
 
 /// The state, locked. Waiters are woken after the lock is released, so that they do not block on it at once.
@@ -99,6 +104,7 @@ impl Drop for Locked<'_> {
         if notify.writable {
             self.shared.writable.notify(usize::MAX);
         }
+        notify.waiters.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -107,6 +113,15 @@ impl State {
     pub(crate) fn nudge(&mut self) {
         self.asked = true;
         self.notify.runner |= std::mem::take(&mut self.idle);
+    }
+
+    /// Ends all subscriptions; their streams end as well.
+    pub(crate) fn unsubscribe_all(&mut self, now: Instant) {
+        for (id, mut subscribed) in self.queues.drain() {
+            self.core.unsubscribe(now, id);
+            subscribed.queue.close();
+            self.notify.waiters.extend(subscribed.waiter);
+        }
     }
 }
 
@@ -131,6 +146,8 @@ pub(crate) struct Subscribed {
     pub(crate) queue: Queue,
     /// What came of asking for it.
     pub(crate) outcome: Option<Result<(), SubscribeFailure>>,
+    /// Who waits for that: ten thousand who wait at a time are not to be woken for each other's.
+    pub(crate) waiter: Option<Waker>,
 }
 
 impl Shared {
@@ -151,8 +168,9 @@ impl Shared {
             connections: 0,
             last_loss: None,
             closed: false,
+            asks: false,
             unsendable: 0,
-            in_doubt: 0,
+            told: (0, 0),
         };
         Self {
             state: Mutex::new(state),
@@ -205,7 +223,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, flushed, connections, last_loss, closed, notify, in_doubt: told, .. } = state;
+        let State { core, queues, flushed, connections, last_loss, closed, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -230,7 +248,7 @@ impl Shared {
                 client::Event::Subscribed(id) => {
                     if let Some(subscribed) = queues.get_mut(&id) {
                         subscribed.outcome = Some(Ok(()));
-                        changed = true;
+                        notify.waiters.extend(subscribed.waiter.take());
                     }
                 }
                 client::Event::SubscribeFailed { id, why } => {
@@ -241,7 +259,7 @@ impl Shared {
                             subscribed.queue.close();
                         }
                         subscribed.outcome = Some(Err(why));
-                        changed = true;
+                        notify.waiters.extend(subscribed.waiter.take());
                     }
                 }
                 client::Event::Flushed { published } => {
@@ -260,6 +278,7 @@ impl Shared {
                     writable = true;
                     for subscribed in queues.values_mut() {
                         subscribed.queue.close();
+                        notify.waiters.extend(subscribed.waiter.take());
                     }
                     let lost = core.stats().lost_on_close;
                     if lost > 0 {
@@ -271,10 +290,20 @@ impl Shared {
                 _ => {}
             }
         }
-        let in_doubt = core.stats().dropped_in_doubt;
-        if in_doubt > *told && !*closed {
-            self.events.announce(Event::InDoubt { messages: in_doubt - *told });
-            *told = in_doubt;
+        let now = core.dropped();
+        if now != *told && !*closed {
+            let (in_doubt, too_large) = (now.0 - told.0, now.1 - told.1);
+            if in_doubt > 0 {
+                self.events.announce(Event::InDoubt { messages: in_doubt });
+            }
+            if too_large > 0 {
+                self.events.announce(Event::TooLarge { messages: too_large.into(), limit: core.largest_message() });
+            }
+            *told = now;
+        }
+        if *asks && core.heartbeat_outstanding().is_none() {
+            *asks = false;
+            changed = true;
         }
         notify.changed |= changed;
         notify.writable |= writable;

@@ -61,8 +61,8 @@ fn each_question_gets_its_answer() {
 
 #[test]
 fn publishing_alone_counts_what_the_server_has_handled() {
-    let found = bench(&["pub", "--count", "300"]);
-    assert_eq!((&found["published"], &found["lost"]), (&300.into(), &0.into()));
+    let found = bench(&["pub", "--count", "300", "--warmup", "20ms"]);
+    assert_eq!((&found["published"], &found["acknowledged"], &found["lost"]), (&300.into(), &300.into(), &0.into()));
 }
 
 #[test]
@@ -112,4 +112,23 @@ fn runs_of_publishers_are_told_apart_and_a_count_that_is_not_reached_is_a_failur
         assert_eq!((&found["delivered"], &found["repeated"], &found["lost"]), (&200.into(), &0.into(), &0.into()));
         assert_eq!(found["runs"], 2);
     }
+}
+
+#[test]
+fn a_publisher_says_what_was_not_acknowledged() {
+    let server = Server::bind(Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() }).unwrap();
+    let addr = server.local_addr().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    let args = ["bench", "pub", "--rate", "200", "--count", "300", "--timeout", "500ms", "--json", "-s", &addr];
+    let publisher = Process::spawn(command.args(args));
+    smol::block_on(until("messages", || server.snapshot().is_some_and(|view| view.broker.messages_in > 10)));
+    drop(server);
+    let output = publisher.wait(PATIENCE);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = |field: &str| found[field].as_u64().unwrap();
+    assert_eq!((count("published"), count("acknowledged") + count("lost")), (300, 300), "{found}");
+    assert!(count("acknowledged") > 10 && count("lost") > 0 && found["delivered"].is_null(), "{found}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("kcpq: {} of 300 messages were not acknowledged by the server", count("lost"));
+    assert!(output.status.code() == Some(1) && said.contains(&expected), "{said}");
 }

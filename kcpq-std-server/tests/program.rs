@@ -97,7 +97,7 @@ fn every_flag_is_in_the_help_and_the_key_in_the_environment_is_not() {
         assert!(serves.contains(flag), "{flag}");
     }
     let all = kcpq().arg("--help").output().unwrap();
-    for name in ["serve", "pub", "sub", "Exit codes"] {
+    for name in ["serve", "pub", "sub", "ping", "Exit codes"] {
         assert!(text(&all.stdout).contains(name), "{name}");
     }
 }

@@ -169,3 +169,39 @@ fn json_can_be_read_by_programs() {
     assert_eq!(found, json!({ "subject": "a.b", "payload": "line\nx.y: \"forged\"" }));
     assert!(subscriber.end().success());
 }
+
+#[test]
+fn a_server_is_asked_whether_it_is_there_and_how_far_away() {
+    let server = server();
+    let addr = server.local_addr().to_string();
+    let ping = |args: &[&str]| kcpq().args(["ping", "-s", &addr, "-c", "3", "-i", "1ms"]).args(args).output().unwrap();
+    let output = ping(&[]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    assert!(
+        lines[0].starts_with(&format!("connected to {addr} in ")) && lines[0].ends_with("native protocol"),
+        "{text}"
+    );
+    assert!(lines[3].starts_with("3: ") && lines[4].starts_with("3 asked, 3 answered; min "), "{text}");
+    let output = ping(&["--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&found["server"], &found["native"], &found["answered"]),
+        (&json!(addr), &json!(true), &json!(3)),
+        "{found}"
+    );
+    assert!(found["round_trip_ms"]["max"].as_f64().unwrap() > 0.0 && found["max_datagram"].is_u64(), "{found}");
+    sessions(&server, 0);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_a_failure_of_ping() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = silent.local_addr().unwrap().to_string();
+    let output = kcpq().args(["ping", "-s", &addr, "-c", "1", "--timeout", "50ms"]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&addr), "{said}");
+}

@@ -4,6 +4,7 @@ use super::event::{Disconnect, PublishError, SubscribeError};
 use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
 use super::{Client, Overflow};
+use crate::datagram::SAFE_DATAGRAM;
 use crate::frame;
 use crate::outbox::{FrameStore, Outbox, PushError};
 use crate::store::{Text, TooLarge};
@@ -125,7 +126,7 @@ impl<S: FrameStore> Client<S> {
             return Err(PublishError::Closed);
         }
         Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
-        let limit = self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize;
+        let limit = self.largest_message();
         let ttl = if expires.is_some() { frame::TTL } else { 0 };
         let frame = frame::HEAD + subject.len() + payload.len() + ttl;
         if frame - frame::LENGTH > limit {
@@ -156,6 +157,11 @@ impl<S: FrameStore> Client<S> {
             }
         }
         self.outgoing.on_published();
+        if frame > usize::from(SAFE_DATAGRAM) {
+            // The server may not take it, and says so when it answers.
+            self.long_waits = true;
+            self.session.hold |= matches!(self.phase, Phase::Connecting { .. });
+        }
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
         Ok(())
@@ -178,6 +184,16 @@ impl<S: FrameStore> Client<S> {
         }
         self.advance();
         wanted
+    }
+
+    /// Asks the server for an answer now, as a heartbeat does: [`round_trip`](Self::round_trip) says then how long that took, and
+    /// until then [`heartbeat_outstanding`](Self::heartbeat_outstanding) since when it is awaited. One that is under way
+    /// already does as well. Without effect unless the client is connected.
+    pub fn ask(&mut self, now: Instant) {
+        self.set_now(now);
+        if self.is_connected() && self.pings.heartbeat().is_none() {
+            self.beat();
+        }
     }
 
     /// Ends the session: what is queued still goes out, then CLOSE, as long as something is acknowledged within

@@ -14,6 +14,9 @@ use crate::rng::draw;
 use crate::session::Native;
 use crate::time::{Duration, Instant};
 
+/// Bytes of SUB and UNSUB that wait; the others are queued when some of these have gone.
+const REQUESTS: usize = 16 * 1024;
+
 impl<S: FrameStore> Client<S> {
     /// Begins a conversation, after `failed` attempts in a row that came to nothing.
     pub(super) fn open(&mut self) {
@@ -26,7 +29,8 @@ impl<S: FrameStore> Client<S> {
         self.pings = Pings::default();
         self.rhythm = Rhythm::default();
         // Messages that go out now are in doubt if nobody answers, so that is risked once.
-        self.session.hold = !self.config.early || failed > 0;
+        self.long_waits &= !self.session.outbox.is_empty();
+        self.session.hold = !self.config.early || failed > 0 || self.long_waits;
         self.phase = Phase::Connecting { until: self.now + self.config.connect_timeout, failed };
         let mut payload = [0; MAX_WELCOME];
         let len = self.hello().encode(&mut payload);
@@ -162,6 +166,10 @@ impl<S: FrameStore> Client<S> {
             };
             let [a, b, c, d] = number.to_be_bytes();
             let payload = [a, b, c, d, hello::subscribe::LATEST];
+            // The time for an answer runs from here, and a PING that comes later stands behind all of them.
+            if session.control.len() > REQUESTS {
+                return false;
+            }
             session
                 .control(command, pattern.as_bytes(), payload.get(..4 + usize::from(latest)).unwrap_or_default())
                 .is_ok()
@@ -207,6 +215,10 @@ impl<S: FrameStore> Client<S> {
             local: self.config.local,
             features: hello.features,
         });
+        // One that is too long for it would end the session.
+        let dropped = self.session.outbox.drop_longer(self.largest_message());
+        self.outgoing.on_dropped(dropped.into());
+        self.stats.dropped_too_large += dropped;
         self.up(true);
     }
 

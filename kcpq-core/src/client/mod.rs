@@ -158,6 +158,8 @@ pub struct Client<S: FrameStore> {
     close_by: Option<Instant>,
     /// The user has stopped the clock; see [`Client::suspend`].
     suspended: bool,
+    /// Among the messages that wait there may be some that do not fit a datagram.
+    long_waits: bool,
     protection: Protection,
     handshake: Handshake,
     session: Session<S>,
@@ -198,6 +200,7 @@ impl<S: FrameStore> Client<S> {
             phase: Phase::Idle,
             close_by: None,
             suspended: false,
+            long_waits: false,
             protection: Protection::NONE,
             handshake: Handshake::default(),
             session,
@@ -408,6 +411,11 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// Messages dropped in doubt and for being too large, as [`stats`](Self::stats) tells; these cost nothing to ask for.
+    pub fn dropped(&self) -> (u64, u32) {
+        (self.stats.dropped_in_doubt, self.stats.dropped_too_large)
+    }
+
     /// The engine's counters, of all conversations together.
     pub fn transport(&self) -> &crate::kcp::Stats {
         self.session.kcp.stats()
@@ -437,6 +445,12 @@ impl<S: FrameStore> Client<S> {
     /// Bytes of messages that wait.
     pub fn queued(&self) -> usize {
         self.session.outbox.len()
+    }
+
+    /// The largest message that the present server takes, or this client if the server has not said: subject, payload and 3
+    /// bytes more, 7 if it has a time to live.
+    pub fn largest_message(&self) -> usize {
+        self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize
     }
 
     /// The epoch of a native server, which changes when it restarts; `None` for an original one.

@@ -40,6 +40,9 @@ pub struct Stats {
     pub messages_acknowledged: u64,
     /// Messages dropped: the send queue was full while disconnected.
     pub dropped_overflow: u64,
+    /// Messages dropped: they were queued before the server said that it takes none so large
+    /// ([`Client::largest_message`](super::Client::largest_message)).
+    pub dropped_too_large: u32,
     /// Messages dropped: their time to live was over while they were in the send queue.
     pub expired: u64,
     /// Messages in flight when a connection was lost: they may have arrived or not, and are not sent again.

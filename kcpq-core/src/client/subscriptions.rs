@@ -14,7 +14,7 @@
 use super::config::Config;
 use super::event::SubscribeFailure;
 use crate::hello::Refusal;
-use crate::store::{Queue, Store, Text};
+use crate::store::{Index, Queue, Store, Text};
 use crate::subject;
 use crate::time::Instant;
 
@@ -58,26 +58,57 @@ pub(super) enum Request<'t> {
     Unsubscribe { number: u32, pattern: &'t str },
 }
 
-/// All subscriptions of a client.
+/// All subscriptions of a client. What is done for one of them costs those of its pattern, where the store has an index, and
+/// not all.
 pub(super) struct Subscriptions<S: Store> {
     /// In the order in which they were made.
     table: S::Queue<Subscription<S::Text>>,
+    /// Where those of a pattern are.
+    index: S::Index,
     last_id: u32,
-    /// Something may have to be sent without any timer, for this entry or one behind it.
-    todo: Option<usize>,
-    /// There may be something to tell, of this entry or one behind it.
-    news: Option<usize>,
-    /// There is one to be taken out.
-    gone: bool,
+    /// For these something may have to be sent without any timer.
+    todo: Span,
+    /// Of these there may be something to tell.
+    news: Span,
+    /// How many are to be taken out, once their users have been told, or more.
+    gone: u16,
     /// No timer in the table runs out before this.
     next_timeout: Option<Instant>,
     /// A subscription that was proven before is not acknowledged any more.
     unanswered: bool,
 }
 
+/// The entries from one on, up to and without another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    first: usize,
+    end: usize,
+}
+
+impl Span {
+    fn is_empty(self) -> bool {
+        self.first >= self.end
+    }
+
+    /// Takes in the entry of this index.
+    fn add(&mut self, index: usize) {
+        let first = if self.is_empty() { index } else { self.first.min(index) };
+        *self = Self { first, end: self.end.max(index + 1) };
+    }
+}
+
 impl<S: Store> Subscriptions<S> {
     pub(super) fn new(table: S::Queue<Subscription<S::Text>>) -> Self {
-        Self { table, last_id: 0, todo: None, news: None, gone: false, next_timeout: None, unanswered: false }
+        Self {
+            table,
+            index: S::Index::default(),
+            last_id: 0,
+            todo: Span::default(),
+            news: Span::default(),
+            gone: 0,
+            next_timeout: None,
+            unanswered: false,
+        }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -88,6 +119,7 @@ impl<S: Store> Subscriptions<S> {
     pub(super) fn add(&mut self, pattern: S::Text, latest: bool) -> Option<SubscriptionId> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let id = SubscriptionId(self.last_id);
+        self.index.insert(&pattern, id.0);
         let entry = Subscription { id, pattern, latest, state: State::Wanted, proven: false, outcome: None };
         let index = self.table.len();
         self.table.push(entry).ok()?;
@@ -95,25 +127,45 @@ impl<S: Store> Subscriptions<S> {
         Some(id)
     }
 
-    /// The entry of this index, or another one behind it, may have something to send.
+    /// For the entry of this index there may be something to send.
     fn look_at(&mut self, index: usize) {
-        self.todo = Some(self.todo.map_or(index, |todo| todo.min(index)));
+        self.todo.add(index);
     }
 
     /// There is something to tell of the entry of this index.
     fn has_news(&mut self, index: usize) {
-        self.news = Some(self.news.map_or(index, |news| news.min(index)));
+        self.news.add(index);
+    }
+
+    /// The entry of this index is to be taken out.
+    fn let_go(&mut self, index: usize) {
+        if let Some(entry) = self.table.get_mut(index) {
+            entry.state = State::Gone;
+            self.index.remove(&entry.pattern, entry.id.0);
+            self.gone = self.gone.saturating_add(1);
+        }
+    }
+
+    /// The same as with [`look_at`](Self::look_at) for all that wait for the server to register the pattern of this one, which
+    /// does not ask any more.
+    fn look_at_others(&mut self, index: usize) {
+        let Some(entry) = self.table.get(index) else { return };
+        let mut todo = self.todo;
+        self.same(&entry.pattern).for_each(|(index, _)| todo.add(index));
+        self.todo = todo;
     }
 
     /// Ends a subscription. False if there is none of that name.
     pub(super) fn remove(&mut self, id: SubscriptionId) -> bool {
-        let Some((_, entry)) = self.find(id).filter(|(_, entry)| entry.is_listed()) else { return false };
+        let Some((index, entry)) = self.find(id).filter(|(_, entry)| entry.is_listed()) else { return false };
         entry.outcome = None;
-        let was_wanted = entry.state == State::Wanted;
-        entry.state = if was_wanted { State::Gone } else { State::Leaving };
-        self.gone |= was_wanted;
-        // Another one of the same pattern may have to ask in its place.
-        self.look_at(0);
+        let before = core::mem::replace(&mut entry.state, State::Leaving);
+        match before {
+            State::Wanted => self.let_go(index),
+            State::Asked { .. } | State::Pausing { .. } => self.look_at_others(index),
+            _ => {}
+        }
+        self.look_at(index);
         true
     }
 
@@ -121,26 +173,25 @@ impl<S: Store> Subscriptions<S> {
     pub(super) fn on_disconnect(&mut self) {
         for index in 0..self.table.len() {
             let Some(entry) = self.table.get_mut(index) else { break };
-            entry.state = match entry.state {
-                State::Leaving | State::Gone => State::Gone,
-                _ => State::Wanted,
-            };
             if entry.outcome == Some(Ok(())) {
                 entry.outcome = None;
+            }
+            match entry.state {
+                State::Leaving => self.let_go(index),
+                State::Gone => {}
+                _ => entry.state = State::Wanted,
             }
         }
         self.next_timeout = None;
         self.unanswered = false;
-        self.gone = true;
+        self.todo = Span { first: 0, end: self.table.len() };
         self.sweep();
-        self.look_at(0);
     }
 
     /// Number of acknowledged subscriptions.
     pub(super) fn active(&self) -> u32 {
-        (0..self.table.len())
-            .filter(|index| self.table.get(*index).is_some_and(|entry| entry.state == State::Active))
-            .count() as u32
+        let entries = (0..self.table.len()).filter_map(|index| self.table.get(index));
+        entries.filter(|entry| entry.state == State::Active).count() as u32
     }
 
     /// The SUB or UNSUB numbered `number` was carried out or refused.
@@ -153,40 +204,45 @@ impl<S: Store> Subscriptions<S> {
                 let latest = entry.latest;
                 self.confirm(&pattern, latest);
             }
-            Some(refusal) => {
-                entry.state = State::Gone;
-                entry.outcome = Some(Err(SubscribeFailure::Refused(refusal)));
-                self.gone = true;
-                self.has_news(index);
-                self.look_at(0);
-            }
+            Some(refusal) => self.fail(index, SubscribeFailure::Refused(refusal)),
         }
     }
 
     /// The server has ended what was subscribed to `pattern`: it is not permitted any more.
     pub(super) fn on_ended(&mut self, pattern: &str) {
         for index in 0..self.table.len() {
-            let Some(entry) = self.table.get_mut(index) else { break };
+            let Some(entry) = self.table.get(index) else { break };
             if entry.state == State::Active && entry.pattern.as_ref() == pattern {
-                entry.state = State::Gone;
-                entry.outcome = Some(Err(SubscribeFailure::Refused(Refusal::NotPermitted)));
-                self.gone = true;
-                self.has_news(index);
+                self.fail(index, SubscribeFailure::Refused(Refusal::NotPermitted));
             }
         }
+    }
+
+    /// The subscription of this index has come to nothing. Others of its pattern ask in its place.
+    fn fail(&mut self, index: usize, why: SubscribeFailure) {
+        if let Some(entry) = self.table.get_mut(index) {
+            entry.outcome = Some(Err(why));
+        }
+        self.let_go(index);
+        self.has_news(index);
+        self.look_at_others(index);
     }
 
     /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message
     /// and have not asked, if one that wants the `latest` was meant.
     pub(super) fn confirm(&mut self, pattern: &S::Text, latest: bool) {
-        for index in 0..self.table.len() {
-            let Some(entry) = self.table.get_mut(index) else { break };
+        let Self { table, index, news, .. } = self;
+        for place in index.places(pattern, table.len()) {
+            let Some(index) = S::Index::position(place, |number| position(table, SubscriptionId(number))) else {
+                continue;
+            };
+            let Some(entry) = table.get_mut(index) else { continue };
             let other = latest && !entry.latest && entry.state == State::Wanted;
             if entry.is_pending() && !other && entry.pattern.is(pattern) {
                 entry.state = State::Active;
                 entry.proven = true;
                 entry.outcome = Some(Ok(()));
-                self.has_news(index);
+                news.add(index);
             }
         }
     }
@@ -206,10 +262,7 @@ impl<S: Store> Subscriptions<S> {
                     } else if entry.proven {
                         self.unanswered = true;
                     } else {
-                        entry.state = State::Gone;
-                        entry.outcome = Some(Err(SubscribeFailure::Unanswered { attempts }));
-                        self.gone = true;
-                        self.has_news(index);
+                        self.fail(index, SubscribeFailure::Unanswered { attempts });
                     }
                 }
                 State::Pausing { until, .. } if until <= now => self.look_at(index),
@@ -235,8 +288,11 @@ impl<S: Store> Subscriptions<S> {
 
     /// Sends what is to be sent, through `send`, which says whether it had room.
     pub(super) fn send_requests(&mut self, now: Instant, config: &Config, mut send: impl FnMut(Request<'_>) -> bool) {
-        let Some(first) = self.todo.take() else { return };
-        for index in first..self.table.len() {
+        let Span { first, end } = core::mem::take(&mut self.todo);
+        if first >= end {
+            return;
+        }
+        for index in first..end {
             let Some(entry) = self.table.get(index) else { break };
             // Most have nothing to do, and need no look at all the others.
             match entry.state {
@@ -245,64 +301,63 @@ impl<S: Store> Subscriptions<S> {
                 State::Asked { .. } | State::Pausing { .. } | State::Active | State::Gone => continue,
             }
             let pattern = entry.pattern.as_ref();
-            let (number, twin) = (entry.id.0, self.twin(index, &entry.pattern));
-            let latest = self.all_latest(&entry.pattern);
-            let next = match (entry.state, twin) {
-                (State::Wanted, Some(State::Active)) => State::Active,
-                (State::Wanted, None) => {
-                    if !send(Request::Subscribe { number, pattern, latest }) {
-                        self.todo = Some(index);
-                        return;
-                    }
-                    State::Asked { attempts: 1, until: now + config.subscribe_timeout }
+            let (number, twin) = (entry.id.0, self.twin(index, entry));
+            let (request, next) = match (entry.state, twin) {
+                (State::Wanted, Some(State::Active)) => (None, State::Active),
+                (State::Leaving, Some(_)) => (None, State::Gone),
+                (State::Leaving, None) => (Some(Request::Unsubscribe { number, pattern }), State::Gone),
+                (State::Wanted, Some(_)) => continue,
+                (state, _) => {
+                    let attempts = if let State::Pausing { attempts, .. } = state { attempts + 1 } else { 1 };
+                    let latest = self.all_latest(&entry.pattern);
+                    let until = now + config.subscribe_timeout;
+                    (Some(Request::Subscribe { number, pattern, latest }), State::Asked { attempts, until })
                 }
-                (State::Pausing { attempts, until }, _) if until <= now => {
-                    if !send(Request::Subscribe { number, pattern, latest }) {
-                        self.todo = Some(index);
-                        return;
-                    }
-                    State::Asked { attempts: attempts + 1, until: now + config.subscribe_timeout }
-                }
-                (State::Leaving, None) => {
-                    if !send(Request::Unsubscribe { number, pattern }) {
-                        self.todo = Some(index);
-                        return;
-                    }
-                    State::Gone
-                }
-                (State::Leaving, Some(_)) => State::Gone,
-                (state, _) => state,
             };
+            if let Some(request) = request
+                && !send(request)
+            {
+                self.todo = Span { first: index, end };
+                return;
+            }
             let Some(entry) = self.table.get_mut(index) else { break };
-            let active = next == State::Active && entry.state != State::Active;
-            if active {
-                entry.proven = true;
-                entry.outcome = Some(Ok(()));
-            }
             entry.state = next;
-            self.gone |= next == State::Gone;
-            if active {
-                self.has_news(index);
-            }
-            if let State::Asked { until, .. } = next {
-                self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
+            match next {
+                State::Active => {
+                    entry.proven = true;
+                    entry.outcome = Some(Ok(()));
+                    self.has_news(index);
+                }
+                State::Asked { until, .. } => {
+                    self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
+                }
+                _ => self.let_go(index),
             }
         }
         self.sweep();
     }
 
+    /// The subscriptions to `pattern`, in no particular order.
+    fn same<'t>(&'t self, pattern: &'t S::Text) -> impl Iterator<Item = (usize, &'t Subscription<S::Text>)> {
+        let places = self.index.places(pattern, self.table.len());
+        places.filter_map(move |place| {
+            let index = S::Index::position(place, |number| position(&self.table, SubscriptionId(number)))?;
+            self.table.get(index).filter(|entry| entry.pattern.is(pattern)).map(|entry| (index, entry))
+        })
+    }
+
     /// The state of another subscription to the same pattern that the server knows, or that is about to ask for it.
-    fn twin(&self, index: usize, pattern: &S::Text) -> Option<State> {
-        let leaving = self.table.get(index).is_some_and(|entry| entry.state == State::Leaving);
-        let others = (0..self.table.len()).filter(|other| *other != index);
-        let same = others.filter_map(|other| self.table.get(other)).filter(|entry| entry.pattern.is(pattern));
+    fn twin(&self, index: usize, entry: &Subscription<S::Text>) -> Option<State> {
+        let leaving = entry.state == State::Leaving;
         // One that wants every message is not served by one that wants the latest only.
-        let every = !leaving && self.table.get(index).is_some_and(|entry| !entry.latest);
-        let same = same.filter(|entry| !(every && entry.latest));
+        let every = !leaving && !entry.latest;
+        let others = self.same(&entry.pattern).filter(|(other, twin)| *other != index && !(every && twin.latest));
         let mut best = None;
-        for entry in same {
-            match entry.state {
+        for (_, twin) in others {
+            match twin.state {
                 State::Active => return Some(State::Active),
+                // Of those that want every message none is active while another one asks.
+                state @ (State::Asked { .. } | State::Pausing { .. }) if every => return Some(state),
                 state @ (State::Asked { .. } | State::Pausing { .. }) => best = Some(state),
                 // For one that leaves it is enough that another stays; of several that are wanted the first asks.
                 State::Wanted if leaving => best = best.or(Some(State::Wanted)),
@@ -314,41 +369,42 @@ impl<S: Store> Subscriptions<S> {
 
     /// True if all subscriptions to `pattern` want the latest only.
     fn all_latest(&self, pattern: &S::Text) -> bool {
-        let mut entries = (0..self.table.len()).filter_map(|index| self.table.get(index));
-        entries.all(|entry| entry.latest || !entry.is_listed() || !entry.pattern.is(pattern))
+        self.same(pattern).all(|(_, entry)| entry.latest || !entry.is_listed())
     }
 
-    /// Takes out what is gone and needs no word to its user.
+    /// Takes out what is gone and needs no word to its user, once that is worth moving all others up.
     fn sweep(&mut self) {
-        if !core::mem::take(&mut self.gone) {
+        let enough = self.gone == u16::MAX || usize::from(self.gone) * 2 > self.table.len();
+        if !enough && (self.gone == 0 || self.table.has_room()) {
             return;
         }
-        // Those behind move up.
-        self.todo = self.todo.map(|_| 0);
-        self.news = self.news.map(|_| 0);
+        self.gone = 0;
         // Around once, so that the others stay in their order.
         for _ in 0..self.table.len() {
-            if let Some(entry) = self.table.pop()
-                && (entry.state != State::Gone || entry.outcome.is_some())
-            {
-                self.gone |= entry.state == State::Gone;
-                let _ = self.table.push(entry);
+            if let Some(entry) = self.table.pop() {
+                let is_gone = entry.state == State::Gone;
+                if !is_gone || entry.outcome.is_some() {
+                    self.gone = self.gone.saturating_add(is_gone.into());
+                    let _ = self.table.push(entry);
+                }
+            }
+        }
+        for span in [&mut self.todo, &mut self.news] {
+            if !span.is_empty() {
+                *span = Span { first: 0, end: self.table.len() };
             }
         }
     }
 
     /// What a user is to be told, once.
     pub(super) fn poll_outcome(&mut self) -> Option<(SubscriptionId, Outcome)> {
-        for index in self.news.take()?..self.table.len() {
+        let Span { first, end } = core::mem::take(&mut self.news);
+        for index in first..end {
             if let Some(entry) = self.table.get_mut(index)
                 && let Some(outcome) = entry.outcome.take()
             {
-                let id = entry.id;
-                self.news = Some(index);
-                if outcome.is_err() {
-                    self.look_at(0);
-                }
-                return Some((id, outcome));
+                self.news = Span { first: index, end };
+                return Some((entry.id, outcome));
             }
         }
         self.sweep();
@@ -379,30 +435,41 @@ impl<S: Store> Subscriptions<S> {
 
     /// True if the user of the subscription still wants messages.
     pub(super) fn is_listed(&self, id: SubscriptionId) -> bool {
-        let entry = self.behind(id).checked_sub(1).and_then(|index| self.table.get(index));
-        entry.is_some_and(|entry| entry.id == id && entry.is_listed())
+        let entry = position(&self.table, id).and_then(|index| self.table.get(index));
+        entry.is_some_and(Subscription::is_listed)
     }
 
     /// The index of the first subscription that was made after `id`.
     fn behind(&self, id: SubscriptionId) -> usize {
-        let (mut low, mut high) = (0, self.table.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.table.get(middle).is_some_and(|entry| entry.id <= id) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        behind(&self.table, id)
     }
 
     /// The entry of this name, and its index.
     fn find(&mut self, id: SubscriptionId) -> Option<(usize, &mut Subscription<S::Text>)> {
-        let index = self.behind(id).checked_sub(1)?;
-        let entry = self.table.get_mut(index).filter(|entry| entry.id == id)?;
-        Some((index, entry))
+        let index = position(&self.table, id)?;
+        Some((index, self.table.get_mut(index)?))
     }
+}
+
+/// The index of the first subscription of a table that was made after `id`.
+fn behind<T>(table: &impl Queue<Subscription<T>>, id: SubscriptionId) -> usize {
+    let (mut low, mut high) = (0, table.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        if table.get(middle).is_some_and(|entry| entry.id <= id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// The index of the subscription of this name.
+fn position<T>(table: &impl Queue<Subscription<T>>, id: SubscriptionId) -> Option<usize> {
+    let index = behind(table, id).checked_sub(1)?;
+    table.get(index).filter(|entry| entry.id == id)?;
+    Some(index)
 }
 
 impl<T> Subscription<T> {

@@ -73,6 +73,11 @@ pub struct HeapOutbox {
     latest: Option<Box<Latest>>,
 }
 
+/// The first of whole frames that lie together, and the others.
+fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
+    frames.split_at_checked(frame::frame_len(*frames.first_chunk()?))
+}
+
 impl HeapOutbox {
     /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
     pub(crate) fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
@@ -235,6 +240,27 @@ impl Outbox<HeapTx> for HeapOutbox {
         }
         stream.append(chunk.piece);
         Some(moved)
+    }
+
+    fn drop_longer(&mut self, limit: usize) -> u32 {
+        let before = self.frames;
+        for _ in 0..self.chunks.len() {
+            let Some(chunk) = self.pop() else { break };
+            let ttl = if chunk.expires.is_some() { TTL } else { 0 };
+            if chunk.bytes().len() + ttl <= limit + LENGTH {
+                self.append(chunk);
+            } else if chunk.frames > 1 {
+                let mut rest = chunk.bytes();
+                while let Some((frame, behind)) = split(rest) {
+                    rest = behind;
+                    if frame.len() <= limit + LENGTH {
+                        // It has room, however much waits.
+                        let _ = self.push(&[frame], None);
+                    }
+                }
+            }
+        }
+        (before - self.frames) as u32
     }
 
     fn clear(&mut self) {

@@ -161,6 +161,30 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
         (moved.bytes > 0).then_some(moved)
     }
 
+    fn drop_longer(&mut self, limit: usize) -> u32 {
+        let mut dropped = 0;
+        let mut whole = self.frames;
+        if self.rest > 0 {
+            whole -= 1;
+            self.ring.rotate(self.rest + self.tail);
+        }
+        // Around once: what stays goes to the back. The lengths of whole frames are read at the front.
+        let rest = core::mem::take(&mut self.rest);
+        for _ in 0..whole {
+            let len = self.frame_len();
+            let timed = if self.timed().is_some() { EXPIRES - TTL } else { 0 };
+            if len - timed > limit + LENGTH {
+                self.ring.release(len);
+                dropped += 1;
+            } else {
+                self.ring.rotate(len);
+            }
+        }
+        self.rest = rest;
+        self.frames -= dropped as usize;
+        dropped
+    }
+
     fn clear(&mut self) {
         self.ring.clear();
         self.frames = 0;

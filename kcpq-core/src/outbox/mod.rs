@@ -58,6 +58,9 @@ pub trait Outbox<T> {
     /// the stream it does not count any more, so such a frame is moved at its turn and alone. With `tell` a PUB whose time
     /// runs becomes a PUBT that says what is left at `now`. `None` when nothing could be moved.
     fn move_to(&mut self, stream: &mut T, now: Instant, tell: bool) -> Option<Moved>;
+    /// Forgets the frames whose bodies are longer than `limit` bytes on the wire and of which nothing was moved yet, and says
+    /// how many those were. The others stay in their order.
+    fn drop_longer(&mut self, limit: usize) -> u32;
     /// Forgets everything, and gives back what an idle session need not hold.
     fn clear(&mut self);
 

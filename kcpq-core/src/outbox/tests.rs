@@ -76,6 +76,70 @@ fn outboxes_keep_frames_whole_and_in_order() {
     }
 }
 
+/// What is too long goes, wherever it waits; what has begun to go out stays, and so does the order.
+fn an_outbox_drops_what_is_too_long<T: TxStream, O: Outbox<T>>(mut outbox: O, mut tx: T, begin: bool) {
+    let mut expected = Vec::new();
+    for round in 0..10_u8 {
+        for len in [10, 60, 20] {
+            let bytes = frame(&vec![round; len]);
+            outbox.push(&[&bytes[..7], &bytes[7..]], None).unwrap();
+            if len < 60 || begin && round == 0 {
+                expected.extend(bytes);
+            }
+        }
+        let mut out = [0; 40];
+        if begin && round == 0 {
+            // The first one, and some of the one that is too long.
+            let moved = outbox.move_to(&mut tx, Instant::ZERO, true).unwrap();
+            assert_eq!((moved.bytes, outbox.mid_frame()), (40, true));
+            tx.copy_to(0, &mut out);
+            assert_eq!(out, expected[..40]);
+            tx.release(40);
+            expected.drain(..40);
+        }
+    }
+    let limit = frame(&[0; 20]).len() - crate::frame::LENGTH;
+    assert_eq!(outbox.drop_longer(limit), if begin { 9 } else { 10 });
+    let mut got = Vec::new();
+    while outbox.move_to(&mut tx, Instant::ZERO, true).is_some() {
+        let mut out = vec![0; tx.len()];
+        tx.copy_to(0, &mut out);
+        tx.release(out.len());
+        got.extend(out);
+    }
+    assert_eq!(got, expected);
+    assert_eq!((outbox.len(), outbox.frames()), (0, 0));
+}
+
+#[test]
+fn outboxes_drop_what_is_too_long() {
+    // Quite full, so that what goes to the back of the ring goes around its end.
+    for size in [1_160, 1_200, 1_300] {
+        an_outbox_drops_what_is_too_long(LentOutbox::new(leak(size)), LentTx::new(leak(40)), false);
+        an_outbox_drops_what_is_too_long(LentOutbox::new(leak(size)), LentTx::new(leak(40)), true);
+    }
+    #[cfg(feature = "alloc")]
+    an_outbox_drops_what_is_too_long(HeapOutbox::default(), HeapTx::default(), false);
+}
+
+#[cfg(any(feature = "alloc", feature = "ttl"))]
+#[test]
+fn outboxes_count_the_time_that_is_told_to_a_message() {
+    #[cfg(feature = "ttl")]
+    tells_the_time(LentOutbox::new(leak(1_000)));
+    #[cfg(feature = "alloc")]
+    tells_the_time::<HeapTx>(HeapOutbox::default());
+}
+
+#[cfg(any(feature = "alloc", feature = "ttl"))]
+fn tells_the_time<T>(mut outbox: impl Outbox<T>) {
+    let bytes = frame(&[1; 100]);
+    outbox.push(&[&bytes[..7], &bytes[7..]], Some(Instant::from_millis(1_000))).unwrap();
+    let body = bytes.len() - crate::frame::LENGTH + crate::frame::TTL;
+    assert_eq!((outbox.drop_longer(body), outbox.drop_longer(body - 1)), (0, 1));
+    assert_eq!((outbox.len(), outbox.frames()), (0, 0));
+}
+
 #[test]
 fn an_outbox_tells_never_from_not_now() {
     let mut outbox = LentOutbox::new(leak(100));

@@ -1,13 +1,13 @@
 //! Memory from the allocator: containers that hold nothing while a session is idle.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
+use super::index::{HeapIndex, HeapText};
 use super::rope::HeapTx;
-use super::{Full, Inbox, Queue, RxWindow, Store, Text, TooLarge};
+use super::{Full, Inbox, Queue, RxWindow, Store, TooLarge};
 
 /// The longest empty buffer that is kept for what comes next.
 pub(super) const SPARE: usize = 2 * 1024;
@@ -19,35 +19,11 @@ pub struct Heap(());
 impl Store for Heap {
     type Body<'b> = Bytes;
     type Text = HeapText;
+    type Index = HeapIndex;
     type Queue<T: 'static> = VecDeque<T>;
     type Tx = HeapTx;
     type Rx = HeapRx;
     type Inbox = HeapInbox;
-}
-
-/// A text on the heap, with a hash by which most others are told from it without a look at them.
-#[derive(Clone, Debug)]
-pub struct HeapText {
-    hash: u32,
-    text: Box<str>,
-}
-
-impl AsRef<str> for HeapText {
-    fn as_ref(&self) -> &str {
-        &self.text
-    }
-}
-
-impl Text for HeapText {
-    fn new(text: &str) -> Result<Self, TooLarge> {
-        // FNV-1a. Who keeps texts has chosen them, so the hash needs no secret.
-        let hash = text.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Ok(Self { hash, text: text.into() })
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.text == other.text
-    }
 }
 
 /// No bound of its own: what goes in is bounded by windows and by the counts that configuration sets.

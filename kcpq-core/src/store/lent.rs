@@ -3,7 +3,7 @@
 use heapless::deque::DequeView;
 
 use super::ring::{LentTx, copy};
-use super::{Full, Inbox, Queue, RxWindow, Store, Text, TooLarge};
+use super::{Full, Inbox, Index, Queue, RxWindow, Store, Text, TooLarge};
 
 /// The store whose containers borrow for `'a`, usually from a `static`. `TEXT` is the longest pattern that can be
 /// subscribed to, in bytes.
@@ -13,6 +13,7 @@ pub struct Lent<'a, const TEXT: usize = 64>(core::marker::PhantomData<&'a mut ()
 impl<'a, const TEXT: usize> Store for Lent<'a, TEXT> {
     type Body<'b> = &'b [u8];
     type Text = heapless::String<TEXT>;
+    type Index = NoIndex;
     type Queue<T: 'static> = &'a mut DequeView<T>;
     type Tx = LentTx<'a>;
     type Rx = LentRx<'a>;
@@ -22,6 +23,24 @@ impl<'a, const TEXT: usize> Store for Lent<'a, TEXT> {
 impl<const N: usize> Text for heapless::String<N> {
     fn new(text: &str) -> Result<Self, TooLarge> {
         Self::try_from(text).map_err(|_| TooLarge { limit: N, actual: text.len() })
+    }
+}
+
+/// [`Index`] without memory: a text may be anywhere.
+#[derive(Debug, Default)]
+pub struct NoIndex(());
+
+impl<T: Text> Index<T> for NoIndex {
+    fn insert(&mut self, _: &T, _: u32) {}
+
+    fn remove(&mut self, _: &T, _: u32) {}
+
+    fn places(&self, _: &T, len: usize) -> impl Iterator<Item = u32> {
+        0..len as u32
+    }
+
+    fn position(place: u32, _: impl FnOnce(u32) -> Option<usize>) -> Option<usize> {
+        Some(place as usize)
     }
 }
 

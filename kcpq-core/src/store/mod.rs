@@ -20,6 +20,8 @@
 
 #[cfg(feature = "alloc")]
 mod heap;
+#[cfg(feature = "alloc")]
+mod index;
 mod lent;
 mod ring;
 #[cfg(feature = "alloc")]
@@ -30,8 +32,10 @@ mod tests;
 use core::fmt;
 
 #[cfg(feature = "alloc")]
-pub use heap::{Heap, HeapInbox, HeapRx, HeapText};
-pub use lent::{Lent, LentInbox, LentRx, SlotInfo};
+pub use heap::{Heap, HeapInbox, HeapRx};
+#[cfg(feature = "alloc")]
+pub use index::{HeapIndex, HeapText};
+pub use lent::{Lent, LentInbox, LentRx, NoIndex, SlotInfo};
 pub use ring::LentTx;
 pub(crate) use ring::{Ring, copy};
 #[cfg(feature = "alloc")]
@@ -45,6 +49,8 @@ pub trait Store: Sized {
     type Body<'b>: AsRef<[u8]>;
     /// A short text kept: a subscription's pattern.
     type Text: Text;
+    /// Where to look for a text among records.
+    type Index: Index<Self::Text>;
     /// A queue of small records: segments in flight, acknowledgements owed, subscriptions.
     type Queue<T: 'static>: Queue<T>;
     /// The byte stream that was given to the engine and is not yet acknowledged.
@@ -67,6 +73,19 @@ pub trait Text: AsRef<str> + Sized + 'static {
     fn is(&self, other: &Self) -> bool {
         self.as_ref() == other.as_ref()
     }
+}
+
+/// Where records of a text may be in a queue of records that have numbers. Memory that grows knows the numbers; memory that is
+/// lent is small, and has all records looked at.
+pub trait Index<T: Text>: Default {
+    /// A record of this text and number is there.
+    fn insert(&mut self, text: &T, number: u32);
+    /// It is not any more.
+    fn remove(&mut self, text: &T, number: u32);
+    /// Where to look for the records of `text` among `len`, in no particular order; there may be others.
+    fn places(&self, text: &T, len: usize) -> impl Iterator<Item = u32>;
+    /// The position of the record at such a place. `find` tells that of a number.
+    fn position(place: u32, find: impl FnOnce(u32) -> Option<usize>) -> Option<usize>;
 }
 
 /// No room now; the same can succeed later.

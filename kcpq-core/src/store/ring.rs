@@ -79,6 +79,16 @@ impl<'a> Ring<'a> {
         self.len -= count;
     }
 
+    /// Moves the first `count` bytes to the end.
+    pub(crate) fn rotate(&mut self, count: usize) {
+        for _ in 0..count.min(self.len) {
+            let mut byte = [0];
+            self.copy_to(0, &mut byte);
+            self.release(1);
+            self.write(&byte);
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.head = 0;
         self.len = 0;

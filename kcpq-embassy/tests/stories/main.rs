@@ -252,6 +252,23 @@ fn after_a_long_sleep_a_new_session_and_the_message_share_the_first_flight() {
 }
 
 #[test]
+fn datagrams_that_the_stack_finds_too_long_become_shorter() {
+    let mut world = World::new();
+    let a = world.client(CLEAN);
+    world.block_on("connection", async move { while !matches!(a.next_event().await, Event::Connected { .. }) {} });
+    world.set_longest(0, 500);
+    // The first is cut for the path as it was, the others for what it is found to be.
+    for _ in 0..2 {
+        world.block_on("publish", async move { a.publish("a", &[1; 490]).await.unwrap() });
+    }
+    world.run_for(Duration::from_secs(1));
+    let stats = a.stats();
+    assert!(stats.send_errors > 0 && stats.transport.narrowed > 0, "{stats:?}");
+    world.set_longest(0, usize::MAX);
+    world.run_until("messages", || a.stats().client.messages_acknowledged == 2);
+}
+
+#[test]
 fn a_session_that_the_server_lost_during_sleep_is_given_up_soon() {
     let (_, mut world, a) = wakes(Duration::from_secs(1), true);
     world.run_for(Duration::from_secs(3));

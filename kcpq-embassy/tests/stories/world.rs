@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -40,6 +39,8 @@ struct Node {
     addr: SocketAddr,
     inbox: VecDeque<Vec<u8>>,
     waker: Option<Waker>,
+    /// The longest datagram that the stack sends.
+    longest: usize,
 }
 
 struct Net {
@@ -75,17 +76,28 @@ pub(crate) struct Wire {
     node: usize,
 }
 
-impl Transport for Wire {
-    type Error = Infallible;
+/// The stack does not send a datagram of this length.
+#[derive(Debug)]
+pub(crate) struct TooLong;
 
-    async fn send(&mut self, datagram: &[u8]) -> Result<(), Infallible> {
-        self.net.borrow_mut().nodes[self.node].up.send(now(), datagram);
+impl Transport for Wire {
+    type Error = TooLong;
+
+    async fn send(&mut self, datagram: &[u8]) -> Result<(), TooLong> {
+        let sent = {
+            let node = &mut self.net.borrow_mut().nodes[self.node];
+            let fits = datagram.len() <= node.longest;
+            if fits {
+                node.up.send(now(), datagram);
+            }
+            fits
+        };
         // A place where the future can be dropped.
         embassy_futures::yield_now().await;
-        Ok(())
+        if sent { Ok(()) } else { Err(TooLong) }
     }
 
-    async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
+    async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, TooLong> {
         poll_fn(|cx| {
             let node = &mut self.net.borrow_mut().nodes[self.node];
             match node.inbox.pop_front() {
@@ -103,7 +115,11 @@ impl Transport for Wire {
         .await
     }
 
-    async fn renew(&mut self) -> Result<(), Infallible> {
+    fn is_too_long(TooLong: &TooLong) -> bool {
+        true
+    }
+
+    async fn renew(&mut self) -> Result<(), TooLong> {
         let node = &mut self.net.borrow_mut().nodes[self.node];
         node.addr.set_port(node.addr.port() + 100);
         Ok(())
@@ -154,6 +170,7 @@ impl World {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000 + node as u16)),
             inbox: VecDeque::new(),
             waker: None,
+            longest: usize::MAX,
         });
         // The second client has a queue for messages that the others cannot take in.
         let (client, runner) = if node == 1 {
@@ -175,6 +192,11 @@ impl World {
     /// Another broker in place of the present one, which is gone without a word.
     pub(crate) fn restart(&mut self) {
         self.net.borrow_mut().broker = Broker::new(broker::Config::default(), 2);
+    }
+
+    /// The stack of the client sends no longer datagrams from now on.
+    pub(crate) fn set_longest(&mut self, node: usize, longest: usize) {
+        self.net.borrow_mut().nodes[node].longest = longest;
     }
 
     pub(crate) fn set_away(&mut self, away: bool) {

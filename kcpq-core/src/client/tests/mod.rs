@@ -4,6 +4,8 @@
 mod alone;
 mod echo;
 #[cfg(feature = "alloc")]
+mod many;
+#[cfg(feature = "alloc")]
 mod push;
 #[cfg(feature = "alloc")]
 mod world;

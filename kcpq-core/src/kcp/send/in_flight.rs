@@ -83,6 +83,11 @@ impl Sent {
     pub(super) fn is_timed_out(&self) -> bool {
         self.timed_out
     }
+
+    /// It was retransmitted because it was overtaken, and not for its timer alone.
+    fn was_missed(&self) -> bool {
+        self.resent && !self.timed_out
+    }
 }
 
 /// A segment that has arrived, as far as its acknowledgement tells.
@@ -363,7 +368,8 @@ impl<S: Store> InFlight<S> {
             Some(Arrival {
                 len: segment.len,
                 first,
-                late: (segment.overtaken > 0 && first).then(|| now.since(segment.overtaken_at)),
+                late: (first && (segment.overtaken > 0 || segment.was_missed()))
+                    .then(|| now.since(segment.overtaken_at)),
                 spurious: segment.resent && first && ts != segment.ts,
             })
         };
@@ -431,7 +437,8 @@ impl<S: Store> InFlight<S> {
             if later || segment.acked || segment.lost {
                 continue;
             }
-            if segment.overtaken == 0 {
+            if segment.overtaken == 0 && !segment.was_missed() {
+                // If it goes again, it is from here on that its first transmission may turn out to be late.
                 segment.overtaken_at = now;
             }
             segment.overtaken = segment.overtaken.saturating_add(count);

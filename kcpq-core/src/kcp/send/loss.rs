@@ -73,6 +73,8 @@ impl LossDetection {
             self.reordering = self.reordering.max(late);
         }
         self.reordering = self.reordering - self.reordering.div(256);
+        // What was seen long ago says nothing of the path as it is.
+        self.reordered &= self.reordering >= MIN_REORDERING_WINDOW;
     }
 
     /// A datagram acknowledged `delivered`: what was sent before it and is missing has been overtaken. `tail`: there is

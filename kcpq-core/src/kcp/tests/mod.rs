@@ -129,7 +129,6 @@ impl<A: Store, B: Store> Pair<A, B> {
     }
 
     /// Goes on to this moment, whether something happens until then or not.
-    #[cfg(all(feature = "native", feature = "repair"))]
     fn run_until(&mut self, end: Instant) {
         self.settle();
         while self.next().is_some_and(|next| next <= end) {
@@ -694,4 +693,31 @@ fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() 
     assert_eq!((*kcp.config(), kcp.mtu()), (config, config.mtu));
     assert_eq!(*kcp.peer(), Peer::unknown(&config));
     assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut [0; 9_000]), None);
+}
+
+/// Bursts of `segments` every `gap` milliseconds over a link that loses nothing and lets datagrams overtake each other; what
+/// was sent again, of how many.
+fn needless(delay: u64, gap: u64, segments: usize) -> (u64, u64) {
+    let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(24));
+    let link = sim::Config { delay, jitter, ..sim::Config::clean(delay) };
+    let mut pair =
+        Pair::new(<Any as Make>::engine(CONV, Config::GAMES), <Any as Make>::engine(CONV, Config::GAMES), link, 5);
+    let data = payload(if segments > 1 { 1000 } else { 200 }, 1);
+    for _ in 0..1_000 {
+        for _ in 0..segments {
+            pair.a.send(&data).unwrap();
+        }
+        let end = pair.now + Duration::from_millis(gap);
+        pair.run_until(end);
+    }
+    let stats = pair.a.stats();
+    (stats.retransmitted, stats.segments_sent)
+}
+
+#[test]
+fn reordering_is_learned_from_what_was_sent_again_for_nothing() {
+    for (delay, gap, segments) in [(20, 20, 1), (20, 10, 1), (20, 5, 1), (50, 20, 1), (20, 33, 4)] {
+        let (again, sent) = needless(delay, gap, segments);
+        assert!(again * 20 < sent, "{again} of {sent} at {delay} ms, {segments} every {gap} ms");
+    }
 }

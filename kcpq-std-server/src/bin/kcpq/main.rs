@@ -6,6 +6,7 @@ mod format;
 mod interrupt;
 mod key;
 mod log;
+mod ping;
 mod publish;
 mod reader;
 mod serve;
@@ -49,6 +50,8 @@ enum Command {
     Pub(publish::Publish),
     /// Subscribe and print what arrives
     Sub(subscribe::Subscribe),
+    /// Ask a server whether it is there, and how far away
+    Ping(ping::Ping),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
     /// Make keys for sealed sessions, and show their public half
@@ -167,6 +170,7 @@ fn main() -> ExitCode {
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),
         Command::Pub(publish) => async_io::block_on(publish.run()),
+        Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),

@@ -1,6 +1,6 @@
 //! `kcpq sub`.
 
-use std::future::poll_fn;
+use std::future::{IntoFuture, poll_fn};
 use std::io::{self, IsTerminal, Write};
 use std::pin::Pin;
 use std::task::Poll;
@@ -105,11 +105,21 @@ impl Subscribe {
 
     async fn connect(&self) -> Result<(Client, Vec<Subscription>), Failure> {
         let client = self.server.connect("kcpq sub").await?;
-        let mut subscriptions = Vec::new();
+        let mut asked = Vec::new();
         for subject in &self.subject {
             let subscribe = client.subscribe(subject).capacity(QUEUE);
             let subscribe = if self.latest { subscribe.latest() } else { subscribe };
-            subscriptions.push(subscribe.await?);
+            // All are asked for before the first is waited for: a round trip for each would add up.
+            let mut subscribe = subscribe.into_future();
+            let done = poll_once(&mut subscribe).await;
+            asked.push((subscribe, done));
+        }
+        let mut subscriptions = Vec::new();
+        for (subscribe, done) in asked {
+            subscriptions.push(match done {
+                Some(done) => done?,
+                None => subscribe.await?,
+            });
         }
         Ok((client, subscriptions))
     }

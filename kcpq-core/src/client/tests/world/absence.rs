@@ -136,3 +136,41 @@ fn only_the_first_attempt_puts_early_messages_in_doubt() {
     world.run_until("delivery", |world| world.broker.stats().messages_in + first == 50);
     assert_eq!(in_doubt(&world), first);
 }
+
+/// Messages of 20, 2,000, 20 and 2,000 bytes wait for a server that takes 1,000.
+#[test]
+fn what_waits_and_is_too_large_for_the_returning_server_is_dropped_and_the_session_goes_on() {
+    for first in [true, false] {
+        let mut world = World::<Heap>::new(broker::Config::default());
+        let sub = world.add(Config::default(), CLEAN);
+        world.subscribe(sub, "a");
+        world.away = true;
+        let node = world.add(Config::default(), CLEAN);
+        if !first {
+            world.away = false;
+            world.run_until("connection", |world| world.nodes[node].log.saw("Connected") > 0);
+            world.away = true;
+            world.run_until("loss", |world| world.nodes[node].log.saw("Disconnected") > 0);
+        }
+        let mut small = broker::Config::default();
+        small.frames.max_body = 1_000;
+        world.restart(small);
+        for len in [20, 2_000, 20, 2_000] {
+            world.publish(node, "a", &vec![7; len]).unwrap();
+        }
+        world.away = false;
+        world.run_until("subscription", |world| world.nodes[sub].client.stats().active_subscriptions == 1);
+        let ends = |world: &World<Heap>| world.nodes[node].log.saw("Disconnected");
+        world.run_until("messages", |world| world.broker.stats().messages_in == 2);
+        let before = ends(&world);
+        world.publish(node, "a", b"goes on").unwrap();
+        world.run_until("messages", |world| world.broker.stats().messages_in == 3);
+        let stats = world.nodes[node].client.stats();
+        assert_eq!((stats.dropped_too_large, stats.dropped_in_doubt, ends(&world)), (2, 0, before));
+        assert_eq!((world.broker.stats().broken_sessions, world.nodes[node].client.largest_message()), (0, 1_000));
+        let now = world.now;
+        let wanted = world.nodes[node].client.flush(now);
+        assert_eq!(wanted, 5);
+        world.run_until("flush", |world| world.nodes[node].log.saw("Flushed") > 0);
+    }
+}

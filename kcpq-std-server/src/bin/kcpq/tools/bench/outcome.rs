@@ -9,11 +9,15 @@ use crate::Failure;
 /// What came out of a measurement.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    pub(super) subs: u16,
     pub(super) published: u64,
-    /// Of all subscribers together, each message once.
+    /// Of all subscribers together, each message once; where nobody subscribes, those that the server has acknowledged.
     pub(super) delivered: u64,
-    /// What should have been delivered and was not.
+    /// What should have been delivered, or acknowledged, and was not.
     pub(super) lost: u64,
+    /// Of these where nobody subscribes: those that were on their way when a connection was lost, and those that never left.
+    pub(super) in_doubt: u64,
+    pub(super) unsent: u64,
     /// Messages that came more than once.
     pub(super) repeated: u64,
     /// Runs of `bench pub` that messages came from.
@@ -32,6 +36,26 @@ pub(super) struct Outcome {
     /// This process and the server's: CPU time of the measurement, memory at its end.
     pub(super) own: Option<Usage>,
     pub(super) server: Option<Usage>,
+}
+
+/// What became of messages at the clients that published them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fate {
+    pub(super) acknowledged: u64,
+    pub(super) in_doubt: u64,
+    /// Dropped from a queue.
+    pub(super) unsent: u64,
+}
+
+impl Fate {
+    /// The sum of all clients' counters.
+    pub(super) fn of(clients: &[Client]) -> Self {
+        clients.iter().map(|client| client.stats().client).fold(Self::default(), |sum, stats| Self {
+            acknowledged: sum.acknowledged + stats.messages_acknowledged,
+            in_doubt: sum.in_doubt + stats.dropped_in_doubt,
+            unsent: sum.unsent + stats.dropped_overflow + u64::from(stats.dropped_too_large) + stats.expired,
+        })
+    }
 }
 
 /// What the transports of this process's connections have counted.
@@ -70,7 +94,7 @@ impl Transport {
 }
 
 impl Outcome {
-    /// Deliveries per second; published messages, where nobody subscribes.
+    /// Deliveries per second; acknowledged messages, where nobody subscribes.
     pub(super) fn rate(&self) -> f64 {
         if self.seconds > 0.0 { self.delivered as f64 / self.seconds } else { 0.0 }
     }
@@ -87,6 +111,9 @@ impl Outcome {
             return Ok(());
         }
         let all = self.delivered.saturating_add(self.lost);
+        if self.subs == 0 {
+            return Err(Failure::Error(format!("{} of {all} messages were not acknowledged by the server", self.lost)));
+        }
         Err(Failure::Error(format!(
             "{} of {all} messages were lost: the figures above are not worth quoting",
             self.lost

@@ -48,8 +48,11 @@ fn to_json(plan: &Plan, outcome: &Outcome) -> Value {
             Connections::Separate => "separate",
         },
         "published": outcome.published,
-        "delivered": outcome.delivered,
+        "delivered": (plan.roles != Roles::Publish).then_some(outcome.delivered),
+        "acknowledged": (plan.roles == Roles::Publish).then_some(outcome.delivered),
         "lost": outcome.lost,
+        "in_doubt": (plan.roles == Roles::Publish).then_some(outcome.in_doubt),
+        "unsent": (plan.roles == Roles::Publish).then_some(outcome.unsent),
         "repeated": outcome.repeated,
         "runs": outcome.runs,
         "dropped": outcome.dropped,
@@ -87,7 +90,17 @@ fn to_text(plan: &Plan, outcome: &Outcome) -> String {
     if plan.roles != Roles::Subscribe {
         lines.push(format!("published     {}", thousands(outcome.published)));
     }
-    lines.push(format!("delivered     {}, lost {}", thousands(outcome.delivered), thousands(outcome.lost)));
+    let (delivered, lost) = (thousands(outcome.delivered), thousands(outcome.lost));
+    lines.push(match plan.roles {
+        // Whether anybody was there to receive them is not known here.
+        Roles::Publish if outcome.lost == 0 => format!("acknowledged  {delivered}"),
+        Roles::Publish => format!(
+            "acknowledged  {delivered}, not acknowledged {lost}: {} in doubt after a lost connection, {} never sent",
+            thousands(outcome.in_doubt),
+            thousands(outcome.unsent)
+        ),
+        _ => format!("delivered     {delivered}, lost {lost}"),
+    });
     if outcome.repeated + outcome.dropped > 0 {
         lines.push(format!("              {} repeated, {} dropped here", outcome.repeated, outcome.dropped));
     }

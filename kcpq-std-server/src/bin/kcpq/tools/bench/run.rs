@@ -9,13 +9,13 @@ use smol::Timer;
 use super::args::{Common, Connections, Phase, Plan};
 use super::clock::{Clock, nanos};
 use super::flow::Flow;
-use super::outcome::{Outcome, Transport};
+use super::outcome::{Fate, Outcome, Transport};
 use super::payload;
 use super::process::{self, Usage};
 use super::progress::{INTERVAL, Progress};
 use super::publisher::Publisher;
 use super::subscriber::{self, Tally};
-use crate::Failure;
+use crate::{Failure, say};
 
 /// Who this process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,7 @@ struct Marks {
     repeated: u64,
     missing: u64,
     dropped: u64,
+    fate: Fate,
     transport: Transport,
     overrun: Option<u64>,
     own: Option<Usage>,
@@ -162,9 +163,7 @@ impl<'p> Running<'p> {
         let (begin, end) = match self.plan.roles {
             Roles::Publish => {
                 self.publish(self.plan.phase, &progress).await?;
-                for client in &self.clients {
-                    client.flush().await?;
-                }
+                self.flush().await;
                 (begin, self.clock.now())
             }
             Roles::Both | Roles::Ask => {
@@ -216,8 +215,21 @@ impl<'p> Running<'p> {
         Ok(())
     }
 
+    /// Waits until the server has handled all that was published, as long as there is progress. What it did not confirm is
+    /// told by what it has acknowledged.
+    async fn flush(&self) {
+        for client in &self.clients {
+            if let Err(error) = client.flush().patient().await {
+                say(&format!("the end is uncertain: {error}"));
+            }
+        }
+    }
+
     /// Waits until all has been delivered, or nothing more comes.
     async fn settle(&self) {
+        if self.plan.roles == Roles::Publish {
+            return self.flush().await;
+        }
         let expected = self.flow.published();
         let (mut seen, mut since) = (0, self.clock.now());
         while self.subscribers.iter().any(|tally| tally.delivered() < expected) {
@@ -260,7 +272,10 @@ impl<'p> Running<'p> {
         let sent = after.published - before.published;
         let heard = after.delivered - before.delivered;
         let (published, delivered, lost) = match self.plan.roles {
-            Roles::Publish => (sent, sent, 0),
+            Roles::Publish => {
+                let acknowledged = after.fate.acknowledged - before.fate.acknowledged;
+                (sent, acknowledged, sent.saturating_sub(acknowledged))
+            }
             Roles::Both | Roles::Ask => (sent, heard, (sent * u64::from(self.plan.subs)).saturating_sub(heard)),
             Roles::Subscribe => {
                 let lost = after.missing - before.missing;
@@ -277,9 +292,12 @@ impl<'p> Running<'p> {
             all
         });
         Outcome {
+            subs: self.plan.subs,
             published,
             delivered,
             lost,
+            in_doubt: after.fate.in_doubt - before.fate.in_doubt,
+            unsent: after.fate.unsent - before.fate.unsent,
             repeated: after.repeated - before.repeated,
             runs: self.subscribers.iter().map(|tally| tally.runs()).max().unwrap_or(0),
             wanted: self.plan.phase.count.filter(|_| self.plan.roles == Roles::Subscribe),
@@ -301,6 +319,7 @@ impl<'p> Running<'p> {
             repeated: self.sum(Tally::repeated),
             missing: self.sum(Tally::missing),
             dropped: self.sum(Tally::dropped),
+            fate: Fate::of(&self.clients),
             transport: Transport::of(&self.clients),
             overrun: process::receive_buffer_errors(),
             own: process::usage(None),
