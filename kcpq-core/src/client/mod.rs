@@ -74,9 +74,6 @@ use crate::rng::{Rng, draw};
 use crate::session::{self, Arrivals, Session, Word};
 use crate::time::{Duration, Instant};
 
-/// How long nothing comes that should before a driver looks whether that is for its address, and how often it does.
-const DOUBTS: Duration = Duration::from_millis(250);
-
 /// The memory of a client.
 pub struct Parts<S: FrameStore> {
     /// The session's. Its inbox is as long as the largest message to be received.
@@ -173,8 +170,6 @@ pub struct Client<S: FrameStore> {
     outgoing: Outgoing,
     current: Option<Current>,
     recent: Recent,
-    /// When it was last doubted that the server can be heard here.
-    doubted_at: Instant,
     pending: Pending,
     stats: Stats,
 }
@@ -212,7 +207,6 @@ impl<S: FrameStore> Client<S> {
             outgoing: Outgoing::default(),
             current: None,
             recent: Recent::default(),
-            doubted_at: Instant::ZERO,
             pending: Pending::default(),
             stats: Stats::default(),
         }
@@ -255,16 +249,9 @@ impl<S: FrameStore> Client<S> {
     /// began with, and the system may go on sending from one that nothing comes back to.
     pub fn doubts_address(&mut self, now: Instant) -> bool {
         self.set_now(now);
-        if !self.is_connected() || self.now < self.doubted_at + DOUBTS {
-            return false;
-        }
         let kcp = &self.session.kcp;
         let unheard = kcp.stalled_since().map(|since| kcp.last_heard().map_or(since, |heard| since.max(heard)));
-        let doubts = self.rhythm.is_silent() || unheard.is_some_and(|since| since + DOUBTS <= self.now);
-        if doubts {
-            self.doubted_at = self.now;
-        }
-        doubts
+        self.is_connected() && self.rhythm.doubts(self.now, unheard)
     }
 
     /// What is sent from now on leaves from another address of this machine than before, because that is gone. A native server

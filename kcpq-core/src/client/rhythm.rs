@@ -15,6 +15,8 @@ pub(super) struct Rhythm {
     /// When to look whether anything has come; and how often something was said since it did.
     look_at: Option<Instant>,
     said: u8,
+    /// When it was last doubted that the server can be heard here.
+    doubted_at: Option<Instant>,
 }
 
 /// Arrivals that make a rhythm.
@@ -22,6 +24,8 @@ const ENOUGH: u8 = 8;
 /// Silence is no news before this time, and after it what comes has no rhythm.
 const LEAST: Duration = Duration::from_millis(50);
 const MOST: Duration = Duration::from_secs(1);
+/// How long nothing comes that should before that is doubted, and how often it is.
+const DOUBTS: Duration = Duration::from_millis(250);
 /// What is said may get lost; it is said so often, each time after twice as long a wait.
 const TIMES: u8 = 4;
 
@@ -47,9 +51,15 @@ impl Rhythm {
         }
     }
 
-    /// True if something was said because it was so quiet, and nothing has come since.
-    pub(super) fn is_silent(&self) -> bool {
-        self.said > 0
+    /// True, now and then, if something was said because it was so quiet and nothing has come since, or if that is so since
+    /// `unheard`, from when on something should have come.
+    pub(super) fn doubts(&mut self, now: Instant, unheard: Option<Instant>) -> bool {
+        let doubts = self.said > 0 || unheard.is_some_and(|since| since + DOUBTS <= now);
+        let due = self.doubted_at.is_none_or(|at| at + DOUBTS <= now);
+        if doubts && due {
+            self.doubted_at = Some(now);
+        }
+        doubts && due
     }
 
     /// When it is too quiet if nothing comes after `last`.

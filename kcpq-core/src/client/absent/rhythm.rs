@@ -8,7 +8,7 @@ pub(super) struct Rhythm(());
 impl Rhythm {
     pub(super) fn on_arrival(&mut self, _: Instant) {}
 
-    pub(super) fn is_silent(&self) -> bool {
+    pub(super) fn doubts(&mut self, _: Instant, _: Option<Instant>) -> bool {
         false
     }
 

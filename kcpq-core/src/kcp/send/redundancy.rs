@@ -74,7 +74,7 @@ const THIN: usize = 512;
 /// Minimum repairs for a single-segment message, in 256ths.
 const MIN_SINGLE: u32 = 180;
 /// Maximum repairs per segment of a burst, in 256ths.
-const MAX_PER_SEGMENT: u32 = 100;
+const MAX_PER_SEGMENT: u32 = 98;
 /// How long after a message its repair is still of use.
 const SHARED_WITHIN: Duration = Duration::from_millis(16);
 /// Repairs for single-segment messages do not pile up: one over all of them does as well.
