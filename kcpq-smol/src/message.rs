@@ -4,13 +4,17 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use kcpq_core::frame::{Frame, HEAD, Limits};
+use kcpq_core::frame::{Frame, HEAD, LENGTH, Limits, Properties};
+
+use crate::headers::Headers;
 
 /// A received message. Cheap to clone: clones share the buffer it was received in.
 #[derive(Clone)]
 pub struct Message {
     frame: Bytes,
     subject: Range<usize>,
+    /// Where the payload ends; what it carries besides follows.
+    end: usize,
 }
 
 impl Message {
@@ -18,9 +22,10 @@ impl Message {
     pub(crate) fn cut(run: &mut Bytes) -> Option<Self> {
         let frame = Frame::parse(run, &Limits::NONE).ok()?;
         let (len, subject) = (frame.encoded_len(), HEAD..HEAD + frame.subject.len());
+        let end = subject.end + frame.message()?.0.len();
         // The last one takes the run itself.
         let frame = if len == run.len() { std::mem::take(run) } else { run.split_to(len) };
-        Some(Self { frame, subject })
+        Some(Self { frame, subject, end })
     }
 
     /// The subject it was published to.
@@ -31,7 +36,23 @@ impl Message {
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        self.frame.get(self.subject.end..).unwrap_or_default()
+        self.frame.get(self.subject.end..self.end).unwrap_or_default()
+    }
+
+    /// The headers it was published with.
+    pub fn headers(&self) -> Headers<'_> {
+        Headers::new(self.properties())
+    }
+
+    /// The subject that an answer is to be published to, if its publisher wants one.
+    pub fn reply_to(&self) -> Option<&str> {
+        self.properties().reply()
+    }
+
+    fn properties(&self) -> Properties<'_> {
+        let command = self.frame.get(LENGTH).copied().unwrap_or_default();
+        let payload = self.frame.get(self.subject.end..).unwrap_or_default();
+        Frame { command, subject: &[], payload }.message().unwrap_or_default().1
     }
 
     /// Bytes that it takes in a queue.
@@ -41,7 +62,7 @@ impl Message {
 
     /// The payload, without a copy.
     pub fn into_payload(self) -> Bytes {
-        self.frame.slice(self.subject.end..)
+        self.frame.slice(self.subject.end..self.end)
     }
 }
 

@@ -4,7 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use kcpq_smol::{Client, ConnectError, Event, FlushError, PublishError, SubscribeError};
+use kcpq_core::client;
+use kcpq_smol::{Client, ConnectError, Event, FlushError, PropertyError, PublishError, SubscribeError};
 
 use support::{Server, run};
 
@@ -29,6 +30,32 @@ fn a_message_travels_from_publisher_to_subscriber() {
         assert!(greetings.next().await.is_none());
     });
     server.wait_for("the session ends", |view| view.sessions == 0);
+}
+
+#[test]
+fn headers_travel_with_a_message() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut orders = client.subscribe("orders.*").await.unwrap();
+        let publish = client.publish("orders.new", "3 apples").header("Trace-Id", "7");
+        let publish = publish.headers([("tag", "red"), ("tag", "grün")]).reply_to("answers.7");
+        publish.ttl(Duration::from_secs(60)).await.unwrap();
+        client.publish("orders.new", "plain").await.unwrap();
+        let message = orders.next().await.unwrap();
+        assert_eq!((message.subject(), message.payload()), ("orders.new", &b"3 apples"[..]));
+        let headers = message.headers();
+        assert!(headers.iter().eq([("Trace-Id", "7"), ("tag", "red"), ("tag", "grün")]), "{headers:?}");
+        assert_eq!((headers.get("tag"), headers.get("Tag")), (Some("red"), None));
+        assert!(headers.get_all("tag").eq(["red", "grün"]));
+        assert_eq!(message.reply_to(), Some("answers.7"));
+        assert_eq!(message.into_payload(), "3 apples");
+        let message = orders.next().await.unwrap();
+        assert!(message.payload() == b"plain" && message.headers().is_empty() && message.reply_to().is_none());
+
+        let refused = client.publish("orders.new", "").header("two words", "").await;
+        assert_eq!(refused, Err(PublishError::Refused(client::PublishError::Properties(PropertyError::Name))));
+    });
 }
 
 #[test]

@@ -83,6 +83,18 @@ impl Drop for Piped {
 }
 
 #[test]
+fn headers_are_published_and_printed() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["--json", "a"]);
+    let mut printer = Piped::subscribe(&server, &["--headers", "a"]);
+    publish(&server, &["-H", "Trace-Id: 7", "--header", "Trace-Id:8", "a", "hello"]);
+    let message: Value = serde_json::from_str(&subscriber.line()).unwrap();
+    assert_eq!(message, json!({ "subject": "a", "payload": "hello", "headers": { "Trace-Id": ["7", "8"] } }));
+    let lines: String = (0..3).map(|_| printer.line()).collect();
+    assert_eq!(lines, "Trace-Id: 7\nTrace-Id: 8\na: hello\n");
+}
+
+#[test]
 fn a_subscriber_ends_quietly_when_its_reader_has_gone_and_closes_its_session() {
     let server = server();
     let mut subscriber = Piped::subscribe(&server, &["a"]);

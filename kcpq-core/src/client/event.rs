@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::subscriptions::SubscriptionId;
-use crate::frame::HEAD;
+use crate::frame::{Frame, HEAD, LENGTH, Properties, PropertyError};
 use crate::hello::{CloseReason, Refusal};
 use crate::store::{Store, TooLarge};
 use crate::subject::SubjectError;
@@ -80,13 +80,27 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        self.frame.as_ref().get(HEAD + usize::from(self.subject_len)..).unwrap_or_default()
+        self.parts().0
+    }
+
+    /// What it carries besides: headers, and where an answer is to go.
+    pub fn properties(&self) -> Properties<'_> {
+        self.parts().1
+    }
+
+    /// Checked when the frame was read.
+    fn parts(&self) -> (&[u8], Properties<'_>) {
+        let bytes = self.frame.as_ref();
+        let command = bytes.get(LENGTH).copied().unwrap_or_default();
+        let payload = bytes.get(HEAD + usize::from(self.subject_len)..).unwrap_or_default();
+        Frame { command, subject: &[], payload }.message().unwrap_or_default()
     }
 
     /// The memory that holds the message, and where in it subject and payload are.
-    pub fn into_parts(self) -> (B, core::ops::Range<usize>, core::ops::RangeFrom<usize>) {
+    pub fn into_parts(self) -> (B, core::ops::Range<usize>, core::ops::Range<usize>) {
         let payload = HEAD + usize::from(self.subject_len);
-        (self.frame, HEAD..payload, payload..)
+        let end = payload + self.payload().len();
+        (self.frame, HEAD..payload, payload..end)
     }
 }
 
@@ -196,6 +210,8 @@ pub enum PublishError {
     Subject(SubjectError),
     /// It is larger than this client, its memory or the server accepts.
     TooLarge(TooLarge),
+    /// The properties are none.
+    Properties(PropertyError),
     /// The queue is full; [`Event::Writable`] will say when there is room.
     Full,
     /// The client is closing or closed.
@@ -206,6 +222,7 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Subject(error) => error.fmt(f),
+            Self::Properties(error) => error.fmt(f),
             Self::TooLarge(error) => write!(f, "message too large: {error}"),
             Self::Full => f.write_str("the queue of messages to send is full"),
             Self::Closed => f.write_str("the client is closed"),

@@ -4,7 +4,7 @@ use super::Client;
 use super::event::{Disconnect, Event, Message};
 use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
-use crate::frame::{Flaw, command};
+use crate::frame::{Flaw, Frame, command};
 use crate::hello::{Ack, CloseReason, Hello, Notice, VERSION};
 use crate::outbox::FrameStore;
 use crate::session::Found;
@@ -85,7 +85,7 @@ impl<S: FrameStore> Client<S> {
     fn on_message(&mut self, found: Found) {
         let frame = self.session.frame(found);
         // An original server forwards any subject; only what is text can be matched.
-        let next = if Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
+        let next = if frame.is_understood() && Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
             self.stats.on_message(frame);
             let next = self.subscriptions.next_for(frame.subject, None);
             self.stats.unmatched += u64::from(next.is_none());
@@ -105,7 +105,7 @@ impl<S: FrameStore> Client<S> {
     fn act(&mut self, found: Found) -> bool {
         let frame = self.session.frame(found);
         match frame.command {
-            command::MSG => {
+            command if Frame::is_message(command) => {
                 self.on_message(found);
                 return false;
             }
@@ -183,7 +183,7 @@ where
     /// to a reader who comes later: until [`release_message`](Self::release_message) other events are handed out, but none
     /// that lends something, and nothing that came behind the message is read.
     pub fn hold_message(&mut self) {
-        if let Some(current) = self.current.as_mut().filter(|current| current.found.head.command == command::MSG) {
+        if let Some(current) = self.current.as_mut().filter(|current| Frame::is_message(current.found.head.command)) {
             current.held = true;
         }
     }

@@ -448,7 +448,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// The largest message that the present server takes, or this client if the server has not said: subject, payload and 3
-    /// bytes more, 7 if it has a time to live.
+    /// bytes more, and its properties: 9 bytes for a time to live alone.
     pub fn largest_message(&self) -> usize {
         self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize
     }

@@ -1,6 +1,6 @@
 //! Messages on the short way: from the datagram to whoever subscribed, without waiting in the window.
 //!
-//! Only MSG frames go this way, and only in order. Whatever else comes, and all that comes behind it, waits for
+//! Only MSG and MSGX frames go this way, and only in order. Whatever else comes, and all that comes behind it, waits for
 //! [`poll_event`](Client::poll_event).
 
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use super::event::Disconnect;
 use super::finder::Finder;
 use super::subscriptions::{SubscriptionId, Subscriptions};
 use super::{Client, Config, Stats};
-use crate::frame::{Flaw, FrameError, Head, Reader, Sink, Whole, command};
+use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Limits, Subject};
 use crate::time::Instant;
@@ -77,8 +77,9 @@ struct Pushed<'c, D> {
 impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
         // One that is too long is told by `poll_event`, as are all frames that are no messages.
-        let is_message =
-            |head: Head| head.command == command::MSG && head.frame_len() <= reader.capacity() && self.broken.is_none();
+        let is_message = |head: Head| {
+            Frame::is_message(head.command) && head.frame_len() <= reader.capacity() && self.broken.is_none()
+        };
         reader.upcoming(input).is_some_and(is_message)
     }
 
@@ -92,6 +93,10 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
             Arrived::Lent(bytes) => bytes,
             Arrived::Whole(bytes) => bytes,
         });
+        if !frame.is_understood() {
+            self.stats.malformed += 1;
+            return ControlFlow::Continue(());
+        }
         if !self.recent.is_about(frame.subject) {
             let Ok(subject) = Subject::from_bytes(frame.subject, &self.config.subjects) else {
                 self.stats.malformed += 1;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod format;
+mod header;
 mod interrupt;
 mod key;
 mod log;
