@@ -62,6 +62,12 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let extended_message = talk.answer();
     assert_eq!(talk.events(), 1, "with its properties");
 
+    talk.at(1_090);
+    talk.client.publish_with(talk.now, "nobody", b"", properties.properties(), None).unwrap();
+    talk.ask();
+    let status = talk.answer();
+    assert_eq!(talk.events(), 0, "the client is not subscribed to its reply subject");
+
     talk.restart();
     talk.at(1_100);
     talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
@@ -79,6 +85,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("PUBX with a time", timed),
         ("PUBX", extended),
         ("MSGX", extended_message),
+        ("STATUS", status),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
         ("NATIVE RESET", reset),
     ];

@@ -13,6 +13,7 @@ use crate::builder::Builder;
 use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
+use crate::request::Request;
 use crate::shared::{Handle, Shared};
 use crate::subscription::Capacity;
 
@@ -102,7 +103,26 @@ impl Client {
     /// [`PublishError`]: invalid subject, message too large, queue full until the timeout, or client closed. Nothing
     /// was queued then.
     pub fn publish<'c, P: AsRef<[u8]>>(&'c self, subject: &'c str, payload: P) -> Publish<'c, P> {
-        Publish::new(self, subject, payload)
+        Publish::new(self, Some(subject), payload)
+    }
+
+    /// Asks for an answer: publishes a message, and is ready with what whoever is subscribed to `subject` answers by
+    /// [`Message::respond`](crate::Message::respond). Any number may wait for answers at the same time, up to 65,536. All answers
+    /// of a client come to one subscription, whose name others do not know.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sum = client.request("sum", "1 2").within(Duration::from_millis(500)).await?;
+    /// println!("{:?}", sum.payload());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RequestError`](crate::RequestError): the message was refused, nobody is subscribed, or no answer came in time.
+    pub fn request<'c, P: AsRef<[u8]>>(&'c self, subject: &'c str, payload: P) -> Request<'c, P> {
+        Request::new(self, subject, payload)
     }
 
     /// Publishes without waiting.

@@ -4,9 +4,12 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use kcpq_core::client::Arrived;
 use kcpq_core::frame::{Frame, HEAD, LENGTH, Limits, Properties};
 
+use crate::client::Client;
 use crate::headers::Headers;
+use crate::operation::Publish;
 
 /// A received message. Cheap to clone: clones share the buffer it was received in.
 #[derive(Clone)]
@@ -18,6 +21,15 @@ pub struct Message {
 }
 
 impl Message {
+    /// The message of one whole frame.
+    pub(crate) fn of(arrived: Arrived<'_>) -> Option<Self> {
+        let mut frame = match arrived {
+            Arrived::Lent(bytes) => Bytes::copy_from_slice(bytes),
+            Arrived::Whole(bytes) => bytes,
+        };
+        Self::cut(&mut frame)
+    }
+
     /// Cuts the first frame off a run of whole frames (PROTOCOL.md 3.1).
     pub(crate) fn cut(run: &mut Bytes) -> Option<Self> {
         let frame = Frame::parse(run, &Limits::NONE).ok()?;
@@ -42,6 +54,24 @@ impl Message {
     /// The headers it was published with.
     pub fn headers(&self) -> Headers<'_> {
         Headers::new(self.properties())
+    }
+
+    /// Publishes an answer to a request. Several may be given.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut questions = client.subscribe("echo").await?;
+    /// while let Some(question) = questions.next().await {
+    ///     question.respond(&client, question.payload()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::publish`]; [`PublishError::NoReply`](crate::PublishError::NoReply) if its publisher wants no answer.
+    pub fn respond<'c, P: AsRef<[u8]>>(&'c self, client: &'c Client, payload: P) -> Publish<'c, P> {
+        Publish::new(client, self.reply_to(), payload)
     }
 
     /// The subject that an answer is to be published to, if its publisher wants one.

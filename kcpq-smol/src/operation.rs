@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
 use crate::subscription::{CallbackSubscription, Capacity, Name, Queue, Subscription};
 
-type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
 /// The time limit of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,11 @@ impl Limit {
 
     pub(crate) fn span(&self) -> Duration {
         self.span
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(&self) -> Duration {
+        self.until.map_or(self.span, |until| until.saturating_duration_since(Instant::now()))
     }
 
     fn is_over(&self) -> bool {
@@ -89,6 +94,7 @@ macro_rules! deadline {
         }
     };
 }
+pub(crate) use deadline;
 
 /// Gives an operation that publishes its `header` and `headers`.
 macro_rules! headers {
@@ -112,6 +118,7 @@ macro_rules! headers {
         }
     };
 }
+pub(crate) use headers;
 
 /// Publishes a message; ready when it is queued, which is at once unless the queue is full.
 ///
@@ -119,7 +126,8 @@ macro_rules! headers {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Publish<'c, P> {
     client: &'c Client,
-    subject: &'c str,
+    /// `None`: the message that is answered asks for no answer.
+    subject: Option<&'c str>,
     payload: P,
     limit: Limit,
     /// When the message expires.
@@ -130,7 +138,7 @@ pub struct Publish<'c, P> {
 }
 
 impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
-    pub(crate) fn new(client: &'c Client, subject: &'c str, payload: P) -> Self {
+    pub(crate) fn new(client: &'c Client, subject: Option<&'c str>, payload: P) -> Self {
         let limit = Limit { span: client.shared().timeout, until: None };
         Self { client, subject, payload, limit, expires: None, properties: Ok(PropertiesBuf::new()), waiting: None }
     }
@@ -165,7 +173,8 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
                 Ok(properties) => properties.properties(),
                 Err(error) => return Poll::Ready(Err(PublishError::Refused(client::PublishError::Properties(*error)))),
             };
-            match self.client.queue(self.subject, self.payload.as_ref(), properties, ttl) {
+            let Some(subject) = self.subject else { return Poll::Ready(Err(PublishError::NoReply)) };
+            match self.client.queue(subject, self.payload.as_ref(), properties, ttl) {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }

@@ -16,7 +16,7 @@ use super::session::{Greeting, Me, Session};
 use super::table::Table;
 use crate::access::Credential;
 use crate::datagram::Framing;
-use crate::frame::{Flaw, Frame, FrameError, Properties, PropertyError, Reader, Sink, Whole, command};
+use crate::frame::{Flaw, Frame, FrameError, Properties, PropertyError, Reader, Sink, Whole, command, properties};
 use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Named, Notice, Refusal, VERSION, features, subscribe};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
@@ -105,7 +105,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 };
                 let share_from = self.hub.share_from();
                 if in_place.is_some() || bytes.len() < share_from {
-                    self.publish(subject, &mut Message::published(bytes, share_from));
+                    let _ = self.publish(subject, &mut Message::published(bytes, share_from));
                 } else {
                     self.publish_assembled(inbox);
                 }
@@ -192,17 +192,18 @@ impl<'b, P: Peer> Dispatch<'b, P> {
 
     // --- messages ---
 
-    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) {
+    /// False if nobody is subscribed.
+    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) -> bool {
         let cx = &mut *self.cx;
         cx.stats.messages_in += 1;
         cx.stats.bytes_in += message.frame_len() as u64;
         if cx.guard.is_some() && !self.may_publish(subject, message.frame_len()) {
-            return;
+            return true;
         }
         let Self { cx, hub, table, me, .. } = self;
-        if !hub.publish(cx, table, Publisher::session(me), subject, message) {
-            cx.stats.unrouted += 1;
-        }
+        let routed = hub.publish(cx, table, Publisher::session(me), subject, message);
+        cx.stats.unrouted += u64::from(!routed);
+        routed
     }
 
     /// A message with properties: some are for the server, the others go on to those who know such.
@@ -223,7 +224,14 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             Ok((cut, properties)) => {
                 let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
                 let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
-                self.publish(subject, &mut Message::extended(bytes, cut, properties, expires, share_from));
+                let mut message = Message::extended(bytes, cut, properties, expires, share_from);
+                if !self.publish(subject, &mut message)
+                    && let Some(reply) = properties.reply()
+                    && self.me.member.outlet.is_extended()
+                {
+                    // Who waits for an answer need not wait.
+                    self.reply(command::MSGX, reply.as_bytes(), &properties::NOBODY);
+                }
             }
             Err(error) => {
                 self.cx.stats.messages_refused += 1;
@@ -238,7 +246,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let written = if self.me.member.native { Err(error) } else { foreign::subject(subject, &limits) };
         let written = written.as_deref().map_err(|error| *error);
         match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
-            Ok(subject) => self.publish(subject, &mut Message::published(bytes, self.hub.share_from())),
+            Ok(subject) => {
+                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()));
+            }
             Err(error) => self.refuse_message(error),
         }
     }
@@ -263,7 +273,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
             && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
         {
-            self.publish(subject, &mut Message::made(&msg));
+            let _ = self.publish(subject, &mut Message::made(&msg));
         }
     }
 

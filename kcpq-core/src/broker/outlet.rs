@@ -133,6 +133,11 @@ impl Outlet {
         self.high = high_water.min(self.max_queued / 8).max(16);
     }
 
+    /// The party knows properties.
+    pub(super) fn is_extended(&self) -> bool {
+        self.extended
+    }
+
     /// Bytes left the queue, and wait elsewhere until they have [`arrived`](Self::arrived).
     pub(super) fn sent(&mut self, bytes: usize) {
         self.beyond += bytes;

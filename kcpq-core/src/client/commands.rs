@@ -123,7 +123,7 @@ impl<S: FrameStore> Client<S> {
         self.publish_until(now, subject, payload, properties, ttl.map(|ttl| now + ttl))
     }
 
-    fn publish_until(
+    pub(super) fn publish_until(
         &mut self,
         now: Instant,
         subject: &str,
@@ -257,7 +257,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// True if nothing more is taken from the user.
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.close_by.is_some() || matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
     }
 

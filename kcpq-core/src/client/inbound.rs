@@ -1,7 +1,7 @@
 //! What comes from the server: frames are read when the user asks for events, one at a time.
 
 use super::Client;
-use super::event::{Disconnect, Event, Message};
+use super::event::{Disconnect, Event, Message, RequestId};
 use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
 use crate::frame::{Flaw, Frame, command};
@@ -39,6 +39,11 @@ impl<S: FrameStore> Client<S> {
                 }
                 if let Some((id, last)) = next.and_then(|id| self.take_turn(found, id)) {
                     let subject_len = found.head.subject_len;
+                    if self.requests.is_inbox(id) {
+                        let Some((request, done)) = self.take_reply(found) else { continue };
+                        let message = Message::new(self.session.body(found, last), subject_len);
+                        return Some(Event::Reply { request, message, last: done });
+                    }
                     let message = Message::new(self.session.body(found, last), subject_len);
                     return Some(Event::Message { subscription: id, message });
                 }
@@ -79,6 +84,15 @@ impl<S: FrameStore> Client<S> {
         let next = self.subscriptions.next_for(subject, Some(id));
         self.current = Some(Current { found, next, held: false });
         Some((id, next.is_none()))
+    }
+
+    /// The request that an answer is for, and whether it is the last.
+    fn take_reply(&mut self, found: Found) -> Option<(RequestId, bool)> {
+        let frame = self.session.frame(found);
+        let (_, properties) = frame.message().unwrap_or_default();
+        let reply = self.requests.on_reply(frame.subject, properties);
+        self.stats.unmatched += u64::from(reply.is_none() && !properties.has_nobody());
+        reply
     }
 
     /// Takes note of a message. It stays where it is while somebody is to be given it.

@@ -8,8 +8,9 @@ use core::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::event::Disconnect;
+use super::event::{Disconnect, Recipient};
 use super::finder::Finder;
+use super::requests::Requests;
 use super::subscriptions::{SubscriptionId, Subscriptions};
 use super::{Client, Config, Stats};
 use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole};
@@ -40,20 +41,20 @@ pub(super) struct Recent {
 
 impl Client<Heap> {
     /// As [`handle_datagram`](Self::handle_datagram), but messages that come in order are handed to `deliver` at once, for
-    /// each subscription that matches. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as
+    /// each subscription that matches, and for the request that they answer. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as
     /// ever: the rest waits there.
     pub fn handle_datagram_with(
         &mut self,
         now: Instant,
         datagram: &mut [u8],
-        deliver: impl FnMut(SubscriptionId, Arrived<'_>),
+        deliver: impl FnMut(Recipient, Arrived<'_>),
     ) {
         if self.current.is_some() || !self.is_connected() {
             return self.handle_datagram(now, datagram);
         }
         let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
-        let Self { config, session, subscriptions, recent, stats, .. } = self;
-        let mut pushed = Pushed { config, subscriptions, recent, stats, deliver, broken: None };
+        let Self { config, session, subscriptions, requests, recent, stats, .. } = self;
+        let mut pushed = Pushed { config, subscriptions, requests, recent, stats, deliver, broken: None };
         let before = session.arrivals();
         let understood = session.handle_datagram(self.now, datagram, content, &mut pushed);
         let broken = pushed.broken;
@@ -68,13 +69,14 @@ impl Client<Heap> {
 struct Pushed<'c, D> {
     config: &'c Config,
     subscriptions: &'c Subscriptions<Heap>,
+    requests: &'c mut Requests,
     recent: &'c mut Recent,
     stats: &'c mut Stats,
     deliver: D,
     broken: Option<FrameError>,
 }
 
-impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
+impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
         // One that is too long is told by `poll_event`, as are all frames that are no messages.
         let is_message = |head: Head| {
@@ -107,8 +109,16 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
         self.stats.on_message(frame);
         self.stats.unmatched += u64::from(self.recent.wanted_by.is_empty());
         for id in &self.recent.wanted_by {
+            let mut recipient = Recipient::Subscription(*id);
+            if self.requests.is_inbox(*id) {
+                let (_, properties) = frame.message().unwrap_or_default();
+                let reply = self.requests.on_reply(frame.subject, properties);
+                self.stats.unmatched += u64::from(reply.is_none() && !properties.has_nobody());
+                let Some((id, last)) = reply else { continue };
+                recipient = Recipient::Request { id, last };
+            }
             (self.deliver)(
-                *id,
+                recipient,
                 match &arrived {
                     Arrived::Lent(bytes) => Arrived::Lent(bytes),
                     Arrived::Whole(bytes) => Arrived::Whole(bytes.clone()),

@@ -22,8 +22,13 @@ pub mod tag {
     pub const REPLY: u8 = 0x01;
     /// A header: length of the name (u8), name, value.
     pub const HEADER: u8 = 0x02;
+    /// What the server has to say in place of an answer (u8): see [`NOBODY`].
+    pub const STATUS: u8 = 0x03;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
+
+    /// A status: nobody is subscribed to the subject.
+    pub const NOBODY: u8 = 1;
 
     /// Bit of tags that are for the server alone. They stand behind the others.
     pub const SERVER: u8 = 0x80;
@@ -171,6 +176,11 @@ impl<'p> Properties<'p> {
         Some(Duration::from_millis(u32::from_be_bytes(*value.first_chunk()?).into()))
     }
 
+    /// True if it is the server's word that nobody is subscribed to what was published.
+    pub(crate) fn has_nobody(mut self) -> bool {
+        self.any(|property| property.tag == tag::STATUS && property.value == [tag::NOBODY])
+    }
+
     /// Those that go on to subscribers.
     pub fn for_subscribers(self) -> Self {
         let mut rest = self;
@@ -228,6 +238,10 @@ pub(crate) fn ttl(left: Duration) -> [u8; TTL] {
     let [a, b, c, d] = u32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX).to_be_bytes();
     [tag::TTL, 0, 4, a, b, c, d]
 }
+
+/// The server's word that nobody is subscribed, as it stands behind a message.
+#[cfg(feature = "alloc")]
+pub(crate) const NOBODY: [u8; HEAD + 1 + END] = [tag::STATUS, 0, 1, tag::NOBODY, 0, 4];
 
 /// What stands behind properties of so many bytes.
 pub(crate) fn end(len: usize) -> [u8; END] {
@@ -352,6 +366,23 @@ impl PropertiesBuf {
     /// As there.
     pub fn header(&mut self, name: &str, value: &str) -> Result<(), PropertyError> {
         self.with(1 + name.len() + value.len(), |writer| writer.header(name, value))
+    }
+
+    /// Adds all of others.
+    ///
+    /// # Errors
+    /// [`PropertyError`]: nothing was written.
+    pub fn append(&mut self, others: Properties<'_>) -> Result<(), PropertyError> {
+        let count = self.count + others.count();
+        if count > MAX_COUNT {
+            return Err(PropertyError::TooMany);
+        }
+        if self.bytes.len() + others.bytes.len() > MAX_BYTES {
+            return Err(PropertyError::TooLarge { limit: MAX_BYTES });
+        }
+        self.bytes.extend_from_slice(others.bytes);
+        self.count = count;
+        Ok(())
     }
 
     /// What was written.

@@ -2,6 +2,8 @@
 
 mod absence;
 mod permissions;
+#[cfg(feature = "request")]
+mod requests;
 #[cfg(feature = "sealed-aes")]
 mod sealed;
 
@@ -29,6 +31,8 @@ struct Log {
     messages: BTreeMap<SubscriptionId, Vec<(String, Vec<u8>)>>,
     /// Of each message where to answer, and its headers.
     properties: Vec<String>,
+    /// Answers to requests, and whether each was the last.
+    replies: Vec<(RequestId, String, bool)>,
 }
 
 impl Log {
@@ -133,6 +137,9 @@ impl<S: Make> World<S> {
                             properties += &alloc::format!("{name}={value} ");
                         }
                         node.log.properties.push(properties);
+                    } else if let Event::Reply { request, message, last } = event {
+                        let text = String::from_utf8_lossy(message.payload()).into_owned();
+                        node.log.replies.push((request, text, last));
                     } else {
                         node.log.events.push(text);
                     }

@@ -18,6 +18,8 @@ pub(super) enum Format {
     Raw,
     /// The payload, a line for each.
     Lines,
+    /// The payload and a line end; for a terminal escaped.
+    Payload { terminal: bool },
     /// One JSON object a line.
     Json,
 }
@@ -60,6 +62,8 @@ impl Format {
                 out.extend_from_slice(b": ");
                 escape(payload, out);
             }
+            Self::Payload { terminal: true } => escape(payload, out),
+            Self::Payload { terminal: false } => out.extend_from_slice(payload),
             Self::Lines => {
                 for byte in payload {
                     match byte {
