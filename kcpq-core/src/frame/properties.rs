@@ -121,7 +121,7 @@ impl<'p> Properties<'p> {
             return Err(PropertyError::TooLarge { limit: MAX_BYTES });
         }
         let (mut all, mut count, mut for_server) = (Self { bytes }, 0, false);
-        while let Some(property) = all.next() {
+        for property in all.by_ref() {
             let tag = property.tag;
             count += 1;
             if count > MAX_COUNT {
