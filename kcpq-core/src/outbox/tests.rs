@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::frame::{Frame, command, properties};
+use crate::frame::{Frame, command};
 #[cfg(feature = "alloc")]
 use crate::store::HeapTx;
 use crate::store::{LentTx, TxStream};
@@ -134,14 +134,14 @@ fn outboxes_count_the_time_that_is_told_to_a_message() {
 fn tells_the_time<T>(mut outbox: impl Outbox<T>) {
     let bytes = frame(&[1; 100]);
     outbox.push(&[&bytes[..7], &bytes[7..]], Some(Instant::from_millis(1_000))).unwrap();
-    let body = bytes.len() - crate::frame::LENGTH + properties::TTL + properties::END;
+    let body = bytes.len() - crate::frame::LENGTH + crate::frame::properties::TTL + crate::frame::properties::END;
     assert_eq!((outbox.drop_longer(body), outbox.drop_longer(body - 1)), (0, 1));
     assert_eq!((outbox.len(), outbox.frames()), (0, 0));
     if cfg!(feature = "properties") {
         // Other properties have a length already.
         let bytes = extended(&[1; 100], &[1, 0, 1, b'a']);
         outbox.push_extended(&[&bytes], Some(Instant::from_millis(1_000))).unwrap();
-        let body = bytes.len() - crate::frame::LENGTH + properties::TTL;
+        let body = bytes.len() - crate::frame::LENGTH + crate::frame::properties::TTL;
         assert_eq!((outbox.drop_longer(body), outbox.drop_longer(body - 1)), (0, 1));
         assert_eq!((outbox.len(), outbox.frames()), (0, 0));
     }
