@@ -172,7 +172,7 @@ pub fn seeds() -> Vec<Seed> {
     let mut hello = [0; kcpq_core::hello::MAX_WELCOME];
     let len = kcpq_core::hello::Hello {
         version: 1,
-        features: 0xfd,
+        features: 0x1fd,
         max_datagram: 1_500,
         window: 32,
         max_body: 1 << 20,
@@ -190,8 +190,10 @@ pub fn seeds() -> Vec<Seed> {
         op(1, 3, &frame(1, "x.*", &[0, 0, 0, 10, 1])),
         op(1, 3, &frame(3, "x.y", &[1; 200])),
         op(1, 3, &frame(3, "x..y", b"")),
-        op(1, 3, &frame(0x14, "x.y", &[1, 1, 0, 0, 3, 232])),
-        op(1, 3, &frame(0x14, "x.y", &[1, 1])),
+        op(1, 3, &frame(0x15, "x.y", &[1, 1, 0x81, 0, 4, 0, 0, 3, 232, 0, 7])),
+        op(1, 3, &frame(0x15, "x.y", &[1, 1, 1, 0, 1, b'r', 2, 0, 3, 1, b'n', b'v', 0, 10])),
+        op(1, 3, &frame(0x15, "x.y", &[1, 1, 0x41, 0, 0, 0, 3])),
+        op(1, 3, &frame(0x15, "x.y", &[1, 1])),
         op(1, 3, &frame(77, "", b"")),
         op(1, 3, &frame(0x12, "", &[0])),
         op(0, 3, &about_path(Command::MtuProbe, 1_300)),

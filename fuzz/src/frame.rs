@@ -3,7 +3,7 @@
 //! The first two bytes of the input say how long the pieces are, the rest is the stream. The reader has to find what
 //! [`Model`] finds in the whole stream, over both stores.
 
-use kcpq_core::frame::{Flaw, Frame, Head, Limits, Reader};
+use kcpq_core::frame::{Flaw, Frame, Head, Limits, Properties, Reader};
 use kcpq_core::store::{Heap, HeapInbox, Inbox, Lent, LentInbox, Store};
 
 use crate::Seed;
@@ -109,6 +109,17 @@ fn check_codec(bytes: &[u8]) {
     assert_eq!((frame.command, frame.subject.len()), (bytes[4], subject_len));
     assert_eq!(frame.encoded_len(), bytes.len());
 
+    // Whatever stands behind a message: no property reaches beyond it, and what is accepted can be read to its end.
+    if let Some((message, properties)) = frame.message() {
+        assert!(frame.payload.starts_with(message));
+        if let Ok(properties) = Properties::parse(properties.as_bytes()) {
+            let len: usize = properties.map(|property| 3 + property.value.len()).sum();
+            assert_eq!(len, properties.as_bytes().len());
+            assert!(properties.as_bytes().starts_with(properties.for_subscribers().as_bytes()));
+            assert!(properties.headers().count() <= properties.count());
+        }
+    }
+
     let mut again = vec![0; bytes.len()];
     assert_eq!(frame.encode(&mut again), Some(bytes.len()));
     assert_eq!(again, bytes);
@@ -134,6 +145,8 @@ pub fn seeds() -> Vec<Seed> {
         ("empty-subject", frame(3, "", "payload")),
         ("not-utf8", vec![0, 0, 0, 5, 3, 0, 2, 0xff, 0xfe]),
         ("native-command", frame(0x10, "", "")),
+        ("properties", frame(0x15, "a", "hello\u{1}\0\u{1}r\u{2}\0\u{3}\u{1}nv\0\u{a}")),
+        ("properties-cut", frame(0x16, "a", "\u{1}\0\u{9}r\0\u{4}")),
         ("longer-than-the-inbox", [frame(3, "a", &long), frame(5, "", "")].concat()),
         ("subject-too-long", frame(3, &long, "")),
         ("body-empty", vec![0, 0, 0, 0]),

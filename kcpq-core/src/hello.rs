@@ -99,14 +99,14 @@ pub mod features {
     /// Understands repairs (`kcp::Command::Repair`), and may be sent them whenever it is worth while.
     pub const REPAIR: u32 = 1 << 2;
 
-    /// A server's: takes PUBT, a message with a time to live.
-    pub const TTL: u32 = 1 << 3;
     /// A server's: takes SUB with options, and knows [`LATEST`](super::subscribe::LATEST) among them.
     pub const LATEST: u32 = 1 << 4;
     /// Answers the questions about the path's MTU (`kcp::Command::MtuProbe`).
     pub const PROBES: u32 = 1 << 5;
     /// Understands segments in pieces (`kcp::Command::Piece`).
     pub const PIECES: u32 = 1 << 7;
+    /// Understands messages with properties: a server PUBX, a client MSGX.
+    pub const PROPERTIES: u32 = 1 << 8;
 
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
@@ -116,9 +116,10 @@ pub mod features {
         | if cfg!(feature = "repair") { REPAIR } else { 0 }
         | if cfg!(feature = "mtud") { PROBES } else { 0 }
         | if cfg!(feature = "pieces") { PIECES } else { 0 }
-        | if cfg!(feature = "native") { NATIVE } else { 0 };
+        | if cfg!(feature = "native") { NATIVE } else { 0 }
+        | if cfg!(feature = "properties") { PROPERTIES } else { 0 };
     /// What a server of this build can do.
-    pub const SERVER: u32 = SUPPORTED | TTL | LATEST;
+    pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES;
 }
 
 /// The options of a native SUB: a byte behind its number; without it all are off.

@@ -61,6 +61,8 @@ pub enum Why {
     Idle,
     /// A subscription was not acknowledged.
     SubscribeRetry,
+    /// A request was not answered.
+    Request,
     /// The next attempt to connect, or the end of the present one.
     Reconnect,
     /// A closing session has waited long enough.

@@ -13,6 +13,8 @@ use kcpq_core::broker::{self, Broker};
 use kcpq_core::client::{self, Client, Parts};
 use kcpq_core::datagram::{LOCAL_DATAGRAM, PATH_DATAGRAM, SAFE_DATAGRAM};
 use kcpq_core::frame::FrameError;
+use kcpq_core::frame::PropertyError;
+use kcpq_core::frame::properties::{self, PropertiesBuf};
 use kcpq_core::hello::Reset;
 use kcpq_core::kcp;
 use kcpq_core::seal;
@@ -51,8 +53,23 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     talk.answer();
     assert_eq!(talk.events(), 1, "in time");
 
-    talk.restart();
     talk.at(1_080);
+    let mut properties = PropertiesBuf::new();
+    properties.reply("answers.7").unwrap();
+    properties.header("Lang", "en").unwrap();
+    talk.client.publish_with(talk.now, "greet.world", b"hello", properties.properties(), None).unwrap();
+    let extended = talk.ask();
+    let extended_message = talk.answer();
+    assert_eq!(talk.events(), 1, "with its properties");
+
+    talk.at(1_090);
+    talk.client.publish_with(talk.now, "nobody", b"", properties.properties(), None).unwrap();
+    talk.ask();
+    let status = talk.answer();
+    assert_eq!(talk.events(), 0, "the client is not subscribed to its reply subject");
+
+    talk.restart();
+    talk.at(1_100);
     talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
     talk.ask();
     let reset = talk.answer();
@@ -65,7 +82,10 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("ACK", ack),
         ("PUB", publish),
         ("MSG", message),
-        ("PUBT", timed),
+        ("PUBX with a time", timed),
+        ("PUBX", extended),
+        ("MSGX", extended_message),
+        ("STATUS", status),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
         ("NATIVE RESET", reset),
     ];
@@ -200,7 +220,14 @@ fn the_texts_of_the_specification_are_those_of_the_errors() {
         FrameError::SubjectTooLong { limit: m, actual: n as u16 },
     ];
     let subjects = subjects.map(|error| error.to_string().replace("invalid subject: ", ""));
+    let extended = [
+        PropertyError::Malformed,
+        PropertyError::Unknown { tag: 99 },
+        PropertyError::TooMany,
+        PropertyError::TooLarge { limit: properties::MAX_BYTES },
+    ];
     let texts = subjects.into_iter().chain(frames.map(|error| error.to_string()));
+    let texts = texts.chain(extended.map(|error| error.to_string().replace("99", "1717")));
     let document: String = document().split_whitespace().collect::<Vec<_>>().join(" ");
     for text in texts {
         let text = text.replace("1717", "N").replace("99", "M").replace("0x1f", "0xNN");
@@ -222,6 +249,7 @@ fn the_limits_of_the_specification_are_the_defaults() {
         format!("segments outstanding before the peer is heard | {}", kcp::Config::UNHEARD_WINDOW),
         format!("windows | {} segments each way", broker.kcp.recv_window),
         format!("body of a frame | {} MiB ({})", broker.frames.max_body >> 20, broker.frames.max_body),
+        format!("properties of one message | {}, {} bytes", properties::MAX_COUNT, properties::MAX_BYTES),
         format!("subject | {} bytes, {} tokens", broker.subjects.max_len, broker.subjects.max_tokens),
         format!("subscriptions of one session | {}", broker.max_subscriptions),
         format!("sessions, in all and from one address | {}, {}", broker.max_sessions, broker.max_sessions_per_host),

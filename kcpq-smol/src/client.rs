@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kcpq_core::client::{State, Stats};
+use kcpq_core::frame::Properties;
 use kcpq_core::kcp;
 
 use crate::address::Address;
@@ -12,6 +13,7 @@ use crate::builder::Builder;
 use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
+use crate::request::Request;
 use crate::shared::{Handle, Shared};
 use crate::subscription::Capacity;
 
@@ -92,6 +94,7 @@ impl Client {
     /// client.publish("sensor.kitchen", "21.5").await?;
     /// client.publish("sensor.cellar", b"12.0").within(Duration::from_millis(200)).await?;
     /// client.publish("player.7.position", [4, 2]).ttl(Duration::from_millis(100)).await?;
+    /// client.publish("orders.new", "3 apples").header("Trace-Id", "7f3a").await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -100,7 +103,26 @@ impl Client {
     /// [`PublishError`]: invalid subject, message too large, queue full until the timeout, or client closed. Nothing
     /// was queued then.
     pub fn publish<'c, P: AsRef<[u8]>>(&'c self, subject: &'c str, payload: P) -> Publish<'c, P> {
-        Publish::new(self, subject, payload)
+        Publish::new(self, Some(subject), payload)
+    }
+
+    /// Asks for an answer: publishes a message, and is ready with what whoever is subscribed to `subject` answers by
+    /// [`Message::respond`](crate::Message::respond). Any number may wait for answers at the same time, up to 65,536. All answers
+    /// of a client come to one subscription, whose name others do not know.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sum = client.request("sum", "1 2").within(Duration::from_millis(500)).await?;
+    /// println!("{:?}", sum.payload());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RequestError`](crate::RequestError): the message was refused, nobody is subscribed, or no answer came in time.
+    pub fn request<'c, P: AsRef<[u8]>>(&'c self, subject: &'c str, payload: P) -> Request<'c, P> {
+        Request::new(self, subject, payload)
     }
 
     /// Publishes without waiting.
@@ -108,11 +130,17 @@ impl Client {
     /// # Errors
     /// As [`publish`](Self::publish); a full queue is an error at once.
     pub fn try_publish(&self, subject: &str, payload: impl AsRef<[u8]>) -> Result<(), PublishError> {
-        self.queue(subject, payload.as_ref(), None)
+        self.queue(subject, payload.as_ref(), Properties::NONE, None)
     }
 
     /// Queues a message; it is dropped if it is still in the queue after `ttl`.
-    pub(crate) fn queue(&self, subject: &str, payload: &[u8], ttl: Option<Duration>) -> Result<(), PublishError> {
+    pub(crate) fn queue(
+        &self,
+        subject: &str,
+        payload: &[u8],
+        properties: Properties<'_>,
+        ttl: Option<Duration>,
+    ) -> Result<(), PublishError> {
         let shared = self.shared();
         let mut state = shared.lock();
         // Publishing reads no clock unless the message has a time: the client knows the time of the last thing that
@@ -120,9 +148,9 @@ impl Client {
         let taken = match ttl {
             None => {
                 let now = state.core.now();
-                state.core.publish(now, subject, payload)
+                state.core.publish_with(now, subject, payload, properties, None)
             }
-            Some(ttl) => state.core.publish_for(shared.now(), subject, payload, ttl.into()),
+            Some(ttl) => state.core.publish_with(shared.now(), subject, payload, properties, Some(ttl.into())),
         };
         shared.published(&mut state);
         taken.map_err(PublishError::Refused)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use kcpq_core::client::{self, Disconnect, SubscribeFailure};
+use kcpq_core::client::{self, Disconnect, RequestFailure, SubscribeFailure};
 
 /// Why there is no client.
 #[derive(Debug)]
@@ -69,6 +69,8 @@ impl std::error::Error for ConnectError {
 pub enum PublishError {
     /// The client refused it. [`client::PublishError::Full`] comes from `try_publish` only.
     Refused(client::PublishError),
+    /// The message that was to be answered asks for no answer.
+    NoReply,
     /// The queue stayed full.
     TimedOut {
         /// The timeout.
@@ -80,12 +82,35 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => error.fmt(f),
+            Self::NoReply => f.write_str("the message asks for no answer"),
             Self::TimedOut { after } => write!(f, "the queue of messages to send stayed full for {after:?}"),
         }
     }
 }
 
 impl std::error::Error for PublishError {}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The client refused it; nothing was published.
+    Refused(client::RequestError),
+    /// No answer came. [`RequestFailure::NoResponders`]: nobody is subscribed; [`RequestFailure::TimedOut`]: somebody may be, but
+    /// did not answer in time.
+    Failed(RequestFailure),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Failed(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}
 
 /// Why a subscription was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,23 +4,40 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use kcpq_core::frame::{Frame, HEAD, Limits};
+use kcpq_core::client::Arrived;
+use kcpq_core::frame::{Frame, HEAD, LENGTH, Limits, Properties};
+
+use crate::client::Client;
+use crate::headers::Headers;
+use crate::operation::Publish;
 
 /// A received message. Cheap to clone: clones share the buffer it was received in.
 #[derive(Clone)]
 pub struct Message {
     frame: Bytes,
     subject: Range<usize>,
+    /// Where the payload ends; what it carries besides follows.
+    end: usize,
 }
 
 impl Message {
+    /// The message of one whole frame.
+    pub(crate) fn of(arrived: Arrived<'_>) -> Option<Self> {
+        let mut frame = match arrived {
+            Arrived::Lent(bytes) => Bytes::copy_from_slice(bytes),
+            Arrived::Whole(bytes) => bytes,
+        };
+        Self::cut(&mut frame)
+    }
+
     /// Cuts the first frame off a run of whole frames (PROTOCOL.md 3.1).
     pub(crate) fn cut(run: &mut Bytes) -> Option<Self> {
         let frame = Frame::parse(run, &Limits::NONE).ok()?;
         let (len, subject) = (frame.encoded_len(), HEAD..HEAD + frame.subject.len());
+        let end = subject.end + frame.message()?.0.len();
         // The last one takes the run itself.
         let frame = if len == run.len() { std::mem::take(run) } else { run.split_to(len) };
-        Some(Self { frame, subject })
+        Some(Self { frame, subject, end })
     }
 
     /// The subject it was published to.
@@ -31,7 +48,41 @@ impl Message {
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        self.frame.get(self.subject.end..).unwrap_or_default()
+        self.frame.get(self.subject.end..self.end).unwrap_or_default()
+    }
+
+    /// The headers it was published with.
+    pub fn headers(&self) -> Headers<'_> {
+        Headers::new(self.properties())
+    }
+
+    /// Publishes an answer to a request. Several may be given.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut questions = client.subscribe("echo").await?;
+    /// while let Some(question) = questions.next().await {
+    ///     question.respond(&client, question.payload()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::publish`]; [`PublishError::NoReply`](crate::PublishError::NoReply) if its publisher wants no answer.
+    pub fn respond<'c, P: AsRef<[u8]>>(&'c self, client: &'c Client, payload: P) -> Publish<'c, P> {
+        Publish::new(client, self.reply_to(), payload)
+    }
+
+    /// The subject that an answer is to be published to, if its publisher wants one.
+    pub fn reply_to(&self) -> Option<&str> {
+        self.properties().reply()
+    }
+
+    fn properties(&self) -> Properties<'_> {
+        let command = self.frame.get(LENGTH).copied().unwrap_or_default();
+        let payload = self.frame.get(self.subject.end..).unwrap_or_default();
+        Frame { command, subject: &[], payload }.message().unwrap_or_default().1
     }
 
     /// Bytes that it takes in a queue.
@@ -41,7 +92,7 @@ impl Message {
 
     /// The payload, without a copy.
     pub fn into_payload(self) -> Bytes {
-        self.frame.slice(self.subject.end..)
+        self.frame.slice(self.subject.end..self.end)
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use event_listener::EventListener;
 use kcpq_core::client::{self, SubscriptionId};
+use kcpq_core::frame::PropertyError;
+use kcpq_core::frame::properties::PropertiesBuf;
 
 use crate::client::Client;
 use crate::error::{CloseError, FlushError, PingError, PublishError, SubscribeError};
@@ -15,7 +17,7 @@ use crate::message::Message;
 use crate::shared::{Shared, State, Subscribed};
 use crate::subscription::{CallbackSubscription, Capacity, Name, Queue, Subscription};
 
-type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
 /// The time limit of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,11 @@ impl Limit {
 
     pub(crate) fn span(&self) -> Duration {
         self.span
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(&self) -> Duration {
+        self.until.map_or(self.span, |until| until.saturating_duration_since(Instant::now()))
     }
 
     fn is_over(&self) -> bool {
@@ -87,6 +94,31 @@ macro_rules! deadline {
         }
     };
 }
+pub(crate) use deadline;
+
+/// Gives an operation that publishes its `header` and `headers`.
+macro_rules! headers {
+    () => {
+        /// Adds a header: a name of 1 to 255 visible ASCII characters without a colon, and text without control characters.
+        /// A name may come several times. Original servers and subscribers get the message without.
+        ///
+        /// What is no header shows as an error when the message is published: [`PropertyError`](crate::PropertyError). There
+        /// may be 64 headers, of 16 KiB in all.
+        pub fn header(self, name: &str, value: &str) -> Self {
+            self.headers([(name, value)])
+        }
+
+        /// Adds headers, as [`header`](Self::header) does.
+        pub fn headers<'h>(mut self, headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> Self {
+            for (name, value) in headers {
+                self.properties =
+                    self.properties.and_then(|mut properties| properties.header(name, value).map(|()| properties));
+            }
+            self
+        }
+    };
+}
+pub(crate) use headers;
 
 /// Publishes a message; ready when it is queued, which is at once unless the queue is full.
 ///
@@ -94,18 +126,21 @@ macro_rules! deadline {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Publish<'c, P> {
     client: &'c Client,
-    subject: &'c str,
+    /// `None`: the message that is answered asks for no answer.
+    subject: Option<&'c str>,
     payload: P,
     limit: Limit,
     /// When the message expires.
     expires: Option<Instant>,
+    /// What it carries besides.
+    properties: Result<PropertiesBuf, PropertyError>,
     waiting: Option<(EventListener, Timer)>,
 }
 
 impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
-    pub(crate) fn new(client: &'c Client, subject: &'c str, payload: P) -> Self {
+    pub(crate) fn new(client: &'c Client, subject: Option<&'c str>, payload: P) -> Self {
         let limit = Limit { span: client.shared().timeout, until: None };
-        Self { client, subject, payload, limit, expires: None, waiting: None }
+        Self { client, subject, payload, limit, expires: None, properties: Ok(PropertiesBuf::new()), waiting: None }
     }
 
     deadline!();
@@ -118,6 +153,14 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
         self.expires = Instant::now().checked_add(span);
         self
     }
+
+    headers!();
+
+    /// Sets the subject that answers are to be published to ([`Message::reply_to`]).
+    pub fn reply_to(mut self, subject: &str) -> Self {
+        self.properties = self.properties.and_then(|mut properties| properties.reply(subject).map(|()| properties));
+        self
+    }
 }
 
 impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
@@ -126,7 +169,12 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()));
-            match self.client.queue(self.subject, self.payload.as_ref(), ttl) {
+            let properties = match &self.properties {
+                Ok(properties) => properties.properties(),
+                Err(error) => return Poll::Ready(Err(PublishError::Refused(client::PublishError::Properties(*error)))),
+            };
+            let Some(subject) = self.subject else { return Poll::Ready(Err(PublishError::NoReply)) };
+            match self.client.queue(subject, self.payload.as_ref(), properties, ttl) {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }

@@ -8,11 +8,13 @@ use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
 use kcpq_core::Instant;
-use kcpq_core::client::{self, Arrived, SubscribeFailure, SubscriptionId};
+use kcpq_core::client::{self, Arrived, Recipient, RequestId, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
 
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
+use crate::message::Message;
+use crate::request::Asked;
 use crate::subscription::Queue;
 
 /// Shared by all handles and the runner.
@@ -38,6 +40,9 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
+    pub(crate) requests: HashMap<RequestId, Asked>,
+    /// Who waits for an answer that has come: woken when the lock is released.
+    answered: Vec<Waker>,
     /// The runner sleeps.
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
@@ -94,7 +99,9 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let notify = std::mem::take(&mut self.notify);
+        let answered = std::mem::take(&mut self.answered);
         drop(self.guard.take());
+        answered.into_iter().for_each(Waker::wake);
         if notify.runner {
             self.shared.wake.notify(1);
         }
@@ -160,6 +167,8 @@ impl Shared {
         let state = State {
             core,
             queues: HashMap::new(),
+            requests: HashMap::new(),
+            answered: Vec::new(),
             idle: false,
             asked: false,
             direct: Direct::default(),
@@ -202,10 +211,19 @@ impl Shared {
 
     /// Takes in a datagram, and hands out what the core has to tell.
     pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) {
-        let State { core, queues, .. } = &mut *state;
+        let State { core, queues, requests, answered, .. } = &mut *state;
         // Subscriptions that were given something, in a row.
         let mut given: Option<SubscriptionId> = None;
-        core.handle_datagram_with(self.now(), datagram, |id, frame| {
+        core.handle_datagram_with(self.now(), datagram, |recipient, frame| {
+            let id = match recipient {
+                Recipient::Subscription(id) => id,
+                Recipient::Request { id, last } => {
+                    if let Some((asked, reply)) = requests.get_mut(&id).zip(Message::of(frame)) {
+                        answered.extend(asked.answered(reply, last));
+                    }
+                    return;
+                }
+            };
             if let Some(before) = given.replace(id).filter(|before| *before != id)
                 && let Some(subscribed) = queues.get_mut(&before)
             {
@@ -223,7 +241,8 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, flushed, connections, last_loss, closed, asks, notify, told, .. } = state;
+        let State { core, queues, requests, answered, .. } = state;
+        let State { flushed, connections, last_loss, closed, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -232,6 +251,15 @@ impl Shared {
                         let (frame, _, _) = message.into_parts();
                         subscribed.queue.deliver(Arrived::Whole(frame), &self.events);
                     }
+                }
+                client::Event::Reply { request, message, last } => {
+                    let (frame, _, _) = message.into_parts();
+                    if let Some((asked, reply)) = requests.get_mut(&request).zip(Message::of(Arrived::Whole(frame))) {
+                        answered.extend(asked.answered(reply, last));
+                    }
+                }
+                client::Event::RequestFailed { request, why } => {
+                    answered.extend(requests.get_mut(&request).and_then(|asked| asked.failed(why)));
                 }
                 client::Event::Connected { native, again } => {
                     *connections += 1;

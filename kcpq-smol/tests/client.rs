@@ -4,9 +4,15 @@ mod support;
 
 use std::time::Duration;
 
-use kcpq_smol::{Client, ConnectError, Event, FlushError, PublishError, SubscribeError};
+use kcpq_core::client;
+use kcpq_smol::{
+    Client, ConnectError, Event, FlushError, PropertyError, PublishError, RequestError, RequestFailure, SubscribeError,
+};
 
 use support::{Server, run};
+
+/// Far more than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_message_travels_from_publisher_to_subscriber() {
@@ -29,6 +35,105 @@ fn a_message_travels_from_publisher_to_subscriber() {
         assert!(greetings.next().await.is_none());
     });
     server.wait_for("the session ends", |view| view.sessions == 0);
+}
+
+#[test]
+fn headers_travel_with_a_message() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut orders = client.subscribe("orders.*").await.unwrap();
+        let publish = client.publish("orders.new", "3 apples").header("Trace-Id", "7");
+        let publish = publish.headers([("tag", "red"), ("tag", "grün")]).reply_to("answers.7");
+        publish.ttl(Duration::from_secs(60)).await.unwrap();
+        client.publish("orders.new", "plain").await.unwrap();
+        let message = orders.next().await.unwrap();
+        assert_eq!((message.subject(), message.payload()), ("orders.new", &b"3 apples"[..]));
+        let headers = message.headers();
+        assert!(headers.iter().eq([("Trace-Id", "7"), ("tag", "red"), ("tag", "grün")]), "{headers:?}");
+        assert_eq!((headers.get("tag"), headers.get("Tag")), (Some("red"), None));
+        assert!(headers.get_all("tag").eq(["red", "grün"]));
+        assert_eq!(message.reply_to(), Some("answers.7"));
+        assert_eq!(message.into_payload(), "3 apples");
+        let message = orders.next().await.unwrap();
+        assert!(message.payload() == b"plain" && message.headers().is_empty() && message.reply_to().is_none());
+
+        let refused = client.publish("orders.new", "").header("two words", "").await;
+        assert_eq!(refused, Err(PublishError::Refused(client::PublishError::Properties(PropertyError::Name))));
+    });
+}
+
+#[test]
+fn requests_are_answered() {
+    let server = Server::start();
+    run(async {
+        let [client, other] =
+            [Client::connect(server.addr).await.unwrap(), Client::connect(server.addr).await.unwrap()];
+        let nobody = client.request("double", "1").await;
+        assert_eq!(nobody.map(|_| ()), Err(RequestError::Failed(RequestFailure::NoResponders)));
+
+        let mut questions = other.subscribe("double").await.unwrap();
+        let answering = smol::spawn({
+            let other = other.clone();
+            async move {
+                while let Some(question) = questions.next().await {
+                    let payload = [question.payload(), question.payload()].concat();
+                    let answer = question.respond(&other, payload).header("by", "me");
+                    // Who only publishes wants no answer.
+                    assert_eq!(answer.await.is_ok(), question.reply_to().is_some());
+                }
+            }
+        });
+        client.publish("double", "no question").await.unwrap();
+        let answer = client.request("double", "12").header("a", "b").await.unwrap();
+        assert_eq!((answer.payload(), answer.headers().get("by")), (&b"1212"[..], Some("me")));
+        // Many at the same time, short and long.
+        let asked: Vec<_> = (0..500)
+            .map(|n: usize| {
+                let client = client.clone();
+                smol::spawn(async move {
+                    let payload = vec![n as u8; n * 7 % 3_000];
+                    let answer = client.request("double", &payload).within(PATIENCE).await.unwrap();
+                    assert_eq!(answer.payload(), [&payload[..], &payload].concat());
+                })
+            })
+            .collect();
+        for asked in asked {
+            asked.await;
+        }
+        answering.cancel().await;
+    });
+}
+
+#[test]
+fn several_may_answer_a_request() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut questions = client.subscribe("who").await.unwrap();
+        let mut replies = client.request("who", "").within(Duration::from_millis(200)).replies().await.unwrap();
+        let question = questions.next().await.unwrap();
+        for answer in ["you", "me"] {
+            question.respond(&client, answer).await.unwrap();
+        }
+        assert_eq!(replies.next().await.unwrap().payload(), b"you");
+        assert_eq!(replies.next().await.unwrap().payload(), b"me");
+        assert_eq!(replies.failure(), None);
+        assert!(replies.next().await.is_none() && replies.next().await.is_none());
+        assert_eq!(replies.failure(), Some(RequestFailure::TimedOut));
+
+        // Nobody waits for what nobody wants any more.
+        let dropped = client.request("who", "").replies().await.unwrap();
+        drop(dropped);
+        questions.next().await.unwrap().respond(&client, "late").await.unwrap();
+        let unanswered = client.request("who", "").within(Duration::from_millis(50)).await;
+        assert_eq!(unanswered.map(|_| ()), Err(RequestError::Failed(RequestFailure::TimedOut)));
+        assert_eq!(client.stats().client.unmatched, 1);
+        let mut pending = client.request("who", "").replies().await.unwrap();
+        client.close().await.unwrap();
+        assert!(pending.next().await.is_none());
+        assert_eq!(pending.failure(), Some(RequestFailure::Closed));
+    });
 }
 
 #[test]

@@ -82,6 +82,72 @@ impl Drop for Piped {
     }
 }
 
+/// What a request came to: exit code, standard output, standard error.
+fn request(server: &Server, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = kcpq();
+    command.args(["req", "-s", &server.local_addr().to_string()]).args(args).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Somebody who answers, once it says that it does.
+fn answering(server: &Server, args: &[&str]) -> Process {
+    let mut command = kcpq();
+    command.args(["reply", "-s", &server.local_addr().to_string()]).args(args);
+    let process = Process::spawn(&mut command);
+    process.expect_error_line("answering ", PATIENCE);
+    process
+}
+
+#[test]
+fn a_request_is_answered_or_says_why_not() {
+    let server = server();
+    let nobody = request(&server, &["nobody", "?"]);
+    assert_eq!(nobody, (Some(1), String::new(), "kcpq: nobody is subscribed to nobody\n".into()));
+
+    let _echo = answering(&server, &["echo.*", "--echo", "-H", "By: echo"]);
+    assert_eq!(request(&server, &["echo.a", "hello"]), (Some(0), "hello\n".into(), String::new()));
+    let (code, shown, _) = request(&server, &["echo.a", "hello", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((code, &shown["payload"], &shown["headers"]), (Some(0), &json!("hello"), &json!({ "By": ["echo"] })));
+
+    let _fixed = [(); 2].map(|()| answering(&server, &["who", "me"]));
+    assert_eq!(request(&server, &["who", "", "-r", "2", "--raw"]), (Some(0), "meme".into(), String::new()));
+    let few = request(&server, &["who", "", "-r", "3", "-w", "300ms"]);
+    assert_eq!(few, (Some(3), "me\nme\n".into(), "kcpq: timed out: 2 of 3 answers received\n".into()));
+    assert_eq!(request(&server, &["who", "", "--all", "-w", "300ms"]), (Some(0), "me\nme\n".into(), String::new()));
+
+    let silent = Piped::subscribe(&server, &["silent"]);
+    let late = request(&server, &["silent", "?", "-w", "100ms"]);
+    assert_eq!(late, (Some(3), String::new(), "kcpq: timed out: 0 of 1 answers received\n".into()));
+    drop(silent);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_answers() {
+    let server = server();
+    let upper = answering(&server, &["upper.*", "--command", "tr a-z A-Z; echo $KCPQ_SUBJECT; exit 4", "-c", "1"]);
+    let (code, shown, _) = request(&server, &["upper.x", "hello", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((code, &shown["payload"]), (Some(0), &json!("HELLOupper.x\n")));
+    assert_eq!(shown["headers"], json!({ "Exit-Code": ["4"] }));
+    assert!(upper.wait(PATIENCE).status.success(), "it ends after its count");
+}
+
+#[test]
+fn headers_are_published_and_printed() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["--json", "a"]);
+    let mut printer = Piped::subscribe(&server, &["--headers", "a"]);
+    publish(&server, &["-H", "Trace-Id: 7", "--header", "Trace-Id:8", "a", "hello"]);
+    let message: Value = serde_json::from_str(&subscriber.line()).unwrap();
+    assert_eq!(message, json!({ "subject": "a", "payload": "hello", "headers": { "Trace-Id": ["7", "8"] } }));
+    let lines: String = (0..3).map(|_| printer.line()).collect();
+    assert_eq!(lines, "Trace-Id: 7\nTrace-Id: 8\na: hello\n");
+}
+
 #[test]
 fn a_subscriber_ends_quietly_when_its_reader_has_gone_and_closes_its_session() {
     let server = server();

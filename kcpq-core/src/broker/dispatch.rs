@@ -16,12 +16,11 @@ use super::session::{Greeting, Me, Session};
 use super::table::Table;
 use crate::access::Credential;
 use crate::datagram::Framing;
-use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
+use crate::frame::{Flaw, Frame, FrameError, Properties, PropertyError, Reader, Sink, Whole, command, properties};
 use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Named, Notice, Refusal, VERSION, features, subscribe};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
-use crate::time::{Duration, Instant};
 
 /// The longest text that an original client takes (docs/original.md 5.1).
 const MAX_TEXT: usize = 4096;
@@ -99,25 +98,19 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             return;
         }
         match frame.command {
-            command::PUB | command::PUBT => {
-                let expires = if frame.command == command::PUB {
-                    None
-                } else if let Some(left) = frame.payload.last_chunk() {
-                    Some(self.cx.now + Duration::from_millis(u32::from_be_bytes(*left).into()))
-                } else {
-                    return self.error("PUBT is cut short");
-                };
+            command::PUB => {
                 let subject = match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
                     Ok(subject) => subject,
-                    Err(error) => return self.publish_foreign(frame.subject, error, bytes, expires),
+                    Err(error) => return self.publish_foreign(frame.subject, error, bytes),
                 };
                 let share_from = self.hub.share_from();
                 if in_place.is_some() || bytes.len() < share_from {
-                    self.publish(subject, &mut Message::published(bytes, expires, share_from));
+                    let _ = self.publish(subject, &mut Message::published(bytes, share_from));
                 } else {
-                    self.publish_assembled(inbox, expires);
+                    self.publish_assembled(inbox);
                 }
             }
+            command::PUBX => self.publish_extended(frame, bytes),
             command::SUB => self.subscribe(frame),
             command::UNSUB => self.unsubscribe(frame),
             command::PING => self.reply(command::PONG, &[], &[]),
@@ -199,32 +192,71 @@ impl<'b, P: Peer> Dispatch<'b, P> {
 
     // --- messages ---
 
-    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) {
+    /// False if nobody is subscribed.
+    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) -> bool {
         let cx = &mut *self.cx;
         cx.stats.messages_in += 1;
         cx.stats.bytes_in += message.frame_len() as u64;
         if cx.guard.is_some() && !self.may_publish(subject, message.frame_len()) {
-            return;
+            return true;
         }
         let Self { cx, hub, table, me, .. } = self;
-        if !hub.publish(cx, table, Publisher::session(me), subject, message) {
-            cx.stats.unrouted += 1;
+        let routed = hub.publish(cx, table, Publisher::session(me), subject, message);
+        cx.stats.unrouted += u64::from(!routed);
+        routed
+    }
+
+    /// A message with properties: some are for the server, the others go on to those who know such.
+    fn publish_extended(&mut self, frame: Frame<'_>, bytes: &[u8]) {
+        let limits = &self.cx.config.subjects;
+        let subject = match Subject::from_bytes(frame.subject, limits) {
+            Ok(subject) => subject,
+            Err(error) => return self.refuse_message(error),
+        };
+        let read = frame.message().ok_or(PropertyError::Malformed).and_then(|(message, properties)| {
+            let properties = Properties::parse(properties.as_bytes())?;
+            match properties.reply().map_or(Ok(()), |reply| Subject::new(reply, limits).map(|_| ())) {
+                Ok(()) => Ok((frame.payload.len() - message.len(), properties)),
+                Err(error) => Err(PropertyError::Reply(error)),
+            }
+        });
+        match read {
+            Ok((cut, properties)) => {
+                let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
+                let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
+                let mut message = Message::extended(bytes, cut, properties, expires, share_from);
+                if !self.publish(subject, &mut message)
+                    && let Some(reply) = properties.reply()
+                    && self.me.member.outlet.is_extended()
+                {
+                    // Who waits for an answer need not wait.
+                    self.reply(command::MSGX, reply.as_bytes(), &properties::NOBODY);
+                }
+            }
+            Err(error) => {
+                self.cx.stats.messages_refused += 1;
+                self.error(&format!("{error}"));
+            }
         }
     }
 
     /// A subject that is not valid: original clients may have their reasons.
-    fn publish_foreign(&mut self, subject: &[u8], error: SubjectError, bytes: &[u8], expires: Option<Instant>) {
+    fn publish_foreign(&mut self, subject: &[u8], error: SubjectError, bytes: &[u8]) {
         let limits = self.cx.config.subjects;
         let written = if self.me.member.native { Err(error) } else { foreign::subject(subject, &limits) };
         let written = written.as_deref().map_err(|error| *error);
         match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
-            Ok(subject) => self.publish(subject, &mut Message::published(bytes, expires, self.hub.share_from())),
-            Err(error) => {
-                self.cx.stats.messages_refused += 1;
-                self.tell_refused(error);
-                self.error(&format!("{error}"));
+            Ok(subject) => {
+                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()));
             }
+            Err(error) => self.refuse_message(error),
         }
+    }
+
+    fn refuse_message(&mut self, error: SubjectError) {
+        self.cx.stats.messages_refused += 1;
+        self.tell_refused(error);
+        self.error(&format!("{error}"));
     }
 
     /// Once for each session: a client that goes on must not fill a log.
@@ -235,13 +267,13 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     }
 
     /// The assembled bytes themselves go to the subscribers.
-    fn publish_assembled(&mut self, inbox: &mut HeapInbox, expires: Option<Instant>) {
-        let msg = message::take_assembled(inbox, expires);
+    fn publish_assembled(&mut self, inbox: &mut HeapInbox) {
+        let msg = message::take_assembled(inbox);
         // As they were parsed before, but from where they lie now.
         if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
             && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
         {
-            self.publish(subject, &mut Message::made(&msg, expires));
+            let _ = self.publish(subject, &mut Message::made(&msg));
         }
     }
 

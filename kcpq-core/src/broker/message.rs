@@ -1,12 +1,12 @@
 //! A message on its way to its subscribers: the frame that came, made the MSG that leaves.
 //!
-//! A PUB differs from its MSG in the command byte, a PUBT in the time to live behind the message as well. So the frame is
-//! not parsed and written anew but used as it came, with another head; and where several subscribers keep it, or it is
-//! long, all of them keep the same bytes.
+//! A PUB differs from its MSG in the command byte, a PUBX in the properties behind the message as well. So the frame is
+//! not parsed and written anew but used as it came, with another head, and for those who know properties with these behind
+//! it; and where several subscribers keep it, or it is long, all of them keep the same bytes.
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{self, HEAD, Head, command};
+use crate::frame::{HEAD, Head, LENGTH, Properties, command, properties};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{HeapInbox, Inbox};
 use crate::time::Instant;
@@ -21,33 +21,55 @@ const SHARE_ALONE_FROM: usize = 4096;
 pub(super) struct Message<'f> {
     /// The frame up to the end of the message.
     bytes: &'f [u8],
-    /// Bytes behind it that its head still counts: a time to live.
+    /// Bytes behind it that its head still counts.
     cut: usize,
+    /// Properties, for those who know such.
+    properties: Properties<'f>,
     /// When it is to be forgotten where it still waits.
     expires: Option<Instant>,
-    /// The MSG, once it exists by itself.
+    /// The MSG, once it exists by itself, and the MSGX.
     shared: Option<Bytes>,
-    /// From which size on it is to exist.
+    extended: Option<Bytes>,
+    /// From which size on they are to exist.
     share_from: usize,
 }
 
 impl<'f> Message<'f> {
-    /// The message of a whole PUB, or PUBT if it expires; kept once for all subscribers if it has `share_from` bytes.
-    pub(super) fn published(frame: &'f [u8], expires: Option<Instant>, share_from: usize) -> Self {
-        let cut = tail(expires);
+    /// The message of a whole PUB; kept once for all subscribers if it has `share_from` bytes.
+    pub(super) fn published(frame: &'f [u8], share_from: usize) -> Self {
+        let properties = Properties::NONE;
+        Self { bytes: frame, cut: 0, properties, expires: None, shared: None, extended: None, share_from }
+    }
+
+    /// The message of a whole PUBX or MSGX, of which `properties` go to subscribers.
+    pub(super) fn extended(
+        frame: &'f [u8],
+        cut: usize,
+        properties: Properties<'f>,
+        expires: Option<Instant>,
+        share_from: usize,
+    ) -> Self {
         let bytes = frame.get(..frame.len().saturating_sub(cut)).unwrap_or_default();
-        Self { bytes, cut, expires, shared: None, share_from }
+        Self { bytes, cut, properties, expires, shared: None, extended: None, share_from }
     }
 
     /// A message that is a MSG already, whose bytes stay for as long as somebody wants them.
-    pub(super) fn made(msg: &'f Bytes, expires: Option<Instant>) -> Self {
-        Self { bytes: msg, cut: 0, expires, shared: Some(msg.clone()), share_from: 0 }
+    pub(super) fn made(msg: &'f Bytes) -> Self {
+        Self { shared: Some(msg.clone()), ..Self::published(msg, 0) }
     }
 
-    /// A MSG that came together with others, from another shard: a small one would keep all of them.
+    /// A MSG or MSGX that came together with others, from another shard: a small one would keep all of them.
     pub(super) fn relayed(msg: &'f Bytes, expires: Option<Instant>, share_from: usize) -> Self {
         let shared = (msg.len() >= SHARE_FROM || expires.is_some()).then(|| msg.clone());
-        Self { bytes: msg, cut: 0, expires, shared, share_from }
+        let head = msg.first_chunk().map(|head| Head::from_bytes(*head));
+        match head.map(|head| head.frame(msg)).filter(|frame| frame.command == command::MSGX) {
+            Some(frame) => {
+                let (message, properties) = frame.message().unwrap_or_default();
+                let cut = frame.payload.len() - message.len();
+                Self { extended: shared, ..Self::extended(msg, cut, properties, expires, share_from) }
+            }
+            None => Self { shared, expires, ..Self::published(msg, share_from) },
+        }
     }
 
     /// Bytes of the frame as it was published.
@@ -55,57 +77,86 @@ impl<'f> Message<'f> {
         self.bytes.len() + self.cut
     }
 
-    /// Bytes of the MSG.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+    /// True if it has properties for those who know such.
+    pub(super) fn is_extended(&self) -> bool {
+        !self.properties.is_empty()
+    }
+
+    /// Bytes of the MSG, or of the MSGX.
+    pub(super) fn len(&self, extended: bool) -> usize {
+        self.bytes.len() + if extended { self.properties.as_bytes().len() + properties::END } else { 0 }
     }
 
     /// Bytes of its body, as its length field says.
-    pub(super) fn body_len(&self) -> usize {
-        self.bytes.len() - frame::LENGTH
+    pub(super) fn body_len(&self, extended: bool) -> usize {
+        self.len(extended) - LENGTH
     }
 
-    /// Appends the message to what waits for one subscriber.
-    pub(super) fn append_to(&mut self, queue: &mut HeapOutbox) {
+    /// Appends the message to what waits for one subscriber, with its properties if `extended`.
+    pub(super) fn append_to(&mut self, queue: &mut HeapOutbox, extended: bool) {
         if self.bytes.len() < self.share_from && self.expires.is_none() {
             // Copied next to the other small ones: cheaper than a count of references each.
-            if let Some((head, rest)) = self.head() {
+            if extended {
+                if let Some((head, rest, end)) = self.extended_parts() {
+                    let _ = queue.push(&[&head, rest, self.properties.as_bytes(), &end], None);
+                }
+            } else if let Some((head, rest)) = self.head() {
                 let _ = queue.push(&[&head, rest], None);
             }
             return;
         }
-        queue.push_shared(self.shared(), self.expires);
+        queue.push_shared(self.shared(extended), self.expires);
     }
 
     /// The same where only the latest message of each subject is to wait, in the place of the one before unless more than
     /// `limit` bytes would wait then. True if there was one.
-    pub(super) fn supersede_in(&mut self, queue: &mut HeapOutbox, limit: usize) -> bool {
-        queue.supersede(&self.shared(), self.expires, limit)
+    pub(super) fn supersede_in(&mut self, queue: &mut HeapOutbox, extended: bool, limit: usize) -> bool {
+        queue.supersede(&self.shared(extended), self.expires, limit)
     }
 
     /// The same where there was none before. `seed` is random: peers choose the subjects.
-    pub(super) fn append_latest_to(&mut self, queue: &mut HeapOutbox, seed: u64) {
-        queue.push_latest(self.shared(), self.expires, seed);
+    pub(super) fn append_latest_to(&mut self, queue: &mut HeapOutbox, extended: bool, seed: u64) {
+        queue.push_latest(self.shared(extended), self.expires, seed);
     }
 
     /// The head of the MSG, and what follows it.
     fn head(&self) -> Option<([u8; HEAD], &[u8])> {
         let (head, rest) = self.bytes.split_first_chunk::<HEAD>()?;
-        Some((Head::from_bytes(*head).untimed(command::MSG, self.cut).to_bytes(), rest))
+        Some((Head::from_bytes(*head).shorter(command::MSG, self.cut).to_bytes(), rest))
     }
 
-    /// The MSG by itself, for all who keep it.
-    fn shared(&mut self) -> Bytes {
+    /// The head of the MSGX, what follows it, and what ends it behind the properties.
+    fn extended_parts(&self) -> Option<([u8; HEAD], &[u8], [u8; properties::END])> {
+        let (head, rest) = self.bytes.split_first_chunk::<HEAD>()?;
+        let len = self.properties.as_bytes().len();
+        let head =
+            Head::from_bytes(*head).shorter(command::MSGX, self.cut).longer(command::MSGX, len + properties::END)?;
+        Some((head.to_bytes(), rest, properties::end(len)))
+    }
+
+    /// The MSG or the MSGX by itself, for all who keep it.
+    fn shared(&mut self, extended: bool) -> Bytes {
+        if extended {
+            if self.extended.is_none()
+                && let Some((head, rest, end)) = self.extended_parts()
+            {
+                self.extended = Some(joined(&[&head, rest, self.properties.as_bytes(), &end]));
+            }
+            return self.extended.clone().unwrap_or_default();
+        }
         if self.shared.is_none()
             && let Some((head, rest)) = self.head()
         {
-            let mut frame = BytesMut::with_capacity(self.bytes.len());
-            frame.extend_from_slice(&head);
-            frame.extend_from_slice(rest);
-            self.shared = Some(frame.freeze());
+            self.shared = Some(joined(&[&head, rest]));
         }
         self.shared.clone().unwrap_or_default()
     }
+}
+
+fn joined(parts: &[&[u8]]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes.freeze()
 }
 
 /// From which size on a message is kept once for all, if it has so many subscribers.
@@ -113,19 +164,12 @@ pub(super) fn share_from(reach: u32) -> usize {
     if reach > 1 { SHARE_FROM } else { SHARE_ALONE_FROM }
 }
 
-/// Takes a PUB, or a PUBT that expires, out of where it was assembled, as a MSG: only the head is written again.
-pub(super) fn take_assembled(inbox: &mut HeapInbox, expires: Option<Instant>) -> Bytes {
-    let cut = tail(expires);
+/// Takes a PUB out of where it was assembled, as a MSG: only the head is written again.
+pub(super) fn take_assembled(inbox: &mut HeapInbox) -> Bytes {
     if let Some(head) = inbox.bytes_mut().first_chunk_mut() {
-        *head = Head::from_bytes(*head).untimed(command::MSG, cut).to_bytes();
+        *head = Head::from_bytes(*head).shorter(command::MSG, 0).to_bytes();
     }
-    let mut msg = inbox.take();
-    msg.truncate(msg.len() - cut);
+    let msg = inbox.take();
     inbox.clear();
     msg
-}
-
-/// Bytes of the time to live behind a message, by when it expires.
-fn tail(expires: Option<Instant>) -> usize {
-    if expires.is_some() { frame::TTL } else { 0 }
 }

@@ -26,6 +26,8 @@ pub(super) struct Outlet {
     max_body: u32,
     /// Most bytes that may wait.
     max_queued: usize,
+    /// The party knows properties.
+    extended: bool,
     /// From so many bytes that wait on, the party is behind.
     high: usize,
     /// Bytes that have left the queue and still wait: they are on their way to a shard.
@@ -103,6 +105,7 @@ impl Outlet {
             kind,
             max_body: u32::MAX,
             max_queued: usize::MAX,
+            extended: kind == Kind::Shard,
             high,
             beyond: 0,
             accounted: 0,
@@ -119,15 +122,20 @@ impl Outlet {
         }
     }
 
-    /// The party takes no larger frame bodies.
-    pub(super) fn set_max_body(&mut self, max_body: u32) {
-        self.max_body = max_body;
+    /// The party takes no larger frame bodies, and knows properties or not.
+    pub(super) fn set_native(&mut self, max_body: u32, extended: bool) {
+        (self.max_body, self.extended) = (max_body, extended);
     }
 
     /// No more than so many bytes are to wait, if the configuration allows more. The party is behind from an eighth on.
     pub(super) fn set_max_queued(&mut self, max_queued: Option<usize>, high_water: usize) {
         self.max_queued = max_queued.unwrap_or(usize::MAX);
         self.high = high_water.min(self.max_queued / 8).max(16);
+    }
+
+    /// The party knows properties.
+    pub(super) fn is_extended(&self) -> bool {
+        self.extended
     }
 
     /// Bytes left the queue, and wait elsewhere until they have [`arrived`](Self::arrived).
@@ -150,13 +158,14 @@ impl Outlet {
         latest: bool,
     ) -> bool {
         let Context { config, stats, .. } = cx;
-        let len = message.len();
+        let extended = self.extended && message.is_extended();
+        let len = message.len(extended);
         let max_queued = config.max_queued.min(self.max_queued);
-        if message.body_len() > self.max_body as usize {
+        if message.body_len(extended) > self.max_body as usize {
             stats.dropped_too_large += 1;
             return false;
         }
-        if latest && message.supersede_in(queue, max_queued) {
+        if latest && message.supersede_in(queue, extended, max_queued) {
             stats.superseded += 1;
             self.took(stats, cx.now, len, queue);
             return false;
@@ -177,9 +186,9 @@ impl Outlet {
             return self.is_full(cx);
         }
         if latest {
-            message.append_latest_to(queue, cx.seed);
+            message.append_latest_to(queue, extended, cx.seed);
         } else {
-            message.append_to(queue);
+            message.append_to(queue, extended);
         }
         self.took(stats, cx.now, len, queue);
         full && self.is_full(cx)

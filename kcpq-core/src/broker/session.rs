@@ -20,7 +20,7 @@ use super::throttle::Throttle;
 use crate::access::Credential;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::{self, command};
-use crate::hello::{CloseReason, Hello, Named};
+use crate::hello::{CloseReason, Hello, Named, features};
 use crate::kcp;
 use crate::outbox::{HeapOutbox, Outbox};
 #[cfg(feature = "sealed")]
@@ -442,7 +442,7 @@ impl Session {
 impl Member {
     /// It says HELLO. True if it does so for the first time.
     pub(super) fn greet(&mut self, hello: &Hello<'_>) -> bool {
-        self.outlet.set_max_body(hello.max_body);
+        self.outlet.set_native(hello.max_body, hello.features & features::PROPERTIES != 0);
         !core::mem::replace(&mut self.native, true)
     }
 

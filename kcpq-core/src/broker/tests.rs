@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::party::{Party, Subscriber};
 use super::*;
 use crate::client::{self, Client, Parts};
+use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
 use crate::hello::{Hello, MAX_WELCOME, features};
 use crate::kcp::CongestionControl;
@@ -308,20 +309,55 @@ fn subscribers_have_dense_numbers_that_tell_them_apart() {
     }
 }
 
+#[test]
+fn who_does_not_know_properties_gets_the_message_without() {
+    use self::forged::{frame, hello_of, push};
+    let mut room = Room::new(Config::default(), 1);
+    let sub = |number| frame(command::SUB, b"a", &[0, 0, 0, number]);
+    // An original one, one that knows no properties, one that does.
+    let greetings = [vec![], hello_of(features::SUPPORTED & !features::PROPERTIES), hello_of(features::PROPERTIES)];
+    let peer = |index| SocketAddr::from(([192, 0, 2, 9], 100 + index as u16));
+    for (index, greeting) in greetings.iter().enumerate() {
+        let mut datagram = push(7, 0, 0, &[greeting.as_slice(), &sub(1)].concat());
+        room.broker.handle_datagram(room.now, peer(index), &mut datagram);
+    }
+    let mut properties = PropertiesBuf::new();
+    properties.reply("b").unwrap();
+    let ttl = Some(Duration::from_secs(9));
+    room.clients[0].0.publish_with(room.now, "a", b"hello", properties.properties(), ttl).unwrap();
+    let mut buf = vec![0; 60_000];
+    let client = &mut room.clients[0].0;
+    while let Some(len) = client.poll_transmit(room.now, &mut buf) {
+        room.broker.handle_datagram(room.now, Room::addr(0), &mut buf[..len]);
+    }
+    let mut sent = vec![Vec::new(); greetings.len()];
+    while let Some(transmit) = room.broker.poll_transmit(room.now, &mut buf) {
+        if let Some(index) = (0..greetings.len()).find(|index| peer(*index) == transmit.to) {
+            sent[index].extend_from_slice(&buf[..transmit.len]);
+        }
+    }
+    let msg = frame(command::MSG, b"a", b"hello");
+    // The time is for the server alone.
+    let msgx = frame(command::MSGX, b"a", b"hello\x01\0\x01b\0\x04");
+    for (sent, expected) in sent.iter().zip([msg.clone(), msg, msgx]) {
+        assert!(sent.ends_with(&expected), "{}", sent.escape_ascii());
+    }
+}
+
 /// What a forged address is sent and what it costs: nobody there ever answers.
 mod forged {
     use super::*;
     use crate::kcp::{Command, Header, Sn, Ts};
 
     /// A datagram with one PUSH of these frames, as a stranger would make it.
-    fn push(conv: u32, sn: u32, una: u32, frames: &[u8]) -> Vec<u8> {
+    pub(super) fn push(conv: u32, sn: u32, una: u32, frames: &[u8]) -> Vec<u8> {
         let len = frames.len() as u32;
         let header =
             Header { conv, command: Command::Push, frg: 0, wnd: 4096, ts: Ts(1), sn: Sn(sn), una: Sn(una), len };
         [&header.to_bytes()[..], frames].concat()
     }
 
-    fn frame(command: u8, subject: &[u8], payload: &[u8]) -> Vec<u8> {
+    pub(super) fn frame(command: u8, subject: &[u8], payload: &[u8]) -> Vec<u8> {
         let frame = Frame { command, subject, payload };
         let mut out = vec![0; frame.encoded_len()];
         frame.encode(&mut out).unwrap();
@@ -329,9 +365,13 @@ mod forged {
     }
 
     fn hello() -> Vec<u8> {
+        hello_of(features::SUPPORTED)
+    }
+
+    pub(super) fn hello_of(features: u32) -> Vec<u8> {
         let hello = Hello {
             version: 1,
-            features: features::SUPPORTED,
+            features,
             max_datagram: 8_952,
             window: 4_096,
             max_body: 1 << 23,

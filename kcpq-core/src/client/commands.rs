@@ -5,11 +5,11 @@ use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
 use super::{Client, Overflow};
 use crate::datagram::SAFE_DATAGRAM;
-use crate::frame;
+use crate::frame::{self, Properties, PropertyError, properties};
 use crate::outbox::{FrameStore, Outbox, PushError};
 use crate::store::{Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
-#[cfg(feature = "ttl")]
+#[cfg(any(feature = "properties", feature = "ttl"))]
 use crate::time::Duration;
 use crate::time::Instant;
 
@@ -83,7 +83,7 @@ impl<S: FrameStore> Client<S> {
     /// # Errors
     /// [`PublishError`]: nothing was queued.
     pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, None)
+        self.publish_until(now, subject, payload, Properties::NONE, None)
     }
 
     /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`: one that still waits then is
@@ -101,18 +101,38 @@ impl<S: FrameStore> Client<S> {
         payload: &[u8],
         ttl: Duration,
     ) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, Some(self.now.max(now) + ttl))
+        self.publish_until(now, subject, payload, Properties::NONE, Some(self.now.max(now) + ttl))
     }
 
-    fn publish_until(
+    /// As [`publish`](Self::publish), with properties: headers, and where answers are to go. With a `ttl` as
+    /// `publish_for`. Servers and subscribers that do not know properties, such as original ones, get the message without;
+    /// as long as no server has answered a message with properties waits, and those published after it.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); [`PublishError::Properties`] if the subject for answers is none.
+    #[cfg(feature = "properties")]
+    pub fn publish_with(
         &mut self,
         now: Instant,
         subject: &str,
         payload: &[u8],
+        properties: Properties<'_>,
+        ttl: Option<Duration>,
+    ) -> Result<(), PublishError> {
+        let now = self.now.max(now);
+        self.publish_until(now, subject, payload, properties, ttl.map(|ttl| now + ttl))
+    }
+
+    pub(super) fn publish_until(
+        &mut self,
+        now: Instant,
+        subject: &str,
+        payload: &[u8],
+        properties: Properties<'_>,
         expires: Option<Instant>,
     ) -> Result<(), PublishError> {
         self.set_now(now);
-        let taken = self.try_publish(subject, payload, expires);
+        let taken = self.try_publish(subject, payload, properties, expires);
         match taken {
             Ok(()) => {}
             Err(PublishError::Full) => self.pending.no_room(),
@@ -121,22 +141,37 @@ impl<S: FrameStore> Client<S> {
         taken
     }
 
-    fn try_publish(&mut self, subject: &str, payload: &[u8], expires: Option<Instant>) -> Result<(), PublishError> {
+    fn try_publish(
+        &mut self,
+        subject: &str,
+        payload: &[u8],
+        properties: Properties<'_>,
+        expires: Option<Instant>,
+    ) -> Result<(), PublishError> {
         if self.is_ending() {
             return Err(PublishError::Closed);
         }
-        Subject::new(subject, &self.subject_limits()).map_err(PublishError::Subject)?;
+        let limits = self.subject_limits();
+        Subject::new(subject, &limits).map_err(PublishError::Subject)?;
+        if let Some(reply) = properties.reply() {
+            Subject::new(reply, &limits).map_err(|error| PublishError::Properties(PropertyError::Reply(error)))?;
+        }
         let limit = self.largest_message();
-        let ttl = if expires.is_some() { frame::TTL } else { 0 };
-        let frame = frame::HEAD + subject.len() + payload.len() + ttl;
+        let ttl = if expires.is_some() { properties::TTL } else { 0 };
+        let properties_len = properties.as_bytes().len() + ttl;
+        let behind = if properties_len > 0 { properties_len + properties::END } else { 0 };
+        let frame = frame::HEAD + subject.len() + payload.len() + behind;
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
         }
         let offline = !self.is_connected();
         loop {
             let fits = self.session.outbox.is_empty() || self.session.outbox.len() + frame <= self.config.queue;
-            let pushed =
-                if !fits { Err(PushError::Full) } else { self.session.publish(subject.as_bytes(), payload, expires) };
+            let pushed = if !fits {
+                Err(PushError::Full)
+            } else {
+                self.session.publish(subject.as_bytes(), payload, properties, expires)
+            };
             match pushed {
                 Ok(()) => break,
                 Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),
@@ -222,7 +257,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// True if nothing more is taken from the user.
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.close_by.is_some() || matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
     }
 

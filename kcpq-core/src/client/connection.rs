@@ -1,7 +1,7 @@
 //! The life of the connection: it begins, is watched, is lost and begins again; and what its state asks to be sent.
 
 use super::Client;
-use super::event::Disconnect;
+use super::event::{Disconnect, RequestFailure};
 use super::phase::{Phase, Server, Up};
 use super::pings::Pings;
 use super::rhythm::Rhythm;
@@ -9,7 +9,7 @@ use super::subscriptions::Request;
 use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
 use crate::hello::{self, CloseReason, Hello, MAX_WELCOME, VERSION};
-use crate::outbox::{FrameStore, Outbox};
+use crate::outbox::{Dialect, FrameStore, Outbox};
 use crate::rng::draw;
 use crate::session::Native;
 use crate::time::{Duration, Instant};
@@ -65,6 +65,9 @@ impl<S: FrameStore> Client<S> {
         if let Some(until) = self.close_by.take() {
             // Until now there was nobody to close the session with.
             self.linger(until);
+        }
+        if self.session.dialect == Dialect::Plain {
+            self.requests.fail_all(RequestFailure::Unsupported);
         }
         let again = self.stats.connected_at.is_some();
         self.stats.connected = true;
@@ -127,6 +130,7 @@ impl<S: FrameStore> Client<S> {
         self.stats.dropped_in_doubt += in_doubt;
         self.stats.lost_on_close += in_doubt + self.session.outbox.frames() as u64;
         self.session.outbox.clear();
+        self.requests.fail_all(RequestFailure::Closed);
         self.pending.closed();
     }
 

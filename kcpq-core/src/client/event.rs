@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::subscriptions::SubscriptionId;
-use crate::frame::HEAD;
+use crate::frame::{Frame, HEAD, LENGTH, Properties, PropertyError};
 use crate::hello::{CloseReason, Refusal};
 use crate::store::{Store, TooLarge};
 use crate::subject::SubjectError;
@@ -42,6 +42,22 @@ pub enum Event<'e, S: Store> {
         /// The message.
         message: Message<S::Body<'e>>,
     },
+    /// An answer to a request of this client.
+    Reply {
+        /// To which.
+        request: RequestId,
+        /// The answer.
+        message: Message<S::Body<'e>>,
+        /// No more come.
+        last: bool,
+    },
+    /// No more answers come to a request.
+    RequestFailed {
+        /// To which.
+        request: RequestId,
+        /// Why.
+        why: RequestFailure,
+    },
     /// A message larger than the memory for received messages was skipped.
     Oversize(TooLarge),
     /// The server refused something; the text is for humans.
@@ -57,6 +73,26 @@ pub enum Event<'e, S: Store> {
     Writable,
     /// The client is closed. This is the last event.
     Closed,
+}
+
+/// Names a request of one client, as long as answers to it are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct RequestId(pub(super) u32);
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Recipient {
+    /// The user of a subscription.
+    Subscription(SubscriptionId),
+    /// Whoever made a request.
+    Request {
+        /// Which.
+        id: RequestId,
+        /// No more answers come.
+        last: bool,
+    },
 }
 
 /// A received message: a frame, kept or borrowed, and where its parts are.
@@ -80,13 +116,27 @@ impl<B: AsRef<[u8]>> Message<B> {
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        self.frame.as_ref().get(HEAD + usize::from(self.subject_len)..).unwrap_or_default()
+        self.parts().0
+    }
+
+    /// What it carries besides: headers, and where an answer is to go.
+    pub fn properties(&self) -> Properties<'_> {
+        self.parts().1
+    }
+
+    /// Checked when the frame was read.
+    fn parts(&self) -> (&[u8], Properties<'_>) {
+        let bytes = self.frame.as_ref();
+        let command = bytes.get(LENGTH).copied().unwrap_or_default();
+        let payload = bytes.get(HEAD + usize::from(self.subject_len)..).unwrap_or_default();
+        Frame { command, subject: &[], payload }.message().unwrap_or_default()
     }
 
     /// The memory that holds the message, and where in it subject and payload are.
-    pub fn into_parts(self) -> (B, core::ops::Range<usize>, core::ops::RangeFrom<usize>) {
+    pub fn into_parts(self) -> (B, core::ops::Range<usize>, core::ops::Range<usize>) {
         let payload = HEAD + usize::from(self.subject_len);
-        (self.frame, HEAD..payload, payload..)
+        let end = payload + self.payload().len();
+        (self.frame, HEAD..payload, payload..end)
     }
 }
 
@@ -111,6 +161,13 @@ impl<S: Store> fmt::Debug for Event<'_, S> {
             }
             Self::Message { subscription, message } => {
                 f.debug_struct("Message").field("subscription", subscription).field("message", message).finish()
+            }
+            Self::Reply { request, message, last } => {
+                let mut reply = f.debug_struct("Reply");
+                reply.field("request", request).field("message", message).field("last", last).finish()
+            }
+            Self::RequestFailed { request, why } => {
+                f.debug_struct("RequestFailed").field("request", request).field("why", why).finish()
             }
             Self::Oversize(size) => f.debug_tuple("Oversize").field(size).finish(),
             Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
@@ -196,6 +253,8 @@ pub enum PublishError {
     Subject(SubjectError),
     /// It is larger than this client, its memory or the server accepts.
     TooLarge(TooLarge),
+    /// The properties are none.
+    Properties(PropertyError),
     /// The queue is full; [`Event::Writable`] will say when there is room.
     Full,
     /// The client is closing or closed.
@@ -206,6 +265,7 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Subject(error) => error.fmt(f),
+            Self::Properties(error) => error.fmt(f),
             Self::TooLarge(error) => write!(f, "message too large: {error}"),
             Self::Full => f.write_str("the queue of messages to send is full"),
             Self::Closed => f.write_str("the client is closed"),
@@ -242,3 +302,65 @@ impl fmt::Display for SubscribeError {
 }
 
 impl core::error::Error for SubscribeError {}
+
+/// Why a request was refused. Nothing was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The message.
+    Refused(PublishError),
+    /// The subscription to answers.
+    Inbox(SubscribeError),
+    /// As many requests wait for answers as may.
+    TooMany,
+    /// The server does not know requests, as an original one.
+    Unsupported,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Inbox(error) => write!(f, "cannot subscribe to answers: {error}"),
+            Self::TooMany => f.write_str("too many requests wait for answers"),
+            Self::Unsupported => f.write_str(UNSUPPORTED),
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+const UNSUPPORTED: &str = "the server does not know requests";
+
+/// Why no more answers come to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RequestFailure {
+    /// Its time is over.
+    TimedOut,
+    /// Nobody is subscribed to its subject.
+    NoResponders,
+    /// The server does not know requests, as an original one: the message may have arrived, but nobody knows where to
+    /// answer.
+    Unsupported,
+    /// The subscription to answers failed.
+    Inbox(SubscribeFailure),
+    /// The client was closed.
+    Closed,
+}
+
+impl fmt::Display for RequestFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("no answer came in time"),
+            Self::NoResponders => f.write_str("nobody is subscribed to the subject"),
+            Self::Unsupported => f.write_str(UNSUPPORTED),
+            Self::Inbox(why) => write!(f, "the subscription to answers failed: {why}"),
+            Self::Closed => f.write_str("the client was closed"),
+        }
+    }
+}
+
+impl core::error::Error for RequestFailure {}

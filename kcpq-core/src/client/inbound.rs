@@ -1,10 +1,10 @@
 //! What comes from the server: frames are read when the user asks for events, one at a time.
 
 use super::Client;
-use super::event::{Disconnect, Event, Message};
+use super::event::{Disconnect, Event, Message, RequestId};
 use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
-use crate::frame::{Flaw, command};
+use crate::frame::{Flaw, Frame, command};
 use crate::hello::{Ack, CloseReason, Hello, Notice, VERSION};
 use crate::outbox::FrameStore;
 use crate::session::Found;
@@ -39,6 +39,11 @@ impl<S: FrameStore> Client<S> {
                 }
                 if let Some((id, last)) = next.and_then(|id| self.take_turn(found, id)) {
                     let subject_len = found.head.subject_len;
+                    if self.requests.is_inbox(id) {
+                        let Some((request, done)) = self.take_reply(found) else { continue };
+                        let message = Message::new(self.session.body(found, last), subject_len);
+                        return Some(Event::Reply { request, message, last: done });
+                    }
                     let message = Message::new(self.session.body(found, last), subject_len);
                     return Some(Event::Message { subscription: id, message });
                 }
@@ -81,11 +86,20 @@ impl<S: FrameStore> Client<S> {
         Some((id, next.is_none()))
     }
 
+    /// The request that an answer is for, and whether it is the last.
+    fn take_reply(&mut self, found: Found) -> Option<(RequestId, bool)> {
+        let frame = self.session.frame(found);
+        let (_, properties) = frame.message().unwrap_or_default();
+        let reply = self.requests.on_reply(frame.subject, properties);
+        self.stats.unmatched += u64::from(reply.is_none() && !properties.has_nobody());
+        reply
+    }
+
     /// Takes note of a message. It stays where it is while somebody is to be given it.
     fn on_message(&mut self, found: Found) {
         let frame = self.session.frame(found);
         // An original server forwards any subject; only what is text can be matched.
-        let next = if Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
+        let next = if frame.is_understood() && Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
             self.stats.on_message(frame);
             let next = self.subscriptions.next_for(frame.subject, None);
             self.stats.unmatched += u64::from(next.is_none());
@@ -105,7 +119,7 @@ impl<S: FrameStore> Client<S> {
     fn act(&mut self, found: Found) -> bool {
         let frame = self.session.frame(found);
         match frame.command {
-            command::MSG => {
+            command if Frame::is_message(command) => {
                 self.on_message(found);
                 return false;
             }
@@ -183,7 +197,7 @@ where
     /// to a reader who comes later: until [`release_message`](Self::release_message) other events are handed out, but none
     /// that lends something, and nothing that came behind the message is read.
     pub fn hold_message(&mut self) {
-        if let Some(current) = self.current.as_mut().filter(|current| current.found.head.command == command::MSG) {
+        if let Some(current) = self.current.as_mut().filter(|current| Frame::is_message(current.found.head.command)) {
             current.held = true;
         }
     }

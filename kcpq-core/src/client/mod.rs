@@ -36,6 +36,8 @@ mod phase;
 mod pings;
 #[cfg_attr(not(feature = "alloc"), path = "absent/push.rs")]
 mod push;
+#[cfg_attr(not(feature = "request"), path = "absent/requests.rs")]
+mod requests;
 #[cfg_attr(not(feature = "native"), path = "absent/rhythm.rs")]
 mod rhythm;
 mod stats;
@@ -47,11 +49,16 @@ mod timers;
 use core::fmt;
 
 pub use config::{Backoff, Config, Overflow};
-pub use event::{Disconnect, Event, Message, PublishError, SubscribeError, SubscribeFailure};
+pub use event::{
+    Disconnect, Event, Message, PublishError, Recipient, RequestError, RequestFailure, RequestId, SubscribeError,
+    SubscribeFailure,
+};
 pub use memory::Memory;
 pub use phase::State;
 #[cfg(feature = "alloc")]
 pub use push::Arrived;
+#[cfg(feature = "request")]
+pub use requests::{MAX_REQUESTS, Request};
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 
@@ -65,6 +72,7 @@ use self::pending::Pending;
 use self::phase::{Phase, Server};
 use self::pings::Pings;
 use self::push::Recent;
+use self::requests::Requests;
 use self::rhythm::Rhythm;
 use self::subscriptions::Subscriptions;
 use crate::datagram::{Content, Link, Protection, SAFE_DATAGRAM};
@@ -161,6 +169,7 @@ pub struct Client<S: FrameStore> {
     handshake: Handshake,
     session: Session<S>,
     subscriptions: Subscriptions<S>,
+    requests: Requests,
     /// What the server of this conversation said of itself, if it is a native one.
     server: Option<Server>,
     pings: Pings,
@@ -200,6 +209,7 @@ impl<S: FrameStore> Client<S> {
             handshake: Handshake::default(),
             session,
             subscriptions: Subscriptions::new(parts.subscriptions),
+            requests: Requests::new(seed),
             server: None,
             pings: Pings::default(),
             rhythm: Rhythm::default(),
@@ -435,7 +445,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// The largest message that the present server takes, or this client if the server has not said: subject, payload and 3
-    /// bytes more, 7 if it has a time to live.
+    /// bytes more, and its properties: 9 bytes for a time to live alone.
     pub fn largest_message(&self) -> usize {
         self.server.map_or(self.config.frames.max_body, |server| server.max_body) as usize
     }

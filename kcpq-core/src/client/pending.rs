@@ -73,7 +73,10 @@ impl<S: FrameStore> Client<S> {
         if let Some((native, again)) = pending.connected.take() {
             return Some(Event::Connected { native, again });
         }
-        if let Some((id, outcome)) = self.subscriptions.poll_outcome() {
+        while let Some((id, outcome)) = self.subscriptions.poll_outcome() {
+            if self.requests.on_outcome(id, outcome) {
+                continue;
+            }
             return Some(match outcome {
                 Ok(()) => Event::Subscribed(id),
                 Err(why) => {
@@ -81,6 +84,9 @@ impl<S: FrameStore> Client<S> {
                     Event::SubscribeFailed { id, why }
                 }
             });
+        }
+        if let Some((request, why)) = self.requests.poll_failed() {
+            return Some(Event::RequestFailed { request, why });
         }
         if core::mem::take(&mut pending.flushed) {
             return Some(Event::Flushed { published: self.outgoing.flushed() });

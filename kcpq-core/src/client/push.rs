@@ -1,6 +1,6 @@
 //! Messages on the short way: from the datagram to whoever subscribed, without waiting in the window.
 //!
-//! Only MSG frames go this way, and only in order. Whatever else comes, and all that comes behind it, waits for
+//! Only MSG and MSGX frames go this way, and only in order. Whatever else comes, and all that comes behind it, waits for
 //! [`poll_event`](Client::poll_event).
 
 use alloc::vec::Vec;
@@ -8,11 +8,12 @@ use core::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::event::Disconnect;
+use super::event::{Disconnect, Recipient};
 use super::finder::Finder;
+use super::requests::Requests;
 use super::subscriptions::{SubscriptionId, Subscriptions};
 use super::{Client, Config, Stats};
-use crate::frame::{Flaw, FrameError, Head, Reader, Sink, Whole, command};
+use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Limits, Subject};
 use crate::time::Instant;
@@ -40,20 +41,20 @@ pub(super) struct Recent {
 
 impl Client<Heap> {
     /// As [`handle_datagram`](Self::handle_datagram), but messages that come in order are handed to `deliver` at once, for
-    /// each subscription that matches. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as
+    /// each subscription that matches, and for the request that they answer. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as
     /// ever: the rest waits there.
     pub fn handle_datagram_with(
         &mut self,
         now: Instant,
         datagram: &mut [u8],
-        deliver: impl FnMut(SubscriptionId, Arrived<'_>),
+        deliver: impl FnMut(Recipient, Arrived<'_>),
     ) {
         if self.current.is_some() || !self.is_connected() {
             return self.handle_datagram(now, datagram);
         }
         let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
-        let Self { config, session, subscriptions, recent, stats, .. } = self;
-        let mut pushed = Pushed { config, subscriptions, recent, stats, deliver, broken: None };
+        let Self { config, session, subscriptions, requests, recent, stats, .. } = self;
+        let mut pushed = Pushed { config, subscriptions, requests, recent, stats, deliver, broken: None };
         let before = session.arrivals();
         let understood = session.handle_datagram(self.now, datagram, content, &mut pushed);
         let broken = pushed.broken;
@@ -68,17 +69,19 @@ impl Client<Heap> {
 struct Pushed<'c, D> {
     config: &'c Config,
     subscriptions: &'c Subscriptions<Heap>,
+    requests: &'c mut Requests,
     recent: &'c mut Recent,
     stats: &'c mut Stats,
     deliver: D,
     broken: Option<FrameError>,
 }
 
-impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
+impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
         // One that is too long is told by `poll_event`, as are all frames that are no messages.
-        let is_message =
-            |head: Head| head.command == command::MSG && head.frame_len() <= reader.capacity() && self.broken.is_none();
+        let is_message = |head: Head| {
+            Frame::is_message(head.command) && head.frame_len() <= reader.capacity() && self.broken.is_none()
+        };
         reader.upcoming(input).is_some_and(is_message)
     }
 
@@ -92,6 +95,10 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
             Arrived::Lent(bytes) => bytes,
             Arrived::Whole(bytes) => bytes,
         });
+        if !frame.is_understood() {
+            self.stats.malformed += 1;
+            return ControlFlow::Continue(());
+        }
         if !self.recent.is_about(frame.subject) {
             let Ok(subject) = Subject::from_bytes(frame.subject, &self.config.subjects) else {
                 self.stats.malformed += 1;
@@ -102,8 +109,16 @@ impl<D: FnMut(SubscriptionId, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
         self.stats.on_message(frame);
         self.stats.unmatched += u64::from(self.recent.wanted_by.is_empty());
         for id in &self.recent.wanted_by {
+            let mut recipient = Recipient::Subscription(*id);
+            if self.requests.is_inbox(*id) {
+                let (_, properties) = frame.message().unwrap_or_default();
+                let reply = self.requests.on_reply(frame.subject, properties);
+                self.stats.unmatched += u64::from(reply.is_none() && !properties.has_nobody());
+                let Some((id, last)) = reply else { continue };
+                recipient = Recipient::Request { id, last };
+            }
             (self.deliver)(
-                *id,
+                recipient,
                 match &arrived {
                     Arrived::Lent(bytes) => Arrived::Lent(bytes),
                     Arrived::Whole(bytes) => Arrived::Whole(bytes.clone()),

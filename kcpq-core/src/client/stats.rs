@@ -53,7 +53,7 @@ pub struct Stats {
     pub unmatched: u64,
     /// Messages skipped: larger than the memory for received messages.
     pub oversize: u64,
-    /// Malformed frames, and frames with an invalid text or subject.
+    /// Malformed frames, and frames with an invalid text, subject or properties.
     pub malformed: u64,
     /// Datagrams dropped: malformed, or not of this session.
     pub foreign_datagrams: u64,

@@ -100,6 +100,7 @@ impl<S: FrameStore> Client<S> {
         if self.suspended {
             return;
         }
+        self.requests.on_time(self.now);
         let due = |timer: &Timer| self.runs_out(*timer).is_some_and(|at| at <= self.now);
         match Timer::ALL.into_iter().find(due) {
             None => {}
@@ -137,7 +138,8 @@ impl<S: FrameStore> Client<S> {
                 next = Some((at, timer));
             }
         }
-        let next = next.map(|(at, timer)| Deadline { at, why: self.why(timer) });
+        let request = self.requests.next_timeout().map(|at| Deadline { at, why: Why::Request });
+        let next = Deadline::earlier(request, next.map(|(at, timer)| Deadline { at, why: self.why(timer) }));
         if !self.phase.is_open() {
             return next;
         }

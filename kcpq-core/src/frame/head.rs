@@ -1,14 +1,11 @@
 //! The bytes before a frame's subject, and how the head of a message changes with the message's form.
 
-use super::{Frame, FrameError, Limits, command};
-use crate::time::Duration;
+use super::{Frame, FrameError, Limits};
 
 /// Bytes before the subject.
 pub const HEAD: usize = 7;
 /// Bytes of the length field, which `body_len` does not count.
 pub const LENGTH: usize = 4;
-/// Bytes of the time to live behind the message of a PUBT.
-pub const TTL: usize = 4;
 
 /// The smallest `body_len`: command and subject length.
 pub(super) const MIN_BODY: u32 = (HEAD - LENGTH) as u32;
@@ -70,27 +67,22 @@ impl Head {
         Ok(())
     }
 
-    /// The head of the same message as a PUBT, with `tail` bytes about its time behind it; `None` if the length does not
-    /// fit its field.
-    pub(crate) fn timed(self, tail: usize) -> Option<Self> {
-        let body_len = self.body_len.checked_add(tail as u32)?;
-        Some(Self { body_len, command: command::PUBT, ..self })
+    /// The head of the same message as a `command` with `added` bytes more behind it; `None` if the length does not fit its
+    /// field.
+    pub(crate) fn longer(self, command: u8, added: usize) -> Option<Self> {
+        let body_len = self.body_len.checked_add(u32::try_from(added).ok()?)?;
+        Some(Self { body_len, command, ..self })
     }
 
-    /// The head of the same message as a `command` that says nothing about time: without the last `tail` bytes.
-    pub(crate) fn untimed(self, command: u8, tail: usize) -> Self {
-        Self { body_len: self.body_len.saturating_sub(tail as u32), command, ..self }
+    /// The head of the same message as a `command` without the last `cut` bytes.
+    pub(crate) fn shorter(self, command: u8, cut: usize) -> Self {
+        Self { body_len: self.body_len.saturating_sub(cut as u32), command, ..self }
     }
 }
 
 /// The length of a frame whose first bytes these are, its length field included.
 pub(crate) fn frame_len(length: [u8; LENGTH]) -> usize {
     (u32::from_be_bytes(length) as usize).saturating_add(LENGTH)
-}
-
-/// The time to live as a PUBT says it: whole milliseconds, rounded up.
-pub(crate) fn ttl(left: Duration) -> [u8; TTL] {
-    u32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 /// The announced body length, if it is acceptable.

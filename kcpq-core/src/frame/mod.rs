@@ -12,15 +12,17 @@
 //! [`Reader`] takes bytes as they come; a frame that lies whole in its input is handed out in place.
 
 mod head;
+pub mod properties;
 mod reader;
 #[cfg(test)]
 mod tests;
 
 use core::fmt;
 
-pub use self::head::{HEAD, Head, LENGTH, TTL};
+pub(crate) use self::head::frame_len;
+pub use self::head::{HEAD, Head, LENGTH};
 use self::head::{MIN_BODY, check_length};
-pub(crate) use self::head::{frame_len, ttl};
+pub use self::properties::{Properties, PropertyError};
 pub use self::reader::{Flaw, Reader, Whole};
 pub(crate) use self::reader::{Leave, Sink};
 
@@ -50,8 +52,10 @@ pub mod command {
     pub const CLOSE: u8 = 0x12;
     /// A numbered SUB or UNSUB was carried out, or refused.
     pub const ACK: u8 = 0x13;
-    /// A PUB with a time to live: how many milliseconds are left stands behind the message (u32 big-endian).
-    pub const PUBT: u8 = 0x14;
+    /// A PUB with properties behind the message.
+    pub const PUBX: u8 = 0x15;
+    /// A MSG with properties behind the message.
+    pub const MSGX: u8 = 0x16;
 }
 
 /// One frame, borrowed from where it lies.

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 use super::latest::Latest;
-use super::{FrameStore, Moved, Outbox, PushError};
-use crate::frame::{self, Head, LENGTH, TTL, subject_of};
+use super::{Dialect, FrameStore, Moved, Outbox, PushError};
+use crate::frame::{self, Frame, Head, LENGTH, Limits, command, properties, subject_of};
 use crate::store::{Heap, HeapTx, Piece};
 use crate::time::Instant;
 
@@ -28,28 +28,62 @@ struct Chunk {
     frames: u32,
     /// When its only frame is to be forgotten, if ever.
     expires: Option<Instant>,
+    /// There are PUBX among them.
+    extended: bool,
 }
 
 impl Chunk {
     /// One frame.
     fn one(piece: Piece, expires: Option<Instant>) -> Self {
-        Self { piece, frames: 1, expires }
+        Self { piece, frames: 1, expires, extended: false }
     }
 
     fn bytes(&self) -> &[u8] {
         self.piece.bytes()
     }
 
-    /// Makes a PUBT of its only frame, if its time runs.
+    /// Makes its only frame say how much time is left, if that runs.
     fn tell(&mut self, now: Instant) {
-        if let Some(expires) = self.expires
-            && let Some(frame) = self.piece.own()
-            && let Some(place) = frame.first_chunk_mut()
-            && let Some(head) = Head::from_bytes(*place).timed(TTL)
+        let Some(left) = self.expires.map(|at| properties::ttl(at.since(now))) else { return };
+        let Some(frame) = self.piece.own() else { return };
+        let Some(head) = frame.first_chunk().map(|bytes| Head::from_bytes(*bytes)) else { return };
+        let mut len = 0;
+        if head.command == command::PUBX
+            && let Some((_, end)) = frame.split_last_chunk()
+        {
+            len = properties::len(*end);
+            frame.truncate(frame.len() - properties::END);
+        }
+        frame.extend_from_slice(&left);
+        frame.extend_from_slice(&properties::end(len + left.len()));
+        let added = frame.len() - head.frame_len();
+        if let Some(place) = frame.first_chunk_mut()
+            && let Some(head) = head.longer(command::PUBX, added)
         {
             *place = head.to_bytes();
-            frame.extend_from_slice(&frame::ttl(expires.since(now)));
         }
+    }
+
+    /// Makes all its frames ordinary ones.
+    fn strip(&mut self) {
+        let mut rest = self.bytes();
+        let mut plain = Vec::with_capacity(rest.len());
+        while let Ok(frame) = Frame::parse(rest, &Limits::NONE)
+            && let Some((bytes, behind)) = rest.split_at_checked(frame.encoded_len())
+        {
+            rest = behind;
+            if frame.command == command::PUBX
+                && let Some((message, _)) = frame.message()
+                && let Some(head) = Frame::head(command::PUB, frame.subject.len(), message.len())
+            {
+                for part in [&head, frame.subject, message] {
+                    plain.extend_from_slice(part);
+                }
+            } else {
+                plain.extend_from_slice(bytes);
+            }
+        }
+        self.piece = plain.into();
     }
 }
 
@@ -154,7 +188,7 @@ impl HeapOutbox {
             let goes_on = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
                 if piece.own_len().is_some());
             run.reserve(if goes_on { RUN } else { count.max(self.last_run) });
-            self.chunks.push_back(Chunk { piece: run.into(), frames: 0, expires: None });
+            self.chunks.push_back(Chunk { piece: run.into(), frames: 0, expires: None, extended: false });
         }
         let last = self.chunks.len() - 1;
         &mut self.chunks[last]
@@ -179,7 +213,7 @@ impl Outbox<HeapTx> for HeapOutbox {
         if expires.is_some() {
             // In a chunk of its own, with room for what may be told of its time.
             let mut frame = core::mem::take(&mut self.spare);
-            frame.reserve(count + TTL);
+            frame.reserve(count + properties::TTL + properties::END);
             for part in parts {
                 frame.extend_from_slice(part);
             }
@@ -200,6 +234,14 @@ impl Outbox<HeapTx> for HeapOutbox {
             }
             self.len += count;
             self.frames += 1;
+        }
+        Ok(())
+    }
+
+    fn push_extended(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {
+        self.push(parts, expires)?;
+        if let Some(chunk) = self.chunks.back_mut() {
+            chunk.extended = true;
         }
         Ok(())
     }
@@ -228,10 +270,15 @@ impl Outbox<HeapTx> for HeapOutbox {
         false
     }
 
-    fn move_to(&mut self, stream: &mut HeapTx, now: Instant, tell: bool) -> Option<Moved> {
+    fn move_to(&mut self, stream: &mut HeapTx, now: Instant, peer: Dialect) -> Option<Moved> {
+        if peer == Dialect::Unknown && self.chunks.front()?.extended {
+            return None;
+        }
         let mut chunk = self.pop()?;
-        if tell {
+        if peer == Dialect::Extended {
             chunk.tell(now);
+        } else if chunk.extended {
+            chunk.strip();
         }
         let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames };
         self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
@@ -246,7 +293,11 @@ impl Outbox<HeapTx> for HeapOutbox {
         let before = self.frames;
         for _ in 0..self.chunks.len() {
             let Some(chunk) = self.pop() else { break };
-            let ttl = if chunk.expires.is_some() { TTL } else { 0 };
+            let ttl = match chunk.expires {
+                None => 0,
+                Some(_) if chunk.extended => properties::TTL,
+                Some(_) => properties::TTL + properties::END,
+            };
             if chunk.bytes().len() + ttl <= limit + LENGTH {
                 self.append(chunk);
             } else if chunk.frames > 1 {
@@ -255,7 +306,11 @@ impl Outbox<HeapTx> for HeapOutbox {
                     rest = behind;
                     if frame.len() <= limit + LENGTH {
                         // It has room, however much waits.
-                        let _ = self.push(&[frame], None);
+                        let _ = if frame.get(LENGTH) == Some(&command::PUBX) {
+                            self.push_extended(&[frame], None)
+                        } else {
+                            self.push(&[frame], None)
+                        };
                     }
                 }
             }

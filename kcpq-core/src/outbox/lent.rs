@@ -1,7 +1,7 @@
 //! Frames in a ring of bytes.
 
-use super::{FrameStore, Moved, Outbox, PushError};
-use crate::frame::{self, HEAD, Head, LENGTH, TTL, command};
+use super::{Dialect, FrameStore, Moved, Outbox, PushError};
+use crate::frame::{self, HEAD, Head, LENGTH, command, properties};
 use crate::store::{Lent, LentTx, Ring, TooLarge};
 use crate::time::Instant;
 
@@ -11,8 +11,8 @@ impl<'a, const TEXT: usize> FrameStore for Lent<'a, TEXT> {
 
 /// [`Outbox`] over a borrowed slice.
 ///
-/// A frame whose time runs lies there as a PUBT with the moment at which it is to be forgotten (8 bytes) in place of the
-/// time that is left.
+/// A frame whose time runs lies there with another bit in its command, and behind it the moment at which it is to be
+/// forgotten.
 #[derive(Debug)]
 pub struct LentOutbox<'a> {
     ring: Ring<'a>,
@@ -23,10 +23,22 @@ pub struct LentOutbox<'a> {
     tail: usize,
 }
 
-/// Bytes of the moment behind a frame whose time runs.
-const EXPIRES: usize = 8;
-/// Frames have times at all. Where they have none no code for it is left.
+/// The bit of a command that says that its frame's time runs.
+const RUNS: u8 = 0x80;
+/// Bytes of the moment behind such a frame: as many as the time that is left takes as the only property.
+const EXPIRES: usize = properties::TTL + properties::END;
+/// Frames have times, and other properties, at all. Where they have none no code for it is left.
 const TIMED: bool = cfg!(feature = "ttl");
+const EXTENDED: bool = cfg!(feature = "properties");
+
+/// The front frame, if its head is not to go out as it lies there.
+struct Special {
+    head: Head,
+    /// When it is to be forgotten.
+    expires: Option<Instant>,
+    /// It is a PUBX.
+    extended: bool,
+}
 
 impl<'a> LentOutbox<'a> {
     /// An outbox for frames of `buf.len()` bytes in all.
@@ -41,20 +53,30 @@ impl<'a> LentOutbox<'a> {
         frame::frame_len(length)
     }
 
-    /// The head of the front frame and when it is to be forgotten, if its time runs and nothing of it was moved.
-    fn timed(&self) -> Option<(Head, Instant)> {
+    /// The front frame, if its time runs or it has properties, and nothing of it was moved.
+    fn special(&self) -> Option<Special> {
         let mut bytes = [0; HEAD];
-        if !TIMED || self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut bytes) < HEAD {
+        if !(TIMED || EXTENDED) || self.frames == 0 || self.rest > 0 || self.ring.copy_to(0, &mut bytes) < HEAD {
             return None;
         }
-        let head = Some(Head::from_bytes(bytes)).filter(|head| head.command == command::PUBT)?;
-        let mut expires = [0; EXPIRES];
-        self.ring.copy_to(head.frame_len().saturating_sub(EXPIRES), &mut expires);
-        Some((head, Instant::from_micros(u64::from_be_bytes(expires))))
+        let head = Head::from_bytes(bytes);
+        let (runs, extended) = (TIMED && head.command & RUNS != 0, EXTENDED && head.command & !RUNS == command::PUBX);
+        if !runs && !extended {
+            return None;
+        }
+        let expires = runs.then(|| Instant::from_micros(u64::from_be_bytes(self.bytes_at(head.frame_len(), EXPIRES))));
+        Some(Special { head, expires, extended })
     }
 
-    fn write(&mut self, parts: &[&[u8]]) -> Result<(), PushError> {
-        let actual = parts.iter().map(|part| part.len()).sum();
+    /// The bytes that lie `back` before `end`.
+    fn bytes_at<const N: usize>(&self, end: usize, back: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.ring.copy_to(end.saturating_sub(back), &mut bytes);
+        bytes
+    }
+
+    fn write(&mut self, parts: &[&[u8]], behind: &[u8]) -> Result<(), PushError> {
+        let actual = parts.iter().map(|part| part.len()).sum::<usize>() + behind.len();
         if actual > self.ring.capacity() {
             return Err(PushError::TooLarge(TooLarge { limit: self.ring.capacity(), actual }));
         }
@@ -64,33 +86,50 @@ impl<'a> LentOutbox<'a> {
         for part in parts {
             self.ring.write(part);
         }
+        self.ring.write(behind);
         self.frames += 1;
         Ok(())
     }
 
     fn write_timed(&mut self, parts: &[&[u8]], expires: Instant) -> Result<(), PushError> {
-        let Some((first, others)) = parts.split_first() else { return Ok(()) };
-        let Some((head, rest)) = first.split_first_chunk() else { return Err(PushError::Full) };
-        let Some(head) = Head::from_bytes(*head).timed(EXPIRES).filter(|_| others.len() <= 3) else {
+        let head = parts.first().and_then(|first| first.first_chunk()).map(|bytes| Head::from_bytes(*bytes));
+        let Some(head) = head.and_then(|head| head.longer(head.command | RUNS, EXPIRES)) else {
             return Err(PushError::Full);
         };
-        let moment = expires.as_micros().to_be_bytes();
-        let others = |index: usize| others.get(index).copied().unwrap_or_default();
-        self.write(&[&head.to_bytes(), rest, others(0), others(1), others(2), &moment])
+        let mut moment = [0; EXPIRES];
+        if let Some(place) = moment.first_chunk_mut() {
+            *place = expires.as_micros().to_be_bytes();
+        }
+        let at = self.ring.len();
+        self.write(parts, &moment)?;
+        self.ring.patch(at, &head.to_bytes());
+        Ok(())
     }
 
-    /// Begins with the front frame, of which nothing was moved; if its time runs it gets the form in which it goes out.
-    fn begin(&mut self, now: Instant, tell: bool) {
-        let timed = self.timed();
+    /// Begins with the front frame, of which nothing was moved; it gets the form in which it goes out.
+    fn begin(&mut self, now: Instant, peer: Dialect) {
+        let special = self.special();
         let len = self.frame_len();
         (self.rest, self.tail) = (len, 0);
-        if let Some((head, expires)) = timed {
-            let (command, kept) = if tell { (command::PUBT, TTL) } else { (command::PUB, 0) };
-            self.tail = EXPIRES - kept;
-            self.rest = len - self.tail;
-            self.ring.patch(0, &head.untimed(command, self.tail).to_bytes());
-            self.ring.patch(self.rest - kept, frame::ttl(expires.since(now)).get(..kept).unwrap_or_default());
+        let Some(Special { head, expires, extended }) = special else { return };
+        let end = len - if expires.is_some() { EXPIRES } else { 0 };
+        let (before, old) =
+            if extended { (properties::END, properties::len(self.bytes_at(end, properties::END))) } else { (0, 0) };
+        let mut command = command::PUB;
+        if peer != Dialect::Extended {
+            self.rest = end - if extended { before + old } else { 0 };
+        } else if let Some(at) = expires {
+            // Where the length of the other properties was, if there are any.
+            let place = end - before;
+            self.ring.patch(place, &properties::ttl(at.since(now)));
+            self.ring.patch(place + properties::TTL, &properties::end(old + properties::TTL));
+            self.rest = place + EXPIRES;
+            command = command::PUBX;
+        } else {
+            return;
         }
+        self.tail = len - self.rest;
+        self.ring.patch(0, &head.shorter(command, self.tail).to_bytes());
     }
 }
 
@@ -110,12 +149,12 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
     fn push(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {
         match expires {
             Some(expires) if TIMED => self.write_timed(parts, expires),
-            _ => self.write(parts),
+            _ => self.write(parts, &[]),
         }
     }
 
     fn expires(&self) -> Option<Instant> {
-        self.timed().map(|(_, expires)| expires)
+        self.special()?.expires
     }
 
     fn drop_oldest(&mut self) -> bool {
@@ -138,14 +177,17 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
         true
     }
 
-    fn move_to(&mut self, stream: &mut LentTx<'_>, now: Instant, tell: bool) -> Option<Moved> {
+    fn move_to(&mut self, stream: &mut LentTx<'_>, now: Instant, peer: Dialect) -> Option<Moved> {
         let mut moved = Moved { bytes: 0, frames: 0 };
         while stream.room() > 0 {
             if self.rest == 0 {
-                if self.frames == 0 || (moved.bytes > 0 && self.timed().is_some()) {
+                let waits = |front: Special| {
+                    moved.bytes > 0 && front.expires.is_some() || front.extended && peer == Dialect::Unknown
+                };
+                if self.frames == 0 || self.special().is_some_and(waits) {
                     break;
                 }
-                self.begin(now, tell);
+                self.begin(now, peer);
             }
             let (front, _) = self.ring.slices(0);
             let count = stream.write(front.get(..self.rest).unwrap_or(front));
@@ -172,8 +214,10 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
         let rest = core::mem::take(&mut self.rest);
         for _ in 0..whole {
             let len = self.frame_len();
-            let timed = if self.timed().is_some() { EXPIRES - TTL } else { 0 };
-            if len - timed > limit + LENGTH {
+            // The time takes as many bytes on the wire, but for the length of properties that are there already.
+            let both = |front: Special| front.expires.is_some() && front.extended;
+            let less = if self.special().is_some_and(both) { properties::END } else { 0 };
+            if len - less > limit + LENGTH {
                 self.ring.release(len);
                 dropped += 1;
             } else {

@@ -2,7 +2,8 @@
 //!
 //! They wait outside of the engine until it is about to send them, so what waits can still be overtaken, dropped or
 //! superseded. A message may carry a time to live: one that still waits when it is over is forgotten, and one that goes
-//! out earlier says what is left of it, to a peer that understands (PROTOCOL.md 3.4).
+//! out earlier says what is left of it. Time and other properties are for peers that understand them (PROTOCOL.md 3.7):
+//! others get the message without.
 //!
 //! What is decided here is decided for both memories. How frames lie in them differs: [`LentOutbox`] is a ring of bytes
 //! in which frames tell their own length, `HeapOutbox` a rope whose pieces can be shared with other outboxes.
@@ -54,10 +55,17 @@ pub trait Outbox<T> {
     /// Forgets the rest of the front frame if it has been moved in part: the stream that has its beginning is no more.
     /// False if there is none.
     fn drop_begun(&mut self) -> bool;
+    /// The same for a PUBX, whose properties are not for every peer.
+    ///
+    /// # Errors
+    /// [`PushError`]: nothing was appended.
+    fn push_extended(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {
+        self.push(parts, expires)
+    }
     /// Moves bytes into the stream, as many as fit and as are convenient, but nothing behind a frame whose time runs: in
-    /// the stream it does not count any more, so such a frame is moved at its turn and alone. With `tell` a PUB whose time
-    /// runs becomes a PUBT that says what is left at `now`. `None` when nothing could be moved.
-    fn move_to(&mut self, stream: &mut T, now: Instant, tell: bool) -> Option<Moved>;
+    /// the stream it does not count any more, so such a frame is moved at its turn and alone. To a peer that knows
+    /// properties it says what is left at `now`; to others all go without properties. `None` when nothing could be moved.
+    fn move_to(&mut self, stream: &mut T, now: Instant, peer: Dialect) -> Option<Moved>;
     /// Forgets the frames whose bodies are longer than `limit` bytes on the wire and of which nothing was moved yet, and says
     /// how many those were. The others stay in their order.
     fn drop_longer(&mut self, limit: usize) -> u32;
@@ -73,6 +81,17 @@ pub trait Outbox<T> {
         }
         expired
     }
+}
+
+/// What is known of how a peer speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Nothing yet: a frame with properties, other than its time, waits.
+    Unknown,
+    /// It knows no properties.
+    Plain,
+    /// It knows properties.
+    Extended,
 }
 
 /// What went from an outbox into the stream.

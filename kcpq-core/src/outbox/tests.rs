@@ -5,8 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-#[cfg(any(feature = "alloc", feature = "ttl"))]
-use crate::frame::Head;
+use crate::frame::{Frame, command};
 #[cfg(feature = "alloc")]
 use crate::store::HeapTx;
 use crate::store::{LentTx, TxStream};
@@ -17,7 +16,7 @@ fn leak(len: usize) -> &'static mut [u8] {
 
 fn frame(payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 64 + payload.len()];
-    let frame = crate::frame::Frame { command: 3, subject: b"s", payload };
+    let frame = Frame { command: command::PUB, subject: b"s", payload };
     let len = frame.encode(&mut out).unwrap();
     out.truncate(len);
     out
@@ -49,7 +48,7 @@ fn an_outbox_keeps_frames<T: TxStream, O: Outbox<T>>(mut outbox: O, mut tx: T, s
                 }
             }
             _ => {
-                if let Some(moved) = outbox.move_to(&mut tx, Instant::ZERO, true) {
+                if let Some(moved) = outbox.move_to(&mut tx, Instant::ZERO, Dialect::Extended) {
                     for _ in 0..moved.frames {
                         expected.extend(waiting.pop_front().unwrap());
                     }
@@ -90,7 +89,7 @@ fn an_outbox_drops_what_is_too_long<T: TxStream, O: Outbox<T>>(mut outbox: O, mu
         let mut out = [0; 40];
         if begin && round == 0 {
             // The first one, and some of the one that is too long.
-            let moved = outbox.move_to(&mut tx, Instant::ZERO, true).unwrap();
+            let moved = outbox.move_to(&mut tx, Instant::ZERO, Dialect::Extended).unwrap();
             assert_eq!((moved.bytes, outbox.mid_frame()), (40, true));
             tx.copy_to(0, &mut out);
             assert_eq!(out, expected[..40]);
@@ -101,7 +100,7 @@ fn an_outbox_drops_what_is_too_long<T: TxStream, O: Outbox<T>>(mut outbox: O, mu
     let limit = frame(&[0; 20]).len() - crate::frame::LENGTH;
     assert_eq!(outbox.drop_longer(limit), if begin { 9 } else { 10 });
     let mut got = Vec::new();
-    while outbox.move_to(&mut tx, Instant::ZERO, true).is_some() {
+    while outbox.move_to(&mut tx, Instant::ZERO, Dialect::Extended).is_some() {
         let mut out = vec![0; tx.len()];
         tx.copy_to(0, &mut out);
         tx.release(out.len());
@@ -135,9 +134,17 @@ fn outboxes_count_the_time_that_is_told_to_a_message() {
 fn tells_the_time<T>(mut outbox: impl Outbox<T>) {
     let bytes = frame(&[1; 100]);
     outbox.push(&[&bytes[..7], &bytes[7..]], Some(Instant::from_millis(1_000))).unwrap();
-    let body = bytes.len() - crate::frame::LENGTH + crate::frame::TTL;
+    let body = bytes.len() - crate::frame::LENGTH + crate::frame::properties::TTL + crate::frame::properties::END;
     assert_eq!((outbox.drop_longer(body), outbox.drop_longer(body - 1)), (0, 1));
     assert_eq!((outbox.len(), outbox.frames()), (0, 0));
+    if cfg!(feature = "properties") {
+        // Other properties have a length already.
+        let bytes = extended(&[1; 100], &[1, 0, 1, b'a']);
+        outbox.push_extended(&[&bytes], Some(Instant::from_millis(1_000))).unwrap();
+        let body = bytes.len() - crate::frame::LENGTH + crate::frame::properties::TTL;
+        assert_eq!((outbox.drop_longer(body), outbox.drop_longer(body - 1)), (0, 1));
+        assert_eq!((outbox.len(), outbox.frames()), (0, 0));
+    }
 }
 
 #[test]
@@ -156,16 +163,43 @@ fn an_idle_heap_session_holds_nothing() {
     for _ in 0..1_000 {
         outbox.push(&[&frame(&[1; 100])], None).unwrap();
     }
-    while outbox.move_to(&mut tx, Instant::ZERO, true).is_some() {}
+    while outbox.move_to(&mut tx, Instant::ZERO, Dialect::Extended).is_some() {}
     tx.release(usize::MAX);
     assert_eq!((outbox.len(), outbox.frames(), tx.len()), (0, 0, 0));
 }
 
+/// A frame of these properties.
+#[cfg(any(feature = "alloc", feature = "ttl", feature = "properties"))]
+fn extended(payload: &[u8], properties: &[u8]) -> Vec<u8> {
+    let payload = [payload, properties, &(properties.len() as u16).to_be_bytes()].concat();
+    let mut out = vec![0; 64 + payload.len()];
+    let len = Frame { command: command::PUBX, subject: b"s", payload: &payload }.encode(&mut out).unwrap();
+    out.truncate(len);
+    out
+}
+
+/// Moves all that goes at `now` into the stream, in small pieces.
+#[cfg(any(feature = "alloc", feature = "ttl", feature = "properties"))]
+fn moved<T: TxStream, O: Outbox<T>>(outbox: &mut O, tx: &mut T, now: Instant, peer: Dialect) -> (Vec<u8>, u32, u32) {
+    let (mut got, mut frames, mut expired) = (Vec::new(), 0, 0);
+    for _ in 0..20 {
+        expired += outbox.expire(now);
+        let Some(moved) = outbox.move_to(tx, now, peer) else { break };
+        frames += moved.frames;
+        assert_eq!(tx.len(), moved.bytes);
+        let mut out = vec![0; moved.bytes];
+        tx.copy_to(0, &mut out);
+        tx.release(moved.bytes);
+        got.extend(out);
+    }
+    (got, frames, expired)
+}
+
+/// What waits until its time is over is forgotten; what goes out earlier says how much is left, to who knows that.
 #[cfg(any(feature = "alloc", feature = "ttl"))]
-/// What waits until its time is over is forgotten; what goes out earlier says how much is left, if that is asked for.
 fn an_outbox_forgets_in_time<T: TxStream, O: Outbox<T>>(new: impl Fn() -> (O, T)) {
     let at = Instant::from_millis;
-    for tell in [false, true] {
+    for peer in [Dialect::Unknown, Dialect::Plain, Dialect::Extended] {
         let (mut outbox, mut tx) = new();
         let (plain, short, long) = (frame(b"plain"), frame(b"short"), frame(&[5; 600]));
         outbox.push(&[&short[..7], &short[7..8], &short[8..]], Some(at(10))).unwrap();
@@ -175,28 +209,12 @@ fn an_outbox_forgets_in_time<T: TxStream, O: Outbox<T>>(new: impl Fn() -> (O, T)
         outbox.push(&[&long], Some(at(1_000))).unwrap();
         assert_eq!((outbox.expire(at(9)), outbox.frames()), (0, 5));
         assert_eq!((outbox.expire(at(10)), outbox.frames()), (1, 4));
-        let (mut got, mut frames, mut expired) = (Vec::new(), 0, 0);
-        // In small pieces, so that frames go out in part.
-        for _ in 0..20 {
-            expired += outbox.expire(at(20));
-            let Some(moved) = outbox.move_to(&mut tx, at(20), tell) else { break };
-            frames += moved.frames;
-            assert_eq!(tx.len(), moved.bytes);
-            let mut out = vec![0; moved.bytes];
-            tx.copy_to(0, &mut out);
-            tx.release(moved.bytes);
-            got.extend(out);
-        }
-        let timed = |frame: &[u8], left: u32| {
-            let mut frame = frame.to_vec();
-            if tell {
-                let head = frame.first_chunk_mut().unwrap();
-                *head = Head::from_bytes(*head).timed(4).unwrap().to_bytes();
-                frame.extend(left.to_be_bytes());
-            }
-            frame
+        let (got, frames, expired) = moved(&mut outbox, &mut tx, at(20), peer);
+        let timed = |payload: &[u8], left: u32| {
+            let [a, b, c, d] = left.to_be_bytes();
+            if peer == Dialect::Extended { extended(payload, &[0x81, 0, 4, a, b, c, d]) } else { frame(payload) }
         };
-        assert_eq!(got, [timed(&short, 10), plain, timed(&long, 980)].concat());
+        assert_eq!(got, [timed(b"short", 10), plain, timed(&[5; 600], 980)].concat());
         assert_eq!((frames, expired), (3, 1));
         assert_eq!((outbox.len(), outbox.frames(), outbox.mid_frame()), (0, 0, false));
     }
@@ -209,4 +227,54 @@ fn outboxes_forget_frames_whose_time_is_over() {
     an_outbox_forgets_in_time(|| (LentOutbox::new(leak(1_000)), LentTx::new(leak(111))));
     #[cfg(feature = "alloc")]
     an_outbox_forgets_in_time(|| (HeapOutbox::default(), HeapTx::default()));
+}
+
+/// Who knows properties gets them, others get the message, and as long as that is not known it waits. With `ttl` there are
+/// times as well.
+#[cfg(any(feature = "alloc", feature = "properties"))]
+fn an_outbox_knows_whom_properties_are_for<T: TxStream, O: Outbox<T>>(new: impl Fn() -> (O, T), ttl: bool) {
+    let at = Instant::from_millis;
+    let reply = [1, 0, 3, b'a', b'.', b'b'];
+    let until = |millis| ttl.then(|| at(millis));
+    for peer in [Dialect::Plain, Dialect::Extended] {
+        let (mut outbox, mut tx) = new();
+        outbox.push(&[&frame(b"before")], None).unwrap();
+        outbox.push_extended(&[&extended(b"one", &reply)], None).unwrap();
+        outbox.push(&[&frame(b"between")], None).unwrap();
+        outbox.push_extended(&[&extended(b"two", &reply)], until(50)).unwrap();
+        outbox.push_extended(&[&extended(b"", &reply)], until(10)).unwrap();
+        outbox.push(&[&frame(b"after")], until(60)).unwrap();
+        let (early, ..) = moved(&mut outbox, &mut tx, at(5), Dialect::Unknown);
+        // Frames that lie together may wait for each other.
+        assert!(early.is_empty() || early == frame(b"before"));
+        let (late, _, expired) = moved(&mut outbox, &mut tx, at(20), peer);
+        let shown = |payload: &[u8], properties: &[u8], left: u8| {
+            let time = if ttl { &[0x81, 0, 4, 0, 0, 0, left][..] } else { &[] };
+            let properties = [properties, time].concat();
+            if peer == Dialect::Plain || properties.is_empty() {
+                frame(payload)
+            } else {
+                extended(payload, &properties)
+            }
+        };
+        let one = if peer == Dialect::Plain { frame(b"one") } else { extended(b"one", &reply) };
+        let third = if ttl { Vec::new() } else { shown(b"", &reply, 0) };
+        let (two, after) = (shown(b"two", &reply, 30), shown(b"after", &[], 40));
+        let expected = [frame(b"before"), one, frame(b"between"), two, third, after].concat();
+        assert_eq!([early, late].concat(), expected, "{peer:?}");
+        assert_eq!(expired, u32::from(ttl));
+        assert_eq!((outbox.len(), outbox.frames(), outbox.mid_frame()), (0, 0, false));
+    }
+}
+
+#[cfg(any(feature = "alloc", feature = "properties"))]
+#[test]
+fn outboxes_know_whom_properties_are_for() {
+    #[cfg(feature = "properties")]
+    an_outbox_knows_whom_properties_are_for(
+        || (LentOutbox::new(leak(1_000)), LentTx::new(leak(31))),
+        cfg!(feature = "ttl"),
+    );
+    #[cfg(feature = "alloc")]
+    an_outbox_knows_whom_properties_are_for(|| (HeapOutbox::default(), HeapTx::default()), true);
 }

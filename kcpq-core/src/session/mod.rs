@@ -23,9 +23,9 @@ pub(crate) use self::native::Word;
 pub(crate) use self::negotiate::Native;
 pub use self::transmit::{Mark, Transmit};
 use crate::datagram::{Framing, Link};
-use crate::frame::{Frame, Limits, Reader, command};
+use crate::frame::{Frame, Limits, Properties, Reader, command, properties};
 use crate::kcp::{self, Kcp};
-use crate::outbox::{FrameStore, Outbox, PushError};
+use crate::outbox::{Dialect, FrameStore, Outbox, PushError};
 use crate::store::{Full, Queue};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -50,6 +50,9 @@ impl<S: FrameStore> fmt::Debug for Parts<S> {
     }
 }
 
+/// Messages have properties at all. Where they have none no code for them is left.
+const EXTENDED: bool = cfg!(feature = "properties");
+
 /// One end of a session.
 pub(crate) struct Session<S: FrameStore> {
     pub(crate) kcp: Kcp<S>,
@@ -68,8 +71,8 @@ pub(crate) struct Session<S: FrameStore> {
     acknowledged: u64,
     /// Messages that waited until their time was over, since that was asked for last.
     expired: u64,
-    /// The peer understands PUBT.
-    tells_ttl: bool,
+    /// What the peer makes of properties.
+    pub(crate) dialect: Dialect,
     speech: Speech,
     /// How long the last acknowledged messages were under way, if that has not been asked for yet.
     latency: Option<Duration>,
@@ -99,7 +102,7 @@ impl<S: FrameStore> Session<S> {
             moved: 0,
             acknowledged: 0,
             expired: 0,
-            tells_ttl: false,
+            dialect: Dialect::Unknown,
             speech: Speech::Free,
             latency: None,
         };
@@ -120,7 +123,7 @@ impl<S: FrameStore> Session<S> {
         self.control.clear();
         self.moved_to = 0;
         self.latency = None;
-        self.tells_ttl = false;
+        self.dialect = Dialect::Unknown;
         self.speech = Speech::Free;
         in_doubt
     }
@@ -175,13 +178,21 @@ impl<S: FrameStore> Session<S> {
         self.outbox.push(&[&head, subject, payload], None)
     }
 
-    /// Queues a PUB. One with an `expires` is dropped if it has not been moved into the stream at that moment.
+    /// Queues a PUB, or a PUBX if it has properties. One with an `expires` is dropped if it has not been moved into the stream
+    /// at that moment.
     pub(crate) fn publish(
         &mut self,
         subject: &[u8],
         payload: &[u8],
+        properties: Properties<'_>,
         expires: Option<Instant>,
     ) -> Result<(), PushError> {
+        if EXTENDED && !properties.is_empty() {
+            let (properties, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
+            let behind = payload.len() + properties.len() + end.len();
+            let head = Frame::head(command::PUBX, subject.len(), behind).ok_or(PushError::Full)?;
+            return self.outbox.push_extended(&[&head, subject, payload, properties, &end], expires);
+        }
         let head = Frame::head(command::PUB, subject.len(), payload.len()).ok_or(PushError::Full)?;
         self.outbox.push(&[&head, subject, payload], expires)
     }

@@ -4,7 +4,7 @@ use super::Session;
 use crate::datagram::{Framing, SAFE_DATAGRAM, USUAL_DATAGRAM};
 use crate::hello::features;
 use crate::kcp::{self, CongestionControl, MtuSearch};
-use crate::outbox::FrameStore;
+use crate::outbox::{Dialect, FrameStore};
 use crate::time::{Duration, Instant};
 
 /// The least retransmission timeout within a machine.
@@ -49,6 +49,7 @@ impl<S: FrameStore> Session<S> {
         }
         self.kcp.negotiated(peer);
         self.set_framing(framing, max_datagram);
+        self.dialect = Dialect::Plain;
     }
 
     /// The same with a native peer. How long datagrams the path carries is found out, within a machine as well: what an
@@ -76,7 +77,8 @@ impl<S: FrameStore> Session<S> {
         };
         self.kcp.negotiated(peer);
         self.set_framing(framing, length);
-        self.tells_ttl = features & features::TTL != 0;
+        let extended = features & features::PROPERTIES != 0;
+        self.dialect = if extended { Dialect::Extended } else { Dialect::Plain };
     }
 
     /// The system has refused a datagram of `len` bytes of UDP payload as too long for the path (EMSGSIZE).

@@ -1,6 +1,8 @@
 //! Several brokers as one server. What they tell each other is carried as a test likes: late, and in turns of its own.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -8,6 +10,8 @@ use core::net::SocketAddr;
 use crate::access::{Access, Group, Permissions, Rules};
 use crate::broker::{Broker, Config, Relay, Stats};
 use crate::client::{self, Client, Parts, SubscriptionId};
+use crate::frame::Properties;
+use crate::frame::properties::PropertiesBuf;
 use crate::kcp::{self, CongestionControl};
 use crate::rng::Rng;
 use crate::store::Heap;
@@ -26,6 +30,8 @@ struct End {
     acknowledged: Vec<SubscriptionId>,
     /// Messages of each subscription: publisher and number.
     got: BTreeMap<SubscriptionId, Vec<(u32, u32)>>,
+    /// The headers of each message.
+    headers: Vec<String>,
 }
 
 struct Server {
@@ -48,7 +54,14 @@ impl Server {
             let config = client::Config { queue: 1 << 20, kcp: KCP, ..client::Config::default() };
             let mut client = Client::new(config, index as u64, Parts::heap(&config));
             client.connect(now);
-            End { home: *home, client, deaf: false, acknowledged: Vec::new(), got: BTreeMap::new() }
+            End {
+                home: *home,
+                client,
+                deaf: false,
+                acknowledged: Vec::new(),
+                got: BTreeMap::new(),
+                headers: Vec::new(),
+            }
         };
         let mut server = Self {
             now,
@@ -76,6 +89,8 @@ impl Server {
                         client::Event::Message { subscription, message } => {
                             let [from, number] =
                                 [0, 4].map(|at| u32::from_be_bytes(message.payload()[at..at + 4].try_into().unwrap()));
+                            let headers = message.properties().headers().map(|(name, value)| format!("{name}={value}"));
+                            end.headers.push(headers.collect());
                             end.got.entry(subscription).or_default().push((from, number));
                         }
                         _ => {}
@@ -188,6 +203,31 @@ fn permissions_hold_across_shards_and_end_what_they_end_everywhere() {
     server.publish(1, "a", 9, 8);
     assert_eq!(server.brokers[1].stats().unrouted, 1);
     assert_eq!((server.sum(|stats| stats.subscriptions_ended), server.sum(|stats| stats.subscriptions)), (1, 0));
+}
+
+#[test]
+fn properties_cross_from_shard_to_shard() {
+    let mut server = Server::new(2, &[0, 1, 1], &Config::default());
+    for end in 1..3 {
+        server.ends[end].client.subscribe(server.now, "a").unwrap();
+    }
+    server.settle();
+    server.carry_all();
+    let mut properties = PropertiesBuf::new();
+    properties.header("x", "y").unwrap();
+    let properties = properties.properties();
+    for (size, ttl) in [(8, None), (8, Some(Duration::from_secs(9))), (5_000, None)] {
+        let payload = vec![0; size];
+        for properties in [properties, Properties::NONE] {
+            server.ends[0].client.publish_with(server.now, "a", &payload, properties, ttl).unwrap();
+        }
+    }
+    server.settle();
+    server.carry_all();
+    for end in &server.ends[1..] {
+        assert_eq!(end.got.values().next().map(Vec::len), Some(6));
+        assert_eq!(end.headers, ["x=y", "", "x=y", "", "x=y", ""]);
+    }
 }
 
 #[test]

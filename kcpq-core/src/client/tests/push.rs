@@ -61,7 +61,8 @@ impl End {
         let mut datagram = datagram.to_vec();
         if self.short {
             let told = &mut self.told;
-            self.client.handle_datagram_with(now, &mut datagram, |id, arrived| {
+            self.client.handle_datagram_with(now, &mut datagram, |recipient, arrived| {
+                let Recipient::Subscription(id) = recipient else { panic!("nobody asked") };
                 let bytes = match &arrived {
                     Arrived::Lent(bytes) => bytes,
                     Arrived::Whole(bytes) => &bytes[..],

@@ -2,6 +2,8 @@
 
 mod absence;
 mod permissions;
+#[cfg(feature = "request")]
+mod requests;
 #[cfg(feature = "sealed-aes")]
 mod sealed;
 
@@ -14,7 +16,11 @@ use core::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::broker::{self, Broker};
 use crate::datagram::PATH_DATAGRAM;
+#[cfg(feature = "properties")]
+use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
+#[cfg(feature = "properties")]
+use crate::frame::{Properties, PropertyError};
 use crate::sim::Link as SimLink;
 
 /// What a client has told.
@@ -23,6 +29,10 @@ struct Log {
     events: Vec<String>,
     /// Payloads by subscription.
     messages: BTreeMap<SubscriptionId, Vec<(String, Vec<u8>)>>,
+    /// Of each message where to answer, and its headers.
+    properties: Vec<String>,
+    /// Answers to requests, and whether each was the last.
+    replies: Vec<(RequestId, String, bool)>,
 }
 
 impl Log {
@@ -122,6 +132,14 @@ impl<S: Make> World<S> {
                     if let Event::Message { subscription, message } = event {
                         let entry = (message.subject().into(), message.payload().into());
                         node.log.messages.entry(subscription).or_default().push(entry);
+                        let mut properties = alloc::format!("{:?} ", message.properties().reply());
+                        for (name, value) in message.properties().headers() {
+                            properties += &alloc::format!("{name}={value} ");
+                        }
+                        node.log.properties.push(properties);
+                    } else if let Event::Reply { request, message, last } = event {
+                        let text = String::from_utf8_lossy(message.payload()).into_owned();
+                        node.log.replies.push((request, text, last));
                     } else {
                         node.log.events.push(text);
                     }
@@ -212,6 +230,51 @@ fn a_message_travels<S: Make>() {
 fn a_message_travels_from_publisher_to_subscriber() {
     a_message_travels::<Heap>();
     a_message_travels::<Lent<'static>>();
+}
+
+/// Headers and where to answer to go with a message, whether it was published before or after the server answered.
+#[cfg(feature = "properties")]
+fn properties_travel<S: Make>() {
+    let mut world = World::<S>::new(broker::Config::default());
+    let (sub, publisher) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    let mut properties = PropertiesBuf::new();
+    properties.reply("answers.7").unwrap();
+    for (name, value) in [("unit", "K"), ("sensor", "1"), ("sensor", "2")] {
+        properties.header(name, value).unwrap();
+    }
+    let properties = properties.properties();
+    let early = world.nodes[publisher].client.publish_with(world.now, "early", b"", properties, None);
+    assert_eq!(early, Ok(()));
+    let id = world.subscribe(sub, "a");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.broker.stats().messages_in, 1, "it waited for the server's answer, and went");
+    for size in [2, 3_000] {
+        let payload = vec![b'7'; size];
+        let ttl = Some(Duration::from_secs(60));
+        for (properties, ttl) in [(properties, None), (properties, ttl), (Properties::NONE, ttl)] {
+            world.nodes[publisher].client.publish_with(world.now, "a", &payload, properties, ttl).unwrap();
+            world.run_for(Duration::from_secs(1));
+        }
+    }
+    assert_eq!(world.nodes[sub].log.payloads(id).len(), 6);
+    assert!(world.nodes[sub].log.payloads(id).iter().all(|payload| payload.iter().all(|byte| *byte == b'7')));
+    let with = "Some(\"answers.7\") unit=K sensor=1 sensor=2 ";
+    assert_eq!(world.nodes[sub].log.properties, [with, with, "None ", with, with, "None "]);
+    let refused = PropertyError::Reply(crate::subject::SubjectError::Wildcard { at: 0 });
+    let mut wrong = PropertiesBuf::new();
+    wrong.reply("*").unwrap();
+    let published = world.nodes[publisher].client.publish_with(world.now, "a", b"", wrong.properties(), None);
+    assert_eq!(published, Err(PublishError::Properties(refused)));
+    let stats = world.nodes[sub].client.stats();
+    assert_eq!((stats.messages_received, stats.malformed, stats.unmatched), (6, 0, 0));
+    assert_eq!(world.broker.stats().messages_refused, 0);
+}
+
+#[cfg(feature = "properties")]
+#[test]
+fn properties_travel_with_their_message() {
+    properties_travel::<Heap>();
+    properties_travel::<Lent<'static>>();
 }
 
 fn stale_messages_are_dropped_where_they_wait<S: Make>(seed: u64) {

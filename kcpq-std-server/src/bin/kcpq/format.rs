@@ -1,5 +1,7 @@
 //! How messages are printed.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kcpq_smol::Message;
@@ -8,37 +10,60 @@ use serde_json::json;
 /// The ways to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// Subject and payload as they are, a line for each.
-    Text,
+    /// Subject and payload as they are, a line for each; before it a line for each header.
+    Text { headers: bool },
     /// The same for people: what a terminal would act on is escaped.
-    Terminal,
+    Terminal { headers: bool },
     /// The payload alone, byte for byte.
     Raw,
     /// The payload, a line for each.
     Lines,
+    /// The payload and a line end; for a terminal escaped.
+    Payload { terminal: bool },
     /// One JSON object a line.
     Json,
+}
+
+/// What is printed of a message.
+#[derive(Clone, Copy)]
+struct Parts<'m> {
+    subject: &'m str,
+    payload: &'m [u8],
+    headers: &'m [(&'m str, &'m str)],
+    reply_to: Option<&'m str>,
 }
 
 impl Format {
     /// Appends the message to `out`.
     pub(super) fn write(self, message: &Message, out: &mut Vec<u8>) {
-        self.write_parts(message.subject(), message.payload(), out);
+        let headers: Vec<_> = message.headers().iter().collect();
+        let (subject, payload, reply_to) = (message.subject(), message.payload(), message.reply_to());
+        self.write_parts(Parts { subject, payload, headers: &headers, reply_to }, out);
     }
 
-    fn write_parts(self, subject: &str, payload: &[u8], out: &mut Vec<u8>) {
+    fn write_parts(self, parts: Parts<'_>, out: &mut Vec<u8>) {
+        let Parts { subject, payload, headers, reply_to } = parts;
         match self {
             Self::Raw => return out.extend_from_slice(payload),
-            Self::Text => {
+            Self::Text { headers: shown } => {
+                for (name, value) in headers.iter().filter(|_| shown) {
+                    out.extend_from_slice(format!("{name}: {value}\n").as_bytes());
+                }
                 out.extend_from_slice(subject.as_bytes());
                 out.extend_from_slice(b": ");
                 out.extend_from_slice(payload);
             }
-            Self::Terminal => {
+            Self::Terminal { headers: shown } => {
+                for (name, value) in headers.iter().filter(|_| shown) {
+                    escape(format!("{name}: {value}").as_bytes(), out);
+                    out.push(b'\n');
+                }
                 escape(subject.as_bytes(), out);
                 out.extend_from_slice(b": ");
                 escape(payload, out);
             }
+            Self::Payload { terminal: true } => escape(payload, out),
+            Self::Payload { terminal: false } => out.extend_from_slice(payload),
             Self::Lines => {
                 for byte in payload {
                     match byte {
@@ -49,10 +74,18 @@ impl Format {
                 }
             }
             Self::Json => {
-                let object = match std::str::from_utf8(payload) {
+                let mut object = match std::str::from_utf8(payload) {
                     Ok(text) => json!({ "subject": subject, "payload": text }),
                     Err(_) => json!({ "subject": subject, "payload_base64": BASE64_STANDARD.encode(payload) }),
                 };
+                if !headers.is_empty() {
+                    let mut all = BTreeMap::<_, Vec<_>>::new();
+                    headers.iter().for_each(|(name, value)| all.entry(name).or_default().push(value));
+                    object["headers"] = json!(all);
+                }
+                if let Some(subject) = reply_to {
+                    object["reply_to"] = json!(subject);
+                }
                 out.extend_from_slice(object.to_string().as_bytes());
             }
         }
@@ -81,10 +114,31 @@ mod tests {
     use super::*;
 
     fn written(format: Format, payload: &[u8]) -> String {
+        with_headers(format, payload, &[])
+    }
+
+    fn with_headers(format: Format, payload: &[u8], headers: &[(&str, &str)]) -> String {
         let mut out = Vec::new();
-        format.write_parts("a.b", payload, &mut out);
+        let reply_to = headers.first().map(|_| "r");
+        format.write_parts(Parts { subject: "a.b", payload, headers, reply_to }, &mut out);
         String::from_utf8(out).unwrap()
     }
+
+    #[test]
+    fn headers_are_printed_where_that_is_asked_for() {
+        let headers = [("x", "1"), ("y", "\u{9b}"), ("x", "2")];
+        let text = with_headers(Format::Text { headers: true }, b"one", &headers[..1]);
+        assert_eq!(text, "x: 1\na.b: one\n");
+        let terminal = with_headers(Format::Terminal { headers: true }, b"one", &headers);
+        assert_eq!(terminal, "x: 1\ny: \\u{9b}\nx: 2\na.b: one\n");
+        assert_eq!(with_headers(TEXT, b"one", &headers), "a.b: one\n");
+        let json: serde_json::Value = serde_json::from_str(&with_headers(Format::Json, b"1", &headers)).unwrap();
+        let all = json!({ "x": ["1", "2"], "y": ["\u{9b}"] });
+        assert_eq!(json, json!({ "subject": "a.b", "payload": "1", "headers": all, "reply_to": "r" }));
+    }
+
+    const TEXT: Format = Format::Text { headers: false };
+    const TERMINAL: Format = Format::Terminal { headers: false };
 
     #[test]
     fn raw_adds_nothing() {
@@ -96,15 +150,15 @@ mod tests {
     fn a_line_is_a_line_whatever_is_in_it() {
         assert_eq!(written(Format::Lines, b"one\r\ntwo"), "one\\r\\ntwo\n");
         assert_eq!(written(Format::Lines, b""), "\n");
-        assert_eq!(written(Format::Text, b"one"), "a.b: one\n");
+        assert_eq!(written(TEXT, b"one"), "a.b: one\n");
     }
 
     #[test]
     fn a_terminal_is_told_nothing_that_it_acts_on() {
         let tricky = "red \u{1b}[31m\u{9b}2J\u{7}\nx.y: forged\t\u{fc}".as_bytes();
-        let shown = written(Format::Terminal, tricky);
+        let shown = written(TERMINAL, tricky);
         assert_eq!(shown, "a.b: red \\u{1b}[31m\\u{9b}2J\\u{7}\\nx.y: forged\\t\u{fc}\n");
-        assert_eq!(written(Format::Terminal, b"\xff\xfe"), "a.b: \\xff\\xfe\n");
+        assert_eq!(written(TERMINAL, b"\xff\xfe"), "a.b: \\xff\\xfe\n");
     }
 
     #[test]

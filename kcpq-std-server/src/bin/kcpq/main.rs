@@ -3,12 +3,15 @@
 #![forbid(unsafe_code)]
 
 mod format;
+mod header;
 mod interrupt;
 mod key;
 mod log;
 mod ping;
 mod publish;
 mod reader;
+mod reply;
+mod request;
 mod serve;
 mod signals;
 mod subscribe;
@@ -52,6 +55,10 @@ enum Command {
     Sub(subscribe::Subscribe),
     /// Ask a server whether it is there, and how far away
     Ping(ping::Ping),
+    /// Publish a message that asks for answers, and print these
+    Req(request::Request),
+    /// Answer what is asked
+    Reply(reply::Reply),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
     /// Make keys for sealed sessions, and show their public half
@@ -173,6 +180,8 @@ fn main() -> ExitCode {
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
+        Command::Req(request) => async_io::block_on(request.run()),
+        Command::Reply(reply) => async_io::block_on(reply.run()),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),
     };
     let (text, code) = match result {

@@ -1,11 +1,13 @@
 //! `kcpq pub`.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
 use kcpq_smol::{Client, Event, PublishError};
 
+use super::header::Header;
 use super::{Failure, ServerArg};
 
 /// The flags of `kcpq pub`.
@@ -23,6 +25,9 @@ pub(super) struct Publish {
     /// Time to live: drop a message if it is still in a queue after this long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+    /// Add a header; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = Header::from_str)]
+    headers: Vec<Header>,
 }
 
 /// Reads standard input.
@@ -66,7 +71,8 @@ impl Publish {
     async fn publish(&self, client: &Client, payload: &[u8]) -> Result<(), PublishError> {
         loop {
             let before = client.stats().queued;
-            let publish = client.publish(&self.subject, payload);
+            let headers = self.headers.iter().map(Header::parts);
+            let publish = client.publish(&self.subject, payload).headers(headers);
             let done = match self.ttl {
                 Some(ttl) => publish.ttl(ttl).await,
                 None => publish.await,

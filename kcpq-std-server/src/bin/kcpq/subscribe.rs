@@ -38,9 +38,12 @@ pub(super) struct Subscribe {
     #[arg(long, conflicts_with = "json")]
     lines: bool,
     /// Print each message as a JSON object on a line of its own, with subject and payload, or payload_base64 if it is not
-    /// UTF-8
+    /// UTF-8; and with headers and reply_to, if it has such
     #[arg(long)]
     json: bool,
+    /// Print headers as well, each on a line before the message
+    #[arg(long, conflicts_with_all = ["raw", "lines", "json"])]
+    headers: bool,
     /// Latest only: the server keeps just the newest queued message of each subject
     #[arg(short, long)]
     latest: bool,
@@ -165,8 +168,8 @@ impl Subscribe {
             () if self.json => Format::Json,
             () if self.lines => Format::Lines,
             () if self.raw => Format::Raw,
-            () if io::stdout().is_terminal() => Format::Terminal,
-            () => Format::Text,
+            () if io::stdout().is_terminal() => Format::Terminal { headers: self.headers },
+            () => Format::Text { headers: self.headers },
         }
     }
 }

@@ -1,0 +1,511 @@
+//! Properties: what a message carries beside subject and payload (PROTOCOL.md 3.7).
+//!
+//! ```text
+//! PUBX, MSGX    subject | message | property ... | len u16      len: of all properties
+//! property      tag u8 | len u16 | value
+//! ```
+//!
+//! They stand behind the message, so that whoever has no use for them gets an ordinary frame by writing its head anew. The
+//! last ones are for the server alone and go no further.
+
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{Frame, command};
+use crate::subject::SubjectError;
+use crate::time::Duration;
+
+/// Tags of properties.
+pub mod tag {
+    /// Where an answer is to be published: a subject.
+    pub const REPLY: u8 = 0x01;
+    /// A header: length of the name (u8), name, value.
+    pub const HEADER: u8 = 0x02;
+    /// What the server has to say in place of an answer (u8): see [`NOBODY`].
+    pub const STATUS: u8 = 0x03;
+    /// For how long the message is worth something: milliseconds (u32 big-endian).
+    pub const TTL: u8 = SERVER | 0x01;
+
+    /// A status: nobody is subscribed to the subject.
+    pub const NOBODY: u8 = 1;
+
+    /// Bit of tags that are for the server alone. They stand behind the others.
+    pub const SERVER: u8 = 0x80;
+    /// Bit of tags that whoever does not know them must not ignore.
+    pub const CRITICAL: u8 = 0x40;
+}
+
+/// Bytes before the value of a property.
+const HEAD: usize = 3;
+/// Bytes of the length behind all properties.
+pub(crate) const END: usize = 2;
+/// Bytes of a time to live as a property.
+pub(crate) const TTL: usize = HEAD + 4;
+/// Most bytes of the properties of one message.
+pub const MAX_BYTES: usize = 16 * 1024;
+/// Most properties of one message.
+pub const MAX_COUNT: usize = 64;
+
+/// Properties of one message, in the order in which they were given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Properties<'p> {
+    bytes: &'p [u8],
+}
+
+/// One property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Property<'p> {
+    /// See [`tag`].
+    pub tag: u8,
+    /// What it says.
+    pub value: &'p [u8],
+}
+
+/// Why properties are none, or cannot be given to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PropertyError {
+    /// They end early, or are not in order.
+    Malformed,
+    /// One that must not be ignored is not known.
+    Unknown {
+        /// Its tag.
+        tag: u8,
+    },
+    /// More than [`MAX_COUNT`].
+    TooMany,
+    /// More bytes than [`MAX_BYTES`], or than there is memory for.
+    TooLarge {
+        /// The most bytes.
+        limit: usize,
+    },
+    /// The name of a header is empty, longer than 255 bytes, or has something else than visible ASCII without a colon.
+    Name,
+    /// The value of a header has a control character.
+    Value,
+    /// The subject for answers is no subject.
+    Reply(SubjectError),
+}
+
+impl fmt::Display for PropertyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("malformed properties"),
+            Self::Unknown { tag } => write!(f, "unknown property {tag}"),
+            Self::TooMany => write!(f, "more than {MAX_COUNT} properties"),
+            Self::TooLarge { limit } => write!(f, "more than {limit} bytes of properties"),
+            Self::Name => f.write_str("the name of a header is 1 to 255 visible ASCII characters without a colon"),
+            Self::Value => f.write_str("the value of a header has a control character"),
+            Self::Reply(error) => write!(f, "invalid subject for replies: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for PropertyError {}
+
+impl<'p> Properties<'p> {
+    /// None.
+    pub const NONE: Self = Self { bytes: &[] };
+
+    /// Takes what stands behind a message, without the length.
+    ///
+    /// # Errors
+    /// [`PropertyError`]: they are too many or too long, make no sense, or have one that must not be ignored and that is not
+    /// known here.
+    pub fn parse(bytes: &'p [u8]) -> Result<Self, PropertyError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(PropertyError::TooLarge { limit: MAX_BYTES });
+        }
+        let (mut all, mut count, mut for_server) = (Self { bytes }, 0, false);
+        for property in all.by_ref() {
+            let tag = property.tag;
+            count += 1;
+            if count > MAX_COUNT {
+                return Err(PropertyError::TooMany);
+            }
+            // Those for the server stand last, so that it can cut them off.
+            if for_server && tag & tag::SERVER == 0 || tag == tag::TTL && property.value.len() != 4 {
+                return Err(PropertyError::Malformed);
+            }
+            for_server |= tag & tag::SERVER != 0;
+            // None of those that are known here is of this kind.
+            if tag & tag::CRITICAL != 0 {
+                return Err(PropertyError::Unknown { tag });
+            }
+        }
+        if all.bytes.is_empty() { Ok(Self { bytes }) } else { Err(PropertyError::Malformed) }
+    }
+
+    /// Their bytes.
+    pub fn as_bytes(self) -> &'p [u8] {
+        self.bytes
+    }
+
+    /// True if there is none.
+    pub fn is_empty(self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Where an answer is to be published, if one is wanted.
+    pub fn reply(mut self) -> Option<&'p str> {
+        let value = self.find_map(|property| (property.tag == tag::REPLY).then_some(property.value))?;
+        core::str::from_utf8(value).ok()
+    }
+
+    /// The headers: name and value.
+    pub fn headers(self) -> impl Iterator<Item = (&'p str, &'p str)> {
+        self.filter(|property| property.tag == tag::HEADER).filter_map(|property| {
+            let (len, rest) = property.value.split_first()?;
+            let (name, value) = rest.split_at_checked(usize::from(*len))?;
+            Some((core::str::from_utf8(name).ok()?, core::str::from_utf8(value).ok()?))
+        })
+    }
+
+    /// The values of the headers of this name. Case counts.
+    pub fn header(self, name: &str) -> impl Iterator<Item = &'p str> {
+        self.headers().filter_map(move |(other, value)| (other == name).then_some(value))
+    }
+
+    /// The time to live.
+    pub fn ttl(mut self) -> Option<Duration> {
+        let value = self.find_map(|property| (property.tag == tag::TTL).then_some(property.value))?;
+        Some(Duration::from_millis(u32::from_be_bytes(*value.first_chunk()?).into()))
+    }
+
+    /// True if it is the server's word that nobody is subscribed to what was published.
+    pub(crate) fn has_nobody(mut self) -> bool {
+        self.any(|property| property.tag == tag::STATUS && property.value == [tag::NOBODY])
+    }
+
+    /// Those that go on to subscribers.
+    pub fn for_subscribers(self) -> Self {
+        let mut rest = self;
+        let mut kept = 0;
+        while let Some(property) = rest.next().filter(|property| property.tag & tag::SERVER == 0) {
+            kept += HEAD + property.value.len();
+        }
+        Self { bytes: self.bytes.get(..kept).unwrap_or_default() }
+    }
+}
+
+impl<'p> Iterator for Properties<'p> {
+    type Item = Property<'p>;
+
+    fn next(&mut self) -> Option<Property<'p>> {
+        let ([tag, high, low], rest) = self.bytes.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+        self.bytes = rest;
+        Some(Property { tag: *tag, value })
+    }
+}
+
+/// Messages have properties at all. Where they have none no code for them is left.
+const EXTENDED: bool = cfg!(any(feature = "alloc", feature = "properties"));
+
+impl<'a> Frame<'a> {
+    /// The message of a PUB or MSG, or of their extended forms, and its properties, which are not looked at. `None` if they
+    /// would begin before the message.
+    pub fn message(&self) -> Option<(&'a [u8], Properties<'a>)> {
+        match self.command {
+            command::PUBX | command::MSGX if EXTENDED => {
+                let (rest, len) = self.payload.split_last_chunk::<END>()?;
+                let split = rest.len().checked_sub(u16::from_be_bytes(*len).into())?;
+                let (message, bytes) = rest.split_at_checked(split)?;
+                Some((message, Properties { bytes }))
+            }
+            _ => Some((self.payload, Properties::NONE)),
+        }
+    }
+
+    /// True if it is a message for a subscriber.
+    pub(crate) fn is_message(command: u8) -> bool {
+        command == command::MSG || EXTENDED && command == command::MSGX
+    }
+
+    /// True if its properties make sense, as far as they must be known.
+    pub(crate) fn is_understood(&self) -> bool {
+        let parse = |properties: Properties<'_>| Properties::parse(properties.bytes).is_ok();
+        !EXTENDED || self.command != command::MSGX || self.message().is_some_and(|(_, properties)| parse(properties))
+    }
+}
+
+/// The property that says for how long a message is still worth something: whole milliseconds, rounded up.
+pub(crate) fn ttl(left: Duration) -> [u8; TTL] {
+    let [a, b, c, d] = u32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX).to_be_bytes();
+    [tag::TTL, 0, 4, a, b, c, d]
+}
+
+/// The server's word that nobody is subscribed, as it stands behind a message.
+#[cfg(feature = "alloc")]
+pub(crate) const NOBODY: [u8; HEAD + 1 + END] = [tag::STATUS, 0, 1, tag::NOBODY, 0, 4];
+
+/// What stands behind properties of so many bytes.
+pub(crate) fn end(len: usize) -> [u8; END] {
+    // There are at most `MAX_BYTES`, and a time to live.
+    (len as u16).to_be_bytes()
+}
+
+/// How many bytes the properties have that end with this.
+pub(crate) fn len(end: [u8; END]) -> usize {
+    u16::from_be_bytes(end).into()
+}
+
+/// Writes properties into memory that is lent.
+///
+/// ```
+/// use kcpq_core::frame::properties::Writer;
+///
+/// let mut memory = [0; 64];
+/// let mut writer = Writer::new(&mut memory);
+/// writer.reply("answers.7")?;
+/// writer.header("Unit", "K")?;
+/// let properties = writer.properties();
+/// assert_eq!(properties.reply(), Some("answers.7"));
+/// assert_eq!(properties.header("Unit").next(), Some("K"));
+/// # Ok::<(), kcpq_core::frame::properties::PropertyError>(())
+/// ```
+#[derive(Debug)]
+pub struct Writer<'m> {
+    memory: &'m mut [u8],
+    len: usize,
+    count: usize,
+}
+
+impl<'m> Writer<'m> {
+    /// Without properties. What `memory` holds is written over.
+    pub fn new(memory: &'m mut [u8]) -> Self {
+        Self { memory, len: 0, count: 0 }
+    }
+
+    /// Where an answer is to be published; once.
+    ///
+    /// # Errors
+    /// [`PropertyError`]: nothing was written. Whether it is a subject is found out when the message is published.
+    pub fn reply(&mut self, subject: &str) -> Result<(), PropertyError> {
+        self.write(tag::REPLY, &[subject.as_bytes()])
+    }
+
+    /// Adds a header: a name of 1 to 255 visible ASCII characters without a colon, and text without control characters.
+    /// A name may come several times.
+    ///
+    /// # Errors
+    /// [`PropertyError`]: nothing was written.
+    pub fn header(&mut self, name: &str, value: &str) -> Result<(), PropertyError> {
+        let len = check_header(name, value)?;
+        self.write(tag::HEADER, &[&[len], name.as_bytes(), value.as_bytes()])
+    }
+
+    /// What was written.
+    pub fn properties(&self) -> Properties<'_> {
+        Properties { bytes: self.memory.get(..self.len).unwrap_or_default() }
+    }
+
+    fn write(&mut self, tag: u8, parts: &[&[u8]]) -> Result<(), PropertyError> {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let limit = self.memory.len().min(MAX_BYTES);
+        let room = self.memory.get_mut(self.len..limit).and_then(|room| room.get_mut(..HEAD + len));
+        let Some((head, mut value)) = room.and_then(|room| room.split_first_chunk_mut::<HEAD>()) else {
+            return Err(PropertyError::TooLarge { limit });
+        };
+        if self.count == MAX_COUNT {
+            return Err(PropertyError::TooMany);
+        }
+        let [high, low] = (len as u16).to_be_bytes();
+        *head = [tag, high, low];
+        for part in parts {
+            let Some((place, rest)) = value.split_at_mut_checked(part.len()) else { break };
+            place.copy_from_slice(part);
+            value = rest;
+        }
+        self.len += HEAD + len;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// The length of its name, if it is a header.
+fn check_header(name: &str, value: &str) -> Result<u8, PropertyError> {
+    let visible = |byte: &u8| byte.is_ascii_graphic() && *byte != b':';
+    let len = u8::try_from(name.len()).ok().filter(|len| *len > 0 && name.as_bytes().iter().all(visible));
+    if value.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(PropertyError::Value);
+    }
+    len.ok_or(PropertyError::Name)
+}
+
+/// Properties with memory of their own, to be given to a message.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PropertiesBuf {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl PropertiesBuf {
+    /// Without properties, and without memory for some.
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), count: 0 }
+    }
+
+    /// As [`Writer::reply`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reply(&mut self, subject: &str) -> Result<(), PropertyError> {
+        self.with(subject.len(), |writer| writer.reply(subject))
+    }
+
+    /// As [`Writer::header`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn header(&mut self, name: &str, value: &str) -> Result<(), PropertyError> {
+        self.with(1 + name.len() + value.len(), |writer| writer.header(name, value))
+    }
+
+    /// Adds all of others.
+    ///
+    /// # Errors
+    /// [`PropertyError`]: nothing was written.
+    pub fn append(&mut self, others: Properties<'_>) -> Result<(), PropertyError> {
+        let count = self.count + others.count();
+        if count > MAX_COUNT {
+            return Err(PropertyError::TooMany);
+        }
+        if self.bytes.len() + others.bytes.len() > MAX_BYTES {
+            return Err(PropertyError::TooLarge { limit: MAX_BYTES });
+        }
+        self.bytes.extend_from_slice(others.bytes);
+        self.count = count;
+        Ok(())
+    }
+
+    /// What was written.
+    pub fn properties(&self) -> Properties<'_> {
+        Properties { bytes: &self.bytes }
+    }
+
+    /// Lets one be written whose value has `len` bytes.
+    fn with(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), PropertyError>,
+    ) -> Result<(), PropertyError> {
+        let before = self.bytes.len();
+        self.bytes.resize((before + HEAD + len).min(MAX_BYTES), 0);
+        let mut writer = Writer { memory: &mut self.bytes, len: before, count: self.count };
+        let written = write(&mut writer);
+        let Writer { len, count, .. } = writer;
+        self.bytes.truncate(len);
+        self.count = count;
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut memory = [0xee; 200];
+        let mut writer = Writer::new(&mut memory);
+        writer.reply("_INBOX.x.1").unwrap();
+        for (name, value) in [("Trace-Id", "7"), ("note", ""), ("Trace-Id", "grün")] {
+            writer.header(name, value).unwrap();
+        }
+        let parsed = Properties::parse(writer.properties().as_bytes()).unwrap();
+        assert_eq!(parsed.reply(), Some("_INBOX.x.1"));
+        assert!(parsed.headers().eq([("Trace-Id", "7"), ("note", ""), ("Trace-Id", "grün")]));
+        assert!(parsed.header("Trace-Id").eq(["7", "grün"]) && parsed.header("trace-id").next().is_none());
+        assert_eq!((parsed.count(), parsed.ttl(), parsed.for_subscribers()), (4, None, parsed));
+    }
+
+    #[test]
+    fn headers_are_lines_of_text() {
+        let mut memory = [0; 600];
+        let mut writer = Writer::new(&mut memory);
+        for name in ["", "a b", "a:b", "ä", "a\n", &"n".repeat(256)] {
+            assert_eq!(writer.header(name, "v"), Err(PropertyError::Name), "{name:?}");
+        }
+        for value in ["a\nb", "\r", "\u{7f}", "\0"] {
+            assert_eq!(writer.header("n", value), Err(PropertyError::Value), "{value:?}");
+        }
+        assert!(writer.properties().is_empty());
+        writer.header(&"n".repeat(255), "two words, 温度").unwrap();
+        assert_eq!(writer.properties().headers().count(), 1);
+    }
+
+    #[test]
+    fn there_are_so_many_and_so_long_ones_and_no_more() {
+        let mut memory = [0; 20];
+        let mut writer = Writer::new(&mut memory);
+        writer.header("a", "12345").unwrap();
+        let before = writer.properties().as_bytes().to_vec();
+        assert_eq!(writer.header("b", "123456"), Err(PropertyError::TooLarge { limit: 20 }));
+        assert_eq!(writer.properties().as_bytes(), before);
+        writer.header("b", "12345").unwrap();
+
+        let mut memory = [0; 2_000];
+        let mut writer = Writer::new(&mut memory);
+        (0..MAX_COUNT).for_each(|_| writer.header("a", "b").unwrap());
+        assert_eq!(writer.header("a", "b"), Err(PropertyError::TooMany));
+        let more = [writer.properties().as_bytes(), &[0x20, 0, 0]].concat();
+        assert!(Properties::parse(&more[..more.len() - 3]).is_ok());
+        assert_eq!(Properties::parse(&more), Err(PropertyError::TooMany));
+        let long = [&[0x20, 0x40, 0][..], &[0; 0x4000]].concat();
+        assert_eq!(Properties::parse(&long), Err(PropertyError::TooLarge { limit: MAX_BYTES }));
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn memory_of_their_own_grows_with_them() {
+        let mut properties = PropertiesBuf::new();
+        properties.reply("a.b").unwrap();
+        assert_eq!(properties.header("x", "\n"), Err(PropertyError::Value));
+        properties.header("x", "y").unwrap();
+        assert_eq!(properties.header("x", &"z".repeat(MAX_BYTES)), Err(PropertyError::TooLarge { limit: MAX_BYTES }));
+        assert_eq!(properties.properties().reply(), Some("a.b"));
+        assert!(properties.properties().headers().eq([("x", "y")]));
+        assert_eq!(properties.bytes.len(), 3 + 3 + 3 + 3);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_what_is_not_known_is_passed_over() {
+        let ttl = ttl(Duration::from_micros(250_001));
+        assert_eq!(Properties::parse(&ttl).unwrap().ttl(), Some(Duration::from_millis(251)));
+        let unknown = [&[0x20, 0, 1, 9][..], &[tag::REPLY, 0, 1, b'a'], &ttl, &[0x8f, 0, 0]].concat();
+        let parsed = Properties::parse(&unknown).unwrap();
+        assert_eq!((parsed.reply(), parsed.for_subscribers().as_bytes()), (Some("a"), &unknown[..8]));
+        for (bytes, error) in [
+            (&[1][..], PropertyError::Malformed),
+            (&[1, 0, 1], PropertyError::Malformed),
+            (&[1, 0, 0, 1], PropertyError::Malformed),
+            (&[tag::TTL, 0, 3, 1, 2, 3], PropertyError::Malformed),
+            (&[0x8f, 0, 0, 0x20, 0, 0], PropertyError::Malformed),
+            (&[0x41, 0, 0], PropertyError::Unknown { tag: 0x41 }),
+            (&[0xc1, 0, 0], PropertyError::Unknown { tag: 0xc1 }),
+        ] {
+            assert_eq!(Properties::parse(bytes), Err(error), "{bytes:?}");
+        }
+        // A header that is none is not shown.
+        let odd = [tag::HEADER, 0, 2, 9, b'a', tag::HEADER, 0, 0, tag::HEADER, 0, 2, 1, 0xff];
+        assert_eq!(Properties::parse(&odd).unwrap().headers().count(), 0);
+    }
+
+    #[cfg(any(feature = "alloc", feature = "properties"))]
+    #[test]
+    fn a_message_ends_where_its_properties_begin() {
+        let of = |command, payload| Frame { command, subject: b"a", payload }.message();
+        assert_eq!(of(command::MSG, &[1, 0, 0]), Some((&[1, 0, 0][..], Properties::NONE)));
+        assert_eq!(of(command::MSGX, &[1, 0, 0]), Some((&[1][..], Properties::NONE)));
+        let (message, properties) = of(command::PUBX, &[1, 2, 0x20, 0, 0, 0, 3]).unwrap();
+        assert_eq!((message, properties.as_bytes()), (&[1, 2][..], &[0x20, 0, 0][..]));
+        assert_eq!((of(command::PUBX, &[0, 1]), of(command::MSGX, &[0])), (None, None));
+    }
+}

@@ -1,0 +1,215 @@
+//! Requests: messages that are answered.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{IntoFuture, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_lite::Stream;
+use kcpq_core::client::{self, RequestFailure, RequestId};
+use kcpq_core::frame::PropertyError;
+use kcpq_core::frame::properties::PropertiesBuf;
+
+use crate::client::Client;
+use crate::error::RequestError;
+use crate::message::Message;
+use crate::operation::{BoxFuture, Limit, deadline, headers};
+use crate::shared::{Handle, State};
+
+/// Asks for an answer: publishes a message, and waits for what whoever is subscribed to its subject publishes in return
+/// ([`Message::respond`]). Ready with the first answer; [`replies`](Self::replies) gives several.
+///
+/// A server that finds nobody subscribed says so at once. What a message is that waits in a queue until the time is over
+/// nobody hears of.
+///
+/// Cancel-safe: if dropped before it is ready, no answer is waited for any more; the message may have been published.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Request<'c, P> {
+    client: &'c Client,
+    subject: &'c str,
+    payload: P,
+    properties: Result<PropertiesBuf, PropertyError>,
+    limit: Limit,
+}
+
+impl<'c, P: AsRef<[u8]>> Request<'c, P> {
+    pub(crate) fn new(client: &'c Client, subject: &'c str, payload: P) -> Self {
+        let limit = Limit::new(client.shared().timeout);
+        Self { client, subject, payload, properties: Ok(PropertiesBuf::new()), limit }
+    }
+
+    deadline!();
+
+    headers!();
+
+    /// Publishes the message, and gives all answers that come until the time is over.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut replies = client.request("who.is.there", "").within(Duration::from_millis(300)).replies().await?;
+    /// while let Some(reply) = replies.next().await {
+    ///     println!("{:?}", reply.payload());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RequestError`]: nothing was published.
+    pub async fn replies(self) -> Result<Replies, RequestError> {
+        self.publish(u32::MAX).await
+    }
+
+    async fn run(self) -> Result<Message, RequestError> {
+        let mut replies = self.publish(1).await?;
+        match replies.next().await {
+            Some(reply) => Ok(reply),
+            None => Err(replies.failure().map_or(RequestError::Failed(RequestFailure::Closed), RequestError::Failed)),
+        }
+    }
+
+    /// Publishes the message as soon as there is room for it.
+    async fn publish(self, replies: u32) -> Result<Replies, RequestError> {
+        let shared = self.client.shared();
+        let properties = self.properties.as_ref().map_err(|error| {
+            RequestError::Refused(client::RequestError::Refused(client::PublishError::Properties(*error)))
+        })?;
+        loop {
+            // Listening comes before trying, so that no room is missed between the two.
+            let room = shared.writable.listen();
+            let asked = {
+                let mut state = shared.lock();
+                let mut request = client::Request::default();
+                (request.headers, request.within, request.replies) =
+                    (properties.properties(), self.limit.left().into(), replies);
+                let asked = state.core.request(shared.now(), self.subject, self.payload.as_ref(), &request);
+                if let Ok(id) = asked {
+                    state.requests.insert(id, Asked::default());
+                }
+                shared.published(&mut state);
+                asked
+            };
+            match asked {
+                Ok(id) => return Ok(Replies { id, handle: self.client.handle(), ended: None }),
+                Err(client::RequestError::Refused(client::PublishError::Full)) => {
+                    if self.limit.bound(room).await.is_none() {
+                        return Err(RequestError::Failed(RequestFailure::TimedOut));
+                    }
+                }
+                Err(error) => return Err(RequestError::Refused(error)),
+            }
+        }
+    }
+}
+
+impl<'c, P: AsRef<[u8]> + Send + 'c> IntoFuture for Request<'c, P> {
+    type Output = Result<Message, RequestError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// A request, as the runner sees it.
+#[derive(Default)]
+pub(crate) struct Asked {
+    replies: VecDeque<Message>,
+    ended: Option<Ended>,
+    waker: Option<Waker>,
+}
+
+/// Why no more answers come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended {
+    /// As many came as were wanted.
+    Enough,
+    Failed(RequestFailure),
+}
+
+impl Asked {
+    /// An answer has come; returns who is to be woken.
+    pub(crate) fn answered(&mut self, reply: Message, last: bool) -> Option<Waker> {
+        self.replies.push_back(reply);
+        self.ended = last.then_some(Ended::Enough).or(self.ended);
+        self.waker.take()
+    }
+
+    /// No more come; returns who is to be woken.
+    pub(crate) fn failed(&mut self, why: RequestFailure) -> Option<Waker> {
+        self.ended.get_or_insert(Ended::Failed(why));
+        self.waker.take()
+    }
+}
+
+/// The answers to a request, until its time is over. Dropping it ends that earlier.
+pub struct Replies {
+    id: RequestId,
+    handle: Arc<Handle>,
+    ended: Option<Ended>,
+}
+
+impl Replies {
+    /// The next answer; `None` when no more come, and [`failure`](Self::failure) says why. Cancel-safe: dropping the future
+    /// loses no answer.
+    pub async fn next(&mut self) -> Option<Message> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Why no more answers come: [`RequestFailure::TimedOut`] at the end of its time, [`RequestFailure::NoResponders`] if nobody
+    /// is subscribed. `None` as long as some may come.
+    pub fn failure(&self) -> Option<RequestFailure> {
+        match self.ended {
+            Some(Ended::Failed(why)) => Some(why),
+            Some(Ended::Enough) | None => None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        if self.ended.is_some() {
+            return Poll::Ready(None);
+        }
+        let mut state = self.handle.0.lock();
+        let State { requests, .. } = &mut *state;
+        let Some(asked) = requests.get_mut(&self.id) else { return Poll::Ready(None) };
+        if let Some(reply) = asked.replies.pop_front() {
+            return Poll::Ready(Some(reply));
+        }
+        let Some(ended) = asked.ended else {
+            asked.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        self.ended = Some(ended);
+        requests.remove(&self.id);
+        Poll::Ready(None)
+    }
+}
+
+impl Stream for Replies {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll(cx)
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        // Its number may be another request's by now.
+        if self.ended.is_none() {
+            let mut state = self.handle.0.lock();
+            state.core.forget_request(self.id);
+            state.requests.remove(&self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Replies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
