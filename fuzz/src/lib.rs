@@ -13,6 +13,7 @@ pub mod frame;
 pub mod kcp;
 pub mod kcp_dialogue;
 pub mod seal_handshake;
+pub mod seal_session;
 pub mod seal_transport;
 pub mod subject;
 
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "kcp", run: kcp::run, seeds: kcp::seeds },
     Target { name: "kcp_dialogue", run: kcp_dialogue::run, seeds: kcp_dialogue::seeds },
     Target { name: "seal_handshake", run: seal_handshake::run, seeds: seal_handshake::seeds },
+    Target { name: "seal_session", run: seal_session::run, seeds: seal_session::seeds },
     Target { name: "seal_transport", run: seal_transport::run, seeds: seal_transport::seeds },
     Target { name: "subject", run: subject::run, seeds: subject::seeds },
 ];
