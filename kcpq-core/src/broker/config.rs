@@ -50,6 +50,10 @@ pub struct Config {
     pub max_queued: usize,
     /// Maximum size of the queues of all sessions together, in bytes.
     pub max_queued_total: usize,
+    /// Maximum size of what has come from all sessions together and waits for what was lost before it, or to be read, in
+    /// bytes. From here on a session that has more of it than its share gets no further: what comes is not acknowledged, and
+    /// is sent again, unless it can be read at once. At twice as much that holds for all.
+    pub max_received_total: usize,
     /// High-water mark of a session's queue, in bytes. Back-pressure: from here on, and until a sixteenth of it has left,
     /// sessions that publish to it are throttled (not read), so that a fast publisher is slowed down before anything has
     /// to be dropped. The low-water mark is an eighth of it. PROTOCOL.md 6 has the whole rule.
@@ -95,6 +99,7 @@ impl Default for Config {
             max_subscriptions: 65_536,
             max_queued: 32 << 20,
             max_queued_total: 1 << 30,
+            max_received_total: 512 << 20,
             high_water: 4 << 20,
             throttle_for: Duration::from_millis(250),
             throttle_share: 5,
@@ -117,6 +122,7 @@ impl Config {
         self.max_sessions = self.max_sessions.div_ceil(count);
         self.max_sessions_per_host = self.max_sessions_per_host.div_ceil(count);
         self.max_queued_total = self.max_queued_total.div_ceil(count);
+        self.max_received_total = self.max_received_total.div_ceil(count);
         self.stateless_replies = self.stateless_replies.div_ceil(count as u32);
         self
     }

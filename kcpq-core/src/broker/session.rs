@@ -43,6 +43,8 @@ pub(super) struct Member {
     pub(super) pass: Option<Box<Pass>>,
     /// As long as nothing shows that it is where it says it is.
     half_open: Option<HalfOpen>,
+    /// Bytes that have come and wait, as far as they are counted.
+    held: u64,
     /// The driver has been told that a subject of this session was refused.
     pub(super) refusal_told: bool,
     /// The patterns, and for each whether only the latest messages are wanted.
@@ -137,6 +139,7 @@ impl Session {
                 native: false,
                 pass: None,
                 half_open: Some(HalfOpen::default()),
+                held: 0,
                 refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
                 phase: Phase::Open,
@@ -336,6 +339,21 @@ impl Session {
         cx.stats.expired += self.transport.take_expired();
         let session::Session { kcp, outbox, .. } = &self.transport;
         self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
+        let held = kcp.held() as u64;
+        cx.stats.received = (cx.stats.received + held).saturating_sub(core::mem::replace(&mut self.member.held, held));
+    }
+
+    /// To be called before it takes something in: it is one of `sessions` that share the memory for what cannot be read yet.
+    pub(super) fn share_memory<P>(&mut self, cx: &Context<P>, sessions: usize) {
+        let (limit, received) = (cx.config.max_received_total as u64, cx.stats.received);
+        let has_its_share = self.member.held >= limit / sessions.max(1) as u64;
+        // Shares change as sessions come, so that they may add up to more than there is.
+        self.transport.kcp.set_frugal(received >= limit && has_its_share || received / 2 >= limit);
+    }
+
+    /// It is no more.
+    pub(super) fn release_memory<P>(&mut self, cx: &mut Context<P>) {
+        cx.stats.received = cx.stats.received.saturating_sub(core::mem::take(&mut self.member.held));
     }
 
     /// When the session wants to be looked at again, and why, if it has nothing to send now.

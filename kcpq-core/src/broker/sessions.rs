@@ -207,6 +207,7 @@ impl<P: Peer> Sessions<P> {
     /// The same for a session that is taken out, and a datagram that is known to be its own.
     pub(super) fn receive_by(&mut self, mut slot: Box<Slot<P, Session>>, input: Option<(P, &[u8], Content<'_>)>) {
         let Self { cx, hub, table, .. } = self;
+        slot.session.share_memory(cx, table.len());
         let (now, max_datagram) = (cx.now, cx.max_datagram(&slot.peer));
         if let Some((_, _, Content::Native(..))) = input {
             slot.session.begin_native(now);
@@ -474,6 +475,7 @@ impl<P: Peer> Sessions<P> {
     fn remove(&mut self, mut slot: Box<Slot<P, Session>>, why: Ended) {
         self.unsubscribe_all(&mut slot);
         slot.session.outlet().1.close(&mut self.cx);
+        slot.session.release_memory(&mut self.cx);
         let undelivered = slot.session.undelivered();
         self.cx.stats.dropped_closed += undelivered;
         self.cx.stats.native_sessions -= u64::from(slot.session.is_native());

@@ -93,6 +93,8 @@ pub struct Stats {
     pub stateless_replies: u64,
     /// Gauge: bytes of messages in all queues.
     pub queued: u64,
+    /// Bytes that have come and wait for what was lost before them, or to be read.
+    pub received: u64,
     /// Events lost because they were not polled in time.
     pub events_lost: u64,
 }
@@ -146,6 +148,7 @@ impl Stats {
             stray_datagrams,
             stateless_replies,
             queued,
+            received,
             events_lost,
         } = *other;
         self.sessions += sessions;
@@ -192,6 +195,7 @@ impl Stats {
         self.stray_datagrams += stray_datagrams;
         self.stateless_replies += stateless_replies;
         self.queued += queued;
+        self.received += received;
         self.events_lost += events_lost;
     }
 }

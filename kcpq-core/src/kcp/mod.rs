@@ -280,6 +280,18 @@ impl<S: Store> Kcp<S> {
         self.last_heard = Some(now);
     }
 
+    /// Bytes of segments that wait for earlier ones, or to be read.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn held(&self) -> usize {
+        self.receiver.held()
+    }
+
+    /// Whether nothing more is kept than what is read at once.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn set_frugal(&mut self, frugal: bool) {
+        self.receiver.set_frugal(frugal);
+    }
+
     /// The peer is told the window and what has arrived, as soon as possible.
     pub(crate) fn owe_window_update(&mut self, now: Instant) {
         self.env.now = now;

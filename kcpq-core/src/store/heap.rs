@@ -66,6 +66,8 @@ pub struct HeapRx {
     /// The number of the first slot, wrapping.
     base: u32,
     consumed: usize,
+    /// Of all entries.
+    bytes: usize,
     /// Emptied buffers for the segments to come.
     free: Vec<Vec<u8>>,
 }
@@ -86,7 +88,7 @@ const PLACES: usize = 64;
 impl HeapRx {
     /// A window of `slots` segments.
     pub fn new(slots: usize) -> Self {
-        Self { slots, held: VecDeque::new(), base: 0, consumed: 0, free: Vec::new() }
+        Self { slots, held: VecDeque::new(), base: 0, consumed: 0, bytes: 0, free: Vec::new() }
     }
 
     /// Which slot an entry lies in, from the front of the window.
@@ -118,6 +120,7 @@ impl RxWindow for HeapRx {
             buffer.extend_from_slice(data);
             let number = self.base.wrapping_add(slot as u32);
             self.held.insert(index, Slot { number, frg, data: buffer });
+            self.bytes += data.len();
         }
         Ok(())
     }
@@ -147,11 +150,12 @@ impl RxWindow for HeapRx {
         if !front {
             return;
         }
-        if let Some(mut entry) = self.held.pop_front()
-            && self.free.len() < FREE
-        {
-            entry.data.clear();
-            self.free.push(entry.data);
+        if let Some(mut entry) = self.held.pop_front() {
+            self.bytes -= entry.data.len();
+            if self.free.len() < FREE {
+                entry.data.clear();
+                self.free.push(entry.data);
+            }
         }
         if self.held.is_empty() {
             // Nothing is out of order any more: keep one buffer, give the rest back.
@@ -162,6 +166,10 @@ impl RxWindow for HeapRx {
                 self.held = VecDeque::new();
             }
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn clear(&mut self) {

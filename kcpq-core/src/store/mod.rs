@@ -178,6 +178,10 @@ pub trait RxWindow {
     fn consume(&mut self, count: usize);
     /// Moves the window on by one segment, whether the front slot holds one or not.
     fn advance(&mut self);
+    /// Bytes of all segments that it holds, where memory is shared with others; 0 where it is its own.
+    fn bytes(&self) -> usize {
+        0
+    }
     /// Forgets everything.
     fn clear(&mut self);
 }

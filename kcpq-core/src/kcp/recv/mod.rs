@@ -45,6 +45,8 @@ struct Place {
     partial: usize,
     /// Window updates still to be sent.
     updates: u8,
+    /// Nothing more is kept than what is read at once: memory is short.
+    frugal: bool,
 }
 
 impl<S: Store> Receiver<S> {
@@ -168,7 +170,7 @@ impl<S: Store> Receiver<S> {
                 return false;
             }
         };
-        if slot >= slots {
+        if slot >= slots || self.place.frugal && slot > 0 {
             env.stats.refused += 1;
             return false;
         }
@@ -309,6 +311,18 @@ impl<S: Store> Receiver<S> {
     /// The peer is told the window and what has arrived.
     pub(super) fn owe_window_update(&mut self, env: &mut Env) {
         self.on_window_probe(env);
+    }
+
+    /// Bytes of segments that wait for earlier ones, or to be read.
+    #[cfg(feature = "alloc")]
+    pub(super) fn held(&self) -> usize {
+        self.rx.bytes()
+    }
+
+    /// Whether nothing more is kept than what is read at once. What is refused is not acknowledged, and so comes again.
+    #[cfg(feature = "alloc")]
+    pub(super) fn set_frugal(&mut self, frugal: bool) {
+        self.place.frugal = frugal;
     }
 
     /// True if acknowledgements wait to be sent.

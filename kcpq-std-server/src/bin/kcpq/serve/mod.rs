@@ -84,6 +84,9 @@ pub(super) struct Serve {
     /// Maximum size of the queues of all subscribers together
     #[arg(long, default_value = "1G", value_name = "SIZE", value_parser = parse_size)]
     max_queued_total: usize,
+    /// Maximum size of what has come from all clients together and waits for what was lost before it
+    #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = parse_size)]
+    max_received_total: usize,
     /// What to do when the queue of a subscriber is full
     #[arg(long, value_enum, default_value_t = Slow::DropNewest, value_name = "POLICY")]
     slow_consumer: Slow,
@@ -271,6 +274,7 @@ impl Serve {
                 subjects: subject::Limits { max_tokens: self.max_tokens, ..defaults.subjects },
                 max_queued: self.max_queued,
                 max_queued_total: self.max_queued_total,
+                max_received_total: self.max_received_total,
                 slow_consumer: match self.slow_consumer {
                     Slow::DropNewest => SlowConsumer::DropNewest,
                     Slow::DropOldest => SlowConsumer::DropOldest,

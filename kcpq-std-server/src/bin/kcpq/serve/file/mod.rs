@@ -63,6 +63,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "max_tokens", "max_tokens"),
     key("limits", "max_queued", "max_queued"),
     key("limits", "max_queued_total", "max_queued_total"),
+    key("limits", "max_received_total", "max_received_total"),
     key("limits", "idle_timeout", "idle_timeout"),
     key("limits", "linger", "linger"),
     key("delivery", "slow_consumer", "slow_consumer"),
