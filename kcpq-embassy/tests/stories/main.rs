@@ -256,10 +256,10 @@ fn datagrams_that_the_stack_finds_too_long_become_shorter() {
     let mut world = World::new();
     let a = world.client(CLEAN);
     world.block_on("connection", async move { while !matches!(a.next_event().await, Event::Connected { .. }) {} });
-    world.set_longest(0, 500);
+    world.set_longest(0, 400);
     // The first is cut for the path as it was, the others for what it is found to be.
     for _ in 0..2 {
-        world.block_on("publish", async move { a.publish("a", &[1; 490]).await.unwrap() });
+        world.block_on("publish", async move { a.publish("a", &[1; 450]).await.unwrap() });
     }
     world.run_for(Duration::from_secs(1));
     let stats = a.stats();
