@@ -227,11 +227,8 @@ impl Router {
         if at > 0 && moves != now && begun < MAX_BEGUN {
             (at, begun) = (0, begun + 1);
         }
-        let next = if trie {
-            self.trie.visit(at, count, &mut visit)
-        } else {
-            self.literal.visit(at, count, &mut visit)
-        };
+        let next =
+            if trie { self.trie.visit(at, count, &mut visit) } else { self.literal.visit(at, count, &mut visit) };
         match next {
             Some(at) => Some(Place { trie, at, moves: now, begun }),
             None if trie => None,

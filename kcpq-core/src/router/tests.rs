@@ -304,7 +304,9 @@ fn the_deepest_pattern_and_subject_find_each_other() {
 fn visited(router: &mut Router, count: usize, mut between: impl FnMut(&mut Router)) -> BTreeMap<String, usize> {
     let (mut seen, mut at) = (BTreeMap::new(), Some(Place::default()));
     while let Some(place) = at {
-        at = router.visit(place, count, |pattern, members| drop(seen.insert(pattern.to_owned(), members.len())));
+        at = router.visit(place, count, |pattern, members| {
+            seen.insert(pattern.to_owned(), members.len());
+        });
         between(router);
     }
     seen
@@ -314,7 +316,8 @@ fn visited(router: &mut Router, count: usize, mut between: impl FnMut(&mut Route
 fn every_pattern_is_shown_with_its_members_in_steps_of_any_size() {
     let mut router = Router::new(3);
     assert!(visited(&mut router, 1, |_| {}).is_empty());
-    let patterns = ["a", "a.b", "*", ">", "a.>", "a.*.c", "a.*", "*.b.>", "a-token-that-is-too-long-to-lie-in-a-node.*"];
+    let patterns =
+        ["a", "a.b", "*", ">", "a.>", "a.*.c", "a.*", "*.b.>", "a-token-that-is-too-long-to-lie-in-a-node.*"];
     for (index, text) in patterns.iter().enumerate() {
         for member in 0..=index as u32 {
             router.subscribe(Pattern::new(text, &Limits::DEFAULT).unwrap(), member);

@@ -53,7 +53,13 @@ const UNUSED: u32 = u32::MAX;
 
 impl Trie {
     pub(super) fn new() -> Self {
-        Self { nodes: alloc::vec![Node::default()], free: Vec::new(), edges: HashTable::new(), stack: Vec::new(), moves: 0 }
+        Self {
+            nodes: alloc::vec![Node::default()],
+            free: Vec::new(),
+            edges: HashTable::new(),
+            stack: Vec::new(),
+            moves: 0,
+        }
     }
 
     /// The members of each pattern that matches.
@@ -211,13 +217,7 @@ impl Trie {
                 edges.insert_unique(hash(secret, &nodes, index), index, |index| hash(secret, &nodes, *index));
             }
         }
-        *self = Self {
-            nodes,
-            edges,
-            free: Vec::new(),
-            stack: core::mem::take(&mut self.stack),
-            moves: self.moves + 1,
-        };
+        *self = Self { nodes, edges, free: Vec::new(), stack: core::mem::take(&mut self.stack), moves: self.moves + 1 };
     }
 
     /// Shows the patterns that end at the nodes from `at` on, `count` at most; `None` if there are no more.
