@@ -11,7 +11,7 @@ use crate::subject::SubjectError;
 
 /// Identifies a session of one server; never reused. As text it is `SLOT.NUMBER`, or `SHARD.SLOT.NUMBER` if it is not of
 /// the first broker (shard).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId {
     pub(super) shard: u8,
     pub(super) slot: u32,
