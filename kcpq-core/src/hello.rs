@@ -296,6 +296,8 @@ pub enum CloseReason {
     Stalled,
     /// The server does not let this client in.
     Denied,
+    /// Whoever runs the server has ended it.
+    Kicked,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -313,6 +315,7 @@ impl CloseReason {
             Self::Superseded => 6,
             Self::Stalled => 7,
             Self::Denied => 8,
+            Self::Kicked => 9,
             Self::Other(code) => code,
         }
     }
@@ -329,6 +332,7 @@ impl CloseReason {
             6 => Self::Superseded,
             7 => Self::Stalled,
             8 => Self::Denied,
+            9 => Self::Kicked,
             code => Self::Other(code),
         }
     }
@@ -346,6 +350,7 @@ impl fmt::Display for CloseReason {
             Self::Superseded => f.write_str("a newer session took over"),
             Self::Stalled => f.write_str("what was sent is not acknowledged, although something is heard"),
             Self::Denied => f.write_str("the server does not let this client in"),
+            Self::Kicked => f.write_str("whoever runs the server has ended it"),
             Self::Other(code) => write!(f, "reason {code}"),
         }
     }

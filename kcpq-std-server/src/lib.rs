@@ -22,14 +22,18 @@
 
 mod events;
 mod failure;
+mod kernel;
 pub mod limits;
 mod peer;
 mod register;
 mod server;
 mod shard;
+mod view;
 
 pub use kcpq_core::{access, broker};
+pub use kernel::ReceiveQueues;
 pub use server::{BindError, Config, Server, Snapshot};
+pub use view::{Counters, Session, View};
 
 /// The example of README.md is compiled, too.
 #[cfg(doctest)]

@@ -1,14 +1,15 @@
 //! The server as a library: bind, look at it, shut it down.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use kcpq_core::access::{Access, AccessError};
-use kcpq_core::broker::{self, Broker, Keys};
+use kcpq_core::broker::{self, Broker, Keys, SessionId};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{DEFAULT_PORT, Instant, fec, kcp};
@@ -18,6 +19,7 @@ use crate::failure::{Guard, Watch};
 use crate::limits::{self, LimitTooLow};
 use crate::register::{self, Left, Register};
 use crate::shard::{Command, Handle, Shard};
+use crate::view::{Session, View};
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]
@@ -82,7 +84,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Adds the counters of another thread.
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.broker.add(&other.broker);
         self.transport.add(&other.transport);
         self.fec.add(&other.fec);
@@ -236,17 +238,29 @@ impl Server {
         self.local_addr
     }
 
-    /// The counters of all threads; `None` if one has ended.
+    /// A look at it for another thread.
+    pub fn view(&self) -> View {
+        View { shards: self.shards.as_slice().into(), local_addr: self.local_addr }
+    }
+
+    /// The counters of all threads; `None` if one has ended: see [`View::snapshot`].
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let mut sum = Snapshot::default();
-        for shard in &self.shards {
-            let (reply, answer) = mpsc::channel();
-            if !shard.send(Command::Snapshot(reply)) {
-                return None;
-            }
-            sum.add(&answer.recv().ok()?);
-        }
-        Some(sum)
+        self.view().snapshot()
+    }
+
+    /// All sessions: see [`View::sessions`].
+    pub fn sessions(&self) -> impl Iterator<Item = Session> + use<> {
+        self.view().sessions()
+    }
+
+    /// All patterns that sessions have, and how many have each: see [`View::patterns`].
+    pub fn patterns(&self) -> Option<HashMap<Box<str>, usize>> {
+        self.view().patterns()
+    }
+
+    /// Ends a session: see [`View::kick`].
+    pub fn kick(&self, id: SessionId) -> bool {
+        self.view().kick(id)
     }
 
     /// Replaces the rules of who may do what, for the sessions that exist as well: see
@@ -323,6 +337,7 @@ fn look_at(socket: &Socket, config: &mut broker::Config) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;

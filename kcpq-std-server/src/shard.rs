@@ -7,7 +7,7 @@ use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
 use kcpq_core::access::Access;
-use kcpq_core::broker::{Broker, Forward, Relay};
+use kcpq_core::broker::{Broker, Forward, PatternCursor, Relay, SessionCursor, SessionId};
 use kcpq_udp::{Socket, is_too_long};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -15,11 +15,22 @@ use crate::events::EventLog;
 use crate::peer::Client;
 use crate::register::Reporter;
 use crate::server::Snapshot;
+use crate::view::{Counters, PatternPage, SessionPage};
 
 /// What a shard is asked to do.
 pub(crate) enum Command {
     /// Send a snapshot of the counters.
     Snapshot(Sender<Snapshot>),
+    /// Send those that never go back.
+    Counters(Sender<Counters>),
+    /// Send a page of sessions.
+    Sessions(SessionCursor, Sender<SessionPage>),
+    /// Send a page of patterns.
+    Patterns(PatternCursor, Sender<PatternPage>),
+    /// End a session, and say whether it was there.
+    Kick(SessionId, Sender<bool>),
+    /// Say that the thread works.
+    Ping(Sender<()>),
     /// Replace the rules of who may do what by these, which have been checked.
     SetAccess(Option<Arc<Access>>),
     /// End all sessions, then the thread.
@@ -76,7 +87,7 @@ pub(crate) struct Shard {
     events: Events,
     /// The socket again, as the poller knows it.
     registered: mio::net::UdpSocket,
-    broker: Broker<Client>,
+    pub(crate) broker: Broker<Client>,
     log: EventLog,
     /// Keeps note of who has sessions, for the next life of the server.
     reporter: Option<Reporter>,
@@ -89,7 +100,7 @@ pub(crate) struct Shard {
     relays: Vec<Vec<Relay>>,
     draining: bool,
     /// Datagrams that the system refused to send.
-    unsendable: u64,
+    pub(crate) unsendable: u64,
 }
 
 impl Shard {
@@ -181,7 +192,7 @@ impl Shard {
         }
     }
 
-    fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         Instant::from_micros(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
@@ -294,6 +305,22 @@ impl Shard {
                 };
                 // Whoever asked may have gone.
                 let _ = reply.send(snapshot);
+            }
+            Command::Counters(reply) => {
+                let _ = reply.send(self.counters());
+            }
+            Command::Sessions(from, reply) => {
+                let _ = reply.send(self.sessions(from));
+            }
+            Command::Patterns(from, reply) => {
+                let _ = reply.send(self.patterns(from));
+            }
+            Command::Kick(id, reply) => {
+                let now = self.now();
+                let _ = reply.send(self.broker.kick(now, id));
+            }
+            Command::Ping(reply) => {
+                let _ = reply.send(());
             }
             Command::Relays(from, relays) => {
                 let now = self.now();

@@ -13,6 +13,7 @@ use super::peer::Peer;
 use super::stats::Stats;
 use crate::hash::Secret;
 use crate::hello::Named;
+use crate::kcp;
 use crate::rng::Rng;
 use crate::subject::Subject;
 use crate::time::Instant;
@@ -39,6 +40,8 @@ pub(super) struct Context<P> {
     /// Bytes that the protection adds to each datagram.
     pub(super) headroom: u16,
     pub(super) stats: Stats,
+    /// The engines' counters of all sessions, as far as they were [counted](super::session::Session::count).
+    pub(super) transport: kcp::Stats,
     /// Who was held back and may go on, and sessions that have begun to miss messages: seen to when nobody is worked on.
     pub(super) released: VecDeque<Party>,
     pub(super) slow: VecDeque<u32>,
@@ -69,6 +72,7 @@ impl<P> Context<P> {
             draining: false,
             headroom: 0,
             stats: Stats::default(),
+            transport: kcp::Stats::default(),
             released: VecDeque::new(),
             slow: VecDeque::new(),
             emptied: false,

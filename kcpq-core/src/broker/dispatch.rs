@@ -160,6 +160,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             Ok(()) => return true,
             Err(Forbidden::Subject) => {
                 cx.stats.messages_denied += 1;
+                me.member.outlet.counts.denied += 1;
                 if pass.tells(now, subject) {
                     let (identity, subject) = (pass.name().cloned(), subject.as_str());
                     cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.into() });
@@ -169,6 +170,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             }
             Err(Forbidden::Excess { rate }) => {
                 cx.stats.dropped_excess += 1;
+                me.member.outlet.counts.excess += 1;
                 if pass.tells_excess(now) {
                     cx.tell(Event::Excess { id: me.id, identity: pass.name().cloned() });
                     self.error(&format!("more than {rate} bytes in a second: messages are dropped"));
@@ -197,12 +199,16 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let cx = &mut *self.cx;
         cx.stats.messages_in += 1;
         cx.stats.bytes_in += message.frame_len() as u64;
+        let counts = &mut self.me.member.outlet.counts;
+        counts.messages_in += 1;
+        counts.bytes_in += message.frame_len() as u64;
         if cx.guard.is_some() && !self.may_publish(subject, message.frame_len()) {
             return true;
         }
         let Self { cx, hub, table, me, .. } = self;
         let routed = hub.publish(cx, table, Publisher::session(me), subject, message);
         cx.stats.unrouted += u64::from(!routed);
+        me.member.outlet.counts.unrouted += u64::from(!routed);
         routed
     }
 
@@ -235,6 +241,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             }
             Err(error) => {
                 self.cx.stats.messages_refused += 1;
+                self.me.member.outlet.counts.refused += 1;
                 self.error(&format!("{error}"));
             }
         }
@@ -255,6 +262,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
 
     fn refuse_message(&mut self, error: SubjectError) {
         self.cx.stats.messages_refused += 1;
+        self.me.member.outlet.counts.refused += 1;
         self.tell_refused(error);
         self.error(&format!("{error}"));
     }

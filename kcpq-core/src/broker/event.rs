@@ -3,14 +3,17 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
+use core::str::FromStr;
 
 use crate::frame::FrameError;
 use crate::hello::CloseReason;
 use crate::subject::SubjectError;
 
-/// Identifies a session of one broker; never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Identifies a session of one server; never reused. As text it is `SLOT.NUMBER`, or `SHARD.SLOT.NUMBER` if it is not of
+/// the first broker (shard).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId {
+    pub(super) shard: u8,
     pub(super) slot: u32,
     pub(super) generation: u32,
 }
@@ -19,13 +22,52 @@ pub struct SessionId {
 impl SessionId {
     /// The session in a slot, which was opened as number `generation` of all.
     pub(crate) fn of(slot: u32, generation: u32) -> Self {
-        Self { slot, generation }
+        Self { shard: 0, slot, generation }
     }
 }
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shard > 0 {
+            write!(f, "{}.", self.shard)?;
+        }
         write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+impl SessionId {
+    /// Which of the server's brokers has it: see [`Broker::with_shards`](super::Broker::with_shards).
+    pub fn shard(self) -> usize {
+        self.shard.into()
+    }
+}
+
+/// What is no [`SessionId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidSessionId;
+
+impl fmt::Display for InvalidSessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the id of a session, which is like 3.17 or 1.3.17")
+    }
+}
+
+impl core::error::Error for InvalidSessionId {}
+
+impl FromStr for SessionId {
+    type Err = InvalidSessionId;
+
+    /// Takes what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, InvalidSessionId> {
+        let mut parts = text.rsplitn(3, '.');
+        let mut next = || parts.next().map(|part| part.parse::<u32>().map_err(|_| InvalidSessionId)).transpose();
+        match (next()?, next()?, next()?) {
+            (Some(generation), Some(slot), shard) => {
+                let shard = u8::try_from(shard.unwrap_or(0)).map_err(|_| InvalidSessionId)?;
+                Ok(Self { shard, slot, generation })
+            }
+            _ => Err(InvalidSessionId),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use super::table::Table;
 use super::throttle::{Claim, Others, Throttle};
 use crate::frame::{Frame, LENGTH};
 use crate::outbox::HeapOutbox;
-use crate::router::{Router, TooManyShapes};
+use crate::router::{Place, Router, TooManyShapes};
 use crate::subject::{Pattern, Subject};
 use crate::time::Instant;
 
@@ -70,6 +70,18 @@ impl Hub {
     /// Patterns registered, each counted once.
     pub(super) fn patterns(&self) -> usize {
         self.router.patterns()
+    }
+
+    /// Shows patterns of sessions here, and how many of these have each, from a place on: see [`Router::visit`].
+    pub(super) fn visit(&self, from: Place, count: usize, mut visit: impl FnMut(&str, usize)) -> Option<Place> {
+        let shards = 0..u32::from(self.shards.count());
+        self.router.visit(from, count, |pattern, members| {
+            // Shards have the lowest numbers.
+            let others = shards.clone().filter(|shard| members.contains(*shard)).count();
+            if let Some(subscribers) = members.len().checked_sub(others).filter(|count| *count > 0) {
+                visit(pattern, subscribers);
+            }
+        })
     }
 
     /// From which size on a message is kept once for all: it is likely to have as many subscribers as the last one.
@@ -319,6 +331,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
             },
         };
         if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
+            outlet.counts.withheld += 1;
             return;
         }
         let slow = outlet.admit(cx, queue, self.message, to.latest);

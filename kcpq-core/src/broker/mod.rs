@@ -29,6 +29,7 @@
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
 //! pass       what was decided for one session                              context    configuration, time, counters, events
+//! view       what it looks like to whoever runs it
 //! ```
 
 mod admission;
@@ -60,13 +61,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod view;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt;
 
 pub use config::{Config, SlowConsumer};
-pub use event::{Ended, Event, SessionId};
+pub use event::{Ended, Event, InvalidSessionId, SessionId};
 #[cfg(feature = "sealed")]
 pub use handshakes::Keys;
 pub use party::MAX_SHARDS;
@@ -74,6 +76,7 @@ pub use peer::{Peer, Transmit};
 pub use sessions::Forward;
 pub use shards::Relay;
 pub use stats::Stats;
+pub use view::{ClientKind, Page, PatternCursor, PatternView, SessionCursor, SessionStats, SessionView};
 
 use self::announce::Announcements;
 use self::context::Context;
@@ -202,6 +205,7 @@ impl<P: Peer> Broker<P> {
         let Context { config, seed, .. } = &self.sessions.cx;
         self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water));
         self.sessions.cx.set_shard(own as u64, count as u64);
+        self.sessions.table.set_shard(own as u8);
         self
     }
 
@@ -254,6 +258,14 @@ impl<P: Peer> Broker<P> {
         let guard = access.map(|access| Guard::new(access, seed)).transpose()?;
         self.sessions.set_guard(guard.map(Box::new));
         Ok(())
+    }
+
+    /// Ends a session because whoever runs the server wants it: what waits for it still goes out within
+    /// [`Config::linger`]. Its client is told (CLOSE 9) and may come back. False if there is no such session, or if it is
+    /// about to end anyway.
+    pub fn kick(&mut self, now: Instant, id: SessionId) -> bool {
+        self.sessions.cx.advance(now);
+        self.sessions.kick(id)
     }
 
     /// True if somebody who shows this is let in, limits aside.
@@ -419,6 +431,30 @@ impl<P: Peer> Broker<P> {
     /// Patterns registered, each counted once.
     pub fn patterns(&self) -> usize {
         self.sessions.hub.patterns()
+    }
+
+    /// A page of sessions, in no particular order: those in the next `slots` places, which bounds what it costs. Brings
+    /// [`transport_total`](Self::transport_total) up to date for them.
+    pub fn view_sessions(
+        &mut self,
+        now: Instant,
+        from: SessionCursor,
+        slots: usize,
+    ) -> Page<SessionView<P>, SessionCursor> {
+        self.sessions.cx.advance(now);
+        self.sessions.view(from, slots)
+    }
+
+    /// A page of the patterns that sessions of this broker have, in no particular order: those in the next `places` places
+    /// of tables, which bounds what it costs. One may come twice, on several pages; the last time counts.
+    pub fn view_patterns(&self, from: PatternCursor, places: usize) -> Page<PatternView, PatternCursor> {
+        self.sessions.view_patterns(from, places)
+    }
+
+    /// The engines' counters of all sessions that there have ever been: of one that exists up to when it was last
+    /// [viewed](Self::view_sessions). They never go back.
+    pub fn transport_total(&self) -> kcp::Stats {
+        self.sessions.cx.transport
     }
 
     /// The engines' counters of the sessions that exist, added up.

@@ -16,12 +16,15 @@ use super::message::Message;
 use super::party::Party;
 use super::stats::Stats;
 use super::supply::{Patience, Supply};
+use super::view::SessionStats;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::{Duration, Instant};
 
 /// See above.
 pub(super) struct Outlet {
     kind: Kind,
+    /// What a session has sent as well: here, beside what is counted most often.
+    pub(super) counts: SessionStats,
     /// The largest frame body that the party takes.
     max_body: u32,
     /// Most bytes that may wait.
@@ -103,6 +106,7 @@ impl Outlet {
     fn new(kind: Kind, now: Instant, high: usize) -> Self {
         Self {
             kind,
+            counts: SessionStats::default(),
             max_body: u32::MAX,
             max_queued: usize::MAX,
             extended: kind == Kind::Shard,
@@ -163,19 +167,24 @@ impl Outlet {
         let max_queued = config.max_queued.min(self.max_queued);
         if message.body_len(extended) > self.max_body as usize {
             stats.dropped_too_large += 1;
+            self.counts.dropped_too_large += 1;
             return false;
         }
         if latest && message.supersede_in(queue, extended, max_queued) {
             stats.superseded += 1;
+            self.counts.superseded += 1;
             self.took(stats, cx.now, len, queue);
             return false;
         }
         let mut full = false;
         if self.waiting(queue) + len > max_queued {
-            stats.expired += u64::from(queue.expire(cx.now));
+            let expired = u64::from(queue.expire(cx.now));
+            stats.expired += expired;
+            self.counts.expired += expired;
             while !self.has_room(queue, len, max_queued) {
                 full = true;
                 *self.dropped(stats) += 1;
+                self.counts.dropped_slow += 1;
                 if config.slow_consumer != SlowConsumer::DropOldest || !queue.drop_oldest() {
                     return self.is_full(cx);
                 }
@@ -183,6 +192,7 @@ impl Outlet {
         }
         if stats.queued as usize + len > config.max_queued_total && !queue.is_empty() {
             stats.dropped_memory += 1;
+            self.counts.dropped_memory += 1;
             return self.is_full(cx);
         }
         if latest {
@@ -213,6 +223,8 @@ impl Outlet {
             Kind::Session => {
                 stats.messages_out += 1;
                 stats.bytes_out += len as u64;
+                self.counts.messages_out += 1;
+                self.counts.bytes_out += len as u64;
             }
             Kind::Shard => stats.relayed += 1,
         }

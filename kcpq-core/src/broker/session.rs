@@ -4,6 +4,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
@@ -39,6 +40,11 @@ pub(super) struct Session {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
+    /// What its client calls itself.
+    pub(super) client: Option<Arc<str>>,
+    pub(super) opened: Instant,
+    /// What the engine had counted when that was last added to the total.
+    counted: kcp::Stats,
     /// Who it is, once that is known and of interest.
     pub(super) pass: Option<Box<Pass>>,
     /// As long as nothing shows that it is where it says it is.
@@ -77,6 +83,15 @@ enum Phase {
         until: Instant,
         reason: CloseReason,
     },
+}
+
+/// How the bytes of a session get along.
+pub(super) struct Flow {
+    pub(super) round_trip: Option<Duration>,
+    pub(super) round_trip_variation: Duration,
+    pub(super) path_mtu: usize,
+    pub(super) queued: usize,
+    pub(super) unacked: usize,
 }
 
 /// What is to be done about a session whose time has come.
@@ -137,6 +152,9 @@ impl Session {
             transport,
             member: Member {
                 native: false,
+                client: None,
+                opened: cx.now,
+                counted: kcp::Stats::default(),
                 pass: None,
                 half_open: Some(HalfOpen::default()),
                 held: 0,
@@ -336,7 +354,9 @@ impl Session {
 
     /// Brings the totals up to date after the session was worked on.
     pub(super) fn settle<P>(&mut self, cx: &mut Context<P>) {
-        cx.stats.expired += self.transport.take_expired();
+        let expired = self.transport.take_expired();
+        cx.stats.expired += expired;
+        self.member.outlet.counts.expired += expired;
         let session::Session { kcp, outbox, .. } = &self.transport;
         self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
         let held = kcp.held() as u64;
@@ -413,14 +433,20 @@ impl Session {
         self.member.phase = Phase::Closing { until: cx.now + cx.config.linger, reason };
         if reason == CloseReason::SlowConsumer {
             // It would not get through what waits; that is why it is closed.
-            cx.stats.dropped_slow += self.transport.outbox.frames() as u64;
+            let dropped = self.transport.outbox.frames() as u64;
+            cx.stats.dropped_slow += dropped;
+            self.member.outlet.counts.dropped_slow += dropped;
             self.transport.outbox.clear();
         }
         if self.member.native {
             // Behind the messages, which it is to get before.
             let _ = self.transport.message(command::CLOSE, &[], &[reason.code()]);
-        } else if reason == CloseReason::SlowConsumer {
-            let _ = self.transport.message(command::ERR, b"slow consumer: the session is closed", &[]);
+        } else if let Some(text) = match reason {
+            CloseReason::SlowConsumer => Some("slow consumer: the session is closed"),
+            CloseReason::Kicked => Some("the session is closed by whoever runs the server"),
+            _ => None,
+        } {
+            let _ = self.transport.message(command::ERR, text.as_bytes(), &[]);
         }
         true
     }
@@ -450,6 +476,43 @@ impl Session {
         self.transport.kcp.stats()
     }
 
+    /// Adds what the engine has counted since the last time.
+    pub(super) fn count(&mut self, total: &mut kcp::Stats) {
+        let stats = *self.stats();
+        total.add(&stats.since(&self.member.counted));
+        self.member.counted = stats;
+    }
+
+    /// What the broker knows of it.
+    pub(super) fn as_member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Why it is about to end, if it is.
+    pub(super) fn closes_because(&self) -> Option<CloseReason> {
+        match self.member.phase {
+            Phase::Open => None,
+            Phase::Closing { reason, .. } => Some(reason),
+        }
+    }
+
+    /// When it was last heard.
+    pub(super) fn last_heard(&self) -> Instant {
+        self.member.heard
+    }
+
+    /// How its bytes get along.
+    pub(super) fn flow(&self) -> Flow {
+        let session::Session { kcp, control, outbox, .. } = &self.transport;
+        Flow {
+            round_trip: kcp.rtt().smoothed(),
+            round_trip_variation: kcp.rtt().rttvar(),
+            path_mtu: self.transport.max_datagram(),
+            queued: control.len() + outbox.len(),
+            unacked: kcp.unacked(),
+        }
+    }
+
     /// The FEC decoder's counters.
     #[cfg(feature = "fec")]
     pub(super) fn fec_stats(&self) -> crate::fec::Stats {
@@ -461,6 +524,7 @@ impl Member {
     /// It says HELLO. True if it does so for the first time.
     pub(super) fn greet(&mut self, hello: &Hello<'_>) -> bool {
         self.outlet.set_native(hello.max_body, hello.features & features::PROPERTIES != 0);
+        self.client = Some(hello.name).filter(|name| !name.is_empty()).map(Arc::from);
         !core::mem::replace(&mut self.native, true)
     }
 

@@ -448,6 +448,18 @@ impl<P: Peer> Sessions<P> {
         }
     }
 
+    /// Ends a session that whoever runs the server does not want. False if there is none, or if it is about to end.
+    pub(super) fn kick(&mut self, id: SessionId) -> bool {
+        let there =
+            self.table.get(id.slot).is_some_and(|slot| slot.id == id && slot.session.closes_because().is_none());
+        if there {
+            self.cx.stats.sessions_kicked += 1;
+            self.close(id.slot, CloseReason::Kicked);
+            self.see_to_others();
+        }
+        there
+    }
+
     /// Begins to close the session at `index`.
     fn close(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.table.take(index) else { return };
@@ -479,6 +491,7 @@ impl<P: Peer> Sessions<P> {
         let undelivered = slot.session.undelivered();
         self.cx.stats.dropped_closed += undelivered;
         self.cx.stats.native_sessions -= u64::from(slot.session.is_native());
+        slot.session.count(&mut self.cx.transport);
         self.table.forget(&slot);
         let member = slot.session.member();
         let identity = member.pass.as_ref().and_then(|pass| pass.name().cloned());

@@ -12,6 +12,8 @@ pub struct Stats {
     pub sessions_refused: u64,
     /// Sessions ended because their client is not let in.
     pub sessions_denied: u64,
+    /// Sessions ended by [`Broker::kick`](super::Broker::kick).
+    pub sessions_kicked: u64,
     /// Gauge: open sessions of native clients, which said HELLO.
     pub native_sessions: u64,
     /// Sessions that went on at another address of their client.
@@ -108,6 +110,7 @@ impl Stats {
             sessions_opened,
             sessions_refused,
             sessions_denied,
+            sessions_kicked,
             native_sessions,
             sessions_moved,
             forwarded,
@@ -155,6 +158,7 @@ impl Stats {
         self.sessions_opened += sessions_opened;
         self.sessions_refused += sessions_refused;
         self.sessions_denied += sessions_denied;
+        self.sessions_kicked += sessions_kicked;
         self.native_sessions += native_sessions;
         self.sessions_moved += sessions_moved;
         self.forwarded += forwarded;

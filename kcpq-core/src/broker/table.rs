@@ -35,6 +35,13 @@ pub(super) struct Slot<P, S> {
     ready: bool,
 }
 
+impl<P, S> Slot<P, S> {
+    /// Its name in native datagrams, if it has one.
+    pub(super) fn name(&self) -> Option<u64> {
+        self.name
+    }
+}
+
 /// An address that a session may have moved to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Elsewhere<P> {
@@ -52,6 +59,8 @@ pub(super) struct Table<P: Peer, S> {
     slots: Vec<Option<Box<Slot<P, S>>>>,
     free: Vec<u32>,
     generation: u32,
+    /// Which broker of the server's it is of.
+    shard: u8,
     by_conv: Map<(P, u32), u32>,
     by_name: Map<u64, u32>,
     /// The newest session of each peer.
@@ -96,6 +105,7 @@ impl<P: Peer, S> Table<P, S> {
             slots: Vec::new(),
             free: Vec::new(),
             generation: 0,
+            shard: 0,
             by_conv: Map::with_hasher(state(1)),
             by_peer: Map::with_hasher(state(2)),
             by_host: Map::with_hasher(state(3)),
@@ -106,8 +116,18 @@ impl<P: Peer, S> Table<P, S> {
         }
     }
 
+    /// It is that of broker number `shard` of the server.
+    pub(super) fn set_shard(&mut self, shard: u8) {
+        self.shard = shard;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Places in which there are sessions, or were.
+    pub(super) fn places(&self) -> usize {
+        self.slots.len()
     }
 
     /// Sessions of a host that [`count`](Self::count) was called for.
@@ -148,7 +168,7 @@ impl<P: Peer, S> Table<P, S> {
     pub(super) fn insert(&mut self, peer: P, conv: Option<u32>, session: S) -> SessionId {
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.generation = self.generation.wrapping_add(1);
-        let id = SessionId { slot: index, generation: self.generation };
+        let id = SessionId { shard: self.shard, slot: index, generation: self.generation };
         let slot =
             Slot { id, peer, session, conv, name: None, elsewhere: None, armed: None, counted: false, ready: false };
         let slot = Box::new(slot);

@@ -16,6 +16,8 @@ use crate::outbox::Outbox;
 use crate::store::Heap;
 use crate::time::Duration;
 
+mod view;
+
 /// A broker and clients that are connected without any delay; some may be deaf.
 struct Room {
     now: Instant,

@@ -48,24 +48,35 @@ pub struct Stats {
 impl Stats {
     /// Adds the counters of another engine.
     pub fn add(&mut self, other: &Self) {
-        self.segments_sent += other.segments_sent;
-        self.segments_received += other.segments_received;
-        self.bytes_sent += other.bytes_sent;
-        self.bytes_received += other.bytes_received;
-        self.retransmitted += other.retransmitted;
-        self.lost_timeout += other.lost_timeout;
-        self.lost_fast += other.lost_fast;
-        self.spurious += other.spurious;
-        self.repairs_sent += other.repairs_sent;
-        self.rebuilt += other.rebuilt;
-        self.duplicates += other.duplicates;
-        self.refused += other.refused;
-        self.malformed += other.malformed;
-        self.datagrams_sent += other.datagrams_sent;
-        self.datagrams_received += other.datagrams_received;
-        self.window_probes += other.window_probes;
-        self.mtu_probes += other.mtu_probes;
-        self.narrowed += other.narrowed;
-        self.pieces_sent += other.pieces_sent;
+        self.with_each(other, |own, other| *own += other);
+    }
+
+    /// What was counted since the same engine's counters were these.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn since(mut self, earlier: &Self) -> Self {
+        self.with_each(earlier, |own, earlier| *own = own.saturating_sub(earlier));
+        self
+    }
+
+    fn with_each(&mut self, other: &Self, act: impl Fn(&mut u64, u64)) {
+        act(&mut self.segments_sent, other.segments_sent);
+        act(&mut self.segments_received, other.segments_received);
+        act(&mut self.bytes_sent, other.bytes_sent);
+        act(&mut self.bytes_received, other.bytes_received);
+        act(&mut self.retransmitted, other.retransmitted);
+        act(&mut self.lost_timeout, other.lost_timeout);
+        act(&mut self.lost_fast, other.lost_fast);
+        act(&mut self.spurious, other.spurious);
+        act(&mut self.repairs_sent, other.repairs_sent);
+        act(&mut self.rebuilt, other.rebuilt);
+        act(&mut self.duplicates, other.duplicates);
+        act(&mut self.refused, other.refused);
+        act(&mut self.malformed, other.malformed);
+        act(&mut self.datagrams_sent, other.datagrams_sent);
+        act(&mut self.datagrams_received, other.datagrams_received);
+        act(&mut self.window_probes, other.window_probes);
+        act(&mut self.mtu_probes, other.mtu_probes);
+        act(&mut self.narrowed, other.narrowed);
+        act(&mut self.pieces_sent, other.pieces_sent);
     }
 }

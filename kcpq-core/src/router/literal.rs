@@ -12,6 +12,8 @@ use crate::hash::Secret;
 #[derive(Default)]
 pub(super) struct Literal {
     table: HashTable<(Box<[u8]>, Members)>,
+    /// How often the places in the table may have become others.
+    moves: u64,
 }
 
 impl Literal {
@@ -26,6 +28,8 @@ impl Literal {
         let same = |(text, _): &(Box<[u8]>, Members)| **text == *subject;
         let rehash = |(text, _): &(Box<[u8]>, Members)| secret.hash(0, text);
         let new = || (subject.into(), Members::default());
+        // Only where there is no room for one more.
+        self.moves += u64::from(self.table.len() == self.table.capacity());
         &mut self.table.entry(hash, same, rehash).or_insert_with(new).into_mut().1
     }
 
@@ -39,9 +43,25 @@ impl Literal {
         let last = entry.get().1.is_empty();
         if last {
             entry.remove();
-            shrink(&mut self.table, |(text, _)| secret.hash(0, text));
+            self.moves += u64::from(shrink(&mut self.table, |(text, _)| secret.hash(0, text)));
         }
         Some(last)
+    }
+
+    /// Shows what lies in the places from `at` on, `count` at most; `None` if there are no more.
+    pub(super) fn visit(&self, at: usize, count: usize, visit: &mut dyn FnMut(&str, &Members)) -> Option<usize> {
+        let end = at.saturating_add(count).min(self.table.num_buckets());
+        for (text, members) in (at..end).filter_map(|index| self.table.get_bucket(index)) {
+            if let Ok(text) = core::str::from_utf8(text) {
+                visit(text, members);
+            }
+        }
+        (end < self.table.num_buckets()).then_some(end)
+    }
+
+    /// Another number if what was in one place may be in another now.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves
     }
 
     #[cfg(test)]

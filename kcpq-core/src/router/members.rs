@@ -7,7 +7,7 @@ use indexmap::IndexSet;
 
 /// A set of members. 16 bytes while there is one; then a set from which any one leaves at the same cost.
 #[derive(Default)]
-pub(super) enum Members {
+pub(crate) enum Members {
     #[default]
     None,
     One(u32),
@@ -16,8 +16,24 @@ pub(super) enum Members {
 }
 
 impl Members {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::None)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Many(set) => set.len(),
+        }
+    }
+
+    pub(crate) fn contains(&self, member: u32) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(only) => *only == member,
+            Self::Many(set) => set.contains(&member),
+        }
     }
 
     /// False if it was there.

@@ -50,7 +50,7 @@ use core::fmt;
 use hashbrown::HashTable;
 
 use self::literal::Literal;
-use self::members::Members;
+pub(crate) use self::members::Members;
 use self::shapes::{Excess, Shapes};
 use self::trie::Trie;
 use crate::hash::Secret;
@@ -82,6 +82,21 @@ impl fmt::Display for TooManyShapes {
 }
 
 impl core::error::Error for TooManyShapes {}
+
+/// A place among the patterns of a router; the first by [`Default`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// It is among those with wildcards; the others come first.
+    trie: bool,
+    at: usize,
+    /// What is in which place holds as long as nothing has been moved since.
+    moves: u64,
+    /// How often it was begun anew.
+    begun: u8,
+}
+
+/// How often those of one kind are gone through from the beginning because something has been moved.
+const MAX_BEGUN: u8 = 16;
 
 /// Patterns and their members.
 pub struct Router {
@@ -203,6 +218,24 @@ impl Router {
         self.told.get(member as usize) == Some(&self.message)
     }
 
+    /// Shows patterns from a place on: what lies in `count` places of the tables at most. Returns where to go on. A pattern
+    /// that is there from the first to the last call is shown; one may be shown again, as it is then, if others came and
+    /// went meanwhile. So many that the tables are put in order all the time can make it miss some.
+    pub(crate) fn visit(&self, from: Place, count: usize, mut visit: impl FnMut(&str, &Members)) -> Option<Place> {
+        let Place { trie, mut at, moves, mut begun } = from;
+        let now = if trie { self.trie.moves() } else { self.literal.moves() };
+        if at > 0 && moves != now && begun < MAX_BEGUN {
+            (at, begun) = (0, begun + 1);
+        }
+        let next =
+            if trie { self.trie.visit(at, count, &mut visit) } else { self.literal.visit(at, count, &mut visit) };
+        match next {
+            Some(at) => Some(Place { trie, at, moves: now, begun }),
+            None if trie => None,
+            None => Some(Place { trie: true, ..Place::default() }),
+        }
+    }
+
     /// Patterns that have members.
     pub fn patterns(&self) -> usize {
         self.patterns
@@ -226,8 +259,11 @@ impl fmt::Debug for Router {
 
 /// Gives memory back when less than a quarter is used; half of what stays is free, so that it is not asked for again
 /// with the next entry.
-fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
-    if table.capacity() > 64 && table.len() < table.capacity() / 4 {
+/// True if it did so.
+fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) -> bool {
+    let shrinks = table.capacity() > 64 && table.len() < table.capacity() / 4;
+    if shrinks {
         table.shrink_to(table.len() * 2, hash);
     }
+    shrinks
 }

@@ -1,4 +1,6 @@
-use alloc::collections::BTreeSet;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -296,4 +298,69 @@ fn the_deepest_pattern_and_subject_find_each_other() {
     assert!(router.subscribe(pattern(&stars), 1) && router.subscribe(pattern(&tail), 2));
     assert_eq!(routed(&mut router, &["a"; 255].join(".")), [1, 2]);
     assert_eq!(routed(&mut router, &["a"; 254].join(".")), Vec::<u32>::new());
+}
+
+/// Every pattern that `router` shows in steps of `count` places, while `between` is done after each.
+fn visited(router: &mut Router, count: usize, mut between: impl FnMut(&mut Router)) -> BTreeMap<String, usize> {
+    let (mut seen, mut at) = (BTreeMap::new(), Some(Place::default()));
+    while let Some(place) = at {
+        at = router.visit(place, count, |pattern, members| {
+            seen.insert(pattern.to_owned(), members.len());
+        });
+        between(router);
+    }
+    seen
+}
+
+#[test]
+fn every_pattern_is_shown_with_its_members_in_steps_of_any_size() {
+    let mut router = Router::new(3);
+    assert!(visited(&mut router, 1, |_| {}).is_empty());
+    let patterns =
+        ["a", "a.b", "*", ">", "a.>", "a.*.c", "a.*", "*.b.>", "a-token-that-is-too-long-to-lie-in-a-node.*"];
+    for (index, text) in patterns.iter().enumerate() {
+        for member in 0..=index as u32 {
+            router.subscribe(Pattern::new(text, &Limits::DEFAULT).unwrap(), member);
+        }
+    }
+    for count in [1, 2, 7, 1_000] {
+        let seen = visited(&mut router, count, |_| {});
+        assert_eq!(seen.len(), patterns.len());
+        for (index, text) in patterns.iter().enumerate() {
+            assert_eq!(seen.get(*text), Some(&(index + 1)), "{text} in steps of {count}");
+        }
+    }
+}
+
+/// The tables grow, shrink and are put in order under the hands of whoever goes through them.
+#[test]
+fn a_pattern_that_stays_is_shown_whatever_comes_and_goes_meanwhile() {
+    let limits = Limits::DEFAULT;
+    for (seed, staying, coming) in [(1, 40, 3_000), (2, 700, 700), (3, 5, 90)] {
+        let mut router = Router::new(seed);
+        let text = |kind: &str, index: usize| [format!("{kind}.{index}"), format!("{kind}.*.{index}")];
+        let each = |router: &mut Router, kind: &str, index: usize, adds: bool| {
+            for text in text(kind, index) {
+                let pattern = Pattern::new(&text, &limits).unwrap();
+                let _ = if adds { router.subscribe(pattern, 1) } else { router.unsubscribe(pattern, 1) };
+            }
+        };
+        (0..coming / 2).for_each(|index| each(&mut router, "goes", index, true));
+        (0..staying).for_each(|index| each(&mut router, "stays", index, true));
+        let mut steps = 0;
+        let seen = visited(&mut router, 16, |router| {
+            // They come first, then all of them go.
+            for _ in 0..60 {
+                match steps {
+                    step if step < coming / 2 => each(router, "goes", coming / 2 + step, true),
+                    step if step < coming / 2 + coming => each(router, "goes", step - coming / 2, false),
+                    _ => {}
+                }
+                steps += 1;
+            }
+        });
+        for text in (0..staying).flat_map(|index| text("stays", index)) {
+            assert_eq!(seen.get(&text), Some(&1), "{text}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! The nodes lie in one vector and the edges of all of them in one hash table, found by parent and token, so a node
 //! needs no table of its own and a step is one lookup. `*` is a field of the node: no lookup.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use hashbrown::HashTable;
@@ -26,6 +27,8 @@ pub(super) struct Trie {
     /// Nodes still to be visited, and the offset of the subject's next token: kept so that routing does not allocate.
     /// No longer than the subject has tokens, and one: each step takes one out and puts two in, a token further on.
     stack: Vec<(u32, u32)>,
+    /// How often the nodes have been moved.
+    moves: u64,
 }
 
 /// 72 bytes. A pattern takes one for each token that it does not share with others, `>` excepted.
@@ -50,7 +53,13 @@ const UNUSED: u32 = u32::MAX;
 
 impl Trie {
     pub(super) fn new() -> Self {
-        Self { nodes: alloc::vec![Node::default()], free: Vec::new(), edges: HashTable::new(), stack: Vec::new() }
+        Self {
+            nodes: alloc::vec![Node::default()],
+            free: Vec::new(),
+            edges: HashTable::new(),
+            stack: Vec::new(),
+            moves: 0,
+        }
     }
 
     /// The members of each pattern that matches.
@@ -208,7 +217,48 @@ impl Trie {
                 edges.insert_unique(hash(secret, &nodes, index), index, |index| hash(secret, &nodes, *index));
             }
         }
-        *self = Self { nodes, edges, free: Vec::new(), stack: core::mem::take(&mut self.stack) };
+        *self = Self { nodes, edges, free: Vec::new(), stack: core::mem::take(&mut self.stack), moves: self.moves + 1 };
+    }
+
+    /// Shows the patterns that end at the nodes from `at` on, `count` at most; `None` if there are no more.
+    pub(super) fn visit(&self, at: usize, count: usize, visit: &mut dyn FnMut(&str, &Members)) -> Option<usize> {
+        let end = at.saturating_add(count).min(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate().take(end).skip(at) {
+            if node.here.is_empty() && node.rest.is_empty() {
+                continue;
+            }
+            let mut text = self.path(index as u32);
+            if !node.here.is_empty() {
+                visit(&text, &node.here);
+            }
+            if !node.rest.is_empty() {
+                text.push_str(if text.is_empty() { ">" } else { ".>" });
+                visit(&text, &node.rest);
+            }
+        }
+        (end < self.nodes.len()).then_some(end)
+    }
+
+    /// The tokens that lead to a node.
+    fn path(&self, index: u32) -> String {
+        let up = |index: &u32| self.nodes.get(*index as usize).map(|node| node.parent).filter(|_| *index != ROOT);
+        let mut way: Vec<u32> = core::iter::successors(Some(index), up).filter(|index| *index != ROOT).collect();
+        way.reverse();
+        let tokens = way.iter().filter_map(|index| self.nodes.get(*index as usize)).map(|node| &node.token);
+        let mut path = String::new();
+        for token in tokens {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            let token = if token.is_empty() { b"*" } else { token.as_bytes() };
+            path.push_str(core::str::from_utf8(token).unwrap_or_default());
+        }
+        path
+    }
+
+    /// Another number if the nodes have been moved.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves
     }
 
     /// Nodes in use, the root included.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::access::{Access, Group, Permissions, Rules};
-use crate::broker::{Broker, Config, Relay, Stats};
+use crate::broker::{Broker, Config, PatternCursor, Relay, SessionCursor, Stats};
 use crate::client::{self, Client, Parts, SubscriptionId};
 use crate::frame::Properties;
 use crate::frame::properties::PropertiesBuf;
@@ -423,4 +423,31 @@ fn a_sibling_that_takes_nothing_costs_bounded_memory_and_what_it_misses_is_count
     assert!(stats.relayed <= 201, "{} of 1 kB wait", stats.relayed);
     assert_eq!(stats.relayed + stats.dropped_relay, u64::from(sent));
     assert_eq!(server.ends[2].got.values().map(Vec::len).sum::<usize>(), sent as usize, "others get everything");
+}
+
+/// Each shows its own sessions and patterns, by ids that tell them apart.
+#[test]
+fn what_another_shard_wants_is_not_shown_as_a_subscriber() {
+    let mut server = Server::new(3, &[0, 0, 2], &Config::default());
+    let now = server.now;
+    for (end, pattern) in [(0, "a"), (1, "a"), (2, "a"), (2, "b.>")] {
+        server.ends[end].client.subscribe(now, pattern).unwrap();
+    }
+    server.settle();
+    server.carry_all();
+    let mut shown = Vec::new();
+    for (own, broker) in server.brokers.iter_mut().enumerate() {
+        assert!(broker.patterns() >= 2, "it knows what others want");
+        let (mut from, mut patterns) = (Some(PatternCursor::default()), BTreeMap::new());
+        while let Some(at) = from {
+            let page = broker.view_patterns(at, 1);
+            patterns.extend(page.items.into_iter().map(|view| (view.pattern.into_string(), view.subscribers)));
+            from = page.next;
+        }
+        let page = broker.view_sessions(now, SessionCursor::default(), 100);
+        assert!(page.items.iter().all(|view| view.id.shard() == own) && page.next.is_none());
+        shown.push((page.items.len(), patterns.into_iter().collect::<Vec<_>>()));
+    }
+    let list = |all: &[(&str, usize)]| all.iter().map(|(text, count)| ((*text).into(), *count)).collect::<Vec<_>>();
+    assert_eq!(shown, [(2, list(&[("a", 2)])), (0, list(&[])), (1, list(&[("a", 1), ("b.>", 1)]))]);
 }

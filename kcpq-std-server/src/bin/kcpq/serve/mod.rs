@@ -1,6 +1,7 @@
 //! `kcpq serve`.
 
 mod file;
+mod http;
 mod policy;
 mod reread;
 mod settings;
@@ -8,12 +9,12 @@ mod settings;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::ParseIntError;
 use std::panic;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
@@ -27,13 +28,14 @@ use kcpq_core::{frame, subject};
 use kcpq_smol::{Address, AddressError};
 use kcpq_std_server::access::Access;
 use kcpq_std_server::limits::{MIN_IDLE_TIMEOUT, MIN_MESSAGE};
-use kcpq_std_server::{Config, Server};
+use kcpq_std_server::{Config, Server, View};
 use smol::channel::Receiver;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, reload};
 
+use self::http::{About, Http};
 use self::reread::Reread;
 use self::settings::Settings;
 use super::key::load;
@@ -57,6 +59,14 @@ pub(super) struct Serve {
     /// Let everybody in who can reach the address, as the original without a key does
     #[arg(long)]
     open: bool,
+    /// Show sessions, subscriptions and metrics over HTTP there: /healthz, /metrics, /varz, /connz, /subsz. HOST:PORT, or a
+    /// port alone for this machine
+    #[arg(long, value_name = "ADDR", value_parser = http::parse)]
+    http: Option<String>,
+    /// Show that to everybody who can reach the address given by --http: who is connected from where, and what patterns they
+    /// have
+    #[arg(long)]
+    http_open: bool,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
@@ -315,11 +325,22 @@ fn state_folder() -> Option<PathBuf> {
 /// Serves until a signal comes, or a thread of the server fails.
 fn serve(mut reread: Reread) -> Result<(), Failure> {
     let serve = &reread.settings.serve;
-    reserve_descriptors(DESCRIPTORS + DESCRIPTORS_OF_A_SHARD * serve.shards)?;
+    let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP } else { 0 };
+    reserve_descriptors(DESCRIPTORS + of_http + DESCRIPTORS_OF_A_SHARD * serve.shards)?;
     // Before the first client can come, so that a signal is never missed.
     let mut signals = signals::of_a_server()?;
     let config = serve.config(reread.settings.access.clone())?;
     let open = config.compat_key.is_none() && config.access.is_none();
+    let http =
+        serve.http.as_deref().map(|addr| http::listen(addr, serve.http_open)).transpose().map_err(Failure::Error)?;
+    let about = About {
+        name: config.broker.name.to_string(),
+        started: SystemTime::now(),
+        max_sessions: config.broker.max_sessions,
+        max_message: config.broker.frames.max_body,
+        max_queued: config.broker.max_queued,
+        max_queued_total: config.broker.max_queued_total,
+    };
     let server = Server::bind(config)?;
     let (fail, failure) = smol::channel::bounded(1);
     server.on_failure(move || {
@@ -327,6 +348,8 @@ fn serve(mut reread: Reread) -> Result<(), Failure> {
         let _ = fail.try_send(());
     });
     announce(server.local_addr());
+    // Until the server has ended.
+    let _http = http.map(|listener| monitor(listener, server.view(), about)).transpose()?;
     if open {
         let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
         tracing::info!("open: everybody {whom} may read and publish everything");
@@ -355,6 +378,7 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// (its socket, and to wait for it).
 const DESCRIPTORS: usize = 24;
 const DESCRIPTORS_OF_A_SHARD: usize = 4;
+const DESCRIPTORS_OF_HTTP: usize = http::MAX_CONNECTIONS + 2;
 
 /// Why the server ends.
 #[derive(Clone, Copy, Debug)]
@@ -390,6 +414,18 @@ fn announce(addr: SocketAddr) {
         tracing::warn!(%error, "cannot write to standard output");
     }
     tracing::info!(%addr, "listening");
+}
+
+/// Begins to answer over HTTP, and says where.
+fn monitor(listener: TcpListener, view: View, about: About) -> io::Result<Http> {
+    let addr = listener.local_addr()?;
+    let http = Http::start(listener, view, about)?;
+    let mut out = io::stdout();
+    if let Err(error) = writeln!(out, "monitoring on http://{addr}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, "cannot write to standard output");
+    }
+    tracing::info!(%addr, "monitoring over HTTP");
+    Ok(http)
 }
 
 /// Finds out whether so many files can be opened, since not all that need some can say that there are none.

@@ -19,6 +19,21 @@ pub(super) fn check(addr: SocketAddr, keys: bool, open: bool) -> Result<(), Stri
     ))
 }
 
+/// Refuses an address that others can reach for HTTP, unless somebody has said that this is meant: nobody has to prove
+/// anything there.
+///
+/// # Errors
+/// A line for people, which says how.
+pub(super) fn check_http(addr: SocketAddr, open: bool) -> Result<(), String> {
+    if open || is_local(addr) {
+        return Ok(());
+    }
+    Err(format!(
+        "refused to show sessions over HTTP on {addr}, which other machines can reach: give a port alone for this machine, or \
+         say --http-open to show everybody"
+    ))
+}
+
 /// True if nobody is let in who proves nothing.
 pub(super) fn needs_keys(access: &Access) -> bool {
     access.anonymous.is_none() && access.original.is_none()
@@ -47,6 +62,8 @@ mod tests {
         ] {
             let addr = addr.parse().unwrap();
             assert_eq!(check(addr, false, false).is_ok(), local, "{addr}");
+            assert_eq!(check_http(addr, false).is_ok(), local, "{addr}");
+            assert!(check_http(addr, true).is_ok());
             assert!(check(addr, true, false).is_ok() && check(addr, false, true).is_ok());
         }
         assert!(needs_keys(&Access::default()) && !needs_keys(&Access::open()));

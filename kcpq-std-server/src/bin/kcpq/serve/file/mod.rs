@@ -50,6 +50,8 @@ const fn key(table: &'static str, name: &'static str, flag: &'static str) -> Key
 pub(super) const KEYS: &[Key] = &[
     key("", "listen", "listen"),
     key("", "open", "open"),
+    key("", "http", "http"),
+    key("", "http_open", "http_open"),
     key("", "shards", "shards"),
     key("", "name", "name"),
     key("", "key_file", "key_file"),
@@ -159,7 +161,7 @@ mod tests {
         assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
         assert_eq!(
             wrong("colour = 1"),
-            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'shards', 'name', 'key_file', 'secret_file', \
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'shards', 'name', 'key_file', 'secret_file', \
              'register', 'log_level', 'limits', \
              'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );

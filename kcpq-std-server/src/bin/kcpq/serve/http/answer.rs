@@ -1,0 +1,115 @@
+//! Which document is asked for, and by whom that may be done.
+
+use std::net::IpAddr;
+
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Response, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::look::Looker;
+use super::query::Query;
+use super::{connz, metrics, subsz, varz};
+
+/// What there is, for people.
+const INDEX: &str = "kcpq\n\n\
+    /healthz  whether the server works\n\
+    /metrics  for Prometheus\n\
+    /varz     the server\n\
+    /connz    its sessions: offset, limit, sort, cid, kind, user, name\n\
+    /subsz    its patterns: offset, limit, sort, test\n";
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// The answer to a request.
+pub(super) fn answer(
+    looker: &Looker,
+    local: bool,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Response<String> {
+    if local && !headers.get(HOST).is_none_or(names_this_machine) {
+        // A page of a stranger, whose name was made to lead here (DNS rebinding).
+        return error(StatusCode::FORBIDDEN, "only by an address of this machine, or as localhost");
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let query = Query::new(uri.query().unwrap_or_default());
+    match uri.path() {
+        "/" => respond(StatusCode::OK, TEXT, INDEX.into()),
+        "/healthz" if looker.is_healthy() => document(&json!({ "status": "ok" })),
+        "/healthz" => gone(),
+        "/metrics" => match looker.look() {
+            Some(look) => respond(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&looker.about, &look)),
+            None => gone(),
+        },
+        "/varz" => looker.look().map_or_else(gone, |look| document(&varz::document(looker, &look))),
+        "/connz" => {
+            looker.look().map_or_else(gone, |look| document_or(connz::document(looker.about.started, &look, &query)))
+        }
+        "/subsz" => looker.patterns().map_or_else(gone, |patterns| document_or(subsz::document(&patterns, &query))),
+        _ => error(StatusCode::NOT_FOUND, "there is no such document"),
+    }
+}
+
+/// True for `localhost` and for addresses, with or without a port.
+fn names_this_machine(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split_once(']').is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok());
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn document_or(made: Result<Value, String>) -> Response<String> {
+    made.map_or_else(|why| error(StatusCode::BAD_REQUEST, &why), |value| document(&value))
+}
+
+fn document(value: &Value) -> Response<String> {
+    respond(StatusCode::OK, JSON, format!("{value:#}\n"))
+}
+
+fn gone() -> Response<String> {
+    respond(StatusCode::SERVICE_UNAVAILABLE, JSON, format!("{:#}\n", json!({ "status": "a thread does not answer" })))
+}
+
+fn error(status: StatusCode, why: &str) -> Response<String> {
+    respond(status, JSON, format!("{:#}\n", json!({ "error": why })))
+}
+
+fn respond(status: StatusCode, content: &'static str, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in [(CONTENT_TYPE, content), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_nobody_else_can_give_are_this_machines() {
+        for (host, is) in [
+            ("127.0.0.1:8222", true),
+            ("localhost", true),
+            ("LOCALHOST:1", true),
+            ("[::1]:8222", true),
+            ("192.0.2.1", true),
+            ("evil.example:8222", false),
+            ("localhost.evil.example", false),
+            ("[evil]", false),
+            ("", false),
+        ] {
+            assert_eq!(names_this_machine(&HeaderValue::from_static(host)), is, "{host}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the documents are made of: asked for when it is needed, and kept for a second.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use kcpq_core::kcp;
+use kcpq_std_server::{Counters, ReceiveQueues, Session, View, broker};
+use smol::Timer;
+
+/// What does not change.
+#[derive(Clone, Debug)]
+pub(in super::super) struct About {
+    /// What the server is called.
+    pub(in super::super) name: String,
+    /// When it was started.
+    pub(in super::super) started: SystemTime,
+    /// Its limits.
+    pub(in super::super) max_sessions: usize,
+    pub(in super::super) max_message: u32,
+    pub(in super::super) max_queued: usize,
+    pub(in super::super) max_queued_total: usize,
+}
+
+/// All sessions and counters at one moment.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) at: SystemTime,
+    pub(super) sessions: Vec<Session>,
+    /// Of each thread.
+    pub(super) shards: Vec<Counters>,
+    pub(super) queues: Option<ReceiveQueues>,
+}
+
+impl Look {
+    /// Sessions and messages: the sum.
+    pub(super) fn broker(&self) -> broker::Stats {
+        let mut sum = broker::Stats::default();
+        self.shards.iter().for_each(|shard| sum.add(&shard.broker));
+        sum
+    }
+
+    /// The engines: the sum.
+    pub(super) fn transport(&self) -> kcp::Stats {
+        let mut sum = kcp::Stats::default();
+        self.shards.iter().for_each(|shard| sum.add(&shard.transport));
+        sum
+    }
+
+    pub(super) fn unsendable(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.unsendable).sum()
+    }
+}
+
+/// Looks at the server, no more than once a second at each thing.
+#[derive(Debug)]
+pub(super) struct Looker {
+    view: View,
+    pub(super) about: About,
+    look: Kept<Look>,
+    patterns: Kept<HashMap<Box<str>, usize>>,
+}
+
+/// What was looked at last, and when.
+#[derive(Debug)]
+struct Kept<T>(RefCell<Option<(Instant, Rc<T>)>>);
+
+/// For how long a look is good enough.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+/// How long a thread may take to show that it works.
+const PULSE: Duration = Duration::from_secs(2);
+
+impl Looker {
+    pub(super) fn new(view: View, about: About) -> Self {
+        Self { view, about, look: Kept::default(), patterns: Kept::default() }
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// True if all threads of the server work.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.view.answers(PULSE)
+    }
+
+    /// Sessions and counters; `None` if a thread of the server has ended.
+    pub(super) fn look(&self) -> Option<Rc<Look>> {
+        self.look.fresh(|| {
+            let sessions = self.view.sessions().collect();
+            // Behind the sessions, so that what their engines have counted is in it.
+            let shards = self.view.counters()?;
+            Some(Look { at: SystemTime::now(), sessions, shards, queues: self.view.receive_queues() })
+        })
+    }
+
+    /// Patterns, and how many sessions have each; `None` if a thread of the server has ended.
+    pub(super) fn patterns(&self) -> Option<Rc<HashMap<Box<str>, usize>>> {
+        self.patterns.fresh(|| self.view.patterns())
+    }
+
+    /// Waits until what is kept is of no use any more.
+    pub(super) async fn stale(&self) {
+        match self.look.until().into_iter().chain(self.patterns.until()).min() {
+            Some(at) => drop(Timer::at(at).await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Drops what is of no use any more.
+    pub(super) fn forget(&self) {
+        self.look.forget();
+        self.patterns.forget();
+    }
+}
+
+impl<T> Kept<T> {
+    fn fresh(&self, look: impl FnOnce() -> Option<T>) -> Option<Rc<T>> {
+        self.forget();
+        if let Some((_, kept)) = &*self.0.borrow() {
+            return Some(Rc::clone(kept));
+        }
+        let seen = Rc::new(look()?);
+        // From when it was there: however long a look takes, it is not the only thing that is done.
+        *self.0.borrow_mut() = Some((Instant::now(), Rc::clone(&seen)));
+        Some(seen)
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.0.borrow().as_ref().map(|(at, _)| *at + FRESH_FOR)
+    }
+
+    fn forget(&self) {
+        if self.until().is_some_and(|until| until <= Instant::now()) {
+            self.0.replace(None);
+        }
+    }
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(RefCell::new(None))
+    }
+}

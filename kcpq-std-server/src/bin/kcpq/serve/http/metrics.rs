@@ -1,0 +1,288 @@
+//! `/metrics`: for Prometheus, in the text format of OpenMetrics.
+//!
+//! Labels have few values, whoever connects: nothing that a client chooses is one.
+
+use std::fmt;
+use std::time::UNIX_EPOCH;
+
+use kcpq_std_server::broker::ClientKind;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::look::{About, Look};
+
+/// What is said to be sent.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A kind of clients, as a label.
+pub(super) fn kind(kind: ClientKind) -> &'static str {
+    match kind {
+        ClientKind::Native => "native",
+        ClientKind::Sealed => "sealed",
+        ClientKind::Original => "original",
+        ClientKind::OriginalWithKey => "original_with_key",
+        _ => "other",
+    }
+}
+
+/// All metrics at the moment of a look.
+pub(super) fn text(about: &About, look: &Look) -> String {
+    let mut registry = Registry::with_prefix("kcpq");
+    registry.register_collector(Box::new(Families(families(about, look))));
+    let mut out = String::new();
+    // Fails only where a text cannot grow.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+/// Values of one name.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Counter(Vec<(Label, u64)>),
+    Gauge(Vec<(Label, f64)>),
+}
+
+/// A name and a value, or none.
+type Label = Option<(&'static str, String)>;
+
+#[derive(Debug)]
+struct Families(Vec<Family>);
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Family { name, help, unit, values } in &self.0 {
+            let kind = match values {
+                Values::Counter(_) => MetricType::Counter,
+                Values::Gauge(_) => MetricType::Gauge,
+            };
+            let metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+            match values {
+                Values::Counter(all) => encode(all, metric, ConstCounter::new)?,
+                Values::Gauge(all) => encode(all, metric, ConstGauge::new)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value without a label, or one for each label.
+fn encode<T: Copy, M: EncodeMetric>(
+    all: &[(Label, T)],
+    mut metric: MetricEncoder<'_>,
+    make: impl Fn(T) -> M,
+) -> fmt::Result {
+    if let [(None, value)] = all {
+        return make(*value).encode(metric);
+    }
+    for (label, value) in all {
+        let labels: Vec<_> = label.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        make(*value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
+    Family { name, help, unit: None, values: Values::Counter(vec![(None, value)]) }
+}
+
+fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+    Family { name, help, unit: None, values: Values::Gauge(vec![(None, value)]) }
+}
+
+/// One counter for each value of a label.
+fn counters<const N: usize>(
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    values: [(&'static str, u64); N],
+) -> Family {
+    let values = values.into_iter().map(|(value, count)| (Some((label, value.to_owned())), count)).collect();
+    Family { name, help, unit: None, values: Values::Counter(values) }
+}
+
+fn gauges(
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    values: impl IntoIterator<Item = (String, f64)>,
+) -> Family {
+    let values = values.into_iter().map(|(value, amount)| (Some((label, value)), amount)).collect();
+    Family { name, help, unit: None, values: Values::Gauge(values) }
+}
+
+impl Family {
+    fn of(self, unit: Unit) -> Self {
+        Self { unit: Some(unit), ..self }
+    }
+}
+
+fn families(about: &About, look: &Look) -> Vec<Family> {
+    let mut all = sessions(about, look);
+    all.extend(messages(look));
+    all.extend(network(look));
+    all
+}
+
+fn sessions(about: &About, look: &Look) -> Vec<Family> {
+    let (sum, sessions) = (look.broker(), &look.sessions);
+    let kinds = [ClientKind::Native, ClientKind::Sealed, ClientKind::Original, ClientKind::OriginalWithKey];
+    let of = |wanted: ClientKind| sessions.iter().filter(|session| session.kind == wanted).count() as f64;
+    let which =
+        |is: fn(&kcpq_std_server::Session) -> bool| sessions.iter().filter(|session| is(session)).count() as f64;
+    let shards =
+        look.shards.iter().enumerate().map(|(shard, counted)| (shard.to_string(), counted.broker.sessions as f64));
+    let started = about.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let mut round_trips: Vec<u64> =
+        sessions.iter().filter_map(|session| session.round_trip).map(|span| span.as_micros()).collect();
+    round_trips.sort_unstable();
+    let quantile = |share: f64| {
+        let at = (round_trips.len().saturating_sub(1) as f64 * share).round() as usize;
+        round_trips.get(at).map(|micros| *micros as f64 / 1e6)
+    };
+    let quantiles = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)];
+    let quantiles = quantiles.into_iter().filter_map(|(name, share)| Some((name.to_owned(), quantile(share)?)));
+    vec![
+        gauges("build_info", "The program, always 1", "version", [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]),
+        gauge("start_time", "When the server was started, in seconds since 1970", started).of(Unit::Seconds),
+        gauges("sessions", "Open sessions", "kind", kinds.map(|wanted| (kind(wanted).to_owned(), of(wanted)))),
+        gauges("shard_sessions", "Open sessions of each thread of the server", "shard", shards),
+        gauge("max_sessions", "Most sessions that may be open", about.max_sessions as f64),
+        gauge(
+            "half_open_sessions",
+            "Sessions whose address nothing has proved yet",
+            which(|session| session.half_open),
+        ),
+        gauge("throttled_sessions", "Publishers that are held back at this moment", which(|session| session.throttled)),
+        counter("sessions_opened", "Sessions opened", sum.sessions_opened),
+        counters(
+            "sessions_refused",
+            "Sessions refused",
+            "reason",
+            [("limit", sum.sessions_refused), ("denied", sum.sessions_denied)],
+        ),
+        counters(
+            "sessions_ended",
+            "Sessions that the server has ended",
+            "reason",
+            [
+                ("idle", sum.idle_sessions),
+                ("stalled", sum.stalled_sessions),
+                ("slow_consumer", sum.slow_consumers),
+                ("half_open", sum.half_open_sessions),
+                ("broken", sum.broken_sessions),
+                ("kicked", sum.sessions_kicked),
+            ],
+        ),
+        counter("sessions_moved", "Sessions that went on at another address of their client", sum.sessions_moved),
+        gauge("subscriptions", "Patterns of all sessions", sum.subscriptions as f64),
+        counter("subscriptions_refused", "Subscriptions refused", sum.subscriptions_refused),
+        counter(
+            "subscriptions_ended",
+            "Subscriptions ended because they are not permitted any more",
+            sum.subscriptions_ended,
+        ),
+        gauges("round_trip", "Smoothed round trips of the open sessions, by quantile", "quantile", quantiles)
+            .of(Unit::Seconds),
+    ]
+}
+
+fn messages(look: &Look) -> Vec<Family> {
+    let sum = look.broker();
+    let longest = look.sessions.iter().map(|session| session.queued).max().unwrap_or(0);
+    vec![
+        counter("messages_received", "Messages received from publishers", sum.messages_in),
+        counter("messages_received", "Bytes of these messages, with their frames", sum.bytes_in).of(Unit::Bytes),
+        counter("messages_delivered", "Messages queued for subscribers, once for each", sum.messages_out),
+        counter("messages_delivered", "Bytes of these messages, with their frames", sum.bytes_out).of(Unit::Bytes),
+        counters(
+            "messages_dropped",
+            "Messages that a subscriber, or nobody, got although they were sent",
+            "reason",
+            [
+                ("slow_consumer", sum.dropped_slow),
+                ("too_large", sum.dropped_too_large),
+                ("memory", sum.dropped_memory),
+                ("closed", sum.dropped_closed),
+                ("relay", sum.dropped_relay),
+                ("expired", sum.expired),
+                ("denied", sum.messages_denied),
+                ("excess", sum.dropped_excess),
+                ("invalid_subject", sum.messages_refused),
+            ],
+        ),
+        counter("messages_unrouted", "Messages without a subscriber", sum.unrouted),
+        counter(
+            "messages_superseded",
+            "Messages replaced by a newer one where only the latest is wanted",
+            sum.superseded,
+        ),
+        counter("messages_withheld", "Messages that a subscriber may not have", sum.messages_withheld),
+        counter("messages_relayed", "Messages handed from one thread of the server to another", sum.relayed),
+        counter("publishers_throttled", "Times that a publisher was held back", sum.throttled),
+        gauge("queued", "Bytes of messages that wait for subscribers", sum.queued as f64).of(Unit::Bytes),
+        gauge("longest_queue", "Bytes that wait for the session with most of them", longest as f64).of(Unit::Bytes),
+        counter(
+            "log_events_lost",
+            "Events that have no line in the log because too many came at once",
+            sum.events_lost,
+        ),
+    ]
+}
+
+fn network(look: &Look) -> Vec<Family> {
+    let (sum, stats) = (look.broker(), look.transport());
+    let mut all = vec![
+        counter("datagrams_received", "Datagrams of sessions received", stats.datagrams_received),
+        counter("datagrams_sent", "Datagrams of sessions sent", stats.datagrams_sent),
+        counters(
+            "datagrams_discarded",
+            "Datagrams received and not used, or not sent",
+            "reason",
+            [
+                ("malformed", sum.malformed_datagrams),
+                ("unopened", sum.unopened_datagrams),
+                ("stray", sum.stray_datagrams),
+                ("forward", sum.dropped_forward),
+                ("unsendable", look.unsendable()),
+            ],
+        ),
+        counter("segments_received", "New data segments received", stats.segments_received),
+        counter("segments_sent", "Data segments sent, with retransmissions", stats.segments_sent),
+        counter("segments_retransmitted", "Data segments sent again", stats.retransmitted),
+        counter("segments_spurious", "Data segments sent again although they had arrived", stats.spurious),
+        counters(
+            "segments_lost",
+            "Data segments considered lost, by what showed it",
+            "by",
+            [("timeout", stats.lost_timeout), ("later", stats.lost_fast)],
+        ),
+        counter("segments_duplicate", "Data segments received again", stats.duplicates),
+        counter("segments_rebuilt", "Data segments rebuilt from repairs", stats.rebuilt),
+        counter("repairs_sent", "Redundancy sent before anything was known to be lost", stats.repairs_sent),
+        counter("paths_narrowed", "Times that a path was found to carry less than before", stats.narrowed),
+        counters(
+            "handshakes_discarded",
+            "Handshakes of sealed sessions that came to nothing",
+            "reason",
+            [("stranger", sum.strangers), ("load", sum.handshakes_dropped)],
+        ),
+        counter("sealed_sessions_opened", "Sealed sessions opened", sum.sealed_sessions_opened),
+    ];
+    if let Some(queues) = look.queues {
+        all.push(counter("udp_receive_dropped", "Datagrams that the operating system had no room for", queues.dropped));
+        all.push(gauge("udp_receive_queue", "Bytes that wait in the sockets", queues.bytes as f64).of(Unit::Bytes));
+    }
+    all
+}

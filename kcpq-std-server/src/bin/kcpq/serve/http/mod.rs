@@ -1,0 +1,187 @@
+//! Monitoring over HTTP: a thread of its own, which asks those that serve page by page.
+//!
+//! ```text
+//! connection -> hyper -> answer   which document, its query       varz, connz, subsz, metrics   the documents
+//!                        look     what they are made of, at most one second old
+//! ```
+//!
+//! Nobody who can reach the port does more than read, nor keeps others from it, and however often it is asked the threads that
+//! serve are asked once a second at most.
+
+mod answer;
+mod connz;
+mod look;
+mod metrics;
+mod query;
+mod subsz;
+mod varz;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::rc::Rc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use kcpq_std_server::View;
+use smol::channel::{Receiver, Sender, bounded};
+use smol::{Async, LocalExecutor, Task, Timer};
+use smol_hyper::rt::{FuturesIo, SmolTimer};
+
+pub(super) use self::look::About;
+use self::look::Looker;
+use super::policy;
+
+/// Connections at a time. One more takes the place of the oldest: who opens many and says nothing keeps nobody out.
+pub(super) const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take to say what it wants, and for all of a connection. The longest document is some hundred
+/// kilobytes.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a request's head: hyper's least.
+const MAX_HEAD: usize = 8 << 10;
+/// The wait after an error that is not a client's, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The thread. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Http {
+    /// Closes with it.
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Listens on an address that was said by [`parse`].
+///
+/// # Errors
+/// A line for people.
+pub(super) fn listen(address: &str, open: bool) -> Result<TcpListener, String> {
+    let cannot = |error: io::Error| format!("cannot listen on {address} for HTTP: {error}");
+    let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(cannot)?.collect();
+    let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
+    let addr = *preferred.ok_or_else(|| format!("cannot listen on {address} for HTTP: it has no address"))?;
+    policy::check_http(addr, open)?;
+    TcpListener::bind(addr).map_err(cannot)
+}
+
+/// An address to listen on: HOST:PORT, or a port alone for this machine.
+///
+/// # Errors
+/// What it is not.
+pub(super) fn parse(text: &str) -> Result<String, String> {
+    let address = match text.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None if text.parse::<u16>().is_ok() => format!("127.0.0.1:{text}"),
+        None => text.to_owned(),
+    };
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(address),
+        _ => Err("it has to be a port, or an address and a port such as 127.0.0.1:8222".into()),
+    }
+}
+
+impl Http {
+    /// Serves in a thread of its own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn start(listener: TcpListener, view: View, about: About) -> io::Result<Self> {
+        let local = listener.local_addr()?;
+        let listener = Async::new(listener)?;
+        let (stop, stopped) = bounded(1);
+        let serve = move || {
+            let looker = Rc::new(Looker::new(view, about));
+            async_io::block_on(serve(&listener, &stopped, looker, policy::is_local(local)));
+        };
+        let thread = std::thread::Builder::new().name("kcpq-http".into()).spawn(serve)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread for HTTP has panicked");
+        }
+    }
+}
+
+async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, looker: Rc<Looker>, local: bool) {
+    let executor = LocalExecutor::new();
+    let mut connections: VecDeque<Task<()>> = VecDeque::new();
+    let accept = async {
+        loop {
+            // What was looked at is not kept for longer than it is of use.
+            let stale = async {
+                looker.stale().await;
+                None
+            };
+            match or(async { Some(listener.accept().await) }, stale).await {
+                None => looker.forget(),
+                Some(Ok((stream, _))) => {
+                    connections.retain(|task| !task.is_finished());
+                    if connections.len() >= MAX_CONNECTIONS {
+                        connections.pop_front();
+                    }
+                    let talk = talk(stream, Rc::clone(&looker), local);
+                    let limit = async {
+                        Timer::after(CONNECTION_TIME).await;
+                    };
+                    connections.push_back(executor.spawn(or(talk, limit)));
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "no connection for HTTP");
+                    Timer::after(PAUSE).await;
+                }
+            }
+        }
+    };
+    let stop = async {
+        let _ = stopped.recv().await;
+    };
+    executor.run(or(stop, accept)).await;
+}
+
+/// One connection: one request.
+async fn talk(stream: Async<TcpStream>, looker: Rc<Looker>, local: bool) {
+    let service = service_fn(|request| {
+        let answer = answer::answer(&looker, local, request.method(), request.uri(), request.headers());
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(SmolTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .keep_alive(false)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(FuturesIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "HTTP");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_of_this_machine_and_other_addresses_name_theirs() {
+        for (text, address) in [
+            ("8222", "127.0.0.1:8222"),
+            (":8222", "0.0.0.0:8222"),
+            ("[::1]:8222", "[::1]:8222"),
+            ("localhost:1", "localhost:1"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(address));
+        }
+        for text in ["", ":", "host", "host:", "host:70000", "99999", "[::1]"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(listen("0.0.0.0:0", false).unwrap_err().contains("--http-open"));
+        assert!(listen("127.0.0.1:0", false).is_ok() && listen("0.0.0.0:0", true).is_ok());
+    }
+}

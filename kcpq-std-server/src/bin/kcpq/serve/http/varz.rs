@@ -1,0 +1,76 @@
+//! `/varz`: the server, in the words of nats-server where it means the same.
+
+use kcpq_core::kcp;
+use kcpq_std_server::broker::ClientKind;
+use serde_json::{Value, json};
+
+use super::look::{About, Look, Looker};
+use super::metrics::kind;
+
+pub(super) fn document(looker: &Looker, look: &Look) -> Value {
+    let About { name, started, max_sessions, max_message, max_queued, max_queued_total } = &looker.about;
+    let (sum, view) = (look.broker(), looker.view());
+    let of = |wanted: ClientKind| look.sessions.iter().filter(|session| session.kind == wanted).count();
+    let kinds = [ClientKind::Native, ClientKind::Sealed, ClientKind::Original, ClientKind::OriginalWithKey];
+    let addr = view.local_addr();
+    json!({
+        "server_name": name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "host": addr.ip().to_string(),
+        "port": addr.port(),
+        "shards": view.shards(),
+        "start": humantime::format_rfc3339_millis(*started).to_string(),
+        "now": humantime::format_rfc3339_millis(look.at).to_string(),
+        "uptime_seconds": look.at.duration_since(*started).unwrap_or_default().as_secs_f64(),
+        "max_connections": max_sessions,
+        "max_payload": max_message,
+        "max_pending": max_queued,
+        "max_pending_total": max_queued_total,
+        "connections": sum.sessions,
+        "total_connections": sum.sessions_opened,
+        "kinds": kinds.iter().map(|wanted| (kind(*wanted).into(), of(*wanted).into())).collect::<serde_json::Map<_, _>>(),
+        "subscriptions": sum.subscriptions,
+        "in_msgs": sum.messages_in,
+        "in_bytes": sum.bytes_in,
+        "out_msgs": sum.messages_out,
+        "out_bytes": sum.bytes_out,
+        "pending_bytes": sum.queued,
+        "slow_consumers": sum.slow_consumers,
+        "throttled": sum.throttled,
+        "dropped": {
+            "slow": sum.dropped_slow,
+            "too_large": sum.dropped_too_large,
+            "memory": sum.dropped_memory,
+            "closed": sum.dropped_closed,
+            "relay": sum.dropped_relay,
+            "expired": sum.expired,
+            "denied": sum.messages_denied,
+            "excess": sum.dropped_excess,
+            "refused": sum.messages_refused,
+        },
+        "unrouted": sum.unrouted,
+        "superseded": sum.superseded,
+        "withheld": sum.messages_withheld,
+        "transport": transport(&look.transport()),
+        "udp_receive_dropped": look.queues.map(|queues| queues.dropped),
+        "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),
+        "unsendable": look.unsendable(),
+    })
+}
+
+/// What engines have counted.
+pub(super) fn transport(stats: &kcp::Stats) -> Value {
+    json!({
+        "datagrams_in": stats.datagrams_received,
+        "datagrams_out": stats.datagrams_sent,
+        "segments_in": stats.segments_received,
+        "segments_out": stats.segments_sent,
+        "lost": stats.lost_timeout + stats.lost_fast,
+        "retransmitted": stats.retransmitted,
+        "spurious": stats.spurious,
+        "repairs_out": stats.repairs_sent,
+        "rebuilt": stats.rebuilt,
+        "duplicates": stats.duplicates,
+        "narrowed": stats.narrowed,
+    })
+}

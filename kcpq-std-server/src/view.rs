@@ -1,0 +1,174 @@
+//! A look at a server while it works, from any thread.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use kcpq_core::broker::{self, Page, PatternCursor, PatternView, SessionCursor, SessionId, SessionView};
+use kcpq_core::kcp;
+
+use crate::kernel::{self, ReceiveQueues};
+use crate::peer::Client;
+use crate::server::Snapshot;
+use crate::shard::{Command, Handle, Shard};
+
+/// A look at a server. A clone looks at the same one; it may live longer than the server, and finds nothing then.
+///
+/// The threads that serve are asked for one page after the other, between datagrams: a look takes some of their time, and
+/// never much at once.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub(crate) shards: Arc<[Handle]>,
+    pub(crate) local_addr: SocketAddr,
+}
+
+/// What one thread of a server has counted.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Sessions and messages.
+    pub broker: broker::Stats,
+    /// KCP: the sum over all sessions that there have ever been. What an open one has counted since [`View::sessions`] showed
+    /// it is not in there yet.
+    pub transport: kcp::Stats,
+    /// Datagrams that the operating system refused to send.
+    pub unsendable: u64,
+}
+
+/// A session, as [`View::sessions`] shows it.
+pub type Session = SessionView<SocketAddr>;
+
+/// A page of sessions that goes from thread to thread.
+pub(crate) type SessionPage = Page<SessionView<Client>, SessionCursor>;
+pub(crate) type PatternPage = Page<PatternView, PatternCursor>;
+
+/// Places that a thread looks at in one turn. A session costs it less than a microsecond, a datagram several.
+const PLACES: usize = 128;
+/// How long a thread may take to answer. One that takes longer than this has other troubles.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl View {
+    /// Where the server listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Number of the server's threads.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The counters of all threads; `None` if one has ended, or does not answer for 10 s.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let mut sum = Snapshot::default();
+        for shard in &*self.shards {
+            sum.add(&ask(shard, PATIENCE, Command::Snapshot)?);
+        }
+        Some(sum)
+    }
+
+    /// The counters of each thread that never go back, without a look at each session as [`snapshot`](Self::snapshot) takes
+    /// it; `None` if one has ended, or does not answer for 10 s.
+    pub fn counters(&self) -> Option<Vec<Counters>> {
+        self.shards.iter().map(|shard| ask(shard, PATIENCE, Command::Counters)).collect()
+    }
+
+    /// What the operating system says of the server's sockets; `None` where it does not.
+    pub fn receive_queues(&self) -> Option<ReceiveQueues> {
+        kernel::receive_queues(self.local_addr)
+    }
+
+    /// All sessions, one page after the other, in no particular order. One that comes or goes meanwhile may be among them or
+    /// not. It ends early if a thread has ended, or does not answer for 10 s.
+    pub fn sessions(&self) -> impl Iterator<Item = Session> + use<> {
+        let from = (0..self.shards.len()).map(|shard| (shard, SessionCursor::default()));
+        let ask = |shard: &Handle, from| ask(shard, PATIENCE, |reply| Command::Sessions(from, reply));
+        let pages = Pages { shards: Arc::clone(&self.shards), rest: from.collect(), ask };
+        pages.flatten().map(|session| session.map_peer(|Client(path)| path.remote))
+    }
+
+    /// All patterns that sessions have, and how many have each, in no particular order; `None` if a thread has ended, or does
+    /// not answer for 10 s.
+    pub fn patterns(&self) -> Option<HashMap<Box<str>, usize>> {
+        let mut sum = HashMap::new();
+        for shard in &*self.shards {
+            // One may be shown twice while others come and go: the last time counts.
+            let (mut own, mut next) = (HashMap::new(), Some(PatternCursor::default()));
+            while let Some(from) = next {
+                let page = ask(shard, PATIENCE, |reply| Command::Patterns(from, reply))?;
+                own.extend(page.items.into_iter().map(|view| (view.pattern, view.subscribers)));
+                next = page.next;
+            }
+            if sum.is_empty() {
+                sum = own;
+            } else {
+                own.into_iter().for_each(|(pattern, count)| *sum.entry(pattern).or_insert(0) += count);
+            }
+        }
+        Some(sum)
+    }
+
+    /// Ends a session: what waits for it still goes out within the linger time, its client is told (CLOSE 9, PROTOCOL.md
+    /// 3.6), and may come back. False if there is no such session any more.
+    pub fn kick(&self, id: SessionId) -> bool {
+        let shard = self.shards.get(id.shard());
+        shard.and_then(|shard| ask(shard, PATIENCE, |reply| Command::Kick(id, reply))).unwrap_or(false)
+    }
+
+    /// True if all threads answer within `limit` each.
+    pub fn answers(&self, limit: Duration) -> bool {
+        self.shards.iter().all(|shard| ask(shard, limit, Command::Ping).is_some())
+    }
+}
+
+/// What a thread says to a question.
+fn ask<T>(shard: &Handle, limit: Duration, question: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
+    let (reply, answer) = mpsc::channel();
+    if !shard.send(question(reply)) {
+        return None;
+    }
+    answer.recv_timeout(limit).ok()
+}
+
+/// The pages of all threads: each is asked for when the one before is used up.
+struct Pages<A, C> {
+    shards: Arc<[Handle]>,
+    /// Where to go on, of those that are still to be asked.
+    rest: Vec<(usize, C)>,
+    ask: A,
+}
+
+impl<T, C: Copy, A: Fn(&Handle, C) -> Option<Page<T, C>>> Iterator for Pages<A, C> {
+    type Item = Vec<T>;
+
+    fn next(&mut self) -> Option<Vec<T>> {
+        let (index, from) = self.rest.pop()?;
+        let Some(page) = self.shards.get(index).and_then(|shard| (self.ask)(shard, from)) else {
+            self.rest.clear();
+            return None;
+        };
+        self.rest.extend(page.next.map(|next| (index, next)));
+        Some(page.items)
+    }
+}
+
+impl Shard {
+    /// A page of sessions.
+    pub(crate) fn sessions(&mut self, from: SessionCursor) -> SessionPage {
+        let now = self.now();
+        self.broker.view_sessions(now, from, PLACES)
+    }
+
+    /// What never goes back.
+    pub(crate) fn counters(&self) -> Counters {
+        let (broker, transport) = (self.broker.stats(), self.broker.transport_total());
+        Counters { broker, transport, unsendable: self.unsendable }
+    }
+
+    /// A page of patterns.
+    pub(crate) fn patterns(&self, from: PatternCursor) -> PatternPage {
+        self.broker.view_patterns(from, PLACES)
+    }
+}

@@ -1,0 +1,264 @@
+//! Monitoring over HTTP: what is shown, to whom, and that nobody who asks does any harm.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use kcpq_smol::Client;
+use serde_json::Value;
+use support::process::Process;
+use support::program::kcpq;
+use support::wait::{LIMIT, soon};
+
+/// A server that is monitored: its address and that for HTTP.
+fn serve(args: &[&str]) -> (Process, String, SocketAddr) {
+    let mut command = kcpq();
+    command.args(["serve", "-l", "127.0.0.1:0", "--register", "none", "--http", "0"]).args(args);
+    let mut server = Process::spawn(&mut command);
+    let addr = server.expect_line("listening on ", LIMIT);
+    let http = server.expect_line("monitoring on http://", LIMIT).parse().unwrap();
+    (server, addr, http)
+}
+
+fn connect(http: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(http).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
+/// What the server says to a request, until it closes the connection.
+fn exchange(http: SocketAddr, request: &str) -> io::Result<String> {
+    let mut stream = connect(http);
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Status, head and body of an answer.
+fn ask(http: SocketAddr, method: &str, target: &str, host: &str) -> (u16, String, String) {
+    let answer = exchange(http, &format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.into())
+}
+
+fn get(http: SocketAddr, target: &str) -> String {
+    let (status, head, body) = ask(http, "GET", target, &http.to_string());
+    assert_eq!(status, 200, "{target}: {head}\n{body}");
+    body
+}
+
+fn json(http: SocketAddr, target: &str) -> Value {
+    serde_json::from_str(&get(http, target)).unwrap()
+}
+
+/// Asks again until the document shows it: what is shown may be a second old.
+fn json_once(http: SocketAddr, target: &str, shows: impl Fn(&Value) -> bool) -> Value {
+    let begun = std::time::Instant::now();
+    loop {
+        let document = json(http, target);
+        if shows(&document) {
+            return document;
+        }
+        assert!(begun.elapsed() < LIMIT, "{target}: {document:#}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Samples by name and labels.
+fn metrics(http: SocketAddr) -> BTreeMap<String, f64> {
+    let text = get(http, "/metrics");
+    assert!(text.ends_with("# EOF\n"));
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(name, value)| (name.into(), value.parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn documents_show_the_server_its_sessions_and_its_patterns() {
+    let (_server, addr, http) = serve(&["--name", "garden"]);
+    smol::block_on(async {
+        let mut clients = Vec::new();
+        for name in ["a", "b", "c"] {
+            let client = Client::builder().name(name).timeout(LIMIT).connect(addr.as_str()).await.unwrap();
+            let subscription = client.subscribe("all.*").await.unwrap();
+            clients.push((client, subscription));
+        }
+        clients[1].0.publish("all.x", "hello").await.unwrap();
+        clients[1].0.publish("nobody", "hello").await.unwrap();
+        for (_, subscription) in &mut clients {
+            soon("the message", subscription.next()).await.unwrap();
+        }
+        let varz = json_once(http, "/varz", |varz| varz["in_msgs"] == 2);
+        assert_eq!(
+            (&varz["server_name"], &varz["connections"], &varz["kinds"]["native"]),
+            (&"garden".into(), &3.into(), &3.into())
+        );
+        assert_eq!((&varz["subscriptions"], &varz["out_msgs"], &varz["unrouted"]), (&3.into(), &3.into(), &1.into()));
+        assert!(varz["transport"]["segments_in"].as_u64().unwrap() > 0);
+        assert_eq!(varz["udp_receive_dropped"].is_u64(), cfg!(target_os = "linux"));
+
+        let connz = json_once(http, "/connz?sort=msgs_from&limit=2", |connz| connz["connections"][0]["in_msgs"] == 2);
+        assert_eq!((&connz["total"], &connz["num_connections"], &connz["limit"]), (&3.into(), &2.into(), &2.into()));
+        let first = &connz["connections"][0];
+        assert_eq!((&first["name"], &first["kind"], &first["unrouted"]), (&"b".into(), &"native".into(), &1.into()));
+        assert!(first["rtt_seconds"].as_f64().unwrap() > 0.0 && first["path_mtu"].as_u64().unwrap() > 1_000);
+        let cid = first["cid"].as_str().unwrap();
+        assert_eq!(json(http, &format!("/connz?cid={cid}"))["connections"][0]["name"], "b");
+        assert_eq!(json(http, "/connz?name=c")["total"], 1);
+        assert_eq!(json(http, "/connz?kind=original")["total"], 0);
+        // Whoever knows it is taken for the client.
+        assert!(!get(http, "/connz").contains("native_id"));
+
+        let subsz = json_once(http, "/subsz", |subsz| subsz["num_subscriptions"] == 3);
+        assert_eq!(subsz["subscriptions_list"], serde_json::json!([{ "subject": "all.*", "subscribers": 3 }]));
+        assert_eq!(json(http, "/subsz?test=other")["total"], 0);
+        assert_eq!(json(http, "/healthz"), serde_json::json!({ "status": "ok" }));
+        assert!(get(http, "/").contains("/connz"));
+    });
+}
+
+#[test]
+fn what_is_not_a_question_is_refused_in_words() {
+    let (_server, _, http) = serve(&[]);
+    let host = http.to_string();
+    for (method, target, host, status) in [
+        ("GET", "/nothing", &*host, 404),
+        ("POST", "/varz", &host, 405),
+        ("DELETE", "/connz", &host, 405),
+        ("GET", "/connz?sort=colour", &host, 400),
+        ("GET", "/connz?limit=many", &host, 400),
+        ("GET", "/connz?cid=x", &host, 400),
+        ("GET", "/subsz?test=a..b", &host, 400),
+        ("GET", "/varz", "stranger.example:8222", 403),
+        ("GET", "/varz", "localhost:1", 200),
+    ] {
+        let (found, head, body) = ask(http, method, target, host);
+        assert_eq!(found, status, "{method} {target} of {host}: {body}");
+        assert!(head.contains("x-content-type-options: nosniff"));
+        assert!(serde_json::from_str::<Value>(&body).is_ok());
+    }
+    let (status, head, body) = ask(http, "HEAD", "/varz", &host);
+    assert_eq!((status, &*body), (200, ""), "{head}");
+}
+
+#[test]
+fn metrics_are_what_prometheus_reads_and_never_go_back() {
+    let (_server, addr, http) = serve(&[]);
+    let before = metrics(http);
+    assert_eq!(before["kcpq_sessions{kind=\"native\"}"], 0.0);
+    assert_eq!(before["kcpq_messages_dropped_total{reason=\"slow_consumer\"}"], 0.0);
+    smol::block_on(async {
+        for round in 1..=3 {
+            let client = Client::builder().timeout(LIMIT).connect(addr.as_str()).await.unwrap();
+            client.publish("x", [0; 3_000]).await.unwrap();
+            client.flush().await.unwrap();
+            json_once(http, "/varz", |varz| varz["in_msgs"] == round && varz["connections"] == 1);
+            let during = metrics(http);
+            client.close().await.unwrap();
+            json_once(http, "/varz", |varz| varz["connections"] == 0);
+            let after = metrics(http);
+            for (name, value) in &during {
+                if name.contains("_total") {
+                    assert!(after[name] >= *value, "{name} goes back from {value} to {}", after[name]);
+                }
+            }
+            assert_eq!(after["kcpq_messages_received_total"], f64::from(round as u32));
+            assert!(after["kcpq_messages_received_bytes_total"] > f64::from(round as u32) * 3_000.0);
+            assert!(after["kcpq_segments_received_total"] > before["kcpq_segments_received_total"]);
+        }
+    });
+    // Who connects makes no new series.
+    let names =
+        |all: &BTreeMap<String, f64>| all.keys().filter(|name| !name.contains("quantile")).cloned().collect::<Vec<_>>();
+    assert_eq!(names(&metrics(http)), names(&before));
+    let text = get(http, "/metrics");
+    let Ok(mut check) = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    else {
+        eprintln!("skipped: promtool is not installed");
+        return;
+    };
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let said = check.wait_with_output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[test]
+fn who_says_nothing_or_too_much_or_never_reads_keeps_nobody_out() {
+    let (_server, addr, http) = serve(&[]);
+    // More than there is room for: some say nothing, some begin and go on for ever, some never read what they asked for.
+    let crowd: Vec<TcpStream> = (0..200)
+        .map(|index| {
+            let mut stream = connect(http);
+            let words = ["", "GET /varz HTTP/1.1\r\nX: ", "GET /connz HTTP/1.1\r\nHost: localhost\r\n\r\n"][index % 3];
+            let _ = stream.write_all(words.as_bytes());
+            stream
+        })
+        .collect();
+    assert_eq!(json(http, "/healthz")["status"], "ok");
+    // A head without an end.
+    let endless = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(1 << 20));
+    let answer = exchange(http, &endless);
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.is_empty() || answer.starts_with("HTTP/1.1 4")));
+    for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01"] {
+        let mut stream = connect(http);
+        let _ = stream.write_all(garbage.as_bytes());
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{garbage:?}");
+    }
+    smol::block_on(async {
+        let client = Client::builder().timeout(LIMIT).connect(addr.as_str()).await.unwrap();
+        let mut subscription = client.subscribe("a").await.unwrap();
+        for _ in 0..50 {
+            assert_eq!(json(http, "/healthz")["status"], "ok");
+            get(http, "/connz");
+            client.publish("a", "b").await.unwrap();
+            soon("the message", subscription.next()).await.unwrap();
+        }
+    });
+    // Nobody who says nothing is waited for: the last of them has its connection closed as well.
+    let mut last = connect(http);
+    assert_eq!(last.read(&mut [0; 64]).unwrap(), 0);
+    drop(crowd);
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_refused_unless_that_is_said() {
+    let refused =
+        kcpq().args(["serve", "-l", "127.0.0.1:0", "--register", "none", "--http", "0.0.0.0:0"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--http-open"));
+    let usage = kcpq().args(["serve", "--http", "somewhere"]).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    let mut command = kcpq();
+    command.args(["serve", "-l", "127.0.0.1:0", "--register", "none", "--http", "0.0.0.0:0", "--http-open"]);
+    let mut server = Process::spawn(&mut command);
+    let http: SocketAddr = server.expect_line("monitoring on http://", LIMIT).parse().unwrap();
+    let near = SocketAddr::from(([127, 0, 0, 1], http.port()));
+    // Where everybody may ask, it does not matter by which name.
+    assert_eq!(ask(near, "GET", "/healthz", "server.example").0, 200);
+}
+
+#[test]
+fn the_port_closes_with_the_server() {
+    let (server, _, http) = serve(&["--linger", "100ms"]);
+    let open = connect(http);
+    server.terminate();
+    assert!(server.wait(LIMIT).status.success());
+    assert!(TcpStream::connect(http).is_err());
+    drop(open);
+}
