@@ -3,7 +3,7 @@
 use core::fmt;
 use core::future::{pending, poll_fn};
 
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_futures::yield_now;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use kcpq_core::Duration;
@@ -15,6 +15,10 @@ use crate::{Timer, Transport};
 const TURNS: u8 = 8;
 /// The wait after an error of the transport, so that it cannot become a busy loop.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the stack may take for a datagram: one whose neighbour does not answer, or whose cable is out, waits for ever, and
+/// with it would all timers.
+const SEND_TIME: Duration = Duration::from_millis(50);
 
 /// The task of a client: nothing happens unless it runs.
 pub struct Runner<'d, R: RawMutex, const TEXT: usize = 64> {
@@ -60,7 +64,7 @@ impl<'d, R: RawMutex, const TEXT: usize> Runner<'d, R, TEXT> {
                 // If there is no other port to be had, the old one serves as well with a native server.
                 let _ = transport.renew().await;
             }
-            self.transmit(transport).await;
+            self.transmit(transport, timer).await;
             if closed {
                 return;
             }
@@ -73,8 +77,8 @@ impl<'d, R: RawMutex, const TEXT: usize> Runner<'d, R, TEXT> {
         }
     }
 
-    /// Sends what is due.
-    async fn transmit<T: Transport>(&mut self, transport: &mut T) {
+    /// Sends what is due. What the stack does not take soon is lost, as on a bad link.
+    async fn transmit<T: Transport>(&mut self, transport: &mut T, timer: &mut impl Timer) {
         loop {
             let len = self.shared.with(|inner| {
                 let now = inner.now();
@@ -82,16 +86,19 @@ impl<'d, R: RawMutex, const TEXT: usize> Runner<'d, R, TEXT> {
             });
             let Some(datagram) = len.and_then(|len| self.datagram.get(..len)) else { break };
             let len = datagram.len();
-            if let Err(error) = transport.send(datagram).await {
-                let too_long = T::is_too_long(&error);
-                self.shared.with(|inner| {
-                    inner.send_errors = inner.send_errors.wrapping_add(1);
-                    if too_long {
-                        let now = inner.now();
-                        inner.core.on_too_long(now, len);
-                    }
-                });
-            }
+            let until = self.shared.with(|inner| inner.now() + SEND_TIME);
+            let too_long = match select(transport.send(datagram), timer.wait_until(until)).await {
+                Either::First(Ok(())) => continue,
+                Either::First(Err(error)) => T::is_too_long(&error),
+                Either::Second(()) => false,
+            };
+            self.shared.with(|inner| {
+                inner.send_errors = inner.send_errors.wrapping_add(1);
+                if too_long {
+                    let now = inner.now();
+                    inner.core.on_too_long(now, len);
+                }
+            });
         }
         // To have sent may have made room.
         self.shared.with(|inner| inner.deliver());

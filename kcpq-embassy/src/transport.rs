@@ -10,7 +10,8 @@ pub trait Transport {
     /// The error of the network stack. It is counted; KCP retransmits what was lost.
     type Error;
 
-    /// Sends one datagram to the server.
+    /// Sends one datagram to the server. If dropped before it is ready, which happens if it takes long, the datagram may be
+    /// lost.
     ///
     /// # Errors
     /// The stack's.

@@ -175,6 +175,20 @@ fn small_messages() {
     rows(Work { burst: 4.0, ..SMALL }, &[(5.0, goal(1.0, 4.0, ANY, 3.3))]);
 }
 
+/// What nobody else can read is as early, and costs 16 bytes a datagram more.
+#[test]
+fn sealed_messages() {
+    for (work, loss, goal) in [
+        (SMALL, 0.0, goal(1.0, 1.0, 1.0, 1.6)),
+        (SMALL, 5.0, goal(1.0, 1.35, 2.5, 3.3)),
+        (VIDEO, 0.0, goal(1.0, 1.0, 1.0, 1.06)),
+        (VIDEO, 5.0, goal(1.1, 1.5, 2.5, 1.55)),
+    ] {
+        let work = Work { loss: loss / 100.0, ..work };
+        judge(&work, &Setup { sealed: true, ..native(&work) }, &goal);
+    }
+}
+
 #[test]
 fn messages_of_several_segments() {
     rows(

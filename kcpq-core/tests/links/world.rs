@@ -2,8 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use kcpq_core::broker::{self, Broker};
+use kcpq_core::broker::{self, Broker, Keys};
 use kcpq_core::client::{self, Client, Event, Parts, PublishError};
+use kcpq_core::seal::{Cipher, SharedSecret, Trust};
 use kcpq_core::sim::{self, Link};
 use kcpq_core::store::Heap;
 use kcpq_core::time::{Duration, Instant};
@@ -25,11 +26,13 @@ pub(crate) struct Setup {
     pub(crate) link: sim::Config,
     pub(crate) client: client::Config,
     pub(crate) broker: broker::Config,
+    /// With keys.
+    pub(crate) sealed: bool,
 }
 
 impl Setup {
     pub(crate) fn native(link: sim::Config) -> Self {
-        Self { link, client: client::Config::default(), broker: broker::Config::default() }
+        Self { link, client: client::Config::default(), broker: broker::Config::default(), sealed: false }
     }
 }
 
@@ -47,15 +50,28 @@ pub(crate) struct World {
 impl World {
     /// Connected and subscribed.
     pub(crate) fn new(setup: &Setup, seed: u64) -> Self {
+        let client = |seed: u64| {
+            let client = Client::new(setup.client, seed, Parts::heap(&setup.client));
+            if !setup.sealed {
+                return client;
+            }
+            let trust = Trust::Shared { secret: SharedSecret::from_bytes(&[1; 32]) };
+            client.with_keys(trust, Cipher::ChaChaPoly, &[seed as u8; 32]).unwrap()
+        };
+        let mut broker = Broker::new(setup.broker.clone(), seed);
+        if setup.sealed {
+            let keys = Keys { secret: Some(SharedSecret::from_bytes(&[1; 32])), ..Keys::default() };
+            broker = broker.with_keys(keys, &[2; 32]);
+        }
         let node = |port: u16, seed: u64| Node {
-            client: Client::new(setup.client, seed, Parts::heap(&setup.client)),
+            client: client(seed),
             addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port)),
             up: Link::new(setup.link, seed),
             down: Link::new(setup.link, seed ^ 0x5555_5555),
         };
         let mut world = Self {
             now: Instant::from_millis(1),
-            broker: Broker::new(setup.broker.clone(), seed),
+            broker,
             publisher: node(1, seed * 2 + 1),
             subscriber: node(2, seed * 2 + 2),
             arrivals: Vec::new(),

@@ -252,6 +252,23 @@ fn after_a_long_sleep_a_new_session_and_the_message_share_the_first_flight() {
 }
 
 #[test]
+fn a_stack_that_takes_nothing_holds_up_neither_timers_nor_the_end() {
+    let mut world = World::new();
+    let a = world.client(CLEAN);
+    world.block_on("connection", async move { while !matches!(a.next_event().await, Event::Connected { .. }) {} });
+    world.set_stuck(0, true);
+    world.block_on("publish", async move { a.publish("a", b"waits").await.unwrap() });
+    world.run_for(Duration::from_secs(2));
+    assert!(a.stats().send_errors > 0);
+    world.set_stuck(0, false);
+    world.run_until("message", || a.stats().client.messages_acknowledged == 1);
+    // And again, to the end.
+    world.set_stuck(0, true);
+    world.block_on("loss", async move { while !matches!(a.next_event().await, Event::Disconnected { .. }) {} });
+    world.block_on("close", async move { a.close().await });
+}
+
+#[test]
 fn datagrams_that_the_stack_finds_too_long_become_shorter() {
     let mut world = World::new();
     let a = world.client(CLEAN);

@@ -41,6 +41,8 @@ struct Node {
     waker: Option<Waker>,
     /// The longest datagram that the stack sends.
     longest: usize,
+    /// The stack takes nothing, and says nothing: its neighbour does not answer.
+    stuck: bool,
 }
 
 struct Net {
@@ -84,6 +86,9 @@ impl Transport for Wire {
     type Error = TooLong;
 
     async fn send(&mut self, datagram: &[u8]) -> Result<(), TooLong> {
+        if self.net.borrow().nodes[self.node].stuck {
+            core::future::pending::<()>().await;
+        }
         let sent = {
             let node = &mut self.net.borrow_mut().nodes[self.node];
             let fits = datagram.len() <= node.longest;
@@ -171,6 +176,7 @@ impl World {
             inbox: VecDeque::new(),
             waker: None,
             longest: usize::MAX,
+            stuck: false,
         });
         // The second client has a queue for messages that the others cannot take in.
         let (client, runner) = if node == 1 {
@@ -197,6 +203,10 @@ impl World {
     /// The stack of the client sends no longer datagrams from now on.
     pub(crate) fn set_longest(&mut self, node: usize, longest: usize) {
         self.net.borrow_mut().nodes[node].longest = longest;
+    }
+
+    pub(crate) fn set_stuck(&mut self, node: usize, stuck: bool) {
+        self.net.borrow_mut().nodes[node].stuck = stuck;
     }
 
     pub(crate) fn set_away(&mut self, away: bool) {
