@@ -73,7 +73,6 @@ fn json_once(http: SocketAddr, target: &str, shows: impl Fn(&Value) -> bool) -> 
 /// Samples by name and labels.
 fn metrics(http: SocketAddr) -> BTreeMap<String, f64> {
     let text = get(http, "/metrics");
-    assert!(text.ends_with("# EOF\n"));
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples
         .map(|line| line.rsplit_once(' ').unwrap())
@@ -175,6 +174,10 @@ fn metrics_are_what_prometheus_reads_and_never_go_back() {
             assert!(after["kcpq_segments_received_total"] > before["kcpq_segments_received_total"]);
         }
     });
+    let open =
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;q=0.8, */*;q=0.1\r\n\r\n";
+    let open = exchange(http, open).unwrap();
+    assert!(open.contains("# TYPE kcpq_sessions_opened counter\n") && open.ends_with("# EOF\n"));
     // Who connects makes no new series.
     let names =
         |all: &BTreeMap<String, f64>| all.keys().filter(|name| !name.contains("quantile")).cloned().collect::<Vec<_>>();
@@ -261,4 +264,27 @@ fn the_port_closes_with_the_server() {
     assert!(server.wait(LIMIT).status.success());
     assert!(TcpStream::connect(http).is_err());
     drop(open);
+}
+
+/// A name that is not shown makes an alert that never comes and a panel that stays empty.
+#[test]
+fn alerts_and_dashboard_ask_for_what_is_shown() {
+    let (_server, _, http) = serve(&[]);
+    let shown = get(http, "/metrics");
+    let known = |name: &str| shown.contains(&format!("# TYPE {name} "));
+    for (file, text) in [
+        ("alerts.yml", include_str!("../../docs/monitoring/alerts.yml")),
+        ("alerts_test.yml", include_str!("../../docs/monitoring/alerts_test.yml")),
+        ("grafana.json", include_str!("../../docs/monitoring/grafana.json")),
+    ] {
+        let names =
+            text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| word.starts_with("kcpq_"));
+        let mut count = 0;
+        for name in names {
+            assert!(known(name), "{file}: {name}");
+            count += 1;
+        }
+        assert!(count > 5, "{file}");
+    }
+    assert!(serde_json::from_str::<Value>(include_str!("../../docs/monitoring/grafana.json")).is_ok());
 }

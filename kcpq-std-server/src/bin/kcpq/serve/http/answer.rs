@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
@@ -44,7 +44,14 @@ pub(super) fn answer(
         "/healthz" if looker.is_healthy() => document(&json!({ "status": "ok" })),
         "/healthz" => gone(),
         "/metrics" => match looker.look() {
-            Some(look) => respond(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&looker.about, &look)),
+            Some(look) => {
+                let text = metrics::text(&looker.about, &look);
+                if takes_open_metrics(headers) {
+                    respond(StatusCode::OK, metrics::OPEN_METRICS, text)
+                } else {
+                    respond(StatusCode::OK, metrics::CLASSIC, metrics::classic(&text))
+                }
+            }
             None => gone(),
         },
         "/varz" => looker.look().map_or_else(gone, |look| document(&varz::document(looker, &look))),
@@ -54,6 +61,11 @@ pub(super) fn answer(
         "/subsz" => looker.patterns().map_or_else(gone, |patterns| document_or(subsz::document(&patterns, &query))),
         _ => error(StatusCode::NOT_FOUND, "there is no such document"),
     }
+}
+
+fn takes_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accepted.is_some_and(|accepted| accepted.contains("application/openmetrics-text"))
 }
 
 /// True for `localhost` and for addresses, with or without a port.

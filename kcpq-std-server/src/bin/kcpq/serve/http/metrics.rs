@@ -1,7 +1,8 @@
-//! `/metrics`: for Prometheus, in the text format of OpenMetrics.
+//! `/metrics`: for Prometheus, in the text format of OpenMetrics or the one before it.
 //!
 //! Labels have few values, whoever connects: nothing that a client chooses is one.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
@@ -15,8 +16,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::look::{About, Look};
 
-/// What is said to be sent.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The two formats. Who does not ask for OpenMetrics gets the one before it.
+pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A kind of clients, as a label.
 pub(super) fn kind(kind: ClientKind) -> &'static str {
@@ -36,6 +38,27 @@ pub(super) fn text(about: &About, look: &Look) -> String {
     let mut out = String::new();
     // Fails only where a text cannot grow.
     let _ = text::encode(&mut out, &registry);
+    out
+}
+
+/// The same in the format before OpenMetrics, in which a counter is called as its values are.
+pub(super) fn classic(text: &str) -> String {
+    let counter = |line: &'_ str| line.strip_prefix("# TYPE ")?.strip_suffix(" counter").map(str::to_owned);
+    let counters: HashSet<String> = text.lines().filter_map(counter).collect();
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        let line = match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name), Some(rest)) => {
+                let total = if counters.contains(name) { "_total" } else { "" };
+                format!("# {what} {name}{total} {rest}")
+            }
+            (Some("#"), ..) => continue,
+            _ => line.to_owned(),
+        };
+        out.push_str(&line);
+        out.push('\n');
+    }
     out
 }
 
