@@ -16,7 +16,7 @@ pub(super) const MIN_BODY: u32 = (HEAD - LENGTH) as u32;
 pub struct Head {
     /// Bytes behind the length field: the rest of the head, subject and payload.
     pub body_len: u32,
-    /// See [`command`].
+    /// See [`command`](super::command).
     pub command: u8,
     /// Bytes of the subject.
     pub subject_len: u16,
