@@ -3,7 +3,6 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kcpq_core::access::{Access, Client as Known, Group, Permissions, Rules};
@@ -148,6 +147,7 @@ fn keys_that_do_not_go_together_are_refused_in_words() {
 
 #[cfg(feature = "cli")]
 mod programs {
+    use std::path::{Path, PathBuf};
     use std::process::Stdio;
 
     use super::*;
