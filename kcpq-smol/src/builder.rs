@@ -141,8 +141,8 @@ impl Builder {
         self
     }
 
-    /// Heartbeat interval, 1 ms at least. 15 s unless set. A restart of the server is noticed with the next heartbeat
-    /// at the latest.
+    /// Heartbeat interval, 1 ms at least. 15 s unless set. A restart of the server, if it does not tell of it, is
+    /// noticed with the next heartbeat at the latest.
     #[must_use]
     pub fn heartbeat(mut self, span: Duration) -> Self {
         self.config.heartbeat = span.max(Duration::from_millis(1)).into();

@@ -5,8 +5,19 @@ use std::process::Command;
 /// The program, whatever the environment of the tests says about servers and keys.
 pub(crate) fn kcpq() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    for variable in ["KCPQ_CONFIG", "KCPQ_SERVER", "KCPQ_AES256_KEY_HEX", "KCP_NATS_ADDR"] {
+    const SAID: [&str; 7] = [
+        "KCPQ_CONFIG",
+        "KCPQ_SERVER",
+        "KCPQ_AES256_KEY_HEX",
+        "KCP_NATS_ADDR",
+        "KCPQ_SERVER_KEY",
+        "KCPQ_KEY_FILE",
+        "KCPQ_SECRET_FILE",
+    ];
+    for variable in SAID {
         command.env_remove(variable);
     }
+    // Nothing of a test is to be found in the home of who runs it.
+    command.env("KCPQ_REGISTER", "none");
     command
 }

@@ -94,8 +94,13 @@ impl Subscribe {
         say(&format!("subscribed to {}", self.subject.join(", ")));
         let printed = self.print_all(&mut subscriptions, &mut stop).await;
         let dropped: u64 = subscriptions.iter().map(|subscription| subscription.stats().dropped).sum();
-        drop((subscriptions, told));
+        drop(subscriptions);
+        // Why it ends, if not well, is among what is still to be told.
+        let told = Some(told).filter(|_| printed.is_err());
         let closed = client.close().await;
+        if let Some(told) = told {
+            told.await;
+        }
         printed?;
         closed?;
         match dropped {
