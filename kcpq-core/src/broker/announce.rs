@@ -1,7 +1,7 @@
 //! After a restart: those who had a session in the server's last life are told that it is no more (PROTOCOL.md 4.6). Who only
 //! listens would not notice before its next heartbeat.
 
-use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::time::{Duration, Instant};
 
@@ -14,10 +14,11 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Who is still to be told.
 #[derive(Debug)]
 pub(super) struct Announcements<P> {
-    waiting: VecDeque<(P, u64)>,
-    /// Those told in this round.
-    told: VecDeque<(P, u64)>,
-    rounds: usize,
+    /// Everybody, until the last round is over.
+    peers: Vec<(P, u64)>,
+    /// The place of the one who is next in this round.
+    next: usize,
+    round: usize,
     began_at: Instant,
     next_at: Instant,
     group: u32,
@@ -25,23 +26,23 @@ pub(super) struct Announcements<P> {
 
 impl<P: Copy> Announcements<P> {
     pub(super) fn new() -> Self {
-        let (waiting, told) = (VecDeque::new(), VecDeque::new());
-        Self { waiting, told, rounds: 0, began_at: Instant::ZERO, next_at: Instant::ZERO, group: 0 }
+        Self { peers: Vec::new(), next: 0, round: 0, began_at: Instant::ZERO, next_at: Instant::ZERO, group: 0 }
     }
 
     /// These had sessions of these names.
     pub(super) fn begin(&mut self, now: Instant, peers: impl IntoIterator<Item = (P, u64)>) {
-        self.waiting.extend(peers);
-        (self.began_at, self.next_at, self.rounds) = (now, now, 0);
+        self.peers.extend(peers);
+        (self.next, self.round, self.began_at, self.next_at) = (0, 0, now, now);
     }
 
     /// The next one to tell, unless it `is_back`.
     pub(super) fn poll(&mut self, now: Instant, is_back: impl Fn(P) -> bool) -> Option<(P, u64)> {
         while now >= self.next_at
-            && let Some((peer, name)) = self.waiting.pop_front()
+            && let Some(&(peer, name)) = self.peers.get(self.next)
         {
-            if self.waiting.is_empty() {
-                self.end_round((peer, name));
+            self.next += 1;
+            if self.next == self.peers.len() {
+                self.end_round();
             }
             if is_back(peer) {
                 continue;
@@ -51,37 +52,31 @@ impl<P: Copy> Announcements<P> {
                 self.group = 0;
                 self.next_at = self.next_at.max(now + PAUSE);
             }
-            if self.rounds <= ROUNDS.len() && !self.waiting.is_empty() {
-                self.told.push_back((peer, name));
-            }
             return Some((peer, name));
         }
         None
     }
 
-    /// All were told; those who can be told again are, later.
-    fn end_round(&mut self, last: (P, u64)) {
-        let Some(after) = ROUNDS.get(self.rounds) else {
-            self.told.clear();
+    /// All were told: who has not come back is told again, later.
+    fn end_round(&mut self) {
+        let Some(after) = ROUNDS.get(self.round) else {
+            self.peers = Vec::new();
             return;
         };
-        self.rounds += 1;
-        self.told.push_back(last);
-        core::mem::swap(&mut self.waiting, &mut self.told);
+        (self.next, self.group) = (0, 0);
+        self.round += 1;
         self.next_at = self.next_at.max(self.began_at + *after);
-        self.group = 0;
     }
 
     /// When there is somebody to tell.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        (!self.waiting.is_empty()).then_some(self.next_at)
+        (!self.peers.is_empty()).then_some(self.next_at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use alloc::collections::BTreeMap;
-    use alloc::vec::Vec;
 
     use super::*;
 
@@ -106,5 +101,19 @@ mod tests {
         assert_eq!(told[&1].len(), 2, "it came back after the second time");
         assert_eq!(told[&999].len(), 1, "it came back after the first time");
         assert!(told[&998][0] < 210, "{:?}", told[&998]);
+        assert_eq!(told[&998].len(), 3);
+    }
+
+    #[test]
+    fn the_last_one_is_told_as_often_as_the_others() {
+        let mut announcements = Announcements::new();
+        announcements.begin(Instant::from_millis(5), [(1, 7), (2, 8)]);
+        let mut told = Vec::new();
+        while let Some(now) = announcements.poll_timeout() {
+            while let Some(one) = announcements.poll(now, |_| false) {
+                told.push(one);
+            }
+        }
+        assert_eq!(told, [(1, 7), (2, 8), (1, 7), (2, 8), (1, 7), (2, 8)]);
     }
 }
