@@ -11,7 +11,7 @@
 //! session 16 hexadecimal digits, address of the client, address here or -
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -43,6 +43,9 @@ const PAUSES: u32 = 20;
 const AT_LEAST: Duration = Duration::from_secs(30);
 /// Of a file that is older than this no client is left: they have given up, or found another server.
 const MAX_AGE: Duration = Duration::from_secs(180);
+/// Those of the last life stay in the file for so long, unless they are back: until then the server may die again before they
+/// were told.
+const STAY: Duration = Duration::from_secs(10);
 /// More than this is not read: the file is somebody else's.
 const MAX_LEN: u64 = 64 << 20;
 
@@ -70,13 +73,14 @@ enum Change {
 }
 
 impl Register {
-    /// Begins to keep `file`, for a server with this secret.
+    /// Begins to keep `file`, for a server with this secret. `left` is who was there in its last life.
     ///
     /// # Errors
     /// The system's, which starts no thread.
-    pub(crate) fn start(file: PathBuf, secret: [u8; 32]) -> io::Result<Self> {
+    pub(crate) fn start(file: PathBuf, secret: [u8; 32], left: Vec<(Client, u64)>) -> io::Result<Self> {
         let (changes, received) = mpsc::channel();
-        let keeper = Keeper { file, secret, peers: HashMap::new(), failing: false };
+        let stay_until = Instant::now() + STAY;
+        let keeper = Keeper { file, secret, peers: HashMap::new(), left, stay_until, failing: false };
         let thread = std::thread::Builder::new().name("kcpq-register".into());
         let thread = thread.spawn(move || keeper.run(&received))?;
         Ok(Self { changes: Some(changes), thread: Some(thread) })
@@ -117,6 +121,9 @@ struct Keeper {
     file: PathBuf,
     secret: [u8; 32],
     peers: HashMap<(usize, SessionId), (Client, u64)>,
+    /// Who was there in the last life, and may not know yet that it is over.
+    left: Vec<(Client, u64)>,
+    stay_until: Instant,
     /// It could not be written the last time, which was told.
     failing: bool,
 }
@@ -160,10 +167,22 @@ impl Keeper {
         }
     }
 
+    /// Those of the last life that have no session in this one.
+    fn still_left(&self) -> impl Iterator<Item = &(Client, u64)> {
+        let back: HashSet<Client> = match self.left.is_empty() {
+            true => HashSet::new(),
+            false => self.peers.values().map(|(client, _)| *client).collect(),
+        };
+        self.left.iter().filter(move |(client, _)| !back.contains(client))
+    }
+
     /// Writes the file, and returns how long that took.
     fn write(&mut self) -> Duration {
         let begun = Instant::now();
-        match replace(&self.file, &text(&self.secret, self.peers.values())) {
+        if begun >= self.stay_until {
+            self.left = Vec::new();
+        }
+        match replace(&self.file, &text(&self.secret, self.peers.values().chain(self.still_left()))) {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
@@ -322,5 +341,30 @@ mod tests {
         assert_eq!((left.secret, left.peers), (Some([3; 32]), Vec::new()), "who was there has given up by now");
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(read(&file), Left::default());
+    }
+
+    #[test]
+    fn a_server_that_dies_again_at_once_forgets_nobody_who_is_not_back() {
+        let folder = std::env::temp_dir().join(format!("kcpq-register-again-{}", std::process::id()));
+        let file = folder.join("register");
+        let mut peers = clients();
+        let mut keeper = Keeper {
+            file: file.clone(),
+            secret: [3; 32],
+            peers: HashMap::new(),
+            left: peers.clone(),
+            stay_until: Instant::now() + STAY,
+            failing: false,
+        };
+        keeper.write();
+        assert_eq!(read(&file).peers, peers, "nobody was told yet");
+        peers[0].1 = 99;
+        keeper.peers.insert((0, "0.1".parse().unwrap()), peers[0]);
+        keeper.write();
+        assert_eq!(read(&file).peers, peers, "one is back, under a new name");
+        keeper.stay_until = Instant::now();
+        keeper.write();
+        assert_eq!(read(&file).peers, peers[..1], "the others had their time");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

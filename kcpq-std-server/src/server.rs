@@ -179,7 +179,7 @@ impl Server {
             Some(secret) => secret,
             None => random()?,
         };
-        let register = config.register.take().map(|file| Register::start(file, secret));
+        let register = config.register.take().map(|file| Register::start(file, secret, left.peers.clone()));
         let register = register.transpose().map_err(BindError::Thread)?;
         for own in 0..count {
             let socket = match first.take() {
