@@ -251,6 +251,16 @@ impl<P: Peer> Handshakes<P> {
 }
 
 impl<P: Peer> Sessions<P> {
+    /// True if this looks like a datagram of a handshake, or of a sealed session that is not here.
+    pub(super) fn looks_like_a_strangers(&self, datagram: &[u8]) -> bool {
+        self.handshakes.is_on()
+            && datagram.first_chunk::<HEADER>().is_some_and(|head| match kind_of(head) {
+                kind::INITIAL => true,
+                kind::SEALED | kind::SEALED_ODD => self.table.find_named(id_of(head)).is_none(),
+                _ => false,
+            })
+    }
+
     /// Takes in a datagram if it is one of a sealed session, or of a handshake. False if it is none, or of nobody.
     pub(super) fn handle_sealed(&mut self, from: P, datagram: &mut [u8]) -> bool {
         if self.handshakes.means.is_none() {

@@ -521,3 +521,26 @@ mod forged {
         assert_eq!(room.broker.sessions(), 0);
     }
 }
+
+#[cfg(all(feature = "aes", feature = "sealed"))]
+#[test]
+fn an_encrypted_datagram_that_looks_sealed_by_chance_is_taken_for_what_it_is() {
+    let protection = |entropy| Protection::compat_aes256(&crate::cipher::Key::from_bytes(&[9; 32]), [entropy; 32]);
+    let keys = Keys { key: Some(crate::seal::PrivateKey::from_bytes(&[3; 32])), secret: None };
+    let broker = Broker::new(Config::default(), 1).with_protection(protection(1)).with_shards(0, 2);
+    let mut broker = broker.with_keys(keys, &[4; 32]);
+    let mut client = protection(2);
+    let headroom = client.headroom();
+    let mut looked_sealed = 0;
+    for _ in 0..4_000 {
+        // Inside is a segment of nobody's, and it is to be counted as just that.
+        let mut datagram = vec![0; headroom + 30];
+        client.seal(&mut datagram);
+        looked_sealed += u32::from(matches!(datagram[4], 0x81 | 0x82 | 0x89));
+        broker.handle_datagram(Instant::from_millis(1), Room::addr(0), &mut datagram);
+    }
+    assert!(looked_sealed > 20, "{looked_sealed}");
+    let stats = broker.stats();
+    assert_eq!(stats.stray_datagrams, 4_000);
+    assert_eq!((stats.strangers, stats.unopened_datagrams, stats.forwarded), (0, 0, 0));
+}
