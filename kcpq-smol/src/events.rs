@@ -69,11 +69,11 @@ pub enum Event {
         /// Why.
         why: SubscribeFailure,
     },
-    /// A subscription's queue was full and a message was dropped. Reported for the first and then for each power of
+    /// A subscription's queue was full, or that of a request's answers, and a message was dropped. Reported for the first and then for each power of
     /// two, so that a flood of messages does not become a flood of events;
     /// [`SubscriptionStats`](crate::SubscriptionStats) counts all.
     Dropped {
-        /// Its pattern.
+        /// Its pattern; the subject of a request.
         pattern: Name,
         /// Total number of messages dropped by it.
         total: u64,

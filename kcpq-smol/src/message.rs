@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use kcpq_core::client::Arrived;
 use kcpq_core::frame::{Frame, HEAD, LENGTH, Limits, Properties};
 
 use crate::client::Client;
@@ -21,15 +20,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message of one whole frame.
-    pub(crate) fn of(arrived: Arrived<'_>) -> Option<Self> {
-        let mut frame = match arrived {
-            Arrived::Lent(bytes) => Bytes::copy_from_slice(bytes),
-            Arrived::Whole(bytes) => bytes,
-        };
-        Self::cut(&mut frame)
-    }
-
     /// Cuts the first frame off a run of whole frames (PROTOCOL.md 3.1).
     pub(crate) fn cut(run: &mut Bytes) -> Option<Self> {
         let frame = Frame::parse(run, &Limits::NONE).ok()?;

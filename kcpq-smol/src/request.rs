@@ -1,23 +1,25 @@
 //! Requests: messages that are answered.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_lite::Stream;
-use kcpq_core::client::{self, RequestFailure, RequestId};
+use kcpq_core::client::{self, Arrived, RequestFailure, RequestId};
 use kcpq_core::frame::PropertyError;
 use kcpq_core::frame::properties::PropertiesBuf;
 
 use crate::client::Client;
 use crate::error::RequestError;
+use crate::events::Announcer;
 use crate::message::Message;
 use crate::operation::{BoxFuture, Limit, deadline, headers};
-use crate::shared::{Handle, State};
+use crate::shared::Handle;
+use crate::subscription::{Capacity, Outlet, Queue};
 
 /// Asks for an answer: publishes a message, and waits for what whoever is subscribed to its subject publishes in return
 /// ([`Message::respond`]). Ready with the first answer; [`replies`](Self::replies) gives several.
@@ -87,14 +89,16 @@ impl<'c, P: AsRef<[u8]>> Request<'c, P> {
                 (request.headers, request.within, request.replies) =
                     (properties.properties(), self.limit.left().into(), replies);
                 let asked = state.core.request(shared.now(), self.subject, self.payload.as_ref(), &request);
-                if let Ok(id) = asked {
-                    state.requests.insert(id, Asked::default());
-                }
+                let asked = asked.map(|id| {
+                    let (queue, outlet) = Queue::new(self.subject.into(), Capacity::DEFAULT);
+                    state.requests.insert(id, Asked { queue, ended: None });
+                    (id, outlet)
+                });
                 shared.published(&mut state);
                 asked
             };
             match asked {
-                Ok(id) => return Ok(Replies { id, handle: self.client.handle(), ended: None }),
+                Ok((id, outlet)) => return Ok(Replies { id, outlet, handle: self.client.handle(), ended: None }),
                 Err(client::RequestError::Refused(client::PublishError::Full)) => {
                     if self.limit.bound(room).await.is_none() {
                         return Err(RequestError::Failed(RequestFailure::TimedOut));
@@ -116,11 +120,9 @@ impl<'c, P: AsRef<[u8]> + Send + 'c> IntoFuture for Request<'c, P> {
 }
 
 /// A request, as the runner sees it.
-#[derive(Default)]
 pub(crate) struct Asked {
-    replies: VecDeque<Message>,
+    queue: Queue,
     ended: Option<Ended>,
-    waker: Option<Waker>,
 }
 
 /// Why no more answers come.
@@ -132,23 +134,37 @@ pub(crate) enum Ended {
 }
 
 impl Asked {
-    /// An answer has come; returns who is to be woken.
-    pub(crate) fn answered(&mut self, reply: Message, last: bool) -> Option<Waker> {
-        self.replies.push_back(reply);
-        self.ended = last.then_some(Ended::Enough).or(self.ended);
-        self.waker.take()
+    /// An answer has come.
+    pub(crate) fn answered(&mut self, reply: Arrived<'_>, last: bool, events: &Announcer) {
+        // Answers are few: one alone would take a buffer that is meant for a run of them.
+        let reply = match reply {
+            Arrived::Lent(frame) => Bytes::copy_from_slice(frame),
+            Arrived::Whole(frame) => frame,
+        };
+        self.queue.deliver(Arrived::Whole(reply), events);
+        if last {
+            self.end(Ended::Enough);
+        }
     }
 
-    /// No more come; returns who is to be woken.
-    pub(crate) fn failed(&mut self, why: RequestFailure) -> Option<Waker> {
-        self.ended.get_or_insert(Ended::Failed(why));
-        self.waker.take()
+    /// No more come.
+    pub(crate) fn failed(&mut self, why: RequestFailure) {
+        self.end(Ended::Failed(why));
+    }
+
+    fn end(&mut self, why: Ended) {
+        self.ended.get_or_insert(why);
+        self.queue.close();
     }
 }
 
 /// The answers to a request, until its time is over. Dropping it ends that earlier.
+///
+/// 65,536 answers may wait, or 64 MiB; what comes then is dropped and reported as [`Event::Dropped`](crate::Event::Dropped)
+/// with the subject of the request.
 pub struct Replies {
     id: RequestId,
+    outlet: Outlet,
     handle: Arc<Handle>,
     ended: Option<Ended>,
 }
@@ -173,19 +189,12 @@ impl Replies {
         if self.ended.is_some() {
             return Poll::Ready(None);
         }
-        let mut state = self.handle.0.lock();
-        let State { requests, .. } = &mut *state;
-        let Some(asked) = requests.get_mut(&self.id) else { return Poll::Ready(None) };
-        if let Some(reply) = asked.replies.pop_front() {
-            return Poll::Ready(Some(reply));
+        let next = ready!(self.outlet.take_next(cx));
+        if next.is_none() {
+            let asked = self.handle.0.lock().requests.remove(&self.id);
+            self.ended = asked.and_then(|asked| asked.ended).or(Some(Ended::Failed(RequestFailure::Closed)));
         }
-        let Some(ended) = asked.ended else {
-            asked.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        self.ended = Some(ended);
-        requests.remove(&self.id);
-        Poll::Ready(None)
+        Poll::Ready(next)
     }
 }
 
@@ -211,5 +220,35 @@ impl Drop for Replies {
 impl fmt::Debug for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replies").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+    use kcpq_core::frame::{Frame, command};
+
+    use super::*;
+    use crate::events::Event;
+
+    #[test]
+    fn answers_that_nobody_reads_have_a_ceiling_and_those_beyond_it_are_told() {
+        let events = Announcer::new();
+        let mut heard = events.listen();
+        let (queue, mut outlet) = Queue::new("who".into(), Capacity { messages: 2, bytes: 1 << 20 });
+        let mut asked = Asked { queue, ended: None };
+        let mut frame = [0; 64];
+        for name in ["one", "two", "three"] {
+            let answer = Frame { command: command::MSG, subject: b"inbox", payload: name.as_bytes() };
+            let len = answer.encode(&mut frame).unwrap();
+            asked.answered(Arrived::Lent(&frame[..len]), false, &events);
+        }
+        asked.failed(RequestFailure::TimedOut);
+        let mut next = || block_on(poll_fn(|cx| outlet.take_next(cx)));
+        assert_eq!(next().unwrap().payload(), b"one");
+        assert_eq!(next().unwrap().payload(), b"two");
+        assert!(next().is_none());
+        let Event::Dropped { pattern, total: 1 } = block_on(heard.next()).unwrap() else { panic!("it was not told") };
+        assert_eq!(&*pattern, "who");
     }
 }

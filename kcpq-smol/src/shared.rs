@@ -13,7 +13,6 @@ use kcpq_core::store::Heap;
 
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
-use crate::message::Message;
 use crate::request::Asked;
 use crate::subscription::Queue;
 
@@ -41,8 +40,6 @@ pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
     pub(crate) requests: HashMap<RequestId, Asked>,
-    /// Who waits for an answer that has come: woken when the lock is released.
-    answered: Vec<Waker>,
     /// The runner sleeps.
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
@@ -99,9 +96,7 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let notify = std::mem::take(&mut self.notify);
-        let answered = std::mem::take(&mut self.answered);
         drop(self.guard.take());
-        answered.into_iter().for_each(Waker::wake);
         if notify.runner {
             self.shared.wake.notify(1);
         }
@@ -168,7 +163,6 @@ impl Shared {
             core,
             queues: HashMap::new(),
             requests: HashMap::new(),
-            answered: Vec::new(),
             idle: false,
             asked: false,
             direct: Direct::default(),
@@ -211,15 +205,15 @@ impl Shared {
 
     /// Takes in a datagram, and hands out what the core has to tell.
     pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) {
-        let State { core, queues, requests, answered, .. } = &mut *state;
+        let State { core, queues, requests, .. } = &mut *state;
         // Subscriptions that were given something, in a row.
         let mut given: Option<SubscriptionId> = None;
         core.handle_datagram_with(self.now(), datagram, |recipient, frame| {
             let id = match recipient {
                 Recipient::Subscription(id) => id,
                 Recipient::Request { id, last } => {
-                    if let Some((asked, reply)) = requests.get_mut(&id).zip(Message::of(frame)) {
-                        answered.extend(asked.answered(reply, last));
+                    if let Some(asked) = requests.get_mut(&id) {
+                        asked.answered(frame, last, &self.events);
                     }
                     return;
                 }
@@ -241,7 +235,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, requests, answered, .. } = state;
+        let State { core, queues, requests, .. } = state;
         let State { flushed, connections, last_loss, closed, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
@@ -254,12 +248,14 @@ impl Shared {
                 }
                 client::Event::Reply { request, message, last } => {
                     let (frame, _, _) = message.into_parts();
-                    if let Some((asked, reply)) = requests.get_mut(&request).zip(Message::of(Arrived::Whole(frame))) {
-                        answered.extend(asked.answered(reply, last));
+                    if let Some(asked) = requests.get_mut(&request) {
+                        asked.answered(Arrived::Whole(frame), last, &self.events);
                     }
                 }
                 client::Event::RequestFailed { request, why } => {
-                    answered.extend(requests.get_mut(&request).and_then(|asked| asked.failed(why)));
+                    if let Some(asked) = requests.get_mut(&request) {
+                        asked.failed(why);
+                    }
                 }
                 client::Event::Connected { native, again } => {
                     *connections += 1;

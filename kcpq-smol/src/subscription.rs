@@ -64,7 +64,7 @@ impl Capacity {
     pub(crate) const DEFAULT: Self = Self { messages: 65_536, bytes: 64 << 20 };
 }
 
-/// The filling side of a subscription's queue.
+/// The filling side of a subscription's queue, or of a request's.
 pub(crate) struct Queue {
     line: Arc<Line>,
     /// Messages in a row that were taken in and are not in line yet.
@@ -263,6 +263,16 @@ impl Outlet {
         }
     }
 
+    /// The same, and what comes out has been dealt with.
+    pub(crate) fn take_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        let next = self.poll_next(cx);
+        if let Poll::Ready(Some(message)) = &next {
+            add(&self.counters.processed, 1);
+            add(&self.counters.taken, message.len());
+        }
+        next
+    }
+
     fn stats(&self) -> SubscriptionStats {
         // Read in this order, the difference is not negative.
         let processed = self.counters.processed.load(Relaxed);
@@ -376,12 +386,7 @@ impl Stream for Subscription {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        let next = self.outlet.poll_next(cx);
-        if let Poll::Ready(Some(message)) = &next {
-            add(&self.outlet.counters.processed, 1);
-            add(&self.outlet.counters.taken, message.len());
-        }
-        next
+        self.outlet.take_next(cx)
     }
 }
 
