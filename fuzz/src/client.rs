@@ -247,6 +247,7 @@ impl<S: FrameStore> Driver<S> {
         let added = match choice / 64 {
             0 => self.client.subscribe(self.now, pattern),
             1 => self.client.subscribe_latest(self.now, pattern),
+            2 => self.client.subscribe_queue(self.now, pattern, "g"),
             _ => {
                 if let Some(id) = self.ids.pop() {
                     self.client.unsubscribe(self.now, id);

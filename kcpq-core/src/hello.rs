@@ -107,6 +107,8 @@ pub mod features {
     pub const PIECES: u32 = 1 << 7;
     /// Understands messages with properties: a server PUBX, a client MSGX.
     pub const PROPERTIES: u32 = 1 << 8;
+    /// A server's: knows queue groups.
+    pub const QUEUES: u32 = 1 << 9;
 
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
@@ -119,13 +121,7 @@ pub mod features {
         | if cfg!(feature = "native") { NATIVE } else { 0 }
         | if cfg!(feature = "properties") { PROPERTIES } else { 0 };
     /// What a server of this build can do.
-    pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES;
-}
-
-/// The options of a native SUB: a byte behind its number; without it all are off.
-pub mod subscribe {
-    /// Of the messages of one subject that wait, only the newest is kept.
-    pub const LATEST: u8 = 1 << 0;
+    pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES;
 }
 
 const FIXED: usize = 27;
@@ -200,6 +196,75 @@ impl<'a> Hello<'a> {
             session: Named::decode(rest).filter(|_| u32_at(1) & features::NATIVE != 0),
         })
     }
+}
+
+/// The payload of a native SUB or UNSUB: its number, and how a subscription is wanted (PROTOCOL.md 3.8).
+///
+/// ```text
+///  0        4         5           6
+/// +--------+---------+-----------+-------+
+/// | number | options | group_len | group |     options: 0 without the byte; a group only if they have bit 1
+/// +--------+---------+-----------+-------+
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Subscribe<'a> {
+    /// Names the subscription among those of its session.
+    pub number: u32,
+    /// Of the messages of one subject that wait, only the newest is kept.
+    pub latest: bool,
+    /// The queue group in which the pattern is had. One that is cut short or not UTF-8 is read as empty, which
+    /// [is none](is_group).
+    pub group: Option<&'a str>,
+}
+
+impl<'a> Subscribe<'a> {
+    const LATEST: u8 = 1 << 0;
+    const QUEUE: u8 = 1 << 1;
+
+    /// Writes the record to the front of `out`; returns its length.
+    pub fn encode(&self, out: &mut [u8; MAX_SUBSCRIBE]) -> usize {
+        let [a, b, c, d] = self.number.to_be_bytes();
+        let group = self.group.map(|group| (u8::try_from(group.len()).unwrap_or(u8::MAX), group));
+        let options = u8::from(self.latest) | group.map_or(0, |_| Self::QUEUE);
+        let head = [a, b, c, d, options, group.map_or(0, |(len, _)| len)];
+        let name = group.map_or(&[][..], |(_, name)| name.as_bytes());
+        let len = match options {
+            0 => 4,
+            Self::LATEST => 5,
+            _ => head.len() + name.len(),
+        };
+        for (place, byte) in out.iter_mut().zip(head.iter().chain(name)) {
+            *place = *byte;
+        }
+        len.min(MAX_SUBSCRIBE)
+    }
+
+    /// Reads a record; `None` if it has no number.
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        let (number, rest) = payload.split_first_chunk()?;
+        let (options, rest) = rest.split_first().unwrap_or((&0, &[]));
+        let group = || {
+            let (len, rest) = rest.split_first()?;
+            core::str::from_utf8(rest.get(..usize::from(*len))?).ok()
+        };
+        Some(Self {
+            number: u32::from_be_bytes(*number),
+            latest: options & Self::LATEST != 0,
+            group: (options & Self::QUEUE != 0).then(|| group().unwrap_or_default()),
+        })
+    }
+}
+
+/// The longest payload of a SUB, in bytes; without an allocator there are no groups.
+pub const MAX_SUBSCRIBE: usize = if cfg!(feature = "alloc") { 6 + MAX_GROUP } else { 5 };
+/// The longest name of a queue group, in bytes.
+pub const MAX_GROUP: usize = 64;
+
+/// True if this is a name for a queue group: 1 to [`MAX_GROUP`] bytes, without spaces and control characters.
+pub fn is_group(name: &str) -> bool {
+    let plain = |character: char| !character.is_whitespace() && !character.is_control();
+    (1..=MAX_GROUP).contains(&name.len()) && name.chars().all(plain)
 }
 
 /// The payload of ACK: what became of a numbered SUB or UNSUB. The subject holds a text for people, empty on success.

@@ -212,13 +212,14 @@ pub struct Subscribe<'c> {
     pattern: Name,
     capacity: Capacity,
     latest: bool,
+    group: Option<Name>,
     limit: Limit,
 }
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
         let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
-        Self { client, pattern: pattern.into(), capacity: client.capacity(), latest: false, limit }
+        Self { client, pattern: pattern.into(), capacity: client.capacity(), latest: false, group: None, limit }
     }
 
     deadline!();
@@ -246,6 +247,17 @@ impl<'c> Subscribe<'c> {
         self
     }
 
+    /// As a member of a queue group: each message goes to one of all the members of this name, of all clients, whose patterns
+    /// match. The server chooses by turns among those that have least waiting; what waits there for a member that leaves or
+    /// dies goes to the others. A name has 1 to 64 bytes, without spaces. [`latest`](Self::latest) has no effect beside it.
+    ///
+    /// Other subscriptions get the message all the same. A server that does not know queue groups, such as an original one,
+    /// fails the subscription.
+    pub fn queue(mut self, group: &str) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
     /// Calls `handle` for each message, in place of a stream. The callback may block: it runs in a task of its own on a
     /// thread for blocking work. Calls never overlap; meanwhile messages stay in the queue. A call that takes more than
     /// 100 ms is reported as [`Event::SlowHandler`](crate::Event::SlowHandler).
@@ -266,10 +278,10 @@ impl<'c> Subscribe<'c> {
             let mut state = shared.lock();
             let now = shared.now();
             let core = &mut state.core;
-            let id = if self.latest {
-                core.subscribe_latest(now, &self.pattern)
-            } else {
-                core.subscribe(now, &self.pattern)
+            let id = match &self.group {
+                Some(group) => core.subscribe_queue(now, &self.pattern, group),
+                None if self.latest => core.subscribe_latest(now, &self.pattern),
+                None => core.subscribe(now, &self.pattern),
             };
             let id = id.map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None, waiter: None });

@@ -56,6 +56,24 @@ fn a_message_travels_through_three_shells() {
 }
 
 #[test]
+fn the_members_of_a_queue_group_share_what_comes() {
+    let (server, addr) = serve(|_| {});
+    let first = subscribe(&addr, &["jobs", "--queue", "workers", "--count", "5", "--lines"]);
+    let second = subscribe(&addr, &["jobs", "-q", "workers", "--count", "5", "--lines"]);
+    let numbers = (0..10).map(|number| format!("{number}\n")).collect::<String>();
+    let mut from_stdin = kcpq().args(["pub", "-s", &addr, "jobs", "--lines"]).stdin(Stdio::piped()).spawn().unwrap();
+    from_stdin.stdin.take().unwrap().write_all(numbers.as_bytes()).unwrap();
+    assert!(from_stdin.wait().unwrap().success());
+    let outputs = [first, second].map(|member| member.wait(PATIENCE));
+    let mut got: Vec<_> = outputs.iter().flat_map(|output| text(&output.stdout).lines()).collect();
+    got.sort_unstable();
+    assert!(outputs.iter().all(|output| output.status.success()));
+    assert!(got.into_iter().eq(numbers.lines()));
+    server.terminate();
+    assert!(server.wait(PATIENCE).status.success());
+}
+
+#[test]
 fn every_flag_is_in_the_help_and_the_key_in_the_environment_is_not() {
     let flags = |command: &str| {
         let output = kcpq().args([command, "--help"]).env("KCPQ_AES256_KEY_HEX", KEY).output().unwrap();

@@ -5,11 +5,13 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_lite::future::poll_once;
 use kcpq_core::broker::{self, SlowConsumer};
 use kcpq_core::{frame, kcp, subject};
-use kcpq_smol::{Backoff, Builder, Client, Disconnect, Event, Events};
+use kcpq_smol::{Backoff, Builder, Client, Disconnect, Event, Events, Message};
 use kcpq_std_server::limits::LimitTooLow;
 use kcpq_std_server::{BindError, Config, Server};
+use smol::Timer;
 use support::relay::{Relay, RelayConfig};
 use support::wait::{LIMIT, soon, until};
 
@@ -73,6 +75,46 @@ fn a_server_takes_a_free_port_counts_and_forgets_who_left() {
     });
     first.shutdown();
     second.shutdown();
+}
+
+#[test]
+fn a_queue_group_shares_its_messages_over_clients_and_threads_of_the_server() {
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        shards: if cfg!(target_os = "linux") { 2 } else { 1 },
+        ..Config::default()
+    };
+    let server = Server::bind(config).unwrap();
+    smol::block_on(async {
+        let mut members = Vec::new();
+        for _ in 0..8 {
+            let client = quick().connect(server.local_addr()).await.unwrap();
+            members.push((client.subscribe("jobs.*").queue("workers").await.unwrap(), client));
+        }
+        let client = quick().connect(server.local_addr()).await.unwrap();
+        let mut all = client.subscribe("jobs.>").await.unwrap();
+        for number in 0..800_u32 {
+            client.publish("jobs.a", number.to_be_bytes()).await.unwrap();
+        }
+        for _ in 0..800 {
+            soon("each message for who is in no group", all.next()).await.unwrap();
+        }
+        let mut got = Vec::new();
+        while got.len() < 800 {
+            for (member, _) in &mut members {
+                let number = |message: Message| u32::from_be_bytes(*message.payload().first_chunk().unwrap());
+                while let Some(message) = poll_once(member.next()).await.flatten() {
+                    got.push(number(message));
+                }
+            }
+            soon("the others", Timer::after(Duration::from_millis(1))).await;
+        }
+        got.sort_unstable();
+        assert!(got.into_iter().eq(0..800), "each once");
+        let error = client.subscribe("jobs.a").queue("two words").await.unwrap_err();
+        assert!(error.to_string().contains("queue group"), "{error}");
+    });
+    server.shutdown();
 }
 
 #[test]
@@ -280,7 +322,7 @@ fn a_session_goes_on_behind_a_nat_that_forgets_it() {
                     relay.rebind();
                 }
                 publisher.publish("a", number.to_be_bytes()).await.unwrap();
-                smol::Timer::after(Duration::from_millis(5)).await;
+                Timer::after(Duration::from_millis(5)).await;
             }
             for number in 0..MESSAGES {
                 let message = soon("the message", heard.next()).await.unwrap();

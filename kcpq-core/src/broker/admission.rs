@@ -8,6 +8,7 @@ use super::context::Context;
 use super::dispatch::notify;
 use super::event::{Event, SessionId};
 use super::foreign;
+use super::groups::parts;
 use super::guard::Guard;
 use super::pass::Pass;
 use super::peer::Peer;
@@ -115,7 +116,7 @@ impl<P: Peer> Sessions<P> {
         let credential = match &member.pass {
             Some(pass) => pass.credential(),
             None if member.native => Credential::Anonymous,
-            None if !member.patterns.is_empty() => original,
+            None if member.subscriptions() > 0 => original,
             None => return Ok(()), // its next frame shows what it is
         };
         match &mut self.cx.guard {
@@ -146,10 +147,23 @@ impl<P: Peer> Sessions<P> {
             }
             _ => true,
         });
-        for (text, latest) in ended {
-            if let Ok(pattern) = Pattern::new(&text, &limits) {
-                hub.unsubscribe(pattern, id.slot, latest);
+        for (text, latest) in &ended {
+            if let Ok(pattern) = Pattern::new(text, &limits) {
+                hub.unsubscribe(pattern, id.slot, *latest);
             }
+        }
+        let mut ended: Vec<_> = ended.into_iter().map(|(text, _)| text).collect();
+        if let Some(membership) = &mut member.membership {
+            let may = |text: &str| Pattern::new(text, &limits).is_ok_and(|pattern| guard.may_subscribe(pass, pattern));
+            membership.retain(may, |number, text| {
+                let pattern = parts(&text).0;
+                if let Ok(pattern) = Pattern::new(pattern, &limits) {
+                    hub.part(&text, pattern, id.slot, number);
+                }
+                ended.push(pattern.into());
+            });
+        }
+        for text in ended {
             cx.stats.subscriptions -= 1;
             cx.stats.subscriptions_ended += 1;
             let words = format!("not permitted to subscribe to {text} any more: the subscription has ended");

@@ -132,9 +132,14 @@ impl<P> Context<P> {
         self.secret.hash(conv, moment.as_flattened()) as u32
     }
 
-    /// True if a session is not to get a message of `subject`, which is counted.
+    /// True if a session may get a message of `subject`.
+    pub(super) fn may_receive(&mut self, pass: &mut Pass, subject: Subject<'_>) -> bool {
+        self.guard.as_mut().is_none_or(|guard| guard.may_receive(pass, subject))
+    }
+
+    /// True if it is not to get it, which is counted.
     pub(super) fn withholds(&mut self, pass: &mut Pass, subject: Subject<'_>) -> bool {
-        let withholds = self.guard.as_mut().is_some_and(|guard| !guard.may_receive(pass, subject));
+        let withholds = !self.may_receive(pass, subject);
         self.stats.messages_withheld += u64::from(withholds);
         withholds
     }

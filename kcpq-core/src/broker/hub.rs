@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::context::Context;
 use super::foreign;
+use super::groups::{self, Change, Groups};
 use super::message::{self, Message};
-use super::outlet::{Level, Outlet};
+use super::outlet::{How, Level, Outlet};
 use super::party::{Party, Subscriber};
 use super::pass::Pass;
 use super::peer::Peer;
@@ -19,7 +20,8 @@ use super::shards::Shards;
 use super::supply::Patience;
 use super::table::Table;
 use super::throttle::{Claim, Others, Throttle};
-use crate::frame::{Frame, LENGTH};
+use crate::frame::{Frame, LENGTH, properties, subject_of};
+use crate::hello::MAX_GROUP;
 use crate::outbox::HeapOutbox;
 use crate::router::{Place, Router, TooManyShapes};
 use crate::subject::{Pattern, Subject};
@@ -28,11 +30,24 @@ use crate::time::Instant;
 /// See above.
 pub(super) struct Hub {
     router: Router,
+    groups: Groups,
     pub(super) shards: Shards,
-    /// Subscribers to the latest only of the message that is being routed; empty between messages.
-    deferred: Vec<Subscriber>,
+    /// Sessions that want only the latest of the subject that is being routed, and shares of groups; empty between messages.
+    deferred: Vec<u32>,
+    shares: Vec<groups::Found>,
     /// How many subscribers the last message had.
     reach: u32,
+}
+
+/// To whom a message may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// To everybody who wants it.
+    All,
+    /// To no queue group: another shard has seen to these.
+    Each,
+    /// To this queue group alone.
+    Group(u32),
 }
 
 /// Whose message it is.
@@ -41,30 +56,41 @@ pub(super) struct Publisher<'p> {
     throttle: &'p mut Throttle,
     /// What waits for it as a subscriber: a session that is read is not in the table meanwhile. A shard gets nothing back.
     own: Option<(&'p mut HeapOutbox, &'p mut Outlet, Option<&'p mut Box<Pass>>)>,
-    /// Where to note for how long the least patient of its subscribers can be kept waiting, if it wants to know.
-    patience: Option<&'p mut Option<Patience>>,
+    /// Where to note how its subscribers are off, if it wants to know.
+    about: Option<&'p mut About>,
+}
+
+/// How those are off whom messages of a shard are for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct About {
+    /// How long the least patient of them can be kept waiting; `None` if there was nobody.
+    pub(super) patience: Option<Patience>,
+    /// The load of the member of a queue group that was given the last one (see [`Outlet::load`]).
+    pub(super) load: Option<u32>,
 }
 
 impl<'p> Publisher<'p> {
     /// A session, while it is not in the table.
     pub(super) fn session(me: &'p mut Me<'_>) -> Self {
         let Member { throttle, outlet, pass, .. } = &mut *me.member;
-        Self {
-            party: Party::Session(me.id.slot),
-            throttle,
-            own: Some((me.queue, outlet, pass.as_mut())),
-            patience: None,
-        }
+        Self { party: Party::Session(me.id.slot), throttle, own: Some((me.queue, outlet, pass.as_mut())), about: None }
     }
 
     fn shard(index: u8, throttle: &'p mut Throttle) -> Self {
-        Self { party: Party::Shard(index), throttle, own: None, patience: None }
+        Self { party: Party::Shard(index), throttle, own: None, about: None }
     }
 }
 
 impl Hub {
     pub(super) fn new(seed: u64, shards: Shards) -> Self {
-        Self { router: Router::new(seed), shards, deferred: Vec::new(), reach: 0 }
+        Self {
+            router: Router::new(seed),
+            groups: Groups::new(seed),
+            shards,
+            deferred: Vec::new(),
+            shares: Vec::new(),
+            reach: 0,
+        }
     }
 
     /// Patterns registered, each counted once.
@@ -77,8 +103,15 @@ impl Hub {
         let shards = 0..u32::from(self.shards.count());
         self.router.visit(from, count, |pattern, members| {
             // Shards have the lowest numbers.
-            let others = shards.clone().filter(|shard| members.contains(*shard)).count();
-            if let Some(subscribers) = members.len().checked_sub(others).filter(|count| *count > 0) {
+            let mut subscribers = members.len() - shards.clone().filter(|shard| members.contains(*shard)).count();
+            if !self.groups.is_empty() {
+                members.for_each(|number| {
+                    if let Subscriber::Share(share) = number.into() {
+                        subscribers = subscribers - 1 + self.groups.here(share);
+                    }
+                });
+            }
+            if subscribers > 0 {
                 visit(pattern, subscribers);
             }
         })
@@ -93,31 +126,30 @@ impl Hub {
 
     /// Whether messages stay cheap if a session has this pattern as well. What other shards' sessions have was asked there.
     pub(super) fn admits(&self, pattern: Pattern<'_>, slot: u32, latest: bool) -> Result<(), TooManyShapes> {
-        self.router.admits(pattern, Subscriber { party: Party::Session(slot), latest }.into())
+        self.router.admits(pattern, Subscriber::session(slot, latest).into())
     }
 
     /// A session has a pattern that it had not.
     pub(super) fn subscribe(&mut self, pattern: Pattern<'_>, slot: u32, latest: bool) {
-        self.router.subscribe(pattern, Subscriber { party: Party::Session(slot), latest }.into());
+        self.router.subscribe(pattern, Subscriber::session(slot, latest).into());
         self.shards.want(pattern.as_str());
     }
 
     /// A session has it in the other way.
     pub(super) fn change(&mut self, pattern: Pattern<'_>, slot: u32, latest: bool) {
-        let party = Party::Session(slot);
-        self.router.unsubscribe(pattern, Subscriber { party, latest: !latest }.into());
-        self.router.subscribe(pattern, Subscriber { party, latest }.into());
+        self.router.unsubscribe(pattern, Subscriber::session(slot, !latest).into());
+        self.router.subscribe(pattern, Subscriber::session(slot, latest).into());
     }
 
     /// A session has it no more.
     pub(super) fn unsubscribe(&mut self, pattern: Pattern<'_>, slot: u32, latest: bool) {
-        self.router.unsubscribe(pattern, Subscriber { party: Party::Session(slot), latest }.into());
+        self.router.unsubscribe(pattern, Subscriber::session(slot, latest).into());
         self.shards.leave(pattern.as_str());
     }
 
     /// Whether sessions of a shard have a pattern.
     pub(super) fn set_interest(&mut self, shard: u8, pattern: Pattern<'_>, wanted: bool) {
-        let number = Subscriber { party: Party::Shard(shard), latest: false }.into();
+        let number = Subscriber::Every(Party::Shard(shard)).into();
         if wanted {
             self.router.subscribe(pattern, number);
             self.shards.has_known(shard);
@@ -126,10 +158,56 @@ impl Hub {
         }
     }
 
+    // --- queue groups ---
+
+    /// A subscription of a session takes part in a group. Its pattern is had by the session as well, as far as it matters how
+    /// dear that is.
+    pub(super) fn join(&mut self, text: &str, pattern: Pattern<'_>, slot: u32, number: u32) {
+        let change = self.groups.join(text, groups::Member::Session { slot, number });
+        self.router.charge(pattern, Subscriber::session(slot, false).into());
+        self.follow(pattern, change, true);
+        self.shards.count_members(text, change.here, change.here == 1);
+    }
+
+    /// It takes part no more. False if it did not.
+    pub(super) fn part(&mut self, text: &str, pattern: Pattern<'_>, slot: u32, number: u32) -> bool {
+        let Some(change) = self.groups.leave(text, groups::Member::Session { slot, number }) else { return false };
+        self.router.discharge(pattern, Subscriber::session(slot, false).into());
+        self.follow(pattern, change, false);
+        self.shards.count_members(text, change.here, false);
+        true
+    }
+
+    /// So many subscriptions of sessions of a shard take part.
+    pub(super) fn set_members(&mut self, shard: u8, text: &str, pattern: Pattern<'_>, count: u32) {
+        let member = groups::Member::Shard { index: shard, count };
+        let before = self.groups.leave(text, member);
+        if let Some(change) = before {
+            self.follow(pattern, change, false);
+        }
+        if count > 0 {
+            let change = self.groups.join(text, member);
+            self.follow(pattern, change, true);
+            if before.is_none() {
+                self.shards.has_known(shard);
+            }
+        }
+    }
+
+    /// A share has come with somebody, or left.
+    fn follow(&mut self, pattern: Pattern<'_>, change: Change, has_come: bool) {
+        let Some(number) = change.share.map(|share| Subscriber::Share(share).into()) else { return };
+        if has_come {
+            self.router.subscribe(pattern, number);
+        } else {
+            self.router.unsubscribe(pattern, number);
+        }
+    }
+
     // --- messages ---
 
-    /// Hands a message to everybody who wants it, each once, and throttles the publisher if need be. False if nobody wants
-    /// it.
+    /// Hands a message to everybody who wants it, each once, and to one member of each queue group, and throttles the publisher
+    /// if need be. False if nobody wants it.
     pub(super) fn publish<P: Peer>(
         &mut self,
         cx: &mut Context<P>,
@@ -138,24 +216,70 @@ impl Hub {
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> bool {
-        let Self { router, shards, deferred, reach } = self;
+        self.publish_to(Aim::All, cx, table, publisher, subject, message)
+    }
+
+    /// Hands what the session in this slot did not get as a member of groups to others of these. Says for how many messages
+    /// there is nobody.
+    pub(super) fn give_back<P: Peer>(
+        &mut self,
+        cx: &mut Context<P>,
+        table: &mut Table<P, Session>,
+        slot: u32,
+        returns: Vec<(Box<str>, Bytes, Option<Instant>)>,
+    ) -> u64 {
+        let limits = foreign::limits(cx.config.subjects);
+        let mut left = 0;
+        for (text, frame, expires) in returns {
+            let group = self.groups.named(groups::parts(&text).1);
+            let subject = Subject::from_bytes(subject_of(&frame), &limits);
+            let given = group.zip(subject.ok()).is_some_and(|(group, subject)| {
+                let party = Party::Session(slot);
+                let publisher = Publisher { party, throttle: &mut Throttle::default(), own: None, about: None };
+                let mut message = Message::returned(&frame, expires);
+                self.publish_to(Aim::Group(group), cx, table, publisher, subject, &mut message)
+            });
+            cx.stats.requeued += u64::from(given);
+            left += u64::from(!given);
+        }
+        left
+    }
+
+    fn publish_to<P: Peer>(
+        &mut self,
+        aim: Aim,
+        cx: &mut Context<P>,
+        table: &mut Table<P, Session>,
+        publisher: Publisher<'_>,
+        subject: Subject<'_>,
+        message: &mut Message<'_>,
+    ) -> bool {
+        let Self { router, groups, shards, deferred, shares, reach } = self;
         let reached = Reached { cx, table, shards, publisher };
         let mut delivery = Delivery { reached, subject, message, behind: None, other: None };
         *reach = 0;
-        router.route(subject, |number| {
-            *reach += 1;
-            let subscriber = Subscriber::from(number);
-            if subscriber.latest {
+        router.route(subject, |number| match Subscriber::from(number) {
+            Subscriber::Share(share) => shares.push(groups.found(share)),
+            _ if matches!(aim, Aim::Group(_)) => {}
+            Subscriber::Every(party) => {
+                *reach += 1;
+                delivery.hand_to(party, How::Plainly);
+            }
+            Subscriber::Latest(slot) => {
+                *reach += 1;
                 // It may match another pattern of this session, which wants every message.
-                deferred.push(subscriber);
-            } else {
-                delivery.hand_to(subscriber);
+                deferred.push(slot);
             }
         });
-        for subscriber in deferred.drain(..) {
-            if !router.was_told(Subscriber { latest: false, ..subscriber }.into()) {
-                delivery.hand_to(subscriber);
+        for slot in deferred.drain(..) {
+            let party = Party::Session(slot);
+            if !router.was_told(Subscriber::Every(party).into()) {
+                delivery.hand_to(party, How::AsLatest);
             }
+        }
+        if !shares.is_empty() {
+            *reach += delivery.hand_to_groups(aim, groups, shares);
+            shares.clear();
         }
         delivery.finish();
         *reach > 0
@@ -172,7 +296,7 @@ impl Hub {
     ) {
         let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
         let bytes = frames.len();
-        let mut patience = None;
+        let mut about = About::default();
         // The shard wrote them.
         while let Some(len) = frames.first_chunk().map(|announced| LENGTH + u32::from_be_bytes(*announced) as usize) {
             let frame = frames.split_to(len.min(frames.len()));
@@ -192,15 +316,25 @@ impl Hub {
                     valid => valid,
                 };
                 let Ok(subject) = subject else { continue };
+                let group = parsed.message().and_then(|(_, properties)| properties.group());
+                let aim = match group.map(|group| self.groups.named(group)) {
+                    None => Aim::Each,
+                    Some(Some(group)) => Aim::Group(group),
+                    Some(None) => {
+                        cx.stats.unrouted += 1; // its last member has left meanwhile
+                        continue;
+                    }
+                };
                 let mut message = Message::relayed(&frame, expires, self.share_from());
-                let publisher = Publisher { patience: Some(&mut patience), ..Publisher::shard(shard, &mut throttle) };
-                self.publish(cx, table, publisher, subject, &mut message);
+                let publisher = Publisher { about: Some(&mut about), ..Publisher::shard(shard, &mut throttle) };
+                let routed = self.publish_to(aim, cx, table, publisher, subject, &mut message);
+                cx.stats.unrouted += u64::from(!routed && aim != Aim::Each);
             }
         }
         if let Some(place) = self.shards.throttle(shard) {
             *place = throttle;
         }
-        self.shards.has_placed(shard, bytes, patience);
+        self.shards.has_placed(shard, bytes, about);
     }
 
     // --- back-pressure ---
@@ -312,9 +446,9 @@ struct Delivery<'d, 'm, P: Peer> {
 }
 
 impl<P: Peer> Delivery<'_, '_, P> {
-    fn hand_to(&mut self, to: Subscriber) {
+    fn hand_to(&mut self, to: Party, how: How<'_>) {
         let Reached { cx, table, shards, publisher } = &mut self.reached;
-        let (queue, outlet, pass) = match to.party {
+        let (queue, outlet, pass) = match to {
             party if party == publisher.party => match &mut publisher.own {
                 Some((queue, outlet, pass)) => (&mut **queue, &mut **outlet, pass.as_deref_mut()),
                 None => return,
@@ -324,7 +458,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
                 None => return,
             },
             // What comes from a shard has gone to the others from there.
-            Party::Shard(_) if matches!(publisher.party, Party::Shard(_)) => return,
+            Party::Shard(_) if matches!((publisher.party, how), (Party::Shard(_), How::Plainly)) => return,
             Party::Shard(index) => match shards.outlet(index) {
                 Some((queue, outlet)) => (queue, outlet, None),
                 None => return,
@@ -334,25 +468,88 @@ impl<P: Peer> Delivery<'_, '_, P> {
             outlet.counts.withheld += 1;
             return;
         }
-        let slow = outlet.admit(cx, queue, self.message, to.latest);
+        let slow = outlet.admit(cx, queue, self.message, how);
         let level = outlet.level(cx, queue);
-        let mut other = Some((level, to.party));
+        let mut other = Some((level, to));
         if level == Level::Behind
             && outlet.holds_until(cx).is_some()
             // One that need not miss anything comes first.
             && !(outlet.is_lossy(cx) && self.behind.is_some_and(|(lossy, _)| !lossy))
         {
-            other = self.behind.replace((outlet.is_lossy(cx), to.party)).map(|(_, party)| (level, party));
+            other = self.behind.replace((outlet.is_lossy(cx), to)).map(|(_, party)| (level, party));
         }
         if other.is_some_and(|(level, _)| self.other.is_none_or(|(least, _)| level <= least)) {
             self.other = other;
         }
-        if let Some(least) = &mut publisher.patience {
-            **least = outlet.patience(cx).into_iter().chain(**least).min();
+        if let Some(about) = &mut publisher.about {
+            about.patience = outlet.patience(cx).into_iter().chain(about.patience).min();
+            if let How::With(_) = how {
+                about.load = Some(outlet.load(cx, queue, 1));
+            }
         }
-        if slow && let Party::Session(slot) = to.party {
+        if slow && let Party::Session(slot) = to {
             cx.slow.push_back(slot);
         }
+    }
+
+    /// Hands it to one member of each group of these shares, as far as they are aimed at. Says to how many.
+    #[inline(never)]
+    fn hand_to_groups(&mut self, aim: Aim, groups: &mut Groups, shares: &mut Vec<groups::Found>) -> u32 {
+        shares.retain(|found| match aim {
+            Aim::All => true,
+            Aim::Each => false,
+            Aim::Group(group) => found.group == group,
+        });
+        shares.sort_unstable_by_key(|found| found.group);
+        let mut count = 0;
+        for shares in shares.chunk_by(|a, b| a.group == b.group) {
+            // Another shard that has chosen this one knew of members here; only if these have left they are looked for elsewhere.
+            let relayed = matches!(self.reached.publisher.party, Party::Shard(_));
+            let mut chosen = groups.choose(shares, |member| self.load(member, !relayed));
+            if relayed && chosen.is_none() {
+                chosen = groups.choose(shares, |member| self.load(member, true));
+            }
+            match chosen {
+                Some(groups::Member::Session { slot, number }) => {
+                    self.hand_to(Party::Session(slot), How::With(&properties::member(number)));
+                }
+                Some(groups::Member::Shard { index, .. }) => {
+                    let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
+                    let head = properties::group(name.len());
+                    let mut property = [0; properties::HEAD + MAX_GROUP];
+                    for (place, byte) in property.iter_mut().zip(head.iter().chain(name)) {
+                        *place = *byte;
+                    }
+                    let len = head.len() + name.len();
+                    self.hand_to(Party::Shard(index), How::With(property.get(..len).unwrap_or_default()));
+                }
+                None => continue,
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// What a member of a group has waiting (see [`Outlet::load`]); `None` if it cannot have the message. Other `shards` only
+    /// if they are wanted, and not the one that the message came from.
+    fn load(&mut self, member: groups::Member, shards: bool) -> Option<u32> {
+        let Reached { cx, table, shards: all, publisher } = &mut self.reached;
+        let (queue, outlet, pass) = match member {
+            groups::Member::Session { slot, .. } if Party::Session(slot) == publisher.party => {
+                let (queue, outlet, pass) = publisher.own.as_mut()?;
+                (&mut **queue, &mut **outlet, pass.as_deref_mut())
+            }
+            groups::Member::Session { slot, .. } => table.get_mut(slot)?.session.receiver(),
+            groups::Member::Shard { index, count } => {
+                if !shards || publisher.party == Party::Shard(index) {
+                    return None;
+                }
+                let (queue, outlet) = all.outlet(index)?;
+                return Some(outlet.load(cx, queue, count));
+            }
+        };
+        let may_have = pass.is_none_or(|pass| !pass.is_filtered || cx.may_receive(pass, self.subject));
+        may_have.then(|| outlet.load(cx, queue, 1))
     }
 
     /// What follows from it for the publisher.

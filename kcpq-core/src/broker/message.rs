@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{HEAD, Head, LENGTH, Properties, command, properties};
+use crate::frame::{HEAD, Head, Properties, command, properties};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{HeapInbox, Inbox};
 use crate::time::Instant;
@@ -58,6 +58,15 @@ impl<'f> Message<'f> {
         Self { shared: Some(msg.clone()), ..Self::published(msg, 0) }
     }
 
+    /// A message that its member of a queue group does not get: what that was told beside others is forgotten.
+    pub(super) fn returned(frame: &'f Bytes, expires: Option<Instant>) -> Self {
+        let message = Self::relayed(frame, expires, SHARE_FROM);
+        let all = message.properties.as_bytes();
+        let properties =
+            Properties::trusted(all.get(..all.len().saturating_sub(properties::MEMBER)).unwrap_or_default());
+        Self { properties, shared: None, extended: None, ..message }
+    }
+
     /// A MSG or MSGX that came together with others, from another shard: a small one would keep all of them.
     pub(super) fn relayed(msg: &'f Bytes, expires: Option<Instant>, share_from: usize) -> Self {
         let shared = (msg.len() >= SHARE_FROM || expires.is_some()).then(|| msg.clone());
@@ -66,7 +75,7 @@ impl<'f> Message<'f> {
             Some(frame) => {
                 let (message, properties) = frame.message().unwrap_or_default();
                 let cut = frame.payload.len() - message.len();
-                Self { extended: shared, ..Self::extended(msg, cut, properties, expires, share_from) }
+                Self { extended: shared, ..Self::extended(msg, cut, properties.for_subscribers(), expires, share_from) }
             }
             None => Self { shared, expires, ..Self::published(msg, share_from) },
         }
@@ -87,9 +96,9 @@ impl<'f> Message<'f> {
         self.bytes.len() + if extended { self.properties.as_bytes().len() + properties::END } else { 0 }
     }
 
-    /// Bytes of its body, as its length field says.
-    pub(super) fn body_len(&self, extended: bool) -> usize {
-        self.len(extended) - LENGTH
+    /// Bytes of the MSGX with so many bytes more of properties.
+    pub(super) fn len_with(&self, more: usize) -> usize {
+        self.bytes.len() + self.properties.as_bytes().len() + more + properties::END
     }
 
     /// Appends the message to what waits for one subscriber, with its properties if `extended`.
@@ -106,6 +115,17 @@ impl<'f> Message<'f> {
             return;
         }
         queue.push_shared(self.shared(extended), self.expires);
+    }
+
+    /// The same for one who is told `more` about it than others are, by another property.
+    pub(super) fn append_with(&mut self, queue: &mut HeapOutbox, more: &[u8]) {
+        let Some((head, rest, end)) = self.parts_with(more.len()) else { return };
+        let parts = [&head, rest, self.properties.as_bytes(), more, &end];
+        if self.expires.is_some() {
+            queue.push_shared(joined(&parts), self.expires);
+        } else {
+            let _ = queue.push(&parts, None);
+        }
     }
 
     /// The same where only the latest message of each subject is to wait, in the place of the one before unless more than
@@ -127,8 +147,13 @@ impl<'f> Message<'f> {
 
     /// The head of the MSGX, what follows it, and what ends it behind the properties.
     fn extended_parts(&self) -> Option<([u8; HEAD], &[u8], [u8; properties::END])> {
+        self.parts_with(0)
+    }
+
+    /// The same with so many bytes more of properties.
+    fn parts_with(&self, more: usize) -> Option<([u8; HEAD], &[u8], [u8; properties::END])> {
         let (head, rest) = self.bytes.split_first_chunk::<HEAD>()?;
-        let len = self.properties.as_bytes().len();
+        let len = self.properties.as_bytes().len() + more;
         let head =
             Head::from_bytes(*head).shorter(command::MSGX, self.cut).longer(command::MSGX, len + properties::END)?;
         Some((head.to_bytes(), rest, properties::end(len)))

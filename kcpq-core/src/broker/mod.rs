@@ -39,11 +39,13 @@ mod context;
 mod dispatch;
 mod event;
 mod foreign;
+mod groups;
 mod guard;
 mod half_open;
 #[cfg_attr(not(feature = "sealed"), path = "absent/handshakes.rs")]
 mod handshakes;
 mod hub;
+mod membership;
 mod message;
 #[cfg_attr(not(feature = "sealed"), path = "absent/names.rs")]
 mod names;

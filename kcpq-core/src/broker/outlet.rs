@@ -17,6 +17,7 @@ use super::party::Party;
 use super::stats::Stats;
 use super::supply::{Patience, Supply};
 use super::view::SessionStats;
+use crate::frame::LENGTH;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::{Duration, Instant};
 
@@ -80,6 +81,19 @@ pub(super) struct Report {
     pub(super) lossy: bool,
     /// How long the others can be kept waiting.
     pub(super) patience: Option<Patience>,
+    /// What waits for the member of a queue group that was given a message last, as [`Outlet::load`] says.
+    pub(super) load: u32,
+}
+
+/// How a message is handed over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How<'h> {
+    /// As every other.
+    Plainly,
+    /// In the place of the one of its subject that waits, if there is one.
+    AsLatest,
+    /// With another property, to one who knows such.
+    With(&'h [u8]),
 }
 
 /// Whose outlet it is, for the counters.
@@ -89,6 +103,10 @@ enum Kind {
     Shard,
 }
 
+/// So many bytes count as one when the loads of members of a queue group are compared.
+const LOAD: usize = 16 * 1024;
+/// For so long it counts what a shard has said of the load of its sessions.
+const REPORT_LASTS: Duration = Duration::from_millis(50);
 /// How long it is remembered that messages are dropped for a party.
 const LOSSY_FOR: Duration = Duration::from_secs(4);
 
@@ -152,25 +170,28 @@ impl Outlet {
         self.beyond = self.beyond.saturating_sub(bytes);
     }
 
-    /// Queues a message, or the `latest` of its subject only, if the party takes it and there is room. True if there is
-    /// no room, for the first time since there was plenty.
+    /// Queues a message if the party takes it and there is room. True if there is no room, for the first time since there was
+    /// plenty.
     pub(super) fn admit<P>(
         &mut self,
         cx: &mut Context<P>,
         queue: &mut HeapOutbox,
         message: &mut Message<'_>,
-        latest: bool,
+        how: How<'_>,
     ) -> bool {
         let Context { config, stats, .. } = cx;
         let extended = self.extended && message.is_extended();
-        let len = message.len(extended);
+        let len = match how {
+            How::With(more) => message.len_with(more.len()),
+            How::Plainly | How::AsLatest => message.len(extended),
+        };
         let max_queued = config.max_queued.min(self.max_queued);
-        if message.body_len(extended) > self.max_body as usize {
+        if len - LENGTH > self.max_body as usize {
             stats.dropped_too_large += 1;
             self.counts.dropped_too_large += 1;
             return false;
         }
-        if latest && message.supersede_in(queue, extended, max_queued) {
+        if matches!(how, How::AsLatest) && message.supersede_in(queue, extended, max_queued) {
             stats.superseded += 1;
             self.counts.superseded += 1;
             self.took(stats, cx.now, len, queue);
@@ -195,10 +216,10 @@ impl Outlet {
             self.counts.dropped_memory += 1;
             return self.is_full(cx);
         }
-        if latest {
-            message.append_latest_to(queue, extended, cx.seed);
-        } else {
-            message.append_to(queue, extended);
+        match how {
+            How::Plainly => message.append_to(queue, extended),
+            How::AsLatest => message.append_latest_to(queue, extended, cx.seed),
+            How::With(more) => message.append_with(queue, more),
         }
         self.took(stats, cx.now, len, queue);
         full && self.is_full(cx)
@@ -272,6 +293,17 @@ impl Outlet {
         } else {
             Level::Hungry
         }
+    }
+
+    /// How much waits for the party beside others that could have a message in its place: 0 is nothing to speak of, and the
+    /// most that it gets nothing of it. A shard stands for `sessions`, and says how it is with these, for a while.
+    pub(super) fn load<P>(&self, cx: &Context<P>, queue: &HeapOutbox, sessions: u32) -> u32 {
+        if !(self.drained || self.progresses(cx)) {
+            return u32::MAX;
+        }
+        let own = (self.waiting(queue) / LOAD) as u32 / sessions.max(1);
+        let recent = self.progress.is_some_and(|at| at + REPORT_LASTS > cx.now);
+        own.saturating_add(self.reported.filter(|_| recent).map_or(0, |report| report.load))
     }
 
     /// The low-water mark.

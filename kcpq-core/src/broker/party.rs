@@ -12,32 +12,50 @@ pub(super) enum Party {
 /// The most shards of one server.
 pub const MAX_SHARDS: usize = 64;
 
-/// A party as the router knows it. One that wants every message of some patterns and only the latest of others is two
-/// subscribers.
+/// Who has a pattern, as the router knows it. A session that wants every message of some patterns and only the latest of
+/// others is there twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Subscriber {
-    pub(super) party: Party,
-    /// Of the messages of one subject that wait for it only the newest is kept. Never so for a shard.
-    pub(super) latest: bool,
+pub(super) enum Subscriber {
+    /// It wants every message.
+    Every(Party),
+    /// The session in this slot wants of the messages of one subject that wait for it only the newest.
+    Latest(u32),
+    /// One member of this share of a queue group gets each message.
+    Share(u32),
 }
 
-/// The router's numbers are dense: those of the shards, then two for each slot.
+impl Subscriber {
+    /// A session that wants every message, or only the latest.
+    pub(super) fn session(slot: u32, latest: bool) -> Self {
+        if latest { Self::Latest(slot) } else { Self::Every(Party::Session(slot)) }
+    }
+}
+
+/// The router's numbers are dense: those of the shards, then four for each slot, of which one is a share's.
 const FIRST_SESSION: u32 = MAX_SHARDS as u32;
+const LATEST: u32 = 1;
+const SHARE: u32 = 2;
+const KIND_BITS: u32 = 2;
 
 impl From<Subscriber> for u32 {
-    fn from(Subscriber { party, latest }: Subscriber) -> Self {
-        match party {
-            Party::Shard(index) => index.into(),
-            Party::Session(slot) => FIRST_SESSION + (slot << 1 | Self::from(latest)),
+    fn from(subscriber: Subscriber) -> Self {
+        match subscriber {
+            Subscriber::Every(Party::Shard(index)) => index.into(),
+            Subscriber::Every(Party::Session(slot)) => FIRST_SESSION + (slot << KIND_BITS),
+            Subscriber::Latest(slot) => FIRST_SESSION + (slot << KIND_BITS | LATEST),
+            Subscriber::Share(share) => FIRST_SESSION + (share << KIND_BITS | SHARE),
         }
     }
 }
 
 impl From<u32> for Subscriber {
     fn from(number: u32) -> Self {
-        match number.checked_sub(FIRST_SESSION) {
-            None => Self { party: Party::Shard(number as u8), latest: false },
-            Some(rest) => Self { party: Party::Session(rest >> 1), latest: rest & 1 != 0 },
+        let Some(rest) = number.checked_sub(FIRST_SESSION) else { return Self::Every(Party::Shard(number as u8)) };
+        let index = rest >> KIND_BITS;
+        match rest & ((1 << KIND_BITS) - 1) {
+            LATEST => Self::Latest(index),
+            SHARE => Self::Share(index),
+            _ => Self::Every(Party::Session(index)),
         }
     }
 }

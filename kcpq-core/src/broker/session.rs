@@ -5,7 +5,9 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
+use bytes::Bytes;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
@@ -15,6 +17,7 @@ use super::context::Context;
 use super::dispatch::spoken;
 use super::event::SessionId;
 use super::half_open::HalfOpen;
+use super::membership::Membership;
 use super::outlet::Outlet;
 use super::pass::Pass;
 use super::throttle::Throttle;
@@ -55,6 +58,8 @@ pub(super) struct Member {
     pub(super) refusal_told: bool,
     /// The patterns, and for each whether only the latest messages are wanted.
     pub(super) patterns: HashMap<Box<str>, bool, SeedableRandomState>,
+    /// The queue groups that it is in, once it has asked for one.
+    pub(super) membership: Option<Box<Membership>>,
     phase: Phase,
     /// When it was last heard.
     heard: Instant,
@@ -160,6 +165,7 @@ impl Session {
                 held: 0,
                 refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
+                membership: None,
                 phase: Phase::Open,
                 heard: cx.now,
                 paused: None,
@@ -317,6 +323,12 @@ impl Session {
         self.member.patterns.drain()
     }
 
+    /// Takes out of what waits for it that which is for it as a member of queue groups.
+    pub(super) fn take_returns(&mut self) -> Vec<(Box<str>, Bytes, Option<Instant>)> {
+        let Self { transport, member } = self;
+        member.membership.take().map_or_else(Vec::new, |membership| membership.take_from(&mut transport.outbox, None))
+    }
+
     /// Sends an answer that had to wait.
     pub(super) fn answer(&mut self, mut answer: HeapOutbox) {
         answer.append_to(&mut self.transport.control);
@@ -425,11 +437,8 @@ impl Session {
 
     // --- the end ---
 
-    /// No more messages for it; what waits goes out, then CLOSE if it understands that. False if that was begun already.
-    pub(super) fn begin_closing<P>(&mut self, cx: &mut Context<P>, reason: CloseReason) -> bool {
-        if self.member.phase != Phase::Open {
-            return false;
-        }
+    /// No more messages for it, which is open; what waits goes out, then CLOSE if it understands that.
+    pub(super) fn begin_closing<P>(&mut self, cx: &mut Context<P>, reason: CloseReason) {
         self.member.phase = Phase::Closing { until: cx.now + cx.config.linger, reason };
         if reason == CloseReason::SlowConsumer {
             // It would not get through what waits; that is why it is closed.
@@ -448,7 +457,6 @@ impl Session {
         } {
             let _ = self.transport.message(command::ERR, text.as_bytes(), &[]);
         }
-        true
     }
 
     /// Why it ends, once all that it was still to get has been acknowledged.
@@ -531,6 +539,11 @@ impl Member {
     /// Its frames are still read.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// How many subscriptions it has: patterns, and memberships of queue groups.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.patterns.len() + self.membership.as_ref().map_or(0, |membership| membership.len())
     }
 }
 

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::dispatch::{Dispatch, Outcome};
 use super::event::{Ended, Event, SessionId};
 use super::foreign;
+use super::groups;
 use super::handshakes::Handshakes;
 use super::hub::{Hub, Publisher};
 use super::party::Party;
@@ -469,9 +470,20 @@ impl<P: Peer> Sessions<P> {
 
     /// The same for one that is taken out.
     pub(super) fn begin_closing(&mut self, slot: &mut Slot<P, Session>, reason: CloseReason) {
-        if slot.session.begin_closing(&mut self.cx, reason) {
-            self.unsubscribe_all(slot);
+        if slot.session.closes_because().is_some() {
+            return;
         }
+        self.unsubscribe_all(slot);
+        if reason == CloseReason::SlowConsumer {
+            self.cx.stats.dropped_closed += self.give_back(slot);
+        }
+        slot.session.begin_closing(&mut self.cx, reason);
+    }
+
+    /// Gives what waits for a session that has left its queue groups to others there. Says for how many messages there is nobody.
+    fn give_back(&mut self, slot: &mut Slot<P, Session>) -> u64 {
+        let returns = slot.session.take_returns();
+        self.hub.give_back(&mut self.cx, &mut self.table, slot.id.slot, returns)
     }
 
     fn unsubscribe_all(&mut self, slot: &mut Slot<P, Session>) {
@@ -481,14 +493,24 @@ impl<P: Peer> Sessions<P> {
                 self.cx.stats.subscriptions -= 1;
             }
         }
+        let Self { cx, hub, .. } = self;
+        let limits = foreign::limits(cx.config.subjects);
+        // What it is a member of it knows until it is gone: what waits for it then goes to others.
+        for (number, text) in slot.session.member().membership.iter().flat_map(|membership| membership.iter()) {
+            if let Ok(pattern) = Pattern::new(groups::parts(text).0, &limits)
+                && hub.part(text, pattern, slot.id.slot, number)
+            {
+                cx.stats.subscriptions -= 1;
+            }
+        }
     }
 
     /// A session that was taken out is no more.
     fn remove(&mut self, mut slot: Box<Slot<P, Session>>, why: Ended) {
         self.unsubscribe_all(&mut slot);
+        let undelivered = self.give_back(&mut slot) + slot.session.undelivered();
         slot.session.outlet().1.close(&mut self.cx);
         slot.session.release_memory(&mut self.cx);
-        let undelivered = slot.session.undelivered();
         self.cx.stats.dropped_closed += undelivered;
         self.cx.stats.native_sessions -= u64::from(slot.session.is_native());
         slot.session.count(&mut self.cx.transport);
@@ -510,6 +532,11 @@ impl<P: Peer> Sessions<P> {
             Told::Interest { pattern, wanted } => {
                 if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(cx.config.subjects)) {
                     hub.set_interest(from, pattern, wanted);
+                }
+            }
+            Told::Members { text, count } => {
+                if let Ok(pattern) = Pattern::new(groups::parts(&text).0, &foreign::limits(cx.config.subjects)) {
+                    hub.set_members(from, &text, pattern, count);
                 }
             }
             Told::Known => {

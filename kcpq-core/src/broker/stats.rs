@@ -53,6 +53,8 @@ pub struct Stats {
     pub dropped_slow: u64,
     /// Messages dropped: their time to live was over before they could be sent.
     pub expired: u64,
+    /// Messages of queue groups that were given to another member, because the one that they waited for left.
+    pub requeued: u64,
     /// Messages replaced in a queue by a newer one of their subject, for latest-only subscriptions.
     pub superseded: u64,
     /// Messages dropped: larger than the subscriber accepts.
@@ -130,6 +132,7 @@ impl Stats {
             throttled,
             dropped_slow,
             expired,
+            requeued,
             superseded,
             dropped_too_large,
             dropped_memory,
@@ -178,6 +181,7 @@ impl Stats {
         self.throttled += throttled;
         self.dropped_slow += dropped_slow;
         self.expired += expired;
+        self.requeued += requeued;
         self.superseded += superseded;
         self.dropped_too_large += dropped_too_large;
         self.dropped_memory += dropped_memory;

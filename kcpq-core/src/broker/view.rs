@@ -221,7 +221,7 @@ fn view<P: Peer>(slot: &Slot<P, Session>, now: Instant, has_key: bool) -> Sessio
         queued: flow.queued,
         unacked: flow.unacked,
         throttled: member.throttle.holds(),
-        subscriptions: member.patterns.len(),
+        subscriptions: member.subscriptions(),
         messages: member.outlet.counts,
         transport: *session.stats(),
     }

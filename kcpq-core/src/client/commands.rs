@@ -3,9 +3,13 @@
 use super::event::{Disconnect, PublishError, SubscribeError};
 use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
+#[cfg(feature = "alloc")]
+use super::subscriptions::in_group;
 use super::{Client, Overflow};
 use crate::datagram::SAFE_DATAGRAM;
 use crate::frame::{self, Properties, PropertyError, properties};
+#[cfg(feature = "alloc")]
+use crate::hello::is_group;
 use crate::outbox::{FrameStore, Outbox, PushError};
 use crate::store::{Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
@@ -34,7 +38,7 @@ impl<S: FrameStore> Client<S> {
     /// # Errors
     /// [`SubscribeError`]: nothing was asked for.
     pub fn subscribe(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
-        self.subscribe_to(now, pattern, false)
+        self.subscribe_to(now, pattern, false, None)
     }
 
     /// As [`subscribe`](Self::subscribe), for state that supersedes itself: of the messages of one subject that wait for
@@ -45,18 +49,46 @@ impl<S: FrameStore> Client<S> {
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_latest(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
-        self.subscribe_to(now, pattern, true)
+        self.subscribe_to(now, pattern, true, None)
     }
 
-    fn subscribe_to(&mut self, now: Instant, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
+    /// As [`subscribe`](Self::subscribe), as a member of a queue group: each message goes to one of all the members of this
+    /// name, of all clients, whose patterns it matches. Other subscriptions of this client are given what they match all the
+    /// same. A server that does not know queue groups, such as an original one, fails it
+    /// ([`SubscribeFailure::Unsupported`](super::SubscribeFailure::Unsupported)).
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe); [`SubscribeError::Group`].
+    #[cfg(feature = "alloc")]
+    pub fn subscribe_queue(
+        &mut self,
+        now: Instant,
+        pattern: &str,
+        group: &str,
+    ) -> Result<SubscriptionId, SubscribeError> {
+        self.subscribe_to(now, pattern, false, Some(group))
+    }
+
+    fn subscribe_to(
+        &mut self,
+        now: Instant,
+        pattern: &str,
+        latest: bool,
+        group: Option<&str>,
+    ) -> Result<SubscriptionId, SubscribeError> {
         self.set_now(now);
-        let added = self.try_subscribe(pattern, latest);
+        let added = self.try_subscribe(pattern, latest, group);
         self.stats.subscription_errors += u64::from(added.is_err());
         self.advance();
         added
     }
 
-    fn try_subscribe(&mut self, pattern: &str, latest: bool) -> Result<SubscriptionId, SubscribeError> {
+    fn try_subscribe(
+        &mut self,
+        pattern: &str,
+        latest: bool,
+        group: Option<&str>,
+    ) -> Result<SubscriptionId, SubscribeError> {
         if self.is_ending() {
             return Err(SubscribeError::Closed);
         }
@@ -64,8 +96,8 @@ impl<S: FrameStore> Client<S> {
         if !self.subscriptions.has_room() {
             return Err(SubscribeError::TooMany);
         }
-        let pattern = S::Text::new(pattern).map_err(SubscribeError::TooLong)?;
-        let id = self.subscriptions.add(pattern, latest).ok_or(SubscribeError::TooMany)?;
+        let text = subscription_text(pattern, group)?;
+        let id = self.subscriptions.add(text, latest).ok_or(SubscribeError::TooMany)?;
         self.stats.total_subscriptions += 1;
         Ok(id)
     }
@@ -317,4 +349,21 @@ impl<S: FrameStore> Client<S> {
         }
         self.advance();
     }
+}
+
+/// What is kept of a subscription's pattern and group.
+#[cfg(feature = "alloc")]
+fn subscription_text<T: Text>(pattern: &str, group: Option<&str>) -> Result<T, SubscribeError> {
+    let text = match group {
+        Some(group) if !is_group(group) => return Err(SubscribeError::Group),
+        Some(group) => T::new(&in_group(pattern, group)),
+        None => T::new(pattern),
+    };
+    text.map_err(SubscribeError::TooLong)
+}
+
+/// Without an allocator there are no groups.
+#[cfg(not(feature = "alloc"))]
+fn subscription_text<T: Text>(pattern: &str, _: Option<&str>) -> Result<T, SubscribeError> {
+    T::new(pattern).map_err(SubscribeError::TooLong)
 }

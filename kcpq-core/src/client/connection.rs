@@ -8,7 +8,7 @@ use super::rhythm::Rhythm;
 use super::subscriptions::Request;
 use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
-use crate::hello::{self, CloseReason, Hello, MAX_WELCOME, VERSION};
+use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION, features};
 use crate::outbox::{Dialect, FrameStore, Outbox};
 use crate::rng::draw;
 use crate::session::Native;
@@ -162,21 +162,22 @@ impl<S: FrameStore> Client<S> {
         if self.subscriptions.is_unanswered() {
             return self.lose(Disconnect::SubscribeUnanswered);
         }
+        let groups = self.is_connected().then(|| self.server.is_some_and(|server| server.groups));
         let session = &mut self.session;
-        self.subscriptions.send_requests(self.now, &self.config, |request| {
-            let (command, number, pattern, latest) = match request {
-                Request::Subscribe { number, pattern, latest } => (command::SUB, number, pattern, latest),
-                Request::Unsubscribe { number, pattern } => (command::UNSUB, number, pattern, false),
-            };
-            let [a, b, c, d] = number.to_be_bytes();
-            let payload = [a, b, c, d, hello::subscribe::LATEST];
+        self.subscriptions.send_requests(self.now, &self.config, groups, |request| {
             // The time for an answer runs from here, and a PING that comes later stands behind all of them.
             if session.control.len() > REQUESTS {
                 return false;
             }
-            session
-                .control(command, pattern.as_bytes(), payload.get(..4 + usize::from(latest)).unwrap_or_default())
-                .is_ok()
+            let (command, pattern, record) = match request {
+                Request::Subscribe { pattern, record } => (command::SUB, pattern, record),
+                Request::Unsubscribe { number, pattern } => {
+                    (command::UNSUB, pattern, Subscribe { number, latest: false, group: None })
+                }
+            };
+            let mut payload = [0; MAX_SUBSCRIBE];
+            let len = record.encode(&mut payload);
+            session.control(command, pattern.as_bytes(), payload.get(..len).unwrap_or_default()).is_ok()
         });
         if !self.pings.is_flushing()
             && let Some(published) = self.outgoing.flush_due(self.session.moved())
@@ -211,6 +212,7 @@ impl<S: FrameStore> Client<S> {
             max_tokens: hello.max_tokens,
             keep_alive: Duration::from_secs(hello.keep_alive.into()),
             epoch: hello.epoch,
+            groups: hello.features & features::QUEUES != 0,
         });
         self.session.set_native(&Native {
             framing: self.framing().to_server(hello.features),

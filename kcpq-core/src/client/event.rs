@@ -231,6 +231,8 @@ pub enum SubscribeFailure {
     },
     /// The server refused it.
     Refused(Refusal),
+    /// The server does not know queue groups, as an original one.
+    Unsupported,
 }
 
 impl fmt::Display for SubscribeFailure {
@@ -238,6 +240,7 @@ impl fmt::Display for SubscribeFailure {
         match self {
             Self::Unanswered { attempts } => write!(f, "no acknowledgement after {attempts} attempts"),
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Unsupported => f.write_str("the server does not know queue groups"),
         }
     }
 }
@@ -284,6 +287,8 @@ pub enum SubscribeError {
     Pattern(SubjectError),
     /// The pattern is longer than the client's memory allows.
     TooLong(TooLarge),
+    /// The name of a queue group is empty, longer than 64 bytes, or has spaces or control characters.
+    Group,
     /// The client has its maximum number of subscriptions.
     TooMany,
     /// The client is closing or closed.
@@ -295,6 +300,9 @@ impl fmt::Display for SubscribeError {
         match self {
             Self::Pattern(error) => error.fmt(f),
             Self::TooLong(error) => write!(f, "pattern too long: {error}"),
+            Self::Group => {
+                f.write_str("the name of a queue group is 1 to 64 bytes without spaces and control characters")
+            }
             Self::TooMany => f.write_str("no room for another subscription"),
             Self::Closed => f.write_str("the client is closed"),
         }

@@ -79,7 +79,12 @@ impl<S: FrameStore> Client<S> {
     /// Gives the message in `found` to subscription `id`, or if that is gone, to the one behind it that wants the message.
     /// Says to which, and whether it is the last one.
     fn take_turn(&mut self, found: Found, id: SubscriptionId) -> Option<(SubscriptionId, bool)> {
-        let subject = self.session.frame(found).subject;
+        let frame = self.session.frame(found);
+        if let Some(number) = frame.member() {
+            self.current = Some(Current { found, next: None, held: false });
+            return Some((self.subscriptions.member(number)?, true));
+        }
+        let subject = frame.subject;
         let id = if self.subscriptions.is_listed(id) { id } else { self.subscriptions.next_for(subject, Some(id))? };
         let next = self.subscriptions.next_for(subject, Some(id));
         self.current = Some(Current { found, next, held: false });
@@ -101,7 +106,10 @@ impl<S: FrameStore> Client<S> {
         // An original server forwards any subject; only what is text can be matched.
         let next = if frame.is_understood() && Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
             self.stats.on_message(frame);
-            let next = self.subscriptions.next_for(frame.subject, None);
+            let next = match frame.member() {
+                Some(number) => self.subscriptions.member(number),
+                None => self.subscriptions.next_for(frame.subject, None),
+            };
             self.stats.unmatched += u64::from(next.is_none());
             next
         } else {

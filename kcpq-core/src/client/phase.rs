@@ -99,4 +99,6 @@ pub(super) struct Server {
     /// After how long a silence it forgets a session; zero: it does not say.
     pub(super) keep_alive: Duration,
     pub(super) epoch: u64,
+    /// It knows queue groups.
+    pub(super) groups: bool,
 }

@@ -9,11 +9,14 @@
 //! ```
 //!
 //! The server registers a pattern once per session, so of several subscriptions to the same pattern one asks and the
-//! others follow, and only the last one to leave sends UNSUB.
+//! others follow, and only the last one to leave sends UNSUB. Members of queue groups each ask for themselves.
+
+#[cfg(feature = "alloc")]
+use alloc::string::String;
 
 use super::config::Config;
 use super::event::SubscribeFailure;
-use crate::hello::Refusal;
+use crate::hello::{Refusal, Subscribe};
 use crate::store::{Index, Queue, Store, Text};
 use crate::subject;
 use crate::time::Instant;
@@ -28,7 +31,8 @@ pub struct SubscriptionId(pub u32);
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Subscription<T> {
     id: SubscriptionId,
-    pattern: T,
+    /// The pattern; and behind a space, which neither of them has, the queue group in which it is had.
+    text: T,
     /// Only the newest message of each subject is wanted.
     latest: bool,
     state: State,
@@ -54,7 +58,7 @@ type Outcome = Result<(), SubscribeFailure>;
 
 /// What [`Subscriptions::send_requests`] wants to be sent.
 pub(super) enum Request<'t> {
-    Subscribe { number: u32, pattern: &'t str, latest: bool },
+    Subscribe { pattern: &'t str, record: Subscribe<'t> },
     Unsubscribe { number: u32, pattern: &'t str },
 }
 
@@ -115,12 +119,12 @@ impl<S: Store> Subscriptions<S> {
         self.table.has_room()
     }
 
-    /// Adds a subscription; there is room.
-    pub(super) fn add(&mut self, pattern: S::Text, latest: bool) -> Option<SubscriptionId> {
+    /// Adds a subscription, to a pattern or to one [in a group](in_group); there is room.
+    pub(super) fn add(&mut self, text: S::Text, latest: bool) -> Option<SubscriptionId> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let id = SubscriptionId(self.last_id);
-        self.index.insert(&pattern, id.0);
-        let entry = Subscription { id, pattern, latest, state: State::Wanted, proven: false, outcome: None };
+        self.index.insert(&text, id.0);
+        let entry = Subscription { id, text, latest, state: State::Wanted, proven: false, outcome: None };
         let index = self.table.len();
         self.table.push(entry).ok()?;
         self.look_at(index);
@@ -141,7 +145,7 @@ impl<S: Store> Subscriptions<S> {
     fn let_go(&mut self, index: usize) {
         if let Some(entry) = self.table.get_mut(index) {
             entry.state = State::Gone;
-            self.index.remove(&entry.pattern, entry.id.0);
+            self.index.remove(&entry.text, entry.id.0);
             self.gone = self.gone.saturating_add(1);
         }
     }
@@ -151,7 +155,7 @@ impl<S: Store> Subscriptions<S> {
     fn look_at_others(&mut self, index: usize) {
         let Some(entry) = self.table.get(index) else { return };
         let mut todo = self.todo;
-        self.same(&entry.pattern).for_each(|(index, _)| todo.add(index));
+        self.same(&entry.text).for_each(|(index, _)| todo.add(index));
         self.todo = todo;
     }
 
@@ -199,8 +203,12 @@ impl<S: Store> Subscriptions<S> {
         let found = self.find(SubscriptionId(number));
         let Some((index, entry)) = found.filter(|(_, entry)| entry.is_asked()) else { return };
         match refusal {
+            None if entry.is_member() => {
+                entry.is_confirmed();
+                self.has_news(index);
+            }
             None => {
-                let Ok(pattern) = S::Text::new(entry.pattern.as_ref()) else { return };
+                let Ok(pattern) = S::Text::new(entry.text.as_ref()) else { return };
                 let latest = entry.latest;
                 self.confirm(&pattern, latest);
             }
@@ -212,7 +220,7 @@ impl<S: Store> Subscriptions<S> {
     pub(super) fn on_ended(&mut self, pattern: &str) {
         for index in 0..self.table.len() {
             let Some(entry) = self.table.get(index) else { break };
-            if entry.state == State::Active && entry.pattern.as_ref() == pattern {
+            if entry.state == State::Active && entry.pattern() == pattern {
                 self.fail(index, SubscribeFailure::Refused(Refusal::NotPermitted));
             }
         }
@@ -238,10 +246,8 @@ impl<S: Store> Subscriptions<S> {
             };
             let Some(entry) = table.get_mut(index) else { continue };
             let other = latest && !entry.latest && entry.state == State::Wanted;
-            if entry.is_pending() && !other && entry.pattern.is(pattern) {
-                entry.state = State::Active;
-                entry.proven = true;
-                entry.outcome = Some(Ok(()));
+            if entry.is_pending() && !other && entry.text.is(pattern) {
+                entry.is_confirmed();
                 news.add(index);
             }
         }
@@ -286,8 +292,15 @@ impl<S: Store> Subscriptions<S> {
         self.unanswered
     }
 
-    /// Sends what is to be sent, through `send`, which says whether it had room.
-    pub(super) fn send_requests(&mut self, now: Instant, config: &Config, mut send: impl FnMut(Request<'_>) -> bool) {
+    /// Sends what is to be sent, through `send`, which says whether it had room. Members of queue groups wait until it is
+    /// known whether the server knows such, and fail if it does not.
+    pub(super) fn send_requests(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        groups: Option<bool>,
+        mut send: impl FnMut(Request<'_>) -> bool,
+    ) {
         let Span { first, end } = core::mem::take(&mut self.todo);
         if first >= end {
             return;
@@ -300,7 +313,14 @@ impl<S: Store> Subscriptions<S> {
                 State::Pausing { until, .. } if until <= now => {}
                 State::Asked { .. } | State::Pausing { .. } | State::Active | State::Gone => continue,
             }
-            let pattern = entry.pattern.as_ref();
+            let (pattern, group) = parts(entry.text.as_ref());
+            if group.is_some() && entry.state != State::Leaving && groups != Some(true) {
+                match groups {
+                    None => self.look_at(index),
+                    _ => self.fail(index, SubscribeFailure::Unsupported),
+                }
+                continue;
+            }
             let (number, twin) = (entry.id.0, self.twin(index, entry));
             let (request, next) = match (entry.state, twin) {
                 (State::Wanted, Some(State::Active)) => (None, State::Active),
@@ -309,9 +329,10 @@ impl<S: Store> Subscriptions<S> {
                 (State::Wanted, Some(_)) => continue,
                 (state, _) => {
                     let attempts = if let State::Pausing { attempts, .. } = state { attempts + 1 } else { 1 };
-                    let latest = self.all_latest(&entry.pattern);
+                    let latest = if group.is_some() { entry.latest } else { self.all_latest(&entry.text) };
                     let until = now + config.subscribe_timeout;
-                    (Some(Request::Subscribe { number, pattern, latest }), State::Asked { attempts, until })
+                    let record = Subscribe { number, latest, group };
+                    (Some(Request::Subscribe { pattern, record }), State::Asked { attempts, until })
                 }
             };
             if let Some(request) = request
@@ -324,8 +345,7 @@ impl<S: Store> Subscriptions<S> {
             entry.state = next;
             match next {
                 State::Active => {
-                    entry.proven = true;
-                    entry.outcome = Some(Ok(()));
+                    entry.is_confirmed();
                     self.has_news(index);
                 }
                 State::Asked { until, .. } => {
@@ -337,21 +357,24 @@ impl<S: Store> Subscriptions<S> {
         self.sweep();
     }
 
-    /// The subscriptions to `pattern`, in no particular order.
-    fn same<'t>(&'t self, pattern: &'t S::Text) -> impl Iterator<Item = (usize, &'t Subscription<S::Text>)> {
-        let places = self.index.places(pattern, self.table.len());
+    /// The subscriptions of this text, in no particular order.
+    fn same<'t>(&'t self, text: &'t S::Text) -> impl Iterator<Item = (usize, &'t Subscription<S::Text>)> {
+        let places = self.index.places(text, self.table.len());
         places.filter_map(move |place| {
             let index = S::Index::position(place, |number| position(&self.table, SubscriptionId(number)))?;
-            self.table.get(index).filter(|entry| entry.pattern.is(pattern)).map(|entry| (index, entry))
+            self.table.get(index).filter(|entry| entry.text.is(text)).map(|entry| (index, entry))
         })
     }
 
     /// The state of another subscription to the same pattern that the server knows, or that is about to ask for it.
     fn twin(&self, index: usize, entry: &Subscription<S::Text>) -> Option<State> {
+        if entry.is_member() {
+            return None;
+        }
         let leaving = entry.state == State::Leaving;
         // One that wants every message is not served by one that wants the latest only.
         let every = !leaving && !entry.latest;
-        let others = self.same(&entry.pattern).filter(|(other, twin)| *other != index && !(every && twin.latest));
+        let others = self.same(&entry.text).filter(|(other, twin)| *other != index && !(every && twin.latest));
         let mut best = None;
         for (_, twin) in others {
             match twin.state {
@@ -411,12 +434,20 @@ impl<S: Store> Subscriptions<S> {
         None
     }
 
-    /// The first subscription behind `last`, in the order in which they were made, that messages to `subject` are for.
+    /// The first subscription behind `last`, in the order in which they were made, that messages to `subject` are for. Members
+    /// of queue groups get what is for them alone.
     pub(super) fn next_for(&self, subject: &[u8], last: Option<SubscriptionId>) -> Option<SubscriptionId> {
         let first = last.map_or(0, |last| self.behind(last));
         (first..self.table.len()).filter_map(|index| self.table.get(index)).find_map(|entry| {
-            (entry.is_listed() && subject::matches(entry.pattern.as_ref(), subject)).then_some(entry.id)
+            let wants = entry.is_listed() && !entry.is_member() && subject::matches(entry.text.as_ref(), subject);
+            wants.then_some(entry.id)
         })
+    }
+
+    /// The member of a queue group of this number, if its user still wants messages.
+    pub(super) fn member(&self, number: u32) -> Option<SubscriptionId> {
+        let entry = self.table.get(position(&self.table, SubscriptionId(number))?)?;
+        (entry.is_member() && entry.is_listed()).then_some(entry.id)
     }
 
     /// How many there are, those that end included.
@@ -425,12 +456,13 @@ impl<S: Store> Subscriptions<S> {
         self.table.len()
     }
 
-    /// Those that were made after `last`, and whose user still wants messages, with their patterns.
+    /// Those that were made after `last`, and whose user still wants messages, with their patterns. Without members of queue
+    /// groups.
     #[cfg(feature = "alloc")]
     pub(super) fn listed_behind(&self, last: Option<SubscriptionId>) -> impl Iterator<Item = (SubscriptionId, &str)> {
         let first = last.map_or(0, |last| self.behind(last));
         let entries = (first..self.table.len()).filter_map(|index| self.table.get(index));
-        entries.filter(|entry| entry.is_listed()).map(|entry| (entry.id, entry.pattern.as_ref()))
+        entries.filter(|entry| entry.is_listed() && !entry.is_member()).map(|entry| (entry.id, entry.text.as_ref()))
     }
 
     /// True if the user of the subscription still wants messages.
@@ -448,6 +480,23 @@ impl<S: Store> Subscriptions<S> {
     fn find(&mut self, id: SubscriptionId) -> Option<(usize, &mut Subscription<S::Text>)> {
         let index = position(&self.table, id)?;
         Some((index, self.table.get_mut(index)?))
+    }
+}
+
+/// There are queue groups. Without an allocator there is no way to ask for one, and no code for them is left.
+const GROUPS: bool = cfg!(feature = "alloc");
+
+/// The text of a subscription to `pattern` in a queue group.
+#[cfg(feature = "alloc")]
+pub(super) fn in_group(pattern: &str, group: &str) -> String {
+    [pattern, " ", group].concat()
+}
+
+/// The pattern of a text, and the group.
+fn parts(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(' ') {
+        Some((pattern, group)) if GROUPS => (pattern, Some(group)),
+        _ => (text, None),
     }
 }
 
@@ -472,7 +521,25 @@ fn position<T>(table: &impl Queue<Subscription<T>>, id: SubscriptionId) -> Optio
     Some(index)
 }
 
+impl<T: Text> Subscription<T> {
+    fn pattern(&self) -> &str {
+        parts(self.text.as_ref()).0
+    }
+
+    /// It is had in a queue group.
+    fn is_member(&self) -> bool {
+        parts(self.text.as_ref()).1.is_some()
+    }
+}
+
 impl<T> Subscription<T> {
+    /// The server has registered it, which its user is to be told.
+    fn is_confirmed(&mut self) {
+        self.state = State::Active;
+        self.proven = true;
+        self.outcome = Some(Ok(()));
+    }
+
     fn is_asked(&self) -> bool {
         matches!(self.state, State::Asked { .. } | State::Pausing { .. })
     }

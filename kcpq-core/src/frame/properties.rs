@@ -24,8 +24,12 @@ pub mod tag {
     pub const HEADER: u8 = 0x02;
     /// What the server has to say in place of an answer (u8): see [`NOBODY`].
     pub const STATUS: u8 = 0x03;
+    /// The server's word that the message is for one subscription alone, by its number (u32 big-endian).
+    pub const MEMBER: u8 = 0x04;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
+    /// Between brokers (shards) of one server: the message is for this queue group alone.
+    pub const GROUP: u8 = SERVER | 0x04;
 
     /// A status: nobody is subscribed to the subject.
     pub const NOBODY: u8 = 1;
@@ -37,9 +41,12 @@ pub mod tag {
 }
 
 /// Bytes before the value of a property.
-const HEAD: usize = 3;
+pub(crate) const HEAD: usize = 3;
 /// Bytes of the length behind all properties.
 pub(crate) const END: usize = 2;
+/// Bytes of the number of a subscription as a property.
+#[cfg(feature = "alloc")]
+pub(crate) const MEMBER: usize = HEAD + 4;
 /// Bytes of a time to live as a property.
 pub(crate) const TTL: usize = HEAD + 4;
 /// Most bytes of the properties of one message.
@@ -140,6 +147,12 @@ impl<'p> Properties<'p> {
         if all.bytes.is_empty() { Ok(Self { bytes }) } else { Err(PropertyError::Malformed) }
     }
 
+    /// Takes what was found to make sense before.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn trusted(bytes: &'p [u8]) -> Self {
+        Self { bytes }
+    }
+
     /// Their bytes.
     pub fn as_bytes(self) -> &'p [u8] {
         self.bytes
@@ -174,6 +187,19 @@ impl<'p> Properties<'p> {
     pub fn ttl(mut self) -> Option<Duration> {
         let value = self.find_map(|property| (property.tag == tag::TTL).then_some(property.value))?;
         Some(Duration::from_millis(u32::from_be_bytes(*value.first_chunk()?).into()))
+    }
+
+    /// The number of the only subscription that the message is for.
+    pub(crate) fn member(mut self) -> Option<u32> {
+        let value = self.find_map(|property| (property.tag == tag::MEMBER).then_some(property.value))?;
+        Some(u32::from_be_bytes(*value.first_chunk()?))
+    }
+
+    /// The only queue group that the message is for, as another broker of the server says.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn group(mut self) -> Option<&'p str> {
+        let value = self.find_map(|property| (property.tag == tag::GROUP).then_some(property.value))?;
+        core::str::from_utf8(value).ok()
     }
 
     /// True if it is the server's word that nobody is subscribed to what was published.
@@ -226,6 +252,14 @@ impl<'a> Frame<'a> {
         command == command::MSG || EXTENDED && command == command::MSGX
     }
 
+    /// The number of the only subscription that it is for, if the server says so.
+    pub(crate) fn member(&self) -> Option<u32> {
+        if !EXTENDED || self.command != command::MSGX {
+            return None;
+        }
+        self.message()?.1.member()
+    }
+
     /// True if its properties make sense, as far as they must be known.
     pub(crate) fn is_understood(&self) -> bool {
         let parse = |properties: Properties<'_>| Properties::parse(properties.bytes).is_ok();
@@ -237,6 +271,20 @@ impl<'a> Frame<'a> {
 pub(crate) fn ttl(left: Duration) -> [u8; TTL] {
     let [a, b, c, d] = u32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX).to_be_bytes();
     [tag::TTL, 0, 4, a, b, c, d]
+}
+
+/// The property that says which subscription alone a message is for.
+#[cfg(feature = "alloc")]
+pub(crate) fn member(number: u32) -> [u8; MEMBER] {
+    let [a, b, c, d] = number.to_be_bytes();
+    [tag::MEMBER, 0, 4, a, b, c, d]
+}
+
+/// The property that says which queue group alone a message is for, up to the name, which has so many bytes.
+#[cfg(feature = "alloc")]
+pub(crate) fn group(len: usize) -> [u8; HEAD] {
+    let [high, low] = (len as u16).to_be_bytes(); // a name has at most 64 bytes
+    [tag::GROUP, high, low]
 }
 
 /// The server's word that nobody is subscribed, as it stands behind a message.

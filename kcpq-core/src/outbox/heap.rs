@@ -112,6 +112,16 @@ fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
     frames.split_at_checked(frame::frame_len(*frames.first_chunk()?))
 }
 
+/// Whole frames that lie together, one by one.
+fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    core::iter::from_fn(move || {
+        let (frame, behind) = split(rest)?;
+        rest = behind;
+        Some(frame)
+    })
+}
+
 impl HeapOutbox {
     /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
     pub(crate) fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
@@ -153,6 +163,39 @@ impl HeapOutbox {
         Some((chunk.piece.share(), chunk.expires))
     }
 
+    /// Takes out the frames that `wanted` says, with the times when they are to be forgotten. The others stay in their order.
+    /// None of those that were appended by [`push_latest`](Self::push_latest) is asked for.
+    pub(crate) fn extract(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) -> Vec<(Bytes, Option<Instant>)> {
+        let mut taken = Vec::new();
+        for chunk in &mut self.chunks {
+            if !frames(chunk.bytes()).any(&mut wanted) {
+                continue;
+            }
+            let (mut kept, before) = (Vec::new(), taken.len());
+            for frame in frames(chunk.bytes()) {
+                if wanted(frame) {
+                    taken.push((Bytes::copy_from_slice(frame), chunk.expires));
+                    self.len -= frame.len();
+                } else {
+                    kept.extend_from_slice(frame);
+                }
+            }
+            // It stays, even if nothing is left of it: the numbers of those behind it hold.
+            chunk.piece = kept.into();
+            self.frames -= taken.len() - before;
+            chunk.frames -= (taken.len() - before) as u32;
+        }
+        self.trim();
+        taken
+    }
+
+    /// Lets go of chunks at the front of which nothing is left.
+    fn trim(&mut self) {
+        while self.chunks.pop_front_if(|chunk| chunk.frames == 0).is_some() {
+            self.left += 1;
+        }
+    }
+
     /// Moves all frames to the end of `other`.
     pub(crate) fn append_to(&mut self, other: &mut Self) {
         while let Some(chunk) = self.pop() {
@@ -175,6 +218,7 @@ impl HeapOutbox {
         self.left += 1;
         self.len -= chunk.bytes().len();
         self.frames -= chunk.frames as usize;
+        self.trim();
         Some(chunk)
     }
 
@@ -301,9 +345,7 @@ impl Outbox<HeapTx> for HeapOutbox {
             if chunk.bytes().len() + ttl <= limit + LENGTH {
                 self.append(chunk);
             } else if chunk.frames > 1 {
-                let mut rest = chunk.bytes();
-                while let Some((frame, behind)) = split(rest) {
-                    rest = behind;
+                for frame in frames(chunk.bytes()) {
                     if frame.len() <= limit + LENGTH {
                         // It has room, however much waits.
                         let _ = if frame.get(LENGTH) == Some(&command::PUBX) {

@@ -73,7 +73,7 @@ impl Members {
         true
     }
 
-    pub(super) fn for_each(&self, tell: impl FnMut(u32)) {
+    pub(crate) fn for_each(&self, tell: impl FnMut(u32)) {
         match self {
             Self::None => {}
             Self::One(only) => core::iter::once(*only).for_each(tell),

@@ -161,6 +161,17 @@ impl Router {
         true
     }
 
+    /// Counts `pattern` among those of `member` as far as [`admits`](Self::admits) is concerned, although it gets its messages in
+    /// another way.
+    pub(crate) fn charge(&mut self, pattern: Pattern<'_>, member: u32) {
+        self.shapes.add(&self.secret, pattern, member);
+    }
+
+    /// Takes that back.
+    pub(crate) fn discharge(&mut self, pattern: Pattern<'_>, member: u32) {
+        self.shapes.remove(&self.secret, pattern, member);
+    }
+
     /// Takes `member` away from `pattern`. False if it was not there.
     pub fn unsubscribe(&mut self, pattern: Pattern<'_>, member: u32) -> bool {
         let removed = if pattern.is_literal() {

@@ -22,6 +22,7 @@ use hashbrown::HashMap;
 
 use super::context::Context;
 use super::event::SessionId;
+use super::hub::About;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
 use super::supply::Patience;
@@ -39,6 +40,8 @@ pub(super) enum Told {
     Messages { frames: Bytes, expires: Option<Instant> },
     /// Whether there are sessions with this pattern.
     Interest { pattern: Box<str>, wanted: bool },
+    /// How many subscriptions of sessions there are with this pattern in this queue group.
+    Members { text: Box<str>, count: u32 },
     /// One more pattern that is wanted has been taken note of.
     Known,
     /// So many more bytes of messages have found their place, and how those are off whom they are for.
@@ -58,8 +61,8 @@ struct Shard {
     throttle: Throttle,
     /// Bytes from there that were placed, to be told.
     placed: usize,
-    /// How long those here that it publishes to can be kept waiting.
-    patience: Option<Patience>,
+    /// How those here are off that it publishes to.
+    about: About,
     /// Whether it was told, and has not to be told again, that somebody here is behind.
     told_behind: Option<bool>,
     /// Patterns of ours that it knows, counted as they were told.
@@ -77,7 +80,7 @@ impl Shard {
             told: VecDeque::new(),
             throttle: Throttle::default(),
             placed: 0,
-            patience: None,
+            about: About::default(),
             told_behind: Some(false),
             known: 0,
             last_due: false,
@@ -90,7 +93,8 @@ impl Shard {
         let behind = self.throttle.holds();
         if self.placed > 0 || self.told_behind != Some(behind) {
             self.told_behind = Some(behind);
-            let report = Report { behind, lossy: self.throttle.is_lossy(), patience: self.patience };
+            let About { patience, load } = self.about;
+            let report = Report { behind, lossy: self.throttle.is_lossy(), patience, load: load.unwrap_or_default() };
             return Some(Told::Placed { bytes: core::mem::take(&mut self.placed), report });
         }
         if let Some(told) = self.told.pop_front() {
@@ -163,25 +167,26 @@ impl Shards {
         self.get_mut(index).map(|shard| &mut shard.throttle)
     }
 
-    /// Messages of that many bytes that came from a shard have been placed; those whom they were for, if any, can be kept
-    /// waiting for so long.
-    pub(super) fn has_placed(&mut self, index: u8, bytes: usize, patience: Option<Patience>) {
+    /// Messages of that many bytes that came from a shard have been placed; those whom they were for, if any, are off like
+    /// this.
+    pub(super) fn has_placed(&mut self, index: u8, bytes: usize, about: About) {
         if let Some(shard) = self.get_mut(index) {
             shard.placed += bytes;
-            shard.patience = patience.or(shard.patience);
+            shard.about.patience = about.patience.or(shard.about.patience);
+            shard.about.load = about.load.or(shard.about.load);
         }
     }
 
     /// A shard as a publisher, if those here that it publishes to had enough waiting when it last did.
     pub(super) fn fed(&self, index: u8) -> Option<&Throttle> {
         let shard = self.all.get(usize::from(index))?.as_ref()?;
-        shard.patience.is_some().then_some(&shard.throttle)
+        shard.about.patience.is_some().then_some(&shard.throttle)
     }
 
     /// They can be kept waiting for so long now.
     pub(super) fn set_patience(&mut self, index: u8, patience: Patience) {
         if let Some(shard) = self.get_mut(index) {
-            shard.patience = Some(patience);
+            shard.about.patience = Some(patience);
         }
         self.tell_again(index);
     }
@@ -249,6 +254,15 @@ impl Shards {
             self.wanted.remove(pattern);
             self.tell_all(&Told::Interest { pattern: pattern.into(), wanted: false });
         }
+    }
+
+    /// So many subscriptions of sessions here are in a queue group with a pattern, of which the `first` has just come.
+    pub(super) fn count_members(&mut self, text: &str, count: u32, first: bool) {
+        if self.all.len() < 2 {
+            return;
+        }
+        self.asked += u64::from(first);
+        self.tell_all(&Told::Members { text: text.into(), count });
     }
 
     /// A pattern that a shard wants has been taken note of here.

@@ -451,3 +451,103 @@ fn what_another_shard_wants_is_not_shown_as_a_subscriber() {
     let list = |all: &[(&str, usize)]| all.iter().map(|(text, count)| ((*text).into(), *count)).collect::<Vec<_>>();
     assert_eq!(shown, [(2, list(&[("a", 2)])), (0, list(&[])), (1, list(&[("a", 1), ("b.>", 1)]))]);
 }
+
+/// Members of a group, of which each client has at most one.
+struct Crew {
+    server: Server,
+    members: Vec<(usize, SubscriptionId)>,
+}
+
+impl Crew {
+    fn join(&mut self, end: usize) {
+        let Self { server, members } = self;
+        let id = server.ends[end].client.subscribe_queue(server.now, "jobs.*", "crew").unwrap();
+        members.push((end, id));
+        server.settle();
+    }
+
+    fn got(&self, (end, id): (usize, SubscriptionId)) -> &[(u32, u32)] {
+        self.server.ends[end].got.get(&id).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[test]
+fn the_members_of_a_group_get_as_many_wherever_they_are() {
+    // Two, three and five members; publishers at all.
+    let homes = [0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 0, 1, 2];
+    let mut crew = Crew { server: Server::new(3, &homes, &Config::default()), members: Vec::new() };
+    (0..10).for_each(|end| crew.join(end));
+    crew.server.carry_all();
+    for number in 0..1_000 {
+        assert!(crew.server.publish(10 + number as usize % 3, "jobs.a", number, 20));
+        if number % 50 == 0 {
+            crew.server.carry_all();
+        }
+    }
+    crew.server.carry_all();
+    let counts: Vec<_> = crew.members.iter().map(|member| crew.got(*member).len()).collect();
+    assert!(counts.iter().all(|count| (98..=102).contains(count)), "{counts:?}");
+    assert_eq!(counts.iter().sum::<usize>(), 1_000);
+    let (mut from, mut shown) = (Some(PatternCursor::default()), Vec::new());
+    while let Some(at) = from {
+        let page = crew.server.brokers[2].view_patterns(at, 100);
+        shown.extend(page.items.into_iter().map(|view| (view.pattern.into_string(), view.subscribers)));
+        from = page.next;
+    }
+    assert_eq!(shown, [("jobs.*".into(), 5)]);
+    // Those of the third are gone: the others share.
+    for end in 5..10 {
+        crew.server.ends[end].client.close(crew.server.now);
+    }
+    crew.server.settle();
+    crew.server.carry_all();
+    for number in 0..100 {
+        assert!(crew.server.publish(12, "jobs.b", number, 20));
+    }
+    crew.server.carry_all();
+    let more = crew.members[..5].iter().zip(counts).map(|(member, before)| crew.got(*member).len() - before);
+    assert!(more.clone().all(|more| more == 20), "{:?}", more.collect::<Vec<_>>());
+}
+
+#[test]
+fn each_message_comes_to_one_member_while_they_come_and_go() {
+    for seed in 0..40 {
+        let mut rng = Rng::with_seed(seed);
+        let homes = [0, 1, 2, 0, 1, 2, 0, 1, 2];
+        let mut crew = Crew { server: Server::new(3, &homes, &Config::default()), members: Vec::new() };
+        let mut active: Vec<Option<SubscriptionId>> = vec![None; 6];
+        let mut sent = 0;
+        for _ in 0..1_500 {
+            let end = rng.usize(..6);
+            match (rng.u8(..8), active[end]) {
+                (0, None) => {
+                    crew.join(end);
+                    active[end] = crew.members.last().map(|(_, id)| *id);
+                }
+                // Nothing waits for it here, so nothing that it was given is lost.
+                (1, Some(id)) => {
+                    crew.server.ends[end].client.unsubscribe(crew.server.now, id);
+                    active[end] = None;
+                    crew.server.settle();
+                }
+                (2..=5, _) => {
+                    assert!(crew.server.publish(6 + rng.usize(..3), "jobs.a", sent, 20));
+                    sent += 1;
+                }
+                _ => {
+                    for _ in 0..rng.u8(..6) {
+                        crew.server.carry(rng.usize(..3), rng.usize(..3));
+                    }
+                }
+            }
+        }
+        crew.server.carry_all();
+        let mut got: Vec<u32> =
+            crew.members.iter().flat_map(|m| crew.got(*m).iter().map(|(_, number)| *number)).collect();
+        got.sort_unstable();
+        assert!(got.is_sorted_by(|a, b| a < b), "none twice, seed {seed}");
+        let unrouted = crew.server.sum(|stats| stats.unrouted);
+        assert_eq!(got.len() as u64 + unrouted, u64::from(sent), "all come or are counted, seed {seed}");
+        assert!(unrouted < u64::from(sent) / 3, "{unrouted} of {sent}, seed {seed}");
+    }
+}

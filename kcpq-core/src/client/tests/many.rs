@@ -116,13 +116,13 @@ fn text(pattern: &str) -> HeapText {
 fn requests<I: Index<HeapText>>(table: &mut Table<I>, now: Instant, mut room: usize) -> Vec<(bool, u32, String, bool)> {
     let mut sent = Vec::new();
     table.on_time(now, &Config::default());
-    table.send_requests(now, &Config::default(), |request| {
+    table.send_requests(now, &Config::default(), Some(true), |request| {
         if room == 0 {
             return false;
         }
         room -= 1;
         sent.push(match request {
-            Request::Subscribe { number, pattern, latest } => (true, number, pattern.into(), latest),
+            Request::Subscribe { pattern, record } => (true, record.number, pattern.into(), record.latest),
             Request::Unsubscribe { number, pattern } => (false, number, pattern.into(), false),
         });
         true

@@ -1,6 +1,7 @@
 //! Clients and a broker over simulated links, on both stores.
 
 mod absence;
+mod groups;
 mod permissions;
 #[cfg(feature = "request")]
 mod requests;

@@ -30,6 +30,9 @@ pub(super) struct Reply {
     /// KCPQ_SUBJECT; if it fails its exit code goes along as header Exit-Code
     #[arg(long, value_name = "COMMAND")]
     command: Option<String>,
+    /// As a member of this queue group: each request goes to one member
+    #[arg(short, long, value_name = "GROUP")]
+    queue: Option<String>,
     /// Exit after this many answers
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
@@ -50,7 +53,11 @@ impl Reply {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let mut interrupt = Interrupt::listen()?;
         let client = self.server.connect("kcpq reply").await?;
-        let mut questions = client.subscribe(&self.subject).await?;
+        let subscribe = client.subscribe(&self.subject);
+        let mut questions = match &self.queue {
+            Some(group) => subscribe.queue(group).await?,
+            None => subscribe.await?,
+        };
         // For scripts that wait for it.
         say(&format!("answering {}", self.subject));
         let stopped = async {

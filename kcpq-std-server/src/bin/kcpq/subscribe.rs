@@ -45,8 +45,11 @@ pub(super) struct Subscribe {
     #[arg(long, conflicts_with_all = ["raw", "lines", "json"])]
     headers: bool,
     /// Latest only: the server keeps just the newest queued message of each subject
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "queue")]
     latest: bool,
+    /// As a member of this queue group: each message goes to one member
+    #[arg(short, long, value_name = "GROUP")]
+    queue: Option<String>,
 }
 
 /// What ended the wait for a message.
@@ -117,6 +120,10 @@ impl Subscribe {
         for subject in &self.subject {
             let subscribe = client.subscribe(subject).capacity(QUEUE);
             let subscribe = if self.latest { subscribe.latest() } else { subscribe };
+            let subscribe = match &self.queue {
+                Some(group) => subscribe.queue(group),
+                None => subscribe,
+            };
             // All are asked for before the first is waited for: a round trip for each would add up.
             let mut subscribe = subscribe.into_future();
             let done = poll_once(&mut subscribe).await;

@@ -251,6 +251,11 @@ fn messages(look: &Look) -> Vec<Family> {
             "Messages replaced by a newer one where only the latest is wanted",
             sum.superseded,
         ),
+        counter(
+            "messages_requeued",
+            "Messages given to another member of their queue group, because the one that they waited for left",
+            sum.requeued,
+        ),
         counter("messages_withheld", "Messages that a subscriber may not have", sum.messages_withheld),
         counter("messages_relayed", "Messages handed from one thread of the server to another", sum.relayed),
         counter("publishers_throttled", "Times that a publisher was held back", sum.throttled),

@@ -50,6 +50,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         },
         "unrouted": sum.unrouted,
         "superseded": sum.superseded,
+        "requeued": sum.requeued,
         "withheld": sum.messages_withheld,
         "transport": transport(&look.transport()),
         "udp_receive_dropped": look.queues.map(|queues| queues.dropped),

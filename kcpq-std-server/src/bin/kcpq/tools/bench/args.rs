@@ -53,9 +53,12 @@ pub(super) struct Load {
     /// Number of publishers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pubs: Option<u16>,
-    /// Number of subscribers; each receives every message
+    /// Number of subscribers; each receives every message, unless they are a queue group
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     subs: Option<u16>,
+    /// Subscribers are members of this queue group: each message goes to one of them
+    #[arg(long, value_name = "GROUP", conflicts_with = "window")]
+    queue: Option<String>,
     /// Whether publishers share one connection and subscribers another
     #[arg(long, value_enum, default_value_t = Connections::Separate)]
     connections: Connections,
@@ -89,6 +92,7 @@ pub(super) struct Plan {
     pub(super) roles: Roles,
     pub(super) pubs: u16,
     pub(super) subs: u16,
+    pub(super) queue: Option<String>,
     pub(super) connections: Connections,
     pub(super) subject: String,
     pub(super) size: usize,
@@ -97,6 +101,13 @@ pub(super) struct Plan {
     pub(super) plot: Option<PathBuf>,
     /// What each publisher does while it counts.
     pub(super) phase: Phase,
+}
+
+impl Plan {
+    /// How often each message is to be delivered.
+    pub(super) fn copies(&self) -> u64 {
+        if self.queue.is_some() { self.subs.min(1).into() } else { self.subs.into() }
+    }
 }
 
 /// How long a publisher publishes, and how fast.
@@ -125,6 +136,9 @@ impl Load {
         if self.subs.is_some() && roles == Roles::Publish {
             return Err(Failure::Error("--subs: this command does not subscribe".into()));
         }
+        if self.queue.is_some() && (roles == Roles::Publish || roles == Roles::Ask) {
+            return Err(Failure::Error("--queue: this command has no subscribers that could share".into()));
+        }
         if self.plot.is_some() && (self.size < payload::TIMED || !roles.receives()) {
             return Err(Failure::Error("--plot: no latency is measured".into()));
         }
@@ -141,6 +155,7 @@ impl Load {
             roles,
             pubs: self.pubs.unwrap_or(pubs),
             subs: self.subs.unwrap_or(subs),
+            queue: self.queue.clone(),
             connections: self.connections,
             subject: self.subject.clone(),
             size: self.size,

@@ -25,6 +25,8 @@ pub(super) struct Outcome {
     /// What each subscriber was to receive, if that was said, and what the slowest of them has received.
     pub(super) wanted: Option<u64>,
     pub(super) slowest: u64,
+    /// What the one has received that received most.
+    pub(super) most: u64,
     /// Messages that this process dropped because a subscriber did not take them.
     pub(super) dropped: u64,
     /// From the first publish to the last delivery.

@@ -47,6 +47,8 @@ fn to_json(plan: &Plan, outcome: &Outcome) -> Value {
             Connections::Shared => "shared",
             Connections::Separate => "separate",
         },
+        "queue": plan.queue,
+        "each": plan.queue.as_ref().map(|_| [outcome.slowest, outcome.most]),
         "published": outcome.published,
         "delivered": (plan.roles != Roles::Publish).then_some(outcome.delivered),
         "acknowledged": (plan.roles == Roles::Publish).then_some(outcome.delivered),
@@ -101,6 +103,9 @@ fn to_text(plan: &Plan, outcome: &Outcome) -> String {
         ),
         _ => format!("delivered     {delivered}, lost {lost}"),
     });
+    if plan.queue.is_some() {
+        lines.push(format!("each member   {} to {}", thousands(outcome.slowest), thousands(outcome.most)));
+    }
     if outcome.repeated + outcome.dropped > 0 {
         lines.push(format!("              {} repeated, {} dropped here", outcome.repeated, outcome.dropped));
     }

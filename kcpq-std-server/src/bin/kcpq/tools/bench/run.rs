@@ -105,7 +105,11 @@ impl<'p> Running<'p> {
         let mut shared = None;
         for _ in 0..plan.subs {
             let client = bench.client(&mut shared).await?;
-            let subscription = client.subscribe(&from).capacity(QUEUE).max_bytes(usize::MAX).await?;
+            let subscribe = client.subscribe(&from).capacity(QUEUE).max_bytes(usize::MAX);
+            let subscription = match &plan.queue {
+                Some(group) => subscribe.queue(group).await?,
+                None => subscribe.await?,
+            };
             let (tally, task) = subscriber::spawn(subscription, clock, Arc::clone(&bench.flow));
             bench.subscribers.push(tally);
             bench.tasks.push(task);
@@ -232,9 +236,15 @@ impl<'p> Running<'p> {
         }
         let expected = self.flow.published();
         let (mut seen, mut since) = (0, self.clock.now());
-        while self.subscribers.iter().any(|tally| tally.delivered() < expected) {
-            let now = self.clock.now();
-            let delivered = self.sum(Tally::delivered);
+        let is_missing = |delivered| match self.plan.queue {
+            Some(_) => delivered < expected,
+            None => self.subscribers.iter().any(|tally| tally.delivered() < expected),
+        };
+        loop {
+            let (now, delivered) = (self.clock.now(), self.sum(Tally::delivered));
+            if !is_missing(delivered) {
+                return;
+            }
             if delivered != seen {
                 (seen, since) = (delivered, now);
             } else if now - since > nanos(self.common.server.timeout) {
@@ -276,10 +286,11 @@ impl<'p> Running<'p> {
                 let acknowledged = after.fate.acknowledged - before.fate.acknowledged;
                 (sent, acknowledged, sent.saturating_sub(acknowledged))
             }
-            Roles::Both | Roles::Ask => (sent, heard, (sent * u64::from(self.plan.subs)).saturating_sub(heard)),
+            Roles::Both | Roles::Ask => (sent, heard, (sent * self.plan.copies()).saturating_sub(heard)),
             Roles::Subscribe => {
-                let lost = after.missing - before.missing;
-                ((heard + lost) / u64::from(self.plan.subs.max(1)), heard, lost)
+                // In a queue group others have what is missing.
+                let lost = if self.plan.queue.is_some() { 0 } else { after.missing - before.missing };
+                ((heard + lost) / self.plan.copies().max(1), heard, lost)
             }
         };
         let timed = self.plan.size >= payload::TIMED && self.plan.roles.receives();
@@ -302,6 +313,7 @@ impl<'p> Running<'p> {
             runs: self.subscribers.iter().map(|tally| tally.runs()).max().unwrap_or(0),
             wanted: self.plan.phase.count.filter(|_| self.plan.roles == Roles::Subscribe),
             slowest: self.subscribers.iter().map(|tally| tally.delivered()).min().unwrap_or(0),
+            most: self.subscribers.iter().map(|tally| tally.delivered()).max().unwrap_or(0),
             dropped: after.dropped - before.dropped,
             seconds,
             latency,

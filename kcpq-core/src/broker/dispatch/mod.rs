@@ -1,9 +1,9 @@
 //! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
 
+mod subscriptions;
+
 use alloc::format;
 use core::ops::ControlFlow;
-
-use bytes::BytesMut;
 
 use super::context::Context;
 use super::event::{Ended, Event};
@@ -17,15 +17,13 @@ use super::table::Table;
 use crate::access::Credential;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Properties, PropertyError, Reader, Sink, Whole, command, properties};
-use crate::hello::{Ack, CloseReason, Hello, MAX_WELCOME, Named, Notice, Refusal, VERSION, features, subscribe};
+use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, features};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
 
 /// The longest text that an original client takes (docs/original.md 5.1).
 const MAX_TEXT: usize = 4096;
-/// Bytes of a SUB's number; its options follow.
-const NUMBER: usize = 4;
 
 /// One session whose bytes are read, and what they act on.
 pub(super) struct Dispatch<'b, P: Peer> {
@@ -221,6 +219,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         };
         let read = frame.message().ok_or(PropertyError::Malformed).and_then(|(message, properties)| {
             let properties = Properties::parse(properties.as_bytes())?;
+            if properties.member().is_some() {
+                return Err(PropertyError::Malformed); // only a server says that
+            }
             match properties.reply().map_or(Ok(()), |reply| Subject::new(reply, limits).map(|_| ())) {
                 Ok(()) => Ok((frame.payload.len() - message.len(), properties)),
                 Err(error) => Err(PropertyError::Reply(error)),
@@ -283,116 +284,6 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         {
             let _ = self.publish(subject, &mut Message::made(&msg));
         }
-    }
-
-    // --- subscriptions ---
-
-    fn subscribe(&mut self, frame: Frame<'_>) {
-        let number = self.number(frame.payload);
-        let limits = self.cx.config.subjects;
-        let written;
-        let pattern = match Pattern::from_bytes(frame.subject, &limits) {
-            Err(_) if !self.me.member.native => {
-                written = foreign::pattern(frame.subject, &limits);
-                written.as_deref().map_err(|error| *error).and_then(|text| Pattern::new(text, &foreign::limits(limits)))
-            }
-            parsed => parsed,
-        };
-        let pattern = match pattern {
-            Ok(pattern) => pattern,
-            Err(error) => {
-                self.tell_refused(error);
-                return self.refuse(number, Refusal::InvalidPattern, &format!("{error}"));
-            }
-        };
-        let latest =
-            number.is_some() && frame.payload.get(NUMBER).is_some_and(|options| options & subscribe::LATEST != 0);
-        if self.cx.guard.is_some() && !self.may_subscribe(pattern) {
-            let text = format!("not permitted to subscribe to {}", pattern.as_str());
-            return self.refuse(number, Refusal::NotPermitted, &text);
-        }
-        let Me { id, member, .. } = &mut self.me;
-        if let Some(known) = member.patterns.get_mut(pattern.as_str()) {
-            // Asked for again, perhaps in another way.
-            if core::mem::replace(known, latest) != latest {
-                self.hub.change(pattern, id.slot, latest);
-            }
-        } else {
-            let limit = self.cx.max_subscriptions(member.pass.as_deref());
-            if member.patterns.len() >= limit {
-                let text = format!("too many subscriptions: the limit is {limit} for each session");
-                return self.refuse(number, Refusal::TooManySubscriptions, &text);
-            }
-            if let Err(excess) = self.hub.admits(pattern, id.slot, latest) {
-                return self.refuse(number, Refusal::TooManySubscriptions, &format!("{excess}"));
-            }
-            member.patterns.insert(pattern.as_str().into(), latest);
-            self.hub.subscribe(pattern, id.slot, latest);
-            self.cx.stats.subscriptions += 1;
-        }
-        self.acknowledge(number, "subscribed to ", frame.subject);
-    }
-
-    fn unsubscribe(&mut self, frame: Frame<'_>) {
-        let number = self.number(frame.payload);
-        let limits = self.cx.config.subjects;
-        let written;
-        let pattern = match Pattern::from_bytes(frame.subject, &limits) {
-            Err(_) if !self.me.member.native => {
-                written = foreign::pattern(frame.subject, &limits).unwrap_or_default();
-                Pattern::new(&written, &foreign::limits(limits))
-            }
-            parsed => parsed,
-        };
-        if let Ok(pattern) = pattern
-            && let Some(latest) = self.me.member.patterns.remove(pattern.as_str())
-        {
-            self.hub.unsubscribe(pattern, self.me.id.slot, latest);
-            self.cx.stats.subscriptions -= 1;
-        }
-        // Also when it was never subscribed, as the original does (PROTOCOL.md 3.2).
-        self.acknowledge(number, "unsubscribed from ", frame.subject);
-    }
-
-    /// The number of a native SUB or UNSUB.
-    fn number(&self, payload: &[u8]) -> Option<u32> {
-        payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).filter(|_| self.me.member.native)
-    }
-
-    /// By number to a native client, else OK with the text.
-    fn acknowledge(&mut self, number: Option<u32>, prefix: &str, pattern: &[u8]) {
-        if let Some(number) = number {
-            return self.answer(command::ACK, &[], &Ack { number, refusal: None }.encode());
-        }
-        // Too long a text would end an original client's session; the bare pattern does as well (docs/original.md 5.1,
-        // 5.3).
-        let prefix = if prefix.len() + pattern.len() > MAX_TEXT { "" } else { prefix };
-        let mut text = BytesMut::with_capacity(prefix.len() + pattern.len());
-        text.extend_from_slice(prefix.as_bytes());
-        text.extend_from_slice(pattern);
-        self.answer(command::OK, &text, &[]);
-    }
-
-    /// By number to a native client, else ERR with the text.
-    fn refuse(&mut self, number: Option<u32>, refusal: Refusal, text: &str) {
-        self.cx.stats.subscriptions_refused += 1;
-        match number {
-            Some(number) => {
-                self.answer(command::ACK, text.as_bytes(), &Ack { number, refusal: Some(refusal) }.encode());
-            }
-            None => self.answer(command::ERR, cut(text).as_bytes(), &[]),
-        }
-    }
-
-    /// Answers a SUB or UNSUB, once all shards know what was asked of them. Later answers do not overtake it.
-    fn answer(&mut self, command: u8, subject: &[u8], payload: &[u8]) {
-        if !self.hub.shards.are_asked() {
-            return self.reply(command, subject, payload);
-        }
-        let mut answer = HeapOutbox::default();
-        push(&mut answer, command, subject, payload);
-        self.me.member.unanswered += 1;
-        self.hub.shards.answer_later(self.me.id, answer);
     }
 
     // --- the session ---

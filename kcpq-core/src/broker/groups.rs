@@ -1,0 +1,377 @@
+//! Queue groups: of all the members of a group, one gets each message.
+//!
+//! ```text
+//! subject -> shares that match -> by group -> the next member in turn that has nothing waiting, or the least
+//! ```
+//!
+//! A *share* is what those have in common who are in the same group with the same pattern: the router knows shares, and not
+//! their members. All sessions of another shard are one member of a share here, with as many turns as they are.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+use hashbrown::HashMap;
+
+/// See above.
+pub(super) struct Groups {
+    shares: Vec<Share>,
+    /// Places in `shares` that are not used.
+    free: Vec<u32>,
+    by_text: HashMap<Box<str>, u32, SeedableRandomState>,
+    names: HashMap<Box<str>, Name, SeedableRandomState>,
+    last_group: u32,
+    /// Which of several shares of a group is the first to be asked.
+    turn: u32,
+}
+
+/// A group, however many patterns it has.
+struct Name {
+    group: u32,
+    shares: u32,
+}
+
+#[derive(Default)]
+struct Share {
+    text: Box<str>,
+    group: u32,
+    members: Vec<Member>,
+    /// Whose turn it is, and how many it has had.
+    next: usize,
+    turns: u32,
+    /// How many sessions the members stand for.
+    weight: u32,
+}
+
+/// One who takes part in a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Member {
+    /// A subscription of a session here.
+    Session { slot: u32, number: u32 },
+    /// The sessions of another shard, so many.
+    Shard { index: u8, count: u32 },
+}
+
+/// A share that a message matches, and of which group it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) group: u32,
+    pub(super) share: u32,
+}
+
+/// What somebody's coming or leaving has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    /// The share, if it came with it, or left.
+    pub(super) share: Option<u32>,
+    /// Subscriptions of sessions here that it has now.
+    pub(super) here: u32,
+}
+
+/// So many members in turn are looked at for one that has nothing waiting.
+const LOOKED_AT: usize = 16;
+
+/// What names a share: the pattern and the group, with a space between them, which neither of them has.
+pub(super) fn text(pattern: &str, group: &str) -> String {
+    [pattern, " ", group].concat()
+}
+
+/// The pattern and the group of a text.
+pub(super) fn parts(text: &str) -> (&str, &str) {
+    text.split_once(' ').unwrap_or_default()
+}
+
+impl Groups {
+    /// `seed` is random: peers choose what is hashed.
+    pub(super) fn new(seed: u64) -> Self {
+        let state = || SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+        Self {
+            shares: Vec::new(),
+            free: Vec::new(),
+            by_text: HashMap::with_hasher(state()),
+            names: HashMap::with_hasher(state()),
+            last_group: 0,
+            turn: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_text.is_empty()
+    }
+
+    // --- members ---
+
+    /// Somebody takes part from now on; a shard that did already, with so many from now on.
+    pub(super) fn join(&mut self, text: &str, member: Member) -> Change {
+        let known = self.by_text.get(text).copied();
+        let index = known.unwrap_or_else(|| self.open(text));
+        let Some(share) = self.share(index) else { return Change { share: None, here: 0 } };
+        share.remove(|other| other.is(member));
+        share.members.push(member);
+        share.weight += member.weight();
+        Change { share: known.is_none().then_some(index), here: share.here() }
+    }
+
+    /// Somebody takes part no more. `None` if it did not.
+    pub(super) fn leave(&mut self, text: &str, member: Member) -> Option<Change> {
+        let index = *self.by_text.get(text)?;
+        let share = self.share(index)?;
+        if !share.remove(|other| other.is(member)) {
+            return None;
+        }
+        let (here, empty) = (share.here(), share.members.is_empty());
+        if empty {
+            self.close(index);
+        }
+        Some(Change { share: empty.then_some(index), here })
+    }
+
+    fn share(&mut self, index: u32) -> Option<&mut Share> {
+        self.shares.get_mut(index as usize)
+    }
+
+    fn open(&mut self, text: &str) -> u32 {
+        let Self { names, last_group, .. } = self;
+        let name = names.entry(parts(text).1.into()).or_insert_with(|| {
+            *last_group = last_group.wrapping_add(1);
+            Name { group: *last_group, shares: 0 }
+        });
+        name.shares += 1;
+        let share = Share { text: text.into(), group: name.group, ..Share::default() };
+        let index = self.free.pop().unwrap_or(self.shares.len() as u32);
+        match self.shares.get_mut(index as usize) {
+            Some(place) => *place = share,
+            None => self.shares.push(share),
+        }
+        self.by_text.insert(text.into(), index);
+        index
+    }
+
+    fn close(&mut self, index: u32) {
+        let Some(share) = self.share(index).map(core::mem::take) else { return };
+        self.by_text.remove(&share.text);
+        let name = parts(&share.text).1;
+        if let Some(known) = self.names.get_mut(name) {
+            known.shares -= 1;
+            if known.shares == 0 {
+                self.names.remove(name);
+            }
+        }
+        self.free.push(index);
+    }
+
+    // --- messages ---
+
+    /// The number of the group that has this name, if it has members.
+    pub(super) fn named(&self, name: &str) -> Option<u32> {
+        Some(self.names.get(name)?.group)
+    }
+
+    /// A share by the number that the router has for it.
+    pub(super) fn found(&self, share: u32) -> Found {
+        Found { share, group: self.shares.get(share as usize).map_or(0, |share| share.group) }
+    }
+
+    /// The name of the group that a share is of.
+    pub(super) fn name(&self, share: u32) -> &str {
+        self.shares.get(share as usize).map_or("", |share| parts(&share.text).1)
+    }
+
+    /// Subscriptions of sessions here that a share has.
+    pub(super) fn here(&self, share: u32) -> usize {
+        self.shares.get(share as usize).map_or(0, |share| share.here() as usize)
+    }
+
+    /// Chooses the member that gets a message, among those of some shares of one group, by what each has waiting: as `load`
+    /// says, 0 if that is nothing to speak of, `None` if it cannot have the message.
+    pub(super) fn choose(&mut self, shares: &[Found], mut load: impl FnMut(Member) -> Option<u32>) -> Option<Member> {
+        let first = self.first_of(shares);
+        let mut best: Option<(u32, u32, usize)> = None;
+        for index in shares.iter().cycle().skip(first).take(shares.len()).map(|found| found.share) {
+            let Some(share) = self.share(index) else { continue };
+            if let Some((load, place)) = share.best(&mut load)
+                && best.is_none_or(|(least, ..)| load < least)
+            {
+                best = Some((load, index, place));
+                if load == 0 {
+                    break;
+                }
+            }
+        }
+        let (_, index, place) = best?;
+        self.share(index)?.take(place)
+    }
+
+    /// Which of some shares is to be asked first, so that each member has as many turns as any other.
+    fn first_of(&mut self, shares: &[Found]) -> usize {
+        if shares.len() < 2 {
+            return 0;
+        }
+        let weight = |found: &Found| self.shares.get(found.share as usize).map_or(0, |share| share.weight);
+        let all = shares.iter().map(weight).sum::<u32>().max(1);
+        let mut turn = self.turn % all;
+        let first = shares.iter().position(|found| match turn.checked_sub(weight(found)) {
+            None => true,
+            Some(rest) => {
+                turn = rest;
+                false
+            }
+        });
+        self.turn = self.turn.wrapping_add(1);
+        first.unwrap_or(0)
+    }
+}
+
+impl Share {
+    fn here(&self) -> u32 {
+        self.members.iter().filter(|member| matches!(member, Member::Session { .. })).count() as u32
+    }
+
+    /// True if there was such a member.
+    fn remove(&mut self, which: impl Fn(&Member) -> bool) -> bool {
+        let Some(place) = self.members.iter().position(which) else { return false };
+        let member = self.members.remove(place);
+        self.weight -= member.weight();
+        if place < self.next {
+            self.next -= 1;
+        } else if place == self.next {
+            self.turns = 0;
+        }
+        true
+    }
+
+    /// The first in turn that has nothing waiting, or of some the one that has least.
+    fn best(&self, mut load: impl FnMut(Member) -> Option<u32>) -> Option<(u32, usize)> {
+        let count = self.members.len();
+        let places = (0..count).map(|place| (self.next + place) % count);
+        let loads = places.filter_map(|place| Some((load(*self.members.get(place)?)?, place)));
+        let mut best: Option<(u32, usize)> = None;
+        for (load, place) in loads.take(LOOKED_AT) {
+            if best.is_none_or(|(least, _)| load < least) {
+                best = Some((load, place));
+            }
+            if load == 0 {
+                break;
+            }
+        }
+        best
+    }
+
+    /// It is this one's turn.
+    fn take(&mut self, place: usize) -> Option<Member> {
+        let member = *self.members.get(place)?;
+        if place != self.next {
+            (self.next, self.turns) = (place, 0);
+        }
+        self.turns += 1;
+        if self.turns >= member.weight() {
+            (self.next, self.turns) = ((place + 1) % self.members.len(), 0);
+        }
+        Some(member)
+    }
+}
+
+impl Member {
+    /// The sessions that it stands for.
+    fn weight(self) -> u32 {
+        match self {
+            Self::Session { .. } => 1,
+            Self::Shard { count, .. } => count,
+        }
+    }
+
+    /// The same one, with however many sessions.
+    fn is(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Shard { index, .. }, Self::Shard { index: other, .. }) => index == other,
+            _ => self == other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn session(slot: u32) -> Member {
+        Member::Session { slot, number: 1 }
+    }
+
+    /// How often each of these slots is chosen out of `count` times.
+    fn chosen(groups: &mut Groups, shares: &[u32], count: usize, load: impl Fn(Member) -> Option<u32>) -> Vec<usize> {
+        let shares: Vec<_> = shares.iter().map(|share| groups.found(*share)).collect();
+        let mut times = vec![0; 10];
+        for _ in 0..count {
+            match groups.choose(&shares, &load) {
+                Some(Member::Session { slot, .. }) => times[slot as usize] += 1,
+                Some(Member::Shard { .. }) => times[9] += 1,
+                None => {}
+            }
+        }
+        times
+    }
+
+    #[test]
+    fn each_member_has_its_turn_and_a_shard_as_many_as_its_sessions() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        groups.join("a g", session(1));
+        groups.join("a g", Member::Shard { index: 3, count: 3 });
+        assert_eq!(chosen(&mut groups, &[share], 500, |_| Some(0)), [100, 100, 0, 0, 0, 0, 0, 0, 0, 300]);
+        groups.join("a g", Member::Shard { index: 3, count: 8 });
+        assert_eq!(chosen(&mut groups, &[share], 500, |_| Some(0)), [50, 50, 0, 0, 0, 0, 0, 0, 0, 400]);
+        groups.leave("a g", Member::Shard { index: 3, count: 0 }).unwrap();
+        groups.leave("a g", session(0)).unwrap();
+        assert_eq!(chosen(&mut groups, &[share], 10, |_| Some(0))[1], 10);
+    }
+
+    #[test]
+    fn who_has_less_waiting_gets_it_and_who_cannot_have_it_does_not() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        (1..5).for_each(|slot| assert!(groups.join("a g", session(slot)).share.is_none()));
+        let load = |member| match member {
+            Member::Session { slot: 0, .. } => None,
+            Member::Session { slot: 1, .. } => Some(7),
+            Member::Session { slot: 2, .. } => Some(u32::MAX),
+            _ => Some(0),
+        };
+        assert_eq!(chosen(&mut groups, &[share], 100, load), [0, 0, 0, 50, 50, 0, 0, 0, 0, 0]);
+        let all_busy = |member| load(member).map(|load| load.max(7));
+        assert_eq!(chosen(&mut groups, &[share], 99, all_busy), [0, 33, 0, 33, 33, 0, 0, 0, 0, 0]);
+        assert_eq!(chosen(&mut groups, &[share], 9, |_| None), [0; 10]);
+    }
+
+    #[test]
+    fn a_group_with_several_patterns_is_one_group() {
+        let mut groups = Groups::new(1);
+        let few = groups.join("a.b g", session(0)).share.unwrap();
+        let many = groups.join("a.* g", session(1)).share.unwrap();
+        (2..4).for_each(|slot| assert!(groups.join("a.* g", session(slot)).share.is_none()));
+        let other = groups.join("a.* h", session(5)).share.unwrap();
+        assert_eq!((groups.found(few).group, groups.name(other)), (groups.found(many).group, "h"));
+        assert_ne!(groups.found(other).group, groups.found(many).group);
+        assert_eq!(chosen(&mut groups, &[few, many], 400, |_| Some(0))[..4], [100, 100, 100, 100]);
+        let busy = |member| Some(u32::from(member != session(0)));
+        assert_eq!(chosen(&mut groups, &[few, many], 40, busy)[0], 40);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_has_no_members() {
+        let mut groups = Groups::new(1);
+        for round in 0..3 {
+            let share = groups.join("a g", session(0)).share;
+            assert_eq!(share, Some(0), "round {round}: places are used again");
+            assert_eq!(groups.join("a g", session(1)), Change { share: None, here: 2 });
+            assert_eq!(groups.leave("a g", session(7)), None);
+            assert_eq!(groups.leave("a g", session(0)), Some(Change { share: None, here: 1 }));
+            assert_eq!(groups.leave("a g", session(1)), Some(Change { share, here: 0 }));
+            assert_eq!(groups.leave("a g", session(1)), None);
+            assert!(groups.is_empty() && groups.names.is_empty() && groups.named("g").is_none());
+        }
+    }
+}
