@@ -224,20 +224,19 @@ impl<'a> Subscribe<'a> {
 
     /// Writes the record to the front of `out`; returns its length.
     pub fn encode(&self, out: &mut [u8; MAX_SUBSCRIBE]) -> usize {
-        let [a, b, c, d] = self.number.to_be_bytes();
-        let group = self.group.map(|group| (u8::try_from(group.len()).unwrap_or(u8::MAX), group));
-        let options = u8::from(self.latest) | group.map_or(0, |_| Self::QUEUE);
-        let head = [a, b, c, d, options, group.map_or(0, |(len, _)| len)];
-        let name = group.map_or(&[][..], |(_, name)| name.as_bytes());
-        let len = match options {
-            0 => 4,
-            Self::LATEST => 5,
-            _ => head.len() + name.len(),
-        };
-        for (place, byte) in out.iter_mut().zip(head.iter().chain(name)) {
-            *place = *byte;
+        out[..4].copy_from_slice(&self.number.to_be_bytes());
+        out[4] = u8::from(self.latest);
+        match self.group.map(str::as_bytes).filter(|_| GROUPS) {
+            None => 4 + usize::from(self.latest),
+            Some(group) => {
+                out[4] |= Self::QUEUE;
+                let len = u8::try_from(group.len()).unwrap_or(u8::MAX);
+                for (place, byte) in out[5..].iter_mut().zip(core::iter::once(&len).chain(group)) {
+                    *place = *byte;
+                }
+                (6 + group.len()).min(MAX_SUBSCRIBE)
+            }
         }
-        len.min(MAX_SUBSCRIBE)
     }
 
     /// Reads a record; `None` if it has no number.
@@ -257,7 +256,8 @@ impl<'a> Subscribe<'a> {
 }
 
 /// The longest payload of a SUB, in bytes; without an allocator there are no groups.
-pub const MAX_SUBSCRIBE: usize = if cfg!(feature = "alloc") { 6 + MAX_GROUP } else { 5 };
+pub const MAX_SUBSCRIBE: usize = if GROUPS { 6 + MAX_GROUP } else { 5 };
+const GROUPS: bool = cfg!(feature = "alloc");
 /// The longest name of a queue group, in bytes.
 pub const MAX_GROUP: usize = 64;
 

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::foreign;
 use super::groups::{self, Change, Groups};
 use super::message::{self, Message};
-use super::outlet::{How, Level, Outlet};
+use super::outlet::{Level, Outlet};
 use super::party::{Party, Subscriber};
 use super::pass::Pass;
 use super::peer::Peer;
@@ -32,8 +32,8 @@ pub(super) struct Hub {
     router: Router,
     groups: Groups,
     pub(super) shards: Shards,
-    /// Sessions that want only the latest of the subject that is being routed, and shares of groups; empty between messages.
-    deferred: Vec<u32>,
+    /// Who wants the message that is being routed, by the router's numbers; and of these the shares of groups.
+    wanted_by: Vec<u32>,
     shares: Vec<groups::Found>,
     /// How many subscribers the last message had.
     reach: u32,
@@ -87,7 +87,7 @@ impl Hub {
             router: Router::new(seed),
             groups: Groups::new(seed),
             shards,
-            deferred: Vec::new(),
+            wanted_by: Vec::new(),
             shares: Vec::new(),
             reach: 0,
         }
@@ -245,6 +245,7 @@ impl Hub {
         left
     }
 
+    /// The same, aimed at some of them.
     fn publish_to<P: Peer>(
         &mut self,
         aim: Aim,
@@ -254,29 +255,33 @@ impl Hub {
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> bool {
-        let Self { router, groups, shards, deferred, shares, reach } = self;
+        let Self { router, groups, shards, wanted_by, shares, reach } = self;
         let reached = Reached { cx, table, shards, publisher };
         let mut delivery = Delivery { reached, subject, message, behind: None, other: None };
-        *reach = 0;
-        router.route(subject, |number| match Subscriber::from(number) {
-            Subscriber::Share(share) => shares.push(groups.found(share)),
-            _ if matches!(aim, Aim::Group(_)) => {}
-            Subscriber::Every(party) => {
-                *reach += 1;
-                delivery.hand_to(party, How::Plainly);
-            }
-            Subscriber::Latest(slot) => {
-                *reach += 1;
-                // It may match another pattern of this session, which wants every message.
-                deferred.push(slot);
-            }
-        });
-        for slot in deferred.drain(..) {
-            let party = Party::Session(slot);
-            if !router.was_told(Subscriber::Every(party).into()) {
-                delivery.hand_to(party, How::AsLatest);
+        wanted_by.clear();
+        router.route(subject, |number| wanted_by.push(number));
+        if let Aim::Group(_) = aim {
+            wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_)));
+        }
+        let mut latest = false;
+        for number in wanted_by.iter() {
+            match Subscriber::from(*number) {
+                Subscriber::Every(party) => delivery.hand_to(party, false, &[]),
+                Subscriber::Latest(_) => latest = true,
+                Subscriber::Share(share) => shares.push(groups.found(share)),
             }
         }
+        if latest {
+            for number in wanted_by.iter() {
+                // It may match another pattern of this session, which wants every message.
+                if let Subscriber::Latest(slot) = Subscriber::from(*number)
+                    && !router.was_told(Subscriber::Every(Party::Session(slot)).into())
+                {
+                    delivery.hand_to(Party::Session(slot), true, &[]);
+                }
+            }
+        }
+        *reach = (wanted_by.len() - shares.len()) as u32;
         if !shares.is_empty() {
             *reach += delivery.hand_to_groups(aim, groups, shares);
             shares.clear();
@@ -446,7 +451,8 @@ struct Delivery<'d, 'm, P: Peer> {
 }
 
 impl<P: Peer> Delivery<'_, '_, P> {
-    fn hand_to(&mut self, to: Party, how: How<'_>) {
+    /// Hands it to one of them, or the `latest` of its subject only; with `more` properties to a member of a group.
+    fn hand_to(&mut self, to: Party, latest: bool, more: &[u8]) {
         let Reached { cx, table, shards, publisher } = &mut self.reached;
         let (queue, outlet, pass) = match to {
             party if party == publisher.party => match &mut publisher.own {
@@ -458,7 +464,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
                 None => return,
             },
             // What comes from a shard has gone to the others from there.
-            Party::Shard(_) if matches!((publisher.party, how), (Party::Shard(_), How::Plainly)) => return,
+            Party::Shard(_) if matches!(publisher.party, Party::Shard(_)) && more.is_empty() => return,
             Party::Shard(index) => match shards.outlet(index) {
                 Some((queue, outlet)) => (queue, outlet, None),
                 None => return,
@@ -468,7 +474,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
             outlet.counts.withheld += 1;
             return;
         }
-        let slow = outlet.admit(cx, queue, self.message, how);
+        let slow = outlet.admit(cx, queue, self.message, latest, more);
         let level = outlet.level(cx, queue);
         let mut other = Some((level, to));
         if level == Level::Behind
@@ -483,7 +489,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
         }
         if let Some(about) = &mut publisher.about {
             about.patience = outlet.patience(cx).into_iter().chain(about.patience).min();
-            if let How::With(_) = how {
+            if !more.is_empty() {
                 about.load = Some(outlet.load(cx, queue, 1));
             }
         }
@@ -511,7 +517,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
             }
             match chosen {
                 Some(groups::Member::Session { slot, number }) => {
-                    self.hand_to(Party::Session(slot), How::With(&properties::member(number)));
+                    self.hand_to(Party::Session(slot), false, &properties::member(number));
                 }
                 Some(groups::Member::Shard { index, .. }) => {
                     let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
@@ -521,7 +527,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
                         *place = *byte;
                     }
                     let len = head.len() + name.len();
-                    self.hand_to(Party::Shard(index), How::With(property.get(..len).unwrap_or_default()));
+                    self.hand_to(Party::Shard(index), false, property.get(..len).unwrap_or_default());
                 }
                 None => continue,
             }

@@ -96,11 +96,6 @@ impl<'f> Message<'f> {
         self.bytes.len() + if extended { self.properties.as_bytes().len() + properties::END } else { 0 }
     }
 
-    /// Bytes of the MSGX with so many bytes more of properties.
-    pub(super) fn len_with(&self, more: usize) -> usize {
-        self.bytes.len() + self.properties.as_bytes().len() + more + properties::END
-    }
-
     /// Appends the message to what waits for one subscriber, with its properties if `extended`.
     pub(super) fn append_to(&mut self, queue: &mut HeapOutbox, extended: bool) {
         if self.bytes.len() < self.share_from && self.expires.is_none() {

@@ -85,17 +85,6 @@ pub(super) struct Report {
     pub(super) load: u32,
 }
 
-/// How a message is handed over.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum How<'h> {
-    /// As every other.
-    Plainly,
-    /// In the place of the one of its subject that waits, if there is one.
-    AsLatest,
-    /// With another property, to one who knows such.
-    With(&'h [u8]),
-}
-
 /// Whose outlet it is, for the counters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -170,28 +159,26 @@ impl Outlet {
         self.beyond = self.beyond.saturating_sub(bytes);
     }
 
-    /// Queues a message if the party takes it and there is room. True if there is no room, for the first time since there was
-    /// plenty.
+    /// Queues a message, or the `latest` of its subject only, if the party takes it and there is room; with `more` properties,
+    /// to one who knows such. True if there is no room, for the first time since there was plenty.
     pub(super) fn admit<P>(
         &mut self,
         cx: &mut Context<P>,
         queue: &mut HeapOutbox,
         message: &mut Message<'_>,
-        how: How<'_>,
+        latest: bool,
+        more: &[u8],
     ) -> bool {
         let Context { config, stats, .. } = cx;
-        let extended = self.extended && message.is_extended();
-        let len = match how {
-            How::With(more) => message.len_with(more.len()),
-            How::Plainly | How::AsLatest => message.len(extended),
-        };
+        let extended = self.extended && (message.is_extended() || !more.is_empty());
+        let len = message.len(extended) + more.len();
         let max_queued = config.max_queued.min(self.max_queued);
         if len - LENGTH > self.max_body as usize {
             stats.dropped_too_large += 1;
             self.counts.dropped_too_large += 1;
             return false;
         }
-        if matches!(how, How::AsLatest) && message.supersede_in(queue, extended, max_queued) {
+        if latest && message.supersede_in(queue, extended, max_queued) {
             stats.superseded += 1;
             self.counts.superseded += 1;
             self.took(stats, cx.now, len, queue);
@@ -216,10 +203,12 @@ impl Outlet {
             self.counts.dropped_memory += 1;
             return self.is_full(cx);
         }
-        match how {
-            How::Plainly => message.append_to(queue, extended),
-            How::AsLatest => message.append_latest_to(queue, extended, cx.seed),
-            How::With(more) => message.append_with(queue, more),
+        if latest {
+            message.append_latest_to(queue, extended, cx.seed);
+        } else if more.is_empty() {
+            message.append_to(queue, extended);
+        } else {
+            message.append_with(queue, more);
         }
         self.took(stats, cx.now, len, queue);
         full && self.is_full(cx)

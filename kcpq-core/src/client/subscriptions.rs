@@ -35,6 +35,8 @@ pub struct Subscription<T> {
     text: T,
     /// Only the newest message of each subject is wanted.
     latest: bool,
+    /// There is a group.
+    member: bool,
     state: State,
     /// It was acknowledged at least once.
     proven: bool,
@@ -124,7 +126,8 @@ impl<S: Store> Subscriptions<S> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let id = SubscriptionId(self.last_id);
         self.index.insert(&text, id.0);
-        let entry = Subscription { id, text, latest, state: State::Wanted, proven: false, outcome: None };
+        let member = parts(text.as_ref()).1.is_some();
+        let entry = Subscription { id, text, latest, member, state: State::Wanted, proven: false, outcome: None };
         let index = self.table.len();
         self.table.push(entry).ok()?;
         self.look_at(index);
@@ -494,10 +497,10 @@ pub(super) fn in_group(pattern: &str, group: &str) -> String {
 
 /// The pattern of a text, and the group.
 fn parts(text: &str) -> (&str, Option<&str>) {
-    match text.split_once(' ') {
-        Some((pattern, group)) if GROUPS => (pattern, Some(group)),
-        _ => (text, None),
+    if !GROUPS {
+        return (text, None);
     }
+    text.split_once(' ').map_or((text, None), |(pattern, group)| (pattern, Some(group)))
 }
 
 /// The index of the first subscription of a table that was made after `id`.
@@ -525,14 +528,14 @@ impl<T: Text> Subscription<T> {
     fn pattern(&self) -> &str {
         parts(self.text.as_ref()).0
     }
-
-    /// It is had in a queue group.
-    fn is_member(&self) -> bool {
-        parts(self.text.as_ref()).1.is_some()
-    }
 }
 
 impl<T> Subscription<T> {
+    /// It is had in a queue group.
+    fn is_member(&self) -> bool {
+        GROUPS && self.member
+    }
+
     /// The server has registered it, which its user is to be told.
     fn is_confirmed(&mut self) {
         self.state = State::Active;

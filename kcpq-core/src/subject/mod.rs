@@ -26,6 +26,7 @@
 //! # Ok::<(), SubjectError>(())
 //! ```
 
+mod plain;
 #[cfg(test)]
 mod tests;
 
@@ -232,7 +233,9 @@ fn utf8<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, SubjectError> {
     core::str::from_utf8(bytes).map_err(|error| SubjectError::NotUtf8 { at: error.valid_up_to() })
 }
 
-/// One pass over the bytes, from left to right: the first thing wrong is reported.
+/// Where registers hold eight bytes.
+const QUICK: bool = cfg!(target_pointer_width = "64");
+
 const fn check(text: &str, limits: &Limits, wildcards: bool) -> Result<(), SubjectError> {
     let bytes = text.as_bytes();
     if bytes.is_empty() {
@@ -241,39 +244,43 @@ const fn check(text: &str, limits: &Limits, wildcards: bool) -> Result<(), Subje
     if bytes.len() > limits.max_len as usize {
         return Err(SubjectError::TooLong { limit: limits.max_len, actual: bytes.len() });
     }
-    let (mut rest, mut previous) = (bytes, 0);
-    let (mut at, mut begin, mut tokens) = (0, 0, 0u8);
+    // So short a text has no more tokens than there may be.
+    if QUICK && bytes.len() < 2 * limits.max_tokens as usize && plain::is_plain(bytes) {
+        return Ok(());
+    }
+    walk(bytes, limits.max_tokens, wildcards)
+}
+
+/// One pass over the bytes, from left to right: the first thing wrong is reported.
+const fn walk(bytes: &[u8], max_tokens: u8, wildcards: bool) -> Result<(), SubjectError> {
+    let (mut rest, mut tokens) = (bytes, 0u8);
     loop {
-        // The end ends a token as a dot does.
-        let (byte, ends) = match rest {
-            [byte, behind @ ..] => {
-                rest = behind;
-                (*byte, false)
+        let token = rest;
+        let (mut len, mut ends) = (0, true);
+        while let [byte, behind @ ..] = rest {
+            rest = behind;
+            if *byte == b'.' {
+                ends = false;
+                break;
             }
-            [] => (b'.', true),
-        };
-        if byte == b'.' {
-            match at - begin {
-                0 => return Err(SubjectError::EmptyToken { at }),
-                1 => match previous {
-                    b'*' | b'>' if !wildcards => return Err(SubjectError::Wildcard { at: begin }),
-                    b'>' if !ends => return Err(SubjectError::TailNotLast { at: begin }),
-                    _ => {}
-                },
-                _ => {}
+            if *byte <= b' ' || *byte == 0x7f {
+                return Err(SubjectError::Illegal { at: bytes.len() - rest.len() - 1, byte: *byte });
             }
-            if tokens == limits.max_tokens {
-                return Err(SubjectError::TooDeep { limit: limits.max_tokens });
-            }
-            if ends {
-                return Ok(());
-            }
-            tokens += 1;
-            begin = at + 1;
-        } else if byte <= b' ' || byte == 0x7f {
-            return Err(SubjectError::Illegal { at, byte });
+            len += 1;
         }
-        previous = byte;
-        at += 1;
+        let at = bytes.len() - token.len();
+        match (len, token) {
+            (0, _) => return Err(SubjectError::EmptyToken { at }),
+            (1, [b'*' | b'>', ..]) if !wildcards => return Err(SubjectError::Wildcard { at }),
+            (1, [b'>', ..]) if !ends => return Err(SubjectError::TailNotLast { at }),
+            _ => {}
+        }
+        if tokens == max_tokens {
+            return Err(SubjectError::TooDeep { limit: max_tokens });
+        }
+        if ends {
+            return Ok(());
+        }
+        tokens += 1;
     }
 }

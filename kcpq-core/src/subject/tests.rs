@@ -161,3 +161,27 @@ fn random_texts_are_taken_or_refused_as_a_plain_model_says() {
         assert_eq!(subject(&text).is_ok(), fine && !wild, "{text:?}");
     }
 }
+
+#[test]
+fn what_is_plain_at_a_quick_look_is_a_subject() {
+    let mut rng = Rng::with_seed(1);
+    let letters = ["a", "b", "Z", "~", "é", "温", "\u{80}", "\u{10ffff}"];
+    let others = [".", ".", ".", "..", "*", ">", ":", " ", "\u{7f}", "\0", "\u{1f}", "!"];
+    let mut plain = 0;
+    for _ in 0..200_000 {
+        let odd = rng.u8(..4);
+        let text: String = (0..rng.usize(..70))
+            .map(|_| match rng.u8(..16) < odd {
+                true => others[rng.usize(..others.len())],
+                false => letters[rng.usize(..letters.len())],
+            })
+            .collect();
+        let quick = plain::is_plain(text.as_bytes());
+        plain += u32::from(quick);
+        let checked = walk(text.as_bytes(), 255, false);
+        assert!(!quick || checked.is_ok(), "{text:?}");
+        let ordinary = text.len() >= 8 && !text.contains(['*', '>', ':']);
+        assert!(quick || !ordinary || checked.is_err(), "{text:?} is plain");
+    }
+    assert!(plain > 50_000, "{plain}");
+}
