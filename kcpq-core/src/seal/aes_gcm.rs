@@ -1,11 +1,11 @@
-//! AES-256-GCM, for those that have an allocator.
+//! AES-256-GCM, for those that have an allocator, by the RustCrypto project.
 
 use alloc::boxed::Box;
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 
-use super::aead::{TAG, nonce_le};
+use super::aead::{TAG, nonce_be};
 
 /// A key. In a box: expanded it has twenty times the size of the other cipher's.
 pub(super) struct AesGcm(Box<Aes256Gcm>);
@@ -19,11 +19,9 @@ impl AesGcm {
         self.0.encrypt_inout_detached(&nonce_be(nonce).into(), header, text.into()).ok().map(Into::into)
     }
 
-    pub(super) fn open(&self, nonce: u64, header: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> Option<()> {
-        self.0.decrypt_inout_detached(&nonce_be(nonce).into(), header, text.into(), tag.into()).ok()
+    pub(super) fn open<'s>(&self, nonce: u64, header: &[u8], sealed: &'s mut [u8]) -> Option<&'s mut [u8]> {
+        let (text, tag) = sealed.split_last_chunk_mut::<TAG>()?;
+        self.0.decrypt_inout_detached(&nonce_be(nonce).into(), header, (&mut *text).into(), (&*tag).into()).ok()?;
+        Some(text)
     }
-}
-
-fn nonce_be(nonce: u64) -> [u8; 12] {
-    nonce_le(nonce.swap_bytes())
 }

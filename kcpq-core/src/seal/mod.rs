@@ -3,7 +3,8 @@
 //! This is the cryptographic half, by itself: bytes in, bytes out, without sockets, sessions, allocator or a source of
 //! randomness, which the caller brings. The handshake is one of the
 //! [Noise Protocol Framework](https://noiseprotocol.org/noise.html) over X25519 and BLAKE2s, the transport is
-//! ChaCha20-Poly1305 or AES-256-GCM; the primitives are those of the RustCrypto and dalek projects. What lies around it, silence
+//! ChaCha20-Poly1305 or AES-256-GCM; the primitives are those of the RustCrypto and dalek projects, and
+//! AWS-LC's where that is wanted. What lies around it, silence
 //! towards strangers, cookies under load and a window against replay, is WireGuard's.
 //!
 //! ```text
@@ -73,6 +74,7 @@
 
 mod aead;
 #[cfg_attr(not(feature = "sealed-aes"), path = "absent/aes_gcm.rs")]
+#[cfg_attr(all(feature = "aws-lc", target_os = "linux", target_arch = "x86_64"), path = "aws_lc.rs")]
 mod aes_gcm;
 mod cookie;
 mod entropy;

@@ -272,10 +272,11 @@ impl Symmetric {
     fn decrypt_and_hash<'t>(&mut self, text: &'t mut [u8]) -> Result<&'t mut [u8], Rejected> {
         let header = self.hash;
         self.mix_hash(text);
-        let (sealed, tag) = text.split_last_chunk_mut().ok_or(Rejected::Malformed)?;
+        if text.len() < TAG {
+            return Err(Rejected::Malformed);
+        }
         let aead = RustCrypto::new(self.cipher, &self.key).ok_or(Rejected::Unsupported)?;
-        aead.open(0, &header, sealed, tag).ok_or(Rejected::Forged)?;
-        Ok(sealed)
+        aead.open(0, &header, text).ok_or(Rejected::Forged)
     }
 
     /// `Split`

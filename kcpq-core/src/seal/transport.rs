@@ -181,7 +181,9 @@ impl<A: Aead> Transport<A> {
         if kind != kind::SEALED && kind != kind::SEALED_ODD {
             return Err(OpenError::Malformed);
         }
-        let (text, tag) = body.split_last_chunk_mut::<TAG>().ok_or(OpenError::Malformed)?;
+        if body.len() < TAG {
+            return Err(OpenError::Malformed);
+        }
         let receiving = &mut self.receiving;
         let number = expand(low_number_of(header), receiving.replay.expected());
         if !receiving.replay.is_fresh(number) {
@@ -189,26 +191,27 @@ impl<A: Aead> Transport<A> {
         }
         receiving.previous.take_if(|(_, until)| now > *until);
 
-        if kind == receiving.current.kind() {
-            receiving.current.aead.open(number, header, text, tag).ok_or(OpenError::Forged)?;
+        let body = if kind == receiving.current.kind() {
+            receiving.current.aead.open(number, header, body).ok_or(OpenError::Forged)?
         } else if number < receiving.current.first {
             let (previous, _) = receiving.previous.as_ref().ok_or(OpenError::Forged)?;
-            previous.open(number, header, text, tag).ok_or(OpenError::Forged)?;
+            previous.open(number, header, body).ok_or(OpenError::Forged)?
         } else {
             let awaited = self.sending.current.generation > receiving.current.generation;
             if self.role == Role::Client && !awaited {
                 return Err(OpenError::Forged); // the server only follows
             }
             let next = receiving.current.next(self.cipher, number).ok_or(OpenError::Forged)?;
-            next.aead.open(number, header, text, tag).ok_or(OpenError::Forged)?;
+            let body = next.aead.open(number, header, body).ok_or(OpenError::Forged)?;
             let previous = core::mem::replace(&mut receiving.current, next);
             receiving.previous = Some((previous.aead, now + PREVIOUS_FOR));
             if self.role == Role::Server {
                 self.begin_generation(now, self.sending.next);
             }
-        }
+            body
+        };
         self.receiving.replay.take(number);
-        Ok(Opened { number, body: text })
+        Ok(Opened { number, body })
     }
 
     /// How often the keys of sending and of receiving were replaced.

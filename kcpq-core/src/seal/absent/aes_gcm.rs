@@ -14,7 +14,7 @@ impl AesGcm {
         match *self {}
     }
 
-    pub(super) fn open(&self, _: u64, _: &[u8], _: &mut [u8], _: &[u8; TAG]) -> Option<()> {
+    pub(super) fn open<'s>(&self, _: u64, _: &[u8], _: &'s mut [u8]) -> Option<&'s mut [u8]> {
         match *self {}
     }
 }
