@@ -87,9 +87,16 @@ impl<'f> Message<'f> {
         self.bytes.len() + if extended { self.properties.as_bytes().len() + properties::END } else { 0 }
     }
 
-    /// Bytes of its body, as its length field says.
-    pub(super) fn body_len(&self, extended: bool) -> usize {
-        self.len(extended) - LENGTH
+    /// Bytes of its body at most, as its length field will say, to a party that knows properties or not: such a one is
+    /// told what is left of its time.
+    pub(super) fn body_len(&self, knows_properties: bool) -> usize {
+        let extended = knows_properties && self.is_extended();
+        let time = match self.expires.filter(|_| knows_properties) {
+            Some(_) if extended => properties::TTL,
+            Some(_) => properties::TTL + properties::END,
+            None => 0,
+        };
+        self.len(extended) - LENGTH + time
     }
 
     /// Appends the message to what waits for one subscriber, with its properties if `extended`.

@@ -165,7 +165,7 @@ impl Outlet {
         let extended = self.extended && message.is_extended();
         let len = message.len(extended);
         let max_queued = config.max_queued.min(self.max_queued);
-        if message.body_len(extended) > self.max_body as usize {
+        if message.body_len(self.extended) > self.max_body as usize {
             stats.dropped_too_large += 1;
             self.counts.dropped_too_large += 1;
             return false;
