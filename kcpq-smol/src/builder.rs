@@ -21,10 +21,10 @@ use crate::error::ConnectError;
 use crate::operation::Limit;
 use crate::paths::Paths;
 use crate::place::{Place, Task};
+use crate::queue::Capacity;
 use crate::route::{Longest, Resolver, Route};
 use crate::runner::Runner;
 use crate::shared::Shared;
-use crate::subscription::Capacity;
 
 /// Options of a client.
 ///

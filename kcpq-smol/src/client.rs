@@ -13,9 +13,9 @@ use crate::builder::Builder;
 use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
+use crate::queue::Capacity;
 use crate::request::Request;
 use crate::shared::{Handle, Shared};
-use crate::subscription::Capacity;
 
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
 ///

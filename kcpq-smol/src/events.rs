@@ -10,7 +10,7 @@ use async_broadcast::{InactiveReceiver, Receiver, Sender};
 use futures_lite::Stream;
 use kcpq_core::client::{Disconnect, SubscribeFailure};
 
-use crate::subscription::Name;
+use crate::queue::Name;
 
 /// An event of a client.
 #[derive(Clone, Debug)]

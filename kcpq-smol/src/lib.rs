@@ -41,6 +41,7 @@
 mod address;
 mod builder;
 mod client;
+mod clock;
 mod direct;
 mod error;
 mod events;
@@ -49,6 +50,7 @@ mod message;
 mod operation;
 mod paths;
 mod place;
+mod queue;
 mod request;
 mod route;
 mod runner;
@@ -73,8 +75,9 @@ pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret};
 pub use message::Message;
 pub use operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 pub use place::Task;
+pub use queue::SubscriptionStats;
 pub use request::{Replies, Request};
-pub use subscription::{CallbackSubscription, Subscription, SubscriptionStats};
+pub use subscription::{CallbackSubscription, Subscription};
 
 /// The example of README.md is compiled, too.
 #[cfg(doctest)]

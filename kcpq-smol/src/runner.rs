@@ -310,7 +310,7 @@ impl Runner {
             && self.alarm.is_none_or(|alarm| alarm <= now || deadline < alarm)
         {
             self.alarm = Some(deadline);
-            self.timer.set_at(self.shared.at(deadline));
+            self.timer.set_at(self.shared.clock.at(deadline));
         }
         let Self { paths, route, timer, .. } = self;
         let socket = async {

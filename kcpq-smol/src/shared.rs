@@ -11,15 +11,16 @@ use kcpq_core::Instant;
 use kcpq_core::client::{self, Arrived, Recipient, RequestId, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
 
+use crate::clock::Clock;
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
+use crate::queue::Queue;
 use crate::request::Asked;
-use crate::subscription::Queue;
 
 /// Shared by all handles and the runner.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    epoch: std::time::Instant,
+    pub(crate) clock: Clock,
     /// Wakes the runner, if it sleeps.
     pub(crate) wake: Signal,
     /// Something that an operation may wait for has changed.
@@ -177,7 +178,7 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
-            epoch: std::time::Instant::now(),
+            clock: Clock::start(),
             wake: Signal::new(),
             changed: Signal::new(),
             writable: Signal::new(),
@@ -195,12 +196,7 @@ impl Shared {
 
     /// The time, as the core counts it.
     pub(crate) fn now(&self) -> Instant {
-        Instant::from_micros(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
-    }
-
-    /// A moment of the core on the system's clock.
-    pub(crate) fn at(&self, instant: Instant) -> std::time::Instant {
-        self.epoch + StdDuration::from_micros(instant.as_micros())
+        self.clock.now()
     }
 
     /// Takes in a datagram, and hands out what the core has to tell.

@@ -74,6 +74,42 @@ fn of_a_servers_addresses_those_that_refuse_are_passed_over() {
     });
 }
 
+#[test]
+fn a_preset_undoes_nothing_that_was_set_before_it() {
+    use crate::{Overflow, Preset, PrivateKey, SharedSecret};
+    type Setting = (&'static str, fn(Builder) -> Builder);
+    const SECOND: Duration = Duration::from_secs(1);
+    let settings: [Setting; 18] = [
+        ("timeout", |builder| builder.timeout(SECOND)),
+        ("name", |builder| builder.name("tester")),
+        ("capacity", |builder| builder.capacity(7)),
+        ("max_bytes", |builder| builder.max_bytes(7_000)),
+        ("queue", |builder| builder.queue(7_000)),
+        ("overflow", |builder| builder.overflow(Overflow::DropOldest)),
+        ("reconnect", |builder| builder.reconnect(None)),
+        ("heartbeat", |builder| builder.heartbeat(SECOND)),
+        ("connect_timeout", |builder| builder.connect_timeout(SECOND)),
+        ("read_timeout", |builder| builder.read_timeout(SECOND)),
+        ("max_datagram", |builder| builder.max_datagram(700)),
+        ("compat_aes256", |builder| builder.compat_aes256(crate::Key::from_hex(&"7".repeat(64)).unwrap())),
+        ("server_key", |builder| builder.server_key(PrivateKey::from_bytes(&[7; 32]).public())),
+        ("identity", |builder| builder.identity(PrivateKey::from_bytes(&[7; 32]))),
+        ("secret", |builder| builder.secret(SharedSecret::from_bytes(&[7; 32]))),
+        ("parity", Builder::parity),
+        ("own_thread", Builder::own_thread),
+        ("or_server", |builder| builder.or_server("other:4000")),
+    ];
+    let shown = |builder: &Builder| format!("{builder:?}");
+    for preset in [Preset::GAMES, Preset::VIDEO, Preset::STEADY] {
+        let alone = shown(&Client::builder().preset(preset));
+        for (name, set) in settings {
+            let before = shown(&set(Client::builder()).preset(preset));
+            assert_eq!(before, shown(&set(Client::builder().preset(preset))), "{name}");
+            assert_ne!(before, alone, "{name} has to show");
+        }
+    }
+}
+
 /// A socket that never answers.
 fn black_hole() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

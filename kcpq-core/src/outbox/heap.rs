@@ -151,13 +151,13 @@ fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
 
 impl HeapOutbox {
     /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
-    pub(crate) fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
+    pub fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
         self.append(Chunk::one(frame.into(), expires));
     }
 
     /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).
     /// `seed` is random: peers choose the subjects.
-    pub(crate) fn push_latest(&mut self, frame: Bytes, expires: Option<Instant>, seed: u64) {
+    pub fn push_latest(&mut self, frame: Bytes, expires: Option<Instant>, seed: u64) {
         let number = self.left + self.chunks.len() as u64;
         self.push_shared(frame, expires);
         let Self { chunks, left, latest, .. } = self;
@@ -167,7 +167,7 @@ impl HeapOutbox {
 
     /// Puts `frame` in the place of the one of its subject that was appended by [`push_latest`](Self::push_latest) and
     /// still waits. False if there is none, or if more than `limit` bytes would wait then.
-    pub(crate) fn supersede(&mut self, frame: &Bytes, expires: Option<Instant>, limit: usize) -> bool {
+    pub fn supersede(&mut self, frame: &Bytes, expires: Option<Instant>, limit: usize) -> bool {
         let Self { chunks, len, left, latest: Some(latest), .. } = self else { return false };
         let key = subject_of(frame);
         let Some(number) = latest.find(key, |number| subject_of(chunk_at(chunks, *left, number)) == key) else {
@@ -184,7 +184,7 @@ impl HeapOutbox {
     }
 
     /// Takes out whole frames that lie together, and when they are to be forgotten.
-    pub(crate) fn take_front(&mut self) -> Option<(Bytes, Option<Instant>)> {
+    pub fn take_front(&mut self) -> Option<(Bytes, Option<Instant>)> {
         let chunk = self.pop()?;
         self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
         Some((chunk.piece.share(), chunk.expires))

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_io::Timer;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use futures_lite::future::{or, pending, poll_once};
 use futures_lite::{FutureExt, Stream};
 use kcpq_smol::{Client, Event, Events, Message, Subscription};
@@ -44,9 +44,19 @@ pub(super) struct Subscribe {
     /// Print headers as well, each on a line before the message
     #[arg(long, conflicts_with_all = ["raw", "lines", "json"])]
     headers: bool,
-    /// Latest only: the server keeps just the newest queued message of each subject
+    /// Latest only: of the messages of one subject that wait, at the server and here, just the newest is kept
     #[arg(short, long)]
     latest: bool,
+    /// What is dropped when messages arrive faster than they can be printed [default: newest, with --latest oldest]
+    #[arg(long, value_name = "WHICH")]
+    drop: Option<Drop>,
+}
+
+/// What is dropped when a queue is full.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Drop {
+    Newest,
+    Oldest,
 }
 
 /// What ended the wait for a message.
@@ -117,6 +127,11 @@ impl Subscribe {
         for subject in &self.subject {
             let subscribe = client.subscribe(subject).capacity(QUEUE);
             let subscribe = if self.latest { subscribe.latest() } else { subscribe };
+            let subscribe = match self.drop {
+                Some(Drop::Newest) => subscribe.drop_newest(),
+                Some(Drop::Oldest) => subscribe.drop_oldest(),
+                None => subscribe,
+            };
             // All are asked for before the first is waited for: a round trip for each would add up.
             let mut subscribe = subscribe.into_future();
             let done = poll_once(&mut subscribe).await;
