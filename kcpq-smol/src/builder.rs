@@ -18,6 +18,7 @@ use kcpq_udp::Socket;
 use crate::address::{Address, AddressError};
 use crate::client::Client;
 use crate::error::ConnectError;
+use crate::events::Announcer;
 use crate::operation::Limit;
 use crate::paths::Paths;
 use crate::place::{Place, Task};
@@ -279,7 +280,8 @@ impl Builder {
     /// each attempt; what they stood for before stays when that fails.
     ///
     /// # Errors
-    /// [`ConnectError`]
+    /// [`ConnectError`]; at once where the system says that nobody listens at any of the addresses, and otherwise when no
+    /// server has answered in time.
     pub async fn connect(self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
         let limit = Limit::new(self.patience());
         let (servers, shown) = self.servers(addr.into())?;
@@ -302,6 +304,9 @@ impl Builder {
         let connected = limit.wait(client.shared(), |state| {
             if state.connections > 0 {
                 return Some(Ok(()));
+            }
+            if state.refused {
+                return Some(Err(ConnectError::Refused { addr: shown.clone() }));
             }
             match (state.closed, state.last_loss) {
                 // Who is not let in will not be let in by the next attempt.
@@ -425,7 +430,8 @@ impl Builder {
             (None, Some(key)) => core.with_protection(Protection::compat_aes256(key, entropy)),
             (None, None) => core,
         };
-        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), shown));
+        let events = if self.background { Announcer::from_the_beginning() } else { Announcer::new() };
+        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), events, shown));
         if route.is_known() {
             let now = shared.now();
             shared.lock().core.connect(now);

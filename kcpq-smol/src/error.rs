@@ -32,6 +32,11 @@ pub enum ConnectError {
         /// The timeout.
         after: Duration,
     },
+    /// Nobody listens there, as the system at the other end says.
+    Refused {
+        /// The address.
+        addr: String,
+    },
     /// The attempt failed, and reconnecting is switched off.
     Failed(Disconnect),
 }
@@ -47,6 +52,9 @@ impl fmt::Display for ConnectError {
             Self::TimedOut { addr, after } => {
                 write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
             }
+            Self::Refused { addr } => {
+                write!(f, "nobody listens at {addr}: connection refused; is `kcpq serve` running there?")
+            }
             Self::Failed(why) => write!(f, "no connection: {why}"),
         }
     }
@@ -58,7 +66,7 @@ impl std::error::Error for ConnectError {
             Self::Resolve { source, .. } | Self::Socket(source) | Self::Thread(source) => Some(source),
             Self::Random(error) => Some(error),
             Self::Failed(why) => Some(why),
-            Self::TimedOut { .. } | Self::Keys(_) => None,
+            Self::TimedOut { .. } | Self::Refused { .. } | Self::Keys(_) => None,
         }
     }
 }

@@ -121,9 +121,13 @@ impl Runner {
     fn refused(&mut self, index: usize) -> bool {
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        let next = matches!(state.core.state(), State::Connecting { .. }) && self.paths.refused(now, index);
+        let connecting = matches!(state.core.state(), State::Connecting { .. });
+        let next = connecting && self.paths.refused(now, index);
         if !next {
             state.core.suspect(now);
+            if connecting {
+                state.refused();
+            }
         }
         drop(state);
         if next {

@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) flushed: u64,
     /// Connections made, in all.
     pub(crate) connections: u64,
+    /// The system says that nobody listens where the present attempt goes.
+    pub(crate) refused: bool,
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
@@ -118,6 +120,12 @@ impl State {
         self.notify.runner |= std::mem::take(&mut self.idle);
     }
 
+    /// Nobody listens at any address of the present attempt.
+    pub(crate) fn refused(&mut self) {
+        self.refused = true;
+        self.notify.changed = true;
+    }
+
     /// Ends all subscriptions; their streams end as well.
     pub(crate) fn unsubscribe_all(&mut self, now: Instant) {
         for (id, mut subscribed) in self.queues.drain() {
@@ -158,6 +166,7 @@ impl Shared {
         core: client::Client<Heap>,
         timeout: StdDuration,
         subscribe_timeout: Option<StdDuration>,
+        events: Announcer,
         addr: String,
     ) -> Self {
         let state = State {
@@ -170,6 +179,7 @@ impl Shared {
             notify: Notify::default(),
             flushed: 0,
             connections: 0,
+            refused: false,
             last_loss: None,
             closed: false,
             asks: false,
@@ -182,7 +192,7 @@ impl Shared {
             wake: Signal::new(),
             changed: Signal::new(),
             writable: Signal::new(),
-            events: Announcer::new(),
+            events,
             timeout,
             subscribe_timeout,
             addr,

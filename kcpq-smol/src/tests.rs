@@ -70,6 +70,10 @@ fn of_a_servers_addresses_those_that_refuse_are_passed_over() {
         let client = connect(vec![nowhere, free(), free(), server.addr]).await.unwrap();
         client.flush().await.unwrap();
         let error = connect(vec![free(), free()]).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+        // One that is silent may still answer.
+        let (_hole, nobody) = black_hole();
+        let error = connect(vec![free(), nobody]).await.unwrap_err();
         assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
     });
 }
@@ -200,6 +204,19 @@ fn a_client_may_be_there_before_its_server_and_before_its_servers_name() {
         assert!(client.is_connected());
         client.flush().await.unwrap();
         assert_eq!(server.view().stats.messages_in, 100, "attempts that fail take nothing with them");
+    });
+}
+
+#[test]
+fn the_first_listener_of_a_client_in_the_background_hears_of_its_connection() {
+    let server = Server::start();
+    let client = Client::builder().connect_in_background(server.addr).unwrap();
+    wait_for("it is connected", || client.is_connected());
+    run(async {
+        assert!(matches!(client.events().next().await, Some(Event::Connected { native: true })));
+        let mut second = client.events();
+        client.close().await.unwrap();
+        assert!(matches!(second.next().await, Some(Event::Closed)));
     });
 }
 

@@ -206,9 +206,16 @@ fn errors_say_what_is_wrong() {
 fn where_nobody_listens_connecting_fails_with_advice() {
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     run(async {
-        let error = Client::builder().timeout(Duration::from_millis(300)).connect(free).await.unwrap_err();
+        // At once: the system says so.
+        let error = Client::builder().timeout(PATIENCE).connect(free).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }));
+        let text = format!("nobody listens at {free}: connection refused; is `kcpq serve` running there?");
+        assert_eq!(error.to_string(), text);
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = silent.local_addr().unwrap();
+        let error = Client::builder().timeout(Duration::from_millis(300)).connect(addr).await.unwrap_err();
         assert!(matches!(error, ConnectError::TimedOut { .. }));
-        let text = format!("no server answered at {free} within 300ms; is `kcpq serve` running there?");
+        let text = format!("no server answered at {addr} within 300ms; is `kcpq serve` running there?");
         assert_eq!(error.to_string(), text);
     });
 }

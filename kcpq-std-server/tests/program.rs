@@ -298,13 +298,18 @@ fn errors_say_what_happened_with_which_value() {
     assert!(text(&taken.stderr).contains(&format!("cannot listen on {addr}: address already in use")));
     let usage = kcpq().args(["pub"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
-    // Nobody listens on a port that was just given back.
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let nobody = socket.local_addr().unwrap().to_string();
-    drop(socket);
     let silent = publish(&nobody, &["a", "b", "--timeout", "300ms"]);
     assert_eq!(silent.status.code(), Some(1));
     assert!(text(&silent.stderr).contains(&format!("no server answered at {nobody} within 300ms")));
+    // Nobody listens on a port that was just given back, as the system says at once.
+    drop(socket);
+    for args in [&["pub", "a", "b"][..], &["sub", "a"], &["ping"], &["req", "a", "b"]] {
+        let refused = Process::spawn(kcpq().args(args).args(["-s", &nobody, "--timeout", "1h"])).wait(PATIENCE);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(&format!("nobody listens at {nobody}: connection refused")), "{args:?}");
+    }
 }
 
 #[test]
