@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use kcpq_core::DEFAULT_PORT;
 use kcpq_core::cipher::Key;
-use kcpq_core::client::{self, Backoff, Disconnect, Overflow, Parts};
+use kcpq_core::client::{self, Disconnect, Overflow, Parts};
 use kcpq_core::datagram::{Framing, Protection};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::hello::CloseReason;
-use kcpq_core::kcp;
 use kcpq_core::seal::{Cipher, PrivateKey, PublicKey, SharedSecret, Trust};
 use kcpq_udp::Socket;
 
@@ -22,6 +21,7 @@ use crate::events::Announcer;
 use crate::operation::Limit;
 use crate::paths::Paths;
 use crate::place::{Place, Task};
+use crate::preset::{Backoff, Preset};
 use crate::queue::Capacity;
 use crate::route::{Longest, Resolver, Route};
 use crate::runner::Runner;
@@ -98,11 +98,11 @@ impl Builder {
         self
     }
 
-    /// Parameters of the transport: [`GAMES`](kcp::Config::GAMES) (the default), [`VIDEO`](kcp::Config::VIDEO) or
-    /// [`STEADY`](kcp::Config::STEADY), or one of your own.
+    /// Parameters of the transport: [`GAMES`](Preset::GAMES) (the default), [`VIDEO`](Preset::VIDEO) or
+    /// [`STEADY`](Preset::STEADY), or one of your own. Nothing else that was set changes with it.
     #[must_use]
-    pub fn preset(mut self, preset: kcp::Config) -> Self {
-        self.config.kcp = preset;
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.config.kcp = preset.0;
         self
     }
 
@@ -138,7 +138,7 @@ impl Builder {
     /// each time times 0.5 to 1.5.
     #[must_use]
     pub fn reconnect(mut self, backoff: Option<Backoff>) -> Self {
-        self.config.reconnect = backoff;
+        self.config.reconnect = backoff.map(client::Backoff::from);
         self
     }
 
@@ -214,7 +214,7 @@ impl Builder {
         self
     }
 
-    /// Sets all parameters of [`kcpq_core::client`] at once.
+    /// Sets all parameters of [`kcpq_core::client`] at once, which is [`kcpq_smol::core::client`](crate::core::client).
     #[must_use]
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kcpq_core::client::{State, Stats};
+use kcpq_core::client::State;
 use kcpq_core::frame::Properties;
 use kcpq_core::kcp;
 
@@ -27,6 +27,12 @@ pub struct Client {
     handle: Arc<Handle>,
     capacity: Capacity,
 }
+
+/// What a client counts.
+pub type Stats = kcpq_core::client::Stats<Instant, Duration>;
+
+/// Measured times, in short.
+pub type Latency = kcpq_core::client::Latency<Duration>;
 
 /// A client's statistics at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -259,7 +265,7 @@ impl Client {
         let client = state.core.stats();
         let (round_trip, heartbeat) = state.core.round_trip();
         Snapshot {
-            client,
+            client: client.shown(|at| shared.clock.at(at), Duration::from),
             transport: *state.core.transport(),
             round_trip: round_trip.map(Duration::from),
             heartbeat: heartbeat.map(Duration::from),

@@ -9,7 +9,7 @@
 //!     let mut greetings = client.subscribe("greet.*").await?;
 //!     client.publish("greet.world", "hello").await?;
 //!     if let Some(message) = greetings.next().await {
-//!         println!("{}: {:?}", message.subject(), message.payload());
+//!         println!("{}: {}", message.subject(), message.text());
 //!     }
 //!     client.close().await?;
 //!     Ok(())
@@ -50,6 +50,7 @@ mod message;
 mod operation;
 mod paths;
 mod place;
+mod preset;
 mod queue;
 mod request;
 mod route;
@@ -62,24 +63,32 @@ mod udp;
 
 pub use address::{Address, AddressError};
 pub use builder::Builder;
-pub use client::{Client, Snapshot};
+pub use client::{Client, Latency, Snapshot, Stats};
 pub use error::{CloseError, ConnectError, FlushError, PingError, PublishError, RequestError, SubscribeError};
 pub use events::{Event, Events};
 pub use headers::Headers;
+pub use kcpq_core as core;
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
-pub use kcpq_core::client::{Backoff, Disconnect, Overflow, RequestFailure, Stats, SubscribeFailure};
-pub use kcpq_core::frame::PropertyError;
-pub use kcpq_core::kcp::Config as Preset;
+pub use kcpq_core::client::{
+    Disconnect, Overflow, PublishError as PublishRefusal, RequestError as RequestRefusal, RequestFailure,
+    SubscribeError as SubscribeRefusal, SubscribeFailure,
+};
+pub use kcpq_core::frame::{FrameError, PropertyError};
+pub use kcpq_core::hello::{CloseReason, Refusal};
+pub use kcpq_core::kcp::{CongestionControl, Stats as TransportStats};
 pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret};
+pub use kcpq_core::store::TooLarge;
+pub use kcpq_core::subject::SubjectError;
 pub use message::Message;
 pub use operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 pub use place::Task;
+pub use preset::{Backoff, Preset};
 pub use queue::SubscriptionStats;
 pub use request::{Replies, Request};
 pub use subscription::{CallbackSubscription, Subscription};
 
-/// The example of README.md is compiled, too.
+/// The examples of README.md are compiled, too.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

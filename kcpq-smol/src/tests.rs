@@ -131,7 +131,7 @@ fn names(addrs: &Arc<Mutex<Option<Vec<SocketAddr>>>>) -> Resolver {
 }
 
 fn quick() -> Builder {
-    let millis = kcpq_core::Duration::from_millis;
+    let millis = Duration::from_millis;
     Client::builder()
         .heartbeat(Duration::from_millis(200))
         .timeout(support::LIMIT)

@@ -4,9 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use kcpq_core::client;
 use kcpq_smol::{
-    Client, ConnectError, Event, FlushError, PropertyError, PublishError, RequestError, RequestFailure, SubscribeError,
+    Client, ConnectError, Event, FlushError, PropertyError, PublishError, PublishRefusal, RequestError, RequestFailure,
+    SubscribeError,
 };
 
 use support::{Server, run};
@@ -59,7 +59,7 @@ fn headers_travel_with_a_message() {
         assert!(message.payload() == b"plain" && message.headers().is_empty() && message.reply_to().is_none());
 
         let refused = client.publish("orders.new", "").header("two words", "").await;
-        assert_eq!(refused, Err(PublishError::Refused(client::PublishError::Properties(PropertyError::Name))));
+        assert_eq!(refused, Err(PublishError::Refused(PublishRefusal::Properties(PropertyError::Name))));
     });
 }
 

@@ -237,7 +237,7 @@ fn a_stopping_server_is_told_to_its_subscribers_at_once() {
 #[test]
 fn fifty_subscribers_of_a_killed_server_come_back_by_themselves() {
     const CLIENTS: usize = 50;
-    let millis = kcpq_core::Duration::from_millis;
+    let millis = Duration::from_millis;
     let builder = || {
         Client::builder()
             .timeout(PATIENCE)

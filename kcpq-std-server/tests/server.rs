@@ -27,7 +27,7 @@ fn stats(server: &Server) -> broker::Stats {
 
 /// A client that notices soon and comes back soon.
 fn quick() -> Builder {
-    let millis = kcpq_core::Duration::from_millis;
+    let millis = Duration::from_millis;
     Client::builder()
         .timeout(LIMIT)
         .capacity(10_000)
