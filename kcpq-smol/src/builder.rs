@@ -50,6 +50,7 @@ use crate::shared::Shared;
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: client::Config,
+    name: Option<String>,
     capacity: Capacity,
     /// How long operations wait, if the user says so.
     timeout: Option<Duration>,
@@ -70,6 +71,7 @@ impl Builder {
     pub(crate) fn new() -> Self {
         Self {
             config: client::Config { early: false, ..client::Config::default() },
+            name: None,
             capacity: Capacity::DEFAULT,
             timeout: None,
             key: None,
@@ -93,8 +95,8 @@ impl Builder {
 
     /// Name of the client, as reported to the server. At most 255 bytes are sent.
     #[must_use]
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.config.name = name;
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -418,6 +420,9 @@ impl Builder {
         self.config.native_datagram = route.datagram();
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
         let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
+        if let Some(name) = &self.name {
+            core = core.with_name(name);
+        }
         let mut entropy = [0; 32];
         getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
         core = match (self.seal.trust()?, &self.key) {

@@ -10,6 +10,7 @@ use kcpq_core::kcp;
 
 use crate::address::Address;
 use crate::builder::Builder;
+use crate::connection::{ConnectionState, ServerInfo, Watch};
 use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
@@ -240,6 +241,31 @@ impl Client {
     /// The server, as it was named.
     pub fn server(&self) -> &str {
         &self.shared().addr
+    }
+
+    /// What is known of the server; `None` without a connection.
+    pub fn server_info(&self) -> Option<ServerInfo> {
+        self.shared().server_info()
+    }
+
+    /// Where the connection stands now.
+    pub fn state(&self) -> ConnectionState {
+        self.shared().connection()
+    }
+
+    /// Where the connection stands, as it changes.
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.handle.0))
+    }
+
+    /// Gives up the present connection and makes another at once, or does not wait for the next attempt: for who knows that
+    /// the network, or the best of several servers, is another one now. What is under way is in doubt, as after any loss
+    /// ([`flush`](Self::flush) before avoids that); what waits in the queue is sent afterwards, and subscriptions are restored.
+    pub fn force_reconnect(&self) {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        state.core.reconnect(shared.now());
+        state.nudge();
     }
 
     /// True while connected to a server that speaks the native protocol.

@@ -150,6 +150,30 @@ impl fmt::Display for SubscribeError {
 
 impl std::error::Error for SubscribeError {}
 
+/// Why there is no next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NextError {
+    /// None came in time; the next one may.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// The subscription has ended, or the client is closed.
+    Ended,
+}
+
+impl fmt::Display for NextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after } => write!(f, "no message within {after:?}"),
+            Self::Ended => f.write_str("the subscription has ended"),
+        }
+    }
+}
+
+impl std::error::Error for NextError {}
+
 /// Why it is not known that the server has handled what was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

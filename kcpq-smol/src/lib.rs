@@ -39,9 +39,11 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod blocking;
 mod builder;
 mod client;
 mod clock;
+mod connection;
 mod direct;
 mod error;
 mod events;
@@ -52,6 +54,7 @@ mod paths;
 mod place;
 mod preset;
 mod queue;
+mod reading;
 mod request;
 mod route;
 mod runner;
@@ -64,7 +67,10 @@ mod udp;
 pub use address::{Address, AddressError};
 pub use builder::Builder;
 pub use client::{Client, Latency, Snapshot, Stats};
-pub use error::{CloseError, ConnectError, FlushError, PingError, PublishError, RequestError, SubscribeError};
+pub use connection::{ConnectionState, ServerInfo, Watch};
+pub use error::{
+    CloseError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError, SubscribeError,
+};
 pub use events::{Event, Events};
 pub use headers::Headers;
 pub use kcpq_core as core;
@@ -85,6 +91,7 @@ pub use operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 pub use place::Task;
 pub use preset::{Backoff, Preset};
 pub use queue::SubscriptionStats;
+pub use reading::{Next, NextWithin, Unsubscribe};
 pub use request::{Replies, Request};
 pub use subscription::{CallbackSubscription, Subscription};
 

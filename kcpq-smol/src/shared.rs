@@ -58,6 +58,8 @@ pub(crate) struct State {
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
+    /// Where the core stood when that was last looked at.
+    at: client::State,
     /// Somebody waits for the answer to a PING.
     pub(crate) asks: bool,
     /// Datagrams that the system refused to send.
@@ -182,6 +184,7 @@ impl Shared {
             refused: false,
             last_loss: None,
             closed: false,
+            at: client::State::Idle,
             asks: false,
             unsendable: 0,
             told: (0, 0),
@@ -242,7 +245,7 @@ impl Shared {
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
         let State { core, queues, requests, .. } = state;
-        let State { flushed, connections, last_loss, closed, asks, notify, told, .. } = state;
+        let State { flushed, connections, last_loss, closed, at, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -335,7 +338,8 @@ impl Shared {
             *asks = false;
             changed = true;
         }
-        notify.changed |= changed;
+        let now = core.state();
+        notify.changed |= changed || std::mem::replace(at, now) != now;
         notify.writable |= writable;
     }
 }

@@ -5,15 +5,17 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures_lite::{Stream, StreamExt};
+use futures_lite::Stream;
 use kcpq_core::client::SubscriptionId;
 
+use crate::blocking::Iter;
 use crate::events::Event;
 use crate::message::Message;
 use crate::queue::{Gauge, Name, Outlet, SubscriptionStats};
+use crate::reading::{Next, Unsubscribe};
 use crate::shared::{Handle, Shared};
 
 /// A callback that takes longer is worth an event.
@@ -31,6 +33,8 @@ pub struct Subscription {
     pattern: Name,
     outlet: Outlet,
     handle: Arc<Handle>,
+    /// After how many more messages it ends, if it is to.
+    left: Option<u64>,
 }
 
 impl fmt::Debug for Subscription {
@@ -41,12 +45,19 @@ impl fmt::Debug for Subscription {
 
 impl Subscription {
     pub(crate) fn new(id: SubscriptionId, pattern: Name, outlet: Outlet, handle: Arc<Handle>) -> Self {
-        Self { id, pattern, outlet, handle }
+        Self { id, pattern, outlet, handle, left: None }
     }
 
-    /// The next message; `None` once the client is closed. Cancel-safe: dropping the future loses no message.
-    pub async fn next(&mut self) -> Option<Message> {
-        StreamExt::next(self).await
+    /// The next message; `None` once the subscription has ended, or the client is closed. Cancel-safe: dropping the future
+    /// loses no message. [`Next::within`] gives it a time.
+    #[expect(clippy::should_implement_trait, reason = "it is awaited, as with all streams")]
+    pub fn next(&mut self) -> Next<'_> {
+        Next::new(self)
+    }
+
+    /// The messages for a program without tasks: each is waited for on the calling thread ([`blocking`](crate::blocking)).
+    pub fn iter(&mut self) -> Iter<'_> {
+        Iter::new(self)
     }
 
     /// The next message if one waits already, for loops that have a rhythm of their own. `None` says that none does now, or
@@ -61,7 +72,33 @@ impl Subscription {
     /// # }
     /// ```
     pub fn try_next(&mut self) -> Option<Message> {
-        self.outlet.take_now()
+        if self.left == Some(0) {
+            return None;
+        }
+        self.outlet.take_now().inspect(|_| self.count())
+    }
+
+    /// A message was read. The last one that is wanted ends the subscription.
+    fn count(&mut self) {
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+            if *left == 0 {
+                self.leave();
+            }
+        }
+    }
+
+    /// No more messages come.
+    fn leave(&self) {
+        let shared = &self.handle.0;
+        let mut state = shared.lock();
+        let queue = state.queues.remove(&self.id);
+        let now = shared.now();
+        state.core.unsubscribe(now, self.id);
+        state.nudge();
+        // Wakes whoever waits on the queue, which is better done without the lock.
+        drop(state);
+        drop(queue);
     }
 
     /// The pattern.
@@ -74,8 +111,33 @@ impl Subscription {
         self.outlet.gauge().stats(!self.outlet.is_closed())
     }
 
-    /// Ends the subscription; the same as dropping it.
-    pub fn unsubscribe(self) {}
+    /// Ends the stream after so many messages more have been read; the last of them ends the subscription.
+    pub fn unsubscribe_after(&mut self, messages: u64) {
+        self.left = Some(messages);
+        if messages == 0 {
+            self.leave();
+        }
+    }
+
+    /// Ends the subscription at once, as dropping it does; ready when the server knows that.
+    ///
+    /// # Errors
+    /// [`FlushError`](crate::FlushError) if it did not say so in time.
+    pub fn unsubscribe(self) -> Unsubscribe {
+        let (handle, id) = (Arc::clone(&self.handle), self.id);
+        drop(self);
+        Unsubscribe::new(handle, id)
+    }
+
+    /// Ends the subscription, but not what it has received: that can still be read, then the stream ends. Ready when the
+    /// server knows that no more is wanted. Messages that are on their way by then are not received any more.
+    ///
+    /// # Errors
+    /// [`FlushError`](crate::FlushError) if it did not say so in time.
+    pub fn drain(&mut self) -> Unsubscribe {
+        self.leave();
+        Unsubscribe::new(Arc::clone(&self.handle), self.id)
+    }
 
     /// Calls `handle` with each message, one after the other.
     pub(crate) fn into_callback<F: FnMut(Message) + Send + 'static>(mut self, mut handle: F) -> CallbackSubscription {
@@ -132,21 +194,20 @@ impl Stream for Subscription {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.outlet.take_next(cx)
+        if self.left == Some(0) {
+            return Poll::Ready(None);
+        }
+        let next = ready!(self.outlet.take_next(cx));
+        if next.is_some() {
+            self.count();
+        }
+        Poll::Ready(next)
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let shared = &self.handle.0;
-        let mut state = shared.lock();
-        let queue = state.queues.remove(&self.id);
-        let now = shared.now();
-        state.core.unsubscribe(now, self.id);
-        state.nudge();
-        // Wakes whoever waits on the queue, which is better done without the lock.
-        drop(state);
-        drop(queue);
+        self.leave();
     }
 }
 
