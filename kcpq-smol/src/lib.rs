@@ -23,6 +23,15 @@
 //! Every operation times out, after [`Builder::timeout`] or as `.within(span)` says. Every future is cancel-safe: if it
 //! is dropped, what it began is either done completely or undone, as its documentation says.
 //!
+//! # Runtimes
+//!
+//! The futures know no runtime: they are awaited in tasks of smol, of tokio or of any other executor, and [`blocking`] waits for
+//! them without one. Sockets and timers are those of async-io, whose thread every client shares.
+//!
+//! # Features
+//!
+//! `json`: payloads as JSON, by serde (`Client::publish_json`, `Message::json`).
+//!
 //! # Threads
 //!
 //! The background task runs on smol's global executor, which has one thread unless the environment variable `SMOL_THREADS`
@@ -48,6 +57,8 @@ mod direct;
 mod error;
 mod events;
 mod headers;
+#[cfg(feature = "json")]
+mod json;
 mod message;
 mod operation;
 mod paths;
