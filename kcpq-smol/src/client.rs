@@ -102,6 +102,8 @@ impl Client {
     /// client.publish("sensor.cellar", b"12.0").within(Duration::from_millis(200)).await?;
     /// client.publish("player.7.position", [4, 2]).ttl(Duration::from_millis(100)).await?;
     /// client.publish("orders.new", "3 apples").header("Trace-Id", "7f3a").await?;
+    /// // Checked when the program is compiled.
+    /// client.publish(&kcpq_smol::subject!("sensor.attic"), "3.5").await?;
     /// # Ok(())
     /// # }
     /// ```

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kcpq_smol::{
     Client, ConnectError, Event, FlushError, PropertyError, PublishError, PublishRefusal, RequestError, RequestFailure,
-    SubscribeError,
+    Subject, SubscribeError, pattern, subject,
 };
 
 use support::{Server, run};
@@ -35,6 +35,23 @@ fn a_message_travels_from_publisher_to_subscriber() {
         assert!(greetings.next().await.is_none());
     });
     server.wait_for("the session ends", |view| view.sessions == 0);
+}
+
+#[test]
+fn subjects_and_patterns_that_the_compiler_has_checked_are_taken_wherever_their_text_is() {
+    const GREETING: Subject<'static> = subject!("greet.world");
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut greetings = client.subscribe(&pattern!("greet.*")).await.unwrap();
+        client.publish(&GREETING, "one").reply_to(&subject!("greet.answers")).await.unwrap();
+        client.try_publish(&GREETING, "two").unwrap();
+        let question = client.request(&subject!("greet.moon"), "three").replies().await.unwrap();
+        for text in ["one", "two", "three"] {
+            assert_eq!(greetings.next().await.unwrap().text(), text);
+        }
+        drop(question);
+    });
 }
 
 #[test]
