@@ -69,9 +69,9 @@ pub enum Event {
         /// Why.
         why: SubscribeFailure,
     },
-    /// A subscription's queue was full, or that of a request's answers, and a message was dropped. Reported for the first and then for each power of
-    /// two, so that a flood of messages does not become a flood of events;
-    /// [`SubscriptionStats`](crate::SubscriptionStats) counts all.
+    /// A subscription's queue was full, or that of a request's answers, and a message was dropped. Reported for the first and
+    /// then whenever the total reaches a power of two, so that a flood of messages does not become a flood of events;
+    /// [`SubscriptionStats`](crate::SubscriptionStats) counts all, and those that were superseded or stale besides.
     Dropped {
         /// Its pattern; the subject of a request.
         pattern: Name,
