@@ -216,7 +216,7 @@ impl Builder {
         self
     }
 
-    /// Sets all parameters of [`kcpq_core::client`] at once, which is [`kcpq_smol::core::client`](crate::core::client).
+    /// Sets all parameters of [`kcpq_core::client`], which this crate exports, at once.
     #[must_use]
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;

@@ -84,7 +84,7 @@ pub use error::{
 };
 pub use events::{Event, Events};
 pub use headers::Headers;
-pub use kcpq_core as core;
+pub use kcpq_core;
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{
