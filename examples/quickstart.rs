@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("publisher   published 'hello' to greet.world");
 
         let message = greetings.next().await.ok_or("the subscription ended")?;
-        println!("subscriber  got '{}' from {}", String::from_utf8_lossy(message.payload()), message.subject());
+        println!("subscriber  got '{}' from {}", message.text(), message.subject());
 
         publisher.close().await?;
         subscriber.close().await?;

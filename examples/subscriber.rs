@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut sensors = client.subscribe("sensors.>").capacity(1_000).await?;
         // Ends when the client is closed; a lost connection comes back by itself.
         while let Some(message) = sensors.next().await {
-            println!("{}: {}", message.subject(), String::from_utf8_lossy(message.payload()));
+            println!("{}: {}", message.subject(), message.text());
         }
         watcher.await;
         Ok(())

@@ -50,7 +50,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     talk.at(1_060);
     talk.client.publish_for(talk.now, "greet.world", b"hello", kcpq_core::Duration::from_millis(250)).unwrap();
     let timed = talk.ask();
-    talk.answer();
+    let timed_message = talk.answer();
     assert_eq!(talk.events(), 1, "in time");
 
     talk.at(1_080);
@@ -83,6 +83,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("PUB", publish),
         ("MSG", message),
         ("PUBX with a time", timed),
+        ("MSGX with a time", timed_message),
         ("PUBX", extended),
         ("MSGX", extended_message),
         ("STATUS", status),

@@ -82,7 +82,8 @@ pub use event::{Closed, Ended, Event, Stats, SubscribeError};
 pub use kcpq_core::client::{Disconnect, Message, PublishError, State, SubscribeFailure, SubscriptionId};
 #[cfg(feature = "sealed")]
 pub use kcpq_core::seal::{PrivateKey, PublicKey, SharedSecret, StartError, Trust};
-pub use kcpq_core::{Duration, Instant};
+pub use kcpq_core::subject::{Pattern, Subject};
+pub use kcpq_core::{Duration, Instant, pattern, subject};
 pub use resources::Resources;
 pub use runner::Runner;
 pub use subscription::Subscription;

@@ -7,24 +7,25 @@ use std::time::Duration;
 
 use kcpq_core::DEFAULT_PORT;
 use kcpq_core::cipher::Key;
-use kcpq_core::client::{self, Backoff, Disconnect, Overflow, Parts};
+use kcpq_core::client::{self, Disconnect, Overflow, Parts};
 use kcpq_core::datagram::{Framing, Protection};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::hello::CloseReason;
-use kcpq_core::kcp;
 use kcpq_core::seal::{Cipher, PrivateKey, PublicKey, SharedSecret, Trust};
 use kcpq_udp::Socket;
 
 use crate::address::{Address, AddressError};
 use crate::client::Client;
 use crate::error::ConnectError;
+use crate::events::Announcer;
 use crate::operation::Limit;
 use crate::paths::Paths;
 use crate::place::{Place, Task};
+use crate::preset::{Backoff, Preset};
+use crate::queue::Capacity;
 use crate::route::{Longest, Resolver, Route};
 use crate::runner::Runner;
 use crate::shared::Shared;
-use crate::subscription::Capacity;
 
 /// Options of a client.
 ///
@@ -49,6 +50,7 @@ use crate::subscription::Capacity;
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: client::Config,
+    name: Option<String>,
     capacity: Capacity,
     /// How long operations wait, if the user says so.
     timeout: Option<Duration>,
@@ -69,6 +71,7 @@ impl Builder {
     pub(crate) fn new() -> Self {
         Self {
             config: client::Config { early: false, ..client::Config::default() },
+            name: None,
             capacity: Capacity::DEFAULT,
             timeout: None,
             key: None,
@@ -92,16 +95,16 @@ impl Builder {
 
     /// Name of the client, as reported to the server. At most 255 bytes are sent.
     #[must_use]
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.config.name = name;
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
-    /// Parameters of the transport: [`GAMES`](kcp::Config::GAMES) (the default), [`VIDEO`](kcp::Config::VIDEO) or
-    /// [`STEADY`](kcp::Config::STEADY), or one of your own.
+    /// Parameters of the transport: [`GAMES`](Preset::GAMES) (the default), [`VIDEO`](Preset::VIDEO) or
+    /// [`STEADY`](Preset::STEADY), or one of your own. Nothing else that was set changes with it.
     #[must_use]
-    pub fn preset(mut self, preset: kcp::Config) -> Self {
-        self.config.kcp = preset;
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.config.kcp = preset.0;
         self
     }
 
@@ -137,7 +140,7 @@ impl Builder {
     /// each time times 0.5 to 1.5.
     #[must_use]
     pub fn reconnect(mut self, backoff: Option<Backoff>) -> Self {
-        self.config.reconnect = backoff;
+        self.config.reconnect = backoff.map(client::Backoff::from);
         self
     }
 
@@ -213,7 +216,7 @@ impl Builder {
         self
     }
 
-    /// Sets all parameters of [`kcpq_core::client`] at once.
+    /// Sets all parameters of [`kcpq_core::client`], which this crate exports, at once.
     #[must_use]
     pub fn config(mut self, config: client::Config) -> Self {
         self.config = config;
@@ -279,7 +282,8 @@ impl Builder {
     /// each attempt; what they stood for before stays when that fails.
     ///
     /// # Errors
-    /// [`ConnectError`]
+    /// [`ConnectError`]; at once where the system says that nobody listens at any of the addresses, and otherwise when no
+    /// server has answered in time.
     pub async fn connect(self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
         let limit = Limit::new(self.patience());
         let (servers, shown) = self.servers(addr.into())?;
@@ -302,6 +306,9 @@ impl Builder {
         let connected = limit.wait(client.shared(), |state| {
             if state.connections > 0 {
                 return Some(Ok(()));
+            }
+            if state.refused {
+                return Some(Err(ConnectError::Refused { addr: shown.clone() }));
             }
             match (state.closed, state.last_loss) {
                 // Who is not let in will not be let in by the next attempt.
@@ -413,6 +420,9 @@ impl Builder {
         self.config.native_datagram = route.datagram();
         let seed = getrandom::u64().map_err(ConnectError::Random)?;
         let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
+        if let Some(name) = &self.name {
+            core = core.with_name(name);
+        }
         let mut entropy = [0; 32];
         getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
         core = match (self.seal.trust()?, &self.key) {
@@ -425,7 +435,8 @@ impl Builder {
             (None, Some(key)) => core.with_protection(Protection::compat_aes256(key, entropy)),
             (None, None) => core,
         };
-        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), shown));
+        let events = if self.background { Announcer::from_the_beginning() } else { Announcer::new() };
+        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), events, shown));
         if route.is_known() {
             let now = shared.now();
             shared.lock().core.connect(now);

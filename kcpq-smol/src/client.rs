@@ -2,20 +2,21 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kcpq_core::client::{State, Stats};
+use kcpq_core::client::State;
 use kcpq_core::frame::Properties;
 use kcpq_core::kcp;
 
 use crate::address::Address;
 use crate::builder::Builder;
+use crate::connection::{ConnectionState, ServerInfo, Watch};
 use crate::error::{ConnectError, PublishError};
 use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
+use crate::queue::Capacity;
 use crate::request::Request;
 use crate::shared::{Handle, Shared};
-use crate::subscription::Capacity;
 
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
 ///
@@ -27,6 +28,12 @@ pub struct Client {
     handle: Arc<Handle>,
     capacity: Capacity,
 }
+
+/// What a client counts.
+pub type Stats = kcpq_core::client::Stats<Instant, Duration>;
+
+/// Measured times, in short.
+pub type Latency = kcpq_core::client::Latency<Duration>;
 
 /// A client's statistics at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +102,8 @@ impl Client {
     /// client.publish("sensor.cellar", b"12.0").within(Duration::from_millis(200)).await?;
     /// client.publish("player.7.position", [4, 2]).ttl(Duration::from_millis(100)).await?;
     /// client.publish("orders.new", "3 apples").header("Trace-Id", "7f3a").await?;
+    /// // Checked when the program is compiled.
+    /// client.publish(&kcpq_smol::subject!("sensor.attic"), "3.5").await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -210,7 +219,8 @@ impl Client {
         Close::new(self)
     }
 
-    /// Events other than messages, from now on.
+    /// Events other than messages, from now on. For who [connects in the background](Builder::connect_in_background) the
+    /// first listener hears them from the beginning.
     ///
     /// ```no_run
     /// use kcpq_smol::Event;
@@ -233,6 +243,31 @@ impl Client {
     /// The server, as it was named.
     pub fn server(&self) -> &str {
         &self.shared().addr
+    }
+
+    /// What is known of the server; `None` without a connection.
+    pub fn server_info(&self) -> Option<ServerInfo> {
+        self.shared().server_info()
+    }
+
+    /// Where the connection stands now.
+    pub fn state(&self) -> ConnectionState {
+        self.shared().connection()
+    }
+
+    /// Where the connection stands, as it changes.
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.handle.0))
+    }
+
+    /// Gives up the present connection and makes another at once, or does not wait for the next attempt: for who knows that
+    /// the network, or the best of several servers, is another one now. What is under way is in doubt, as after any loss
+    /// ([`flush`](Self::flush) before avoids that); what waits in the queue is sent afterwards, and subscriptions are restored.
+    pub fn force_reconnect(&self) {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        state.core.reconnect(shared.now());
+        state.nudge();
     }
 
     /// True while connected to a server that speaks the native protocol.
@@ -258,7 +293,7 @@ impl Client {
         let client = state.core.stats();
         let (round_trip, heartbeat) = state.core.round_trip();
         Snapshot {
-            client,
+            client: client.shown(|at| shared.clock.at(at), Duration::from),
             transport: *state.core.transport(),
             round_trip: round_trip.map(Duration::from),
             heartbeat: heartbeat.map(Duration::from),

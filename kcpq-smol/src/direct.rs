@@ -42,6 +42,11 @@ impl Direct {
         self.left = 0;
     }
 
+    /// Where the server is, if it is known.
+    pub(crate) fn server(&self) -> Option<SocketAddr> {
+        self.to.as_ref().map(|(_, server)| *server)
+    }
+
     /// When the runner, which goes to sleep, is to wake by itself: at `deadline`, or earlier.
     pub(crate) fn arm(&mut self, now: Instant, deadline: Option<Instant>) -> Option<Instant> {
         let watch = std::mem::take(&mut self.active).then(|| now + WATCH);

@@ -32,6 +32,11 @@ pub enum ConnectError {
         /// The timeout.
         after: Duration,
     },
+    /// Nobody listens there, as the system at the other end says.
+    Refused {
+        /// The address.
+        addr: String,
+    },
     /// The attempt failed, and reconnecting is switched off.
     Failed(Disconnect),
 }
@@ -47,6 +52,9 @@ impl fmt::Display for ConnectError {
             Self::TimedOut { addr, after } => {
                 write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
             }
+            Self::Refused { addr } => {
+                write!(f, "nobody listens at {addr}: connection refused; is `kcpq serve` running there?")
+            }
             Self::Failed(why) => write!(f, "no connection: {why}"),
         }
     }
@@ -58,7 +66,7 @@ impl std::error::Error for ConnectError {
             Self::Resolve { source, .. } | Self::Socket(source) | Self::Thread(source) => Some(source),
             Self::Random(error) => Some(error),
             Self::Failed(why) => Some(why),
-            Self::TimedOut { .. } | Self::Keys(_) => None,
+            Self::TimedOut { .. } | Self::Refused { .. } | Self::Keys(_) => None,
         }
     }
 }
@@ -141,6 +149,30 @@ impl fmt::Display for SubscribeError {
 }
 
 impl std::error::Error for SubscribeError {}
+
+/// Why there is no next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NextError {
+    /// None came in time; the next one may.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// The subscription has ended, or the client is closed.
+    Ended,
+}
+
+impl fmt::Display for NextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after } => write!(f, "no message within {after:?}"),
+            Self::Ended => f.write_str("the subscription has ended"),
+        }
+    }
+}
+
+impl std::error::Error for NextError {}
 
 /// Why it is not known that the server has handled what was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use async_broadcast::{InactiveReceiver, Receiver, Sender};
 use futures_lite::Stream;
 use kcpq_core::client::{Disconnect, SubscribeFailure};
 
-use crate::subscription::Name;
+use crate::queue::Name;
 
 /// An event of a client.
 #[derive(Clone, Debug)]
@@ -69,9 +69,9 @@ pub enum Event {
         /// Why.
         why: SubscribeFailure,
     },
-    /// A subscription's queue was full, or that of a request's answers, and a message was dropped. Reported for the first and then for each power of
-    /// two, so that a flood of messages does not become a flood of events;
-    /// [`SubscriptionStats`](crate::SubscriptionStats) counts all.
+    /// A subscription's queue was full, or that of a request's answers, and a message was dropped. Reported for the first and
+    /// then whenever the total reaches a power of two, so that a flood of messages does not become a flood of events;
+    /// [`SubscriptionStats`](crate::SubscriptionStats) counts all, and those that were superseded or stale besides.
     Dropped {
         /// Its pattern; the subject of a request.
         pattern: Name,
@@ -153,6 +153,8 @@ impl Stream for Events {
 pub(crate) struct Announcer {
     sender: Sender<Event>,
     inactive: InactiveReceiver<Event>,
+    /// Who listens from the beginning, until somebody asks to.
+    first: Mutex<Option<Receiver<Event>>>,
 }
 
 impl Announcer {
@@ -160,7 +162,14 @@ impl Announcer {
         let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
         sender.set_overflow(true);
         sender.set_await_active(false);
-        Self { sender, inactive: receiver.deactivate() }
+        Self { sender, inactive: receiver.deactivate(), first: Mutex::new(None) }
+    }
+
+    /// The same, where the first listener hears what was told before it listened.
+    pub(crate) fn from_the_beginning() -> Self {
+        let announcer = Self::new();
+        let first = announcer.inactive.activate_cloned();
+        Self { first: Mutex::new(Some(first)), ..announcer }
     }
 
     pub(crate) fn announce(&self, event: Event) {
@@ -169,7 +178,8 @@ impl Announcer {
     }
 
     pub(crate) fn listen(&self) -> Events {
-        Events { receiver: self.inactive.activate_cloned(), lost: 0 }
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Events { receiver: first.unwrap_or_else(|| self.inactive.activate_cloned()), lost: 0 }
     }
 
     pub(crate) fn close(&self) {

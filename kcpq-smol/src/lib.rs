@@ -9,7 +9,7 @@
 //!     let mut greetings = client.subscribe("greet.*").await?;
 //!     client.publish("greet.world", "hello").await?;
 //!     if let Some(message) = greetings.next().await {
-//!         println!("{}: {:?}", message.subject(), message.payload());
+//!         println!("{}: {}", message.subject(), message.text());
 //!     }
 //!     client.close().await?;
 //!     Ok(())
@@ -22,6 +22,15 @@
 //!
 //! Every operation times out, after [`Builder::timeout`] or as `.within(span)` says. Every future is cancel-safe: if it
 //! is dropped, what it began is either done completely or undone, as its documentation says.
+//!
+//! # Runtimes
+//!
+//! The futures know no runtime: they are awaited in tasks of smol, of tokio or of any other executor, and [`blocking`] waits for
+//! them without one. Sockets and timers are those of async-io, whose thread every client shares.
+//!
+//! # Features
+//!
+//! `json`: payloads as JSON, by serde (`Client::publish_json`, `Message::json`).
 //!
 //! # Threads
 //!
@@ -39,16 +48,24 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod blocking;
 mod builder;
 mod client;
+mod clock;
+mod connection;
 mod direct;
 mod error;
 mod events;
 mod headers;
+#[cfg(feature = "json")]
+mod json;
 mod message;
 mod operation;
 mod paths;
 mod place;
+mod preset;
+mod queue;
+mod reading;
 mod request;
 mod route;
 mod runner;
@@ -60,23 +77,37 @@ mod udp;
 
 pub use address::{Address, AddressError};
 pub use builder::Builder;
-pub use client::{Client, Snapshot};
-pub use error::{CloseError, ConnectError, FlushError, PingError, PublishError, RequestError, SubscribeError};
+pub use client::{Client, Latency, Snapshot, Stats};
+pub use connection::{ConnectionState, ServerInfo, Watch};
+pub use error::{
+    CloseError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError, SubscribeError,
+};
 pub use events::{Event, Events};
 pub use headers::Headers;
+pub use kcpq_core;
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
-pub use kcpq_core::client::{Backoff, Disconnect, Overflow, RequestFailure, Stats, SubscribeFailure};
-pub use kcpq_core::frame::PropertyError;
-pub use kcpq_core::kcp::Config as Preset;
+pub use kcpq_core::client::{
+    Disconnect, Overflow, PublishError as PublishRefusal, RequestError as RequestRefusal, RequestFailure,
+    SubscribeError as SubscribeRefusal, SubscribeFailure,
+};
+pub use kcpq_core::frame::{FrameError, PropertyError};
+pub use kcpq_core::hello::{CloseReason, Refusal};
+pub use kcpq_core::kcp::{CongestionControl, Stats as TransportStats};
 pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret};
+pub use kcpq_core::store::TooLarge;
+pub use kcpq_core::subject::{Pattern, Subject, SubjectError};
+pub use kcpq_core::{pattern, subject};
 pub use message::Message;
 pub use operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 pub use place::Task;
+pub use preset::{Backoff, Preset};
+pub use queue::SubscriptionStats;
+pub use reading::{Next, NextWithin, Unsubscribe};
 pub use request::{Replies, Request};
-pub use subscription::{CallbackSubscription, Subscription, SubscriptionStats};
+pub use subscription::{CallbackSubscription, Subscription};
 
-/// The example of README.md is compiled, too.
+/// The examples of README.md are compiled, too.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

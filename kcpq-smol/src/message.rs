@@ -1,5 +1,6 @@
 //! A received message.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -39,6 +40,11 @@ impl Message {
     /// The payload.
     pub fn payload(&self) -> &[u8] {
         self.frame.get(self.subject.end..self.end).unwrap_or_default()
+    }
+
+    /// The payload as text. What is not UTF-8 in it shows as U+FFFD, the replacement character.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.payload())
     }
 
     /// The headers it was published with.

@@ -14,8 +14,9 @@ use kcpq_core::frame::properties::PropertiesBuf;
 use crate::client::Client;
 use crate::error::{CloseError, FlushError, PingError, PublishError, SubscribeError};
 use crate::message::Message;
+use crate::queue::{Capacity, Full, Name, Queue, Rules};
 use crate::shared::{Shared, State, Subscribed};
-use crate::subscription::{CallbackSubscription, Capacity, Name, Queue, Subscription};
+use crate::subscription::{CallbackSubscription, Subscription};
 
 pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -146,8 +147,8 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     deadline!();
 
     /// Sets the message's time to live, from now: if it is still in a queue after that, it is dropped and counted
-    /// ([`Stats::expired`](crate::Stats::expired)), both here and, by a native server, in its queue for each
-    /// subscriber. The publish succeeds when the message is queued. A message that has begun to be sent is sent
+    /// ([`Stats::expired`](crate::Stats::expired)), here, by a native server in its queue for each subscriber, and by that
+    /// one's client. The publish succeeds when the message is queued. A message that has begun to be sent is sent
     /// completely.
     pub fn ttl(mut self, span: Duration) -> Self {
         self.expires = Instant::now().checked_add(span);
@@ -211,6 +212,7 @@ pub struct Subscribe<'c> {
     client: &'c Client,
     pattern: Name,
     capacity: Capacity,
+    full: Option<Full>,
     latest: bool,
     group: Option<Name>,
     limit: Limit,
@@ -219,7 +221,8 @@ pub struct Subscribe<'c> {
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
         let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
-        Self { client, pattern: pattern.into(), capacity: client.capacity(), latest: false, group: None, limit }
+        let (capacity, pattern) = (client.capacity(), pattern.into());
+        Self { client, pattern, capacity, full: None, latest: false, group: None, limit }
     }
 
     deadline!();
@@ -238,10 +241,26 @@ impl<'c> Subscribe<'c> {
         self
     }
 
-    /// Latest only, for state where a new message replaces the last: of the messages of one subject that are queued for
-    /// this client at the server, only the newest is kept. A message that also matches another subscription of this
-    /// client, without this option, is always kept. A server that does not know the option, such as an original one,
-    /// delivers every message.
+    /// When the queue is full, the oldest message makes room for a new one.
+    pub fn drop_oldest(mut self) -> Self {
+        self.full = Some(Full::DropOldest);
+        self
+    }
+
+    /// When the queue is full, new messages are dropped, as without this option unless the
+    /// [`latest`](Self::latest) are wanted.
+    pub fn drop_newest(mut self) -> Self {
+        self.full = Some(Full::DropNewest);
+        self
+    }
+
+    /// Latest only, for state where a new message replaces the last: of the messages of one subject that wait, only the
+    /// newest is kept, in the place of the one before. That holds for the queue of this subscription and, unless the message
+    /// also matches another one of this client without this option, for what the server has queued for this client. A server
+    /// that does not know the option, such as an original one, sends every message.
+    ///
+    /// When more subjects wait than the queue has room for, the oldest message is dropped, unless
+    /// [`drop_newest`](Self::drop_newest) says otherwise.
     pub fn latest(mut self) -> Self {
         self.latest = true;
         self
@@ -273,7 +292,9 @@ impl<'c> Subscribe<'c> {
 
     async fn run(self) -> Result<Subscription, SubscribeError> {
         let shared = self.client.shared();
-        let (queue, outlet) = Queue::new(Name::clone(&self.pattern), self.capacity);
+        let usual = if self.latest { Full::DropOldest } else { Full::DropNewest };
+        let rules = Rules { capacity: self.capacity, full: self.full.unwrap_or(usual), latest: self.latest };
+        let (queue, outlet) = Queue::new(Name::clone(&self.pattern), rules, shared.clock);
         let id = {
             let mut state = shared.lock();
             let now = shared.now();

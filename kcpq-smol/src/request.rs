@@ -18,8 +18,8 @@ use crate::error::RequestError;
 use crate::events::Announcer;
 use crate::message::Message;
 use crate::operation::{BoxFuture, Limit, deadline, headers};
+use crate::queue::{Capacity, Outlet, Queue, Rules};
 use crate::shared::Handle;
-use crate::subscription::{Capacity, Outlet, Queue};
 
 /// Asks for an answer: publishes a message, and waits for what whoever is subscribed to its subject publishes in return
 /// ([`Message::respond`]). Ready with the first answer; [`replies`](Self::replies) gives several.
@@ -90,7 +90,8 @@ impl<'c, P: AsRef<[u8]>> Request<'c, P> {
                     (properties.properties(), self.limit.left().into(), replies);
                 let asked = state.core.request(shared.now(), self.subject, self.payload.as_ref(), &request);
                 let asked = asked.map(|id| {
-                    let (queue, outlet) = Queue::new(self.subject.into(), Capacity::DEFAULT);
+                    let rules = Rules::all(Capacity::DEFAULT);
+                    let (queue, outlet) = Queue::new(self.subject.into(), rules, shared.clock);
                     state.requests.insert(id, Asked { queue, ended: None });
                     (id, outlet)
                 });
@@ -229,13 +230,15 @@ mod tests {
     use kcpq_core::frame::{Frame, command};
 
     use super::*;
+    use crate::clock::Clock;
     use crate::events::Event;
 
     #[test]
     fn answers_that_nobody_reads_have_a_ceiling_and_those_beyond_it_are_told() {
         let events = Announcer::new();
         let mut heard = events.listen();
-        let (queue, mut outlet) = Queue::new("who".into(), Capacity { messages: 2, bytes: 1 << 20 });
+        let rules = Rules::all(Capacity { messages: 2, bytes: 1 << 20 });
+        let (queue, mut outlet) = Queue::new("who".into(), rules, Clock::start());
         let mut asked = Asked { queue, ended: None };
         let mut frame = [0; 64];
         for name in ["one", "two", "three"] {

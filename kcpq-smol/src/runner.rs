@@ -121,9 +121,13 @@ impl Runner {
     fn refused(&mut self, index: usize) -> bool {
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        let next = matches!(state.core.state(), State::Connecting { .. }) && self.paths.refused(now, index);
+        let connecting = matches!(state.core.state(), State::Connecting { .. });
+        let next = connecting && self.paths.refused(now, index);
         if !next {
             state.core.suspect(now);
+            if connecting {
+                state.refused();
+            }
         }
         drop(state);
         if next {
@@ -310,7 +314,7 @@ impl Runner {
             && self.alarm.is_none_or(|alarm| alarm <= now || deadline < alarm)
         {
             self.alarm = Some(deadline);
-            self.timer.set_at(self.shared.at(deadline));
+            self.timer.set_at(self.shared.clock.at(deadline));
         }
         let Self { paths, route, timer, .. } = self;
         let socket = async {

@@ -11,15 +11,16 @@ use kcpq_core::Instant;
 use kcpq_core::client::{self, Arrived, Recipient, RequestId, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
 
+use crate::clock::Clock;
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
+use crate::queue::Queue;
 use crate::request::Asked;
-use crate::subscription::Queue;
 
 /// Shared by all handles and the runner.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    epoch: std::time::Instant,
+    pub(crate) clock: Clock,
     /// Wakes the runner, if it sleeps.
     pub(crate) wake: Signal,
     /// Something that an operation may wait for has changed.
@@ -52,9 +53,13 @@ pub(crate) struct State {
     pub(crate) flushed: u64,
     /// Connections made, in all.
     pub(crate) connections: u64,
+    /// The system says that nobody listens where the present attempt goes.
+    pub(crate) refused: bool,
     /// Why the last attempt failed.
     pub(crate) last_loss: Option<client::Disconnect>,
     pub(crate) closed: bool,
+    /// Where the core stood when that was last looked at.
+    at: client::State,
     /// Somebody waits for the answer to a PING.
     pub(crate) asks: bool,
     /// Datagrams that the system refused to send.
@@ -117,6 +122,12 @@ impl State {
         self.notify.runner |= std::mem::take(&mut self.idle);
     }
 
+    /// Nobody listens at any address of the present attempt.
+    pub(crate) fn refused(&mut self) {
+        self.refused = true;
+        self.notify.changed = true;
+    }
+
     /// Ends all subscriptions; their streams end as well.
     pub(crate) fn unsubscribe_all(&mut self, now: Instant) {
         for (id, mut subscribed) in self.queues.drain() {
@@ -157,6 +168,7 @@ impl Shared {
         core: client::Client<Heap>,
         timeout: StdDuration,
         subscribe_timeout: Option<StdDuration>,
+        events: Announcer,
         addr: String,
     ) -> Self {
         let state = State {
@@ -169,19 +181,21 @@ impl Shared {
             notify: Notify::default(),
             flushed: 0,
             connections: 0,
+            refused: false,
             last_loss: None,
             closed: false,
+            at: client::State::Idle,
             asks: false,
             unsendable: 0,
             told: (0, 0),
         };
         Self {
             state: Mutex::new(state),
-            epoch: std::time::Instant::now(),
+            clock: Clock::start(),
             wake: Signal::new(),
             changed: Signal::new(),
             writable: Signal::new(),
-            events: Announcer::new(),
+            events,
             timeout,
             subscribe_timeout,
             addr,
@@ -195,12 +209,7 @@ impl Shared {
 
     /// The time, as the core counts it.
     pub(crate) fn now(&self) -> Instant {
-        Instant::from_micros(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
-    }
-
-    /// A moment of the core on the system's clock.
-    pub(crate) fn at(&self, instant: Instant) -> std::time::Instant {
-        self.epoch + StdDuration::from_micros(instant.as_micros())
+        self.clock.now()
     }
 
     /// Takes in a datagram, and hands out what the core has to tell.
@@ -236,7 +245,7 @@ impl Shared {
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
         let State { core, queues, requests, .. } = state;
-        let State { flushed, connections, last_loss, closed, asks, notify, told, .. } = state;
+        let State { flushed, connections, last_loss, closed, at, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
@@ -329,7 +338,8 @@ impl Shared {
             *asks = false;
             changed = true;
         }
-        notify.changed |= changed;
+        let now = core.state();
+        notify.changed |= changed || std::mem::replace(at, now) != now;
         notify.writable |= writable;
     }
 }

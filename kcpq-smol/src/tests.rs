@@ -70,8 +70,48 @@ fn of_a_servers_addresses_those_that_refuse_are_passed_over() {
         let client = connect(vec![nowhere, free(), free(), server.addr]).await.unwrap();
         client.flush().await.unwrap();
         let error = connect(vec![free(), free()]).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+        // One that is silent may still answer.
+        let (_hole, nobody) = black_hole();
+        let error = connect(vec![free(), nobody]).await.unwrap_err();
         assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
     });
+}
+
+#[test]
+fn a_preset_undoes_nothing_that_was_set_before_it() {
+    use crate::{Overflow, Preset, PrivateKey, SharedSecret};
+    type Setting = (&'static str, fn(Builder) -> Builder);
+    const SECOND: Duration = Duration::from_secs(1);
+    let settings: [Setting; 18] = [
+        ("timeout", |builder| builder.timeout(SECOND)),
+        ("name", |builder| builder.name("tester")),
+        ("capacity", |builder| builder.capacity(7)),
+        ("max_bytes", |builder| builder.max_bytes(7_000)),
+        ("queue", |builder| builder.queue(7_000)),
+        ("overflow", |builder| builder.overflow(Overflow::DropOldest)),
+        ("reconnect", |builder| builder.reconnect(None)),
+        ("heartbeat", |builder| builder.heartbeat(SECOND)),
+        ("connect_timeout", |builder| builder.connect_timeout(SECOND)),
+        ("read_timeout", |builder| builder.read_timeout(SECOND)),
+        ("max_datagram", |builder| builder.max_datagram(700)),
+        ("compat_aes256", |builder| builder.compat_aes256(crate::Key::from_hex(&"7".repeat(64)).unwrap())),
+        ("server_key", |builder| builder.server_key(PrivateKey::from_bytes(&[7; 32]).public())),
+        ("identity", |builder| builder.identity(PrivateKey::from_bytes(&[7; 32]))),
+        ("secret", |builder| builder.secret(SharedSecret::from_bytes(&[7; 32]))),
+        ("parity", Builder::parity),
+        ("own_thread", Builder::own_thread),
+        ("or_server", |builder| builder.or_server("other:4000")),
+    ];
+    let shown = |builder: &Builder| format!("{builder:?}");
+    for preset in [Preset::GAMES, Preset::VIDEO, Preset::STEADY] {
+        let alone = shown(&Client::builder().preset(preset));
+        for (name, set) in settings {
+            let before = shown(&set(Client::builder()).preset(preset));
+            assert_eq!(before, shown(&set(Client::builder().preset(preset))), "{name}");
+            assert_ne!(before, alone, "{name} has to show");
+        }
+    }
 }
 
 /// A socket that never answers.
@@ -91,7 +131,7 @@ fn names(addrs: &Arc<Mutex<Option<Vec<SocketAddr>>>>) -> Resolver {
 }
 
 fn quick() -> Builder {
-    let millis = kcpq_core::Duration::from_millis;
+    let millis = Duration::from_millis;
     Client::builder()
         .heartbeat(Duration::from_millis(200))
         .timeout(support::LIMIT)
@@ -164,6 +204,19 @@ fn a_client_may_be_there_before_its_server_and_before_its_servers_name() {
         assert!(client.is_connected());
         client.flush().await.unwrap();
         assert_eq!(server.view().stats.messages_in, 100, "attempts that fail take nothing with them");
+    });
+}
+
+#[test]
+fn the_first_listener_of_a_client_in_the_background_hears_of_its_connection() {
+    let server = Server::start();
+    let client = Client::builder().connect_in_background(server.addr).unwrap();
+    wait_for("it is connected", || client.is_connected());
+    run(async {
+        assert!(matches!(client.events().next().await, Some(Event::Connected { native: true })));
+        let mut second = client.events();
+        client.close().await.unwrap();
+        assert!(matches!(second.next().await, Some(Event::Closed)));
     });
 }
 

@@ -4,9 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use kcpq_core::client;
 use kcpq_smol::{
-    Client, ConnectError, Event, FlushError, PropertyError, PublishError, RequestError, RequestFailure, SubscribeError,
+    Client, ConnectError, Event, FlushError, PropertyError, PublishError, PublishRefusal, RequestError, RequestFailure,
+    Subject, SubscribeError, pattern, subject,
 };
 
 use support::{Server, run};
@@ -38,6 +38,23 @@ fn a_message_travels_from_publisher_to_subscriber() {
 }
 
 #[test]
+fn subjects_and_patterns_that_the_compiler_has_checked_are_taken_wherever_their_text_is() {
+    const GREETING: Subject<'static> = subject!("greet.world");
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut greetings = client.subscribe(&pattern!("greet.*")).await.unwrap();
+        client.publish(&GREETING, "one").reply_to(&subject!("greet.answers")).await.unwrap();
+        client.try_publish(&GREETING, "two").unwrap();
+        let question = client.request(&subject!("greet.moon"), "three").replies().await.unwrap();
+        for text in ["one", "two", "three"] {
+            assert_eq!(greetings.next().await.unwrap().text(), text);
+        }
+        drop(question);
+    });
+}
+
+#[test]
 fn headers_travel_with_a_message() {
     let server = Server::start();
     run(async {
@@ -59,7 +76,7 @@ fn headers_travel_with_a_message() {
         assert!(message.payload() == b"plain" && message.headers().is_empty() && message.reply_to().is_none());
 
         let refused = client.publish("orders.new", "").header("two words", "").await;
-        assert_eq!(refused, Err(PublishError::Refused(client::PublishError::Properties(PropertyError::Name))));
+        assert_eq!(refused, Err(PublishError::Refused(PublishRefusal::Properties(PropertyError::Name))));
     });
 }
 
@@ -206,9 +223,16 @@ fn errors_say_what_is_wrong() {
 fn where_nobody_listens_connecting_fails_with_advice() {
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     run(async {
-        let error = Client::builder().timeout(Duration::from_millis(300)).connect(free).await.unwrap_err();
+        // At once: the system says so.
+        let error = Client::builder().timeout(PATIENCE).connect(free).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }));
+        let text = format!("nobody listens at {free}: connection refused; is `kcpq serve` running there?");
+        assert_eq!(error.to_string(), text);
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = silent.local_addr().unwrap();
+        let error = Client::builder().timeout(Duration::from_millis(300)).connect(addr).await.unwrap_err();
         assert!(matches!(error, ConnectError::TimedOut { .. }));
-        let text = format!("no server answered at {free} within 300ms; is `kcpq serve` running there?");
+        let text = format!("no server answered at {addr} within 300ms; is `kcpq serve` running there?");
         assert_eq!(error.to_string(), text);
     });
 }

@@ -11,7 +11,7 @@ use support::{Server, run, soon};
 
 /// A client that notices soon and comes back soon.
 fn quick() -> Builder {
-    let millis = kcpq_core::Duration::from_millis;
+    let millis = Duration::from_millis;
     Client::builder()
         .heartbeat(Duration::from_millis(200))
         .connect_timeout(Duration::from_millis(500))

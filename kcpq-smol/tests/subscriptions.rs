@@ -5,7 +5,7 @@ mod support;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use kcpq_smol::{Client, CloseError, Event, Overflow};
+use kcpq_smol::{Client, CloseError, Event, Overflow, Preset};
 
 use support::{Server, run, soon, wait_for};
 
@@ -65,6 +65,95 @@ fn a_queue_is_bounded_in_bytes_as_well_and_a_burst_has_room() {
         client.publish("large", [0; 50_000]).await.unwrap();
         assert_eq!(large.next().await.unwrap().payload().len(), 50_000);
     });
+}
+
+#[test]
+fn a_slow_reader_of_the_latest_gets_the_newest_of_each_subject() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut state = client.subscribe("state.*").latest().await.unwrap();
+        let mut plain = client.subscribe("state.*").await.unwrap();
+        for number in 0..1_000_u32 {
+            client.publish(&format!("state.{}", number % 7), number.to_be_bytes()).await.unwrap();
+        }
+        wait_for("all have come", || state.stats().received == 1_000);
+        let stats = state.stats();
+        assert_eq!((stats.superseded, stats.dropped, stats.queued), (993, 0, 7));
+        let mut got = Vec::new();
+        while let Some(message) = state.try_next() {
+            got.push(u32::from_be_bytes(*message.payload().first_chunk().unwrap()));
+        }
+        got.sort_unstable();
+        assert_eq!(got, (993..1_000).collect::<Vec<_>>());
+        // Who wants every message gets every message.
+        for number in 0..1_000_u32 {
+            assert_eq!(plain.next().await.unwrap().payload(), number.to_be_bytes());
+        }
+        assert_eq!((plain.stats().superseded, plain.stats().processed), (0, 1_000));
+    });
+}
+
+#[test]
+fn a_full_subscription_may_drop_the_oldest() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut events = client.events();
+        let mut small = client.subscribe("n").capacity(10).drop_oldest().await.unwrap();
+        for number in 0..50_u8 {
+            client.publish("n", [number]).await.unwrap();
+        }
+        wait_for("all have come", || small.stats().received == 50);
+        assert_eq!((small.stats().dropped, small.stats().queued), (40, 10));
+        for number in 40..50_u8 {
+            assert_eq!(small.next().await.unwrap().payload(), [number]);
+        }
+        let Some(Event::Dropped { total: 1, .. }) = events.next().await else { panic!("another event") };
+        let mut newest = client.subscribe("m.*").latest().capacity(1).drop_newest().await.unwrap();
+        for subject in ["m.a", "m.b", "m.a"] {
+            client.publish(subject, subject).await.unwrap();
+        }
+        wait_for("all have come", || newest.stats().received == 3);
+        assert_eq!((newest.stats().dropped, newest.stats().superseded), (1, 1));
+        assert_eq!(newest.next().await.unwrap().subject(), "m.a");
+    });
+}
+
+#[test]
+fn a_message_whose_time_is_over_is_not_read() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut received = client.subscribe("n").await.unwrap();
+        let ttl = Duration::from_millis(200);
+        let begun = Instant::now();
+        client.publish("n", "stale").ttl(ttl).await.unwrap();
+        client.publish("n", "fresh").ttl(Duration::from_secs(3_600)).await.unwrap();
+        wait_for("the time is over", || begun.elapsed() > 2 * ttl && received.stats().queued > 0);
+        assert_eq!(received.next().await.unwrap().payload(), b"fresh");
+        // Wherever it was by then.
+        let elsewhere = || client.stats().client.expired + server.view().stats.expired;
+        wait_for("it is counted", || received.stats().expired + elsewhere() == 1);
+    });
+}
+
+#[test]
+fn a_slow_viewer_is_counted_as_dropping_with_each_preset() {
+    let server = Server::start();
+    for preset in [Preset::GAMES, Preset::VIDEO, Preset::STEADY] {
+        run(async {
+            let client = Client::builder().capacity(8).preset(preset).connect(server.addr).await.unwrap();
+            let mut events = client.events();
+            let viewer = client.subscribe("video").await.unwrap();
+            for _ in 0..40 {
+                client.publish("video", vec![0; 20_000]).await.unwrap();
+            }
+            wait_for("all frames have come", || viewer.stats().received == 40);
+            assert_eq!((viewer.stats().queued, viewer.stats().dropped), (8, 32));
+            assert!(matches!(soon(events.next()).await, Some(Event::Dropped { .. })));
+        });
+    }
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future::{or, poll_once, yield_now};
-use kcpq_core::client::PublishError as Refusal;
-use kcpq_smol::{Client, FlushError, PublishError, SubscribeError, Subscription};
+use kcpq_smol::{Client, FlushError, PublishError, PublishRefusal, SubscribeError, Subscription};
 
 use support::{Server, run, wait_for};
 
@@ -151,7 +150,7 @@ fn a_full_queue_holds_publishers_back_and_all_of_them_go_on() {
         while client.publish("n", [0; 1_000]).within(Duration::from_millis(50)).await.is_ok() {
             count += 1;
         }
-        assert!(matches!(client.try_publish("n", [0; 1_000]), Err(PublishError::Refused(Refusal::Full))));
+        assert!(matches!(client.try_publish("n", [0; 1_000]), Err(PublishError::Refused(PublishRefusal::Full))));
         let error = client.publish("n", [0; 1_000]).within(Duration::from_millis(1)).await.unwrap_err();
         assert_eq!(error.to_string(), "the queue of messages to send stayed full for 1ms");
         let waiting: Vec<_> = (0..100)

@@ -70,7 +70,7 @@ fn serve(listen: &str) -> (Process, SocketAddr) {
 }
 
 async fn connect(addr: SocketAddr) -> Client {
-    let backoff = Backoff { base: kcpq_core::Duration::from_secs(1), cap: kcpq_core::Duration::from_secs(1) };
+    let backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(1) };
     Client::builder().reconnect(Some(backoff)).connect(addr).await.unwrap()
 }
 

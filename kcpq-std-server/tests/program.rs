@@ -58,9 +58,10 @@ fn a_message_travels_through_three_shells() {
 #[test]
 fn the_members_of_a_queue_group_share_what_comes() {
     let (server, addr) = serve(|_| {});
-    let first = subscribe(&addr, &["jobs", "--queue", "workers", "--count", "5", "--lines"]);
-    let second = subscribe(&addr, &["jobs", "-q", "workers", "--count", "5", "--lines"]);
-    let numbers = (0..10).map(|number| format!("{number}\n")).collect::<String>();
+    let first = subscribe(&addr, &["jobs", "--queue", "workers", "--count", "4", "--lines"]);
+    // Each subject of a program is a member.
+    let second = subscribe(&addr, &["jobs", ">", "-q", "workers", "--count", "8", "--lines"]);
+    let numbers = (0..12).map(|number| format!("{number}\n")).collect::<String>();
     let mut from_stdin = kcpq().args(["pub", "-s", &addr, "jobs", "--lines"]).stdin(Stdio::piped()).spawn().unwrap();
     from_stdin.stdin.take().unwrap().write_all(numbers.as_bytes()).unwrap();
     assert!(from_stdin.wait().unwrap().success());
@@ -255,7 +256,7 @@ fn a_stopping_server_is_told_to_its_subscribers_at_once() {
 #[test]
 fn fifty_subscribers_of_a_killed_server_come_back_by_themselves() {
     const CLIENTS: usize = 50;
-    let millis = kcpq_core::Duration::from_millis;
+    let millis = Duration::from_millis;
     let builder = || {
         Client::builder()
             .timeout(PATIENCE)
@@ -316,13 +317,18 @@ fn errors_say_what_happened_with_which_value() {
     assert!(text(&taken.stderr).contains(&format!("cannot listen on {addr}: address already in use")));
     let usage = kcpq().args(["pub"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
-    // Nobody listens on a port that was just given back.
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let nobody = socket.local_addr().unwrap().to_string();
-    drop(socket);
     let silent = publish(&nobody, &["a", "b", "--timeout", "300ms"]);
     assert_eq!(silent.status.code(), Some(1));
     assert!(text(&silent.stderr).contains(&format!("no server answered at {nobody} within 300ms")));
+    // Nobody listens on a port that was just given back, as the system says at once.
+    drop(socket);
+    for args in [&["pub", "a", "b"][..], &["sub", "a"], &["ping"], &["req", "a", "b"]] {
+        let refused = Process::spawn(kcpq().args(args).args(["-s", &nobody, "--timeout", "1h"])).wait(PATIENCE);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(&format!("nobody listens at {nobody}: connection refused")), "{args:?}");
+    }
 }
 
 #[test]

@@ -180,6 +180,57 @@ fn an_interrupt_ends_a_subscriber_whose_reader_stands_still() {
 }
 
 #[test]
+fn a_subscriber_to_the_latest_prints_the_newest_when_its_reader_goes_on() {
+    const COUNT: usize = 4_000;
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a", "--latest", "--lines"]);
+    let mut publisher = kcpq()
+        .args(["pub", "-s", &server.local_addr().to_string(), "--lines", "a"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Far more than pipes hold and than can be under way.
+    let mut input = publisher.stdin.take().unwrap();
+    for number in 0..COUNT {
+        writeln!(input, "{number:04}{}", ".".repeat(4_000)).unwrap();
+    }
+    drop(input);
+    assert!(publisher.wait().unwrap().success());
+    let mut seen = Vec::new();
+    while seen.last() != Some(&(COUNT - 1)) {
+        seen.push(subscriber.line()[..4].parse().unwrap());
+    }
+    assert!(seen.is_sorted() && seen.len() < COUNT / 2, "{} of {COUNT}", seen.len());
+    subscriber.signal();
+    assert!(subscriber.end().success(), "what is superseded is not missed");
+}
+
+#[test]
+fn an_interrupt_before_the_count_is_reached_has_the_exit_code_of_that() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a", "--count", "2"]);
+    publish(&server, &["a", "one"]);
+    assert_eq!(subscriber.line(), "a: one\n");
+    subscriber.signal();
+    assert_eq!(subscriber.end().code(), Some(3));
+    let mut said = String::new();
+    subscriber.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "kcpq: interrupted: 1 of 2 messages received\n");
+}
+
+#[test]
+fn a_message_that_several_subjects_match_is_printed_and_counted_once() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a.*", "a.b", "a.b", "*.b", ">", "--count", "3"]);
+    for (subject, text) in [("a.b", "one"), ("a.c", "two"), ("c", "three")] {
+        publish(&server, &[subject, text]);
+    }
+    assert_eq!([subscriber.line(), subscriber.line(), subscriber.line()], ["a.b: one\n", "a.c: two\n", "c: three\n"]);
+    assert_eq!(subscriber.line(), "");
+    assert!(subscriber.end().success());
+}
+
+#[test]
 fn an_interrupt_ends_a_subscriber_that_finds_no_server() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     silent.set_read_timeout(Some(PATIENCE)).unwrap();

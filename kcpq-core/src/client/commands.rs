@@ -7,7 +7,8 @@ use super::subscriptions::SubscriptionId;
 use super::subscriptions::in_group;
 use super::{Client, Overflow};
 use crate::datagram::SAFE_DATAGRAM;
-use crate::frame::{self, Properties, PropertyError, properties};
+use crate::frame::{self, Properties, PropertyError, command, properties};
+use crate::hello::CloseReason;
 #[cfg(feature = "alloc")]
 use crate::hello::is_group;
 use crate::outbox::{FrameStore, Outbox, PushError};
@@ -108,6 +109,12 @@ impl<S: FrameStore> Client<S> {
         let removed = self.subscriptions.remove(id);
         self.advance();
         removed
+    }
+
+    /// True as long as a subscription that was ended waits for its UNSUB to be queued; a PING that is asked for later stands
+    /// behind it.
+    pub fn is_leaving(&self, id: SubscriptionId) -> bool {
+        self.subscriptions.is_leaving(id)
     }
 
     /// Takes a message for sending. Without a connection it waits in the queue.
@@ -305,6 +312,26 @@ impl<S: FrameStore> Client<S> {
             }
             Phase::Closing { .. } => self.finish(),
             _ => {}
+        }
+    }
+
+    /// Gives up the present connection, if there is one, and makes another, at once and even if the configuration says not to
+    /// reconnect: for who knows that the network, or the best server, is another one now. A native server is told. What is
+    /// under way is in doubt, as after any loss; subscriptions are asked for again.
+    pub fn reconnect(&mut self, now: Instant) {
+        self.set_now(now);
+        if self.suspended || self.is_ending() {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Up(_) | Phase::Connecting { .. } => {
+                let told = self.server.is_some()
+                    && self.session.control(command::CLOSE, &[], &[CloseReason::Normal.code()]).is_ok();
+                self.session.part(self.now, told);
+                self.lose(Disconnect::Requested);
+            }
+            Phase::Waiting { until, failed } => (*until, *failed) = (self.now, 0),
+            Phase::Idle | Phase::Closing { .. } | Phase::Closed => {}
         }
     }
 

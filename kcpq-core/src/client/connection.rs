@@ -14,6 +14,8 @@ use crate::rng::draw;
 use crate::session::Native;
 use crate::time::{Duration, Instant};
 
+/// How long the last datagram of a session has to leave before the next one begins.
+const FAREWELL: Duration = Duration::from_millis(10);
 /// Bytes of SUB and UNSUB that wait; the others are queued when some of these have gone.
 const REQUESTS: usize = 16 * 1024;
 
@@ -97,15 +99,16 @@ impl<S: FrameStore> Client<S> {
             Phase::Up(up) => (0, up.woken),
             Phase::Idle | Phase::Waiting { .. } | Phase::Closed => return,
         };
-        self.stats.connection_errors += 1;
+        self.stats.connection_errors += u64::from(why != Disconnect::Requested);
         self.handshake.end();
         self.session.end(matches!(why, Disconnect::ByServer(_)));
         self.subscriptions.on_disconnect();
-        let until = self.config.reconnect.map(|backoff| {
-            // After sleep it is known why the session is gone: no crowd comes back with this client.
-            let wait = if woken { Duration::ZERO } else { backoff.wait(failed, &mut self.rng) };
-            self.now + wait
-        });
+        let until = match (why, self.config.reconnect) {
+            // It is known why the session is gone: no crowd comes back with this client.
+            (Disconnect::Requested, _) => Some(self.now + FAREWELL),
+            (_, Some(_)) if woken => Some(self.now),
+            (_, backoff) => backoff.map(|backoff| self.now + backoff.wait(failed, &mut self.rng)),
+        };
         self.pending.disconnected(why, until);
         match until {
             Some(until) => self.phase = Phase::Waiting { until, failed },
@@ -228,7 +231,7 @@ impl<S: FrameStore> Client<S> {
         self.up(true);
     }
 
-    pub(super) fn hello(&self) -> Hello<'static> {
+    pub(super) fn hello(&self) -> Hello<'_> {
         // What fits the memory however it is cut into segments.
         let held = u32::try_from(self.session.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
@@ -241,7 +244,7 @@ impl<S: FrameStore> Client<S> {
             max_tokens: self.config.subjects.max_tokens,
             keep_alive: (self.config.heartbeat.as_millis() / 1000).min(u64::from(u16::MAX)) as u16,
             epoch: 0,
-            name: self.config.name,
+            name: self.names.own(self.config.name),
             session: None,
         }
     }

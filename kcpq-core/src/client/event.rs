@@ -200,6 +200,8 @@ pub enum Disconnect {
     BrokenStream(crate::frame::FrameError),
     /// The server closed the session.
     ByServer(CloseReason),
+    /// The user wanted another connection ([`Client::reconnect`](super::Client::reconnect)).
+    Requested,
 }
 
 impl fmt::Display for Disconnect {
@@ -213,6 +215,7 @@ impl fmt::Display for Disconnect {
             Self::SubscribeUnanswered => f.write_str("the server does not acknowledge a subscription"),
             Self::BrokenStream(error) => write!(f, "the server sent a broken frame: {error}"),
             Self::ByServer(reason) => write!(f, "the server closed the session: {reason}"),
+            Self::Requested => f.write_str("another connection was asked for"),
         }
     }
 }

@@ -144,6 +144,7 @@ impl<S: FrameStore> Client<S> {
             Answer::Welcome(transport, welcome) => {
                 let hello = Hello::decode(welcome).filter(|hello| hello.version >= VERSION);
                 if let Some((hello, named)) = hello.and_then(|hello| Some((hello, hello.session?))) {
+                    self.names.on_server(hello.name);
                     self.session.begin_sealed(named, transport);
                     self.welcome(&hello);
                     self.session.greet_sealed(self.now);

@@ -156,6 +156,9 @@ impl<S: FrameStore> Client<S> {
             }
             command::WELCOME => {
                 let hello = Hello::decode(frame.payload).filter(|hello| hello.version >= VERSION);
+                if let Some(hello) = &hello {
+                    self.names.on_server(hello.name);
+                }
                 if let Some(hello) = hello.as_ref().map(Hello::nameless) {
                     self.session.name(hello.session);
                     self.welcome(&hello);

@@ -30,6 +30,8 @@ mod finder;
 mod handshake;
 mod inbound;
 mod memory;
+#[cfg_attr(not(feature = "alloc"), path = "absent/names.rs")]
+mod names;
 mod outgoing;
 mod pending;
 mod phase;
@@ -54,7 +56,7 @@ pub use event::{
     SubscribeFailure,
 };
 pub use memory::Memory;
-pub use phase::State;
+pub use phase::{Server, State};
 #[cfg(feature = "alloc")]
 pub use push::Arrived;
 #[cfg(feature = "request")]
@@ -67,9 +69,10 @@ pub use crate::session::Transmit;
 
 use self::handshake::Handshake;
 use self::inbound::Current;
+use self::names::Names;
 use self::outgoing::Outgoing;
 use self::pending::Pending;
-use self::phase::{Phase, Server};
+use self::phase::Phase;
 use self::pings::Pings;
 use self::push::Recent;
 use self::requests::Requests;
@@ -170,6 +173,7 @@ pub struct Client<S: FrameStore> {
     session: Session<S>,
     subscriptions: Subscriptions<S>,
     requests: Requests,
+    names: Names,
     /// What the server of this conversation said of itself, if it is a native one.
     server: Option<Server>,
     pings: Pings,
@@ -210,6 +214,7 @@ impl<S: FrameStore> Client<S> {
             session,
             subscriptions: Subscriptions::new(parts.subscriptions),
             requests: Requests::new(seed),
+            names: Names::default(),
             server: None,
             pings: Pings::default(),
             rhythm: Rhythm::default(),
@@ -453,5 +458,10 @@ impl<S: FrameStore> Client<S> {
     /// The epoch of a native server, which changes when it restarts; `None` for an original one.
     pub fn server_epoch(&self) -> Option<u64> {
         self.server.map(|server| server.epoch)
+    }
+
+    /// What the present server said of itself; `None` from an original one, and without a connection.
+    pub fn server(&self) -> Option<Server> {
+        self.server.filter(|_| self.is_connected())
     }
 }

@@ -89,16 +89,21 @@ impl Phase {
     }
 }
 
-/// What a native server said of itself.
+/// What a native server said of itself (PROTOCOL.md 3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) struct Server {
-    pub(super) max_body: u32,
-    pub(super) max_subject: u16,
-    pub(super) max_tokens: u8,
+#[non_exhaustive]
+pub struct Server {
+    /// The largest frame body that both take, in bytes.
+    pub max_body: u32,
+    /// The longest subject that it takes, in bytes.
+    pub max_subject: u16,
+    /// The deepest subject that it takes, in tokens.
+    pub max_tokens: u8,
     /// After how long a silence it forgets a session; zero: it does not say.
-    pub(super) keep_alive: Duration,
-    pub(super) epoch: u64,
+    pub keep_alive: Duration,
+    /// Another one after each restart.
+    pub epoch: u64,
     /// It knows queue groups.
-    pub(super) groups: bool,
+    pub groups: bool,
 }

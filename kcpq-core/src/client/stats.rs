@@ -3,17 +3,17 @@
 use crate::frame::{Flaw, Frame};
 use crate::time::{Duration, Instant};
 
-/// Statistics of a client, since its start.
+/// Statistics of a client, since its start; with moments and spans as the core has them, or as its driver shows them.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
-pub struct Stats {
+pub struct Stats<At = Instant, Span = Duration> {
     /// True while connected.
     pub connected: bool,
     /// When the current or the last connection was made.
-    pub connected_at: Option<Instant>,
+    pub connected_at: Option<At>,
     /// When the last connection was lost.
-    pub disconnected_at: Option<Instant>,
+    pub disconnected_at: Option<At>,
     /// Messages sent: put into the transport's stream.
     pub messages_sent: u64,
     /// Messages received, each counted once no matter how many subscriptions match.
@@ -23,7 +23,7 @@ pub struct Stats {
     /// Bytes of subjects and payloads received.
     pub bytes_received: u64,
     /// Measured latency: round trips of heartbeats, and of messages until they were acknowledged.
-    pub latency: Latency,
+    pub latency: Latency<Span>,
     /// Active subscriptions: acknowledged by the server.
     pub active_subscriptions: u32,
     /// Total number of subscriptions requested.
@@ -84,30 +84,65 @@ impl Stats {
         }
         (self.messages_sent as f64 / seconds, self.messages_received as f64 / seconds)
     }
+
+    /// The same with the moments and spans of a driver.
+    pub fn shown<At, Span>(&self, at: impl Fn(Instant) -> At, span: impl Fn(Duration) -> Span) -> Stats<At, Span> {
+        let Latency { samples, last, min, max, sum } = self.latency;
+        Stats {
+            connected: self.connected,
+            connected_at: self.connected_at.map(&at),
+            disconnected_at: self.disconnected_at.map(&at),
+            messages_sent: self.messages_sent,
+            messages_received: self.messages_received,
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            latency: Latency { samples, last: span(last), min: span(min), max: span(max), sum },
+            active_subscriptions: self.active_subscriptions,
+            total_subscriptions: self.total_subscriptions,
+            connection_errors: self.connection_errors,
+            publish_errors: self.publish_errors,
+            subscription_errors: self.subscription_errors,
+            reconnects: self.reconnects,
+            messages_acknowledged: self.messages_acknowledged,
+            dropped_overflow: self.dropped_overflow,
+            dropped_too_large: self.dropped_too_large,
+            expired: self.expired,
+            dropped_in_doubt: self.dropped_in_doubt,
+            lost_on_close: self.lost_on_close,
+            unmatched: self.unmatched,
+            oversize: self.oversize,
+            malformed: self.malformed,
+            foreign_datagrams: self.foreign_datagrams,
+            reset_hints: self.reset_hints,
+        }
+    }
 }
 
 /// A running summary of measured times.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
-pub struct Latency {
+pub struct Latency<Span = Duration> {
     /// Number of samples.
     pub samples: u64,
     /// The last one.
-    pub last: Duration,
+    pub last: Span,
     /// The minimum.
-    pub min: Duration,
+    pub min: Span,
     /// The maximum.
-    pub max: Duration,
+    pub max: Span,
+    /// Microseconds.
     sum: u64,
 }
 
-impl Latency {
+impl<Span: From<Duration>> Latency<Span> {
     /// The mean of all samples.
-    pub fn mean(&self) -> Duration {
-        Duration::from_micros(self.sum.checked_div(self.samples).unwrap_or(0))
+    pub fn mean(&self) -> Span {
+        Duration::from_micros(self.sum.checked_div(self.samples).unwrap_or(0)).into()
     }
+}
 
+impl Latency {
     pub(super) fn add(&mut self, sample: Duration) {
         self.min = if self.samples == 0 { sample } else { self.min.min(sample) };
         self.max = self.max.max(sample);

@@ -474,6 +474,12 @@ impl<S: Store> Subscriptions<S> {
         entry.is_some_and(Subscription::is_listed)
     }
 
+    /// True if it was ended, and the server is still to be told.
+    pub(super) fn is_leaving(&self, id: SubscriptionId) -> bool {
+        let entry = position(&self.table, id).and_then(|index| self.table.get(index));
+        entry.is_some_and(|entry| entry.state == State::Leaving)
+    }
+
     /// The index of the first subscription that was made after `id`.
     fn behind(&self, id: SubscriptionId) -> usize {
         behind(&self.table, id)

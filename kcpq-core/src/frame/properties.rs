@@ -24,8 +24,10 @@ pub mod tag {
     pub const HEADER: u8 = 0x02;
     /// What the server has to say in place of an answer (u8): see [`NOBODY`].
     pub const STATUS: u8 = 0x03;
+    /// A subscriber's share of [`TTL`]: how much of it was left when the server put the message into the stream, likewise.
+    pub const LEFT: u8 = 0x04;
     /// The server's word that the message is for one subscription alone, by its number (u32 big-endian).
-    pub const MEMBER: u8 = 0x04;
+    pub const MEMBER: u8 = 0x05;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
     /// Between brokers (shards) of one server: the message is for this queue group alone.
@@ -49,9 +51,9 @@ pub(crate) const END: usize = 2;
 pub(crate) const MEMBER: usize = HEAD + 4;
 /// Bytes of a time to live as a property.
 pub(crate) const TTL: usize = HEAD + 4;
-/// Most bytes of the properties of one message.
+/// Most bytes of the properties of one message, besides its time to live.
 pub const MAX_BYTES: usize = 16 * 1024;
-/// Most properties of one message.
+/// Most properties of one message, besides its time to live.
 pub const MAX_COUNT: usize = 64;
 
 /// Properties of one message, in the order in which they were given.
@@ -124,25 +126,30 @@ impl<'p> Properties<'p> {
     /// [`PropertyError`]: they are too many or too long, make no sense, or have one that must not be ignored and that is not
     /// known here.
     pub fn parse(bytes: &'p [u8]) -> Result<Self, PropertyError> {
-        if bytes.len() > MAX_BYTES {
-            return Err(PropertyError::TooLarge { limit: MAX_BYTES });
-        }
-        let (mut all, mut count, mut for_server) = (Self { bytes }, 0, false);
+        let (mut all, mut count, mut for_server, mut time) = (Self { bytes }, 0, false, 0);
         for property in all.by_ref() {
             let tag = property.tag;
+            let is_time = tag == tag::TTL || tag == tag::LEFT;
             count += 1;
+            // Those for the server stand last, so that it can cut them off.
+            if for_server && tag & tag::SERVER == 0 || is_time && property.value.len() != TTL - HEAD {
+                return Err(PropertyError::Malformed);
+            }
+            if is_time && time == 0 {
+                // Whoever sends the message adds it.
+                (time, count) = (TTL, count - 1);
+            }
             if count > MAX_COUNT {
                 return Err(PropertyError::TooMany);
-            }
-            // Those for the server stand last, so that it can cut them off.
-            if for_server && tag & tag::SERVER == 0 || tag == tag::TTL && property.value.len() != 4 {
-                return Err(PropertyError::Malformed);
             }
             for_server |= tag & tag::SERVER != 0;
             // None of those that are known here is of this kind.
             if tag & tag::CRITICAL != 0 {
                 return Err(PropertyError::Unknown { tag });
             }
+        }
+        if bytes.len() - time > MAX_BYTES {
+            return Err(PropertyError::TooLarge { limit: MAX_BYTES });
         }
         if all.bytes.is_empty() { Ok(Self { bytes }) } else { Err(PropertyError::Malformed) }
     }
@@ -183,9 +190,19 @@ impl<'p> Properties<'p> {
         self.headers().filter_map(move |(other, value)| (other == name).then_some(value))
     }
 
-    /// The time to live.
-    pub fn ttl(mut self) -> Option<Duration> {
-        let value = self.find_map(|property| (property.tag == tag::TTL).then_some(property.value))?;
+    /// The time to live, as the server is told it.
+    pub fn ttl(self) -> Option<Duration> {
+        self.time(tag::TTL)
+    }
+
+    /// What is left of the time to live, as a subscriber is told it.
+    pub fn left(self) -> Option<Duration> {
+        self.time(tag::LEFT)
+    }
+
+    /// The server's stands behind what a publisher may have written.
+    fn time(self, tag: u8) -> Option<Duration> {
+        let value = self.filter(|property| property.tag == tag).last()?.value;
         Some(Duration::from_millis(u32::from_be_bytes(*value.first_chunk()?).into()))
     }
 
@@ -267,10 +284,11 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The property that says for how long a message is still worth something: whole milliseconds, rounded up.
-pub(crate) fn ttl(left: Duration) -> [u8; TTL] {
+/// The property, [`tag::TTL`] or [`tag::LEFT`], that says for how long a message is still worth something: whole
+/// milliseconds, rounded up.
+pub(crate) fn time(tag: u8, left: Duration) -> [u8; TTL] {
     let [a, b, c, d] = u32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX).to_be_bytes();
-    [tag::TTL, 0, 4, a, b, c, d]
+    [tag, 0, 4, a, b, c, d]
 }
 
 /// The property that says which subscription alone a message is for.
@@ -503,11 +521,31 @@ mod tests {
         let mut writer = Writer::new(&mut memory);
         (0..MAX_COUNT).for_each(|_| writer.header("a", "b").unwrap());
         assert_eq!(writer.header("a", "b"), Err(PropertyError::TooMany));
+        // Its time is told besides.
+        for tag in [tag::TTL, tag::LEFT] {
+            let timed = [writer.properties().as_bytes(), &time(tag, Duration::from_millis(7))].concat();
+            assert!(Properties::parse(&timed).is_ok());
+            let twice = [&*timed, &time(tag, Duration::ZERO)].concat();
+            assert_eq!(Properties::parse(&twice), Err(PropertyError::TooMany));
+        }
         let more = [writer.properties().as_bytes(), &[0x20, 0, 0]].concat();
         assert!(Properties::parse(&more[..more.len() - 3]).is_ok());
         assert_eq!(Properties::parse(&more), Err(PropertyError::TooMany));
         let long = [&[0x20, 0x40, 0][..], &[0; 0x4000]].concat();
         assert_eq!(Properties::parse(&long), Err(PropertyError::TooLarge { limit: MAX_BYTES }));
+        let timed = [&long[..3 + 0x4000 - 3], &time(tag::TTL, Duration::ZERO)].concat();
+        let timed = [&[0x20, 0x3f, 0xfd][..], &timed[3..]].concat();
+        assert!(timed.len() > MAX_BYTES && Properties::parse(&timed).is_ok());
+    }
+
+    #[test]
+    fn a_subscriber_is_told_what_is_left_and_the_servers_word_counts() {
+        let left = |millis| time(tag::LEFT, Duration::from_millis(millis));
+        assert_eq!(Properties::NONE.left(), None);
+        let both = [left(9_000), left(5)].concat();
+        let properties = Properties::parse(&both).unwrap();
+        assert_eq!((properties.left(), properties.ttl()), (Some(Duration::from_millis(5)), None));
+        assert_eq!(properties.for_subscribers(), properties);
     }
 
     #[cfg(feature = "alloc")]
@@ -525,7 +563,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_and_what_is_not_known_is_passed_over() {
-        let ttl = ttl(Duration::from_micros(250_001));
+        let ttl = time(tag::TTL, Duration::from_micros(250_001));
         assert_eq!(Properties::parse(&ttl).unwrap().ttl(), Some(Duration::from_millis(251)));
         let unknown = [&[0x20, 0, 1, 9][..], &[tag::REPLY, 0, 1, b'a'], &ttl, &[0x8f, 0, 0]].concat();
         let parsed = Properties::parse(&unknown).unwrap();
@@ -535,6 +573,7 @@ mod tests {
             (&[1, 0, 1], PropertyError::Malformed),
             (&[1, 0, 0, 1], PropertyError::Malformed),
             (&[tag::TTL, 0, 3, 1, 2, 3], PropertyError::Malformed),
+            (&[tag::LEFT, 0, 5, 1, 2, 3, 4, 5], PropertyError::Malformed),
             (&[0x8f, 0, 0, 0x20, 0, 0], PropertyError::Malformed),
             (&[0x41, 0, 0], PropertyError::Unknown { tag: 0x41 }),
             (&[0xc1, 0, 0], PropertyError::Unknown { tag: 0xc1 }),

@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::latest::Latest;
 use super::{Dialect, FrameStore, Moved, Outbox, PushError};
-use crate::frame::{self, Frame, Head, LENGTH, Limits, command, properties, subject_of};
-use crate::store::{Heap, HeapTx, Piece};
+use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, properties, subject_of};
+use crate::store::{Heap, HeapTx, Piece, TxStream};
 use crate::time::Instant;
 
 impl FrameStore for Heap {
@@ -42,26 +42,25 @@ impl Chunk {
         self.piece.bytes()
     }
 
-    /// Makes its only frame say how much time is left, if that runs.
-    fn tell(&mut self, now: Instant) {
-        let Some(left) = self.expires.map(|at| properties::ttl(at.since(now))) else { return };
-        let Some(frame) = self.piece.own() else { return };
-        let Some(head) = frame.first_chunk().map(|bytes| Head::from_bytes(*bytes)) else { return };
-        let mut len = 0;
-        if head.command == command::PUBX
-            && let Some((_, end)) = frame.split_last_chunk()
-        {
-            len = properties::len(*end);
-            frame.truncate(frame.len() - properties::END);
-        }
-        frame.extend_from_slice(&left);
-        frame.extend_from_slice(&properties::end(len + left.len()));
-        let added = frame.len() - head.frame_len();
-        if let Some(place) = frame.first_chunk_mut()
-            && let Some(head) = head.longer(command::PUBX, added)
-        {
-            *place = head.to_bytes();
-        }
+    /// What its only frame says of the time that is left, if that runs.
+    fn told(&self, now: Instant) -> Option<Told> {
+        let left = self.expires?.since(now);
+        let bytes = self.bytes();
+        let head = Head::from_bytes(*bytes.first_chunk()?);
+        let (command, tag) = match head.command {
+            command::PUB | command::PUBX => (command::PUBX, properties::tag::TTL),
+            _ => (command::MSGX, properties::tag::LEFT),
+        };
+        // Other properties have a length behind them already.
+        let (cut, others) = match head.command {
+            command::PUBX | command::MSGX => (properties::END, properties::len(*bytes.last_chunk()?)),
+            _ => (0, 0),
+        };
+        let mut tail = [0; TOLD];
+        let (time, end) = tail.split_at_mut(properties::TTL);
+        time.copy_from_slice(&properties::time(tag, left));
+        end.copy_from_slice(&properties::end(others + properties::TTL));
+        Some(Told { head: head.longer(command, TOLD - cut)?.to_bytes(), cut, tail })
     }
 
     /// Makes all its frames ordinary ones.
@@ -84,6 +83,44 @@ impl Chunk {
             }
         }
         self.piece = plain.into();
+    }
+}
+
+/// How the time that is left changes a frame: another head, and something in place of the last `cut` bytes.
+struct Told {
+    head: [u8; HEAD],
+    cut: usize,
+    tail: [u8; TOLD],
+}
+
+/// Bytes of a time and of the length behind all properties.
+const TOLD: usize = properties::TTL + properties::END;
+
+impl Told {
+    /// Moves the frame into the stream, changed. What others may see as well stays as it is.
+    fn move_to(&self, stream: &mut HeapTx, mut piece: Piece) {
+        let rest = piece.bytes().len() - self.cut;
+        if let Some(frame) = piece.own() {
+            frame.truncate(rest);
+            frame.extend_from_slice(&self.tail);
+            if let Some(head) = frame.first_chunk_mut() {
+                *head = self.head;
+            }
+            stream.append(piece);
+            return;
+        }
+        let frame = piece.share();
+        if rest < COPY_BELOW {
+            let mut copy = BytesMut::with_capacity(rest + TOLD);
+            copy.extend_from_slice(&self.head);
+            copy.extend_from_slice(frame.get(HEAD..rest).unwrap_or_default());
+            copy.extend_from_slice(&self.tail);
+            stream.push_shared(copy.freeze());
+        } else {
+            stream.push_shared(Bytes::copy_from_slice(&self.head));
+            stream.push_shared(frame.slice(HEAD..rest));
+            stream.push_shared(Bytes::copy_from_slice(&self.tail));
+        }
     }
 }
 
@@ -124,13 +161,13 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 impl HeapOutbox {
     /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
-    pub(crate) fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
+    pub fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
         self.append(Chunk::one(frame.into(), expires));
     }
 
     /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).
     /// `seed` is random: peers choose the subjects.
-    pub(crate) fn push_latest(&mut self, frame: Bytes, expires: Option<Instant>, seed: u64) {
+    pub fn push_latest(&mut self, frame: Bytes, expires: Option<Instant>, seed: u64) {
         let number = self.left + self.chunks.len() as u64;
         self.push_shared(frame, expires);
         let Self { chunks, left, latest, .. } = self;
@@ -140,7 +177,7 @@ impl HeapOutbox {
 
     /// Puts `frame` in the place of the one of its subject that was appended by [`push_latest`](Self::push_latest) and
     /// still waits. False if there is none, or if more than `limit` bytes would wait then.
-    pub(crate) fn supersede(&mut self, frame: &Bytes, expires: Option<Instant>, limit: usize) -> bool {
+    pub fn supersede(&mut self, frame: &Bytes, expires: Option<Instant>, limit: usize) -> bool {
         let Self { chunks, len, left, latest: Some(latest), .. } = self else { return false };
         let key = subject_of(frame);
         let Some(number) = latest.find(key, |number| subject_of(chunk_at(chunks, *left, number)) == key) else {
@@ -157,7 +194,7 @@ impl HeapOutbox {
     }
 
     /// Takes out whole frames that lie together, and when they are to be forgotten.
-    pub(crate) fn take_front(&mut self) -> Option<(Bytes, Option<Instant>)> {
+    pub fn take_front(&mut self) -> Option<(Bytes, Option<Instant>)> {
         let chunk = self.pop()?;
         self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
         Some((chunk.piece.share(), chunk.expires))
@@ -257,7 +294,7 @@ impl Outbox<HeapTx> for HeapOutbox {
         if expires.is_some() {
             // In a chunk of its own, with room for what may be told of its time.
             let mut frame = core::mem::take(&mut self.spare);
-            frame.reserve(count + properties::TTL + properties::END);
+            frame.reserve(count + TOLD);
             for part in parts {
                 frame.extend_from_slice(part);
             }
@@ -319,18 +356,19 @@ impl Outbox<HeapTx> for HeapOutbox {
             return None;
         }
         let mut chunk = self.pop()?;
-        if peer == Dialect::Extended {
-            chunk.tell(now);
-        } else if chunk.extended {
+        if peer != Dialect::Extended && chunk.extended {
             chunk.strip();
         }
-        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames };
         self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
         if self.spare.capacity() == 0 {
             self.spare = stream.take_spare();
         }
-        stream.append(chunk.piece);
-        Some(moved)
+        let before = stream.len();
+        match chunk.told(now).filter(|_| peer == Dialect::Extended) {
+            Some(told) => told.move_to(stream, chunk.piece),
+            None => stream.append(chunk.piece),
+        }
+        Some(Moved { bytes: stream.len() - before, frames: chunk.frames })
     }
 
     fn drop_longer(&mut self, limit: usize) -> u32 {

@@ -121,7 +121,7 @@ impl<'a> LentOutbox<'a> {
         } else if let Some(at) = expires {
             // Where the length of the other properties was, if there are any.
             let place = end - before;
-            self.ring.patch(place, &properties::ttl(at.since(now)));
+            self.ring.patch(place, &properties::time(properties::tag::TTL, at.since(now)));
             self.ring.patch(place + properties::TTL, &properties::end(old + properties::TTL));
             self.rest = place + EXPIRES;
             command = command::PUBX;

@@ -101,6 +101,16 @@ impl<S: FrameStore> Session<S> {
         }
     }
 
+    /// Nothing more is sent until the next [`reset`](Session::reset), but for one datagram with what is `told` to the peer,
+    /// which waits as a frame of the protocol.
+    pub(crate) fn part(&mut self, now: Instant, told: bool) {
+        if told && self.speech == Speech::Free {
+            self.hold = true;
+            self.refill(now);
+        }
+        self.end(told);
+    }
+
     fn mark(&mut self, now: Instant, frames: u32) {
         if frames == 0 {
             return;

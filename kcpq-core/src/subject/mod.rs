@@ -25,12 +25,16 @@
 //! assert_eq!(Subject::new("foo..bar", &limits), Err(SubjectError::EmptyToken { at: 4 }));
 //! # Ok::<(), SubjectError>(())
 //! ```
+//!
+//! What is known when the program is compiled is checked then: [`subject!`](crate::subject!) and
+//! [`pattern!`](crate::pattern!).
 
 mod plain;
 #[cfg(test)]
 mod tests;
 
 use core::fmt;
+use core::ops::Deref;
 
 /// How long and how deep a subject may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +105,22 @@ pub enum SubjectError {
     },
 }
 
+impl SubjectError {
+    /// What is wrong in a few words, without where.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Empty => "invalid subject: it is empty",
+            Self::EmptyToken { .. } => "invalid subject: empty token",
+            Self::Illegal { .. } => "invalid subject: space or control character",
+            Self::Wildcard { .. } => "invalid subject: wildcard, which only a subscription may have",
+            Self::TailNotLast { .. } => "invalid subject: '>' is not the last token",
+            Self::TooLong { .. } => "invalid subject: too long",
+            Self::TooDeep { .. } => "invalid subject: too many tokens",
+            Self::NotUtf8 { .. } => "invalid subject: not UTF-8",
+        }
+    }
+}
+
 impl fmt::Display for SubjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("invalid subject: ")?;
@@ -120,11 +140,71 @@ impl fmt::Display for SubjectError {
 
 impl core::error::Error for SubjectError {}
 
-/// A subject that messages are published to: no wildcards.
+/// A [`Subject`] that is checked when the program is compiled, with [`Limits::DEFAULT`]. It is passed by reference to what
+/// takes the text of a subject.
+///
+/// ```
+/// use kcpq_core::subject;
+/// use kcpq_core::subject::Subject;
+///
+/// const TEMPERATURE: Subject<'static> = subject!("sensors.kitchen.temperature");
+///
+/// fn publish(subject: &str) {
+///     println!("to {subject}");
+/// }
+///
+/// publish(&TEMPERATURE);
+/// publish(&subject!("sensors.cellar.temperature"));
+/// ```
+///
+/// What is none does not compile:
+///
+/// ```compile_fail
+/// let none = kcpq_core::subject!("sensors..temperature");
+/// ```
+///
+/// ```compile_fail
+/// let pattern = kcpq_core::subject!("sensors.*.temperature");
+/// ```
+#[macro_export]
+macro_rules! subject {
+    ($text:expr) => {
+        const {
+            match $crate::subject::Subject::new($text, &$crate::subject::Limits::DEFAULT) {
+                Ok(subject) => subject,
+                Err(error) => panic!("{}", error.what()),
+            }
+        }
+    };
+}
+
+/// A [`Pattern`] that is checked when the program is compiled, as [`subject!`](crate::subject!) does it.
+///
+/// ```
+/// let pattern = kcpq_core::pattern!("sensors.*.temperature");
+/// assert!(pattern.matches(kcpq_core::subject!("sensors.kitchen.temperature")));
+/// ```
+///
+/// ```compile_fail
+/// let none = kcpq_core::pattern!("sensors.>.temperature");
+/// ```
+#[macro_export]
+macro_rules! pattern {
+    ($text:expr) => {
+        const {
+            match $crate::subject::Pattern::new($text, &$crate::subject::Limits::DEFAULT) {
+                Ok(pattern) => pattern,
+                Err(error) => panic!("{}", error.what()),
+            }
+        }
+    };
+}
+
+/// A subject that messages are published to: no wildcards. It is its text, wherever such is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subject<'a>(&'a str);
 
-/// A pattern that is subscribed to.
+/// A pattern that is subscribed to. It is its text, wherever such is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern<'a>(&'a str);
 
@@ -199,6 +279,34 @@ impl<'a> Pattern<'a> {
         matches(self.0, subject.0.as_bytes())
     }
 }
+
+/// What both are: their text.
+macro_rules! text {
+    ($type:ident) => {
+        impl Deref for $type<'_> {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                self.0
+            }
+        }
+
+        impl AsRef<str> for $type<'_> {
+            fn as_ref(&self) -> &str {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $type<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.0)
+            }
+        }
+    };
+}
+
+text!(Subject);
+text!(Pattern);
 
 /// Matches texts that are known to be a pattern and a subject.
 pub(crate) fn matches(pattern: &str, subject: &[u8]) -> bool {

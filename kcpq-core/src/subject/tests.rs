@@ -91,6 +91,34 @@ fn constants_are_checked_by_the_compiler() {
         Err(_) => panic!("a subject"),
     };
     assert_eq!(TEMPERATURE.as_str(), "sensors.temperature");
+    const ROOMS: Pattern<'static> = crate::pattern!("sensors.*.>");
+    const KITCHEN: Subject<'static> = crate::subject!(concat!("sensors.kitchen", ".temperature"));
+    assert!(ROOMS.matches(KITCHEN) && !ROOMS.matches(TEMPERATURE));
+}
+
+#[test]
+fn a_checked_text_is_taken_wherever_text_is() {
+    let (subject, pattern) = (crate::subject!("a.b"), crate::pattern!("a.*"));
+    let taken = |text: &str| text.len();
+    assert_eq!((taken(&subject), taken(&pattern)), (3, 3));
+    assert_eq!(std::format!("{subject} {pattern:>5}"), "a.b   a.*");
+}
+
+#[test]
+fn what_is_wrong_begins_what_an_error_says() {
+    let errors = [
+        SubjectError::Empty,
+        SubjectError::EmptyToken { at: 0 },
+        SubjectError::Wildcard { at: 0 },
+        SubjectError::TailNotLast { at: 0 },
+        SubjectError::NotUtf8 { at: 0 },
+    ];
+    for error in errors {
+        let (what, said) = (error.what(), std::format!("{error}"));
+        let first = |text: &str| text.split([' ', ',']).take(3).collect::<std::vec::Vec<_>>().join(" ");
+        assert!(said.starts_with("invalid subject: ") && what.starts_with("invalid subject: "));
+        assert_eq!(first(what), first(&said.replace(" at byte 0", "")), "{said}");
+    }
 }
 
 #[test]

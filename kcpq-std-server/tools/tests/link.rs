@@ -10,7 +10,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -78,6 +78,47 @@ fn a_stream_goes_on_when_the_clients_machine_gets_another_address() {
         return;
     };
     assert_eq!((&found["delivered"], &found["lost"]), (&400.into(), &0.into()), "{found}");
+}
+
+/// Processes with this in their command line.
+fn running(marker: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(marker)).count()
+}
+
+#[track_caller]
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn no_process_of_the_far_end_is_left_however_the_link_ends() {
+    let Some(kcpq) = kcpq() else { return };
+    // Nobody else sleeps for so long.
+    let marker = format!("31536000.{}", std::process::id());
+    let serve = format!("{} serve --open -l {FAR} --log-level error", kcpq.display());
+    // In the background, and as a child of a child.
+    let far = format!("sleep {marker} & (sh -c 'sleep {marker} & wait' &) ; {serve}");
+    let mut link = Command::new(env!("CARGO_BIN_EXE_link"));
+    link.args(["--far", &far, "--"]);
+    let output = Process::spawn(Command::new(link.get_program()).args(link.get_args()).arg("true")).wait(PATIENCE);
+    if output.status.code() == Some(SKIPPED) {
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        return;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    wait_for("its end was that of all", || running(&marker) == 0);
+
+    let mut killed = Process::spawn(link.args(["sh", "-c", "echo runs; sleep 3600"]));
+    killed.expect_line("runs", PATIENCE);
+    assert!(running(&marker) >= 2);
+    drop(killed);
+    wait_for("it was killed, and all with it", || running(&marker) == 0);
 }
 
 #[test]

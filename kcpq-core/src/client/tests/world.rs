@@ -233,6 +233,56 @@ fn a_message_travels_from_publisher_to_subscriber() {
     a_message_travels::<Lent<'static>>();
 }
 
+fn another_connection_is_made_when_it_is_asked_for<S: Make>(reconnect: Option<Backoff>) {
+    let mut world = World::<S>::new(broker::Config { name: "the server".into(), ..broker::Config::default() });
+    let config = Config { reconnect, ..Config::default() };
+    let node = world.add(config, CLEAN);
+    let id = world.subscribe(node, "a");
+    let conversation = world.nodes[node].client.conversation();
+    assert_eq!(world.nodes[node].client.server().map(|server| server.max_tokens), Some(32));
+    world.nodes[node].client.reconnect(world.now);
+    assert_eq!(world.nodes[node].client.server(), None);
+    world.publish(node, "a", b"meanwhile").unwrap();
+    world.run_for(Duration::from_secs(1));
+    let Node { client, log, .. } = &world.nodes[node];
+    assert_ne!(client.conversation(), conversation);
+    assert!(log.saw("Disconnected { why: Requested") == 1 && log.saw("Connected { native: true, again: true") == 1);
+    assert_eq!(log.payloads(id), [b"meanwhile"]);
+    assert_eq!((client.stats().reconnects, client.stats().connection_errors), (1, 0));
+    assert_eq!(world.broker.sessions(), 1, "the server was told");
+    // Nothing is lost by asking twice, nor by asking while the client waits.
+    for _ in 0..2 {
+        world.nodes[node].client.reconnect(world.now);
+    }
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((world.nodes[node].client.stats().reconnects, world.broker.sessions()), (2, 1));
+    world.nodes[node].client.close(world.now);
+    world.run_for(Duration::from_secs(1));
+    world.nodes[node].client.reconnect(world.now);
+    assert_eq!(world.nodes[node].client.state(), State::Closed);
+}
+
+#[test]
+fn another_connection_can_be_asked_for() {
+    for reconnect in [None, Some(Backoff::DEFAULT)] {
+        another_connection_is_made_when_it_is_asked_for::<Heap>(reconnect);
+        another_connection_is_made_when_it_is_asked_for::<Lent<'static>>(reconnect);
+    }
+}
+
+#[test]
+fn both_ends_know_what_the_other_calls_itself() {
+    let mut world = World::<Heap>::new(broker::Config { name: "the server".into(), ..broker::Config::default() });
+    let named = alloc::format!("sensor-{}", 7);
+    let node = world.add_with(Config::default(), CLEAN, |client| client.with_name(&named));
+    assert_eq!(world.nodes[node].client.server_name(), None);
+    world.subscribe(node, "a");
+    assert_eq!(world.nodes[node].client.server_name(), Some("the server"));
+    let page = world.broker.view_sessions(world.now, broker::SessionCursor::default(), 100);
+    let shown: Vec<_> = page.items.iter().map(|session| session.client.as_deref()).collect();
+    assert_eq!(shown, [Some(&*named)]);
+}
+
 /// Headers and where to answer to go with a message, whether it was published before or after the server answered.
 #[cfg(feature = "properties")]
 fn properties_travel<S: Make>() {

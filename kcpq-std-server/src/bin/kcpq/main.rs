@@ -43,7 +43,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 usage error, 3 timed out before the requested count was reached";
+    "Exit codes: 0 success, 1 failure, 2 usage error, 3 ended before the requested count was reached";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -7,9 +7,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_io::Timer;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use futures_lite::future::{or, pending, poll_once};
 use futures_lite::{FutureExt, Stream};
+use kcpq_core::subject::{Limits, Pattern, Subject};
 use kcpq_smol::{Client, Event, Events, Message, Subscription};
 
 use super::format::Format;
@@ -44,12 +45,22 @@ pub(super) struct Subscribe {
     /// Print headers as well, each on a line before the message
     #[arg(long, conflicts_with_all = ["raw", "lines", "json"])]
     headers: bool,
-    /// Latest only: the server keeps just the newest queued message of each subject
+    /// Latest only: of the messages of one subject that wait, at the server and here, just the newest is kept
     #[arg(short, long, conflicts_with = "queue")]
     latest: bool,
     /// As a member of this queue group: each message goes to one member
     #[arg(short, long, value_name = "GROUP")]
     queue: Option<String>,
+    /// What is dropped when messages arrive faster than they can be printed [default: newest, with --latest oldest]
+    #[arg(long, value_name = "WHICH")]
+    drop: Option<Drop>,
+}
+
+/// What is dropped when a queue is full.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Drop {
+    Newest,
+    Oldest,
 }
 
 /// What ended the wait for a message.
@@ -58,8 +69,9 @@ enum Next {
     /// No subscription is left.
     End,
     Silence,
-    /// A signal came, or nobody reads any more.
-    Stop,
+    Interrupt,
+    /// Nobody reads any more.
+    ReaderGone,
 }
 
 /// What ends the program early.
@@ -70,8 +82,16 @@ struct Stop {
 
 impl Stop {
     /// Waits for a signal, or until nobody reads what is printed.
-    async fn come(&mut self) {
-        or(self.interrupt.come(), self.reader.gone()).await;
+    async fn come(&mut self) -> Next {
+        let interrupt = async {
+            self.interrupt.come().await;
+            Next::Interrupt
+        };
+        let gone = async {
+            self.reader.gone().await;
+            Next::ReaderGone
+        };
+        or(interrupt, gone).await
     }
 }
 
@@ -86,12 +106,11 @@ impl Subscribe {
     /// Prints messages until the count is reached, the wait is over, a signal comes, or nobody reads.
     pub(super) async fn run(self) -> Result<(), Failure> {
         let mut stop = Stop { interrupt: Interrupt::listen()?, reader: Reader::watch() };
-        let connected = or(async { Some(self.connect().await) }, async {
-            stop.come().await;
-            None
-        });
-        let Some(connected) = connected.await else { return Ok(()) };
-        let (client, mut subscriptions) = connected?;
+        let connected = or(async { Ok(self.connect().await) }, async { Err(stop.come().await) });
+        let (client, mut subscriptions) = match connected.await {
+            Ok(connected) => connected?,
+            Err(stopped) => return self.stopped(&stopped, 0),
+        };
         let told = smol::spawn(tell(client.events()));
         // For scripts that wait for it.
         say(&format!("subscribed to {}", self.subject.join(", ")));
@@ -124,6 +143,11 @@ impl Subscribe {
                 Some(group) => subscribe.queue(group),
                 None => subscribe,
             };
+            let subscribe = match self.drop {
+                Some(Drop::Newest) => subscribe.drop_newest(),
+                Some(Drop::Oldest) => subscribe.drop_oldest(),
+                None => subscribe,
+            };
             // All are asked for before the first is waited for: a round trip for each would add up.
             let mut subscribe = subscribe.into_future();
             let done = poll_once(&mut subscribe).await;
@@ -144,7 +168,7 @@ impl Subscribe {
         let (mut received, mut out) = (0, Vec::new());
         let enough = |received| self.count.is_some_and(|count| received >= count);
         while !enough(received) {
-            match next(subscriptions, self.wait, stop).await {
+            match next(subscriptions, self.queue.is_some(), self.wait, stop).await {
                 Next::Message(message) => {
                     received += 1;
                     format.write(&message, &mut out);
@@ -153,26 +177,37 @@ impl Subscribe {
                     let count = self.count.unwrap_or_default();
                     return Err(Failure::Timeout(format!("timed out: {received} of {count} messages received")));
                 }
-                Next::Silence | Next::Stop => break,
+                Next::Silence => break,
+                stopped @ (Next::Interrupt | Next::ReaderGone) => return self.stopped(&stopped, received),
                 Next::End => return Err(Failure::Error("no subscription is left".into())),
             }
             // What waits already goes with it.
             while !enough(received)
                 && out.len() < BATCH
-                && let Some(Next::Message(message)) = poll_once(next_message(subscriptions)).await
+                && let Some(Next::Message(message)) = poll_once(next_message(subscriptions, self.queue.is_some())).await
             {
                 received += 1;
                 format.write(&message, &mut out);
             }
             match print(&mut out, stop).await {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(None) => {}
+                Ok(Some(stopped)) => return self.stopped(&stopped, received),
                 // Nobody reads any more.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
                 Err(error) => return Err(Failure::Error(format!("cannot write to standard output: {error}"))),
             }
         }
         Ok(())
+    }
+
+    /// How it ends when it is told to: well, unless it was to wait for more messages. Who reads no more wants no more.
+    fn stopped(&self, why: &Next, received: u64) -> Result<(), Failure> {
+        match (why, self.count) {
+            (Next::Interrupt, Some(count)) if received < count => {
+                Err(Failure::Timeout(format!("interrupted: {received} of {count} messages received")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn format(&self) -> Format {
@@ -186,9 +221,9 @@ impl Subscribe {
     }
 }
 
-/// Writes what is in `out`, and empties it. False if the program is to end; a reader that stands still does not keep it from
+/// Writes what is in `out`, and empties it. Says if the program is to end; a reader that stands still does not keep it from
 /// that.
-async fn print(out: &mut Vec<u8>, stop: &mut Stop) -> io::Result<bool> {
+async fn print(out: &mut Vec<u8>, stop: &mut Stop) -> io::Result<Option<Next>> {
     let mut bytes = std::mem::take(out);
     let mut write = smol::unblock(move || {
         let mut stdout = io::stdout().lock();
@@ -197,15 +232,15 @@ async fn print(out: &mut Vec<u8>, stop: &mut Stop) -> io::Result<bool> {
         bytes.clear();
         Ok::<_, io::Error>(bytes)
     });
-    let written = async { Some((&mut write).await) };
-    let stopped = async {
-        stop.come().await;
-        None
+    let written = async { Ok((&mut write).await) };
+    let stopped = async { Err(stop.come().await) };
+    let stopped = match written.or(stopped).await {
+        Ok(written) => {
+            *out = written?;
+            return Ok(None);
+        }
+        Err(stopped) => stopped,
     };
-    if let Some(written) = written.or(stopped).await {
-        *out = written?;
-        return Ok(true);
-    }
     let over = async {
         Timer::after(LAST_WRITE).await;
     };
@@ -214,18 +249,25 @@ async fn print(out: &mut Vec<u8>, stop: &mut Stop) -> io::Result<bool> {
         let _ = write.await;
     };
     written.or(over).await;
-    Ok(false)
+    Ok(Some(stopped))
 }
 
-/// The next message of any subscription, or the end of all.
-async fn next_message(subscriptions: &mut [Subscription]) -> Next {
+/// The next message of any subscription, or the end of all. One that several give is told once; members of a group are given
+/// each once anyway.
+async fn next_message(subscriptions: &mut [Subscription], grouped: bool) -> Next {
     poll_fn(|cx| {
         let mut ended = 0;
-        for subscription in subscriptions.iter_mut() {
-            match Pin::new(subscription).poll_next(cx) {
-                Poll::Ready(Some(message)) => return Poll::Ready(Next::Message(message)),
-                Poll::Ready(None) => ended += 1,
-                Poll::Pending => {}
+        for index in 0..subscriptions.len() {
+            let (before, rest) = subscriptions.split_at_mut(index);
+            let Some(subscription) = rest.first_mut() else { break };
+            loop {
+                match Pin::new(&mut *subscription).poll_next(cx) {
+                    Poll::Ready(Some(message)) if !grouped && is_told_by(before, &message) => continue,
+                    Poll::Ready(Some(message)) => return Poll::Ready(Next::Message(message)),
+                    Poll::Ready(None) => ended += 1,
+                    Poll::Pending => {}
+                }
+                break;
             }
         }
         if ended == subscriptions.len() { Poll::Ready(Next::End) } else { Poll::Pending }
@@ -233,8 +275,17 @@ async fn next_message(subscriptions: &mut [Subscription]) -> Next {
     .await
 }
 
+/// Whether one of these subscriptions gives the message as well.
+fn is_told_by(subscriptions: &[Subscription], message: &Message) -> bool {
+    let Ok(subject) = Subject::new(message.subject(), &Limits::DEFAULT) else { return false };
+    subscriptions.iter().any(|subscription| {
+        Pattern::new(subscription.pattern(), &Limits::DEFAULT).is_ok_and(|pattern| pattern.matches(subject))
+            && subscription.stats().active
+    })
+}
+
 /// The same, or what else comes first.
-async fn next(subscriptions: &mut [Subscription], wait: Option<Duration>, stop: &mut Stop) -> Next {
+async fn next(subscriptions: &mut [Subscription], grouped: bool, wait: Option<Duration>, stop: &mut Stop) -> Next {
     let silence = async {
         match wait {
             Some(wait) => {
@@ -244,12 +295,8 @@ async fn next(subscriptions: &mut [Subscription], wait: Option<Duration>, stop: 
             None => pending().await,
         }
     };
-    let stopped = async {
-        stop.come().await;
-        Next::Stop
-    };
     // Whoever wants to stop does not wait for messages to be fewer.
-    stopped.or(next_message(subscriptions)).or(silence).await
+    stop.come().or(next_message(subscriptions, grouped)).or(silence).await
 }
 
 /// Says on standard error what becomes of the connection.

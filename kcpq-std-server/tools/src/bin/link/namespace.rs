@@ -69,6 +69,14 @@ impl Namespace {
         command
     }
 
+    /// The same with all the processes that it starts, whatever becomes of their parents: with the first process of a
+    /// namespace of processes the kernel ends the others.
+    pub(crate) fn command_with_children(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.command("unshare");
+        command.args(["--pid", "--fork", "--kill-child=KILL", "--"]).arg(program);
+        command
+    }
+
     /// Whether a program in there waits for connections or datagrams.
     pub(crate) fn listens(&self) -> bool {
         // The state of a TCP socket that listens, and of a UDP socket without a peer.

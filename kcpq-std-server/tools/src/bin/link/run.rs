@@ -111,7 +111,7 @@ impl Line {
 
     /// Starts a shell command at the far end and waits until it listens.
     fn start_far(&self, command: &str) -> Result<Guard> {
-        let mut command = self.ends(self.far.command("sh").args(["-c", &format!("exec {command}")]));
+        let mut command = self.ends(self.far.command_with_children("sh").args(["-c", command]));
         let mut far = Guard(command.stdin(Stdio::null()).spawn()?);
         let began = Instant::now();
         while !self.far.listens() {
