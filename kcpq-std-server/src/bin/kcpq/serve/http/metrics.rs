@@ -167,15 +167,9 @@ fn sessions(about: &About, look: &Look) -> Vec<Family> {
     let shards =
         look.shards.iter().enumerate().map(|(shard, counted)| (shard.to_string(), counted.broker.sessions as f64));
     let started = about.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let mut round_trips: Vec<u64> =
-        sessions.iter().filter_map(|session| session.round_trip).map(|span| span.as_micros()).collect();
-    round_trips.sort_unstable();
-    let quantile = |share: f64| {
-        let at = (round_trips.len().saturating_sub(1) as f64 * share).round() as usize;
-        round_trips.get(at).map(|micros| *micros as f64 / 1e6)
-    };
-    let quantiles = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)];
-    let quantiles = quantiles.into_iter().filter_map(|(name, share)| Some((name.to_owned(), quantile(share)?)));
+    let names = ["0.5", "0.9", "0.99", "1"];
+    let quantiles = names.into_iter().zip(look.round_trips([0.5, 0.9, 0.99, 1.0]));
+    let quantiles = quantiles.filter_map(|(name, value)| Some((name.to_owned(), value?)));
     vec![
         gauges("build_info", "The program, always 1", "version", [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]),
         gauge("start_time", "When the server was started, in seconds since 1970", started).of(Unit::Seconds),

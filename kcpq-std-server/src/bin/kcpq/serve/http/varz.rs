@@ -13,6 +13,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
     let of = |wanted: ClientKind| look.sessions.iter().filter(|session| session.kind == wanted).count();
     let kinds = [ClientKind::Native, ClientKind::Sealed, ClientKind::Original, ClientKind::OriginalWithKey];
     let addr = view.local_addr();
+    let [median, p90, p99, longest] = look.round_trips([0.5, 0.9, 0.99, 1.0]);
     json!({
         "server_name": name,
         "version": env!("CARGO_PKG_VERSION"),
@@ -35,6 +36,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "out_msgs": sum.messages_out,
         "out_bytes": sum.bytes_out,
         "pending_bytes": sum.queued,
+        "rtt_seconds": { "p50": median, "p90": p90, "p99": p99, "max": longest },
         "slow_consumers": sum.slow_consumers,
         "throttled": sum.throttled,
         "dropped": {
