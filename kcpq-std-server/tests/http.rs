@@ -229,7 +229,20 @@ fn metrics_are_what_prometheus_reads_and_never_go_back() {
             assert_eq!(after["kcpq_messages_received_total"], f64::from(round as u32));
             assert!(after["kcpq_messages_received_bytes_total"] > f64::from(round as u32) * 3_000.0);
             assert!(after["kcpq_segments_received_total"] > before["kcpq_segments_received_total"]);
+            assert_eq!(after["kcpq_message_fan_out_bucket{le=\"0.0\"}"], f64::from(round as u32));
         }
+        let client = Client::builder().timeout(LIMIT).connect(addr.as_str()).await.unwrap();
+        let mut subscription = client.subscribe("y").await.unwrap();
+        client.publish("y", "hello").await.unwrap();
+        soon("the message", subscription.next()).await.unwrap();
+        // However long it waited.
+        let counts =
+            |buckets: &Value| buckets.as_array().unwrap().iter().filter_map(|bucket| bucket[1].as_u64()).sum::<u64>();
+        json_once(http, "/varz", |varz| counts(&varz["queueing_seconds"]["buckets"]) == 1);
+        let after = metrics(http);
+        assert_eq!(after["kcpq_message_fan_out_count"], 4.0);
+        assert_eq!(after["kcpq_message_queueing_seconds_bucket{le=\"+Inf\"}"], 1.0);
+        assert!(after["kcpq_message_queueing_seconds_bucket{le=\"0.0001\"}"] <= 1.0);
     });
     let open =
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;q=0.8, */*;q=0.1\r\n\r\n";
@@ -237,7 +250,7 @@ fn metrics_are_what_prometheus_reads_and_never_go_back() {
     assert!(open.contains("# TYPE kcpq_sessions_opened counter\n") && open.ends_with("# EOF\n"));
     // Who connects makes no new series.
     let names =
-        |all: &BTreeMap<String, f64>| all.keys().filter(|name| !name.contains("quantile")).cloned().collect::<Vec<_>>();
+        |all: &BTreeMap<String, f64>| all.keys().filter(|name| !name.contains("share")).cloned().collect::<Vec<_>>();
     assert_eq!(names(&metrics(http)), names(&before));
     let text = get(http, "/metrics");
     let Ok(mut check) = Command::new("promtool")
@@ -336,7 +349,12 @@ fn the_port_closes_with_the_server() {
 fn alerts_and_dashboard_ask_for_what_is_shown() {
     let (_server, _, http) = serve(&[]);
     let shown = get(http, "/metrics");
-    let known = |name: &str| shown.contains(&format!("# TYPE {name} "));
+    let known = |name: &str| {
+        // A histogram is three names.
+        let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+        shown.contains(&format!("# TYPE {name} "))
+            || histogram.is_some_and(|name| shown.contains(&format!("# TYPE {name} histogram\n")))
+    };
     for (file, text) in [
         ("alerts.yml", include_str!("../../docs/monitoring/alerts.yml")),
         ("alerts_test.yml", include_str!("../../docs/monitoring/alerts_test.yml")),

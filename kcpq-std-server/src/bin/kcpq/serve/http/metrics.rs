@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
+use kcpq_core::histogram::{Histogram, Scale};
 use kcpq_std_server::broker::ClientKind;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -75,6 +76,8 @@ struct Family {
 enum Values {
     Counter(Vec<(Label, u64)>),
     Gauge(Vec<(Label, f64)>),
+    /// The sum, and each bound with how many values lie up to it and beyond the one before.
+    Histogram(f64, Vec<(f64, u64)>),
 }
 
 /// A name and a value, or none.
@@ -89,11 +92,16 @@ impl Collector for Families {
             let kind = match values {
                 Values::Counter(_) => MetricType::Counter,
                 Values::Gauge(_) => MetricType::Gauge,
+                Values::Histogram(..) => MetricType::Histogram,
             };
-            let metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
             match values {
                 Values::Counter(all) => encode(all, metric, ConstCounter::new)?,
                 Values::Gauge(all) => encode(all, metric, ConstGauge::new)?,
+                Values::Histogram(sum, buckets) => {
+                    let count = buckets.iter().map(|(_, count)| count).sum();
+                    metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+                }
             }
         }
         Ok(())
@@ -133,6 +141,13 @@ fn counters<const N: usize>(
 ) -> Family {
     let values = values.into_iter().map(|(value, count)| (Some((label, value.to_owned())), count)).collect();
     Family { name, help, unit: None, values: Values::Counter(values) }
+}
+
+/// Values of which so many make one of the metric's unit.
+fn histogram<S: Scale>(name: &'static str, help: &'static str, values: &Histogram<S>, per: f64) -> Family {
+    let up_to = values.buckets().map(|(up_to, count)| (up_to as f64 / per, count));
+    let buckets = up_to.chain([(f64::INFINITY, values.above())]).collect();
+    Family { name, help, unit: None, values: Values::Histogram(values.sum() as f64 / per, buckets) }
 }
 
 fn gauges(
@@ -210,8 +225,13 @@ fn sessions(about: &About, look: &Look) -> Vec<Family> {
             "Subscriptions ended because they are not permitted any more",
             sum.subscriptions_ended,
         ),
-        gauges("round_trip", "Smoothed round trips of the open sessions, by quantile", "quantile", quantiles)
-            .of(Unit::Seconds),
+        gauges(
+            "round_trip",
+            "Smoothed round trips of the open sessions, by the share that is not above",
+            "share",
+            quantiles,
+        )
+        .of(Unit::Seconds),
     ]
 }
 
@@ -238,6 +258,19 @@ fn messages(look: &Look) -> Vec<Family> {
                 ("excess", sum.dropped_excess),
                 ("invalid_subject", sum.messages_refused),
             ],
+        ),
+        histogram(
+            "message_queueing",
+            "How long messages waited until they went into the stream of a subscriber",
+            &sum.queueing,
+            1e6,
+        )
+        .of(Unit::Seconds),
+        histogram(
+            "message_fan_out",
+            "Subscribers of each message, on each thread of the server that has any",
+            &sum.fan_out,
+            1.0,
         ),
         counter("messages_unrouted", "Messages without a subscriber", sum.unrouted),
         counter(

@@ -1,5 +1,6 @@
 //! `/varz`: the server, in the words of nats-server where it means the same.
 
+use kcpq_core::histogram::{Histogram, Scale};
 use kcpq_core::kcp;
 use kcpq_std_server::broker::ClientKind;
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "out_bytes": sum.bytes_out,
         "pending_bytes": sum.queued,
         "rtt_seconds": { "p50": median, "p90": p90, "p99": p99, "max": longest },
+        "queueing_seconds": histogram(&sum.queueing, 1e6),
+        "fan_out": histogram(&sum.fan_out, 1.0),
         "slow_consumers": sum.slow_consumers,
         "throttled": sum.throttled,
         "dropped": {
@@ -58,6 +61,13 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),
         "unsendable": look.unsendable(),
     })
+}
+
+/// The sum, and how many values lie between each bound and the one before; those beyond the last have none.
+fn histogram<S: Scale>(values: &Histogram<S>, per: f64) -> Value {
+    let up_to = values.buckets().map(|(up_to, count)| (json!(up_to as f64 / per), count));
+    let buckets: Vec<_> = up_to.chain([(Value::Null, values.above())]).collect();
+    json!({ "sum": values.sum() as f64 / per, "buckets": buckets })
 }
 
 /// What engines have counted.

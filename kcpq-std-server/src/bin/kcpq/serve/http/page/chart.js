@@ -26,10 +26,10 @@ const html = (name, className, parent, text) => {
   return element;
 };
 
-/** The next number that begins with 1, 2 or 5. */
+/** The next number that is round. */
 const round = (value) => {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].find((digit) => digit * power >= value * 0.9999) * power;
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((digit) => digit * power >= value * 0.9999) * power;
 };
 
 export class Chart {

@@ -1,7 +1,7 @@
 // The page: listens to the server, and shows each look at it.
 
 import { Chart } from "./chart.js";
-import { about, between, dropped, Figures, fillDrops } from "./figures.js";
+import { about, between, dropped, Figures, fillDrops, waits } from "./figures.js";
 import { age, byteRate, bytes, count, percent, rate, show, span } from "./format.js";
 import { figures, Table } from "./table.js";
 
@@ -16,7 +16,7 @@ const summary = new Figures(element("figures"));
 const charts = element("charts");
 const messages = new Chart(charts, "Messages", ["received", "delivered"], rate, 10);
 const data = new Chart(charts, "Data", ["received", "delivered"], byteRate, 1000);
-const queue = new Chart(charts, "Waits for subscribers", ["bytes"], bytes, 1000);
+const queueing = new Chart(charts, "Wait in the server", ["median", "99 %"], span, 0.0001);
 const trips = new Chart(charts, "Round trips", ["median", "99 %"], span, 0.001);
 
 /** Who it is: the name it gave itself, or its address, and its identity. */
@@ -99,7 +99,7 @@ const fill = ({ varz, connz, slow, subsz }) => {
   document.title = `${varz.server_name} \u2013 kcpq`;
   element("about").textContent = about(varz);
   if (per || !before || before.start !== varz.start) {
-    summary.fill(varz, per);
+    summary.fill(varz, per, before);
     const drops = fillDrops(element("drops").tBodies[0], varz, per);
     element("drops").hidden = !drops;
     element("drops-calm").hidden = drops;
@@ -107,7 +107,7 @@ const fill = ({ varz, connz, slow, subsz }) => {
     const both = (first, second) => (per ? [per(first), per(second)] : [null, null]);
     messages.add(now, both((look) => look.in_msgs, (look) => look.out_msgs));
     data.add(now, both((look) => look.in_bytes, (look) => look.out_bytes));
-    queue.add(now, [varz.pending_bytes]);
+    queueing.add(now, per ? waits(before, varz) : [null, null]);
     trips.add(now, [varz.rtt_seconds.p50, varz.rtt_seconds.p99]);
     before = varz;
   }

@@ -1,6 +1,6 @@
 // What the figures at the top are made of, and why messages were dropped, in words.
 
-import { age, bytes, count, percent, rate, show, span } from "./format.js";
+import { age, bytes, count, decimal, percent, plain, rate, show, span } from "./format.js";
 
 /** Why messages were dropped, as `/varz` calls it. */
 const REASONS = {
@@ -27,10 +27,41 @@ export const between = (before, now) => {
   return (value) => Math.max(value(now) - value(before), 0) / seconds;
 };
 
+/** How often values of a histogram were how great between two documents; null if that cannot be said. */
+const counted = (before, now) => {
+  if (!before || before.sum > now.sum) return null;
+  const buckets = now.buckets.map(([upTo, count], index) => [upTo, count - before.buckets[index][1]]);
+  const count = sum(buckets.map(([, many]) => many));
+  return count > 0 ? { buckets, count, sum: now.sum - before.sum } : null;
+};
+
+/** The value below which a share of them lies, as Prometheus estimates it. */
+const quantile = (histogram, share) => {
+  let rank = share * histogram.count;
+  let from = 0;
+  for (const [upTo, count] of histogram.buckets) {
+    if (upTo === null) break;
+    if (count >= rank && count > 0) return from + ((upTo - from) * rank) / count;
+    rank -= count;
+    from = upTo;
+  }
+  return from;
+};
+
+/** How long half of the messages waited at most, and 99 of a hundred. */
+export const waits = (before, now) => {
+  const histogram = counted(before?.queueing_seconds, now.queueing_seconds);
+  return [0.5, 0.99].map((share) => histogram && quantile(histogram, share));
+};
+
 const FIGURES = [
-  ["Sessions", (now) => [count(now.connections), `of ${count(now.max_connections).join(" ")}`]],
-  ["Subscriptions", (now) => [count(now.subscriptions), ""]],
-  ["Round trip", (now) => [span(now.rtt_seconds.p50), `99 % within ${span(now.rtt_seconds.p99).join(" ")}`]],
+  ["Sessions", (now) => [count(now.connections), `of ${plain(count(now.max_connections))}`]],
+  ["Subscriptions", (now, per, before) => {
+    const messages = per && counted(before.fan_out, now.fan_out);
+    const mean = messages && messages.sum / messages.count;
+    return [count(now.subscriptions), messages ? `${plain(decimal(mean))} for each message` : ""];
+  }],
+  ["Round trip", (now) => [span(now.rtt_seconds.p50), `99 % within ${plain(span(now.rtt_seconds.p99))}`]],
   ["Lost on the way", (now, per) => {
     const sent = per?.((varz) => varz.transport.segments_out);
     const share = sent > 0 ? per((varz) => varz.transport.lost) / sent : sent === 0 ? 0 : null;
@@ -39,11 +70,11 @@ const FIGURES = [
   }],
   ["Waits for subscribers", (now) => {
     const share = now.pending_bytes / now.max_pending_total;
-    return [bytes(now.pending_bytes), `of ${bytes(now.max_pending_total).join(" ")}`, share > 0.5 ? "bad" : share > 0.1 ? "warn" : ""];
+    return [bytes(now.pending_bytes), `of ${plain(bytes(now.max_pending_total))}`, share > 0.5 ? "bad" : share > 0.1 ? "warn" : ""];
   }],
   ["Dropped", (now, per) => {
     const drops = per?.((varz) => dropped(varz.dropped));
-    return [rate(drops), `${count(dropped(now.dropped)).join(" ")} in all`, drops > 0 ? "bad" : ""];
+    return [rate(drops), `${plain(count(dropped(now.dropped)))} in all`, drops > 0 ? "bad" : ""];
   }],
 ];
 
@@ -64,9 +95,9 @@ export class Figures {
     });
   }
 
-  fill(now, per) {
+  fill(now, per, before) {
     for (const { figure, value, more } of this.#cells) {
-      const [shown, text, level] = figure(now, per);
+      const [shown, text, level] = figure(now, per, before);
       show(value, shown);
       more.textContent = text || "\u00a0";
       value.dataset.level = level ?? "";

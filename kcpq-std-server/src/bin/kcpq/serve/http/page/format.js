@@ -21,6 +21,9 @@ export const count = (value) => {
   return compact(value / 1e6, 1000, ["M", "G", "T"], 1000);
 };
 
+/** A mean. */
+export const decimal = (value) => (isNumber(value) ? compact(value, 1000, ["", "k", "M"], 1000) : none);
+
 /** So many things a second. */
 export const rate = (value) => {
   if (!isNumber(value)) return none;
