@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod figures;
 mod format;
 mod header;
 mod interrupt;
@@ -16,6 +17,7 @@ mod serve;
 mod signals;
 mod subscribe;
 mod tools;
+mod web;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -30,7 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
-use tools::bench;
+use tools::{bench, top};
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
 ///
@@ -59,6 +61,8 @@ enum Command {
     Req(request::Request),
     /// Answer what is asked
     Reply(reply::Reply),
+    /// Watch a server that was started with --http, in the terminal
+    Top(top::Top),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
     /// Make keys for sealed sessions, and show their public half
@@ -180,6 +184,7 @@ fn main() -> ExitCode {
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
+        Command::Top(top) => async_io::block_on(top.run()),
         Command::Req(request) => async_io::block_on(request.run()),
         Command::Reply(reply) => async_io::block_on(reply.run()),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),

@@ -8,7 +8,7 @@ use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap,
 use hyper::{Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::body::Body;
+use super::body::{self, Body};
 use super::crowd::{Crowd, Lease};
 use super::look::Looker;
 use super::query::Query;
@@ -53,7 +53,7 @@ pub(super) fn answer(
         "/live" => match live::events(Rc::clone(looker), Rc::clone(lease), &query) {
             Ok(events) => {
                 crowd.listen(lease);
-                response(StatusCode::OK, EVENTS, Body::Events(Box::pin(events)))
+                response(StatusCode::OK, EVENTS, body::events(events))
             }
             Err(why) => error(StatusCode::BAD_REQUEST, &why),
         },
@@ -118,7 +118,7 @@ fn error(status: StatusCode, why: &str) -> Response<Body> {
 }
 
 fn respond(status: StatusCode, content: &'static str, text: impl Into<Bytes>) -> Response<Body> {
-    response(status, content, Body::Text(text.into()))
+    response(status, content, body::text(text))
 }
 
 fn response(status: StatusCode, content: &'static str, body: Body) -> Response<Body> {
