@@ -32,7 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
-use tools::{bench, top};
+use tools::{bench, check, top};
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
 ///
@@ -61,6 +61,8 @@ enum Command {
     Req(request::Request),
     /// Answer what is asked
     Reply(reply::Reply),
+    /// Look for what keeps a server or its clients from working, and say what to do about it
+    Check(check::Check),
     /// Watch a server that was started with --http, in the terminal
     Top(top::Top),
     /// Measure a server: throughput, latency, connections
@@ -184,6 +186,7 @@ fn main() -> ExitCode {
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
+        Command::Check(check) => async_io::block_on(check.run()),
         Command::Top(top) => async_io::block_on(top.run()),
         Command::Req(request) => async_io::block_on(request.run()),
         Command::Reply(reply) => async_io::block_on(reply.run()),

@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::num::ParseIntError;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -311,6 +311,18 @@ impl Serve {
                 ..defaults
             },
         })
+    }
+}
+
+/// Says what a server would make of a configuration file, in a line.
+///
+/// # Errors
+/// For people: why it would not start with it.
+pub(super) fn check_file(path: &Path) -> Result<String, String> {
+    let settings = Settings::load(&[], Some(path))?;
+    match settings.serve.config(settings.access.clone()) {
+        Ok(config) => Ok(format!("{} is in order; a server would listen on {}", path.display(), config.listen)),
+        Err(Failure::Error(why) | Failure::Timeout(why)) => Err(why),
     }
 }
 

@@ -1,4 +1,5 @@
 //! What measures and watches a server from outside. Nothing that serves, publishes or subscribes needs it.
 
 pub(crate) mod bench;
+pub(crate) mod check;
 pub(crate) mod top;
