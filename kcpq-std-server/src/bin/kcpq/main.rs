@@ -8,6 +8,7 @@ mod header;
 mod interrupt;
 mod key;
 mod log;
+mod manual;
 mod ping;
 mod publish;
 mod reader;
@@ -38,14 +39,14 @@ use tools::{bench, check, top};
 ///
 /// Without a command it runs a server, as `kcpq serve` does.
 #[derive(Debug, Parser)]
-#[command(name = "kcpq", version, after_help = EXIT_CODES)]
+#[command(name = "kcpq", version = env!("KCPQ_VERSION"), after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 usage error, 3 timed out before the requested count was reached";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage error, 3 timed out before the requested count was reached, 130 killed by a \
+     second signal";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -69,6 +70,10 @@ enum Command {
     Bench(bench::Bench),
     /// Make keys for sealed sessions, and show their public half
     Key(key::Key),
+    /// Print what a shell needs to complete the command line
+    Completions(manual::Completions),
+    /// Write man pages to a folder
+    Man(manual::Pages),
 }
 
 /// The server to connect to.
@@ -186,6 +191,8 @@ fn main() -> ExitCode {
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(pages) => pages.run(),
         Command::Check(check) => async_io::block_on(check.run()),
         Command::Top(top) => async_io::block_on(top.run()),
         Command::Req(request) => async_io::block_on(request.run()),

@@ -18,6 +18,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
     json!({
         "server_name": name,
         "version": env!("CARGO_PKG_VERSION"),
+        "git_commit": option_env!("KCPQ_COMMIT"),
         "host": addr.ip().to_string(),
         "port": addr.port(),
         "shards": view.shards(),
