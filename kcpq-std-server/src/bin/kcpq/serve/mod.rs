@@ -5,6 +5,7 @@ mod http;
 mod policy;
 mod reread;
 mod settings;
+mod supervisor;
 
 use std::env;
 use std::ffi::OsString;
@@ -362,12 +363,16 @@ fn serve(mut reread: Reread) -> Result<(), Failure> {
     announce(server.local_addr());
     // Until the server has ended.
     let _http = http.map(|listener| monitor(listener, server.view(), about)).transpose()?;
+    supervisor::ready(server.local_addr());
     if open {
         let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
         tracing::info!("open: everybody {whom} may read and publish everything");
     }
     async_io::block_on(async {
-        let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure)).await;
+        let view = server.view();
+        let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure));
+        let end = or(end, async { match supervisor::watch(view).await {} }).await;
+        supervisor::stopping();
         match end {
             End::Signal(signal) => tracing::info!(?signal, "stopping"),
             End::Failure => tracing::error!("a thread of the server has failed: stopping"),
