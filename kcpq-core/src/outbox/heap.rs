@@ -37,9 +37,9 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// One frame.
-    fn one(piece: Piece, expires: Option<Instant>) -> Self {
-        Self { piece, frames: 1, expires, extended: false, first: 0, last: 0 }
+    /// One frame, which came at this time.
+    fn one(piece: Piece, expires: Option<Instant>, came: u32) -> Self {
+        Self { piece, frames: 1, expires, extended: false, first: came, last: came }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -136,7 +136,7 @@ impl HeapOutbox {
 
     /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
     pub(crate) fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
-        self.append(Chunk { first: self.now, last: self.now, ..Chunk::one(frame.into(), expires) });
+        self.append(Chunk::one(frame.into(), expires, self.now));
     }
 
     /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).
@@ -163,7 +163,7 @@ impl HeapOutbox {
             return false;
         }
         *len = after;
-        *chunk = Chunk { first: self.now, last: self.now, ..Chunk::one(frame.clone().into(), expires) };
+        *chunk = Chunk::one(frame.clone().into(), expires, self.now);
         true
     }
 
@@ -209,8 +209,7 @@ impl HeapOutbox {
             let goes_on = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
                 if piece.own_len().is_some());
             run.reserve(if goes_on { RUN } else { count.max(self.last_run) });
-            let (first, last) = (self.now, self.now);
-            self.chunks.push_back(Chunk { piece: run.into(), frames: 0, expires: None, extended: false, first, last });
+            self.chunks.push_back(Chunk { frames: 0, ..Chunk::one(run.into(), None, self.now) });
         }
         let last = self.chunks.len() - 1;
         &mut self.chunks[last]
@@ -239,7 +238,7 @@ impl Outbox<HeapTx> for HeapOutbox {
             for part in parts {
                 frame.extend_from_slice(part);
             }
-            self.append(Chunk { first: self.now, last: self.now, ..Chunk::one(frame.into(), expires) });
+            self.append(Chunk::one(frame.into(), expires, self.now));
         } else if count >= COPY_BELOW {
             let mut frame = BytesMut::with_capacity(count);
             for part in parts {
