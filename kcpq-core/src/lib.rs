@@ -11,6 +11,7 @@
 //! | module | what it decides | it leaves to others |
 //! |---|---|---|
 //! | [`time`], [`rng`] | how moments are counted; chance from a seed | what the time is |
+//! | `histogram` | how often values were how great | what they are |
 //! | [`store`] | where bytes are kept: lent memory, or the allocator's | what they mean |
 //! | [`subject`] | what a subject is, and what a pattern matches | who is interested |
 //! | `header` | whose datagram it is, of native sessions | what is in it |
@@ -84,6 +85,8 @@ mod hash;
 #[cfg(any(feature = "native", feature = "sealed"))]
 pub mod header;
 pub mod hello;
+#[cfg(feature = "alloc")]
+pub mod histogram;
 pub mod kcp;
 pub mod outbox;
 pub mod rng;

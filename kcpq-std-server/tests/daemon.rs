@@ -70,6 +70,38 @@ fn first_datagram(conversation: u32) -> Vec<u8> {
     datagram
 }
 
+// --- who supervises it ---
+
+/// As systemd does it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_supervisor_is_told_when_it_is_ready_works_and_stops() {
+    use std::os::unix::net::UnixDatagram;
+
+    let folder = std::env::temp_dir().join(format!("kcpq-notify-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("notify");
+    let supervisor = UnixDatagram::bind(&path).unwrap();
+    supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 1024];
+        let len = supervisor.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let mut command = kcpq();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000").env_remove("WATCHDOG_PID");
+    let (server, addr) = serve(&mut command);
+    let ready = told();
+    assert!(ready.contains("READY=1") && ready.contains(&format!("STATUS=listening on {addr}")), "{ready}");
+    for _ in 0..3 {
+        assert!(told().contains("WATCHDOG=1"));
+    }
+    server.terminate();
+    while !told().contains("STOPPING=1") {}
+    assert!(server.wait(PATIENCE).status.success());
+    fs::remove_dir_all(&folder).unwrap();
+}
+
 // --- its end ---
 
 #[test]

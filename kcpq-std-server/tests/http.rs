@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
@@ -136,6 +136,8 @@ fn what_is_not_a_question_is_refused_in_words() {
         ("GET", "/connz?limit=many", &host, 400),
         ("GET", "/connz?cid=x", &host, 400),
         ("GET", "/subsz?test=a..b", &host, 400),
+        ("GET", "/live?sort=rtt", &host, 400),
+        ("GET", "/live?connz.sort=colour", &host, 400),
         ("GET", "/varz", "stranger.example:8222", 403),
         ("GET", "/varz", "localhost:1", 200),
     ] {
@@ -146,6 +148,61 @@ fn what_is_not_a_question_is_refused_in_words() {
     }
     let (status, head, body) = ask(http, "HEAD", "/varz", &host);
     assert_eq!((status, &*body), (200, ""), "{head}");
+}
+
+/// A page that runs nothing but what is a file of it can be made to do nothing for a stranger.
+#[test]
+fn the_page_is_told_to_ask_nobody_else() {
+    let (_server, _, http) = serve(&[]);
+    let browser = |target: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html,*/*\r\n\r\n");
+        exchange(http, &request).unwrap()
+    };
+    for (target, content) in [("/", "text/html"), ("/dashboard.js", "text/javascript"), ("/icon.svg", "image/svg+xml")]
+    {
+        let answer = browser(target);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains(&format!("content-type: {content}")), "{answer}");
+        assert!(answer.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{answer}");
+    }
+    // Who has no browser gets what can be read without one.
+    assert!(get(http, "/").starts_with("kcpq\n") && browser("/").contains("<!doctype html>"));
+}
+
+#[test]
+fn who_listens_is_told_every_second_and_gets_the_page_it_asked_for() {
+    let (_server, addr, http) = serve(&[]);
+    smol::block_on(async {
+        let clients = [("a", "x.*"), ("b", "y")].map(async |(name, pattern)| {
+            let client = Client::builder().name(name).timeout(LIMIT).connect(addr.as_str()).await.unwrap();
+            let subscription = client.subscribe(pattern).await.unwrap();
+            (client, subscription)
+        });
+        for client in clients {
+            std::mem::forget(client.await);
+        }
+    });
+    let mut events = listen(http, "?connz.sort=name&connz.limit=1&connz.search=B&subsz.search=x");
+    let first = events.next().unwrap();
+    assert_eq!((&first["connz"]["total"], &first["connz"]["connections"][0]["name"]), (&1.into(), &"b".into()));
+    assert_eq!(first["subsz"]["subscriptions_list"], serde_json::json!([{ "subject": "x.*", "subscribers": 1 }]));
+    assert_eq!(first["varz"]["connections"], 2);
+    assert!(first["connz"]["connections"][0]["in_msgs_rate"].is_null());
+    let second = events.next().unwrap();
+    assert!(second["varz"]["uptime_seconds"].as_f64() > first["varz"]["uptime_seconds"].as_f64());
+    // From one look to the next there are rates, and patterns come less often.
+    assert_eq!(second["connz"]["connections"][0]["in_msgs_rate"], 0.0);
+    assert!(second["subsz"].is_null());
+}
+
+/// What is said at `/live`, event by event.
+fn listen(http: SocketAddr, query: &str) -> impl Iterator<Item = Value> + use<> {
+    let mut stream = connect(http);
+    stream.write_all(format!("GET /live{query} HTTP/1.1\r\nHost: {http}\r\n\r\n").as_bytes()).unwrap();
+    BufReader::new(stream)
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| Some(serde_json::from_str(line.strip_prefix("data: ")?).unwrap()))
 }
 
 #[test]
@@ -172,7 +229,20 @@ fn metrics_are_what_prometheus_reads_and_never_go_back() {
             assert_eq!(after["kcpq_messages_received_total"], f64::from(round as u32));
             assert!(after["kcpq_messages_received_bytes_total"] > f64::from(round as u32) * 3_000.0);
             assert!(after["kcpq_segments_received_total"] > before["kcpq_segments_received_total"]);
+            assert_eq!(after["kcpq_message_fan_out_bucket{le=\"0.0\"}"], f64::from(round as u32));
         }
+        let client = Client::builder().timeout(LIMIT).connect(addr.as_str()).await.unwrap();
+        let mut subscription = client.subscribe("y").await.unwrap();
+        client.publish("y", "hello").await.unwrap();
+        soon("the message", subscription.next()).await.unwrap();
+        // However long it waited.
+        let counts =
+            |buckets: &Value| buckets.as_array().unwrap().iter().filter_map(|bucket| bucket[1].as_u64()).sum::<u64>();
+        json_once(http, "/varz", |varz| counts(&varz["queueing_seconds"]["buckets"]) == 1);
+        let after = metrics(http);
+        assert_eq!(after["kcpq_message_fan_out_count"], 4.0);
+        assert_eq!(after["kcpq_message_queueing_seconds_bucket{le=\"+Inf\"}"], 1.0);
+        assert!(after["kcpq_message_queueing_seconds_bucket{le=\"0.0001\"}"] <= 1.0);
     });
     let open =
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;q=0.8, */*;q=0.1\r\n\r\n";
@@ -180,7 +250,7 @@ fn metrics_are_what_prometheus_reads_and_never_go_back() {
     assert!(open.contains("# TYPE kcpq_sessions_opened counter\n") && open.ends_with("# EOF\n"));
     // Who connects makes no new series.
     let names =
-        |all: &BTreeMap<String, f64>| all.keys().filter(|name| !name.contains("quantile")).cloned().collect::<Vec<_>>();
+        |all: &BTreeMap<String, f64>| all.keys().filter(|name| !name.contains("share")).cloned().collect::<Vec<_>>();
     assert_eq!(names(&metrics(http)), names(&before));
     let text = get(http, "/metrics");
     let Ok(mut check) = Command::new("promtool")
@@ -205,12 +275,20 @@ fn who_says_nothing_or_too_much_or_never_reads_keeps_nobody_out() {
     let crowd: Vec<TcpStream> = (0..200)
         .map(|index| {
             let mut stream = connect(http);
-            let words = ["", "GET /varz HTTP/1.1\r\nX: ", "GET /connz HTTP/1.1\r\nHost: localhost\r\n\r\n"][index % 3];
+            let words = [
+                "",
+                "GET /varz HTTP/1.1\r\nX: ",
+                "GET /connz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            ][index % 4];
             let _ = stream.write_all(words.as_bytes());
             stream
         })
         .collect();
     assert_eq!(json(http, "/healthz")["status"], "ok");
+    // One who listens and reads is told all the same, however many listen and do not.
+    let mut events = listen(http, "");
+    assert!((0..2).all(|_| events.next().is_some()));
     // A head without an end.
     let endless = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(1 << 20));
     let answer = exchange(http, &endless);
@@ -271,7 +349,12 @@ fn the_port_closes_with_the_server() {
 fn alerts_and_dashboard_ask_for_what_is_shown() {
     let (_server, _, http) = serve(&[]);
     let shown = get(http, "/metrics");
-    let known = |name: &str| shown.contains(&format!("# TYPE {name} "));
+    let known = |name: &str| {
+        // A histogram is three names.
+        let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+        shown.contains(&format!("# TYPE {name} "))
+            || histogram.is_some_and(|name| shown.contains(&format!("# TYPE {name} histogram\n")))
+    };
     for (file, text) in [
         ("alerts.yml", include_str!("../../docs/monitoring/alerts.yml")),
         ("alerts_test.yml", include_str!("../../docs/monitoring/alerts_test.yml")),

@@ -14,6 +14,7 @@ use super::stats::Stats;
 use crate::hash::Secret;
 use crate::hello::Named;
 use crate::kcp;
+use crate::outbox::Waits;
 use crate::rng::Rng;
 use crate::subject::Subject;
 use crate::time::Instant;
@@ -40,6 +41,8 @@ pub(super) struct Context<P> {
     /// Bytes that the protection adds to each datagram.
     pub(super) headroom: u16,
     pub(super) stats: Stats,
+    /// How long messages wait; lent to whose queue is emptied.
+    pub(super) waits: Waits,
     /// The engines' counters of all sessions, as far as they were [counted](super::session::Session::count).
     pub(super) transport: kcp::Stats,
     /// Who was held back and may go on, and sessions that have begun to miss messages: seen to when nobody is worked on.
@@ -72,6 +75,7 @@ impl<P> Context<P> {
             draining: false,
             headroom: 0,
             stats: Stats::default(),
+            waits: Some(Box::default()),
             transport: kcp::Stats::default(),
             released: VecDeque::new(),
             slow: VecDeque::new(),

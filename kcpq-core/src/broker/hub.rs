@@ -257,7 +257,7 @@ impl Hub {
     ) -> bool {
         let Self { router, groups, shards, wanted_by, shares, reach } = self;
         let reached = Reached { cx, table, shards, publisher };
-        let mut delivery = Delivery { reached, subject, message, behind: None, other: None };
+        let mut delivery = Delivery { reached, subject, message, sessions: 0, behind: None, other: None };
         wanted_by.clear();
         router.route(subject, |number| wanted_by.push(number));
         if let Aim::Group(_) = aim {
@@ -285,6 +285,10 @@ impl Hub {
         if !shares.is_empty() {
             *reach += delivery.hand_to_groups(aim, groups, shares);
             shares.clear();
+        }
+        // One that only other shards want is counted there.
+        if delivery.sessions > 0 || *reach == 0 {
+            delivery.reached.cx.stats.fan_out.record(u64::from(delivery.sessions));
         }
         delivery.finish();
         *reach > 0
@@ -444,6 +448,8 @@ struct Delivery<'d, 'm, P: Peer> {
     reached: Reached<'d, P>,
     subject: Subject<'d>,
     message: &'d mut Message<'m>,
+    /// How many of its subscribers are sessions.
+    sessions: u32,
     /// One of them that is behind, and whether it misses messages.
     behind: Option<(bool, Party)>,
     /// One of the others: of those that have least waiting.
@@ -470,6 +476,7 @@ impl<P: Peer> Delivery<'_, '_, P> {
                 None => return,
             },
         };
+        self.sessions += u32::from(matches!(to, Party::Session(_)));
         if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
             outlet.counts.withheld += 1;
             return;

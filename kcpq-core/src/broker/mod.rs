@@ -429,7 +429,8 @@ impl<P: Peer> Broker<P> {
 
     /// The counters.
     pub fn stats(&self) -> Stats {
-        Stats { sessions: self.sessions() as u64, ..self.sessions.cx.stats }
+        let Context { stats, waits, .. } = &self.sessions.cx;
+        Stats { sessions: self.sessions() as u64, queueing: waits.as_deref().copied().unwrap_or_default(), ..*stats }
     }
 
     /// Number of sessions.

@@ -177,6 +177,7 @@ impl Outlet {
             self.counts.dropped_too_large += 1;
             return false;
         }
+        queue.set_now(cx.now);
         if latest && message.supersede_in(queue, extended, max_queued) {
             stats.superseded += 1;
             self.counts.superseded += 1;

@@ -26,7 +26,7 @@ use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::{self, command};
 use crate::hello::{CloseReason, Hello, Named, features};
 use crate::kcp;
-use crate::outbox::{HeapOutbox, Outbox};
+use crate::outbox::{HeapOutbox, Outbox, Waits};
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
 use crate::session::{self, Intake, Queues};
@@ -348,13 +348,21 @@ impl Session {
         goes_on
     }
 
-    /// Fills `out` with datagrams.
+    /// Fills `out` with datagrams, and counts in `waits` how long the messages in them have waited.
     pub(super) fn poll_transmit(
         &mut self,
         now: Instant,
         protection: &mut Protection,
+        waits: &mut Waits,
         out: &mut [u8],
     ) -> Option<session::Transmit> {
+        self.transport.outbox.swap_waits(waits);
+        let transmit = self.poll_batch(now, protection, out);
+        self.transport.outbox.swap_waits(waits);
+        transmit
+    }
+
+    fn poll_batch(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<session::Transmit> {
         let Some(half_open) = &mut self.member.half_open else {
             return self.transport.poll_batch(now, protection, out, MAX_BATCH);
         };

@@ -407,7 +407,7 @@ impl<P: Peer> Sessions<P> {
                 self.see_to_others();
                 continue;
             }
-            let batch = slot.session.poll_transmit(self.cx.now, protection, out);
+            let batch = slot.session.poll_transmit(self.cx.now, protection, &mut self.cx.waits, out);
             if batch.is_none() {
                 let deadline = slot.session.poll_timeout(&self.cx.config);
                 // What was heard or sent just now may have shown that its time is over.

@@ -1,5 +1,7 @@
 //! The counters and gauges of a broker.
 
+use crate::histogram::{Histogram, Micros, Things};
+
 /// Statistics of one broker. *Gauge*: the value now. All others are counters since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -101,6 +103,12 @@ pub struct Stats {
     pub received: u64,
     /// Events lost because they were not polled in time.
     pub events_lost: u64,
+    /// How long messages waited, from when they were routed until they went into the stream of a session of this broker,
+    /// once for each session, in microseconds.
+    pub queueing: Histogram<Micros>,
+    /// How many sessions of this broker a message was for: those that nobody wanted, and those of other brokers that somebody
+    /// here wanted, included.
+    pub fan_out: Histogram<Things>,
 }
 
 impl Stats {
@@ -156,7 +164,9 @@ impl Stats {
             queued,
             received,
             events_lost,
-        } = *other;
+            queueing,
+            fan_out,
+        } = other;
         self.sessions += sessions;
         self.sessions_opened += sessions_opened;
         self.sessions_refused += sessions_refused;
@@ -205,5 +215,7 @@ impl Stats {
         self.queued += queued;
         self.received += received;
         self.events_lost += events_lost;
+        self.queueing.add(queueing);
+        self.fan_out.add(fan_out);
     }
 }

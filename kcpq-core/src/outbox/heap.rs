@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::latest::Latest;
 use super::{Dialect, FrameStore, Moved, Outbox, PushError};
 use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, properties, subject_of};
+use crate::histogram::{Histogram, Micros};
 use crate::store::{Heap, HeapTx, Piece, TxStream};
 use crate::time::Instant;
 
@@ -30,12 +31,15 @@ struct Chunk {
     expires: Option<Instant>,
     /// There are PUBX among them.
     extended: bool,
+    /// When the first of its frames came, and the last: microseconds, wrapping after 71 minutes.
+    first: u32,
+    last: u32,
 }
 
 impl Chunk {
-    /// One frame.
-    fn one(piece: Piece, expires: Option<Instant>) -> Self {
-        Self { piece, frames: 1, expires, extended: false }
+    /// One frame, which came at this time.
+    fn one(piece: Piece, expires: Option<Instant>, came: u32) -> Self {
+        Self { piece, frames: 1, expires, extended: false, first: came, last: came }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -142,7 +146,14 @@ pub struct HeapOutbox {
     left: u64,
     /// Which chunks are to be superseded, if there ever were such.
     latest: Option<Box<Latest>>,
+    /// When what is appended now has come, for who wants to know how long it waits.
+    now: u32,
+    /// Where that is counted.
+    waits: Waits,
 }
+
+/// How long frames have waited, where somebody counts it.
+pub(crate) type Waits = Option<Box<Histogram<Micros>>>;
 
 /// The first of whole frames that lie together, and the others.
 fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -160,9 +171,19 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl HeapOutbox {
+    /// What is appended from now on has come at this time.
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = now.as_micros() as u32;
+    }
+
+    /// Exchanges where it is counted how long what leaves has waited since [`set_now`](Self::set_now).
+    pub(crate) fn swap_waits(&mut self, waits: &mut Waits) {
+        core::mem::swap(&mut self.waits, waits);
+    }
+
     /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
     pub fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
-        self.append(Chunk::one(frame.into(), expires));
+        self.append(Chunk::one(frame.into(), expires, self.now));
     }
 
     /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).
@@ -189,7 +210,7 @@ impl HeapOutbox {
             return false;
         }
         *len = after;
-        *chunk = Chunk::one(frame.clone().into(), expires);
+        *chunk = Chunk::one(frame.clone().into(), expires, self.now);
         true
     }
 
@@ -269,7 +290,7 @@ impl HeapOutbox {
             let goes_on = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
                 if piece.own_len().is_some());
             run.reserve(if goes_on { RUN } else { count.max(self.last_run) });
-            self.chunks.push_back(Chunk { piece: run.into(), frames: 0, expires: None, extended: false });
+            self.chunks.push_back(Chunk { frames: 0, ..Chunk::one(run.into(), None, self.now) });
         }
         let last = self.chunks.len() - 1;
         &mut self.chunks[last]
@@ -298,7 +319,7 @@ impl Outbox<HeapTx> for HeapOutbox {
             for part in parts {
                 frame.extend_from_slice(part);
             }
-            self.append(Chunk::one(frame.into(), expires));
+            self.append(Chunk::one(frame.into(), expires, self.now));
         } else if count >= COPY_BELOW {
             let mut frame = BytesMut::with_capacity(count);
             for part in parts {
@@ -306,7 +327,9 @@ impl Outbox<HeapTx> for HeapOutbox {
             }
             self.push_shared(frame.freeze(), None);
         } else {
+            let now = self.now;
             let chunk = self.run(count);
+            chunk.last = now;
             if let Some(run) = chunk.piece.own() {
                 for part in parts {
                     run.extend_from_slice(part);
@@ -358,6 +381,11 @@ impl Outbox<HeapTx> for HeapOutbox {
         let mut chunk = self.pop()?;
         if peer != Dialect::Extended && chunk.extended {
             chunk.strip();
+        }
+        if let Some(waits) = &mut self.waits {
+            let now = now.as_micros() as u32;
+            let [longest, least] = [chunk.first, chunk.last].map(|came| u64::from(now.wrapping_sub(came)));
+            waits.record_evenly(least, longest, chunk.frames);
         }
         self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
         if self.spare.capacity() == 0 {

@@ -18,6 +18,8 @@ mod tests;
 
 #[cfg(feature = "alloc")]
 pub use heap::HeapOutbox;
+#[cfg(feature = "alloc")]
+pub(crate) use heap::Waits;
 pub use lent::LentOutbox;
 
 use crate::store::{Store, TooLarge};

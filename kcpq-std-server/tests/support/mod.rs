@@ -3,6 +3,7 @@
 // Each test is a crate of its own and uses a part only.
 #![allow(dead_code)]
 
+pub(crate) mod browser;
 pub(crate) mod go;
 pub(crate) mod process;
 #[cfg(feature = "cli")]

@@ -5,7 +5,8 @@ use std::process::Command;
 /// The program, whatever the environment of the tests says about servers and keys.
 pub(crate) fn kcpq() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    const SAID: [&str; 7] = [
+    const SAID: [&str; 8] = [
+        "KCPQ_HTTP",
         "KCPQ_CONFIG",
         "KCPQ_SERVER",
         "KCPQ_AES256_KEY_HEX",

@@ -198,3 +198,39 @@ fn an_id_is_read_as_it_is_written() {
         assert!(text.parse::<SessionId>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn how_long_messages_wait_and_how_many_get_each_is_counted() {
+    let mut room = Room::new(Config::default(), 4);
+    let now = room.now;
+    for index in 0..3 {
+        room.clients[index].0.subscribe(now, "a").unwrap();
+    }
+    room.settle();
+    for subject in ["a", "nobody"] {
+        room.clients[3].0.publish(now, subject, b"x").unwrap();
+    }
+    room.settle();
+    let stats = room.broker.stats();
+    assert_eq!((stats.fan_out.count(), stats.fan_out.sum()), (2, 3));
+    assert_eq!(stats.fan_out.buckets().filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [(0, 1), (5, 1)]);
+    assert_eq!((stats.queueing.count(), stats.queueing.sum()), (3, 0));
+
+    // One that hears no more has what does not fit into its window wait.
+    room.clients[0].1 = true;
+    for _ in 0..200 {
+        room.clients[3].0.publish(room.now, "a", &[0; 20_000]).unwrap();
+        room.pass(Duration::from_millis(1));
+    }
+    room.pass(Duration::from_millis(300));
+    let before = room.broker.stats().queueing;
+    room.clients[0].1 = false;
+    room.pass(Duration::from_millis(3_000));
+    let after = room.broker.stats().queueing;
+    assert_eq!(after.count(), 3 + 3 * 200);
+    let late = |histogram: &crate::histogram::Histogram<_>| {
+        histogram.buckets().filter(|(up_to, _)| *up_to > 250_000).map(|(_, count)| count).sum::<u64>()
+    };
+    assert_eq!(late(&before), 0);
+    assert!(late(&after) > 50, "{after:?}");
+}

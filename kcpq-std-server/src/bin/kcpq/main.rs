@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod figures;
 mod format;
 mod header;
 mod interrupt;
 mod key;
 mod log;
+mod manual;
 mod ping;
 mod publish;
 mod reader;
@@ -16,6 +18,7 @@ mod serve;
 mod signals;
 mod subscribe;
 mod tools;
+mod web;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -30,20 +33,20 @@ use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
-use tools::bench;
+use tools::{bench, check, top};
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
 ///
 /// Without a command it runs a server, as `kcpq serve` does.
 #[derive(Debug, Parser)]
-#[command(name = "kcpq", version, after_help = EXIT_CODES)]
+#[command(name = "kcpq", version = env!("KCPQ_VERSION"), after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 usage error, 3 ended before the requested count was reached";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage error, 3 ended before the requested count was reached, 130 killed by a \
+     second signal";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,10 +62,18 @@ enum Command {
     Req(request::Request),
     /// Answer what is asked
     Reply(reply::Reply),
+    /// Look for what keeps a server or its clients from working, and say what to do about it
+    Check(check::Check),
+    /// Watch a server that was started with --http, in the terminal
+    Top(top::Top),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
     /// Make keys for sealed sessions, and show their public half
     Key(key::Key),
+    /// Print what a shell needs to complete the command line
+    Completions(manual::Completions),
+    /// Write man pages to a folder
+    Man(manual::Pages),
 }
 
 /// The server to connect to.
@@ -180,6 +191,10 @@ fn main() -> ExitCode {
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(pages) => pages.run(),
+        Command::Check(check) => async_io::block_on(check.run()),
+        Command::Top(top) => async_io::block_on(top.run()),
         Command::Req(request) => async_io::block_on(request.run()),
         Command::Reply(reply) => async_io::block_on(reply.run()),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),

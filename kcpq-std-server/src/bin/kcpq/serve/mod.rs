@@ -5,6 +5,7 @@ mod http;
 mod policy;
 mod reread;
 mod settings;
+mod supervisor;
 
 use std::env;
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::num::ParseIntError;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -314,6 +315,18 @@ impl Serve {
     }
 }
 
+/// Says what a server would make of a configuration file, in a line.
+///
+/// # Errors
+/// For people: why it would not start with it.
+pub(super) fn check_file(path: &Path) -> Result<String, String> {
+    let settings = Settings::load(&[], Some(path))?;
+    match settings.serve.config(settings.access.clone()) {
+        Ok(config) => Ok(format!("{} is in order; a server would listen on {}", path.display(), config.listen)),
+        Err(Failure::Error(why) | Failure::Timeout(why)) => Err(why),
+    }
+}
+
 /// Where a program keeps what is worth nothing elsewhere: what systemd gives a service, or what the XDG Base Directory
 /// Specification gives a user.
 fn state_folder() -> Option<PathBuf> {
@@ -350,12 +363,16 @@ fn serve(mut reread: Reread) -> Result<(), Failure> {
     announce(server.local_addr());
     // Until the server has ended.
     let _http = http.map(|listener| monitor(listener, server.view(), about)).transpose()?;
+    supervisor::ready(server.local_addr());
     if open {
         let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
         tracing::info!("open: everybody {whom} may read and publish everything");
     }
     async_io::block_on(async {
-        let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure)).await;
+        let view = server.view();
+        let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure));
+        let end = or(end, async { match supervisor::watch(view).await {} }).await;
+        supervisor::stopping();
         match end {
             End::Signal(signal) => tracing::info!(?signal, "stopping"),
             End::Failure => tracing::error!("a thread of the server has failed: stopping"),

@@ -1,3 +1,5 @@
-//! What measures a server from outside. Nothing that serves, publishes or subscribes needs it.
+//! What measures and watches a server from outside. Nothing that serves, publishes or subscribes needs it.
 
 pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod top;

@@ -1,34 +1,43 @@
 //! Which document is asked for, and by whom that may be done.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
+use hyper::body::Bytes;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
+use super::body::{self, Body};
+use super::crowd::{Crowd, Lease};
 use super::look::Looker;
 use super::query::Query;
-use super::{connz, metrics, subsz, varz};
+use super::{connz, live, metrics, page, subsz, varz};
 
-/// What there is, for people.
+/// What there is, for people without a browser.
 const INDEX: &str = "kcpq\n\n\
+    /         in a browser: all of it, live\n\
     /healthz  whether the server works\n\
     /metrics  for Prometheus\n\
     /varz     the server\n\
-    /connz    its sessions: offset, limit, sort, cid, kind, user, name\n\
-    /subsz    its patterns: offset, limit, sort, test\n";
+    /connz    its sessions: offset, limit, sort, order, search, cid, kind, user, name\n\
+    /subsz    its patterns: offset, limit, sort, order, search, test\n\
+    /live     these three once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
 
 /// The answer to a request.
 pub(super) fn answer(
-    looker: &Looker,
+    looker: &Rc<Looker>,
+    crowd: &Crowd,
+    lease: &Rc<Lease>,
     local: bool,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Response<String> {
+) -> Response<Body> {
     if local && !headers.get(HOST).is_none_or(names_this_machine) {
         // A page of a stranger, whose name was made to lead here (DNS rebinding).
         return error(StatusCode::FORBIDDEN, "only by an address of this machine, or as localhost");
@@ -40,13 +49,20 @@ pub(super) fn answer(
     }
     let query = Query::new(uri.query().unwrap_or_default());
     match uri.path() {
-        "/" => respond(StatusCode::OK, TEXT, INDEX.into()),
+        "/" if !accepts(headers, "text/html") => respond(StatusCode::OK, TEXT, INDEX),
+        "/live" => match live::events(Rc::clone(looker), Rc::clone(lease), &query) {
+            Ok(events) => {
+                crowd.listen(lease);
+                response(StatusCode::OK, EVENTS, body::events(events))
+            }
+            Err(why) => error(StatusCode::BAD_REQUEST, &why),
+        },
         "/healthz" if looker.is_healthy() => document(&json!({ "status": "ok" })),
         "/healthz" => gone(),
         "/metrics" => match looker.look() {
             Some(look) => {
                 let text = metrics::text(&looker.about, &look);
-                if takes_open_metrics(headers) {
+                if accepts(headers, "application/openmetrics-text") {
                     respond(StatusCode::OK, metrics::OPEN_METRICS, text)
                 } else {
                     respond(StatusCode::OK, metrics::CLASSIC, metrics::classic(&text))
@@ -59,13 +75,20 @@ pub(super) fn answer(
             looker.look().map_or_else(gone, |look| document_or(connz::document(looker.about.started, &look, &query)))
         }
         "/subsz" => looker.patterns().map_or_else(gone, |patterns| document_or(subsz::document(&patterns, &query))),
-        _ => error(StatusCode::NOT_FOUND, "there is no such document"),
+        path => match page::part(path) {
+            Some(part) => {
+                let mut response = respond(StatusCode::OK, part.content_type, part.text);
+                response.headers_mut().extend(page::policy());
+                response
+            }
+            None => error(StatusCode::NOT_FOUND, "there is no such document"),
+        },
     }
 }
 
-fn takes_open_metrics(headers: &HeaderMap) -> bool {
+fn accepts(headers: &HeaderMap, content: &str) -> bool {
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    accepted.is_some_and(|accepted| accepted.contains("application/openmetrics-text"))
+    accepted.is_some_and(|accepted| accepted.contains(content))
 }
 
 /// True for `localhost` and for addresses, with or without a port.
@@ -78,23 +101,27 @@ fn names_this_machine(host: &HeaderValue) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-fn document_or(made: Result<Value, String>) -> Response<String> {
+fn document_or(made: Result<Value, String>) -> Response<Body> {
     made.map_or_else(|why| error(StatusCode::BAD_REQUEST, &why), |value| document(&value))
 }
 
-fn document(value: &Value) -> Response<String> {
+fn document(value: &Value) -> Response<Body> {
     respond(StatusCode::OK, JSON, format!("{value:#}\n"))
 }
 
-fn gone() -> Response<String> {
+fn gone() -> Response<Body> {
     respond(StatusCode::SERVICE_UNAVAILABLE, JSON, format!("{:#}\n", json!({ "status": "a thread does not answer" })))
 }
 
-fn error(status: StatusCode, why: &str) -> Response<String> {
+fn error(status: StatusCode, why: &str) -> Response<Body> {
     respond(status, JSON, format!("{:#}\n", json!({ "error": why })))
 }
 
-fn respond(status: StatusCode, content: &'static str, body: String) -> Response<String> {
+fn respond(status: StatusCode, content: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    response(status, content, body::text(text))
+}
+
+fn response(status: StatusCode, content: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

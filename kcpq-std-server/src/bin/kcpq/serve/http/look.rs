@@ -9,6 +9,8 @@ use kcpq_core::kcp;
 use kcpq_std_server::{Counters, ReceiveQueues, Session, View, broker};
 use smol::Timer;
 
+use super::recent::Recent;
+
 /// What does not change.
 #[derive(Clone, Debug)]
 pub(in super::super) struct About {
@@ -31,6 +33,8 @@ pub(super) struct Look {
     /// Of each thread.
     pub(super) shards: Vec<Counters>,
     pub(super) queues: Option<ReceiveQueues>,
+    /// What sessions did since the look before.
+    pub(super) recent: Rc<Recent>,
 }
 
 impl Look {
@@ -39,6 +43,15 @@ impl Look {
         let mut sum = broker::Stats::default();
         self.shards.iter().for_each(|shard| sum.add(&shard.broker));
         sum
+    }
+
+    /// The smoothed round trip, in seconds, that a share of the open sessions have at most; `None` if none is known.
+    pub(super) fn round_trips(&self, shares: [f64; 4]) -> [Option<f64>; 4] {
+        let known = self.sessions.iter().filter_map(|session| session.round_trip);
+        let mut all: Vec<u64> = known.map(|span| span.as_micros()).collect();
+        all.sort_unstable();
+        let at = |share: f64| (all.len().saturating_sub(1) as f64 * share).round() as usize;
+        shares.map(|share| all.get(at(share)).map(|micros| *micros as f64 / 1e6))
     }
 
     /// The engines: the sum.
@@ -59,6 +72,8 @@ pub(super) struct Looker {
     view: View,
     pub(super) about: About,
     look: Kept<Look>,
+    /// The last look's, for the next one.
+    recent: RefCell<Option<Rc<Recent>>>,
     patterns: Kept<HashMap<Box<str>, usize>>,
 }
 
@@ -73,7 +88,7 @@ const PULSE: Duration = Duration::from_secs(2);
 
 impl Looker {
     pub(super) fn new(view: View, about: About) -> Self {
-        Self { view, about, look: Kept::default(), patterns: Kept::default() }
+        Self { view, about, look: Kept::default(), recent: RefCell::default(), patterns: Kept::default() }
     }
 
     pub(super) fn view(&self) -> &View {
@@ -88,10 +103,12 @@ impl Looker {
     /// Sessions and counters; `None` if a thread of the server has ended.
     pub(super) fn look(&self) -> Option<Rc<Look>> {
         self.look.fresh(|| {
-            let sessions = self.view.sessions().collect();
+            let sessions: Vec<Session> = self.view.sessions().collect();
+            let recent = Rc::new(Recent::new(Instant::now(), &sessions, self.recent.borrow().as_deref()));
+            self.recent.replace(Some(Rc::clone(&recent)));
             // Behind the sessions, so that what their engines have counted is in it.
             let shards = self.view.counters()?;
-            Some(Look { at: SystemTime::now(), sessions, shards, queues: self.view.receive_queues() })
+            Some(Look { at: SystemTime::now(), sessions, shards, queues: self.view.receive_queues(), recent })
         })
     }
 
@@ -102,7 +119,8 @@ impl Looker {
 
     /// Waits until what is kept is of no use any more.
     pub(super) async fn stale(&self) {
-        match self.look.until().into_iter().chain(self.patterns.until()).min() {
+        let recent = self.recent.borrow().as_ref().map(|recent| recent.until());
+        match [self.look.until(), self.patterns.until(), recent].into_iter().flatten().min() {
             Some(at) => drop(Timer::at(at).await),
             None => std::future::pending().await,
         }
@@ -112,6 +130,7 @@ impl Looker {
     pub(super) fn forget(&self) {
         self.look.forget();
         self.patterns.forget();
+        self.recent.borrow_mut().take_if(|recent| recent.is_over(Instant::now()));
     }
 }
 

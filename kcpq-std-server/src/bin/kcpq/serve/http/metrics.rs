@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
+use kcpq_core::histogram::{Histogram, Scale};
 use kcpq_std_server::broker::ClientKind;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -75,6 +76,8 @@ struct Family {
 enum Values {
     Counter(Vec<(Label, u64)>),
     Gauge(Vec<(Label, f64)>),
+    /// The sum, and each bound with how many values lie up to it and beyond the one before.
+    Histogram(f64, Vec<(f64, u64)>),
 }
 
 /// A name and a value, or none.
@@ -89,11 +92,16 @@ impl Collector for Families {
             let kind = match values {
                 Values::Counter(_) => MetricType::Counter,
                 Values::Gauge(_) => MetricType::Gauge,
+                Values::Histogram(..) => MetricType::Histogram,
             };
-            let metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
             match values {
                 Values::Counter(all) => encode(all, metric, ConstCounter::new)?,
                 Values::Gauge(all) => encode(all, metric, ConstGauge::new)?,
+                Values::Histogram(sum, buckets) => {
+                    let count = buckets.iter().map(|(_, count)| count).sum();
+                    metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+                }
             }
         }
         Ok(())
@@ -135,6 +143,13 @@ fn counters<const N: usize>(
     Family { name, help, unit: None, values: Values::Counter(values) }
 }
 
+/// Values of which so many make one of the metric's unit.
+fn histogram<S: Scale>(name: &'static str, help: &'static str, values: &Histogram<S>, per: f64) -> Family {
+    let up_to = values.buckets().map(|(up_to, count)| (up_to as f64 / per, count));
+    let buckets = up_to.chain([(f64::INFINITY, values.above())]).collect();
+    Family { name, help, unit: None, values: Values::Histogram(values.sum() as f64 / per, buckets) }
+}
+
 fn gauges(
     name: &'static str,
     help: &'static str,
@@ -167,15 +182,9 @@ fn sessions(about: &About, look: &Look) -> Vec<Family> {
     let shards =
         look.shards.iter().enumerate().map(|(shard, counted)| (shard.to_string(), counted.broker.sessions as f64));
     let started = about.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let mut round_trips: Vec<u64> =
-        sessions.iter().filter_map(|session| session.round_trip).map(|span| span.as_micros()).collect();
-    round_trips.sort_unstable();
-    let quantile = |share: f64| {
-        let at = (round_trips.len().saturating_sub(1) as f64 * share).round() as usize;
-        round_trips.get(at).map(|micros| *micros as f64 / 1e6)
-    };
-    let quantiles = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)];
-    let quantiles = quantiles.into_iter().filter_map(|(name, share)| Some((name.to_owned(), quantile(share)?)));
+    let names = ["0.5", "0.9", "0.99", "1"];
+    let quantiles = names.into_iter().zip(look.round_trips([0.5, 0.9, 0.99, 1.0]));
+    let quantiles = quantiles.filter_map(|(name, value)| Some((name.to_owned(), value?)));
     vec![
         gauges("build_info", "The program, always 1", "version", [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]),
         gauge("start_time", "When the server was started, in seconds since 1970", started).of(Unit::Seconds),
@@ -216,8 +225,13 @@ fn sessions(about: &About, look: &Look) -> Vec<Family> {
             "Subscriptions ended because they are not permitted any more",
             sum.subscriptions_ended,
         ),
-        gauges("round_trip", "Smoothed round trips of the open sessions, by quantile", "quantile", quantiles)
-            .of(Unit::Seconds),
+        gauges(
+            "round_trip",
+            "Smoothed round trips of the open sessions, by the share that is not above",
+            "share",
+            quantiles,
+        )
+        .of(Unit::Seconds),
     ]
 }
 
@@ -244,6 +258,19 @@ fn messages(look: &Look) -> Vec<Family> {
                 ("excess", sum.dropped_excess),
                 ("invalid_subject", sum.messages_refused),
             ],
+        ),
+        histogram(
+            "message_queueing",
+            "How long messages waited until they went into the stream of a subscriber",
+            &sum.queueing,
+            1e6,
+        )
+        .of(Unit::Seconds),
+        histogram(
+            "message_fan_out",
+            "Subscribers of each message, on each thread of the server that has any",
+            &sum.fan_out,
+            1.0,
         ),
         counter("messages_unrouted", "Messages without a subscriber", sum.unrouted),
         counter(

@@ -2,25 +2,31 @@
 //!
 //! ```text
 //! connection -> hyper -> answer   which document, its query       varz, connz, subsz, metrics   the documents
-//!                        look     what they are made of, at most one second old
+//!   crowd                look     what they are made of, at most one second old
+//!                        live     the documents again and again
+//!                        page     what a browser makes of these
 //! ```
 //!
 //! Nobody who can reach the port does more than read, nor keeps others from it, and however often it is asked the threads that
 //! serve are asked once a second at most.
 
 mod answer;
+mod body;
 mod connz;
+mod crowd;
+mod live;
 mod look;
 mod metrics;
+mod page;
 mod query;
+mod recent;
 mod subsz;
 mod varz;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,19 +35,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use kcpq_std_server::View;
 use smol::channel::{Receiver, Sender, bounded};
-use smol::{Async, LocalExecutor, Task, Timer};
+use smol::{Async, LocalExecutor, Timer};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
+pub(super) use self::crowd::MAX_CONNECTIONS;
+use self::crowd::{Crowd, Lease};
 pub(super) use self::look::About;
 use self::look::Looker;
 use super::policy;
 
-/// Connections at a time. One more takes the place of the oldest: who opens many and says nothing keeps nobody out.
-pub(super) const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take to say what it wants, and for all of a connection. The longest document is some hundred
-/// kilobytes.
+/// How long a client may take to say what it wants.
 const HEADER_TIME: Duration = Duration::from_secs(5);
-const CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: hyper's least.
 const MAX_HEAD: usize = 8 << 10;
 /// The wait after an error that is not a client's, such as too many open files.
@@ -113,7 +117,7 @@ impl Drop for Http {
 
 async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, looker: Rc<Looker>, local: bool) {
     let executor = LocalExecutor::new();
-    let mut connections: VecDeque<Task<()>> = VecDeque::new();
+    let crowd = Rc::new(Crowd::default());
     let accept = async {
         loop {
             // What was looked at is not kept for longer than it is of use.
@@ -124,15 +128,10 @@ async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, lo
             match or(async { Some(listener.accept().await) }, stale).await {
                 None => looker.forget(),
                 Some(Ok((stream, _))) => {
-                    connections.retain(|task| !task.is_finished());
-                    if connections.len() >= MAX_CONNECTIONS {
-                        connections.pop_front();
-                    }
-                    let talk = talk(stream, Rc::clone(&looker), local);
-                    let limit = async {
-                        Timer::after(CONNECTION_TIME).await;
-                    };
-                    connections.push_back(executor.spawn(or(talk, limit)));
+                    crowd.admit(|lease| {
+                        let talk = talk(stream, Rc::clone(&looker), Rc::downgrade(&crowd), Rc::clone(&lease), local);
+                        executor.spawn(or(talk, async move { lease.end().await }))
+                    });
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "no connection for HTTP");
@@ -148,10 +147,12 @@ async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, lo
 }
 
 /// One connection: one request.
-async fn talk(stream: Async<TcpStream>, looker: Rc<Looker>, local: bool) {
+async fn talk(stream: Async<TcpStream>, looker: Rc<Looker>, crowd: Weak<Crowd>, lease: Rc<Lease>, local: bool) {
     let service = service_fn(|request| {
-        let answer = answer::answer(&looker, local, request.method(), request.uri(), request.headers());
-        async { Ok::<_, Infallible>(answer) }
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        // It owns this connection, and so is there.
+        let answer = crowd.upgrade().map(|crowd| answer::answer(&looker, &crowd, &lease, local, method, uri, headers));
+        async { answer.ok_or("the server ends") }
     });
     let connection = http1::Builder::new()
         .timer(SmolTimer::new())

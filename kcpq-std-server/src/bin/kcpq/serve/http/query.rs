@@ -32,6 +32,44 @@ impl Query {
         }
     }
 
+    /// Those whose names begin with each of these, without that.
+    ///
+    /// # Errors
+    /// For people: which name begins with none.
+    pub(super) fn parts<const N: usize>(&self, prefixes: [&str; N]) -> Result<[Self; N], String> {
+        let of = |prefix: &str| {
+            let named = |(name, value): &(String, String)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone()));
+            Self { pairs: self.pairs.iter().filter_map(named).collect() }
+        };
+        match self.pairs.iter().find(|(name, _)| !prefixes.iter().any(|prefix| name.starts_with(prefix))) {
+            Some((name, _)) => {
+                Err(format!("unknown parameter '{name}'; known are those that begin with {}", prefixes.join(", ")))
+            }
+            None => Ok(prefixes.map(of)),
+        }
+    }
+
+    /// Whether one of these texts contains what `search` says, however it is written; true if nothing is searched for.
+    pub(super) fn finds<'t>(&self, mut texts: impl Iterator<Item = &'t str>) -> bool {
+        self.get("search").is_none_or(|wanted| {
+            let wanted = wanted.to_lowercase();
+            texts.any(|text| text.to_lowercase().contains(&wanted))
+        })
+    }
+
+    /// Whether `order` turns the usual order of a list around.
+    ///
+    /// # Errors
+    /// For people: what there is.
+    pub(super) fn is_ascending(&self, usually: bool) -> Result<bool, String> {
+        match self.get("order") {
+            None => Ok(usually),
+            Some("asc") => Ok(true),
+            Some("desc") => Ok(false),
+            Some(other) => Err(format!("order: '{other}' is not known; known are asc, desc")),
+        }
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -100,5 +138,20 @@ mod tests {
         assert!(query.knows(&["user", "name"]).unwrap_err().contains("'x'"));
         assert!(query.knows(&["user", "name", "x"]).is_ok());
         assert!(Query::new("%ff=%zz&=&&").get("").is_some());
+    }
+
+    #[test]
+    fn a_query_for_two_documents_is_taken_apart() {
+        let [a, b] = Query::new("a.x=1&b.x=2&a.y=3").parts(["a.", "b."]).unwrap();
+        assert_eq!((a.get("x"), a.get("y"), b.get("x"), b.get("y")), (Some("1"), Some("3"), Some("2"), None));
+        assert!(Query::new("x=1").parts(["a."]).unwrap_err().contains("'x'"));
+    }
+
+    #[test]
+    fn a_search_finds_parts_of_texts_whatever_their_case() {
+        let query = Query::new("search=Kit");
+        assert!(query.finds(["garden", "the kitchen"].into_iter()) && !query.finds(["garden"].into_iter()));
+        assert!(Query::new("").finds([].into_iter()));
+        assert!(Query::new("order=up").is_ascending(true).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! `/subsz`: the patterns that sessions have.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use kcpq_core::subject::{Limits, Pattern, Subject};
@@ -12,7 +13,7 @@ use super::query::Query;
 /// # Errors
 /// For people: what is wrong with the query.
 pub(super) fn document(patterns: &HashMap<Box<str>, usize>, query: &Query) -> Result<Value, String> {
-    query.knows(&["offset", "limit", "sort", "test"])?;
+    query.knows(&["offset", "limit", "sort", "order", "search", "test"])?;
     const LIMITS: Limits = Limits { max_tokens: u8::MAX, ..Limits::DEFAULT };
     let test = query.get("test").map(|text| Subject::new(text, &LIMITS).map_err(|error| format!("test: {error}")));
     let test = test.transpose()?;
@@ -21,11 +22,13 @@ pub(super) fn document(patterns: &HashMap<Box<str>, usize>, query: &Query) -> Re
         Some(subject) => Pattern::new(text, &LIMITS).is_ok_and(|pattern| pattern.matches(subject)),
     };
     let mut list: Vec<(&str, usize)> = patterns.iter().map(|(text, count)| (&**text, *count)).collect();
-    list.retain(|(text, _)| matches(text));
-    match query.get("sort") {
-        None | Some("subscribers") => list.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0))),
-        Some("subject") => list.sort_unstable(),
-        Some(other) => return Err(format!("sort: '{other}' is not known; known are subscribers, subject")),
+    list.retain(|(text, _)| matches(text) && query.finds(std::iter::once(*text)));
+    match query.get("sort").unwrap_or("subscribers") {
+        "subscribers" if query.is_ascending(false)? => list.sort_unstable_by_key(|(text, count)| (*count, *text)),
+        "subscribers" => list.sort_unstable_by_key(|(text, count)| (Reverse(*count), *text)),
+        "subject" if query.is_ascending(true)? => list.sort_unstable(),
+        "subject" => list.sort_unstable_by(|a, b| b.cmp(a)),
+        other => return Err(format!("sort: '{other}' is not known; known are subscribers, subject")),
     }
     let page = query.page(list.len())?;
     let shown: Vec<Value> = list
@@ -59,9 +62,12 @@ mod tests {
         };
         assert_eq!(shown(""), ["b.*", "a", "c", ">"]);
         assert_eq!(shown("sort=subject&offset=1&limit=2"), ["a", "b.*"]);
+        assert_eq!(shown("sort=subject&order=desc&limit=1"), ["c"]);
+        assert_eq!(shown("order=asc"), [">", "a", "c", "b.*"]);
         assert_eq!(shown("test=b.x"), ["b.*", ">"]);
+        assert_eq!(shown("search=B"), ["b.*"]);
         assert_eq!(shown("offset=9"), Vec::<String>::new());
-        for wrong in ["sort=x", "test=a..b", "offset=y", "colour=1"] {
+        for wrong in ["sort=x", "order=x", "test=a..b", "offset=y", "colour=1"] {
             assert!(document(&patterns, &Query::new(wrong)).is_err(), "{wrong}");
         }
     }

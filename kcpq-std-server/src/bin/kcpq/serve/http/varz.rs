@@ -1,5 +1,6 @@
 //! `/varz`: the server, in the words of nats-server where it means the same.
 
+use kcpq_core::histogram::{Histogram, Scale};
 use kcpq_core::kcp;
 use kcpq_std_server::broker::ClientKind;
 use serde_json::{Value, json};
@@ -13,9 +14,11 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
     let of = |wanted: ClientKind| look.sessions.iter().filter(|session| session.kind == wanted).count();
     let kinds = [ClientKind::Native, ClientKind::Sealed, ClientKind::Original, ClientKind::OriginalWithKey];
     let addr = view.local_addr();
+    let [median, p90, p99, longest] = look.round_trips([0.5, 0.9, 0.99, 1.0]);
     json!({
         "server_name": name,
         "version": env!("CARGO_PKG_VERSION"),
+        "git_commit": option_env!("KCPQ_COMMIT"),
         "host": addr.ip().to_string(),
         "port": addr.port(),
         "shards": view.shards(),
@@ -35,6 +38,9 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "out_msgs": sum.messages_out,
         "out_bytes": sum.bytes_out,
         "pending_bytes": sum.queued,
+        "rtt_seconds": { "p50": median, "p90": p90, "p99": p99, "max": longest },
+        "queueing_seconds": histogram(&sum.queueing, 1e6),
+        "fan_out": histogram(&sum.fan_out, 1.0),
         "slow_consumers": sum.slow_consumers,
         "throttled": sum.throttled,
         "dropped": {
@@ -57,6 +63,13 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),
         "unsendable": look.unsendable(),
     })
+}
+
+/// The sum, and how many values lie between each bound and the one before; those beyond the last have none.
+fn histogram<S: Scale>(values: &Histogram<S>, per: f64) -> Value {
+    let up_to = values.buckets().map(|(up_to, count)| (json!(up_to as f64 / per), count));
+    let buckets: Vec<_> = up_to.chain([(Value::Null, values.above())]).collect();
+    json!({ "sum": values.sum() as f64 / per, "buckets": buckets })
 }
 
 /// What engines have counted.

@@ -1,0 +1,123 @@
+//! Who is connected, and for how long that may last.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use smol::{Task, Timer};
+
+/// Connections at a time. One more takes the place of the oldest that is not listening: who opens many and says nothing keeps
+/// nobody out.
+pub(in super::super) const MAX_CONNECTIONS: usize = 64;
+/// Those among them that listen for what is new. One more asks the first of them to leave.
+const MAX_LISTENERS: usize = 16;
+/// How long a connection may last, and how long one that listens may take for what it is told. The longest document is some
+/// hundred kilobytes.
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
+
+/// All connections, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    connections: RefCell<VecDeque<(Rc<Lease>, Task<()>)>>,
+}
+
+/// For how long a connection may go on.
+#[derive(Debug)]
+pub(super) struct Lease {
+    until: Cell<Instant>,
+    part: Cell<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// One answer, and that is it.
+    Asks,
+    Listens,
+    /// It listened, and another one has its place.
+    Leaves,
+}
+
+impl Crowd {
+    /// Begins a connection, whose task `talk` makes.
+    pub(super) fn admit(&self, talk: impl FnOnce(Rc<Lease>) -> Task<()>) {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|(_, task)| !task.is_finished());
+        if connections.len() >= MAX_CONNECTIONS {
+            let asks = connections.iter().position(|(lease, _)| lease.part.get() != Part::Listens);
+            connections.remove(asks.unwrap_or(0));
+        }
+        let lease = Rc::new(Lease { until: Cell::new(Instant::now() + CONNECTION_TIME), part: Cell::new(Part::Asks) });
+        let task = talk(Rc::clone(&lease));
+        connections.push_back((lease, task));
+    }
+
+    /// A connection listens from now on.
+    pub(super) fn listen(&self, lease: &Lease) {
+        let connections = self.connections.borrow();
+        let listening = || {
+            let all = connections.iter().filter(|(_, task)| !task.is_finished()).map(|(lease, _)| lease);
+            all.filter(|lease| lease.part.get() == Part::Listens)
+        };
+        if listening().count() >= MAX_LISTENERS
+            && let Some(first) = listening().next()
+        {
+            first.part.set(Part::Leaves);
+        }
+        lease.part.set(Part::Listens);
+    }
+}
+
+impl Lease {
+    /// It has taken what it was told.
+    pub(super) fn renew(&self) {
+        self.until.set(Instant::now() + CONNECTION_TIME);
+    }
+
+    /// Another one has its place.
+    pub(super) fn is_lost(&self) -> bool {
+        self.part.get() == Part::Leaves
+    }
+
+    /// Waits until it is over.
+    pub(super) async fn end(&self) {
+        while Instant::now() < self.until.get() {
+            Timer::at(self.until.get()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::LocalExecutor;
+    use std::future::pending;
+
+    fn connect(crowd: &Crowd, executor: &LocalExecutor<'_>) -> Rc<Lease> {
+        let mut known = None;
+        crowd.admit(|lease| {
+            known = Some(lease);
+            executor.spawn(pending())
+        });
+        known.unwrap()
+    }
+
+    #[test]
+    fn listeners_keep_their_places_from_those_who_ask_and_the_first_leaves_for_one_more() {
+        let (executor, crowd) = (LocalExecutor::new(), Crowd::default());
+        let listeners: Vec<_> = (0..MAX_LISTENERS).map(|_| connect(&crowd, &executor)).collect();
+        listeners.iter().for_each(|lease| crowd.listen(lease));
+        let crowd_of =
+            |crowd: &Crowd| crowd.connections.borrow().iter().map(|(lease, _)| lease.clone()).collect::<Vec<_>>();
+        (0..3 * MAX_CONNECTIONS).for_each(|_| drop(connect(&crowd, &executor)));
+        assert_eq!(crowd_of(&crowd).len(), MAX_CONNECTIONS);
+        assert!(
+            listeners
+                .iter()
+                .all(|lease| !lease.is_lost() && crowd_of(&crowd).iter().any(|known| Rc::ptr_eq(known, lease)))
+        );
+        let newest = connect(&crowd, &executor);
+        crowd.listen(&newest);
+        assert!(listeners[0].is_lost() && listeners[1..].iter().all(|lease| !lease.is_lost()) && !newest.is_lost());
+    }
+}

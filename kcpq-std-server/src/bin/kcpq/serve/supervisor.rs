@@ -1,0 +1,88 @@
+//! What systemd is told, if it is there and wants to know (sd_notify(3), `Type=notify`): that the server is ready, that it
+//! works, and that it stops.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_io::Timer;
+use futures_lite::future::pending;
+use kcpq_std_server::View;
+
+/// Clients can come.
+pub(super) fn ready(addr: SocketAddr) {
+    system::tell(&system::State::Ready(format!("listening on {addr}")));
+}
+
+/// What waits for subscribers is still delivered.
+pub(super) fn stopping() {
+    system::tell(&system::State::Stopping);
+}
+
+/// Tells again and again that the server works, as long as all its threads do, if somebody watches (`WatchdogSec=`). It
+/// never ends.
+pub(super) async fn watch(view: View) -> Infallible {
+    let Some(limit) = system::watchdog() else { return pending().await };
+    let pace = pace(limit);
+    loop {
+        let asked = view.clone();
+        if smol::unblock(move || asked.answers(pace)).await {
+            system::tell(&system::State::Works);
+        } else {
+            tracing::error!(?limit, "a thread of the server does not answer; if that goes on the watchdog ends it");
+        }
+        Timer::after(pace).await;
+    }
+}
+
+/// Twice within the limit, with time for an answer.
+fn pace(limit: Duration) -> Duration {
+    limit / 4
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::time::Duration;
+
+    use sd_notify::NotifyState;
+
+    pub(super) enum State {
+        Ready(String),
+        Works,
+        Stopping,
+    }
+
+    /// Who does not listen does not want to know.
+    pub(super) fn tell(state: &State) {
+        let told = match state {
+            State::Ready(status) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]),
+            State::Works => sd_notify::notify(&[NotifyState::Watchdog]),
+            State::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, "cannot tell the supervisor ($NOTIFY_SOCKET)");
+        }
+    }
+
+    /// How long the server may be silent, if that is limited.
+    pub(super) fn watchdog() -> Option<Duration> {
+        sd_notify::watchdog_enabled()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::time::Duration;
+
+    pub(super) enum State {
+        Ready(#[expect(dead_code, reason = "there is nobody to tell")] String),
+        Works,
+        Stopping,
+    }
+
+    pub(super) fn tell(_: &State) {}
+
+    pub(super) fn watchdog() -> Option<Duration> {
+        None
+    }
+}

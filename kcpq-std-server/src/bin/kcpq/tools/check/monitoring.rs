@@ -1,0 +1,90 @@
+//! A server, as it shows itself over HTTP.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::{Finding, Site, figures, millis};
+use crate::Failure;
+
+const WHAT: &str = "monitoring";
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Clocks that are further apart make logs of two machines hard to read beside each other.
+const APART: Duration = Duration::from_secs(1);
+
+/// See above.
+pub(super) async fn look(site: &Site) -> Vec<Finding> {
+    let before = SystemTime::now();
+    let varz = match site.document("/varz", PATIENCE).await {
+        Ok(varz) => varz,
+        Err(Failure::Error(why) | Failure::Timeout(why)) => {
+            return vec![Finding::broken(
+                WHAT,
+                why,
+                &["is the server started with --http, and with --http-open for others?"],
+            )];
+        }
+    };
+    let took = before.elapsed().unwrap_or_default();
+    let mut findings = vec![match site.document("/healthz", PATIENCE).await {
+        Ok(_) => Finding::well(WHAT, format!("{} {} works", text(&varz, "server_name"), text(&varz, "version"))),
+        Err(Failure::Error(why) | Failure::Timeout(why)) => {
+            Finding::broken(WHAT, why, &["a thread of it hangs or has ended: see its log"])
+        }
+    }];
+    // It was made somewhere between the question and the answer; documents are up to a second old.
+    findings.extend(humantime::parse_rfc3339(&text(&varz, "now")).ok().map(|now| clock(before + took / 2, now)));
+    findings.push(drops(&varz));
+    findings
+}
+
+fn clock(here: SystemTime, there: SystemTime) -> Finding {
+    let apart = here.duration_since(there).unwrap_or_else(|error| error.duration());
+    let way = if there > here { "fast" } else { "slow" };
+    // A document may be as old as that.
+    if apart <= APART + Duration::from_secs(1) {
+        return Finding::well("clock", "that of the server is this machine's, to two seconds");
+    }
+    let advice = "kcpq does not mind, but times in logs are not comparable: see to NTP (`timedatectl`) on both";
+    Finding::warning("clock", format!("that of the server is {} {way}", millis(apart)), &[advice])
+}
+
+fn drops(varz: &Value) -> Finding {
+    let kernel = varz["udp_receive_dropped"].as_u64().unwrap_or(0);
+    let dropped: u64 = varz["dropped"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+    let text = format!("{dropped} messages dropped, {kernel} datagrams by the kernel, since it was started");
+    match (kernel, dropped) {
+        (0, 0) => Finding::well("drops", text),
+        (0, _) => Finding::warning("drops", text, &["`kcpq top` and /connz?sort=dropped say whose, and why"]),
+        _ => Finding::warning(
+            "drops",
+            text,
+            &["the server did not read in time: larger socket buffers there, or --shards"],
+        ),
+    }
+}
+
+fn text(varz: &Value, name: &str) -> String {
+    figures::tame(varz[name].as_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Grade;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn clocks_that_differ_and_messages_that_were_dropped_are_warned_of() {
+        let now = SystemTime::now();
+        assert_eq!(clock(now, now - Duration::from_millis(1_500)).grade, Grade::Well);
+        let slow = clock(now, now - Duration::from_secs(30));
+        assert_eq!((slow.grade, &*slow.text), (Grade::Warning, "that of the server is 30 s slow"));
+        assert!(clock(now, now + Duration::from_secs(30)).text.ends_with("fast"));
+        let found =
+            |kernel: u64, slow: u64| drops(&json!({ "udp_receive_dropped": kernel, "dropped": { "slow": slow } }));
+        assert_eq!(found(0, 0).grade, Grade::Well);
+        assert!(found(0, 3).advice[0].contains("kcpq top") && found(2, 3).advice[0].contains("socket buffers"));
+    }
+}
