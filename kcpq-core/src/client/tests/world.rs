@@ -639,6 +639,20 @@ fn ten_thousand_subscriptions_are_made_and_heard_and_made_again() {
     world.run_until("all again", all);
 }
 
+/// Its heartbeats stand behind it, and nobody may take that for silence.
+#[test]
+fn a_message_that_is_under_way_for_a_minute_arrives_over_one_connection() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let slow = sim::Config { bandwidth: Some(150_000), queue: 50_000, ..CLEAN };
+    let config = Config { queue: 16 << 20, ..Config::default() };
+    let (sub, publisher) = (world.add(Config::default(), CLEAN), world.add(config, slow));
+    let id = world.subscribe(sub, "a");
+    world.publish(publisher, "a", &vec![7; 8_000_000]).unwrap();
+    world.run_for(Duration::from_secs(70));
+    assert_eq!(world.nodes[sub].log.payloads(id), [vec![7; 8_000_000]]);
+    assert_eq!(world.nodes[publisher].client.stats().reconnects, 0);
+}
+
 #[test]
 fn several_subscriptions_to_one_pattern_share_a_registration() {
     let mut world = World::<Heap>::new(broker::Config::default());
