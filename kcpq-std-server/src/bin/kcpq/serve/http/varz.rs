@@ -35,6 +35,9 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "out_msgs": sum.messages_out,
         "out_bytes": sum.bytes_out,
         "pending_bytes": sum.queued,
+        "received_bytes": sum.received,
+        "receive_waits": sum.receive_waits,
+        "stuck_sessions": sum.stuck_sessions,
         "slow_consumers": sum.slow_consumers,
         "throttled": sum.throttled,
         "dropped": {
