@@ -212,15 +212,17 @@ impl HeapInbox {
         self.buf.capacity()
     }
 
-    /// Makes room for `len` bytes: grows with what has arrived, at most to twice as much, and not beyond what was announced.
+    /// Makes room for `len` bytes: at most for as many again, and not beyond what was announced.
     fn grow(&mut self, len: usize) {
-        let had = self.buf.len();
-        if had > self.arena && self.end >= had + len && self.end <= 2 * (had + len) {
-            let mut all = BytesMut::with_capacity(self.end);
+        let (had, has) = (self.buf.len(), self.buf.len() + len);
+        let room = self.end.max(has).min(2 * has);
+        if had > 0 && room == self.end && room > self.arena {
+            // Exactly so much.
+            let mut all = BytesMut::with_capacity(room);
             all.extend_from_slice(&self.buf);
             self.buf = all;
         } else {
-            self.buf.reserve(len.max(self.arena).max(had));
+            self.buf.reserve(room.max(self.arena) - had);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod absence;
 mod permissions;
+mod relay;
 #[cfg(feature = "request")]
 mod requests;
 #[cfg(feature = "sealed-aes")]
@@ -21,7 +22,7 @@ use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
 #[cfg(feature = "properties")]
 use crate::frame::{Properties, PropertyError};
-use crate::sim::Link as SimLink;
+use crate::sim::{Link as SimLink, Relay};
 
 /// What a client has told.
 #[derive(Default)]
@@ -60,6 +61,8 @@ struct World<S: FrameStore> {
     /// While the server is away, what is sent to it is lost.
     away: bool,
     nodes: Vec<Node<S>>,
+    /// What stands between them and the server, if anything does.
+    relay: Option<Relay<usize>>,
     /// All datagrams that were sent.
     seen: Vec<Vec<u8>>,
 }
@@ -71,6 +74,7 @@ impl<S: Make> World<S> {
             broker: Broker::new(config, 1),
             away: false,
             nodes: Vec::new(),
+            relay: None,
             seen: Vec::new(),
         }
     }
@@ -104,8 +108,11 @@ impl<S: Make> World<S> {
         let mut buf = vec![0; 65_000];
         loop {
             let mut idle = true;
-            for node in &mut self.nodes {
+            for (index, node) in self.nodes.iter_mut().enumerate() {
                 while let Some(mut datagram) = node.up.recv(now) {
+                    if let Some(relay) = &mut self.relay {
+                        node.addr.set_port(relay.port_of(index));
+                    }
                     if !self.away {
                         self.broker.handle_datagram(now, node.addr, &mut datagram);
                     }
@@ -113,7 +120,9 @@ impl<S: Make> World<S> {
                 }
             }
             while let Some(transmit) = self.broker.poll_transmit(now, &mut buf) {
-                if let Some(node) = self.nodes.iter_mut().find(|node| node.addr == transmit.to) {
+                let forgotten = self.relay.as_ref().is_some_and(|relay| relay.client_of(transmit.to.port()).is_none());
+                let mut nodes = self.nodes.iter_mut().filter(|_| !forgotten);
+                if let Some(node) = nodes.find(|node| node.addr == transmit.to) {
                     for datagram in buf[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
                         self.seen.push(datagram.to_vec());
                         node.down.send(now, datagram);

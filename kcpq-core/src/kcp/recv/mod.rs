@@ -84,7 +84,10 @@ impl<S: Store> Receiver<S> {
     /// Free segments, as advertised.
     pub(super) fn window(&self, env: &Env) -> u16 {
         let free = self.slots(&env.config).saturating_sub(self.place.ready);
-        self.place.room.map_or(free, |room| free.min(room.div_ceil(env.mss()))) as u16
+        match self.place.room {
+            None => free as u16,
+            Some(room) => limited(free, room, env),
+        }
     }
 
     /// Takes in one data segment, and what can be rebuilt by it. What is in order and unread goes through `sink`, which
@@ -206,8 +209,8 @@ impl<S: Store> Receiver<S> {
         if in_order {
             self.place.partial = 0;
         }
-        if let Some(room) = &mut self.place.room {
-            *room = room.saturating_sub(data.len());
+        if self.place.room.is_some() {
+            self.use_room(data.len());
         }
         // The peer sends: it knows the window.
         self.place.updates = 0;
@@ -226,6 +229,12 @@ impl<S: Store> Receiver<S> {
         true
     }
 
+    /// So many of the bytes that have room have come.
+    #[cold]
+    fn use_room(&mut self, len: usize) {
+        self.place.room = self.place.room.map(|room| room.saturating_sub(len));
+    }
+
     /// There is no memory for a segment. It is not acknowledged, and so comes again; its sender is told that it has to wait.
     #[cold]
     fn refuse(&mut self, env: &mut Env) -> bool {
@@ -241,6 +250,9 @@ impl<S: Store> Receiver<S> {
 
     /// Offers in-order bytes to `sink` until it takes no more. True if anything was taken.
     pub(super) fn recv(&mut self, env: &mut Env, sink: &mut impl FnMut(&[u8]) -> usize) -> bool {
+        if self.place.ready == 0 {
+            return false;
+        }
         let closed = self.window(env) == 0;
         let mut any = false;
         while self.place.ready > 0 {
@@ -393,6 +405,12 @@ impl<S: Store> Receiver<S> {
     pub(super) fn coalesce_acks(&mut self, env: &mut Env, packet: &mut Packet<'_>) {
         self.acks.write(env, packet, self.place.next);
     }
+}
+
+/// The window where only so many bytes have `room`.
+#[cold]
+fn limited(free: usize, room: usize, env: &Env) -> u16 {
+    free.min(room.div_ceil(env.mss())) as u16
 }
 
 /// Offers `data` until the sink takes no more; returns how much it took.

@@ -212,7 +212,7 @@ impl<S: Store> Sender<S> {
 
     #[inline]
     pub(super) fn set_remote_window(&mut self, now: Instant, window: u16) {
-        if window == 0 || self.state.remote_window == 0 {
+        if window.min(self.state.remote_window) == 0 {
             self.on_closed_window(now, window);
         }
         self.state.remote_window = window;

@@ -159,6 +159,7 @@ const BAD: sim::Config = sim::Config {
     bandwidth: None,
     queue: usize::MAX,
     mtu: usize::MAX,
+    cut: usize::MAX,
 };
 
 /// Sends `data` from one end to the other and expects it there; returns the trace.

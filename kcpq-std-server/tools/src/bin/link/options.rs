@@ -87,6 +87,7 @@ impl Flags {
             bandwidth: self.rate,
             queue: self.queue,
             mtu: self.path_mtu.unwrap_or(self.mtu).into(),
+            cut: usize::MAX,
         };
         let back = sim::Config {
             delay: self.back_delay.unwrap_or(self.delay).into(),
