@@ -2,6 +2,7 @@
 //!
 //! One [`Link`] carries datagrams in one direction. It is sans-IO like the rest: [`send`](Link::send) puts a datagram
 //! in, [`recv`](Link::recv) takes out what has arrived, [`next_arrival`](Link::next_arrival) says when to look again.
+//! A [`Relay`] stands between clients and a server as NATs and proxies do, and may forget whose a port was.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -32,6 +33,8 @@ pub struct Config {
     pub queue: usize,
     /// The longest datagram that the link carries; longer ones are lost.
     pub mtu: usize,
+    /// Of longer datagrams only so many bytes arrive, as some proxies do.
+    pub cut: usize,
 }
 
 impl Config {
@@ -47,6 +50,7 @@ impl Config {
             bandwidth: None,
             queue: usize::MAX,
             mtu: usize::MAX,
+            cut: usize::MAX,
         }
     }
 }
@@ -142,7 +146,7 @@ impl Link {
         }
         let copies = 1 + usize::from(self.rng.f64() < self.config.duplicate);
         for _ in 0..copies {
-            let mut copy = datagram.to_vec();
+            let mut copy = datagram.get(..self.config.cut).unwrap_or(datagram).to_vec();
             if self.rng.f64() < self.config.corrupt && !copy.is_empty() {
                 let at = self.rng.usize(..copy.len());
                 copy[at] ^= 1 << self.rng.u8(..8);
@@ -179,5 +183,82 @@ impl Link {
             return None;
         }
         self.on_the_way.pop().map(|Reverse((_, _, datagram))| datagram)
+    }
+}
+
+/// What tells a server's clients apart at a relay: each one's datagrams leave from a port of the relay's own.
+#[derive(Clone, Debug)]
+pub struct Relay<C> {
+    known: Vec<(C, u16)>,
+    next: u16,
+}
+
+impl<C: Copy + PartialEq> Relay<C> {
+    /// A relay that gives ports from `first` on.
+    pub fn new(first: u16) -> Self {
+        Self { known: Vec::new(), next: first }
+    }
+
+    /// The port from which what `client` sends leaves: a new one if it is not known, or not any more.
+    pub fn port_of(&mut self, client: C) -> u16 {
+        if let Some((_, port)) = self.known.iter().find(|(known, _)| *known == client) {
+            return *port;
+        }
+        let port = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.known.push((client, port));
+        port
+    }
+
+    /// Whom it passes on to what comes to a port; `None` if nobody is known there, or not any more.
+    pub fn client_of(&self, port: u16) -> Option<C> {
+        self.known.iter().find(|(_, known)| *known == port).map(|(client, _)| *client)
+    }
+
+    /// Forgets whose the ports were.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carried(config: Config, len: usize) -> Option<usize> {
+        let mut link = Link::new(config, 1);
+        link.send(Instant::ZERO, &alloc::vec![7; len]);
+        assert!(link.recv(Instant::ZERO).is_none(), "nothing is there at once");
+        link.recv(Instant::ZERO + config.delay).map(|datagram| datagram.len())
+    }
+
+    #[test]
+    fn what_is_too_long_is_lost_or_cut() {
+        let clean = Config::clean(Duration::from_millis(1));
+        for (len, lost, cut) in [(1_299, Some(1_299), 1_299), (1_300, Some(1_300), 1_300), (1_301, None, 1_300)] {
+            assert_eq!(carried(clean, len), Some(len));
+            assert_eq!(carried(Config { mtu: 1_300, ..clean }, len), lost);
+            assert_eq!(carried(Config { cut: 1_300, ..clean }, len), Some(cut));
+        }
+    }
+
+    #[test]
+    fn a_relay_gives_each_client_a_port_until_it_forgets() {
+        let mut relay = Relay::new(7);
+        assert_eq!((relay.port_of('a'), relay.port_of('b'), relay.port_of('a')), (7, 8, 7));
+        assert_eq!((relay.client_of(7), relay.client_of(8), relay.client_of(9)), (Some('a'), Some('b'), None));
+        relay.forget();
+        assert_eq!((relay.client_of(7), relay.port_of('a'), relay.client_of(9)), (None, 9, Some('a')));
+    }
+
+    #[test]
+    fn a_link_that_is_down_loses_everything() {
+        let mut link = Link::new(Config::clean(Duration::ZERO), 1);
+        link.set_down(true);
+        link.send(Instant::ZERO, b"lost");
+        link.set_down(false);
+        link.send(Instant::ZERO, b"there");
+        assert_eq!(link.recv(Instant::ZERO).as_deref(), Some(&b"there"[..]));
+        assert_eq!((link.recv(Instant::ZERO), link.stats().lost), (None, 1));
     }
 }

@@ -69,6 +69,8 @@ pub enum Why {
     Linger,
     /// A publisher that is held back may go on.
     Throttle,
+    /// It is looked at who does not get on while memory is short.
+    Memory,
 }
 
 impl Deadline {

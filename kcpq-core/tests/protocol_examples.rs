@@ -270,7 +270,10 @@ fn the_limits_of_the_specification_are_the_defaults() {
         ),
         format!("messages waiting for one session | {} MiB", broker.max_queued >> 20),
         format!("messages waiting in all | {} GiB", broker.max_queued_total >> 30),
-        format!("what has come out of order, in all | {} MiB", broker.max_received_total >> 20),
+        format!(
+            "memory for what has come and cannot be handed on yet (6), in all | {} MiB",
+            broker.max_received_total >> 20
+        ),
         format!("stateless answers (RESET, refusals) | {} per second", broker.stateless_replies),
         format!("silence until a session ends | {} s", seconds(broker.idle_timeout)),
         format!(

@@ -50,9 +50,10 @@ pub struct Config {
     pub max_queued: usize,
     /// Maximum size of the queues of all sessions together, in bytes.
     pub max_queued_total: usize,
-    /// Maximum size of what has come from all sessions together and waits for what was lost before it, or to be read, in
-    /// bytes. From here on a session that has more of it than its share gets no further: what comes is not acknowledged, and
-    /// is sent again, unless it can be read at once. At twice as much that holds for all.
+    /// Maximum memory for what has come from all sessions together and cannot be handed on yet, in bytes: parts of frames,
+    /// segments that wait for earlier ones or to be read, and what is kept to rebuild others with. 32 KiB for each session, and
+    /// one frame, may come to it. When it becomes short, large frames wait for each other, and whoever keeps others waiting
+    /// without getting on is ended: PROTOCOL.md 6.
     pub max_received_total: usize,
     /// High-water mark of a session's queue, in bytes. Back-pressure: from here on, and until a sixteenth of it has left,
     /// sessions that publish to it are throttled (not read), so that a fast publisher is slowed down before anything has

@@ -6,6 +6,7 @@ use alloc::collections::VecDeque;
 use super::config::Config;
 use super::event::Event;
 use super::guard::Guard;
+use super::memory::Memory;
 use super::names::Names;
 use super::party::Party;
 use super::pass::Pass;
@@ -43,6 +44,8 @@ pub(super) struct Context<P> {
     pub(super) stats: Stats,
     /// How long messages wait; lent to whose queue is emptied.
     pub(super) waits: Waits,
+    /// Who may take in more when memory is short.
+    pub(super) memory: Memory,
     /// The engines' counters of all sessions, as far as they were [counted](super::session::Session::count).
     pub(super) transport: kcp::Stats,
     /// Who was held back and may go on, and sessions that have begun to miss messages: seen to when nobody is worked on.
@@ -63,6 +66,7 @@ impl<P> Context<P> {
         let mut server_secret = [0; 32];
         rng.fill(&mut server_secret);
         Self {
+            memory: Memory::new(config.max_received_total, config.frames.max_body),
             config,
             now: Instant::ZERO,
             seed,

@@ -26,6 +26,7 @@
 //! table      where the sessions are, which are ready, and their timers     session    one session
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
 //!                                                                          supply     whether a party can be kept waiting
+//!                                                                          memory     who may take in more when it is short
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
 //! pass       what was decided for one session                              context    configuration, time, counters, events
@@ -46,6 +47,7 @@ mod half_open;
 mod handshakes;
 mod hub;
 mod membership;
+mod memory;
 mod message;
 #[cfg_attr(not(feature = "sealed"), path = "absent/names.rs")]
 mod names;
@@ -415,7 +417,8 @@ impl<P: Peer> Broker<P> {
             return Some(Deadline { at: cx.now, why: Why::Transmit });
         }
         let announce = announcements.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
-        Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), hub.shards.poll_timeout()))
+        let others = Deadline::earlier(hub.shards.poll_timeout(), cx.memory.poll_timeout());
+        Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), others))
     }
 
     // --- getters ---

@@ -18,6 +18,7 @@ use super::dispatch::spoken;
 use super::event::SessionId;
 use super::half_open::HalfOpen;
 use super::membership::Membership;
+use super::memory::{Progress, Share};
 use super::outlet::Outlet;
 use super::pass::Pass;
 use super::throttle::Throttle;
@@ -52,8 +53,8 @@ pub(super) struct Member {
     pub(super) pass: Option<Box<Pass>>,
     /// As long as nothing shows that it is where it says it is.
     half_open: Option<HalfOpen>,
-    /// Bytes that have come and wait, as far as they are counted.
-    held: u64,
+    /// What it has of the memory for what has come and waits.
+    pub(super) share: Share,
     /// The driver has been told that a subject of this session was refused.
     pub(super) refusal_told: bool,
     /// The patterns, and for each whether only the latest messages are wanted.
@@ -162,7 +163,7 @@ impl Session {
                 counted: kcp::Stats::default(),
                 pass: None,
                 half_open: Some(HalfOpen::default()),
-                held: 0,
+                share: Share::default(),
                 refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
                 membership: None,
@@ -372,28 +373,98 @@ impl Session {
         Some(transmit)
     }
 
-    /// Brings the totals up to date after the session was worked on.
-    pub(super) fn settle<P>(&mut self, cx: &mut Context<P>) {
+    /// Brings the totals up to date after session `id` was worked on.
+    pub(super) fn settle<P>(&mut self, cx: &mut Context<P>, id: SessionId) {
         let expired = self.transport.take_expired();
         cx.stats.expired += expired;
         self.member.outlet.counts.expired += expired;
         let session::Session { kcp, outbox, .. } = &self.transport;
         self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
-        let held = kcp.held() as u64;
-        cx.stats.received = (cx.stats.received + held).saturating_sub(core::mem::replace(&mut self.member.held, held));
+        let before = self.count_held(cx);
+        if self.member.share.limited || cx.memory.is_short(cx.stats.received) {
+            self.settle_share(cx, id, before);
+        }
     }
 
-    /// To be called before it takes something in: it is one of `sessions` that share the memory for what cannot be read yet.
-    pub(super) fn share_memory<P>(&mut self, cx: &Context<P>, sessions: usize) {
-        let (limit, received) = (cx.config.max_received_total as u64, cx.stats.received);
-        let has_its_share = self.member.held >= limit / sessions.max(1) as u64;
-        // Shares change as sessions come, so that they may add up to more than there is.
-        self.transport.kcp.set_frugal(received >= limit && has_its_share || received / 2 >= limit);
+    // --- memory for what has come and waits ---
+
+    /// To be called before session `id` takes something in.
+    pub(super) fn limit_memory<P>(&mut self, cx: &Context<P>, id: SessionId) {
+        if self.member.share.limited || cx.memory.is_short(cx.stats.received) {
+            self.set_room(cx, id);
+        }
+    }
+
+    /// It may take in so much, or anything.
+    #[cold]
+    fn set_room<P>(&mut self, cx: &Context<P>, id: SessionId) -> usize {
+        let (stranger, ahead) = (self.is_half_open(), self.transport.ahead());
+        let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger).saturating_add(ahead);
+        let room = cx.memory.is_short(cx.stats.received).then(room);
+        self.member.share.limited = room.is_some();
+        self.transport.kcp.set_room(cx.now, room);
+        room.unwrap_or(usize::MAX)
+    }
+
+    /// What it has is counted. Returns how much that was before.
+    fn count_held<P>(&mut self, cx: &mut Context<P>) -> u64 {
+        let held = self.transport.held() as u64;
+        let before = self.member.share.set_held(held);
+        cx.stats.received = (cx.stats.received + held).saturating_sub(before);
+        before
+    }
+
+    /// It has had so much `before` it was worked on, and there are limits.
+    #[cold]
+    fn settle_share<P>(&mut self, cx: &mut Context<P>, id: SessionId, before: u64) {
+        let mut room = self.set_room(cx, id);
+        if room == 0 {
+            self.transport.forget_helpers();
+            self.count_held(cx);
+            room = self.set_room(cx, id);
+        }
+        let waits = self.member.share.settle(&mut cx.memory, id, room);
+        cx.stats.receive_waits += u64::from(waits);
+        if self.member.share.held() < before {
+            cx.memory.on_released();
+        }
+    }
+
+    /// It is its turn, if it waits for that: its peer is told.
+    pub(super) fn begin_turn<P>(&mut self, cx: &Context<P>, id: SessionId) -> bool {
+        let progress = self.progress();
+        let begins = self.member.share.begin_turn(cx.now, progress);
+        if begins {
+            self.set_room(cx, id);
+        }
+        begins
+    }
+
+    /// There is enough memory for all.
+    pub(super) fn release_share<P>(&mut self, cx: &Context<P>, id: SessionId) {
+        self.member.share.release();
+        self.set_room(cx, id);
+    }
+
+    /// True if it keeps others waiting for memory and does not get on itself. One that is held back, or about to end, need not.
+    pub(super) fn is_stuck(&mut self, now: Instant) -> bool {
+        let (progress, judged) = (self.progress(), self.member.is_open() && !self.member.throttle.holds());
+        self.member.share.is_stuck(now, progress, judged)
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { bytes: self.stats().bytes_received, messages: self.member.outlet.counts.messages_in }
+    }
+
+    /// What has come of it is of no interest any more.
+    pub(super) fn forget_received(&mut self) {
+        self.transport.forget_received();
     }
 
     /// It is no more.
-    pub(super) fn release_memory<P>(&mut self, cx: &mut Context<P>) {
-        cx.stats.received = cx.stats.received.saturating_sub(core::mem::take(&mut self.member.held));
+    pub(super) fn release_memory<P>(&mut self, cx: &mut Context<P>, id: SessionId) {
+        cx.stats.received = cx.stats.received.saturating_sub(self.member.share.set_held(0));
+        cx.memory.on_ended(id, &self.member.share);
     }
 
     /// When the session wants to be looked at again, and why, if it has nothing to send now.
@@ -461,6 +532,7 @@ impl Session {
         } else if let Some(text) = match reason {
             CloseReason::SlowConsumer => Some("slow consumer: the session is closed"),
             CloseReason::Kicked => Some("the session is closed by whoever runs the server"),
+            CloseReason::Limit => Some("a limit of the server: the session is closed"),
             _ => None,
         } {
             let _ = self.transport.message(command::ERR, text.as_bytes(), &[]);

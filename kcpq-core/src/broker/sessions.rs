@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use super::announce::Announcements;
 use super::config::SlowConsumer;
@@ -208,7 +209,7 @@ impl<P: Peer> Sessions<P> {
     /// The same for a session that is taken out, and a datagram that is known to be its own.
     pub(super) fn receive_by(&mut self, mut slot: Box<Slot<P, Session>>, input: Option<(P, &[u8], Content<'_>)>) {
         let Self { cx, hub, table, .. } = self;
-        slot.session.share_memory(cx, table.len());
+        slot.session.limit_memory(cx, slot.id);
         let (now, max_datagram) = (cx.now, cx.max_datagram(&slot.peer));
         if let Some((_, _, Content::Native(..))) = input {
             slot.session.begin_native(now);
@@ -304,13 +305,13 @@ impl<P: Peer> Sessions<P> {
 
     /// A session that was taken out and worked on goes on; with `wakes` it may have something to send.
     pub(super) fn put_back(&mut self, mut slot: Box<Slot<P, Session>>, wakes: bool) {
-        slot.session.settle(&mut self.cx);
+        slot.session.settle(&mut self.cx, slot.id);
         self.table.put_back(slot, wakes);
     }
 
     /// Sees to those whom it has concerned what others did, and who could not be worked on meanwhile.
     pub(super) fn see_to_others(&mut self) {
-        if !(self.cx.slow.is_empty() && self.cx.released.is_empty()) || self.cx.emptied {
+        if !(self.cx.slow.is_empty() && self.cx.released.is_empty()) || self.cx.emptied || self.cx.memory.changed {
             self.see_to_them();
         }
     }
@@ -324,6 +325,9 @@ impl<P: Peer> Sessions<P> {
             if self.cx.config.slow_consumer == SlowConsumer::Disconnect {
                 self.close(index, CloseReason::SlowConsumer);
             }
+        }
+        if core::mem::take(&mut self.cx.memory.changed) {
+            self.share_memory();
         }
         if core::mem::take(&mut self.cx.emptied) {
             self.hub.review_patience(&mut self.cx, &mut self.table);
@@ -340,6 +344,54 @@ impl<P: Peer> Sessions<P> {
         }
     }
 
+    /// Memory for what has come has become short, or less so: whose turn is it?
+    fn share_memory(&mut self) {
+        let Self { cx, table, .. } = self;
+        if !cx.memory.is_short(cx.stats.received) {
+            for id in cx.memory.release_all().collect::<Vec<_>>() {
+                if table.get(id.slot).is_some_and(|slot| slot.id == id)
+                    && let Some(slot) = table.wake(id.slot)
+                {
+                    slot.session.release_share(cx, id);
+                }
+            }
+            return;
+        }
+        let goes_on = |id: &SessionId| {
+            table.get(id.slot).is_some_and(|slot| slot.id == *id && slot.session.as_member().share.has_turn())
+        };
+        cx.memory.forget_turns(goes_on);
+        let held = |table: &Table<P, Session>, id: &SessionId| {
+            table.get(id.slot).filter(|slot| slot.id == *id).map_or(0, |slot| slot.session.as_member().share.held())
+        };
+        while let Some(id) = cx.memory.next_waiting(cx.stats.received, |id| held(table, id)) {
+            if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id)
+                && slot.session.begin_turn(cx, id)
+            {
+                cx.memory.add_turn(id);
+                table.wake(id.slot);
+            }
+        }
+        cx.memory.watch(cx.now);
+    }
+
+    /// Ends those who keep others waiting for memory and do not get on themselves.
+    #[cold]
+    fn end_stuck(&mut self) {
+        for index in self.table.indices() {
+            if let Some(slot) = self.table.get_mut(index)
+                && slot.session.is_stuck(self.cx.now)
+                && let Some(mut slot) = self.table.take(index)
+            {
+                self.cx.stats.stuck_sessions += 1;
+                slot.session.forget_received();
+                self.begin_closing(&mut slot, CloseReason::Limit);
+                self.put_back(slot, true);
+            }
+        }
+        self.cx.memory.watch(self.cx.now);
+    }
+
     /// Lets timers run out.
     pub(super) fn handle_timeout(&mut self) {
         if self.hub.shards.give_up(self.cx.now) {
@@ -349,6 +401,9 @@ impl<P: Peer> Sessions<P> {
             let index = slot.id.slot;
             let due = slot.session.due(&self.cx);
             self.on_due(index, due);
+        }
+        if self.cx.memory.is_review_due(self.cx.now) {
+            self.end_stuck();
         }
         self.hub.review_shards(&mut self.cx, &mut self.table);
         self.see_to_others();
@@ -510,7 +565,7 @@ impl<P: Peer> Sessions<P> {
         self.unsubscribe_all(&mut slot);
         let undelivered = self.give_back(&mut slot) + slot.session.undelivered();
         slot.session.outlet().1.close(&mut self.cx);
-        slot.session.release_memory(&mut self.cx);
+        slot.session.release_memory(&mut self.cx, slot.id);
         self.cx.stats.dropped_closed += undelivered;
         self.cx.stats.native_sessions -= u64::from(slot.session.is_native());
         slot.session.count(&mut self.cx.transport);

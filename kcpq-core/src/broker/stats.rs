@@ -99,8 +99,14 @@ pub struct Stats {
     pub stateless_replies: u64,
     /// Gauge: bytes of messages in all queues.
     pub queued: u64,
-    /// Bytes that have come and wait for what was lost before them, or to be read.
+    /// Gauge: bytes of memory that what has come takes as long as it waits: parts of frames, segments that wait for earlier
+    /// ones or to be read, and what is kept to rebuild others with.
     pub received: u64,
+    /// Times that a session had to wait, with its window closed, because that memory was short
+    /// ([`Config::max_received_total`](super::Config)).
+    pub receive_waits: u64,
+    /// Sessions closed because they kept others waiting for that memory and did not get on themselves.
+    pub stuck_sessions: u64,
     /// Events lost because they were not polled in time.
     pub events_lost: u64,
     /// How long messages waited, from when they were routed until they went into the stream of a session of this broker,
@@ -163,6 +169,8 @@ impl Stats {
             stateless_replies,
             queued,
             received,
+            receive_waits,
+            stuck_sessions,
             events_lost,
             queueing,
             fan_out,
@@ -214,6 +222,8 @@ impl Stats {
         self.stateless_replies += stateless_replies;
         self.queued += queued;
         self.received += received;
+        self.receive_waits += receive_waits;
+        self.stuck_sessions += stuck_sessions;
         self.events_lost += events_lost;
         self.queueing.add(queueing);
         self.fan_out.add(fan_out);

@@ -11,11 +11,12 @@ use crate::client::{self, Client, Parts};
 use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
 use crate::hello::{Hello, MAX_WELCOME, features};
-use crate::kcp::{CongestionControl, Sn, Ts};
+use crate::kcp::CongestionControl;
 use crate::outbox::Outbox;
 use crate::store::Heap;
 use crate::time::Duration;
 
+mod memory;
 mod view;
 
 /// A broker and clients that are connected without any delay; some may be deaf.
@@ -149,39 +150,6 @@ fn patterns_that_would_make_messages_of_others_dear_are_refused() {
     }
     room.settle();
     assert_eq!(room.broker.stats().subscriptions_refused, refused);
-}
-
-#[test]
-fn what_comes_out_of_order_has_a_limit_over_all_sessions_and_what_is_missing_is_always_taken() {
-    const LIMIT: usize = 100_000;
-    let mut broker = Broker::new(Config { max_received_total: LIMIT, ..Config::default() }, 1);
-    let now = Instant::from_millis(1);
-    let push = |broker: &mut Broker<SocketAddr>, conv: u32, sn: u32, data: &[u8]| {
-        let len = data.len() as u32;
-        let head =
-            kcp::Header { conv, command: kcp::Command::Push, frg: 0, wnd: 32, ts: Ts(0), sn: Sn(sn), una: Sn(0), len };
-        let from = SocketAddr::from(([192, 0, 2, 1], conv as u16));
-        broker.handle_datagram(now, from, &mut [&head.to_bytes(), data].concat());
-    };
-    // Each begins a message of 40 kB and leaves out what follows.
-    let mut message = vec![0; 40_000];
-    Frame { command: command::PUB, subject: b"a", payload: &[7; 39_992] }.encode(&mut message);
-    let parts: Vec<&[u8]> = message.chunks(1_000).collect();
-    for conv in 1..=60 {
-        push(&mut broker, conv, 0, parts[0]);
-        for (sn, part) in parts.iter().enumerate().skip(2) {
-            push(&mut broker, conv, sn as u32, part);
-        }
-    }
-    let held = broker.stats().received as usize;
-    assert!((LIMIT..2 * LIMIT + 1_000).contains(&held), "{held} bytes of 2.3 MB");
-    // Who sends what is missing gets on, and what was refused comes again.
-    for conv in 1..=60 {
-        for (sn, part) in parts.iter().enumerate().skip(1) {
-            push(&mut broker, conv, sn as u32, part);
-        }
-    }
-    assert_eq!((broker.stats().messages_in, broker.stats().received), (60, 0));
 }
 
 #[test]

@@ -73,6 +73,10 @@ pub struct SessionView<P> {
     pub unacked: usize,
     /// It is not read at present, because somebody it publishes to is behind.
     pub throttled: bool,
+    /// Bytes of memory that what has come of it takes as long as it waits: parts of frames, for example.
+    pub received: u64,
+    /// Its window is closed until there is memory for more of that.
+    pub waits_for_memory: bool,
     /// Patterns that it has.
     pub subscriptions: usize,
     /// Messages each way.
@@ -86,7 +90,7 @@ impl<P> SessionView<P> {
     pub fn map_peer<Q>(self, map: impl FnOnce(P) -> Q) -> SessionView<Q> {
         let Self { id, peer, kind, client, identity, native_id, half_open, closing, age, silent, .. } = self;
         let Self { round_trip, round_trip_variation, path_mtu, queued, unacked, throttled, .. } = self;
-        let Self { subscriptions, messages, transport, .. } = self;
+        let Self { received, waits_for_memory, subscriptions, messages, transport, .. } = self;
         SessionView {
             id,
             peer: map(peer),
@@ -104,6 +108,8 @@ impl<P> SessionView<P> {
             queued,
             unacked,
             throttled,
+            received,
+            waits_for_memory,
             subscriptions,
             messages,
             transport,
@@ -221,6 +227,8 @@ fn view<P: Peer>(slot: &Slot<P, Session>, now: Instant, has_key: bool) -> Sessio
         queued: flow.queued,
         unacked: flow.unacked,
         throttled: member.throttle.holds(),
+        received: member.share.held(),
+        waits_for_memory: member.share.waits(),
         subscriptions: member.subscriptions(),
         messages: member.outlet.counts,
         transport: *session.stats(),

@@ -152,7 +152,8 @@ impl<S: FrameStore> Client<S> {
             up.heartbeat_at = self.now + self.config.heartbeat;
         }
         if self.ping() {
-            self.pings.is_heartbeat(self.now);
+            let native = matches!(&self.phase, Phase::Up(up) if up.native);
+            self.pings.is_heartbeat(self.now, !native);
         }
     }
 

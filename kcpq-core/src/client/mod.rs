@@ -313,8 +313,9 @@ impl<S: FrameStore> Client<S> {
         if arrivals.heard != before.heard {
             self.on_heard();
         }
-        if arrivals.segments != before.segments {
-            self.pings.on_data(self.now);
+        let data = arrivals.segments != before.segments;
+        self.pings.on_datagram(self.now, data, || self.session.is_control_acknowledged());
+        if data {
             self.rhythm.on_arrival(self.now);
         }
         if self.session.kcp.is_forgotten() {

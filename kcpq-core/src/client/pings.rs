@@ -17,8 +17,10 @@ pub(super) struct Pings {
 pub(super) struct Heartbeat {
     number: u32,
     pub(super) at: Instant,
-    /// When nothing else had come from the server any more.
+    /// When it was acknowledged, and nothing else had come from the server any more.
     pub(super) waits_since: Instant,
+    /// The server's transport has it, or need not have it for its answer to be waited for.
+    pub(super) acknowledged: bool,
 }
 
 /// What a PONG says.
@@ -36,9 +38,9 @@ impl Pings {
         self.sent = self.sent.wrapping_add(1);
     }
 
-    /// The last PING is the heartbeat, if none is under way.
-    pub(super) fn is_heartbeat(&mut self, now: Instant) {
-        self.heartbeat.get_or_insert(Heartbeat { number: self.sent, at: now, waits_since: now });
+    /// The last PING is the heartbeat, if none is under way. Its answer is not waited for before it is `acknowledged`.
+    pub(super) fn is_heartbeat(&mut self, now: Instant, acknowledged: bool) {
+        self.heartbeat.get_or_insert(Heartbeat { number: self.sent, at: now, waits_since: now, acknowledged });
     }
 
     /// The last PING stands behind the first `published` messages.
@@ -61,10 +63,13 @@ impl Pings {
         self.heartbeat = None;
     }
 
-    /// New data came from the server, so its answer may be behind more.
-    pub(super) fn on_data(&mut self, now: Instant) {
-        if let Some(heartbeat) = &mut self.heartbeat {
+    /// A datagram came from the server: with new data, behind which the answer may be, or not; by now all PINGs are
+    /// `acknowledged`, or not.
+    pub(super) fn on_datagram(&mut self, now: Instant, data: bool, acknowledged: impl FnOnce() -> bool) {
+        let Some(heartbeat) = &mut self.heartbeat else { return };
+        if data || !heartbeat.acknowledged {
             heartbeat.waits_since = now;
+            heartbeat.acknowledged = heartbeat.acknowledged || acknowledged();
         }
     }
 

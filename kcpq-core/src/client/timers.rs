@@ -3,7 +3,7 @@
 
 use super::Client;
 use super::event::Disconnect;
-use super::phase::{Phase, Up};
+use super::phase::Phase;
 use crate::outbox::FrameStore;
 use crate::time::{Deadline, Instant, Why};
 
@@ -67,20 +67,18 @@ impl<S: FrameStore> Client<S> {
             }
             Timer::Answer => {
                 let patience = self.session.kcp.rtt().rto().saturating_mul(3);
-                (self.waits_for_answer(up)?, self.config.pong_timeout.max(patience))
+                (self.waits_for_answer()?, self.config.pong_timeout.max(patience))
             }
         };
         Some(since + span)
     }
 
     /// Since when a PING that is not answered may be because the session is gone.
-    fn waits_for_answer(&self, up: &Up) -> Option<Instant> {
+    fn waits_for_answer(&self) -> Option<Instant> {
         let (ping, kcp) = (self.pings.heartbeat()?, &self.session.kcp);
         // The PONG may stand behind what nobody has read yet, or not have come through. A native server that lives says that it
         // does not know the session; an original one that was started again may say nothing at all.
-        let may_come = self.current.is_some()
-            || kcp.front().is_some()
-            || up.native && kcp.stalled_since().is_some_and(|at| at <= ping.at);
+        let may_come = self.current.is_some() || kcp.front().is_some() || !ping.acknowledged;
         (!may_come).then_some(ping.waits_since)
     }
 

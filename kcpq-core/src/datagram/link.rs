@@ -173,6 +173,18 @@ impl Link {
         self.parity.poll_timeout()
     }
 
+    /// Bytes of memory taken by what may rebuild others.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn held(&self) -> usize {
+        self.parity.held()
+    }
+
+    /// Forgets that.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn forget_helpers(&mut self) {
+        self.parity.forget();
+    }
+
     /// What the decoder saw; all zeros without one.
     #[cfg(feature = "fec")]
     pub(crate) fn fec_stats(&self) -> crate::fec::Stats {

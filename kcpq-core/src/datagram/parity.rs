@@ -75,6 +75,18 @@ impl Parity {
         self.decoder.as_ref()?.poll_timeout().map(|at| Deadline { at, why: Why::Parity })
     }
 
+    /// Bytes of memory that the decoder takes.
+    pub(super) fn held(&self) -> usize {
+        self.decoder.as_ref().map_or(0, |decoder| decoder.held())
+    }
+
+    /// Forgets what may rebuild others.
+    pub(super) fn forget(&mut self) {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.release();
+        }
+    }
+
     /// What the decoder saw; all zeros without one.
     pub(super) fn stats(&self) -> Stats {
         self.decoder.as_ref().map(|decoder| decoder.stats()).unwrap_or_default()

@@ -221,6 +221,11 @@ impl Decoder {
         self.groups.iter().map(Group::size).sum()
     }
 
+    /// Bytes of memory that all of that takes, which is more.
+    pub(crate) fn held(&self) -> usize {
+        self.groups.iter().map(Group::held).sum::<usize>() + self.spare.capacity() + self.given.capacity()
+    }
+
     fn consider(&mut self, now: Instant, header: Header, shard: &[u8]) {
         let Header { seqid, kind } = header;
         // A peer that sent no parity for as many groups as are kept will hardly send any: nothing is kept for it. The
@@ -377,7 +382,7 @@ impl Decoder {
     }
 
     /// Gives all memory back.
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if self.active.take().is_some() {
             self.give_up_all();
             self.groups = VecDeque::new();

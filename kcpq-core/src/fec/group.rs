@@ -68,6 +68,11 @@ impl Group {
         self.bytes.len()
     }
 
+    /// Bytes of memory that these take.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity() + self.kept.capacity() * size_of::<Kept>()
+    }
+
     /// Parity that waits in vain if the group is given up now.
     pub(super) fn waiting_parity(&self) -> u8 {
         if self.state == State::Open { self.parity } else { 0 }

@@ -78,6 +78,18 @@ impl<S: Store> Reader<S> {
         self.inbox.bytes()
     }
 
+    /// Bytes of memory that the frame being put together takes, or may take with what comes next.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn held(&self) -> usize {
+        self.inbox.held()
+    }
+
+    /// Bytes of it that can come without more of that.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn ahead(&self) -> usize {
+        self.inbox.ahead()
+    }
+
     /// Back to the beginning of a stream.
     pub fn reset(&mut self) {
         self.inbox.clear();
@@ -127,6 +139,7 @@ impl<S: Store> Reader<S> {
         match self.state {
             State::Assemble(missing) => {
                 let piece = input.get(..missing).unwrap_or(input);
+                self.inbox.expect(missing);
                 self.inbox.write(piece);
                 if piece.len() < missing {
                     self.state = State::Assemble(missing - piece.len());
@@ -210,7 +223,12 @@ impl<S: Store> Reader<S> {
             let goes_on = match read {
                 Ok(None) => true,
                 Ok(Some(frame)) => match sink.frame(frame, &mut self.inbox) {
-                    ControlFlow::Continue(()) => true,
+                    ControlFlow::Continue(()) => {
+                        if frame.in_place.is_none() {
+                            self.reset(); // at once: the next bytes may be long in coming
+                        }
+                        true
+                    }
                     ControlFlow::Break(()) if frame.in_place.is_some() => break,
                     ControlFlow::Break(()) => false,
                 },

@@ -280,16 +280,30 @@ impl<S: Store> Kcp<S> {
         self.last_heard = Some(now);
     }
 
-    /// Bytes of segments that wait for earlier ones, or to be read.
+    /// Bytes of memory taken by what has come and waits: for earlier segments, to be read, or to be of use for others.
     #[cfg(feature = "alloc")]
     pub(crate) fn held(&self) -> usize {
         self.receiver.held()
     }
 
-    /// Whether nothing more is kept than what is read at once.
+    /// How many more bytes may be taken in, where memory is short: the window that is told follows, and what comes all the
+    /// same is not acknowledged. With 0 it is closed.
     #[cfg(feature = "alloc")]
-    pub(crate) fn set_frugal(&mut self, frugal: bool) {
-        self.receiver.set_frugal(frugal);
+    pub(crate) fn set_room(&mut self, now: Instant, room: Option<usize>) {
+        self.env.now = now;
+        self.receiver.set_room(&mut self.env, room);
+    }
+
+    /// Forgets what is only kept to rebuild others with.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn forget_helpers(&mut self) {
+        self.receiver.forget_helpers();
+    }
+
+    /// Forgets what has come and was not read, because nobody will.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn forget_received(&mut self) {
+        self.receiver.forget();
     }
 
     /// The peer is told the window and what has arrived, as soon as possible.
@@ -452,7 +466,7 @@ impl<S: Store> Kcp<S> {
         let env = &mut self.env;
         if origin != Origin::Rebuilt {
             let most = if env.proved { u16::MAX } else { Config::UNHEARD_WINDOW };
-            self.sender.set_remote_window(header.wnd.min(most));
+            self.sender.set_remote_window(env.now, header.wnd.min(most));
         }
         let proved = env.proved;
         if header.command == Command::Ack
@@ -465,7 +479,7 @@ impl<S: Store> Kcp<S> {
             *acked = Some(Acked { round_trip: delivered.round_trip().or(before), newest });
         }
         if !proved && env.proved {
-            self.sender.set_remote_window(header.wnd);
+            self.sender.set_remote_window(env.now, header.wnd);
             self.mtud.begin(env);
         }
         if env.proved {
@@ -504,7 +518,7 @@ impl<S: Store> Kcp<S> {
             conv: self.conv,
             command: Command::Ack,
             frg: 0,
-            wnd: self.receiver.window(&self.env.config),
+            wnd: self.receiver.window(&self.env),
             ts: Ts(0),
             sn: Sn(0),
             una: self.receiver.next(),
@@ -539,7 +553,7 @@ impl<S: Store> Kcp<S> {
     fn write_segments(&mut self, mut packet: Packet<'_>) -> Option<usize> {
         let (env, packet) = (&mut self.env, &mut packet);
         self.receiver.write_acks(env, packet);
-        let waiting = self.sender.unsent() > 0 && self.sender.remote_window() == 0;
+        let waiting = self.sender.remote_window() == 0 && self.sender.unacked() > 0;
         self.window_probe.write(env, packet, waiting);
         self.receiver.write_window_update(env, packet);
         self.mtud.write_answer(env, packet);
@@ -619,7 +633,8 @@ impl<S: Store> Kcp<S> {
         self.last_heard
     }
 
-    /// Since when nothing was acknowledged although something is in flight: a dead link, by time.
+    /// Since when nothing was acknowledged although something is in flight, without the time in which the peer says that it
+    /// has no room: a dead link, by time.
     pub fn stalled_since(&self) -> Option<Instant> {
         self.sender.stalled_since()
     }

@@ -34,6 +34,9 @@ const REPAIR_HEAD: usize = 6;
 const PROBE_HEAD: usize = 3;
 /// Longer data are not moved to save two bytes.
 const MOVED: usize = 256;
+/// Nor is the length of data left out where there are more bytes of items than that: a relay may cut off what is longer than
+/// every path carries, and only a length shows it.
+const SHORT: usize = 512;
 /// How far ahead of the clock a number still tells the time.
 const AHEAD: u64 = 8;
 
@@ -193,6 +196,10 @@ impl<'n> Scene<'n> {
             }
             PROBE => {
                 let (length, padding) = word(rest).ok_or_else(short)?;
+                if bytes.len() < usize::from(length) {
+                    // Cut off on its way: so much is not carried.
+                    return Err(Malformed::Length { announced: length.into(), actual: bytes.len() });
+                }
                 Ok((segment(Command::MtuProbe, Sn(length.into())), padding, &[]))
             }
             PROBE_ACK => {
@@ -231,8 +238,6 @@ pub(super) struct Items {
     told: bool,
     /// Where the last item begins and what it has in front of its data, if its length need not be announced.
     last: Option<(usize, usize)>,
-    /// Nothing more may be appended: the length of the last data was not announced.
-    full: bool,
 }
 
 impl Items {
@@ -241,9 +246,6 @@ impl Items {
     pub(super) fn push(&mut self, out: &mut [u8], len: usize, template: &Header, segment: &Header) -> Option<usize> {
         let Header { command, sn, ts, frg, len: count, .. } = *segment;
         let (una, wnd, sn16) = (Sn16(template.una.0 as u16), Sn16(template.wnd), Sn16(sn.0 as u16));
-        if self.full {
-            return None;
-        }
         let mut item = Item { out, at: len };
         let told = self.told;
         match command {
@@ -280,20 +282,12 @@ impl Items {
                 item.put(&[PROBE_ACK])?.word(sn16)?;
             }
         }
-        let mut begin = item.at;
-        let end = begin + count as usize;
-        let left = item.out.len().checked_sub(end)?;
+        let begin = item.at;
+        item.out.len().checked_sub(begin + count as usize)?;
         self.told |= matches!(command, Command::Ack | Command::WindowUpdate);
         self.last = None;
-        if matches!(command, Command::Push | Command::Piece | Command::Repair) {
-            if count as usize <= MOVED {
-                self.last = Some((len, begin - len));
-            } else if left < LEAST {
-                // Nothing of use fits behind it.
-                *item.out.get_mut(len)? -= 1;
-                begin -= 2;
-                self.full = true;
-            }
+        if matches!(command, Command::Push | Command::Piece | Command::Repair) && count as usize <= MOVED {
+            self.last = Some((len, begin - len));
         }
         Some(begin)
     }
@@ -307,10 +301,10 @@ impl Items {
         }
     }
 
-    /// Ends the datagram, of which `len` bytes are written: the length of the last data need not be announced. Returns how
-    /// long it is then.
+    /// Ends the datagram, of which `len` bytes are written: the length of the last data need not be announced in a short one.
+    /// Returns how long it is then.
     pub(super) fn finish(&self, out: &mut [u8], len: usize) -> usize {
-        let Some((at, head)) = self.last else { return len };
+        let Some((at, head)) = self.last.filter(|_| len <= SHORT) else { return len };
         if let Some(kind) = out.get_mut(at) {
             *kind -= 1;
         }

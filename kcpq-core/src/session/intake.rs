@@ -81,6 +81,33 @@ impl<S: FrameStore> Session<S> {
         Intake { kcp, link, reader }.handle_datagram(now, datagram, content, sink)
     }
 
+    /// Bytes of memory taken by what has come and waits, or is put together.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn held(&self) -> usize {
+        self.kcp.held() + self.reader.held() + self.link.held()
+    }
+
+    /// Bytes that can come without more of that.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn ahead(&self) -> usize {
+        self.reader.ahead()
+    }
+
+    /// Forgets what is only kept to rebuild others with, which are sent again without it.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn forget_helpers(&mut self) {
+        self.kcp.forget_helpers();
+        self.link.forget_helpers();
+    }
+
+    /// Forgets all that has come and was not read, because nobody will.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn forget_received(&mut self) {
+        self.kcp.forget_received();
+        self.reader.reset();
+        self.link.forget_helpers();
+    }
+
     /// What has come so far.
     pub(crate) fn arrivals(&self) -> Arrivals {
         Arrivals { heard: self.kcp.last_heard(), segments: self.kcp.stats().segments_received }

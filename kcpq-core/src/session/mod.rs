@@ -65,6 +65,8 @@ pub(crate) struct Session<S: FrameStore> {
     marks: S::Queue<Mark>,
     /// The end of what was moved into the stream, wrapping.
     moved_to: u32,
+    /// The same of the frames of the protocol.
+    control_to: u32,
     /// Messages moved into the stream, in all.
     moved: u64,
     /// Messages whose last byte the peer has acknowledged, in all.
@@ -99,6 +101,7 @@ impl<S: FrameStore> Session<S> {
             hold: false,
             marks: parts.marks,
             moved_to: 0,
+            control_to: 0,
             moved: 0,
             acknowledged: 0,
             expired: 0,
@@ -122,6 +125,7 @@ impl<S: FrameStore> Session<S> {
         self.reader.reset();
         self.control.clear();
         self.moved_to = 0;
+        self.control_to = 0;
         self.latency = None;
         self.dialect = Dialect::Unknown;
         self.speech = Speech::Free;
@@ -213,6 +217,11 @@ impl<S: FrameStore> Session<S> {
     pub(crate) fn after_input(&mut self, now: Instant) {
         self.follow_mtu();
         self.on_acknowledged(now);
+    }
+
+    /// True when all frames of the protocol that were queued have been acknowledged.
+    pub(crate) fn is_control_acknowledged(&self) -> bool {
+        self.control.is_empty() && self.kcp.acked_offset().wrapping_sub(self.control_to) as i32 >= 0
     }
 
     /// True when all that was queued has been acknowledged.

@@ -94,7 +94,9 @@ impl<S: FrameStore> Session<S> {
             self.expired += u64::from(from.expire(now));
             let Some(moved) = from.move_to(self.kcp.stream(), now, self.dialect) else { return };
             self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
-            if !control_first {
+            if control_first {
+                self.control_to = self.moved_to;
+            } else {
                 self.moved += u64::from(moved.frames);
                 self.mark(now, moved.frames);
             }

@@ -66,7 +66,7 @@ pub struct HeapRx {
     /// The number of the first slot, wrapping.
     base: u32,
     consumed: usize,
-    /// Of all entries.
+    /// Of memory that all entries take.
     bytes: usize,
     /// Emptied buffers for the segments to come.
     free: Vec<Vec<u8>>,
@@ -81,9 +81,11 @@ struct Slot {
 }
 
 /// The most emptied buffers that are kept.
-const FREE: usize = 64;
+const FREE: usize = 8;
 /// Places for segments that an empty window keeps.
 const PLACES: usize = 64;
+/// What an entry takes besides its data: its place, and what an allocator needs.
+const ENTRY: usize = size_of::<Slot>() + 16;
 
 impl HeapRx {
     /// A window of `slots` segments.
@@ -119,8 +121,8 @@ impl RxWindow for HeapRx {
             let mut buffer = self.free.pop().unwrap_or_default();
             buffer.extend_from_slice(data);
             let number = self.base.wrapping_add(slot as u32);
+            self.bytes += buffer.capacity() + ENTRY;
             self.held.insert(index, Slot { number, frg, data: buffer });
-            self.bytes += data.len();
         }
         Ok(())
     }
@@ -151,8 +153,8 @@ impl RxWindow for HeapRx {
             return;
         }
         if let Some(mut entry) = self.held.pop_front() {
-            self.bytes -= entry.data.len();
-            if self.free.len() < FREE {
+            self.bytes -= entry.data.capacity() + ENTRY;
+            if self.free.len() < FREE && entry.data.capacity() <= SPARE {
                 entry.data.clear();
                 self.free.push(entry.data);
             }
@@ -168,7 +170,7 @@ impl RxWindow for HeapRx {
         }
     }
 
-    fn bytes(&self) -> usize {
+    fn held(&self) -> usize {
         self.bytes
     }
 
@@ -183,12 +185,14 @@ pub struct HeapInbox {
     limit: usize,
     arena: usize,
     buf: BytesMut,
+    /// The length that the present record will have, as far as that is known.
+    end: usize,
 }
 
 impl HeapInbox {
     /// An inbox for records of up to `limit` bytes; small records share buffers of `arena` bytes.
     pub fn new(limit: usize, arena: usize) -> Self {
-        Self { limit, arena, buf: BytesMut::new() }
+        Self { limit, arena, buf: BytesMut::new(), end: 0 }
     }
 
     /// The bytes of the present record so far, to change them.
@@ -198,10 +202,33 @@ impl HeapInbox {
 
     fn append(&mut self, data: &[u8]) {
         if self.buf.capacity() - self.buf.len() < data.len() {
-            // Grows with what has arrived, never with what was announced.
-            self.buf.reserve(data.len().max(self.arena).max(self.buf.len()));
+            self.grow(data.len());
         }
         self.buf.extend_from_slice(data);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity_now(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Makes room for `len` bytes: at most for as many again, and not beyond what was announced.
+    fn grow(&mut self, len: usize) {
+        let (had, has) = (self.buf.len(), self.buf.len() + len);
+        let room = self.end.max(has).min(2 * has);
+        if had > 0 && room == self.end && room > self.arena {
+            // Exactly so much.
+            let mut all = BytesMut::with_capacity(room);
+            all.extend_from_slice(&self.buf);
+            self.buf = all;
+        } else {
+            self.buf.reserve(room.max(self.arena) - had);
+        }
+    }
+
+    /// The longest buffer that is kept for what comes next.
+    fn spare(&self) -> usize {
+        self.arena.max(SPARE)
     }
 }
 
@@ -214,12 +241,21 @@ impl Inbox<Heap> for HeapInbox {
         &self.buf
     }
 
+    fn expect(&mut self, missing: usize) {
+        self.end = self.buf.len() + missing;
+    }
+
     fn write(&mut self, data: &[u8]) {
         self.append(data);
     }
 
     fn take(&mut self) -> Bytes {
-        self.buf.split().freeze()
+        let record = self.buf.split().freeze();
+        if record.len() > self.spare() {
+            // What is left of its buffer would keep all of it.
+            self.buf = BytesMut::new();
+        }
+        record
     }
 
     fn duplicate(&mut self) -> Bytes {
@@ -232,10 +268,19 @@ impl Inbox<Heap> for HeapInbox {
     }
 
     fn clear(&mut self) {
-        if self.buf.capacity() > self.arena.max(SPARE) {
+        if self.buf.capacity() > self.spare() {
             self.buf = BytesMut::new();
         } else {
             self.buf.clear();
         }
+        self.end = 0;
+    }
+
+    fn held(&self) -> usize {
+        (2 * self.buf.len()).min(self.end.max(self.buf.len()))
+    }
+
+    fn ahead(&self) -> usize {
+        if 2 * self.buf.len() < self.end { 0 } else { self.end.saturating_sub(self.buf.len()) }
     }
 }

@@ -178,8 +178,8 @@ pub trait RxWindow {
     fn consume(&mut self, count: usize);
     /// Moves the window on by one segment, whether the front slot holds one or not.
     fn advance(&mut self);
-    /// Bytes of all segments that it holds, where memory is shared with others; 0 where it is its own.
-    fn bytes(&self) -> usize {
+    /// Bytes of memory that its segments take, where memory is shared with others; 0 where it is its own.
+    fn held(&self) -> usize {
         0
     }
     /// Forgets everything.
@@ -192,8 +192,9 @@ pub trait Inbox<S: Store> {
     fn capacity(&self) -> usize;
     /// The bytes of the present record so far.
     fn bytes(&self) -> &[u8];
-    /// Appends to the present record. The caller has checked its length against [`capacity`](Self::capacity); no memory
-    /// is taken for bytes that have not arrived.
+    /// So many bytes of the present record are still to come: no memory is taken for them, and none beyond them.
+    fn expect(&mut self, _missing: usize) {}
+    /// Appends to the present record. The caller has checked its length against [`capacity`](Self::capacity).
     fn write(&mut self, data: &[u8]);
     /// Hands out the finished record; [`clear`](Self::clear) is to be called before a new one begins.
     fn take(&mut self) -> S::Body<'_>;
@@ -203,4 +204,13 @@ pub trait Inbox<S: Store> {
     fn adopt<'b>(&'b mut self, source: &'b [u8]) -> S::Body<'b>;
     /// Forgets the present record.
     fn clear(&mut self);
+    /// Bytes of memory that the present record takes, or may take with what comes next, where memory is shared with others;
+    /// 0 where it is its own.
+    fn held(&self) -> usize {
+        0
+    }
+    /// Bytes that can come to it without more of that.
+    fn ahead(&self) -> usize {
+        usize::MAX
+    }
 }

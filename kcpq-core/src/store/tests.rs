@@ -147,3 +147,23 @@ fn inboxes_put_frames_together() {
         an_inbox_puts_together::<Heap>(HeapInbox::new(8, arena));
     }
 }
+
+#[cfg(feature = "alloc")]
+#[test]
+fn a_record_takes_no_more_than_twice_what_there_is_of_it_nor_more_than_it_will_have_and_is_not_kept() {
+    let mut inbox = HeapInbox::new(1 << 20, 0);
+    let mut left = 1_000_000;
+    while left > 0 {
+        let len = left.min(1_300);
+        Inbox::<Heap>::expect(&mut inbox, left);
+        Inbox::<Heap>::write(&mut inbox, &[7; 1_300][..len]);
+        left -= len;
+        let (had, held) = (1_000_000 - left, Inbox::<Heap>::held(&inbox));
+        assert!(inbox.capacity_now() <= held.max(2_600), "{} for {held}", inbox.capacity_now());
+        assert_eq!(held, (2 * had).min(1_000_000));
+        assert!(Inbox::<Heap>::ahead(&inbox) == if held < 1_000_000 { 0 } else { left });
+    }
+    let record = Inbox::<Heap>::take(&mut inbox);
+    assert_eq!((record.len(), inbox.capacity_now()), (1_000_000, 0), "nothing of it is kept besides the record");
+    assert!(record.is_unique());
+}

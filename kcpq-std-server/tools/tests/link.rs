@@ -134,6 +134,21 @@ fn large_messages_pass_a_path_that_silently_drops_long_packets() {
     }
 }
 
+/// Nobody is told of it: what is under way and too long for the path now goes again in pieces, over the same connection.
+#[test]
+fn a_stream_goes_on_when_its_path_silently_gets_narrower() {
+    let flags = |narrow: &'static str| ["--delay", "15ms", "--path-mtu", "1480", "--narrow", narrow];
+    for narrow in ["1308@3s", "1280@3s"] {
+        let args = ["--count", "480", "--size", "8000", "--rate", "60"];
+        let Some((found, carried)) = bench(&flags(narrow), &args) else { return };
+        let counts = ["delivered", "lost", "repeated"].map(|name| found[name].as_u64());
+        assert_eq!(counts, [Some(480), Some(0), Some(0)], "{found}");
+        for way in ["near_to_far", "far_to_near"] {
+            assert!(carried[way]["lost"].as_u64().unwrap() > 0, "it was the narrower path: {carried}");
+        }
+    }
+}
+
 #[test]
 fn everything_passes_an_emulated_link_that_loses_one_packet_in_twenty() {
     let flags = ["--delay", "5ms", "--loss", "5", "--seed", "1"];

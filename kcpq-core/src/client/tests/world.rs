@@ -3,6 +3,7 @@
 mod absence;
 mod groups;
 mod permissions;
+mod relay;
 #[cfg(feature = "request")]
 mod requests;
 #[cfg(feature = "sealed-aes")]
@@ -22,7 +23,7 @@ use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
 #[cfg(feature = "properties")]
 use crate::frame::{Properties, PropertyError};
-use crate::sim::Link as SimLink;
+use crate::sim::{Link as SimLink, Relay};
 
 /// What a client has told.
 #[derive(Default)]
@@ -61,6 +62,8 @@ struct World<S: FrameStore> {
     /// While the server is away, what is sent to it is lost.
     away: bool,
     nodes: Vec<Node<S>>,
+    /// What stands between them and the server, if anything does.
+    relay: Option<Relay<usize>>,
     /// All datagrams that were sent.
     seen: Vec<Vec<u8>>,
 }
@@ -72,6 +75,7 @@ impl<S: Make> World<S> {
             broker: Broker::new(config, 1),
             away: false,
             nodes: Vec::new(),
+            relay: None,
             seen: Vec::new(),
         }
     }
@@ -105,8 +109,11 @@ impl<S: Make> World<S> {
         let mut buf = vec![0; 65_000];
         loop {
             let mut idle = true;
-            for node in &mut self.nodes {
+            for (index, node) in self.nodes.iter_mut().enumerate() {
                 while let Some(mut datagram) = node.up.recv(now) {
+                    if let Some(relay) = &mut self.relay {
+                        node.addr.set_port(relay.port_of(index));
+                    }
                     if !self.away {
                         self.broker.handle_datagram(now, node.addr, &mut datagram);
                     }
@@ -114,7 +121,9 @@ impl<S: Make> World<S> {
                 }
             }
             while let Some(transmit) = self.broker.poll_transmit(now, &mut buf) {
-                if let Some(node) = self.nodes.iter_mut().find(|node| node.addr == transmit.to) {
+                let forgotten = self.relay.as_ref().is_some_and(|relay| relay.client_of(transmit.to.port()).is_none());
+                let mut nodes = self.nodes.iter_mut().filter(|_| !forgotten);
+                if let Some(node) = nodes.find(|node| node.addr == transmit.to) {
                     for datagram in buf[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {
                         self.seen.push(datagram.to_vec());
                         node.down.send(now, datagram);
@@ -688,6 +697,20 @@ fn ten_thousand_subscriptions_are_made_and_heard_and_made_again() {
     world.restart(broker::Config::default());
     world.run_until("the loss", |world| world.nodes[node].client.stats().active_subscriptions == 0);
     world.run_until("all again", all);
+}
+
+/// Its heartbeats stand behind it, and nobody may take that for silence.
+#[test]
+fn a_message_that_is_under_way_for_a_minute_arrives_over_one_connection() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let slow = sim::Config { bandwidth: Some(150_000), queue: 50_000, ..CLEAN };
+    let config = Config { queue: 16 << 20, ..Config::default() };
+    let (sub, publisher) = (world.add(Config::default(), CLEAN), world.add(config, slow));
+    let id = world.subscribe(sub, "a");
+    world.publish(publisher, "a", &vec![7; 8_000_000]).unwrap();
+    world.run_for(Duration::from_secs(70));
+    assert_eq!(world.nodes[sub].log.payloads(id), [vec![7; 8_000_000]]);
+    assert_eq!(world.nodes[publisher].client.stats().reconnects, 0);
 }
 
 #[test]

@@ -30,6 +30,14 @@ impl Parity {
 
     pub(super) fn on_time(&mut self, _: Instant) {}
 
+    #[cfg(feature = "alloc")]
+    pub(super) fn held(&self) -> usize {
+        0
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(super) fn forget(&mut self) {}
+
     pub(super) fn poll_timeout(&self) -> Option<Deadline> {
         None
     }

@@ -13,6 +13,11 @@ impl Pieces {
         Self
     }
 
+    #[cfg(feature = "alloc")]
+    pub(super) fn held(&self) -> usize {
+        0
+    }
+
     pub(super) fn on_piece(&mut self, _: Sn, _: &[u8]) -> Option<[u8; 0]> {
         None
     }

@@ -51,6 +51,11 @@ impl Decoder {
         Self
     }
 
+    #[cfg(feature = "alloc")]
+    pub(super) fn held(&self) -> usize {
+        0
+    }
+
     pub(super) fn on_segment(&mut self, _: Sn, _: &[u8]) -> bool {
         false
     }

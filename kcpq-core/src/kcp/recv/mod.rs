@@ -45,8 +45,8 @@ struct Place {
     partial: usize,
     /// Window updates still to be sent.
     updates: u8,
-    /// Nothing more is kept than what is read at once: memory is short.
-    frugal: bool,
+    /// How many more bytes may be taken in, where memory is short.
+    room: Option<usize>,
 }
 
 impl<S: Store> Receiver<S> {
@@ -82,8 +82,12 @@ impl<S: Store> Receiver<S> {
     }
 
     /// Free segments, as advertised.
-    pub(super) fn window(&self, config: &Config) -> u16 {
-        self.slots(config).saturating_sub(self.place.ready) as u16
+    pub(super) fn window(&self, env: &Env) -> u16 {
+        let free = self.slots(&env.config).saturating_sub(self.place.ready);
+        match self.place.room {
+            None => free as u16,
+            Some(room) => limited(free, room, env),
+        }
     }
 
     /// Takes in one data segment, and what can be rebuilt by it. What is in order and unread goes through `sink`, which
@@ -113,6 +117,9 @@ impl<S: Store> Receiver<S> {
         let ahead = usize::try_from(header.sn.distance(self.place.next));
         match ahead.map(|ahead| ahead + self.place.ready) {
             Ok(slot) if slot >= self.slots(&env.config) => env.stats.refused += 1,
+            Ok(slot) if !self.rx.has(slot) && self.place.room == Some(0) => {
+                self.refuse(env);
+            }
             Ok(slot) if !self.rx.has(slot) => {
                 if let Some(data) = self.pieces.on_piece(header.sn, body) {
                     self.on_push(env, &Header { command: Command::Push, ..*header }, &data, sink);
@@ -135,7 +142,10 @@ impl<S: Store> Receiver<S> {
         body: &[u8],
         sink: &mut impl FnMut(&[u8]) -> usize,
     ) {
-        let Self { rx, decoder, place: Place { next, ready, .. }, .. } = self;
+        let Self { rx, decoder, place: Place { next, ready, room, .. }, .. } = self;
+        if *room == Some(0) {
+            return; // what it would help to is sent again as well
+        }
         let has = |sn: Sn| usize::try_from(sn.distance(*next)).map_or(true, |ahead| rx.has(ahead + *ready));
         if decoder.on_repair(header, body, has) {
             self.rebuild(env, header, sink);
@@ -170,7 +180,7 @@ impl<S: Store> Receiver<S> {
                 return false;
             }
         };
-        if slot >= slots || self.place.frugal && slot > 0 {
+        if slot >= slots {
             env.stats.refused += 1;
             return false;
         }
@@ -178,6 +188,9 @@ impl<S: Store> Receiver<S> {
             env.stats.duplicates += 1;
             self.acks.owe(env, header, slots, true);
             return false;
+        }
+        if self.place.room == Some(0) {
+            return self.refuse(env);
         }
         let in_order = ahead == 0 && self.place.ready == 0 && env.config.mode == Mode::Stream;
         let mut rest = data;
@@ -196,6 +209,9 @@ impl<S: Store> Receiver<S> {
         if in_order {
             self.place.partial = 0;
         }
+        if self.place.room.is_some() {
+            self.use_room(data.len());
+        }
         // The peer sends: it knows the window.
         self.place.updates = 0;
         env.timers.stop(Timer::WindowUpdate);
@@ -213,6 +229,20 @@ impl<S: Store> Receiver<S> {
         true
     }
 
+    /// So many of the bytes that have room have come.
+    #[cold]
+    fn use_room(&mut self, len: usize) {
+        self.place.room = self.place.room.map(|room| room.saturating_sub(len));
+    }
+
+    /// There is no memory for a segment. It is not acknowledged, and so comes again; its sender is told that it has to wait.
+    #[cold]
+    fn refuse(&mut self, env: &mut Env) -> bool {
+        env.stats.refused += 1;
+        self.on_window_probe(env);
+        false
+    }
+
     /// True if the acknowledgement of a segment that has come in its turn may wait for that of the next one.
     fn may_wait(&self, env: &Env, header: &Header) -> bool {
         env.numbers.is_some() && header.frg > 0 && !self.owes_acks()
@@ -220,7 +250,10 @@ impl<S: Store> Receiver<S> {
 
     /// Offers in-order bytes to `sink` until it takes no more. True if anything was taken.
     pub(super) fn recv(&mut self, env: &mut Env, sink: &mut impl FnMut(&[u8]) -> usize) -> bool {
-        let closed = self.window(&env.config) == 0;
+        if self.place.ready == 0 {
+            return false;
+        }
+        let closed = self.window(env) == 0;
         let mut any = false;
         while self.place.ready > 0 {
             let Some((data, _)) = self.rx.front() else { break };
@@ -252,7 +285,7 @@ impl<S: Store> Receiver<S> {
 
     /// Copies the next message, which is known to fit, to `out`.
     pub(super) fn recv_message(&mut self, env: &mut Env, out: &mut [u8]) {
-        let closed = self.window(&env.config) == 0;
+        let closed = self.window(env) == 0;
         let mut at = 0;
         while let Some((data, frg)) = self.rx.front() {
             if let Some(place) = out.get_mut(at..at + data.len()) {
@@ -282,7 +315,7 @@ impl<S: Store> Receiver<S> {
             self.rx.consume(count);
             return;
         }
-        let closed = self.window(&env.config) == 0;
+        let closed = self.window(env) == 0;
         self.pop();
         self.reopen(env, closed);
     }
@@ -296,7 +329,7 @@ impl<S: Store> Receiver<S> {
     /// Begins the window updates (WINS) for a zero window that has opened again. They are repeated, since the peer may
     /// wait seconds for a lost one (PROTOCOL.md 2.7).
     fn reopen(&mut self, env: &mut Env, closed: bool) {
-        if closed && self.window(&env.config) > 0 {
+        if closed && self.window(env) > 0 {
             self.place.updates = WINDOW_UPDATES;
             env.timers.start(Timer::WindowUpdate, env.now);
         }
@@ -313,16 +346,33 @@ impl<S: Store> Receiver<S> {
         self.on_window_probe(env);
     }
 
-    /// Bytes of segments that wait for earlier ones, or to be read.
+    /// Bytes of memory taken by what waits for earlier segments, or to be read, or to be of use for others.
     #[cfg(feature = "alloc")]
     pub(super) fn held(&self) -> usize {
-        self.rx.bytes()
+        self.rx.held() + self.pieces.held() + self.decoder.held()
     }
 
-    /// Whether nothing more is kept than what is read at once. What is refused is not acknowledged, and so comes again.
+    /// How many more bytes may be taken in, where memory is short. Whoever was told that there is none is told when there is.
     #[cfg(feature = "alloc")]
-    pub(super) fn set_frugal(&mut self, frugal: bool) {
-        self.place.frugal = frugal;
+    pub(super) fn set_room(&mut self, env: &mut Env, room: Option<usize>) {
+        let closed = self.window(env) == 0;
+        self.place.room = room;
+        self.reopen(env, closed);
+    }
+
+    /// Forgets what is only kept to be of use for others.
+    #[cfg(feature = "alloc")]
+    pub(super) fn forget_helpers(&mut self) {
+        self.decoder = Decoder::new();
+    }
+
+    /// Forgets what has come and was not read, because nobody will.
+    #[cfg(feature = "alloc")]
+    pub(super) fn forget(&mut self) {
+        self.rx.clear();
+        self.decoder = Decoder::new();
+        self.pieces = Pieces::new();
+        self.place.ready = 0;
     }
 
     /// True if acknowledgements wait to be sent.
@@ -355,6 +405,12 @@ impl<S: Store> Receiver<S> {
     pub(super) fn coalesce_acks(&mut self, env: &mut Env, packet: &mut Packet<'_>) {
         self.acks.write(env, packet, self.place.next);
     }
+}
+
+/// The window where only so many bytes have `room`.
+#[cold]
+fn limited(free: usize, room: usize, env: &Env) -> u16 {
+    free.min(room.div_ceil(env.mss())) as u16
 }
 
 /// Offers `data` until the sink takes no more; returns how much it took.

@@ -45,6 +45,11 @@ impl Pieces {
         Self { kept: Vec::new(), bytes: 0 }
     }
 
+    /// Bytes of memory that they take.
+    pub(super) fn held(&self) -> usize {
+        self.bytes + self.kept.capacity() * size_of::<Piece>()
+    }
+
     /// A piece has come. The whole segment, if nothing of it is missing now.
     pub(super) fn on_piece(&mut self, sn: Sn, body: &[u8]) -> Option<Vec<u8>> {
         let (&[o0, o1, t0, t1], data) = body.split_first_chunk::<PIECE_HEAD>()?;

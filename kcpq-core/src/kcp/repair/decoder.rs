@@ -100,6 +100,12 @@ impl Decoder {
         Self(None)
     }
 
+    /// Bytes of memory that it takes.
+    #[inline]
+    pub(in crate::kcp) fn held(&self) -> usize {
+        self.0.as_ref().map_or(0, |equations| equations.held())
+    }
+
     /// A segment has come that was not there. False if nothing can follow from that.
     #[inline]
     pub(in crate::kcp) fn on_segment(&mut self, sn: Sn, data: &[u8]) -> bool {
@@ -145,6 +151,15 @@ impl Equations {
             quiet: 0,
             credit: MAX_CREDIT,
         }
+    }
+
+    #[inline(never)]
+    fn held(&self) -> usize {
+        let kept = self.kept.iter().flatten().map(|(_, symbol)| symbol.capacity());
+        let equation =
+            |equation: &Equation| equation.sum.capacity() + equation.missing.capacity() * size_of::<(Sn, u8)>();
+        let equations = self.equations.iter().map(equation);
+        size_of::<Self>() + self.equations.capacity() * size_of::<Equation>() + kept.chain(equations).sum::<usize>()
     }
 
     /// `bytes` came, and up to `additions` sums over the longest equation are to follow. False if that is more work than

@@ -159,6 +159,7 @@ const BAD: sim::Config = sim::Config {
     bandwidth: None,
     queue: usize::MAX,
     mtu: usize::MAX,
+    cut: usize::MAX,
 };
 
 /// Sends `data` from one end to the other and expects it there; returns the trace.
@@ -409,6 +410,29 @@ fn a_dead_link_shows_by_time() {
     pair.run_for(Duration::from_secs(30));
     assert_eq!(pair.a.stalled_since(), Some(begun));
     assert!(pair.a.stats().retransmitted > 5);
+}
+
+/// A receiver without memory for them drops segments that it had told a window for. Who sent them is told, takes that for no
+/// dead link, and sends them at once when there is memory again.
+#[cfg(feature = "alloc")]
+#[test]
+fn what_was_refused_for_want_of_memory_goes_again_as_soon_as_there_is_some() {
+    let round_trip = Duration::from_millis(10);
+    let link = sim::Config::clean(Duration::from_millis(5));
+    let config = Config { congestion: CongestionControl::Off, ..Config::GAMES };
+    let mut pair = Pair::new(Heap::engine(CONV, config), Heap::engine(CONV, config), link, 1);
+    let data = payload(60_000, 1);
+    pair.a.send(&data[..1_000]).unwrap();
+    pair.run_for(Duration::from_secs(1));
+    pair.a.send(&data[1_000..]).unwrap();
+    pair.b.set_room(pair.now, Some(20_000));
+    pair.run_for(Duration::from_secs(45));
+    assert!(pair.got.len() < 30_000 && pair.b.stats().refused > 0 && pair.a.in_flight() > 0);
+    let stalled = pair.a.stalled_since().map(|since| pair.now.since(since));
+    assert!(stalled.is_some_and(|span| span < Duration::from_secs(20)), "{stalled:?}");
+    pair.b.set_room(pair.now, None);
+    pair.run_for(round_trip.saturating_mul(3));
+    assert!(pair.got == data, "{} bytes", pair.got.len());
 }
 
 #[test]

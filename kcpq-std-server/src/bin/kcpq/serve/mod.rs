@@ -95,7 +95,7 @@ pub(super) struct Serve {
     /// Maximum size of the queues of all subscribers together
     #[arg(long, default_value = "1G", value_name = "SIZE", value_parser = parse_size)]
     max_queued_total: usize,
-    /// Maximum size of what has come from all clients together and waits for what was lost before it
+    /// Maximum memory for what has come from all clients together and waits: parts of messages, what was lost before it
     #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = parse_size)]
     max_received_total: usize,
     /// What to do when the queue of a subscriber is full

@@ -32,6 +32,7 @@ pub(crate) struct Forwarder {
 
 #[derive(Debug)]
 struct Shared {
+    config: Config,
     link: Link,
     begun: Clock,
     down_until: Instant,
@@ -58,6 +59,7 @@ impl Forwarder {
         output: Arc<SyncDevice>,
     ) -> Result<Self> {
         let shared = Arc::new(Mutex::new(Shared {
+            config,
             link: Link::new(config, seed),
             begun,
             down_until: Instant::ZERO,
@@ -88,6 +90,14 @@ impl Forwarder {
     pub(crate) fn outage(&self, length: Duration) {
         let mut shared = lock(&self.shared);
         shared.down_until = shared.now() + length;
+    }
+
+    /// Drops packets longer than `mtu` bytes from now on.
+    pub(crate) fn narrow(&self, mtu: usize) {
+        let mut shared = lock(&self.shared);
+        shared.config.mtu = mtu;
+        let config = shared.config;
+        shared.link.set_config(config);
     }
 
     /// Begins to count anew.

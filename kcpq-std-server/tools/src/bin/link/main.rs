@@ -11,7 +11,8 @@
 //!
 //! * `stats`: prints the counters since the last `reset`, one line of JSON;
 //! * `reset`: begins to count anew, prints `{}`;
-//! * `outage 2s`: loses everything for so long from now on, prints `{}`.
+//! * `outage 2s`: loses everything for so long from now on, prints `{}`;
+//! * `narrow 1300`: loses packets longer than that from now on, prints `{}`.
 //!
 //! Both namespaces belong to this process alone. They and all that runs in them end with it, however it ends.
 //!

@@ -44,6 +44,9 @@ pub(crate) struct Flags {
     /// Lose everything for LENGTH, beginning WHEN after the start, such as 2s@5s; may be repeated
     #[arg(long, value_name = "LENGTH@WHEN", value_parser = parse_outage)]
     pub(crate) outage: Vec<Outage>,
+    /// Silently drop IP packets longer than BYTES, beginning WHEN after the start, such as 1300@3s; may be repeated
+    #[arg(long, value_name = "BYTES@WHEN", value_parser = parse_narrow)]
+    pub(crate) narrow: Vec<Narrow>,
     /// Seed of the random choices: the same seed loses the same packets, counted in each direction
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -74,6 +77,13 @@ pub(crate) struct Outage {
     pub(crate) after: Duration,
 }
 
+/// When a link carries no more than so much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Narrow {
+    pub(crate) mtu: usize,
+    pub(crate) after: Duration,
+}
+
 impl Flags {
     /// What happens from near to far, and back.
     pub(crate) fn links(&self) -> (sim::Config, sim::Config) {
@@ -87,6 +97,7 @@ impl Flags {
             bandwidth: self.rate,
             queue: self.queue,
             mtu: self.path_mtu.unwrap_or(self.mtu).into(),
+            cut: usize::MAX,
         };
         let back = sim::Config {
             delay: self.back_delay.unwrap_or(self.delay).into(),
@@ -142,6 +153,12 @@ fn parse_outage(text: &str) -> Result<Outage, String> {
     Ok(Outage { length: duration(length)?, after: duration(after)? })
 }
 
+fn parse_narrow(text: &str) -> Result<Narrow, String> {
+    let (mtu, after) = text.split_once('@').ok_or("BYTES@WHEN is asked for, such as 1300@3s")?;
+    let after = humantime::parse_duration(after).map_err(|error| error.to_string())?;
+    Ok(Narrow { mtu: parse_bytes(mtu)?, after })
+}
+
 /// A number and its unit.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -179,6 +196,8 @@ mod tests {
         let expected = Outage { length: Duration::from_secs(2), after: Duration::from_millis(500) };
         assert_eq!(parse_outage("2s@500ms"), Ok(expected));
         assert!(parse_outage("2s").is_err() && parse_outage("@").is_err());
+        assert_eq!(parse_narrow("1300@3s"), Ok(Narrow { mtu: 1_300, after: Duration::from_secs(3) }));
+        assert!(parse_narrow("1300").is_err() && parse_narrow("@3s").is_err());
     }
 
     #[test]

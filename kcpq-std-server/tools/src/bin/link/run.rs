@@ -14,7 +14,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::forwarder::Forwarder;
 use crate::namespace::Namespace;
-use crate::options::{Flags, Outage};
+use crate::options::{Flags, Narrow, Outage};
 
 /// Said with an exit code to what wants to skip itself.
 const SKIPPED: u8 = 77;
@@ -65,14 +65,19 @@ fn run(flags: &Flags) -> Result<ExitCode> {
     line.reset();
     let mut running = line.ends(line.near.command(program).args(arguments)).spawn()?;
     let began = Instant::now();
-    let mut outages = flags.outage.clone();
-    outages.sort_by_key(|outage| outage.after);
-    // The program is looked after until the last outage, and waited for then.
-    for Outage { length, after } in outages {
+    let outages = flags.outage.iter().map(|Outage { length, after }| (*after, Change::Outage(*length)));
+    let narrow = flags.narrow.iter().map(|Narrow { mtu, after }| (*after, Change::Narrow(*mtu)));
+    let mut changes: Vec<(Duration, Change)> = outages.chain(narrow).collect();
+    changes.sort_by_key(|(after, _)| *after);
+    // The program is looked after until the last change, and waited for then.
+    for (after, change) in changes {
         while began.elapsed() < after && running.try_wait()?.is_none() {
             thread::sleep(LOOK.min(after.saturating_sub(began.elapsed())));
         }
-        line.outage(length);
+        match change {
+            Change::Outage(length) => line.outage(length),
+            Change::Narrow(mtu) => line.narrow(mtu),
+        }
     }
     let status = running.wait()?;
     let stats = line.stats();
@@ -81,6 +86,13 @@ fn run(flags: &Flags) -> Result<ExitCode> {
         None => eprintln!("{stats}"),
     }
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// What becomes of the link while a program runs.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Outage(Duration),
+    Narrow(usize),
 }
 
 /// A link with its two ends.
@@ -158,7 +170,11 @@ impl Line {
                 Ok(length) => self.outage(length),
                 Err(error) => return json!({ "error": error.to_string() }),
             },
-            _ => return json!({ "error": "the commands are: stats, reset, outage LENGTH" }),
+            ["narrow", mtu] => match mtu.parse() {
+                Ok(mtu) => self.narrow(mtu),
+                Err(error) => return json!({ "error": format!("'{mtu}' is no size: {error}") }),
+            },
+            _ => return json!({ "error": "the commands are: stats, reset, outage LENGTH, narrow BYTES" }),
         }
         json!({})
     }
@@ -166,6 +182,11 @@ impl Line {
     fn outage(&self, length: Duration) {
         self.there.outage(length.into());
         self.back.outage(length.into());
+    }
+
+    fn narrow(&self, mtu: usize) {
+        self.there.narrow(mtu);
+        self.back.narrow(mtu);
     }
 
     fn reset(&self) {

@@ -170,6 +170,8 @@ fn connection(look: &Look, session: &Session) -> Value {
         "path_mtu": session.path_mtu,
         "half_open": session.half_open,
         "throttled": session.throttled,
+        "received_bytes": session.received,
+        "waits_for_memory": session.waits_for_memory,
         "closing": session.closing.map(|reason| reason.to_string()),
         "pending_bytes": session.queued,
         "unacked_bytes": session.unacked,

@@ -214,6 +214,7 @@ fn sessions(about: &About, look: &Look) -> Vec<Family> {
                 ("slow_consumer", sum.slow_consumers),
                 ("half_open", sum.half_open_sessions),
                 ("broken", sum.broken_sessions),
+                ("stuck", sum.stuck_sessions),
                 ("kicked", sum.sessions_kicked),
             ],
         ),
@@ -287,6 +288,13 @@ fn messages(look: &Look) -> Vec<Family> {
         counter("messages_relayed", "Messages handed from one thread of the server to another", sum.relayed),
         counter("publishers_throttled", "Times that a publisher was held back", sum.throttled),
         gauge("queued", "Bytes of messages that wait for subscribers", sum.queued as f64).of(Unit::Bytes),
+        gauge(
+            "received",
+            "Memory taken by what has come and waits, parts of messages for example",
+            sum.received as f64,
+        )
+        .of(Unit::Bytes),
+        counter("receive_waits", "Times that a session had to wait because that was short", sum.receive_waits),
         gauge("longest_queue", "Bytes that wait for the session with most of them", longest as f64).of(Unit::Bytes),
         counter(
             "log_events_lost",

@@ -41,6 +41,9 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "rtt_seconds": { "p50": median, "p90": p90, "p99": p99, "max": longest },
         "queueing_seconds": histogram(&sum.queueing, 1e6),
         "fan_out": histogram(&sum.fan_out, 1.0),
+        "received_bytes": sum.received,
+        "receive_waits": sum.receive_waits,
+        "stuck_sessions": sum.stuck_sessions,
         "slow_consumers": sum.slow_consumers,
         "throttled": sum.throttled,
         "dropped": {

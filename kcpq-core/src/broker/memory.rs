@@ -1,0 +1,254 @@
+//! Memory for what has come and cannot be handed on yet: frames of which something is missing, segments that wait for
+//! earlier ones or to be read, and what is kept to rebuild lost ones with.
+//!
+//! All sessions share [`max_received_total`](super::Config::max_received_total). While not half of it is taken nobody is
+//! held to anything. From there on each may have as much as is left of three quarters (dynamic thresholds, after Choudhury
+//! and Hahne), and [`EACH`] in any case. One that has that closes its window and waits for its turn. A turn is another
+//! [`CHUNK`]; as many get one at a time as the last quarter has room for, and whoever has had it longest goes on to the end
+//! of its frame in any case: so frames that do not fit together get through one after the other. Of those who wait the next
+//! is in turn the one that has waited longest and one that has little: so nobody waits for ever, and whoever has come just
+//! now need not wait for all who take much.
+//!
+//! Whoever keeps others waiting has to get on: with more than [`EACH`] it is ended if a chunk takes it longer than
+//! [`PATIENCE`].
+
+use alloc::collections::VecDeque;
+
+use super::event::SessionId;
+use crate::time::{Deadline, Duration, Instant, Why};
+
+/// What a session may have however short memory is, in bytes: frames of up to that length always go through.
+pub(super) const EACH: u64 = 32 * 1024;
+/// The same until it has shown that it is where it says it is.
+const STRANGER: u64 = 2 * 1024;
+/// What comes in one turn, in bytes.
+const CHUNK: u64 = 64 * 1024;
+/// What that may take: the frame's buffer grows to twice what there is of it.
+const COST: u64 = 2 * CHUNK;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How often it is looked who takes longer.
+const REVIEW: Duration = Duration::from_secs(1);
+/// Of so many that have come last the one that has least is looked for.
+const LAST: usize = 64;
+
+/// Of one broker.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limit: u64,
+    /// The longest frame.
+    frame: u64,
+    /// Those that wait for their turn, and some that did; and those whose turn it is: the longest first.
+    waiting: VecDeque<SessionId>,
+    turns: VecDeque<SessionId>,
+    /// The next turn is for one that has little.
+    for_small: bool,
+    /// When to look who does not get on, while somebody waits.
+    review_at: Option<Instant>,
+    /// Somebody waits, or need not any more: to be seen to.
+    pub(super) changed: bool,
+}
+
+/// Of one session.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// Bytes that it has.
+    held: u64,
+    stage: Stage,
+    /// It stands among those that wait.
+    queued: bool,
+    /// It is held to a limit.
+    pub(super) limited: bool,
+    mark: Option<Mark>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Free,
+    Waiting,
+    /// It may have so much.
+    Turn {
+        limit: u64,
+    },
+}
+
+/// How far a session had got.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// When it has to have got further.
+    until: Instant,
+    progress: Progress,
+}
+
+/// What has come of a session so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// Bytes of its stream.
+    pub(super) bytes: u64,
+    /// Whole messages.
+    pub(super) messages: u64,
+}
+
+impl Memory {
+    pub(super) fn new(limit: usize, max_body: u32) -> Self {
+        Self {
+            limit: limit as u64,
+            frame: max_body.into(),
+            waiting: VecDeque::new(),
+            turns: VecDeque::new(),
+            for_small: false,
+            review_at: None,
+            changed: false,
+        }
+    }
+
+    /// True if sessions are held to limits when they have `received` bytes in all.
+    pub(super) fn is_short(&self, received: u64) -> bool {
+        received > self.limit / 2
+    }
+
+    /// Memory was given back: there may be some for those who wait.
+    pub(super) fn on_released(&mut self) {
+        self.changed |= !(self.waiting.is_empty() && self.turns.is_empty());
+    }
+
+    /// Everybody who waits, or whose turn it is: there is enough for all.
+    pub(super) fn release_all(&mut self) -> impl Iterator<Item = SessionId> {
+        self.review_at = None;
+        self.turns.drain(..).chain(self.waiting.drain(..))
+    }
+
+    /// Forgets the turns of those that do not go on.
+    pub(super) fn forget_turns(&mut self, goes_on: impl FnMut(&SessionId) -> bool) {
+        self.turns.retain(goes_on);
+    }
+
+    /// The next one that may wait for its turn, if there is memory for that. `held` is what a session has.
+    pub(super) fn next_waiting(&mut self, received: u64, held: impl Fn(&SessionId) -> u64) -> Option<SessionId> {
+        let cost = COST * (self.turns.len() as u64 + 1);
+        if !self.turns.is_empty() && received + cost > self.limit {
+            return None;
+        }
+        let for_small = self.for_small;
+        self.for_small = !for_small;
+        let last = self.waiting.len().saturating_sub(LAST);
+        let small = self.waiting.iter().enumerate().skip(last).min_by_key(|(_, id)| held(id)).filter(|_| for_small);
+        self.waiting.remove(small.map_or(0, |(index, _)| index))
+    }
+
+    /// It is no more.
+    pub(super) fn on_ended(&mut self, id: SessionId, share: &Share) {
+        if share.queued {
+            self.waiting.retain(|waiting| *waiting != id);
+        }
+        self.on_released();
+    }
+
+    /// It is its turn.
+    pub(super) fn add_turn(&mut self, id: SessionId) {
+        self.turns.push_back(id);
+    }
+
+    /// Looks after those who do not get on, as long as somebody waits.
+    pub(super) fn watch(&mut self, now: Instant) {
+        self.review_at = if self.waiting.is_empty() { None } else { self.review_at.or(Some(now)) };
+    }
+
+    /// True if it is time to look who does not get on.
+    pub(super) fn is_review_due(&mut self, now: Instant) -> bool {
+        let due = self.review_at.is_some_and(|at| at <= now);
+        if due {
+            self.review_at = Some(now + REVIEW);
+        }
+        due
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        self.review_at.map(|at| Deadline { at, why: Why::Memory })
+    }
+}
+
+impl Share {
+    /// Bytes that it has.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// It has so much now. Returns what it had.
+    pub(super) fn set_held(&mut self, held: u64) -> u64 {
+        core::mem::replace(&mut self.held, held)
+    }
+
+    /// True if its window is closed until its turn comes.
+    pub(super) fn waits(&self) -> bool {
+        self.stage == Stage::Waiting
+    }
+
+    /// True if it is its turn.
+    pub(super) fn has_turn(&self) -> bool {
+        matches!(self.stage, Stage::Turn { .. })
+    }
+
+    /// How many more bytes session `id` may take in when all have `received` bytes; a `stranger` has not shown where it is.
+    pub(super) fn room(&self, memory: &Memory, received: u64, id: SessionId, stranger: bool) -> usize {
+        let limit = match self.stage {
+            Stage::Turn { limit } if memory.turns.front() == Some(&id) => limit.max(memory.frame + COST),
+            Stage::Turn { limit } => limit,
+            _ => {
+                let rest = (memory.limit / 4 * 3).saturating_sub(received);
+                rest.max(if stranger { STRANGER } else { EACH })
+            }
+        };
+        usize::try_from(limit.saturating_sub(self.held).div_ceil(2)).unwrap_or(usize::MAX)
+    }
+
+    /// It was worked on, and has this much `room` left. True if it has to wait from now on.
+    pub(super) fn settle(&mut self, memory: &mut Memory, id: SessionId, room: usize) -> bool {
+        let is_done = self.held < EACH;
+        self.stage = match self.stage {
+            Stage::Free if room > 0 => return false,
+            Stage::Waiting if room == 0 => return false,
+            Stage::Turn { .. } if room > 0 && !is_done => return false,
+            Stage::Free | Stage::Turn { .. } if room == 0 => Stage::Waiting,
+            _ => Stage::Free,
+        };
+        memory.changed = true;
+        self.mark = None;
+        let waits = self.waits();
+        if waits && !core::mem::replace(&mut self.queued, true) {
+            memory.waiting.push_back(id);
+        }
+        waits
+    }
+
+    /// It stands among those that wait no longer. True if it does wait: it is its turn then.
+    pub(super) fn begin_turn(&mut self, now: Instant, progress: Progress) -> bool {
+        self.queued = false;
+        if !self.waits() {
+            return false;
+        }
+        self.stage = Stage::Turn { limit: self.held + COST };
+        self.mark = Some(Mark { until: now + PATIENCE, progress });
+        true
+    }
+
+    /// There is enough for all.
+    pub(super) fn release(&mut self) {
+        *self = Self { held: self.held, ..Self::default() };
+    }
+
+    /// True if it keeps others waiting and does not get on. One that is not to be `judged` need not.
+    pub(super) fn is_stuck(&mut self, now: Instant, progress: Progress, judged: bool) -> bool {
+        if self.held < EACH || self.waits() || !judged {
+            self.mark = None;
+            return false;
+        }
+        let mark = *self.mark.get_or_insert(Mark { until: now + PATIENCE, progress });
+        let gets_on = progress.bytes - mark.progress.bytes >= CHUNK || progress.messages > mark.progress.messages;
+        if gets_on {
+            self.mark = Some(Mark { until: now + PATIENCE, progress });
+        }
+        !gets_on && mark.until <= now
+    }
+}
