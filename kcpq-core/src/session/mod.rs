@@ -72,7 +72,7 @@ pub(crate) struct Session<S: FrameStore> {
     /// Messages whose last byte the peer has acknowledged, in all.
     acknowledged: u64,
     /// Messages that waited until their time was over, since that was asked for last.
-    expired: u64,
+    expired: u32,
     /// What the peer makes of properties.
     pub(crate) dialect: Dialect,
     speech: Speech,
@@ -204,13 +204,13 @@ impl<S: FrameStore> Session<S> {
     /// Drops messages at the front of the queue whose time is over. True if there were any.
     pub(crate) fn expire(&mut self, now: Instant) -> bool {
         let expired = self.outbox.expire(now);
-        self.expired += u64::from(expired);
+        self.expired += expired;
         expired > 0
     }
 
     /// Messages that were dropped because their time was over, since the last call.
     pub(crate) fn take_expired(&mut self) -> u64 {
-        core::mem::take(&mut self.expired)
+        core::mem::take(&mut self.expired).into()
     }
 
     /// To be called after the engine has taken in datagrams.

@@ -91,7 +91,7 @@ impl<S: FrameStore> Session<S> {
                 return;
             }
             let from = if control_first { &mut self.control } else { &mut self.outbox };
-            self.expired += u64::from(from.expire(now));
+            self.expired += from.expire(now);
             let Some(moved) = from.move_to(self.kcp.stream(), now, self.dialect) else { return };
             self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
             if control_first {
