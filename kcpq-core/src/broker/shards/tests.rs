@@ -451,3 +451,21 @@ fn what_another_shard_wants_is_not_shown_as_a_subscriber() {
     let list = |all: &[(&str, usize)]| all.iter().map(|(text, count)| ((*text).into(), *count)).collect::<Vec<_>>();
     assert_eq!(shown, [(2, list(&[("a", 2)])), (0, list(&[])), (1, list(&[("a", 1), ("b.>", 1)]))]);
 }
+
+#[test]
+fn subscribers_and_waits_of_a_message_add_up_over_shards() {
+    let mut server = Server::new(2, &[0, 0, 1, 1], &Config::default());
+    for end in [1, 2, 3] {
+        server.ends[end].client.subscribe(server.now, "a").unwrap();
+    }
+    server.settle();
+    server.carry_all();
+    assert!(server.publish(0, "a", 1, 8) && server.publish(2, "nobody", 1, 8));
+    server.settle();
+    server.carry_all();
+    let mut sum = Stats::default();
+    server.brokers.iter().for_each(|broker| sum.add(&broker.stats()));
+    // One on the shard of its publisher, two on the other, and the message that nobody wanted.
+    assert_eq!((sum.fan_out.count(), sum.fan_out.sum()), (3, 3));
+    assert_eq!(sum.queueing.count(), 3);
+}
