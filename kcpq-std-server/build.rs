@@ -1,4 +1,5 @@
-//! Finds out which commit the program is built from, if it is built from a clone with git at hand; otherwise there is none.
+//! Finds out which commit the program is built from, if it is built from a clone with git at hand; otherwise there is
+//! none.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -146,6 +146,8 @@ fn what_is_not_a_question_is_refused_in_words() {
         assert!(head.contains("x-content-type-options: nosniff"));
         assert!(serde_json::from_str::<Value>(&body).is_ok());
     }
+    let stranger = "GET /live HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n";
+    assert!(exchange(http, stranger).unwrap().starts_with("HTTP/1.1 403"));
     let (status, head, body) = ask(http, "HEAD", "/varz", &host);
     assert_eq!((status, &*body), (200, ""), "{head}");
 }

@@ -64,7 +64,8 @@ fn that_nobody_answers_is_said_in_words() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("not what a kcpq server says"), "{output:?}");
 }
 
-/// Runs it in a terminal of its own, which `script` of util-linux makes, until `act` has ended it; gives all that it wrote.
+/// Runs it in a terminal of its own, which `script` of util-linux makes, until `act` has ended it; gives all that it
+/// wrote.
 #[cfg(unix)]
 fn in_a_terminal(http: &str, act: impl FnOnce(&mut std::process::ChildStdin, &str)) -> Option<(Output, String)> {
     use std::io::Read;

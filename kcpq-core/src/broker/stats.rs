@@ -109,11 +109,11 @@ pub struct Stats {
     pub stuck_sessions: u64,
     /// Events lost because they were not polled in time.
     pub events_lost: u64,
-    /// How long messages waited, from when they were routed until they went into the stream of a session of this broker,
-    /// once for each session, in microseconds.
+    /// How long messages waited, from when they were routed until they went into the stream of a session of this
+    /// broker, once for each session, in microseconds.
     pub queueing: Histogram<Micros>,
-    /// How many sessions of this broker a message was for: those that nobody wanted, and those of other brokers that somebody
-    /// here wanted, included.
+    /// How many sessions of this broker a message was for: those that nobody wanted, and those of other brokers that
+    /// somebody here wanted, included.
     pub fan_out: Histogram<Things>,
 }
 

@@ -67,7 +67,8 @@ impl Browser {
         self.post("/actions", &json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] }));
     }
 
-    /// What the page has said on its console, errors and violations of its policy included, since this was last asked for.
+    /// What the page has said on its console, errors and violations of its policy included, since this was last asked
+    /// for.
     pub(crate) fn console(&self) -> Vec<String> {
         let lines = self.post("/se/log", &json!({ "type": "browser" }));
         lines.as_array().into_iter().flatten().map(|line| line["message"].to_string()).collect()

@@ -551,3 +551,21 @@ fn each_message_comes_to_one_member_while_they_come_and_go() {
         assert!(unrouted < u64::from(sent) / 3, "{unrouted} of {sent}, seed {seed}");
     }
 }
+
+#[test]
+fn subscribers_and_waits_of_a_message_add_up_over_shards() {
+    let mut server = Server::new(2, &[0, 0, 1, 1], &Config::default());
+    for end in [1, 2, 3] {
+        server.ends[end].client.subscribe(server.now, "a").unwrap();
+    }
+    server.settle();
+    server.carry_all();
+    assert!(server.publish(0, "a", 1, 8) && server.publish(2, "nobody", 1, 8));
+    server.settle();
+    server.carry_all();
+    let mut sum = Stats::default();
+    server.brokers.iter().for_each(|broker| sum.add(&broker.stats()));
+    // One on the shard of its publisher, two on the other, and the message that nobody wanted.
+    assert_eq!((sum.fan_out.count(), sum.fan_out.sum()), (3, 3));
+    assert_eq!(sum.queueing.count(), 3);
+}

@@ -60,8 +60,8 @@ pub(super) struct Serve {
     /// Let everybody in who can reach the address, as the original without a key does
     #[arg(long)]
     open: bool,
-    /// Show sessions, subscriptions and metrics over HTTP there: /healthz, /metrics, /varz, /connz, /subsz. HOST:PORT, or a
-    /// port alone for this machine
+    /// Show sessions, subscriptions and metrics over HTTP there: in a browser, and as /healthz, /metrics, /varz,
+    /// /connz, /subsz. HOST:PORT, or a port alone for this machine
     #[arg(long, value_name = "ADDR", value_parser = http::parse)]
     http: Option<String>,
     /// Show that to everybody who can reach the address given by --http: who is connected from where, and what patterns they

@@ -1,5 +1,5 @@
-//! What systemd is told, if it is there and wants to know (sd_notify(3), `Type=notify`): that the server is ready, that it
-//! works, and that it stops.
+//! What systemd is told, if it is there and wants to know (sd_notify(3), `Type=notify`): that the server is ready,
+//! that it works, and that it stops.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

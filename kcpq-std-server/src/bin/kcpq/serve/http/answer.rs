@@ -28,6 +28,9 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
+/// By which a browser says whose page asks.
+const FETCH_SITE: &str = "sec-fetch-site";
+
 /// The answer to a request.
 pub(super) fn answer(
     looker: &Rc<Looker>,
@@ -50,6 +53,10 @@ pub(super) fn answer(
     let query = Query::new(uri.query().unwrap_or_default());
     match uri.path() {
         "/" if !accepts(headers, "text/html") => respond(StatusCode::OK, TEXT, INDEX),
+        "/live" if headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") => {
+            // A page of a stranger cannot read it, but would take the places of those who can.
+            error(StatusCode::FORBIDDEN, "only for the page that is here")
+        }
         "/live" => match live::events(Rc::clone(looker), Rc::clone(lease), &query) {
             Ok(events) => {
                 crowd.listen(lease);

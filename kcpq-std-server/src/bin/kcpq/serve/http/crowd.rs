@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use smol::{Task, Timer};
 
-/// Connections at a time. One more takes the place of the oldest that is not listening: who opens many and says nothing keeps
-/// nobody out.
+/// Connections at a time. One more takes the place of the oldest that is not listening: who opens many and says
+/// nothing keeps nobody out.
 pub(in super::super) const MAX_CONNECTIONS: usize = 64;
 /// Those among them that listen for what is new. One more asks the first of them to leave.
 const MAX_LISTENERS: usize = 16;
-/// How long a connection may last, and how long one that listens may take for what it is told. The longest document is some
-/// hundred kilobytes.
+/// How long a connection may last, and how long one that listens may take for what it is told. The longest document is
+/// some hundred kilobytes.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
 
 /// All connections, the oldest first.

@@ -1,7 +1,7 @@
 //! `/live`: the documents again and again, as server-sent events, for as long as somebody listens.
 //!
-//! Each event is made when the one before has been taken, from a look that all listeners share. It holds the page of sessions
-//! and of patterns that the listener asked for, and no more of them.
+//! Each event is made when the one before has been taken, from a look that all listeners share. It holds the page of
+//! sessions and of patterns that the listener asked for, and no more of them.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,24 +42,26 @@ pub(super) fn events(
 ) -> Result<impl Stream<Item = Bytes> + use<>, String> {
     let [sessions, patterns] = query.parts(["connz.", "subsz."])?;
     let wanted = Wanted { sessions, patterns, slow: Query::new("sort=pending&limit=5") };
-    let first = stream::once(document(&looker, &wanted, 0)?);
-    let rest = stream::unfold((looker, wanted, lease, 1), |(looker, wanted, lease, count)| async move {
+    let first = document(&looker, &wanted, 0)?;
+    let state = first.is_some().then_some((looker, wanted, lease, 1));
+    let rest = stream::unfold(state, |state| async move {
+        let (looker, wanted, lease, count) = state?;
         let begun = Instant::now();
         lease.renew();
         Timer::at(begun + PACE).await;
-        let event =
-            if lease.is_lost() { event("full", &Value::Null) } else { document(&looker, &wanted, count).ok()? };
-        // An event that is not `look` is the last.
-        let over = !event.starts_with(b"event: look");
-        Some(((event, over), (looker, wanted, lease, count + 1)))
+        if lease.is_lost() {
+            return Some((event("full", &Value::Null), None));
+        }
+        let document = document(&looker, &wanted, count).ok()?;
+        let next = document.is_some().then_some((looker, wanted, lease, count + 1));
+        Some((look(document), next))
     });
-    let mut over = false;
-    Ok(first.chain(rest.take_while(move |(_, last)| !std::mem::replace(&mut over, *last)).map(|(event, _)| event)))
+    Ok(stream::once(look(first)).chain(rest))
 }
 
-/// One event; also that the server is gone is one.
-fn document(looker: &Looker, wanted: &Wanted, count: u32) -> Result<Bytes, String> {
-    let Some(look) = looker.look() else { return Ok(event("gone", &Value::Null)) };
+/// What is shown; `None` if a thread of the server does not answer.
+fn document(looker: &Looker, wanted: &Wanted, count: u32) -> Result<Option<Value>, String> {
+    let Some(look) = looker.look() else { return Ok(None) };
     let started = looker.about.started;
     let mut shown = json!({
         "varz": varz::document(looker, &look),
@@ -71,7 +73,12 @@ fn document(looker: &Looker, wanted: &Wanted, count: u32) -> Result<Bytes, Strin
     {
         shown["subsz"] = subsz::document(&patterns, &wanted.patterns)?;
     }
-    Ok(event("look", &shown))
+    Ok(Some(shown))
+}
+
+/// A look at the server, or that there was none, which is the last event.
+fn look(document: Option<Value>) -> Bytes {
+    document.map_or_else(|| event("gone", &Value::Null), |document| event("look", &document))
 }
 
 /// In the format of server-sent events; JSON on one line has no line ends to escape.

@@ -71,8 +71,8 @@ impl Recent {
         self.sessions.get(&id)?.rate
     }
 
-    /// Which share of the segments that were sent to a session was lost, about the last ten seconds, or ever if nobody looked
-    /// before; `None` if nothing was sent.
+    /// Which share of the segments that were sent to a session was lost, about the last ten seconds, or ever if nobody
+    /// looked before; `None` if nothing was sent.
     pub(super) fn loss(&self, id: SessionId) -> Option<f64> {
         let counted = self.sessions.get(&id)?;
         (counted.recent_sent >= 0.5).then(|| (counted.recent_lost / counted.recent_sent).min(1.0))

@@ -128,7 +128,8 @@ enum Answer {
     Unreachable(SocketAddr, String),
 }
 
-/// Sends a byte, which is no datagram of any protocol here, and hears what the other machine, or this one, says to that.
+/// Sends a byte, which is no datagram of any protocol here, and hears what the other machine, or this one, says to
+/// that.
 async fn knock(arg: &ServerArg) -> Option<Answer> {
     for server in &arg.server {
         for addr in server.resolve().await.unwrap_or_default() {

@@ -1,7 +1,7 @@
 // The page: listens to the server, and shows each look at it.
 
 import { Chart } from "./chart.js";
-import { about, between, dropped, Figures, fillDrops, waits } from "./figures.js";
+import { about, between, dropped, Figures, fillDrops, lossLevel, waits } from "./figures.js";
 import { age, byteRate, bytes, count, percent, rate, show, span } from "./format.js";
 import { figures, Table } from "./table.js";
 
@@ -40,12 +40,12 @@ const sessions = new Table(
     { title: "Client", sort: "name", rises: true, className: "name", fill: fillClient },
     { title: "Kind", fill: (cell, row) => show(cell, [KINDS[row.kind] ?? row.kind, ""]) },
     figures("Round trip", "rtt", span, (row) => row.rtt_seconds),
-    figures("Lost", "loss", percent, (row) => row.loss, (row) => (row.loss > 0.1 ? "bad" : row.loss > 0.02 ? "warn" : "")),
+    figures("Lost", "loss", percent, (row) => row.loss, (row) => lossLevel(row.loss)),
     figures("From it", "rate_from", rate, (row) => row.in_msgs_rate),
     figures("To it", "rate_to", rate, (row) => row.out_msgs_rate),
     figures("Data to it", "byte_rate_to", byteRate, (row) => row.out_bytes_rate),
     figures("Waits", "pending", bytes, (row) => row.pending_bytes),
-    figures("Dropped", "dropped", count, (row) => dropped(row.dropped), (row) => (dropped(row.dropped) > 0 ? "bad" : "")),
+    figures("Dropped", "dropped", count, (row) => dropped(row.dropped), (row) => dropped(row.dropped) > 0 && "bad"),
     figures("Patterns", "subs", count, (row) => row.subscriptions),
     figures("Since", "uptime", age, (row) => row.uptime_seconds),
   ],
@@ -56,7 +56,13 @@ const sessions = new Table(
 const patterns = new Table(
   element("patterns"),
   [
-    { title: "Pattern", sort: "subject", rises: true, className: "name", fill: (cell, row) => show(cell, [row.subject, ""]) },
+    {
+      title: "Pattern",
+      sort: "subject",
+      rises: true,
+      className: "name",
+      fill: (cell, row) => show(cell, [row.subject, ""]),
+    },
     figures("Subscribers", "subscribers", count, (row) => row.subscribers),
   ],
   { sort: "subscribers", order: "desc" },

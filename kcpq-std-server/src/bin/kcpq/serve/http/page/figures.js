@@ -54,6 +54,9 @@ export const waits = (before, now) => {
   return [0.5, 0.99].map((share) => histogram && quantile(histogram, share));
 };
 
+/** How grave it is that so great a share is lost. */
+export const lossLevel = (share) => (share > 0.1 ? "bad" : share > 0.02 ? "warn" : "");
+
 const FIGURES = [
   ["Sessions", (now) => [count(now.connections), `of ${plain(count(now.max_connections))}`]],
   ["Subscriptions", (now, per, before) => {
@@ -65,12 +68,12 @@ const FIGURES = [
   ["Lost on the way", (now, per) => {
     const sent = per?.((varz) => varz.transport.segments_out);
     const share = sent > 0 ? per((varz) => varz.transport.lost) / sent : sent === 0 ? 0 : null;
-    const level = share > 0.1 ? "bad" : share > 0.02 ? "warn" : "";
-    return [percent(share), "of segments sent", level];
+    return [percent(share), "of segments sent", lossLevel(share)];
   }],
   ["Waits for subscribers", (now) => {
     const share = now.pending_bytes / now.max_pending_total;
-    return [bytes(now.pending_bytes), `of ${plain(bytes(now.max_pending_total))}`, share > 0.5 ? "bad" : share > 0.1 ? "warn" : ""];
+    const level = share > 0.5 ? "bad" : share > 0.1 ? "warn" : "";
+    return [bytes(now.pending_bytes), `of ${plain(bytes(now.max_pending_total))}`, level];
   }],
   ["Dropped", (now, per) => {
     const drops = per?.((varz) => dropped(varz.dropped));
@@ -84,7 +87,7 @@ export class Figures {
   constructor(list) {
     this.#cells = FIGURES.map(([title, figure]) => {
       const box = document.createElement("div");
-      const [name, value, more] = [document.createElement("dt"), document.createElement("dd"), document.createElement("dd")];
+      const [name, value, more] = ["dt", "dd", "dd"].map((tag) => document.createElement(tag));
       name.textContent = title;
       more.className = "more";
       value.textContent = "\u2013";
