@@ -13,7 +13,7 @@
 //! | [`time`], [`rng`] | how moments are counted; chance from a seed | what the time is |
 //! | `histogram` | how often values were how great | what they are |
 //! | [`store`] | where bytes are kept: lent memory, or the allocator's | what they mean |
-//! | [`subject`] | what a subject is, and what a pattern matches | who is interested |
+//! | [`subject`](mod@subject) | what a subject is, and what a pattern matches | who is interested |
 //! | `header` | whose datagram it is, of native sessions | what is in it |
 //! | [`frame`], [`hello`] | the bytes of frames | what they cause |
 //! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |

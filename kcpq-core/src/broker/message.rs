@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{HEAD, Head, LENGTH, Properties, command, properties};
+use crate::frame::{HEAD, Head, Properties, command, properties};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{HeapInbox, Inbox};
 use crate::time::Instant;
@@ -96,16 +96,13 @@ impl<'f> Message<'f> {
         self.bytes.len() + if extended { self.properties.as_bytes().len() + properties::END } else { 0 }
     }
 
-    /// Bytes of its body at most, as its length field will say, with `more` bytes of properties, to a party that knows such or
-    /// not: one that does is told what is left of its time.
-    pub(super) fn body_len(&self, knows_properties: bool, more: usize) -> usize {
-        let extended = knows_properties && (self.is_extended() || more > 0);
-        let time = match self.expires.filter(|_| knows_properties) {
-            Some(_) if extended => properties::TTL,
-            Some(_) => properties::TTL + properties::END,
+    /// Bytes that a party that knows properties is told of its time, beside others or not.
+    pub(super) fn time_len(&self) -> usize {
+        match self.expires {
             None => 0,
-        };
-        self.len(extended) + more - LENGTH + time
+            Some(_) if self.is_extended() => properties::TTL,
+            Some(_) => properties::TTL + properties::END,
+        }
     }
 
     /// Appends the message to what waits for one subscriber, with its properties if `extended`.

@@ -17,6 +17,7 @@ use super::party::Party;
 use super::stats::Stats;
 use super::supply::{Patience, Supply};
 use super::view::SessionStats;
+use crate::frame::LENGTH;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::time::{Duration, Instant};
 
@@ -172,7 +173,8 @@ impl Outlet {
         let extended = self.extended && (message.is_extended() || !more.is_empty());
         let len = message.len(extended) + more.len();
         let max_queued = config.max_queued.min(self.max_queued);
-        if message.body_len(self.extended, more.len()) > self.max_body as usize {
+        let told = if self.extended { message.time_len() } else { 0 };
+        if len + told - LENGTH > self.max_body as usize {
             stats.dropped_too_large += 1;
             self.counts.dropped_too_large += 1;
             return false;

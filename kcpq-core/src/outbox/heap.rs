@@ -67,6 +67,17 @@ impl Chunk {
         Some(Told { head: head.longer(command, TOLD - cut)?.to_bytes(), cut, tail })
     }
 
+    /// Moves its only frame into the stream, which says how much time is left.
+    #[cold]
+    fn move_told(self, stream: &mut HeapTx, now: Instant) -> Moved {
+        let (before, frames) = (stream.len(), self.frames);
+        match self.told(now) {
+            Some(told) => told.move_to(stream, self.piece),
+            None => stream.append(self.piece),
+        }
+        Moved { bytes: stream.len() - before, frames }
+    }
+
     /// Makes all its frames ordinary ones.
     fn strip(&mut self) {
         let mut rest = self.bytes();
@@ -391,12 +402,12 @@ impl Outbox<HeapTx> for HeapOutbox {
         if self.spare.capacity() == 0 {
             self.spare = stream.take_spare();
         }
-        let before = stream.len();
-        match chunk.told(now).filter(|_| peer == Dialect::Extended) {
-            Some(told) => told.move_to(stream, chunk.piece),
-            None => stream.append(chunk.piece),
+        if chunk.expires.is_some() && peer == Dialect::Extended {
+            return Some(chunk.move_told(stream, now));
         }
-        Some(Moved { bytes: stream.len() - before, frames: chunk.frames })
+        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames };
+        stream.append(chunk.piece);
+        Some(moved)
     }
 
     fn drop_longer(&mut self, limit: usize) -> u32 {
