@@ -200,7 +200,9 @@ impl Outlet {
                 }
             }
         }
-        if stats.queued as usize + len > config.max_queued_total && !queue.is_empty() {
+        // Beyond half of what all may have a queue has at most what is left: long ones pay before short ones.
+        let left = config.max_queued_total.saturating_sub(stats.queued as usize);
+        if left < config.max_queued_total / 2 && self.waiting(queue) + len > left && !queue.is_empty() {
             stats.dropped_memory += 1;
             self.counts.dropped_memory += 1;
             return self.is_full(cx);

@@ -240,6 +240,11 @@ impl Session {
         &mut self.member
     }
 
+    /// It is a native one whose client has had an answer: it has no reason to begin.
+    pub(super) fn is_beyond_its_beginning(&self) -> bool {
+        self.member.native && self.transport.kcp.acked_offset() > 0
+    }
+
     /// It said HELLO.
     pub(super) fn is_native(&self) -> bool {
         self.member.native

@@ -67,11 +67,16 @@ impl<P: Peer> Sessions<P> {
     /// The session that segments belong to, opened if they may do that; `None` if there is none, which is answered.
     pub(super) fn find_or_open(&mut self, from: P, segments: &[u8], framing: Framing) -> Option<u32> {
         let (conv, sn) = Header::peek(segments)?;
+        let opens = sn.0 == 0
+            && matches!(Header::split(segments, conv), Ok((header, data, _))
+                if header.command == Command::Push && !data.is_empty());
         if let Some(index) = self.table.find(from, conv) {
+            if opens && self.table.get(index).is_some_and(|slot| slot.session.is_beyond_its_beginning()) {
+                // A straggler, or a client that was started again and has drawn the same number.
+                self.strays.hint(&mut self.cx, from, conv);
+            }
             return Some(index);
         }
-        let opens = matches!(Header::split(segments, conv), Ok((header, data, _))
-            if header.command == Command::Push && sn.0 == 0 && !data.is_empty());
         if !opens {
             self.strays.hint(&mut self.cx, from, conv);
             return None;

@@ -335,6 +335,18 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// The server says that it does not know this session, or anybody does in its name.
+    pub(super) fn on_hint(&mut self) {
+        match &mut self.phase {
+            // What comes first may just have been overtaken. If not, another conversation is better than to wait.
+            Phase::Connecting { until, hinted, .. } => {
+                *until = (*until).min(self.now + self.config.suspect_timeout);
+                *hinted = true;
+            }
+            _ => self.suspect(self.now),
+        }
+    }
+
     /// Stops the clock: until [`resume`](Self::resume) nothing is sent, no timer runs, and the session is thought alive.
     /// For devices that sleep. What is under way stays so; `flush` before, to sleep with nothing in doubt.
     pub fn suspend(&mut self, now: Instant) {

@@ -33,7 +33,7 @@ impl<S: FrameStore> Client<S> {
         // Messages that go out now are in doubt if nobody answers, so that is risked once.
         self.long_waits &= !self.session.outbox.is_empty();
         self.session.hold = !self.config.early || failed > 0 || self.long_waits;
-        self.phase = Phase::Connecting { until: self.now + self.config.connect_timeout, failed };
+        self.phase = Phase::Connecting { until: self.now + self.config.connect_timeout, failed, hinted: false };
         let mut payload = [0; MAX_WELCOME];
         let len = self.hello().encode(&mut payload);
         let hello = payload.get(..len).unwrap_or_default();
@@ -44,6 +44,13 @@ impl<S: FrameStore> Client<S> {
             let _ = self.session.control(command::HELLO, &[], hello);
         }
         self.advance();
+    }
+
+    /// Begins another conversation at once, since the server seems to know one of this number.
+    pub(super) fn open_another(&mut self) {
+        self.subscriptions.on_disconnect();
+        self.phase = Phase::Waiting { until: self.now, failed: 1 };
+        self.open();
     }
 
     /// The server has answered.

@@ -294,7 +294,7 @@ impl<S: FrameStore> Client<S> {
         if let Some(word) = datagram.as_deref().and_then(|datagram| self.session.read_reset(datagram)) {
             self.stats.reset_hints += 1;
             match word {
-                Word::Hint => self.suspect(now),
+                Word::Hint => self.on_hint(),
                 Word::Verdict => self.lose(Disconnect::Forgotten),
             }
             return None;

@@ -36,10 +36,11 @@ pub enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
     Idle,
-    /// `failed` attempts in a row came to nothing.
+    /// `failed` attempts in a row came to nothing. The server may know another conversation of this number: `hinted`.
     Connecting {
         until: Instant,
         failed: u32,
+        hinted: bool,
     },
     Up(Up),
     Waiting {

@@ -105,6 +105,7 @@ impl<S: FrameStore> Client<S> {
             Some(Timer::Close) => self.finish(),
             Some(Timer::Phase) => match self.phase {
                 Phase::Waiting { .. } => self.open(),
+                Phase::Connecting { hinted: true, failed: 0, .. } => self.open_another(),
                 // As long as something is acknowledged, it goes on.
                 Phase::Closing { acked, .. } if acked != self.session.kcp.acked_offset() => {
                     self.linger(self.now + self.config.linger);

@@ -281,6 +281,29 @@ fn sessions_that_were_never_heard_throttle_nobody() {
     }
 }
 
+/// What all may have together is taken by those who never read: their queues are the long ones, and pay.
+#[test]
+fn long_queues_of_others_cost_a_short_one_nothing() {
+    let config = Config { max_queued_total: 4 * MAX_QUEUED, ..Config::default() };
+    let mut world = World::new(config, &[0, 0]);
+    world.subscribe(GOOD, "n");
+    world.set_pace(GOOD, 2_500);
+    for _ in 0..20 {
+        let end = world.join(0);
+        world.set_pace(end, 0);
+        world.subscribe(end, "n");
+    }
+    // In bursts, so that something waits for who does read as well.
+    world.pass(4_000, |world, tick| {
+        if tick.is_multiple_of(10) {
+            world.publish(PUBLISHER, "n", 20);
+        }
+    });
+    assert!(world.sum(|stats| stats.dropped_memory) > 1_000 && world.sum(|stats| stats.dropped_slow) == 0);
+    world.pass(100, |_, _| {});
+    assert_eq!((world.got(GOOD), world.published), (8_000, 8_000));
+}
+
 #[test]
 fn a_subscriber_at_a_tenth_of_the_rate_does_not_delay_the_others_and_gets_its_tenth() {
     for policy in [SlowConsumer::DropNewest, SlowConsumer::DropOldest] {

@@ -438,7 +438,7 @@ impl Room {
 /// The window where only so many bytes have `room`.
 #[cold]
 fn limited(free: usize, room: usize, env: &Env) -> u16 {
-    free.min(room.div_ceil(env.mss())) as u16
+    free.min(room.div_ceil(env.mss().max(1))) as u16
 }
 
 /// Offers `data` until the sink takes no more; returns how much it took.

@@ -174,3 +174,37 @@ fn what_waits_and_is_too_large_for_the_returning_server_is_dropped_and_the_sessi
         world.run_until("flush", |world| world.nodes[node].log.saw("Flushed") > 0);
     }
 }
+
+/// Without a source of random numbers a device that was started again has the port and the conversation of before.
+fn restarts_with_the_same_seed<S: Make>(seconds: u64) -> Duration {
+    let mut world = World::<S>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    let id = world.subscribe(node, "a");
+    for n in 0..50 {
+        world.publish(node, "a", &[n]).unwrap();
+        world.run_for(Duration::from_millis(20));
+    }
+    assert_eq!(world.nodes[node].log.payloads(id).len(), 50);
+    world.nodes[node].client = S::client(Config::default(), node as u64 * 7 + 3);
+    world.nodes[node].log = Log::default();
+    world.run_for(Duration::from_secs(seconds));
+    let begun = world.now;
+    world.nodes[node].client.connect(begun);
+    let again = world.subscribe(node, "b");
+    let took = world.now.since(begun);
+    world.publish(node, "b", b"there").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[node].log.payloads(again), [b"there"]);
+    took
+}
+
+#[test]
+fn a_device_that_was_started_again_with_the_same_seed_is_let_in_within_two_seconds() {
+    for seconds in [0, 1, 60] {
+        for took in
+            [restarts_with_the_same_seed::<Heap>(seconds), restarts_with_the_same_seed::<Lent<'static>>(seconds)]
+        {
+            assert!(took < Duration::from_secs(2), "after {seconds} s it took {took}");
+        }
+    }
+}
