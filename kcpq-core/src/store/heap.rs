@@ -68,6 +68,8 @@ pub struct HeapRx {
     consumed: usize,
     /// Of memory that all entries take.
     bytes: usize,
+    /// How many more may be taken in, where memory is short.
+    room: Option<usize>,
     /// Emptied buffers for the segments to come.
     free: Vec<Vec<u8>>,
 }
@@ -90,7 +92,7 @@ const ENTRY: usize = size_of::<Slot>() + 16;
 impl HeapRx {
     /// A window of `slots` segments.
     pub fn new(slots: usize) -> Self {
-        Self { slots, held: VecDeque::new(), base: 0, consumed: 0, bytes: 0, free: Vec::new() }
+        Self { slots, held: VecDeque::new(), base: 0, consumed: 0, bytes: 0, room: None, free: Vec::new() }
     }
 
     /// Which slot an entry lies in, from the front of the window.
@@ -172,6 +174,14 @@ impl RxWindow for HeapRx {
 
     fn held(&self) -> usize {
         self.bytes
+    }
+
+    fn room(&self) -> Option<usize> {
+        self.room
+    }
+
+    fn set_room(&mut self, room: Option<usize>) {
+        self.room = room;
     }
 
     fn clear(&mut self) {

@@ -182,6 +182,12 @@ pub trait RxWindow {
     fn held(&self) -> usize {
         0
     }
+    /// How many more bytes it may take, where memory is shared with others and short.
+    fn room(&self) -> Option<usize> {
+        None
+    }
+    /// Sets that, where memory is shared.
+    fn set_room(&mut self, _room: Option<usize>) {}
     /// Forgets everything.
     fn clear(&mut self);
 }

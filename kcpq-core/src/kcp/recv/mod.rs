@@ -45,8 +45,6 @@ struct Place {
     partial: usize,
     /// Window updates still to be sent.
     updates: u8,
-    /// How many more bytes may be taken in, where memory is short.
-    room: Room,
 }
 
 impl<S: Store> Receiver<S> {
@@ -84,7 +82,7 @@ impl<S: Store> Receiver<S> {
     /// Free segments, as advertised.
     pub(super) fn window(&self, env: &Env) -> u16 {
         let free = self.slots(&env.config).saturating_sub(self.place.ready);
-        match self.place.room.limit() {
+        match self.rx.room() {
             None => free as u16,
             Some(room) => limited(free, room, env),
         }
@@ -117,7 +115,7 @@ impl<S: Store> Receiver<S> {
         let ahead = usize::try_from(header.sn.distance(self.place.next));
         match ahead.map(|ahead| ahead + self.place.ready) {
             Ok(slot) if slot >= self.slots(&env.config) => env.stats.refused += 1,
-            Ok(slot) if !self.rx.has(slot) && self.place.room.is_used_up() => {
+            Ok(slot) if !self.rx.has(slot) && self.rx.room() == Some(0) => {
                 self.refuse(env);
             }
             Ok(slot) if !self.rx.has(slot) => {
@@ -142,8 +140,8 @@ impl<S: Store> Receiver<S> {
         body: &[u8],
         sink: &mut impl FnMut(&[u8]) -> usize,
     ) {
-        let Self { rx, decoder, place: Place { next, ready, room, .. }, .. } = self;
-        if room.is_used_up() {
+        let Self { rx, decoder, place: Place { next, ready, .. }, .. } = self;
+        if rx.room() == Some(0) {
             return; // what it would help to is sent again as well
         }
         let has = |sn: Sn| usize::try_from(sn.distance(*next)).map_or(true, |ahead| rx.has(ahead + *ready));
@@ -189,7 +187,7 @@ impl<S: Store> Receiver<S> {
             self.acks.owe(env, header, slots, true);
             return false;
         }
-        if self.place.room.is_used_up() {
+        if self.rx.room() == Some(0) {
             return self.refuse(env);
         }
         let in_order = ahead == 0 && self.place.ready == 0 && env.config.mode == Mode::Stream;
@@ -209,7 +207,9 @@ impl<S: Store> Receiver<S> {
         if in_order {
             self.place.partial = 0;
         }
-        self.place.room.take(data.len());
+        if self.rx.room().is_some() {
+            self.use_room(data.len());
+        }
         // The peer sends: it knows the window.
         self.place.updates = 0;
         env.timers.stop(Timer::WindowUpdate);
@@ -225,6 +225,12 @@ impl<S: Store> Receiver<S> {
             self.recv(env, sink);
         }
         true
+    }
+
+    /// So many of the bytes that have room have come.
+    #[cold]
+    fn use_room(&mut self, len: usize) {
+        self.rx.set_room(self.rx.room().map(|room| room.saturating_sub(len)));
     }
 
     /// There is no memory for a segment. It is not acknowledged, and so comes again; its sender is told that it has to wait.
@@ -348,7 +354,7 @@ impl<S: Store> Receiver<S> {
     #[cfg(feature = "alloc")]
     pub(super) fn set_room(&mut self, env: &mut Env, room: Option<usize>) {
         let closed = self.window(env) == 0;
-        self.place.room = Room::new(room);
+        self.rx.set_room(room);
         self.reopen(env, closed);
     }
 
@@ -396,42 +402,6 @@ impl<S: Store> Receiver<S> {
     /// Writes those as well that still wait for data to be coalesced with.
     pub(super) fn coalesce_acks(&mut self, env: &mut Env, packet: &mut Packet<'_>) {
         self.acks.write(env, packet, self.place.next);
-    }
-}
-
-/// Room may be limited. Memory that is lent is limited in itself, and no code for this is left.
-const LIMITED: bool = cfg!(feature = "alloc");
-
-/// For how many bytes there is room, if that is limited.
-#[derive(Clone, Copy, Debug)]
-struct Room(u32);
-
-impl Default for Room {
-    /// Not limited.
-    fn default() -> Self {
-        Self(u32::MAX)
-    }
-}
-
-impl Room {
-    #[cfg(feature = "alloc")]
-    fn new(limit: Option<usize>) -> Self {
-        limit.map_or_else(Self::default, |limit| Self(u32::try_from(limit).unwrap_or(u32::MAX - 1)))
-    }
-
-    fn limit(self) -> Option<usize> {
-        (LIMITED && self.0 != u32::MAX).then_some(self.0 as usize)
-    }
-
-    fn is_used_up(self) -> bool {
-        LIMITED && self.0 == 0
-    }
-
-    /// So many bytes have come.
-    fn take(&mut self, len: usize) {
-        if LIMITED && self.0 != u32::MAX {
-            self.0 = self.0.saturating_sub(len as u32); // of one segment
-        }
     }
 }
 

@@ -242,6 +242,16 @@ impl<S: Store> InFlight<S> {
         (!self.is_empty()).then_some(self.sums.oldest_at)
     }
 
+    /// It is known why the oldest segment is not acknowledged: its time begins anew.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.sums.oldest_at = now;
+    }
+
+    /// True if the timer of the oldest segment has run out.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.sent.get(0).is_some_and(Sent::is_timed_out)
+    }
+
     /// Bytes of the stream that the segments cover.
     pub(super) fn bytes(&self) -> usize {
         self.sums.bytes

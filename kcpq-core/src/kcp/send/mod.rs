@@ -93,9 +93,6 @@ pub(super) struct Sender<S: Store> {
 struct State {
     /// The peer's advertised window, in segments.
     remote_window: u16,
-    /// If that is, or was, none: when that was told for the first time, and when last.
-    closed_since: Instant,
-    closed_at: Instant,
     congestion: Congestion,
     rtt: Rtt,
     ack_delay: AckDelay,
@@ -112,8 +109,6 @@ impl State {
     fn new(env: &Env) -> Self {
         Self {
             remote_window: Config::UNHEARD_WINDOW,
-            closed_since: Instant::ZERO,
-            closed_at: Instant::ZERO,
             congestion: Congestion::new(env.peer.congestion, env.mss() as u32),
             rtt: Rtt::new(),
             ack_delay: AckDelay::new(env.peer.ack_delay),
@@ -194,7 +189,7 @@ impl<S: Store> Sender<S> {
     /// Since when the oldest segment in flight waits for its acknowledgement, without the time in which the peer says that it
     /// has no room.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
-        self.flight.oldest_at().map(|since| since.max(self.state.closed_at))
+        self.flight.oldest_at()
     }
 
     pub(super) fn rtt(&self) -> &Rtt {
@@ -221,12 +216,9 @@ impl<S: Store> Sender<S> {
     /// The peer has no room, or has some again.
     #[cold]
     fn on_closed_window(&mut self, now: Instant, window: u16) {
-        if self.state.remote_window > 0 {
-            self.state.closed_since = now;
-        }
         if window == 0 {
-            self.state.closed_at = now;
-        } else if now.since(self.state.closed_since) > self.state.rtt.rto() {
+            self.flight.excuse(now);
+        } else if self.flight.has_timed_out() {
             // What it has had no room for: its timers may have become long.
             self.flight.lose_oldest(window.into());
         }
