@@ -99,7 +99,7 @@ pub mod features {
     /// Understands repairs (`kcp::Command::Repair`), and may be sent them whenever it is worth while.
     pub const REPAIR: u32 = 1 << 2;
 
-    /// A server's: takes SUB with options, and knows [`LATEST`](super::subscribe::LATEST) among them.
+    /// A server's: takes SUB with options, and knows [`latest`](super::Subscribe::latest) among them.
     pub const LATEST: u32 = 1 << 4;
     /// Answers the questions about the path's MTU (`kcp::Command::MtuProbe`).
     pub const PROBES: u32 = 1 << 5;
