@@ -214,8 +214,9 @@ impl Session {
     }
 
     /// To be called after bytes were read.
-    pub(super) fn after_input(&mut self, now: Instant) {
-        self.transport.after_input(now);
+    pub(super) fn after_input<P>(&mut self, cx: &mut Context<P>) {
+        self.transport.after_input(cx.now);
+        self.count_held(cx);
     }
 
     /// It is a native one from here on, with datagrams of at most `max_datagram` bytes if it takes such.
@@ -385,9 +386,8 @@ impl Session {
         self.member.outlet.counts.expired += expired;
         let session::Session { kcp, outbox, .. } = &self.transport;
         self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
-        let before = self.count_held(cx);
         if self.member.share.limited || cx.memory.is_short(cx.stats.received) {
-            self.settle_share(cx, id, before);
+            self.settle_share(cx, id);
         }
     }
 
@@ -411,17 +411,21 @@ impl Session {
         room.unwrap_or(usize::MAX)
     }
 
-    /// What it has is counted. Returns how much that was before.
-    fn count_held<P>(&mut self, cx: &mut Context<P>) -> u64 {
+    /// What it has is counted.
+    fn count_held<P>(&mut self, cx: &mut Context<P>) {
         let held = self.transport.held() as u64;
         let before = self.member.share.set_held(held);
-        cx.stats.received = (cx.stats.received + held).saturating_sub(before);
-        before
+        if held != before {
+            cx.stats.received = (cx.stats.received + held).saturating_sub(before);
+            if held < before {
+                cx.memory.on_released();
+            }
+        }
     }
 
-    /// It has had so much `before` it was worked on, and there are limits.
+    /// It was worked on, and there are limits.
     #[cold]
-    fn settle_share<P>(&mut self, cx: &mut Context<P>, id: SessionId, before: u64) {
+    fn settle_share<P>(&mut self, cx: &mut Context<P>, id: SessionId) {
         let mut room = self.set_room(cx, id);
         if room == 0 {
             self.transport.forget_helpers();
@@ -430,9 +434,6 @@ impl Session {
         }
         let waits = self.member.share.settle(&mut cx.memory, id, room);
         cx.stats.receive_waits += u64::from(waits);
-        if self.member.share.held() < before {
-            cx.memory.on_released();
-        }
     }
 
     /// It is its turn, if it waits for that: its peer is told.
@@ -462,8 +463,9 @@ impl Session {
     }
 
     /// What has come of it is of no interest any more.
-    pub(super) fn forget_received(&mut self) {
+    pub(super) fn forget_received<P>(&mut self, cx: &mut Context<P>) {
         self.transport.forget_received();
+        self.count_held(cx);
     }
 
     /// It is no more.

@@ -237,7 +237,7 @@ impl<P: Peer> Sessions<P> {
             }
         }
         let Self { cx, table, .. } = self;
-        slot.session.after_input(now);
+        slot.session.after_input(cx);
         if let Some(greeting) = greeted {
             if let Some(name) = greeting.name {
                 table.name(&mut slot, name.id);
@@ -389,7 +389,7 @@ impl<P: Peer> Sessions<P> {
                 && let Some(mut slot) = self.table.take(index)
             {
                 self.cx.stats.stuck_sessions += 1;
-                slot.session.forget_received();
+                slot.session.forget_received(&mut self.cx);
                 self.begin_closing(&mut slot, CloseReason::Limit);
                 self.put_back(slot, true);
             }

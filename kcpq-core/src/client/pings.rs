@@ -65,6 +65,7 @@ impl Pings {
 
     /// A datagram came from the server: with new data, behind which the answer may be, or not; by now all PINGs are
     /// `acknowledged`, or not.
+    #[inline]
     pub(super) fn on_datagram(&mut self, now: Instant, data: bool, acknowledged: impl FnOnce() -> bool) {
         let Some(heartbeat) = &mut self.heartbeat else { return };
         if data || !heartbeat.acknowledged {

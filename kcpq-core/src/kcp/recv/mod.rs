@@ -187,7 +187,7 @@ impl<S: Store> Receiver<S> {
             self.acks.owe(env, header, slots, true);
             return false;
         }
-        if self.rx.room() == Some(0) {
+        if self.rx.room().is_some() && !self.use_room(data.len()) {
             return self.refuse(env);
         }
         let in_order = ahead == 0 && self.place.ready == 0 && env.config.mode == Mode::Stream;
@@ -207,9 +207,6 @@ impl<S: Store> Receiver<S> {
         if in_order {
             self.place.partial = 0;
         }
-        if self.rx.room().is_some() {
-            self.use_room(data.len());
-        }
         // The peer sends: it knows the window.
         self.place.updates = 0;
         env.timers.stop(Timer::WindowUpdate);
@@ -227,10 +224,12 @@ impl<S: Store> Receiver<S> {
         true
     }
 
-    /// So many of the bytes that have room have come.
+    /// So many of the bytes that have room have come. False if there was none.
     #[cold]
-    fn use_room(&mut self, len: usize) {
-        self.rx.set_room(self.rx.room().map(|room| room.saturating_sub(len)));
+    fn use_room(&mut self, len: usize) -> bool {
+        let room = self.rx.room();
+        self.rx.set_room(room.map(|room| room.saturating_sub(len)));
+        room != Some(0)
     }
 
     /// There is no memory for a segment. It is not acknowledged, and so comes again; its sender is told that it has to wait.

@@ -47,7 +47,7 @@ impl Pieces {
 
     /// Bytes of memory that they take.
     pub(super) fn held(&self) -> usize {
-        self.bytes + self.kept.capacity() * size_of::<Piece>()
+        if self.kept.is_empty() { 0 } else { self.bytes + self.kept.capacity() * size_of::<Piece>() }
     }
 
     /// A piece has come. The whole segment, if nothing of it is missing now.
