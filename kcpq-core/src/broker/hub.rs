@@ -1,6 +1,4 @@
-//! Where messages meet their subscribers: the router, and what follows from what it says.
-//!
-//! Publishers and subscribers look alike here, whether they are sessions or other shards.
+//! Where messages meet their subscribers: who has which pattern, and who gets a message.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -8,21 +6,17 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::context::Context;
+use super::delivery::{self, About, Aim, Delivery, Publisher};
 use super::foreign;
 use super::groups::{self, Change, Groups};
 use super::message::{self, Message};
-use super::outlet::{Level, Outlet};
 use super::party::{Party, Subscriber};
-use super::pass::Pass;
 use super::peer::Peer;
-use super::session::{Me, Member, Session};
+use super::session::Session;
 use super::shards::Shards;
-use super::supply::Patience;
 use super::table::Table;
-use super::throttle::{Claim, Others, Throttle};
-use crate::frame::{Frame, LENGTH, properties, subject_of};
-use crate::hello::MAX_GROUP;
-use crate::outbox::HeapOutbox;
+use super::throttle::Throttle;
+use crate::frame::{Frame, LENGTH, subject_of};
 use crate::router::{Place, Router, TooManyShapes};
 use crate::subject::{Pattern, Subject};
 use crate::time::Instant;
@@ -37,48 +31,6 @@ pub(super) struct Hub {
     shares: Vec<groups::Found>,
     /// How many subscribers the last message had.
     reach: u32,
-}
-
-/// To whom a message may go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Aim {
-    /// To everybody who wants it.
-    All,
-    /// To no queue group: another shard has seen to these.
-    Each,
-    /// To this queue group alone.
-    Group(u32),
-}
-
-/// Whose message it is.
-pub(super) struct Publisher<'p> {
-    party: Party,
-    throttle: &'p mut Throttle,
-    /// What waits for it as a subscriber: a session that is read is not in the table meanwhile. A shard gets nothing back.
-    own: Option<(&'p mut HeapOutbox, &'p mut Outlet, Option<&'p mut Box<Pass>>)>,
-    /// Where to note how its subscribers are off, if it wants to know.
-    about: Option<&'p mut About>,
-}
-
-/// How those are off whom messages of a shard are for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct About {
-    /// How long the least patient of them can be kept waiting; `None` if there was nobody.
-    pub(super) patience: Option<Patience>,
-    /// The load of the member of a queue group that was given the last one (see [`Outlet::load`]).
-    pub(super) load: Option<u32>,
-}
-
-impl<'p> Publisher<'p> {
-    /// A session, while it is not in the table.
-    pub(super) fn session(me: &'p mut Me<'_>) -> Self {
-        let Member { throttle, outlet, pass, .. } = &mut *me.member;
-        Self { party: Party::Session(me.id.slot), throttle, own: Some((me.queue, outlet, pass.as_mut())), about: None }
-    }
-
-    fn shard(index: u8, throttle: &'p mut Throttle) -> Self {
-        Self { party: Party::Shard(index), throttle, own: None, about: None }
-    }
 }
 
 impl Hub {
@@ -235,7 +187,8 @@ impl Hub {
             let subject = Subject::from_bytes(subject_of(&frame), &limits);
             let given = group.zip(subject.ok()).is_some_and(|(group, subject)| {
                 let party = Party::Session(slot);
-                let publisher = Publisher { party, throttle: &mut Throttle::default(), own: None, about: None };
+                let mut throttle = Throttle::default();
+                let publisher = Publisher::absent(party, &mut throttle, None);
                 let mut message = Message::returned(&frame, expires);
                 self.publish_to(Aim::Group(group), cx, table, publisher, subject, &mut message)
             });
@@ -256,8 +209,7 @@ impl Hub {
         message: &mut Message<'_>,
     ) -> bool {
         let Self { router, groups, shards, wanted_by, shares, reach } = self;
-        let reached = Reached { cx, table, shards, publisher };
-        let mut delivery = Delivery { reached, subject, message, sessions: 0, behind: None, other: None };
+        let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
         wanted_by.clear();
         router.route(subject, |number| wanted_by.push(number));
         if let Aim::Group(_) = aim {
@@ -286,11 +238,7 @@ impl Hub {
             *reach += delivery.hand_to_groups(aim, groups, shares);
             shares.clear();
         }
-        // One that only other shards want is counted there.
-        if delivery.sessions > 0 || *reach == 0 {
-            delivery.reached.cx.stats.fan_out.record(u64::from(delivery.sessions));
-        }
-        delivery.finish();
+        delivery.finish(*reach);
         *reach > 0
     }
 
@@ -335,7 +283,7 @@ impl Hub {
                     }
                 };
                 let mut message = Message::relayed(&frame, expires, self.share_from());
-                let publisher = Publisher { about: Some(&mut about), ..Publisher::shard(shard, &mut throttle) };
+                let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let routed = self.publish_to(aim, cx, table, publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(!routed && aim != Aim::Each);
             }
@@ -355,17 +303,14 @@ impl Hub {
         table: &mut Table<P, Session>,
         publisher: Publisher<'_>,
     ) {
-        let mut reached = Reached { cx, table, shards: &mut self.shards, publisher };
-        if let Some(by) = reached.publisher.throttle.due(reached.cx.now) {
-            reached.throttle_for(by);
-        }
+        delivery::review(cx, table, &mut self.shards, publisher);
     }
 
     /// The same for all shards as publishers.
     pub(super) fn review_shards<P: Peer>(&mut self, cx: &mut Context<P>, table: &mut Table<P, Session>) {
         while let Some(shard) = self.shards.due(cx.now) {
             let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
-            self.review(cx, table, Publisher::shard(shard, &mut throttle));
+            self.review(cx, table, Publisher::absent(Party::Shard(shard), &mut throttle, None));
             if let Some(place) = self.shards.throttle(shard) {
                 *place = throttle;
             }
@@ -384,197 +329,6 @@ impl Hub {
             if let Some(patience) = served.filter_map(patience).min() {
                 self.shards.set_patience(shard, patience);
             }
-        }
-    }
-}
-
-/// Those whom a publisher can reach.
-struct Reached<'d, P: Peer> {
-    cx: &'d mut Context<P>,
-    table: &'d mut Table<P, Session>,
-    shards: &'d mut Shards,
-    publisher: Publisher<'d>,
-}
-
-impl<P: Peer> Reached<'_, P> {
-    /// The rules for what waits for a party.
-    fn outlet(&mut self, party: Party) -> Option<(&Context<P>, &mut Outlet)> {
-        let Self { cx, table, shards, publisher } = self;
-        let outlet = match party {
-            party if party == publisher.party => publisher.own.as_mut().map(|(_, outlet, _)| &mut **outlet),
-            Party::Session(slot) => table.get_mut(slot).map(|slot| slot.session.outlet().1),
-            Party::Shard(index) => shards.outlet(index).map(|(_, outlet)| outlet),
-        };
-        Some((cx, outlet?))
-    }
-
-    /// Holds the publisher back, or lets it go on, now that `by` is behind, or was.
-    #[cold]
-    fn throttle_for(&mut self, by: Party) {
-        let now = self.cx.now;
-        let claim = self.outlet(by).and_then(|(cx, outlet)| {
-            outlet.holds_until(cx).map(|limit| Claim { by, limit, lossy: outlet.is_lossy(cx) })
-        });
-        let Some(claim) = claim else {
-            return self.publisher.throttle.release(now, &self.cx.config);
-        };
-        let mut others = Others::None;
-        for party in self.publisher.throttle.served(now).filter(|party| *party != by) {
-            let other = self.outlet(party).and_then(|(cx, outlet)| Some((outlet.is_behind(), outlet.patience(cx)?)));
-            others = others.max(match other {
-                None => Others::None,
-                Some((true, _)) => Others::Behind,
-                Some((false, patience)) if patience.lasts(now) => Others::Patient,
-                Some(_) => Others::Waiting,
-            });
-        }
-        let Self { cx, publisher, .. } = self;
-        let news = !publisher.throttle.holds();
-        if !publisher.throttle.hold(now, &cx.config, claim, others) {
-            return;
-        }
-        cx.stats.throttled += u64::from(news);
-        let party = publisher.party;
-        if publisher.throttle.list(by)
-            && let Some((_, outlet)) = self.outlet(by)
-        {
-            outlet.list(party);
-        }
-    }
-}
-
-/// A message that is handed to its subscribers, one after the other.
-struct Delivery<'d, 'm, P: Peer> {
-    reached: Reached<'d, P>,
-    subject: Subject<'d>,
-    message: &'d mut Message<'m>,
-    /// How many of its subscribers are sessions.
-    sessions: u32,
-    /// One of them that is behind, and whether it misses messages.
-    behind: Option<(bool, Party)>,
-    /// One of the others: of those that have least waiting.
-    other: Option<(Level, Party)>,
-}
-
-impl<P: Peer> Delivery<'_, '_, P> {
-    /// Hands it to one of them, or the `latest` of its subject only; with `more` properties to a member of a group.
-    fn hand_to(&mut self, to: Party, latest: bool, more: &[u8]) {
-        let Reached { cx, table, shards, publisher } = &mut self.reached;
-        let (queue, outlet, pass) = match to {
-            party if party == publisher.party => match &mut publisher.own {
-                Some((queue, outlet, pass)) => (&mut **queue, &mut **outlet, pass.as_deref_mut()),
-                None => return,
-            },
-            Party::Session(slot) => match table.wake(slot) {
-                Some(slot) => slot.session.receiver(),
-                None => return,
-            },
-            // What comes from a shard has gone to the others from there.
-            Party::Shard(_) if matches!(publisher.party, Party::Shard(_)) && more.is_empty() => return,
-            Party::Shard(index) => match shards.outlet(index) {
-                Some((queue, outlet)) => (queue, outlet, None),
-                None => return,
-            },
-        };
-        self.sessions += u32::from(matches!(to, Party::Session(_)));
-        if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
-            outlet.counts.withheld += 1;
-            return;
-        }
-        let slow = outlet.admit(cx, queue, self.message, latest, more);
-        let level = outlet.level(cx, queue);
-        let mut other = Some((level, to));
-        if level == Level::Behind
-            && outlet.holds_until(cx).is_some()
-            // One that need not miss anything comes first.
-            && !(outlet.is_lossy(cx) && self.behind.is_some_and(|(lossy, _)| !lossy))
-        {
-            other = self.behind.replace((outlet.is_lossy(cx), to)).map(|(_, party)| (level, party));
-        }
-        if other.is_some_and(|(level, _)| self.other.is_none_or(|(least, _)| level <= least)) {
-            self.other = other;
-        }
-        if let Some(about) = &mut publisher.about {
-            about.patience = outlet.patience(cx).into_iter().chain(about.patience).min();
-            if !more.is_empty() {
-                about.load = Some(outlet.load(cx, queue, 1));
-            }
-        }
-        if slow && let Party::Session(slot) = to {
-            cx.slow.push_back(slot);
-        }
-    }
-
-    /// Hands it to one member of each group of these shares, as far as they are aimed at. Says to how many.
-    #[inline(never)]
-    fn hand_to_groups(&mut self, aim: Aim, groups: &mut Groups, shares: &mut Vec<groups::Found>) -> u32 {
-        shares.retain(|found| match aim {
-            Aim::All => true,
-            Aim::Each => false,
-            Aim::Group(group) => found.group == group,
-        });
-        shares.sort_unstable_by_key(|found| found.group);
-        let mut count = 0;
-        for shares in shares.chunk_by(|a, b| a.group == b.group) {
-            // Another shard that has chosen this one knew of members here; only if these have left they are looked for elsewhere.
-            let relayed = matches!(self.reached.publisher.party, Party::Shard(_));
-            let mut chosen = groups.choose(shares, |member| self.load(member, !relayed));
-            if relayed && chosen.is_none() {
-                chosen = groups.choose(shares, |member| self.load(member, true));
-            }
-            match chosen {
-                Some(groups::Member::Session { slot, number }) => {
-                    self.hand_to(Party::Session(slot), false, &properties::member(number));
-                }
-                Some(groups::Member::Shard { index, .. }) => {
-                    let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
-                    let head = properties::group(name.len());
-                    let mut property = [0; properties::HEAD + MAX_GROUP];
-                    for (place, byte) in property.iter_mut().zip(head.iter().chain(name)) {
-                        *place = *byte;
-                    }
-                    let len = head.len() + name.len();
-                    self.hand_to(Party::Shard(index), false, property.get(..len).unwrap_or_default());
-                }
-                None => continue,
-            }
-            count += 1;
-        }
-        count
-    }
-
-    /// What a member of a group has waiting (see [`Outlet::load`]); `None` if it cannot have the message. Other `shards` only
-    /// if they are wanted, and not the one that the message came from.
-    fn load(&mut self, member: groups::Member, shards: bool) -> Option<u32> {
-        let Reached { cx, table, shards: all, publisher } = &mut self.reached;
-        let (queue, outlet, pass) = match member {
-            groups::Member::Session { slot, .. } if Party::Session(slot) == publisher.party => {
-                let (queue, outlet, pass) = publisher.own.as_mut()?;
-                (&mut **queue, &mut **outlet, pass.as_deref_mut())
-            }
-            groups::Member::Session { slot, .. } => table.get_mut(slot)?.session.receiver(),
-            groups::Member::Shard { index, count } => {
-                if !shards || publisher.party == Party::Shard(index) {
-                    return None;
-                }
-                let (queue, outlet) = all.outlet(index)?;
-                return Some(outlet.load(cx, queue, count));
-            }
-        };
-        let may_have = pass.is_none_or(|pass| !pass.is_filtered || cx.may_receive(pass, self.subject));
-        may_have.then(|| outlet.load(cx, queue, 1))
-    }
-
-    /// What follows from it for the publisher.
-    fn finish(&mut self) {
-        let Reached { cx, publisher, .. } = &mut self.reached;
-        if let Some((_, party)) = self.other {
-            publisher.throttle.on_served(cx.now, party);
-        }
-        if let Some((_, by)) = self.behind
-            && !publisher.throttle.holds()
-        {
-            self.reached.throttle_for(by);
         }
     }
 }

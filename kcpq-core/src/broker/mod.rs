@@ -37,6 +37,7 @@ mod admission;
 mod announce;
 mod config;
 mod context;
+mod delivery;
 mod dispatch;
 mod event;
 mod foreign;

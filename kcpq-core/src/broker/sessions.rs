@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 use super::announce::Announcements;
 use super::config::SlowConsumer;
 use super::context::Context;
+use super::delivery::Publisher;
 use super::dispatch::{Dispatch, Outcome};
 use super::event::{Ended, Event, SessionId};
 use super::foreign;
 use super::groups;
 use super::handshakes::Handshakes;
-use super::hub::{Hub, Publisher};
+use super::hub::Hub;
 use super::party::Party;
 use super::peer::{Peer, Transmit};
 #[cfg(feature = "sealed")]

@@ -6,10 +6,11 @@ use alloc::format;
 use core::ops::ControlFlow;
 
 use super::context::Context;
+use super::delivery::Publisher;
 use super::event::{Ended, Event};
 use super::foreign;
 use super::guard::Forbidden;
-use super::hub::{Hub, Publisher};
+use super::hub::Hub;
 use super::message::{self, Message};
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};

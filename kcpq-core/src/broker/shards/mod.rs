@@ -21,8 +21,8 @@ use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
 use super::context::Context;
+use super::delivery::About;
 use super::event::SessionId;
-use super::hub::About;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
 use super::supply::Patience;

@@ -1,0 +1,287 @@
+//! One message on its way to its subscribers, and what follows from that for whoever published it.
+//!
+//! Publishers and subscribers look alike here, whether they are sessions or other shards.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::context::Context;
+use super::groups::{self, Groups};
+use super::message::Message;
+use super::outlet::{Level, Outlet};
+use super::party::Party;
+use super::pass::Pass;
+use super::peer::Peer;
+use super::session::{Me, Member, Session};
+use super::shards::Shards;
+use super::supply::Patience;
+use super::table::Table;
+use super::throttle::{Claim, Others, Throttle};
+use crate::frame::properties;
+use crate::hello::MAX_GROUP;
+use crate::outbox::HeapOutbox;
+use crate::subject::Subject;
+
+/// To whom a message may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// To everybody who wants it.
+    All,
+    /// To no queue group: another shard has seen to these.
+    Each,
+    /// To this queue group alone.
+    Group(u32),
+}
+
+/// Whose message it is.
+pub(super) struct Publisher<'p> {
+    party: Party,
+    throttle: &'p mut Throttle,
+    /// What waits for it as a subscriber: a session that is read is not in the table meanwhile. A shard gets nothing back.
+    own: Option<(&'p mut HeapOutbox, &'p mut Outlet, Option<&'p mut Box<Pass>>)>,
+    /// Where to note how its subscribers are off, if it wants to know.
+    about: Option<&'p mut About>,
+}
+
+/// How those are off whom messages of a shard are for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct About {
+    /// How long the least patient of them can be kept waiting; `None` if there was nobody.
+    pub(super) patience: Option<Patience>,
+    /// The load of the member of a queue group that was given the last one (see [`Outlet::load`]).
+    pub(super) load: Option<u32>,
+}
+
+impl<'p> Publisher<'p> {
+    /// A session, while it is not in the table.
+    pub(super) fn session(me: &'p mut Me<'_>) -> Self {
+        let Member { throttle, outlet, pass, .. } = &mut *me.member;
+        Self { party: Party::Session(me.id.slot), throttle, own: Some((me.queue, outlet, pass.as_mut())), about: None }
+    }
+
+    /// One that has no part in what becomes of its message: a shard, or a session that is about to end. What it has to know
+    /// of its subscribers goes to `about`.
+    pub(super) fn absent(party: Party, throttle: &'p mut Throttle, about: Option<&'p mut About>) -> Self {
+        Self { party, throttle, own: None, about }
+    }
+}
+
+/// Looks again at whether a publisher is to be held back.
+pub(super) fn review<P: Peer>(
+    cx: &mut Context<P>,
+    table: &mut Table<P, Session>,
+    shards: &mut Shards,
+    publisher: Publisher<'_>,
+) {
+    let mut reached = Reached { cx, table, shards, publisher };
+    if let Some(by) = reached.publisher.throttle.due(reached.cx.now) {
+        reached.throttle_for(by);
+    }
+}
+
+/// Those whom a publisher can reach.
+struct Reached<'d, P: Peer> {
+    cx: &'d mut Context<P>,
+    table: &'d mut Table<P, Session>,
+    shards: &'d mut Shards,
+    publisher: Publisher<'d>,
+}
+
+impl<P: Peer> Reached<'_, P> {
+    /// The rules for what waits for a party.
+    fn outlet(&mut self, party: Party) -> Option<(&Context<P>, &mut Outlet)> {
+        let Self { cx, table, shards, publisher } = self;
+        let outlet = match party {
+            party if party == publisher.party => publisher.own.as_mut().map(|(_, outlet, _)| &mut **outlet),
+            Party::Session(slot) => table.get_mut(slot).map(|slot| slot.session.outlet().1),
+            Party::Shard(index) => shards.outlet(index).map(|(_, outlet)| outlet),
+        };
+        Some((cx, outlet?))
+    }
+
+    /// Holds the publisher back, or lets it go on, now that `by` is behind, or was.
+    #[cold]
+    fn throttle_for(&mut self, by: Party) {
+        let now = self.cx.now;
+        let claim = self.outlet(by).and_then(|(cx, outlet)| {
+            outlet.holds_until(cx).map(|limit| Claim { by, limit, lossy: outlet.is_lossy(cx) })
+        });
+        let Some(claim) = claim else {
+            return self.publisher.throttle.release(now, &self.cx.config);
+        };
+        let mut others = Others::None;
+        for party in self.publisher.throttle.served(now).filter(|party| *party != by) {
+            let other = self.outlet(party).and_then(|(cx, outlet)| Some((outlet.is_behind(), outlet.patience(cx)?)));
+            others = others.max(match other {
+                None => Others::None,
+                Some((true, _)) => Others::Behind,
+                Some((false, patience)) if patience.lasts(now) => Others::Patient,
+                Some(_) => Others::Waiting,
+            });
+        }
+        let Self { cx, publisher, .. } = self;
+        let news = !publisher.throttle.holds();
+        if !publisher.throttle.hold(now, &cx.config, claim, others) {
+            return;
+        }
+        cx.stats.throttled += u64::from(news);
+        let party = publisher.party;
+        if publisher.throttle.list(by)
+            && let Some((_, outlet)) = self.outlet(by)
+        {
+            outlet.list(party);
+        }
+    }
+}
+
+/// A message that is handed to its subscribers, one after the other.
+pub(super) struct Delivery<'d, 'm, P: Peer> {
+    reached: Reached<'d, P>,
+    subject: Subject<'d>,
+    message: &'d mut Message<'m>,
+    /// How many of its subscribers are sessions.
+    sessions: u32,
+    /// One of them that is behind, and whether it misses messages.
+    behind: Option<(bool, Party)>,
+    /// One of the others: of those that have least waiting.
+    other: Option<(Level, Party)>,
+}
+
+impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
+    pub(super) fn new(
+        cx: &'d mut Context<P>,
+        table: &'d mut Table<P, Session>,
+        shards: &'d mut Shards,
+        publisher: Publisher<'d>,
+        subject: Subject<'d>,
+        message: &'d mut Message<'m>,
+    ) -> Self {
+        let reached = Reached { cx, table, shards, publisher };
+        Self { reached, subject, message, sessions: 0, behind: None, other: None }
+    }
+
+    /// Hands it to one of them, or the `latest` of its subject only; with `more` properties to a member of a group.
+    pub(super) fn hand_to(&mut self, to: Party, latest: bool, more: &[u8]) {
+        let Reached { cx, table, shards, publisher } = &mut self.reached;
+        let (queue, outlet, pass) = match to {
+            party if party == publisher.party => match &mut publisher.own {
+                Some((queue, outlet, pass)) => (&mut **queue, &mut **outlet, pass.as_deref_mut()),
+                None => return,
+            },
+            Party::Session(slot) => match table.wake(slot) {
+                Some(slot) => slot.session.receiver(),
+                None => return,
+            },
+            // What comes from a shard has gone to the others from there.
+            Party::Shard(_) if matches!(publisher.party, Party::Shard(_)) && more.is_empty() => return,
+            Party::Shard(index) => match shards.outlet(index) {
+                Some((queue, outlet)) => (queue, outlet, None),
+                None => return,
+            },
+        };
+        self.sessions += u32::from(matches!(to, Party::Session(_)));
+        if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
+            outlet.counts.withheld += 1;
+            return;
+        }
+        let slow = outlet.admit(cx, queue, self.message, latest, more);
+        let level = outlet.level(cx, queue);
+        let mut other = Some((level, to));
+        if level == Level::Behind
+            && outlet.holds_until(cx).is_some()
+            // One that need not miss anything comes first.
+            && !(outlet.is_lossy(cx) && self.behind.is_some_and(|(lossy, _)| !lossy))
+        {
+            other = self.behind.replace((outlet.is_lossy(cx), to)).map(|(_, party)| (level, party));
+        }
+        if other.is_some_and(|(level, _)| self.other.is_none_or(|(least, _)| level <= least)) {
+            self.other = other;
+        }
+        if let Some(about) = &mut publisher.about {
+            about.patience = outlet.patience(cx).into_iter().chain(about.patience).min();
+            if !more.is_empty() {
+                about.load = Some(outlet.load(cx, queue, 1));
+            }
+        }
+        if slow && let Party::Session(slot) = to {
+            cx.slow.push_back(slot);
+        }
+    }
+
+    /// Hands it to one member of each group of these shares, as far as they are aimed at. Says to how many.
+    #[inline(never)]
+    pub(super) fn hand_to_groups(&mut self, aim: Aim, groups: &mut Groups, shares: &mut Vec<groups::Found>) -> u32 {
+        shares.retain(|found| match aim {
+            Aim::All => true,
+            Aim::Each => false,
+            Aim::Group(group) => found.group == group,
+        });
+        shares.sort_unstable_by_key(|found| found.group);
+        let mut count = 0;
+        for shares in shares.chunk_by(|a, b| a.group == b.group) {
+            // Another shard that has chosen this one knew of members here; only if these have left they are looked for elsewhere.
+            let relayed = matches!(self.reached.publisher.party, Party::Shard(_));
+            let mut chosen = groups.choose(shares, |member| self.load(member, !relayed));
+            if relayed && chosen.is_none() {
+                chosen = groups.choose(shares, |member| self.load(member, true));
+            }
+            match chosen {
+                Some(groups::Member::Session { slot, number }) => {
+                    self.hand_to(Party::Session(slot), false, &properties::member(number));
+                }
+                Some(groups::Member::Shard { index, .. }) => {
+                    let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
+                    let head = properties::group(name.len());
+                    let mut property = [0; properties::HEAD + MAX_GROUP];
+                    for (place, byte) in property.iter_mut().zip(head.iter().chain(name)) {
+                        *place = *byte;
+                    }
+                    let len = head.len() + name.len();
+                    self.hand_to(Party::Shard(index), false, property.get(..len).unwrap_or_default());
+                }
+                None => continue,
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// What a member of a group has waiting (see [`Outlet::load`]); `None` if it cannot have the message. Other `shards` only
+    /// if they are wanted, and not the one that the message came from.
+    fn load(&mut self, member: groups::Member, shards: bool) -> Option<u32> {
+        let Reached { cx, table, shards: all, publisher } = &mut self.reached;
+        let (queue, outlet, pass) = match member {
+            groups::Member::Session { slot, .. } if Party::Session(slot) == publisher.party => {
+                let (queue, outlet, pass) = publisher.own.as_mut()?;
+                (&mut **queue, &mut **outlet, pass.as_deref_mut())
+            }
+            groups::Member::Session { slot, .. } => table.get_mut(slot)?.session.receiver(),
+            groups::Member::Shard { index, count } => {
+                if !shards || publisher.party == Party::Shard(index) {
+                    return None;
+                }
+                let (queue, outlet) = all.outlet(index)?;
+                return Some(outlet.load(cx, queue, count));
+            }
+        };
+        let may_have = pass.is_none_or(|pass| !pass.is_filtered || cx.may_receive(pass, self.subject));
+        may_have.then(|| outlet.load(cx, queue, 1))
+    }
+
+    /// What follows from it for the publisher. It has had `reach` subscribers.
+    pub(super) fn finish(mut self, reach: u32) {
+        // One that only other shards want is counted there.
+        if self.sessions > 0 || reach == 0 {
+            self.reached.cx.stats.fan_out.record(u64::from(self.sessions));
+        }
+        let Reached { cx, publisher, .. } = &mut self.reached;
+        if let Some((_, party)) = self.other {
+            publisher.throttle.on_served(cx.now, party);
+        }
+        if let Some((_, by)) = self.behind
+            && !publisher.throttle.holds()
+        {
+            self.reached.throttle_for(by);
+        }
+    }
+}
