@@ -68,6 +68,16 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let status = talk.answer();
     assert_eq!(talk.events(), 0, "the client is not subscribed to its reply subject");
 
+    talk.at(1_095);
+    talk.client.subscribe_queue(talk.now, "jobs", "workers").unwrap();
+    let member = talk.ask();
+    talk.answer();
+    assert_eq!(talk.events(), 0, "acknowledged");
+    talk.client.publish(talk.now, "jobs", b"hello").unwrap();
+    talk.ask();
+    let member_message = talk.answer();
+    assert_eq!(talk.events(), 1, "for the member");
+
     talk.restart();
     talk.at(1_100);
     talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
@@ -87,6 +97,8 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("PUBX", extended),
         ("MSGX", extended_message),
         ("STATUS", status),
+        ("SUB in a queue group", member),
+        ("MSGX for a member", member_message),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
         ("NATIVE RESET", reset),
     ];

@@ -169,8 +169,8 @@ impl<S: Make> World<S> {
         }
     }
 
-    fn step(&mut self) -> bool {
-        self.settle();
+    /// When something happens next.
+    fn next(&self) -> Option<Instant> {
         let mut next = self.broker.poll_timeout().map(|deadline| deadline.at).filter(|_| !self.away);
         for node in &self.nodes {
             for at in [node.up.next_arrival(), node.down.next_arrival(), node.client.poll_timeout().map(|d| d.at)] {
@@ -180,7 +180,12 @@ impl<S: Make> World<S> {
                 };
             }
         }
-        let Some(next) = next else { return false };
+        next
+    }
+
+    fn step(&mut self) -> bool {
+        self.settle();
+        let Some(next) = self.next() else { return false };
         self.now = next.max(self.now + Duration::from_micros(1));
         if !self.away {
             self.broker.handle_timeout(self.now);
@@ -195,7 +200,8 @@ impl<S: Make> World<S> {
     fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         self.settle();
-        while self.now < end && self.step() {}
+        while self.next().is_some_and(|next| next <= end) && self.step() {}
+        self.now = self.now.max(end);
     }
 
     fn run_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {

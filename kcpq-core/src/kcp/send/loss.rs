@@ -59,6 +59,14 @@ impl LossDetection {
         env.timers.stop(Timer::OutageProbe);
     }
 
+    /// A segment was sent whose timer is to run out after `rto`. In an outage it waits for those that wait already.
+    pub(super) fn on_sent(&self, env: &mut Env, rto: Duration) {
+        let silent = !env.config.outage_probes.is_zero() && env.now.since(self.heard_at) > rto;
+        if !(silent && env.timers.get(Timer::Rto).is_some()) {
+            env.timers.hasten(Timer::Rto, env.now + rto);
+        }
+    }
+
     /// Nothing is in flight.
     pub(super) fn on_empty(&mut self, env: &mut Env) {
         for timer in [Timer::Rto, Timer::Reordering, Timer::OutageProbe] {
@@ -160,7 +168,8 @@ impl LossDetection {
         }
         timers.stop(Timer::Rto);
         let step = if config.gentle_backoff { rtt.rto().div(2) } else { rtt.rto() };
-        let quiet_until = now + step.max(MIN_OUTAGE_PROBE_INTERVAL);
+        let silence = now.since(self.heard_at);
+        let quiet_until = now + step.max(MIN_OUTAGE_PROBE_INTERVAL).max(silence.div(32));
         let mut left = if probes { RTO_BURST } else { usize::MAX };
         let lost = flight.timed_out(|segment| {
             let mut at = segment.repaired_at() + segment.rto();
@@ -180,8 +189,10 @@ impl LossDetection {
         });
         env.stats.lost_timeout += lost.segments as u64;
         if lost.segments > 0 {
-            if delays && let Some(at) = env.timers.get(Timer::Rto) {
-                // The peer may just be late: the others, sent a little later, would follow one by one.
+            if (delays || probes)
+                && let Some(at) = env.timers.get(Timer::Rto)
+            {
+                // The peer may just be late, or be there no more: the others, sent a little later, would follow one by one.
                 env.timers.start(Timer::Rto, at.max(quiet_until));
             }
             if probes && env.proved && env.timers.get(Timer::OutageProbe).is_none() {

@@ -411,7 +411,7 @@ impl<S: Store> Sender<S> {
         let snapshot = state.congestion.on_sent(env.now, slice.len, flight.pipe());
         let rto = state.rtt.rto() + if patient { native::PATIENCE } else { Duration::ZERO };
         let (again, rto) = flight.on_sent(env, index, rto, patient, snapshot)?;
-        env.timers.hasten(Timer::Rto, env.now + rto);
+        state.loss.on_sent(env, rto);
         if again {
             env.stats.retransmitted += 1;
             state.redundancy.on_resent(env, flight, &state.rtt, index);

@@ -435,6 +435,31 @@ fn what_was_refused_for_want_of_memory_goes_again_as_soon_as_there_is_some() {
     assert!(pair.got == data, "{} bytes", pair.got.len());
 }
 
+/// A peer that has stopped, and to which more and more is sent.
+#[test]
+fn however_much_waits_for_one_who_is_silent_little_of_it_is_sent_again() {
+    let config = Config { congestion: CongestionControl::Off, ..Config::GAMES };
+    let link = sim::Config::clean(Duration::from_micros(100));
+    let mut pair = Pair::new(Any::engine(CONV, config), Any::engine(CONV, config), link, 1);
+    let publish = |pair: &mut Pair<_, _>, seconds: usize| {
+        for _ in 0..seconds * 400 {
+            let _ = pair.a.send(&[7; 128]);
+            pair.run_until(pair.now + Duration::from_micros(2_500));
+        }
+    };
+    publish(&mut pair, 1);
+    assert_eq!(pair.a.stats().retransmitted, 0);
+    pair.there.set_down(true);
+    publish(&mut pair, 4);
+    let first = pair.a.stats().retransmitted;
+    publish(&mut pair, 6);
+    let then = pair.a.stats().retransmitted - first;
+    assert!((50..4_000).contains(&first) && (50..1_200).contains(&then), "{first} in 4 s, {then} in 6 s more");
+    pair.there.set_down(false);
+    pair.run_until(pair.now + Duration::from_secs(2));
+    assert_eq!(pair.a.in_flight(), 0);
+}
+
 #[test]
 fn lies_are_refused_without_harm() {
     let mut kcp = Any::engine(CONV, Config::GAMES);
