@@ -61,7 +61,7 @@ fn the_members_of_a_queue_group_share_what_comes() {
     let first = subscribe(&addr, &["jobs", "--queue", "workers", "--count", "4", "--lines"]);
     // Each subject of a program is a member.
     let second = subscribe(&addr, &["jobs", ">", "-q", "workers", "--count", "8", "--lines"]);
-    let numbers = (0..12).map(|number| format!("{number}\n")).collect::<String>();
+    let numbers = (10..22).map(|number| format!("{number}\n")).collect::<String>();
     let mut from_stdin = kcpq().args(["pub", "-s", &addr, "jobs", "--lines"]).stdin(Stdio::piped()).spawn().unwrap();
     from_stdin.stdin.take().unwrap().write_all(numbers.as_bytes()).unwrap();
     assert!(from_stdin.wait().unwrap().success());
