@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
@@ -56,6 +56,7 @@ fn that_nobody_answers_is_said_in_words() {
     let addr = listener.local_addr().unwrap().to_string();
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     });
     let output = top(&[&addr]);
@@ -68,8 +69,6 @@ fn that_nobody_answers_is_said_in_words() {
 /// wrote.
 #[cfg(unix)]
 fn in_a_terminal(http: &str, act: impl FnOnce(&mut std::process::ChildStdin, &str)) -> Option<(Output, String)> {
-    use std::io::Read;
-
     if !Command::new("script").arg("--version").output().is_ok_and(|said| said.stdout.starts_with(b"script from util"))
     {
         eprintln!("skipped: there is no script of util-linux");

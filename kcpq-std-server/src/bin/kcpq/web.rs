@@ -100,7 +100,10 @@ impl Site {
             .body(Empty::<Bytes>::new())
             .map_err(|error| text(&error))?;
         let exchange = async {
-            let response = sender.send_request(request).await.map_err(|error| text(&error))?;
+            let response = sender.send_request(request).await.map_err(|error| match error.is_canceled() {
+                true => "the connection was closed before there was an answer".into(),
+                false => text(&error),
+            })?;
             let status = response.status();
             let body =
                 Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
