@@ -12,7 +12,7 @@ use super::groups::{self, Change, Groups};
 use super::message::{self, Message};
 use super::party::{Party, Subscriber};
 use super::peer::Peer;
-use super::session::Session;
+use super::session::{Me, Session};
 use super::shards::Shards;
 use super::table::Table;
 use super::throttle::Throttle;
@@ -171,13 +171,14 @@ impl Hub {
         self.publish_to(Aim::All, cx, table, publisher, subject, message)
     }
 
-    /// Hands what the session in this slot did not get as a member of groups to others of these. Says for how many messages
-    /// there is nobody.
+    /// Hands what the session in this slot did not get as a member of groups to others of these, also to its own others if it
+    /// goes on as `me`. Says for how many messages there is nobody.
     pub(super) fn give_back<P: Peer>(
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
         slot: u32,
+        mut me: Option<&mut Me<'_>>,
         returns: Vec<(Box<str>, Bytes, Option<Instant>)>,
     ) -> u64 {
         let limits = foreign::limits(cx.config.subjects);
@@ -188,7 +189,10 @@ impl Hub {
             let given = group.zip(subject.ok()).is_some_and(|(group, subject)| {
                 let party = Party::Session(slot);
                 let mut throttle = Throttle::default();
-                let publisher = Publisher::absent(party, &mut throttle, None);
+                let publisher = match &mut me {
+                    Some(me) => Publisher::session(me),
+                    None => Publisher::absent(party, &mut throttle, None),
+                };
                 let mut message = Message::returned(&frame, expires);
                 self.publish_to(Aim::Group(group), cx, table, publisher, subject, &mut message)
             });

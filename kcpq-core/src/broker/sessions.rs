@@ -544,7 +544,7 @@ impl<P: Peer> Sessions<P> {
     /// Gives what waits for a session that has left its queue groups to others there. Says for how many messages there is nobody.
     fn give_back(&mut self, slot: &mut Slot<P, Session>) -> u64 {
         let returns = slot.session.take_returns();
-        self.hub.give_back(&mut self.cx, &mut self.table, slot.id.slot, returns)
+        self.hub.give_back(&mut self.cx, &mut self.table, slot.id.slot, None, returns)
     }
 
     fn unsubscribe_all(&mut self, slot: &mut Slot<P, Session>) {

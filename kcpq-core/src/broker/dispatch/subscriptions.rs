@@ -115,10 +115,12 @@ impl<P: Peer> Dispatch<'_, P> {
         }
         if membership.may_search(cx.now) {
             let returns = membership.take_from(me.queue, Some(number));
-            let left = hub.give_back(cx, table, me.id.slot, returns);
+            membership.remove(number);
+            let left = hub.give_back(cx, table, me.id.slot, Some(me), returns);
             cx.stats.dropped_closed += left;
+        } else {
+            membership.remove(number);
         }
-        membership.remove(number);
         true
     }
 

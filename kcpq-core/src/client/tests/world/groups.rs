@@ -157,6 +157,27 @@ fn what_waits_for_a_member_that_leaves_goes_to_the_others() {
 }
 
 #[test]
+fn what_waits_for_a_member_that_leaves_goes_to_another_one_of_its_own_client() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let publisher = world.add(Config::default(), CLEAN);
+    let node = world.add(Config::default(), sim::Config { bandwidth: Some(100_000), ..CLEAN });
+    let first = (node, world.join(node, "jobs.*", "workers"));
+    let second = (node, world.join(node, "jobs.*", "workers"));
+    world.publish_numbers(publisher, "jobs.a", 0..400, 1_000);
+    world.run_for(Duration::from_secs(1));
+    assert!(world.nodes[node].client.unsubscribe(world.now, first.1));
+    world.run_for(Duration::from_secs(20));
+    let stats = world.broker.stats();
+    assert!(
+        stats.requeued > 100 && stats.dropped_closed == 0,
+        "{} given, {} lost",
+        stats.requeued,
+        stats.dropped_closed
+    );
+    assert!(world.numbers(second).len() > 300);
+}
+
+#[test]
 fn a_member_that_takes_nothing_is_passed_over() {
     let mut world = World::<Heap>::new(broker::Config::default());
     let publisher = world.add(Config::default(), CLEAN);
