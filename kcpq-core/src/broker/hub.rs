@@ -202,7 +202,7 @@ impl Hub {
         left
     }
 
-    /// The same, aimed at some of them.
+    /// As [`publish`](Self::publish), aimed at some of them.
     fn publish_to<P: Peer>(
         &mut self,
         aim: Aim,
