@@ -109,6 +109,8 @@ pub mod features {
     pub const PROPERTIES: u32 = 1 << 8;
     /// A server's: knows queue groups.
     pub const QUEUES: u32 = 1 << 9;
+    /// A server's: says what became of messages, to publishers that want to know.
+    pub const CONFIRMS: u32 = 1 << 11;
 
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
@@ -121,7 +123,7 @@ pub mod features {
         | if cfg!(feature = "native") { NATIVE } else { 0 }
         | if cfg!(feature = "properties") { PROPERTIES } else { 0 };
     /// What a server of this build can do.
-    pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES;
+    pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES | CONFIRMS;
 }
 
 const FIXED: usize = 27;

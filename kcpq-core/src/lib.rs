@@ -15,7 +15,7 @@
 //! | [`store`] | where bytes are kept: lent memory, or the allocator's | what they mean |
 //! | [`subject`](mod@subject) | what a subject is, and what a pattern matches | who is interested |
 //! | `header` | whose datagram it is, of native sessions | what is in it |
-//! | [`frame`], [`hello`] | the bytes of frames | what they cause |
+//! | [`frame`], [`hello`], [`puback`] | the bytes of frames | what they cause |
 //! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |
 //! | [`outbox`] | which frames wait, and which are dropped meanwhile | what else goes before them |
 //! | [`fec`], `cipher` | parity, and the original's encryption | which session has them |
@@ -48,6 +48,7 @@
 //! | `ttl` | messages with a time to live |
 //! | `properties` | messages with properties: headers, and where an answer is to go; says so in HELLO |
 //! | `request` | requests, whose answers come back to who published them; implies `properties` and `alloc` |
+//! | `confirm` | messages whose publishers are told what became of them; implies `properties` and `alloc` |
 //! | `kcp-modes` | KCP's message mode and its own congestion window, for peers that are not kcpq |
 //! | `fec` | parity: kcp-go's Reed-Solomon around datagrams; says so in HELLO; implies `alloc` |
 //! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |
@@ -89,6 +90,7 @@ pub mod hello;
 pub mod histogram;
 pub mod kcp;
 pub mod outbox;
+pub mod puback;
 pub mod rng;
 #[cfg(feature = "alloc")]
 pub mod router;

@@ -61,7 +61,7 @@ pub enum Why {
     Idle,
     /// A subscription was not acknowledged.
     SubscribeRetry,
-    /// A request was not answered.
+    /// A request was not answered, or the server has not said what became of a message.
     Request,
     /// The next attempt to connect, or the end of the present one.
     Reconnect,

@@ -8,7 +8,7 @@ const ROWS: &[&[&str]] = &[
     &["time", "rng", "field", "hash", "header", "histogram", "store"],
     &["subject"],
     &["frame", "kcp"],
-    &["outbox", "hello", "fec", "cipher", "seal"],
+    &["outbox", "hello", "puback", "fec", "cipher", "seal"],
     &["datagram"],
     &["session"],
     &["router"],

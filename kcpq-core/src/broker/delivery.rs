@@ -8,10 +8,11 @@ use alloc::vec::Vec;
 use super::context::Context;
 use super::groups::{self, Groups};
 use super::message::Message;
-use super::outlet::{Level, Outlet};
+use super::outlet::{Admission, Level, Outlet};
 use super::party::Party;
 use super::pass::Pass;
 use super::peer::Peer;
+use super::receipts::Reach;
 use super::session::{Me, Member, Session};
 use super::shards::Shards;
 use super::supply::Patience;
@@ -139,9 +140,10 @@ pub(super) struct Delivery<'d, 'm, P: Peer> {
     reached: Reached<'d, P>,
     subject: Subject<'d>,
     message: &'d mut Message<'m>,
-    /// How many of its subscribers are sessions.
+    /// How many of its subscribers are sessions, and who has it now.
     sessions: u32,
-    /// One of them that is behind, and whether it misses messages.
+    reach: Reach,
+    /// One of its subscribers that is behind, and whether it misses messages.
     behind: Option<(bool, Party)>,
     /// One of the others: of those that have least waiting.
     other: Option<(Level, Party)>,
@@ -157,7 +159,7 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         message: &'d mut Message<'m>,
     ) -> Self {
         let reached = Reached { cx, table, shards, publisher };
-        Self { reached, subject, message, sessions: 0, behind: None, other: None }
+        Self { reached, subject, message, sessions: 0, reach: Reach::default(), behind: None, other: None }
     }
 
     /// Hands it to one of them, or the `latest` of its subject only; with `more` properties to a member of a group.
@@ -184,7 +186,13 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
             outlet.counts.withheld += 1;
             return;
         }
-        let slow = outlet.admit(cx, queue, self.message, latest, more);
+        let Admission { taken, slow } = match (to, self.message.ticket()) {
+            (Party::Shard(_), Some(ticket)) => {
+                let more = [more, &properties::ticket(ticket)].concat();
+                outlet.admit(cx, queue, self.message, latest, &more)
+            }
+            _ => outlet.admit(cx, queue, self.message, latest, more),
+        };
         let level = outlet.level(cx, queue);
         let mut other = Some((level, to));
         if level == Level::Behind
@@ -203,8 +211,20 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
                 about.load = Some(outlet.load(cx, queue, 1));
             }
         }
-        if slow && let Party::Session(slot) = to {
-            cx.slow.push_back(slot);
+        match to {
+            Party::Session(slot) => {
+                self.reach.sessions += u32::from(taken);
+                if slow {
+                    cx.slow.push_back(slot);
+                }
+            }
+            Party::Shard(index) if taken => {
+                self.reach.shards += 1;
+                if let Some(ticket) = self.message.ticket() {
+                    shards.ask(index, ticket);
+                }
+            }
+            Party::Shard(_) => {}
         }
     }
 
@@ -268,10 +288,10 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         may_have.then(|| outlet.load(cx, queue, 1))
     }
 
-    /// What follows from it for the publisher. It has had `reach` subscribers.
-    pub(super) fn finish(mut self, reach: u32) {
+    /// What follows from it for the publisher, if it has had so many subscribers.
+    pub(super) fn finish(mut self, subscribers: u32) -> Reach {
         // One that only other shards want is counted there.
-        if self.sessions > 0 || reach == 0 {
+        if self.sessions > 0 || subscribers == 0 {
             self.reached.cx.stats.fan_out.record(u64::from(self.sessions));
         }
         let Reached { cx, publisher, .. } = &mut self.reached;
@@ -283,5 +303,6 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         {
             self.reached.throttle_for(by);
         }
+        Reach { subscribers, ..self.reach }
     }
 }

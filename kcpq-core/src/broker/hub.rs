@@ -12,6 +12,7 @@ use super::groups::{self, Change, Groups};
 use super::message::{self, Message};
 use super::party::{Party, Subscriber};
 use super::peer::Peer;
+use super::receipts::{Reach, Receipts};
 use super::session::{Me, Session};
 use super::shards::Shards;
 use super::table::Table;
@@ -26,6 +27,8 @@ pub(super) struct Hub {
     router: Router,
     groups: Groups,
     pub(super) shards: Shards,
+    /// Publishers that wait to hear from other shards who has their messages.
+    pub(super) receipts: Receipts,
     /// Who wants the message that is being routed, by the router's numbers; and of these the shares of groups.
     wanted_by: Vec<u32>,
     shares: Vec<groups::Found>,
@@ -39,6 +42,7 @@ impl Hub {
             router: Router::new(seed),
             groups: Groups::new(seed),
             shards,
+            receipts: Receipts::new(seed),
             wanted_by: Vec::new(),
             shares: Vec::new(),
             reach: 0,
@@ -159,7 +163,7 @@ impl Hub {
     // --- messages ---
 
     /// Hands a message to everybody who wants it, each once, and to one member of each queue group, and throttles the publisher
-    /// if need be. False if nobody wants it.
+    /// if need be. Says who has it.
     pub(super) fn publish<P: Peer>(
         &mut self,
         cx: &mut Context<P>,
@@ -167,7 +171,7 @@ impl Hub {
         publisher: Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
-    ) -> bool {
+    ) -> Reach {
         self.publish_to(Aim::All, cx, table, publisher, subject, message)
     }
 
@@ -194,7 +198,7 @@ impl Hub {
                     None => Publisher::absent(party, &mut throttle, None),
                 };
                 let mut message = Message::returned(&frame, expires);
-                self.publish_to(Aim::Group(group), cx, table, publisher, subject, &mut message)
+                self.publish_to(Aim::Group(group), cx, table, publisher, subject, &mut message).subscribers > 0
             });
             cx.stats.requeued += u64::from(given);
             left += u64::from(!given);
@@ -211,8 +215,8 @@ impl Hub {
         publisher: Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
-    ) -> bool {
-        let Self { router, groups, shards, wanted_by, shares, reach } = self;
+    ) -> Reach {
+        let Self { router, groups, shards, wanted_by, shares, reach, .. } = self;
         let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
         wanted_by.clear();
         router.route(subject, |number| wanted_by.push(number));
@@ -242,8 +246,7 @@ impl Hub {
             *reach += delivery.hand_to_groups(aim, groups, shares);
             shares.clear();
         }
-        delivery.finish(*reach);
-        *reach > 0
+        delivery.finish(*reach)
     }
 
     /// Hands messages of another shard, whole MSGs that follow each other, to the sessions here.
@@ -257,7 +260,7 @@ impl Hub {
     ) {
         let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
         let bytes = frames.len();
-        let mut about = About::default();
+        let (mut about, mut answers) = (About::default(), Vec::new());
         // The shard wrote them.
         while let Some(len) = frames.first_chunk().map(|announced| LENGTH + u32::from_be_bytes(*announced) as usize) {
             let frame = frames.split_to(len.min(frames.len()));
@@ -277,7 +280,8 @@ impl Hub {
                     valid => valid,
                 };
                 let Ok(subject) = subject else { continue };
-                let group = parsed.message().and_then(|(_, properties)| properties.group());
+                let (_, properties) = parsed.message().unwrap_or_default();
+                let (group, ticket) = (properties.group(), properties.ticket());
                 let aim = match group.map(|group| self.groups.named(group)) {
                     None => Aim::Each,
                     Some(Some(group)) => Aim::Group(group),
@@ -288,14 +292,17 @@ impl Hub {
                 };
                 let mut message = Message::relayed(&frame, expires, self.share_from());
                 let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
-                let routed = self.publish_to(aim, cx, table, publisher, subject, &mut message);
-                cx.stats.unrouted += u64::from(!routed && aim != Aim::Each);
+                let reach = self.publish_to(aim, cx, table, publisher, subject, &mut message);
+                cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);
+                if let Some(ticket) = ticket {
+                    answers.push((ticket, reach.sessions + reach.shards));
+                }
             }
         }
         if let Some(place) = self.shards.throttle(shard) {
             *place = throttle;
         }
-        self.shards.has_placed(shard, bytes, about);
+        self.shards.has_placed(shard, bytes, about, answers);
     }
 
     // --- back-pressure ---

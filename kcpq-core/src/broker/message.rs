@@ -27,6 +27,8 @@ pub(super) struct Message<'f> {
     properties: Properties<'f>,
     /// When it is to be forgotten where it still waits.
     expires: Option<Instant>,
+    /// Under which number other brokers of the server are to say how many sessions got it, if that matters.
+    ticket: Option<u32>,
     /// The MSG, once it exists by itself, and the MSGX.
     shared: Option<Bytes>,
     extended: Option<Bytes>,
@@ -38,7 +40,8 @@ impl<'f> Message<'f> {
     /// The message of a whole PUB; kept once for all subscribers if it has `share_from` bytes.
     pub(super) fn published(frame: &'f [u8], share_from: usize) -> Self {
         let properties = Properties::NONE;
-        Self { bytes: frame, cut: 0, properties, expires: None, shared: None, extended: None, share_from }
+        let (expires, ticket) = (None, None);
+        Self { bytes: frame, cut: 0, properties, expires, ticket, shared: None, extended: None, share_from }
     }
 
     /// The message of a whole PUBX or MSGX, of which `properties` go to subscribers.
@@ -50,7 +53,16 @@ impl<'f> Message<'f> {
         share_from: usize,
     ) -> Self {
         let bytes = frame.get(..frame.len().saturating_sub(cut)).unwrap_or_default();
-        Self { bytes, cut, properties, expires, shared: None, extended: None, share_from }
+        Self { bytes, cut, properties, expires, ticket: None, shared: None, extended: None, share_from }
+    }
+
+    /// Other brokers of the server are to say under this number how many sessions got it, if there is one.
+    pub(super) fn set_ticket(&mut self, ticket: Option<u32>) {
+        self.ticket = ticket;
+    }
+
+    pub(super) fn ticket(&self) -> Option<u32> {
+        self.ticket
     }
 
     /// A message that is a MSG already, whose bytes stay for as long as somebody wants them.

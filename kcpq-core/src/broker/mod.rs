@@ -27,6 +27,7 @@
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
 //!                                                                          supply     whether a party can be kept waiting
 //!                                                                          memory     who may take in more when it is short
+//! receipts   publishers that wait to hear who has their message
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
 //! pass       what was decided for one session                              context    configuration, time, counters, events
@@ -56,6 +57,7 @@ mod outlet;
 mod party;
 mod pass;
 mod peer;
+mod receipts;
 mod session;
 mod sessions;
 mod shards;
@@ -401,8 +403,10 @@ impl<P: Peer> Broker<P> {
     /// The next thing to be told to another broker of the same server, and to which; to be called until `None` when
     /// [`poll_transmit`](Self::poll_transmit) has nothing more.
     pub fn poll_relay(&mut self) -> Option<(usize, Relay)> {
-        let Sessions { cx, hub, .. } = &mut self.sessions;
-        hub.shards.poll(cx)
+        let Sessions { cx, hub: Hub { shards, receipts, .. }, .. } = &mut self.sessions;
+        let relay = shards.poll(cx, receipts);
+        self.sessions.hand_out_receipts();
+        relay
     }
 
     /// The next datagram that is for another broker of the same server, and for which: a client's address has changed, and

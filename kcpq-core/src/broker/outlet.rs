@@ -72,6 +72,23 @@ pub(super) enum Level {
     Deaf,
 }
 
+/// What has become of a message for a party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Admission {
+    /// It waits now.
+    pub(super) taken: bool,
+    /// The queue is full, for the first time since there was plenty of room.
+    pub(super) slow: bool,
+}
+
+impl Admission {
+    const TAKEN: Self = Self { taken: true, slow: false };
+
+    fn dropped(slow: bool) -> Self {
+        Self { taken: false, slow }
+    }
+}
+
 /// What a shard says of those whom the messages are for that it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
@@ -160,7 +177,7 @@ impl Outlet {
     }
 
     /// Queues a message, or the `latest` of its subject only, if the party takes it and there is room; with `more` properties,
-    /// to one who knows such. True if there is no room, for the first time since there was plenty.
+    /// to one who knows such.
     pub(super) fn admit<P>(
         &mut self,
         cx: &mut Context<P>,
@@ -168,7 +185,7 @@ impl Outlet {
         message: &mut Message<'_>,
         latest: bool,
         more: &[u8],
-    ) -> bool {
+    ) -> Admission {
         let Context { config, stats, .. } = cx;
         let extended = self.extended && (message.is_extended() || !more.is_empty());
         let len = message.len(extended) + more.len();
@@ -177,14 +194,14 @@ impl Outlet {
         if len + told - LENGTH > self.max_body as usize {
             stats.dropped_too_large += 1;
             self.counts.dropped_too_large += 1;
-            return false;
+            return Admission::dropped(false);
         }
         queue.set_now(cx.now);
         if latest && message.supersede_in(queue, extended, max_queued) {
             stats.superseded += 1;
             self.counts.superseded += 1;
             self.took(stats, cx.now, len, queue);
-            return false;
+            return Admission::TAKEN;
         }
         let mut full = false;
         if self.waiting(queue) + len > max_queued {
@@ -196,7 +213,7 @@ impl Outlet {
                 *self.dropped(stats) += 1;
                 self.counts.dropped_slow += 1;
                 if config.slow_consumer != SlowConsumer::DropOldest || !queue.drop_oldest() {
-                    return self.is_full(cx);
+                    return Admission::dropped(self.is_full(cx));
                 }
             }
         }
@@ -205,7 +222,7 @@ impl Outlet {
         if left < config.max_queued_total / 2 && self.waiting(queue) + len > left && !queue.is_empty() {
             stats.dropped_memory += 1;
             self.counts.dropped_memory += 1;
-            return self.is_full(cx);
+            return Admission::dropped(self.is_full(cx));
         }
         if latest {
             message.append_latest_to(queue, extended, cx.seed);
@@ -215,7 +232,12 @@ impl Outlet {
             message.append_with(queue, more);
         }
         self.took(stats, cx.now, len, queue);
-        full && self.is_full(cx)
+        Admission { taken: true, slow: full && self.is_full(cx) }
+    }
+
+    /// True if nothing waits for the party, here or on its way to it.
+    pub(super) fn is_idle(&self, queue: &HeapOutbox) -> bool {
+        self.waiting(queue) == 0
     }
 
     /// One message may always wait, whatever its size.

@@ -8,7 +8,7 @@ use super::announce::Announcements;
 use super::config::SlowConsumer;
 use super::context::Context;
 use super::delivery::Publisher;
-use super::dispatch::{Dispatch, Outcome};
+use super::dispatch::{self, Dispatch, Outcome};
 use super::event::{Ended, Event, SessionId};
 use super::foreign;
 use super::groups;
@@ -582,6 +582,18 @@ impl<P: Peer> Sessions<P> {
         self.cx.tell(Event::Closed { id: slot.id, peer: slot.peer, why, undelivered, identity });
     }
 
+    /// Tells publishers what became of messages that other shards were asked about.
+    pub(super) fn hand_out_receipts(&mut self) {
+        let Self { cx, hub, table, .. } = self;
+        while let Some((id, ack)) = hub.receipts.poll() {
+            if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
+                slot.session.answer(dispatch::receipt(ack));
+                cx.stats.confirmed += 1;
+                table.wake(id.slot);
+            }
+        }
+    }
+
     // --- other shards ---
 
     /// Takes in what another broker has told.
@@ -589,7 +601,11 @@ impl<P: Peer> Sessions<P> {
         let Self { cx, hub, table, .. } = self;
         match relay.0 {
             Told::Messages { frames, expires } => hub.publish_relayed(cx, table, from, frames, expires),
-            Told::Placed { bytes, report } => hub.shards.on_placed(cx, from, bytes, report),
+            Told::Placed { bytes, report, answers } => {
+                hub.shards.on_placed(cx, from, bytes, report);
+                hub.shards.on_answers(from, &answers, &mut hub.receipts);
+                self.hand_out_receipts();
+            }
             Told::Interest { pattern, wanted } => {
                 if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(cx.config.subjects)) {
                     hub.set_interest(from, pattern, wanted);

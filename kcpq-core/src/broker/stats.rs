@@ -41,6 +41,8 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Messages without any subscriber.
     pub unrouted: u64,
+    /// Messages whose publishers were told what became of them.
+    pub confirmed: u64,
     /// Messages refused with ERR: invalid subject.
     pub messages_refused: u64,
     /// Messages dropped: their publisher may not publish to that subject.
@@ -139,6 +141,7 @@ impl Stats {
             messages_out,
             bytes_out,
             unrouted,
+            confirmed,
             messages_refused,
             messages_denied,
             dropped_excess,
@@ -192,6 +195,7 @@ impl Stats {
         self.messages_out += messages_out;
         self.bytes_out += bytes_out;
         self.unrouted += unrouted;
+        self.confirmed += confirmed;
         self.messages_refused += messages_refused;
         self.messages_denied += messages_denied;
         self.dropped_excess += dropped_excess;

@@ -226,6 +226,7 @@ impl<S: FrameStore> Client<S> {
                 {
                     self.outgoing.on_dropped(1);
                     self.stats.dropped_overflow += 1;
+                    self.confirms.on_dropped(self.outgoing.gone(self.session.moved()));
                 }
                 Err(PushError::Full) => return Err(PublishError::Full),
             }

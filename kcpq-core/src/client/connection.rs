@@ -1,7 +1,7 @@
 //! The life of the connection: it begins, is watched, is lost and begins again; and what its state asks to be sent.
 
 use super::Client;
-use super::event::{Disconnect, RequestFailure};
+use super::event::{ConfirmFailure, Disconnect, RequestFailure};
 use super::phase::{Phase, Server, Up};
 use super::pings::Pings;
 use super::rhythm::Rhythm;
@@ -78,6 +78,9 @@ impl<S: FrameStore> Client<S> {
         if self.session.dialect == Dialect::Plain {
             self.requests.fail_all(RequestFailure::Unsupported);
         }
+        if !self.server.is_some_and(|server| server.confirms) {
+            self.confirms.fail_all(ConfirmFailure::Unsupported);
+        }
         let again = self.stats.connected_at.is_some();
         self.stats.connected = true;
         self.stats.connected_at = Some(self.now);
@@ -108,6 +111,7 @@ impl<S: FrameStore> Client<S> {
         };
         self.stats.connection_errors += u64::from(why != Disconnect::Requested);
         self.handshake.end();
+        self.confirms.on_lost(self.outgoing.gone(self.session.moved()));
         self.session.end(matches!(why, Disconnect::ByServer(_)));
         self.subscriptions.on_disconnect();
         let until = match (why, self.config.reconnect) {
@@ -141,6 +145,7 @@ impl<S: FrameStore> Client<S> {
         self.stats.lost_on_close += in_doubt + self.session.outbox.frames() as u64;
         self.session.outbox.clear();
         self.requests.fail_all(RequestFailure::Closed);
+        self.confirms.fail_all(ConfirmFailure::Closed);
         self.pending.closed();
     }
 
@@ -224,6 +229,7 @@ impl<S: FrameStore> Client<S> {
             keep_alive: Duration::from_secs(hello.keep_alive.into()),
             epoch: hello.epoch,
             groups: hello.features & features::QUEUES != 0,
+            confirms: hello.features & features::CONFIRMS != 0,
         });
         self.session.set_native(&Native {
             framing: self.framing().to_server(hello.features),
@@ -233,7 +239,9 @@ impl<S: FrameStore> Client<S> {
             features: hello.features,
         });
         // One that is too long for it would end the session.
-        let dropped = self.session.outbox.drop_longer(self.largest_message());
+        let limit = self.largest_message();
+        self.confirms.on_limit(limit + LENGTH, self.outgoing.gone(self.session.moved()));
+        let dropped = self.session.outbox.drop_longer(limit);
         self.outgoing.on_dropped(dropped.into());
         self.stats.dropped_too_large += dropped;
         self.up(true);

@@ -5,6 +5,7 @@ use core::fmt;
 use super::subscriptions::SubscriptionId;
 use crate::frame::{Frame, HEAD, LENGTH, Properties, PropertyError};
 use crate::hello::{CloseReason, Refusal};
+use crate::puback::Rejection;
 use crate::store::{Store, TooLarge};
 use crate::subject::SubjectError;
 use crate::time::Instant;
@@ -58,6 +59,14 @@ pub enum Event<'e, S: Store> {
         /// Why.
         why: RequestFailure,
     },
+    /// What became of a message whose publisher wanted to know: the number of sessions that the server has given it to, each
+    /// once for itself and once for each of its queue groups.
+    Confirmed {
+        /// Of which.
+        id: ConfirmId,
+        /// It was routed, or why that is not known.
+        outcome: Result<u32, ConfirmFailure>,
+    },
     /// A message larger than the memory for received messages was skipped.
     Oversize(TooLarge),
     /// The server refused something; the text is for humans.
@@ -79,6 +88,11 @@ pub enum Event<'e, S: Store> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RequestId(pub(super) u32);
+
+/// Names a message of one client, as long as it is waited for what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConfirmId(pub(super) u32);
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +182,9 @@ impl<S: Store> fmt::Debug for Event<'_, S> {
             }
             Self::RequestFailed { request, why } => {
                 f.debug_struct("RequestFailed").field("request", request).field("why", why).finish()
+            }
+            Self::Confirmed { id, outcome } => {
+                f.debug_struct("Confirmed").field("id", id).field("outcome", outcome).finish()
             }
             Self::Oversize(size) => f.debug_tuple("Oversize").field(size).finish(),
             Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
@@ -375,3 +392,67 @@ impl fmt::Display for RequestFailure {
 }
 
 impl core::error::Error for RequestFailure {}
+
+/// Why a message was refused whose publisher wants to know what becomes of it. Nothing was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ConfirmError {
+    /// The message.
+    Refused(PublishError),
+    /// As many messages wait for the server's word as may.
+    TooMany,
+    /// The server does not say what becomes of messages, as an original one.
+    Unsupported,
+}
+
+impl fmt::Display for ConfirmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::TooMany => f.write_str("too many messages wait for the server's word"),
+            Self::Unsupported => f.write_str(UNCONFIRMED),
+        }
+    }
+}
+
+impl core::error::Error for ConfirmError {}
+
+const UNCONFIRMED: &str = "the server does not say what becomes of messages";
+
+/// Why it is not known, or known too well, what became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ConfirmFailure {
+    /// The server has not routed it.
+    Rejected(Rejection),
+    /// The server does not say what becomes of messages, as an original one; it may have arrived.
+    Unsupported,
+    /// The connection was lost while it was on its way: it may have arrived.
+    InDoubt,
+    /// The server has said nothing in time. It may have arrived, or still do so.
+    TimedOut,
+    /// The queue was full without a connection, and it was dropped ([`Config::overflow`](super::Config::overflow)).
+    Dropped,
+    /// It is larger than the server accepts.
+    TooLarge,
+    /// The client was closed; it may have arrived.
+    Closed,
+}
+
+impl fmt::Display for ConfirmFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::Unsupported => f.write_str(UNCONFIRMED),
+            Self::InDoubt => f.write_str("the connection was lost while the message was on its way: it may have arrived"),
+            Self::TimedOut => f.write_str("the server has not said in time what became of the message: it may have arrived"),
+            Self::Dropped => f.write_str("the message was dropped from a queue that was full"),
+            Self::TooLarge => f.write_str("the message is larger than the server accepts"),
+            Self::Closed => f.write_str("the client was closed: the message may have arrived"),
+        }
+    }
+}
+
+impl core::error::Error for ConfirmFailure {}

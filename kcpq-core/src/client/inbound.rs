@@ -173,6 +173,10 @@ impl<S: FrameStore> Client<S> {
                     self.stats.malformed += 1;
                 }
             }
+            command::PUBACK => {
+                let understood = self.confirms.on_puback(frame.payload);
+                self.stats.malformed += u64::from(!understood);
+            }
             command::CLOSE => {
                 let reason = CloseReason::decode(frame.payload);
                 self.lose(Disconnect::ByServer(reason));

@@ -20,8 +20,12 @@
 //! A native server is greeted with HELLO; the first SUBs go right behind it. An original server answers HELLO with ERR,
 //! and the client goes on in the original's manner (PROTOCOL.md 4.3).
 
+#[cfg(any(feature = "confirm", feature = "request"))]
+mod awaited;
 mod commands;
 mod config;
+#[cfg_attr(not(feature = "confirm"), path = "absent/confirms.rs")]
+mod confirms;
 mod connection;
 mod event;
 #[cfg(feature = "alloc")]
@@ -51,9 +55,11 @@ mod timers;
 use core::fmt;
 
 pub use config::{Backoff, Config, Overflow};
+#[cfg(feature = "confirm")]
+pub use confirms::Confirmed;
 pub use event::{
-    Disconnect, Event, Message, PublishError, Recipient, RequestError, RequestFailure, RequestId, SubscribeError,
-    SubscribeFailure,
+    ConfirmError, ConfirmFailure, ConfirmId, Disconnect, Event, Message, PublishError, Recipient, RequestError,
+    RequestFailure, RequestId, SubscribeError, SubscribeFailure,
 };
 pub use memory::Memory;
 pub use phase::{Server, State};
@@ -67,6 +73,7 @@ pub use subscriptions::{Subscription, SubscriptionId};
 #[cfg(feature = "alloc")]
 pub use crate::session::Transmit;
 
+use self::confirms::Confirms;
 use self::handshake::Handshake;
 use self::inbound::Current;
 use self::names::Names;
@@ -173,6 +180,7 @@ pub struct Client<S: FrameStore> {
     session: Session<S>,
     subscriptions: Subscriptions<S>,
     requests: Requests,
+    confirms: Confirms,
     names: Names,
     /// What the server of this conversation said of itself, if it is a native one.
     server: Option<Server>,
@@ -214,6 +222,7 @@ impl<S: FrameStore> Client<S> {
             session,
             subscriptions: Subscriptions::new(parts.subscriptions),
             requests: Requests::new(seed),
+            confirms: Confirms::default(),
             names: Names::default(),
             server: None,
             pings: Pings::default(),

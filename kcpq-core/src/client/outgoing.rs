@@ -19,6 +19,18 @@ impl Outgoing {
         self.published += 1;
     }
 
+    /// How many messages were taken: the number of the last one.
+    #[cfg(feature = "confirm")]
+    pub(super) fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// How many messages do not wait any more, when so many have been `moved` into the stream: the number of the last one of
+    /// these.
+    pub(super) fn gone(&self, moved: u64) -> u64 {
+        moved + self.dropped
+    }
+
     /// Messages were dropped from the queue.
     pub(super) fn on_dropped(&mut self, count: u64) {
         self.dropped += count;
@@ -33,7 +45,7 @@ impl Outgoing {
     /// How many messages a PING is to be sent behind now, when so many have been `moved` into the stream: all that it covers
     /// have to be there before it is.
     pub(super) fn flush_due(&self, moved: u64) -> Option<u64> {
-        (self.wanted > self.flushed && moved + self.dropped >= self.wanted).then_some(self.wanted)
+        (self.wanted > self.flushed && self.gone(moved) >= self.wanted).then_some(self.wanted)
     }
 
     /// The server has handled the first `published` messages.

@@ -88,6 +88,9 @@ impl<S: FrameStore> Client<S> {
         if let Some((request, why)) = self.requests.poll_failed() {
             return Some(Event::RequestFailed { request, why });
         }
+        if let Some((id, outcome)) = self.confirms.poll() {
+            return Some(Event::Confirmed { id, outcome });
+        }
         if core::mem::take(&mut pending.flushed) {
             return Some(Event::Flushed { published: self.outgoing.flushed() });
         }

@@ -107,4 +107,6 @@ pub struct Server {
     pub epoch: u64,
     /// It knows queue groups.
     pub groups: bool,
+    /// It says what becomes of messages.
+    pub confirms: bool,
 }

@@ -6,8 +6,8 @@
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
+use super::awaited::{Awaited, MAX_AWAITED};
 use super::event::{PublishError, RequestError, RequestFailure, RequestId, SubscribeError, SubscribeFailure};
 use super::subscriptions::SubscriptionId;
 use super::{Client, State};
@@ -38,9 +38,7 @@ impl Default for Request<'_> {
 }
 
 /// The most requests that wait for answers at the same time.
-pub const MAX_REQUESTS: usize = 1 << SLOT_BITS;
-/// A request's number is that of its place in the table, and above that how often the place was used before.
-const SLOT_BITS: u32 = 16;
+pub const MAX_REQUESTS: usize = MAX_AWAITED;
 
 /// The requests of a client.
 #[derive(Debug, Default)]
@@ -49,10 +47,8 @@ pub(super) struct Requests {
     seed: u64,
     /// Made with the first request.
     inbox: Option<Inbox>,
-    places: Vec<Place>,
-    free: Vec<u16>,
-    /// None runs out before this.
-    next_timeout: Option<Instant>,
+    /// How many answers to each are still waited for.
+    awaited: Awaited<u32>,
     /// What the user is to be told.
     failed: VecDeque<(RequestId, RequestFailure)>,
 }
@@ -62,15 +58,6 @@ struct Inbox {
     subscription: SubscriptionId,
     /// What its subjects begin with: all but the number.
     prefix: String,
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    /// How often it was used before, wrapping.
-    uses: u16,
-    /// Answers that are still waited for; 0: it is free.
-    left: u32,
-    until: Instant,
 }
 
 impl Requests {
@@ -89,16 +76,16 @@ impl Requests {
         let number = subject.strip_prefix(self.inbox.as_ref()?.prefix.as_bytes())?;
         let id = RequestId(core::str::from_utf8(number).ok()?.parse().ok()?);
         if properties.has_nobody() {
-            if self.remove(id) {
+            if self.awaited.remove(id.0).is_some() {
                 self.failed.push_back((id, RequestFailure::NoResponders));
             }
             return None;
         }
-        let place = self.place(id)?;
-        place.left -= 1;
-        let last = place.left == 0;
+        let left = self.awaited.get_mut(id.0)?;
+        *left -= 1;
+        let last = *left == 0;
         if last {
-            self.release(id);
+            self.awaited.remove(id.0);
         }
         Some((id, last))
     }
@@ -115,36 +102,17 @@ impl Requests {
 
     /// No answer comes any more, to none of them.
     pub(super) fn fail_all(&mut self, why: RequestFailure) {
-        for slot in 0..self.places.len() {
-            if let Some(id) = self.used(slot) {
-                self.release(id);
-                self.failed.push_back((id, why));
-            }
-        }
-        self.next_timeout = None;
+        self.failed.extend(self.awaited.remove_if(|_, _| true).into_iter().map(|number| (RequestId(number), why)));
     }
 
     /// Lets time run out.
     pub(super) fn on_time(&mut self, now: Instant) {
-        if self.next_timeout.is_none_or(|at| now < at) {
-            return;
-        }
-        self.next_timeout = None;
-        for slot in 0..self.places.len() {
-            let Some((id, until)) = self.used(slot).zip(self.places.get(slot).map(|place| place.until)) else {
-                continue;
-            };
-            if until <= now {
-                self.release(id);
-                self.failed.push_back((id, RequestFailure::TimedOut));
-            } else {
-                self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
-            }
-        }
+        let expired = self.awaited.expire(now).into_iter();
+        self.failed.extend(expired.map(|number| (RequestId(number), RequestFailure::TimedOut)));
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.next_timeout
+        self.awaited.next_timeout()
     }
 
     /// What the user is to be told, once.
@@ -152,62 +120,10 @@ impl Requests {
         self.failed.pop_front()
     }
 
-    /// A place for a request, and where answers to it are to go. Nothing is told of it before it is [armed](Self::arm).
-    fn add(&mut self) -> Option<(RequestId, String)> {
-        if self.free.is_empty() && self.places.len() < MAX_REQUESTS {
-            self.free.push(self.places.len() as u16);
-            self.places.push(Place::default());
-        }
-        let slot = *self.free.last()?;
-        let id = id(slot.into(), self.places.get(usize::from(slot))?);
+    /// The next request, and where answers to it are to go.
+    fn upcoming(&mut self) -> Option<(RequestId, String)> {
+        let id = RequestId(self.awaited.upcoming()?);
         Some((id, format!("{}{}", self.inbox.as_ref()?.prefix, id.0)))
-    }
-
-    /// The request is on its way.
-    fn arm(&mut self, id: RequestId, until: Instant, left: u32) {
-        if let Some(place) = self.places.get_mut(id.slot()) {
-            self.free.pop();
-            (place.until, place.left) = (until, left.max(1));
-            self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
-        }
-    }
-
-    /// The request at this place, if it is used.
-    fn used(&self, slot: usize) -> Option<RequestId> {
-        self.places.get(slot).filter(|place| place.left > 0).map(|place| id(slot, place))
-    }
-
-    fn place(&mut self, id: RequestId) -> Option<&mut Place> {
-        self.places.get_mut(id.slot()).filter(|place| place.left > 0 && place.uses == id.uses())
-    }
-
-    fn remove(&mut self, id: RequestId) -> bool {
-        let known = self.place(id).is_some();
-        if known {
-            self.release(id);
-        }
-        known
-    }
-
-    fn release(&mut self, id: RequestId) {
-        if let Some(place) = self.places.get_mut(id.slot()) {
-            (place.left, place.uses) = (0, place.uses.wrapping_add(1));
-            self.free.push(id.slot() as u16);
-        }
-    }
-}
-
-fn id(slot: usize, place: &Place) -> RequestId {
-    RequestId(u32::from(place.uses) << SLOT_BITS | slot as u32)
-}
-
-impl RequestId {
-    fn slot(self) -> usize {
-        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
-    }
-
-    fn uses(self) -> u16 {
-        (self.0 >> SLOT_BITS) as u16
     }
 }
 
@@ -240,20 +156,20 @@ impl<S: FrameStore> Client<S> {
         if self.requests.inbox.is_none() {
             self.open_inbox()?;
         }
-        let (id, reply) = self.requests.add().ok_or(RequestError::TooMany)?;
+        let (id, reply) = self.requests.upcoming().ok_or(RequestError::TooMany)?;
         let mut properties = PropertiesBuf::new();
         properties.reply(&reply).and_then(|()| properties.append(request.headers)).map_err(refused)?;
         let expires = self.now + request.within;
         // What has waited here for so long nobody waits for any more.
         let published = self.publish_until(now, subject, payload, properties.properties(), Some(expires));
         published.map_err(RequestError::Refused)?;
-        self.requests.arm(id, expires, request.replies);
+        self.requests.awaited.insert(id.0, expires, request.replies.max(1));
         Ok(id)
     }
 
     /// Answers to a request are not waited for any more. False if they were not.
     pub fn forget_request(&mut self, id: RequestId) -> bool {
-        self.requests.remove(id)
+        self.requests.awaited.remove(id.0).is_some()
     }
 
     /// Subscribes to what answers are to be published to.

@@ -99,6 +99,7 @@ impl<S: FrameStore> Client<S> {
             return;
         }
         self.requests.on_time(self.now);
+        self.confirms.on_time(self.now);
         let due = |timer: &Timer| self.runs_out(*timer).is_some_and(|at| at <= self.now);
         match Timer::ALL.into_iter().find(due) {
             None => {}
@@ -137,8 +138,9 @@ impl<S: FrameStore> Client<S> {
                 next = Some((at, timer));
             }
         }
-        let request = self.requests.next_timeout().map(|at| Deadline { at, why: Why::Request });
-        let next = Deadline::earlier(request, next.map(|(at, timer)| Deadline { at, why: self.why(timer) }));
+        let answer = Instant::earlier(self.requests.next_timeout(), self.confirms.next_timeout());
+        let answer = answer.map(|at| Deadline { at, why: Why::Request });
+        let next = Deadline::earlier(answer, next.map(|(at, timer)| Deadline { at, why: self.why(timer) }));
         if !self.phase.is_open() {
             return next;
         }

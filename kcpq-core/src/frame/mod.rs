@@ -56,6 +56,8 @@ pub mod command {
     pub const PUBX: u8 = 0x15;
     /// A MSG with properties behind the message.
     pub const MSGX: u8 = 0x16;
+    /// What has become of a PUBX whose publisher wants to know.
+    pub const PUBACK: u8 = 0x17;
 }
 
 /// One frame, borrowed from where it lies.

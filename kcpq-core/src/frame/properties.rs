@@ -30,8 +30,12 @@ pub mod tag {
     pub const MEMBER: u8 = 0x05;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
+    /// The publisher wants to know what becomes of the message, by its number (u32 big-endian): PUBACK says it.
+    pub const CONFIRM: u8 = SERVER | 0x03;
     /// Between brokers (shards) of one server: the message is for this queue group alone.
     pub const GROUP: u8 = SERVER | 0x04;
+    /// Between brokers (shards) of one server: under which number it is to be said how many sessions got the message.
+    pub const TICKET: u8 = SERVER | 0x05;
 
     /// A status: nobody is subscribed to the subject.
     pub const NOBODY: u8 = 1;
@@ -46,11 +50,13 @@ pub mod tag {
 pub(crate) const HEAD: usize = 3;
 /// Bytes of the length behind all properties.
 pub(crate) const END: usize = 2;
+/// Bytes of a property that is a number.
+const NUMBER: usize = HEAD + 4;
 /// Bytes of the number of a subscription as a property.
 #[cfg(feature = "alloc")]
-pub(crate) const MEMBER: usize = HEAD + 4;
+pub(crate) const MEMBER: usize = NUMBER;
 /// Bytes of a time to live as a property.
-pub(crate) const TTL: usize = HEAD + 4;
+pub(crate) const TTL: usize = NUMBER;
 /// Most bytes of the properties of one message, besides its time to live.
 pub const MAX_BYTES: usize = 16 * 1024;
 /// Most properties of one message, besides its time to live.
@@ -130,9 +136,10 @@ impl<'p> Properties<'p> {
         for property in all.by_ref() {
             let tag = property.tag;
             let is_time = tag == tag::TTL || tag == tag::LEFT;
+            let is_number = is_time || tag == tag::CONFIRM;
             count += 1;
             // Those for the server stand last, so that it can cut them off.
-            if for_server && tag & tag::SERVER == 0 || is_time && property.value.len() != TTL - HEAD {
+            if for_server && tag & tag::SERVER == 0 || is_number && property.value.len() != NUMBER - HEAD {
                 return Err(PropertyError::Malformed);
             }
             if is_time && time == 0 {
@@ -207,8 +214,25 @@ impl<'p> Properties<'p> {
     }
 
     /// The number of the only subscription that the message is for.
-    pub(crate) fn member(mut self) -> Option<u32> {
-        let value = self.find_map(|property| (property.tag == tag::MEMBER).then_some(property.value))?;
+    pub(crate) fn member(self) -> Option<u32> {
+        self.number(tag::MEMBER)
+    }
+
+    /// Under which number the publisher wants to know what becomes of the message.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn confirm(self) -> Option<u32> {
+        self.number(tag::CONFIRM)
+    }
+
+    /// Under which number another broker of the server wants to know how many sessions got the message.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn ticket(self) -> Option<u32> {
+        self.number(tag::TICKET)
+    }
+
+    /// The value of the first one of this tag, if that is a number.
+    fn number(mut self, tag: u8) -> Option<u32> {
+        let value = self.find_map(|property| (property.tag == tag).then_some(property.value))?;
         Some(u32::from_be_bytes(*value.first_chunk()?))
     }
 
@@ -294,8 +318,25 @@ pub(crate) fn time(tag: u8, left: Duration) -> [u8; TTL] {
 /// The property that says which subscription alone a message is for.
 #[cfg(feature = "alloc")]
 pub(crate) fn member(number: u32) -> [u8; MEMBER] {
+    self::number(tag::MEMBER, number)
+}
+
+/// The property by which a publisher wants to know what becomes of a message.
+#[cfg(feature = "confirm")]
+pub(crate) fn confirm(number: u32) -> [u8; NUMBER] {
+    self::number(tag::CONFIRM, number)
+}
+
+/// The property by which a broker asks another one of the server how many sessions got a message.
+#[cfg(feature = "alloc")]
+pub(crate) fn ticket(number: u32) -> [u8; NUMBER] {
+    self::number(tag::TICKET, number)
+}
+
+#[cfg(feature = "alloc")]
+fn number(tag: u8, number: u32) -> [u8; NUMBER] {
     let [a, b, c, d] = number.to_be_bytes();
-    [tag::MEMBER, 0, 4, a, b, c, d]
+    [tag, 0, 4, a, b, c, d]
 }
 
 /// The property that says which queue group alone a message is for, up to the name, which has so many bytes.
@@ -432,6 +473,12 @@ impl PropertiesBuf {
     /// As there.
     pub fn header(&mut self, name: &str, value: &str) -> Result<(), PropertyError> {
         self.with(1 + name.len() + value.len(), |writer| writer.header(name, value))
+    }
+
+    /// The publisher wants to know under this number what becomes of the message. Nothing may follow but for the server.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn confirm(&mut self, number: u32) -> Result<(), PropertyError> {
+        self.append(Properties { bytes: &confirm(number) })
     }
 
     /// Adds all of others.

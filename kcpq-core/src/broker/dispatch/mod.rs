@@ -1,27 +1,27 @@
 //! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
 
+mod publish;
 mod subscriptions;
+
+pub(super) use self::publish::receipt;
 
 use alloc::format;
 use core::ops::ControlFlow;
 
 use super::context::Context;
-use super::delivery::Publisher;
 use super::event::{Ended, Event};
-use super::foreign;
-use super::guard::Forbidden;
 use super::hub::Hub;
-use super::message::{self, Message};
+use super::message::Message;
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
 use crate::access::Credential;
 use crate::datagram::Framing;
-use crate::frame::{Flaw, Frame, FrameError, Properties, PropertyError, Reader, Sink, Whole, command, properties};
+use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
 use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, features};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
-use crate::subject::{Pattern, Subject, SubjectError};
+use crate::subject::{Pattern, Subject};
 
 /// The longest text that an original client takes (docs/original.md 5.1).
 const MAX_TEXT: usize = 4096;
@@ -150,35 +150,6 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         false
     }
 
-    /// True if a message may be published. Its publisher is told of it now and then if not.
-    fn may_publish(&mut self, subject: Subject<'_>, len: usize) -> bool {
-        let Self { cx, me, .. } = self;
-        let Context { guard: Some(guard), now, .. } = &mut *cx else { return true };
-        let (now, Some(pass)) = (*now, me.member.pass.as_deref_mut()) else { return false };
-        match guard.may_publish(now, pass, subject, len) {
-            Ok(()) => return true,
-            Err(Forbidden::Subject) => {
-                cx.stats.messages_denied += 1;
-                me.member.outlet.counts.denied += 1;
-                if pass.tells(now, subject) {
-                    let (identity, subject) = (pass.name().cloned(), subject.as_str());
-                    cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.into() });
-                    let text = format!("not permitted to publish to {subject}");
-                    notify(me.control, me.member.native, &text, Notice::PublishDenied(subject));
-                }
-            }
-            Err(Forbidden::Excess { rate }) => {
-                cx.stats.dropped_excess += 1;
-                me.member.outlet.counts.excess += 1;
-                if pass.tells_excess(now) {
-                    cx.tell(Event::Excess { id: me.id, identity: pass.name().cloned() });
-                    self.error(&format!("more than {rate} bytes in a second: messages are dropped"));
-                }
-            }
-        }
-        false
-    }
-
     /// True if a pattern may be subscribed to.
     fn may_subscribe(&mut self, pattern: Pattern<'_>) -> bool {
         let Self { cx, me, .. } = self;
@@ -189,102 +160,6 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             cx.tell(Event::SubscriptionDenied { id: me.id, identity, pattern: pattern.as_str().into() });
         }
         may
-    }
-
-    // --- messages ---
-
-    /// False if nobody is subscribed.
-    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) -> bool {
-        let cx = &mut *self.cx;
-        cx.stats.messages_in += 1;
-        cx.stats.bytes_in += message.frame_len() as u64;
-        let counts = &mut self.me.member.outlet.counts;
-        counts.messages_in += 1;
-        counts.bytes_in += message.frame_len() as u64;
-        if cx.guard.is_some() && !self.may_publish(subject, message.frame_len()) {
-            return true;
-        }
-        let Self { cx, hub, table, me, .. } = self;
-        let routed = hub.publish(cx, table, Publisher::session(me), subject, message);
-        cx.stats.unrouted += u64::from(!routed);
-        me.member.outlet.counts.unrouted += u64::from(!routed);
-        routed
-    }
-
-    /// A message with properties: some are for the server, the others go on to those who know such.
-    fn publish_extended(&mut self, frame: Frame<'_>, bytes: &[u8]) {
-        let limits = &self.cx.config.subjects;
-        let subject = match Subject::from_bytes(frame.subject, limits) {
-            Ok(subject) => subject,
-            Err(error) => return self.refuse_message(error),
-        };
-        let read = frame.message().ok_or(PropertyError::Malformed).and_then(|(message, properties)| {
-            let properties = Properties::parse(properties.as_bytes())?;
-            if properties.member().is_some() {
-                return Err(PropertyError::Malformed); // only a server says that
-            }
-            match properties.reply().map_or(Ok(()), |reply| Subject::new(reply, limits).map(|_| ())) {
-                Ok(()) => Ok((frame.payload.len() - message.len(), properties)),
-                Err(error) => Err(PropertyError::Reply(error)),
-            }
-        });
-        match read {
-            Ok((cut, properties)) => {
-                let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
-                let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
-                let mut message = Message::extended(bytes, cut, properties, expires, share_from);
-                if !self.publish(subject, &mut message)
-                    && let Some(reply) = properties.reply()
-                    && self.me.member.outlet.is_extended()
-                {
-                    // Who waits for an answer need not wait.
-                    self.reply(command::MSGX, reply.as_bytes(), &properties::NOBODY);
-                }
-            }
-            Err(error) => {
-                self.cx.stats.messages_refused += 1;
-                self.me.member.outlet.counts.refused += 1;
-                self.error(&format!("{error}"));
-            }
-        }
-    }
-
-    /// A subject that is not valid: original clients may have their reasons.
-    fn publish_foreign(&mut self, subject: &[u8], error: SubjectError, bytes: &[u8]) {
-        let limits = self.cx.config.subjects;
-        let written = if self.me.member.native { Err(error) } else { foreign::subject(subject, &limits) };
-        let written = written.as_deref().map_err(|error| *error);
-        match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
-            Ok(subject) => {
-                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()));
-            }
-            Err(error) => self.refuse_message(error),
-        }
-    }
-
-    fn refuse_message(&mut self, error: SubjectError) {
-        self.cx.stats.messages_refused += 1;
-        self.me.member.outlet.counts.refused += 1;
-        self.tell_refused(error);
-        self.error(&format!("{error}"));
-    }
-
-    /// Once for each session: a client that goes on must not fill a log.
-    fn tell_refused(&mut self, why: SubjectError) {
-        if !core::mem::replace(&mut self.me.member.refusal_told, true) {
-            self.cx.tell(Event::SubjectRefused { id: self.me.id, why });
-        }
-    }
-
-    /// The assembled bytes themselves go to the subscribers.
-    fn publish_assembled(&mut self, inbox: &mut HeapInbox) {
-        let msg = message::take_assembled(inbox);
-        // As they were parsed before, but from where they lie now.
-        if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
-            && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
-        {
-            let _ = self.publish(subject, &mut Message::made(&msg));
-        }
     }
 
     // --- the session ---

@@ -25,6 +25,7 @@ use super::delivery::About;
 use super::event::SessionId;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
+use super::receipts::Receipts;
 use super::supply::Patience;
 use super::throttle::Throttle;
 use crate::outbox::{HeapOutbox, Outbox};
@@ -44,8 +45,9 @@ pub(super) enum Told {
     Members { text: Box<str>, count: u32 },
     /// One more pattern that is wanted has been taken note of.
     Known,
-    /// So many more bytes of messages have found their place, and how those are off whom they are for.
-    Placed { bytes: usize, report: Report },
+    /// So many more bytes of messages have found their place, how those are off whom they are for, and how many sessions got
+    /// those that had a ticket.
+    Placed { bytes: usize, report: Report, answers: Vec<(u32, u32)> },
     /// The server stops, and no more messages follow.
     Last,
 }
@@ -63,6 +65,10 @@ struct Shard {
     placed: usize,
     /// How those here are off that it publishes to.
     about: About,
+    /// Tickets of messages that wait for it or are on their way, in their order; and those from there, with how many sessions
+    /// here got them.
+    asked: VecDeque<u32>,
+    answers: Vec<(u32, u32)>,
     /// Whether it was told, and has not to be told again, that somebody here is behind.
     told_behind: Option<bool>,
     /// Patterns of ours that it knows, counted as they were told.
@@ -81,10 +87,19 @@ impl Shard {
             throttle: Throttle::default(),
             placed: 0,
             about: About::default(),
+            asked: VecDeque::new(),
+            answers: Vec::new(),
             told_behind: Some(false),
             known: 0,
             last_due: false,
             has_said_last: false,
+        }
+    }
+
+    /// What it was asked about has been dropped, if nothing is left that it could still get.
+    fn give_up_asking(&mut self, receipts: &mut Receipts) {
+        if self.outlet.is_idle(&self.queue) {
+            self.asked.drain(..).for_each(|ticket| receipts.on_answer(ticket, 0));
         }
     }
 
@@ -95,7 +110,8 @@ impl Shard {
             self.told_behind = Some(behind);
             let About { patience, load } = self.about;
             let report = Report { behind, lossy: self.throttle.is_lossy(), patience, load: load.unwrap_or_default() };
-            return Some(Told::Placed { bytes: core::mem::take(&mut self.placed), report });
+            let (bytes, answers) = (core::mem::take(&mut self.placed), core::mem::take(&mut self.answers));
+            return Some(Told::Placed { bytes, report, answers });
         }
         if let Some(told) = self.told.pop_front() {
             return Some(told);
@@ -169,11 +185,19 @@ impl Shards {
 
     /// Messages of that many bytes that came from a shard have been placed; those whom they were for, if any, are off like
     /// this.
-    pub(super) fn has_placed(&mut self, index: u8, bytes: usize, about: About) {
+    pub(super) fn has_placed(&mut self, index: u8, bytes: usize, about: About, answers: Vec<(u32, u32)>) {
         if let Some(shard) = self.get_mut(index) {
             shard.placed += bytes;
+            shard.answers.extend(answers);
             shard.about.patience = about.patience.or(shard.about.patience);
             shard.about.load = about.load.or(shard.about.load);
+        }
+    }
+
+    /// A shard is to say how many of its sessions got the message that was just queued for it.
+    pub(super) fn ask(&mut self, index: u8, ticket: u32) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.asked.push_back(ticket);
         }
     }
 
@@ -207,6 +231,22 @@ impl Shards {
         }
     }
 
+    /// A shard has said how many of its sessions got messages that it was asked about.
+    pub(super) fn on_answers(&mut self, index: u8, answers: &[(u32, u32)], receipts: &mut Receipts) {
+        let Some(shard) = self.get_mut(index) else { return };
+        for (ticket, sessions) in answers {
+            // It answers in order: one that was passed over was dropped on the way.
+            while let Some(asked) = shard.asked.pop_front() {
+                let found = asked == *ticket;
+                receipts.on_answer(asked, if found { *sessions } else { 0 });
+                if found {
+                    break;
+                }
+            }
+        }
+        shard.give_up_asking(receipts);
+    }
+
     /// A shard that is held back as a publisher, where that has to be looked at again.
     pub(super) fn due(&self, now: Instant) -> Option<u8> {
         let due = |shard: &Option<Shard>| shard.as_ref().is_some_and(|shard| shard.throttle.due(now).is_some());
@@ -214,9 +254,16 @@ impl Shards {
     }
 
     /// The next thing to be told to a shard, and to which.
-    pub(super) fn poll<P>(&mut self, cx: &mut Context<P>) -> Option<(usize, Relay)> {
+    pub(super) fn poll<P>(&mut self, cx: &mut Context<P>, receipts: &mut Receipts) -> Option<(usize, Relay)> {
         let mut shards = self.all.iter_mut().enumerate();
-        shards.find_map(|(index, shard)| Some((index, Relay(shard.as_mut()?.poll(cx)?))))
+        shards.find_map(|(index, shard)| {
+            let shard = shard.as_mut()?;
+            let told = shard.poll(cx);
+            if !shard.asked.is_empty() {
+                shard.give_up_asking(receipts); // time was over for all that waited
+            }
+            Some((index, Relay(told?)))
+        })
     }
 
     /// When to look at the shards again without anything else happening.

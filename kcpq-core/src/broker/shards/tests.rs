@@ -32,6 +32,8 @@ struct End {
     got: BTreeMap<SubscriptionId, Vec<(u32, u32)>>,
     /// The headers of each message.
     headers: Vec<String>,
+    /// How many sessions have its messages.
+    confirmed: Vec<u32>,
 }
 
 struct Server {
@@ -61,6 +63,7 @@ impl Server {
                 acknowledged: Vec::new(),
                 got: BTreeMap::new(),
                 headers: Vec::new(),
+                confirmed: Vec::new(),
             }
         };
         let mut server = Self {
@@ -86,6 +89,7 @@ impl Server {
                 while let Some(event) = end.client.poll_event() {
                     match event {
                         client::Event::Subscribed(id) => end.acknowledged.push(id),
+                        client::Event::Confirmed { outcome, .. } => end.confirmed.extend(outcome.ok()),
                         client::Event::Message { subscription, message } => {
                             let [from, number] =
                                 [0, 4].map(|at| u32::from_be_bytes(message.payload()[at..at + 4].try_into().unwrap()));
@@ -568,4 +572,62 @@ fn subscribers_and_waits_of_a_message_add_up_over_shards() {
     // One on the shard of its publisher, two on the other, and the message that nobody wanted.
     assert_eq!((sum.fan_out.count(), sum.fan_out.sum()), (3, 3));
     assert_eq!(sum.queueing.count(), 3);
+}
+
+impl Server {
+    /// Publishes a message, and asks who has it.
+    fn confirm(&mut self, end: usize, subject: &str, ttl: Option<Duration>) {
+        let confirmed = client::Confirmed { ttl, ..client::Confirmed::default() };
+        self.ends[end].client.publish_confirmed(self.now, subject, &[0; 8], &confirmed).unwrap();
+        self.settle();
+    }
+}
+
+#[test]
+fn a_publisher_is_told_of_the_sessions_of_all_shards() {
+    let mut server = Server::new(3, &[0, 0, 1, 1, 2], &Config::default());
+    for end in 0..5 {
+        server.ends[end].client.subscribe(server.now, "all").unwrap();
+        if end > 1 {
+            server.ends[end].client.subscribe_queue(server.now, "all", "workers").unwrap();
+            server.ends[end].client.subscribe(server.now, "far").unwrap();
+        }
+    }
+    server.settle();
+    server.carry_all();
+    server.confirm(0, "all", None);
+    server.confirm(0, "far", Some(Duration::from_secs(60)));
+    server.confirm(0, "nobody", None);
+    assert_eq!(server.ends[0].confirmed, [0], "that there is nobody is known at once");
+    server.carry_all();
+    assert_eq!(server.ends[0].confirmed, [0, 6, 3]);
+    assert_eq!(server.sum(|stats| stats.confirmed), 3);
+}
+
+#[test]
+fn a_publisher_is_told_of_messages_that_are_dropped_on_the_way_to_another_shard() {
+    let mut server = Server::new(2, &[0, 1, 0], &Config { max_queued: 2_000, ..Config::default() });
+    server.ends[1].client.subscribe(server.now, "far").unwrap();
+    server.settle();
+    server.carry_all();
+    // Its time is over before the other shard has it.
+    server.confirm(0, "far", Some(Duration::from_millis(5)));
+    server.pass(Duration::from_millis(10));
+    server.carry_all();
+    assert_eq!(server.ends[0].confirmed, [0]);
+    // The other shard takes nothing for a while, and so much is not kept for it.
+    for _ in 0..200 {
+        server.confirm(0, "far", None);
+    }
+    server.carry_all();
+    let dropped = server.sum(|stats| stats.dropped_relay);
+    let got: u32 = server.ends[0].confirmed.iter().sum();
+    assert!(dropped > 0);
+    assert_eq!((server.ends[0].confirmed.len(), u64::from(got)), (201, 200 - dropped));
+    // Nobody waits for the word any more.
+    server.confirm(0, "far", None);
+    server.ends[0].client.close(server.now);
+    server.settle();
+    server.carry_all();
+    assert_eq!(server.sum(|stats| stats.sessions), 2);
 }

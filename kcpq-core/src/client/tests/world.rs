@@ -1,6 +1,8 @@
 //! Clients and a broker over simulated links, on both stores.
 
 mod absence;
+#[cfg(feature = "confirm")]
+mod confirms;
 mod groups;
 mod permissions;
 mod relay;
@@ -35,6 +37,8 @@ struct Log {
     properties: Vec<String>,
     /// Answers to requests, and whether each was the last.
     replies: Vec<(RequestId, String, bool)>,
+    /// What became of messages.
+    confirmed: Vec<(ConfirmId, Result<u32, ConfirmFailure>)>,
 }
 
 impl Log {
@@ -150,6 +154,8 @@ impl<S: Make> World<S> {
                     } else if let Event::Reply { request, message, last } = event {
                         let text = String::from_utf8_lossy(message.payload()).into_owned();
                         node.log.replies.push((request, text, last));
+                    } else if let Event::Confirmed { id, outcome } = event {
+                        node.log.confirmed.push((id, outcome));
                     } else {
                         node.log.events.push(text);
                     }

@@ -1,0 +1,192 @@
+//! What PUB and PUBX do.
+
+use alloc::format;
+
+use super::{Dispatch, cut, notify, push};
+use crate::broker::context::Context;
+use crate::broker::delivery::Publisher;
+use crate::broker::event::Event;
+use crate::broker::foreign;
+use crate::broker::guard::Forbidden;
+use crate::broker::message::{self, Message};
+use crate::broker::peer::Peer;
+use crate::broker::receipts::Reach;
+use crate::frame::{Frame, Properties, PropertyError, command, properties};
+use crate::hello::Notice;
+use crate::outbox::HeapOutbox;
+use crate::puback::{PubAck, Rejection};
+use crate::store::HeapInbox;
+use crate::subject::{Limits, Subject, SubjectError};
+
+impl<P: Peer> Dispatch<'_, P> {
+    /// Routes a message, if that is allowed. Says who has it.
+    pub(super) fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) -> Result<Reach, Rejection> {
+        let cx = &mut *self.cx;
+        cx.stats.messages_in += 1;
+        cx.stats.bytes_in += message.frame_len() as u64;
+        let counts = &mut self.me.member.outlet.counts;
+        counts.messages_in += 1;
+        counts.bytes_in += message.frame_len() as u64;
+        if cx.guard.is_some() {
+            self.may_publish(subject, message.frame_len())?;
+        }
+        let Self { cx, hub, table, me, .. } = self;
+        let reach = hub.publish(cx, table, Publisher::session(me), subject, message);
+        let unrouted = u64::from(reach.subscribers == 0);
+        cx.stats.unrouted += unrouted;
+        me.member.outlet.counts.unrouted += unrouted;
+        Ok(reach)
+    }
+
+    /// A subject that is not valid: original clients may have their reasons.
+    pub(super) fn publish_foreign(&mut self, subject: &[u8], error: SubjectError, bytes: &[u8]) {
+        let limits = self.cx.config.subjects;
+        let written = if self.me.member.native { Err(error) } else { foreign::subject(subject, &limits) };
+        let written = written.as_deref().map_err(|error| *error);
+        match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
+            Ok(subject) => {
+                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()));
+            }
+            Err(error) => self.refuse_message(error),
+        }
+    }
+
+    fn refuse_message(&mut self, error: SubjectError) {
+        self.cx.stats.messages_refused += 1;
+        self.me.member.outlet.counts.refused += 1;
+        self.tell_refused(error);
+        self.error(&format!("{error}"));
+    }
+
+    /// Once for each session: a client that goes on must not fill a log.
+    pub(super) fn tell_refused(&mut self, why: SubjectError) {
+        if !core::mem::replace(&mut self.me.member.refusal_told, true) {
+            self.cx.tell(Event::SubjectRefused { id: self.me.id, why });
+        }
+    }
+
+    /// The assembled bytes themselves go to the subscribers.
+    pub(super) fn publish_assembled(&mut self, inbox: &mut HeapInbox) {
+        let msg = message::take_assembled(inbox);
+        // As they were parsed before, but from where they lie now.
+        if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
+            && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
+        {
+            let _ = self.publish(subject, &mut Message::made(&msg));
+        }
+    }
+
+    /// A message with properties: some are for the server, the others go on to those who know such.
+    pub(super) fn publish_extended(&mut self, frame: Frame<'_>, bytes: &[u8]) {
+        // One that makes no sense may still say that its publisher wants to know.
+        let confirm = frame.message().and_then(|(_, properties)| properties.confirm());
+        let (subject, cut, properties) = match read(frame, &self.cx.config.subjects) {
+            Ok(parts) => parts,
+            Err(unread) => return self.refuse_extended(confirm, unread),
+        };
+        let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
+        let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
+        let mut message = Message::extended(bytes, cut, properties, expires, share_from);
+        let ticket = confirm.filter(|_| self.hub.shards.count() > 1).map(|_| self.hub.receipts.ticket());
+        message.set_ticket(ticket);
+        let outcome = self.publish(subject, &mut message);
+        if outcome.is_ok_and(|reach| reach.subscribers == 0)
+            && let Some(reply) = properties.reply()
+            && self.me.member.outlet.is_extended()
+        {
+            // Who waits for an answer need not wait.
+            self.reply(command::MSGX, reply.as_bytes(), &properties::NOBODY);
+        }
+        let Some(number) = confirm else { return };
+        match outcome {
+            Ok(reach) => match self.hub.receipts.routed(ticket, self.me.id, number, reach) {
+                Some(ack) => self.confirm(ack, ""),
+                None => self.me.member.unanswered += 1,
+            },
+            Err(rejection) => self.confirm(PubAck { number, outcome: Err(rejection) }, &format!("{rejection}")),
+        }
+    }
+
+    /// Tells the publisher what became of a message.
+    fn confirm(&mut self, ack: PubAck, text: &str) {
+        self.cx.stats.confirmed += 1;
+        let mut payload = [0; PubAck::MAX_LEN];
+        let len = ack.encode(&mut payload);
+        self.reply(command::PUBACK, cut(text).as_bytes(), &payload[..len]);
+    }
+
+    /// A message with properties that makes no sense.
+    fn refuse_extended(&mut self, confirm: Option<u32>, unread: Unread) {
+        self.cx.stats.messages_refused += 1;
+        self.me.member.outlet.counts.refused += 1;
+        let text = match unread {
+            Unread::Subject(error) => {
+                self.tell_refused(error);
+                format!("{error}")
+            }
+            Unread::Properties(error) => format!("{error}"),
+        };
+        match confirm {
+            Some(number) => self.confirm(PubAck { number, outcome: Err(Rejection::Invalid) }, &text),
+            None => self.error(&text),
+        }
+    }
+
+    /// Whether a message may be published. Its publisher is told of it now and then if not.
+    fn may_publish(&mut self, subject: Subject<'_>, len: usize) -> Result<(), Rejection> {
+        let Self { cx, me, .. } = self;
+        let Context { guard: Some(guard), now, .. } = &mut *cx else { return Ok(()) };
+        let (now, Some(pass)) = (*now, me.member.pass.as_deref_mut()) else { return Err(Rejection::NotPermitted) };
+        match guard.may_publish(now, pass, subject, len) {
+            Ok(()) => Ok(()),
+            Err(Forbidden::Subject) => {
+                cx.stats.messages_denied += 1;
+                me.member.outlet.counts.denied += 1;
+                if pass.tells(now, subject) {
+                    let (identity, subject) = (pass.name().cloned(), subject.as_str());
+                    cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.into() });
+                    let text = format!("not permitted to publish to {subject}");
+                    notify(me.control, me.member.native, &text, Notice::PublishDenied(subject));
+                }
+                Err(Rejection::NotPermitted)
+            }
+            Err(Forbidden::Excess { rate }) => {
+                cx.stats.dropped_excess += 1;
+                me.member.outlet.counts.excess += 1;
+                if pass.tells_excess(now) {
+                    cx.tell(Event::Excess { id: me.id, identity: pass.name().cloned() });
+                    self.error(&format!("more than {rate} bytes in a second: messages are dropped"));
+                }
+                Err(Rejection::TooFast)
+            }
+        }
+    }
+}
+
+/// Why a message with properties makes no sense.
+enum Unread {
+    Subject(SubjectError),
+    Properties(PropertyError),
+}
+
+/// The parts of a message with properties: its subject, how many bytes stand behind the message, and the properties.
+fn read<'f>(frame: Frame<'f>, limits: &Limits) -> Result<(Subject<'f>, usize, Properties<'f>), Unread> {
+    let subject = Subject::from_bytes(frame.subject, limits).map_err(Unread::Subject)?;
+    let (message, written) = frame.message().ok_or(Unread::Properties(PropertyError::Malformed))?;
+    let properties = Properties::parse(written.as_bytes()).map_err(Unread::Properties)?;
+    if properties.member().is_some() {
+        return Err(Unread::Properties(PropertyError::Malformed)); // only a server says that
+    }
+    if let Some(reply) = properties.reply() {
+        Subject::new(reply, limits).map_err(|error| Unread::Properties(PropertyError::Reply(error)))?;
+    }
+    Ok((subject, frame.payload.len() - message.len(), properties))
+}
+
+/// What is told a publisher later.
+pub(in crate::broker) fn receipt(ack: PubAck) -> HeapOutbox {
+    let (mut answer, mut payload) = (HeapOutbox::default(), [0; PubAck::MAX_LEN]);
+    let len = ack.encode(&mut payload);
+    push(&mut answer, command::PUBACK, &[], &payload[..len]);
+    answer
+}
