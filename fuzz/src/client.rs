@@ -5,7 +5,9 @@
 //! Over both memories, and over the allocator's by both ways in. Whatever comes: no panic, nothing that is always due, ends of
 //! events and of transmission, everything it holds within its limits.
 
-use kcpq_core::client::{Client, Config, Event, Memory, Message, Parts, PublishError, SubscriptionId};
+use kcpq_core::client::{
+    Client, Config, ConfirmError, Confirmed, Event, Memory, Message, Parts, PublishError, SubscriptionId,
+};
 use kcpq_core::fec::header;
 use kcpq_core::frame::{self, command};
 use kcpq_core::header as native;
@@ -234,6 +236,14 @@ impl<S: FrameStore> Driver<S> {
         let subject = ["a.b", "b.c", "a b", ""][usize::from(choice % 4)];
         let taken = match choice / 4 {
             0 => self.client.publish(self.now, subject, payload),
+            seconds @ 48.. => {
+                let mut confirmed = Confirmed::default();
+                confirmed.within = Duration::from_secs(u64::from(seconds - 48));
+                match self.client.publish_confirmed(self.now, subject, payload, &confirmed) {
+                    Err(ConfirmError::Refused(error)) => Err(error),
+                    _ => return,
+                }
+            }
             tenths => {
                 let ttl = Duration::from_millis(100 * u64::from(tenths));
                 self.client.publish_for(self.now, subject, payload, ttl)
@@ -352,6 +362,11 @@ pub fn seeds() -> Vec<Seed> {
         op(op::DATAGRAM, &[&native::header(NAMED.id, native::kind::RESET, 0)[..], &[8; Named::TOKEN]].concat()),
         op(op::EVENTS, &[1]),
         op(op::SEGMENT, &frame(command::PONG, "", b"")),
+        op(op::PUBLISH, b"\xc4what becomes of it?"),
+        op(op::PUBLISH, b"\xc8and of this?"),
+        op(op::SEGMENT, &frame(command::PUBACK, "", &[0, 0, 0, 0, 0, 0, 0, 0, 2])),
+        op(op::SEGMENT, &frame(command::PUBACK, "no", &[0, 0, 0, 1, 2])),
+        op(op::SEGMENT, &frame(command::PUBACK, "", &[0, 0, 0, 1, 0])),
         // One that is put together, one that is too large, and one that is cut short.
         op(op::SEGMENT, &frame(command::MSG, "a.b", &[2; 240])[..150]),
         op(op::SEGMENT, &frame(command::MSG, "a.b", &[2; 240])[150..]),

@@ -78,6 +78,12 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let member_message = talk.answer();
     assert_eq!(talk.events(), 1, "for the member");
 
+    talk.at(1_098);
+    talk.client.publish_confirmed(talk.now, "greet.world", b"hello", &client::Confirmed::default()).unwrap();
+    let confirm = talk.ask();
+    let puback = talk.answer();
+    assert_eq!(talk.events(), 1, "the message, and what became of it");
+
     talk.restart();
     talk.at(1_100);
     talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
@@ -99,6 +105,8 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("STATUS", status),
         ("SUB in a queue group", member),
         ("MSGX for a member", member_message),
+        ("PUBX that wants to know", confirm),
+        ("PUBACK", puback),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
         ("NATIVE RESET", reset),
     ];

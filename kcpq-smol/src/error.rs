@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use kcpq_core::client::{self, Disconnect, RequestFailure, SubscribeFailure};
+use kcpq_core::client::{self, ConfirmFailure, Disconnect, RequestFailure, SubscribeFailure};
 
 /// Why there is no client.
 #[derive(Debug)]
@@ -97,6 +97,33 @@ impl fmt::Display for PublishError {
 }
 
 impl std::error::Error for PublishError {}
+
+/// Why it is not known that a message was routed, or known that it was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfirmError {
+    /// Nothing was published.
+    Unpublished(PublishError),
+    /// Nothing was published: 65,536 messages wait for the server's word.
+    TooMany,
+    /// Nothing was published: the server does not say what becomes of messages, as an original one.
+    Unsupported,
+    /// It was published, and this came of it.
+    Failed(ConfirmFailure),
+}
+
+impl fmt::Display for ConfirmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unpublished(error) => error.fmt(f),
+            Self::TooMany => client::ConfirmError::TooMany.fmt(f),
+            Self::Unsupported => client::ConfirmError::Unsupported.fmt(f),
+            Self::Failed(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConfirmError {}
 
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -52,6 +52,7 @@ pub mod blocking;
 mod builder;
 mod client;
 mod clock;
+mod confirm;
 mod connection;
 mod direct;
 mod error;
@@ -78,9 +79,11 @@ mod udp;
 pub use address::{Address, AddressError};
 pub use builder::Builder;
 pub use client::{Client, Latency, Snapshot, Stats};
+pub use confirm::Confirm;
 pub use connection::{ConnectionState, ServerInfo, Watch};
 pub use error::{
-    CloseError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError, SubscribeError,
+    CloseError, ConfirmError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError,
+    SubscribeError,
 };
 pub use events::{Event, Events};
 pub use headers::Headers;
@@ -88,12 +91,13 @@ pub use kcpq_core;
 pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{
-    Disconnect, Overflow, PublishError as PublishRefusal, RequestError as RequestRefusal, RequestFailure,
-    SubscribeError as SubscribeRefusal, SubscribeFailure,
+    ConfirmFailure, Disconnect, Overflow, PublishError as PublishRefusal, RequestError as RequestRefusal,
+    RequestFailure, SubscribeError as SubscribeRefusal, SubscribeFailure,
 };
 pub use kcpq_core::frame::{FrameError, PropertyError};
 pub use kcpq_core::hello::{CloseReason, Refusal};
 pub use kcpq_core::kcp::{CongestionControl, Stats as TransportStats};
+pub use kcpq_core::puback::Rejection;
 pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret};
 pub use kcpq_core::store::TooLarge;
 pub use kcpq_core::subject::{Pattern, Subject, SubjectError};

@@ -12,6 +12,7 @@ use kcpq_core::frame::PropertyError;
 use kcpq_core::frame::properties::PropertiesBuf;
 
 use crate::client::Client;
+use crate::confirm::Confirm;
 use crate::error::{CloseError, FlushError, PingError, PublishError, SubscribeError};
 use crate::message::Message;
 use crate::queue::{Capacity, Full, Name, Queue, Rules};
@@ -156,6 +157,23 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     }
 
     headers!();
+
+    /// Makes it ready only when the server has said to how many sessions it has given the message, or why to none: not
+    /// permitted, too fast, too large. That a session has it does not say that its program has read it. An original server says
+    /// nothing: [`ConfirmError::Unsupported`](crate::ConfirmError::Unsupported).
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sessions = client.publish("orders.new", "3 apples").confirmed().await?;
+    /// println!("{sessions} have it");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn confirmed(self) -> Confirm<'c, P> {
+        let Self { client, subject, payload, limit, expires, properties, .. } = self;
+        let limit = if limit.until.is_some() { limit } else { Limit::new(limit.span) };
+        Confirm { client, subject, payload, properties, expires, limit }
+    }
 
     /// Sets the subject that answers are to be published to ([`Message::reply_to`]).
     pub fn reply_to(mut self, subject: &str) -> Self {

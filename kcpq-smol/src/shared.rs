@@ -8,10 +8,11 @@ use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
 use kcpq_core::Instant;
-use kcpq_core::client::{self, Arrived, Recipient, RequestId, SubscribeFailure, SubscriptionId};
+use kcpq_core::client::{self, Arrived, ConfirmId, Recipient, RequestId, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Heap;
 
 use crate::clock::Clock;
+use crate::confirm::Expected;
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
 use crate::queue::Queue;
@@ -41,6 +42,7 @@ pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
     pub(crate) requests: HashMap<RequestId, Asked>,
+    pub(crate) confirms: HashMap<ConfirmId, Expected>,
     /// The runner sleeps.
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
@@ -175,6 +177,7 @@ impl Shared {
             core,
             queues: HashMap::new(),
             requests: HashMap::new(),
+            confirms: HashMap::new(),
             idle: false,
             asked: false,
             direct: Direct::default(),
@@ -244,7 +247,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, requests, .. } = state;
+        let State { core, queues, requests, confirms, .. } = state;
         let State { flushed, connections, last_loss, closed, at, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
@@ -265,6 +268,9 @@ impl Shared {
                     if let Some(asked) = requests.get_mut(&request) {
                         asked.failed(why);
                     }
+                }
+                client::Event::Confirmed { id, outcome } => {
+                    notify.waiters.extend(confirms.get_mut(&id).and_then(|expected| expected.tell(outcome)));
                 }
                 client::Event::Connected { native, again } => {
                     *connections += 1;

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use kcpq_smol::{
-    Client, ConnectError, Event, FlushError, PropertyError, PublishError, PublishRefusal, RequestError, RequestFailure,
-    Subject, SubscribeError, pattern, subject,
+    Client, ConfirmError, ConfirmFailure, ConnectError, Event, FlushError, PropertyError, PublishError, PublishRefusal,
+    RequestError, RequestFailure, Subject, SubscribeError, pattern, subject,
 };
 
 use support::{Server, run};
@@ -78,6 +78,41 @@ fn headers_travel_with_a_message() {
         let refused = client.publish("orders.new", "").header("two words", "").await;
         assert_eq!(refused, Err(PublishError::Refused(PublishRefusal::Properties(PropertyError::Name))));
     });
+}
+
+#[test]
+fn a_publisher_is_told_who_has_its_message() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        assert_eq!(client.publish("a", "to nobody").confirmed().await, Ok(0));
+        let mut received = client.subscribe("a").await.unwrap();
+        assert_eq!(client.publish("a", "one").ttl(PATIENCE).header("x", "y").confirmed().within(PATIENCE).await, Ok(1));
+        let message = received.next().await.unwrap();
+        assert_eq!((message.payload(), message.headers().get("x")), (&b"one"[..], Some("y")));
+        // Many at the same time.
+        let published: Vec<_> = (0..500)
+            .map(|_| {
+                let client = client.clone();
+                smol::spawn(async move { client.publish("a", "more").confirmed().within(PATIENCE).await })
+            })
+            .collect();
+        for published in published {
+            assert_eq!(published.await, Ok(1));
+        }
+        let refused = ConfirmError::Unpublished(PublishError::Refused(PublishRefusal::Closed));
+        // Nobody says anything, and nobody waits for ever; one that is not waited for is forgotten.
+        server.pause(true);
+        let unanswered = client.publish("a", "?").confirmed().within(Duration::from_millis(50)).await;
+        assert_eq!(unanswered, Err(ConfirmError::Failed(ConfirmFailure::TimedOut)));
+        let dropped = client.publish("a", "?").confirmed();
+        assert!(smol::future::poll_once(dropped.into_future()).await.is_none());
+        server.pause(false);
+        client.close().await.unwrap();
+        assert_eq!(client.publish("a", "?").confirmed().await, Err(refused));
+    });
+    server.wait_for("the session ends", |view| view.sessions == 0);
+    assert_eq!(server.view().stats.messages_in, 504);
 }
 
 #[test]

@@ -446,8 +446,12 @@ impl fmt::Display for ConfirmFailure {
         match self {
             Self::Rejected(rejection) => rejection.fmt(f),
             Self::Unsupported => f.write_str(UNCONFIRMED),
-            Self::InDoubt => f.write_str("the connection was lost while the message was on its way: it may have arrived"),
-            Self::TimedOut => f.write_str("the server has not said in time what became of the message: it may have arrived"),
+            Self::InDoubt => {
+                f.write_str("the connection was lost while the message was on its way: it may have arrived")
+            }
+            Self::TimedOut => {
+                f.write_str("the server has not said in time what became of the message: it may have arrived")
+            }
             Self::Dropped => f.write_str("the message was dropped from a queue that was full"),
             Self::TooLarge => f.write_str("the message is larger than the server accepts"),
             Self::Closed => f.write_str("the client was closed: the message may have arrived"),

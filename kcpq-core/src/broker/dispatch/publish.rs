@@ -164,6 +164,7 @@ impl<P: Peer> Dispatch<'_, P> {
 }
 
 /// Why a message with properties makes no sense.
+#[derive(Clone, Copy)]
 enum Unread {
     Subject(SubjectError),
     Properties(PropertyError),

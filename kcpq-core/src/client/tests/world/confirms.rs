@@ -31,7 +31,8 @@ fn counts_sessions<S: Make>(link: sim::Config) {
     properties.header("unit", "K").unwrap();
     let properties = properties.properties();
     let with = Confirmed { properties, ttl: Some(Duration::from_secs(60)), ..Confirmed::default() };
-    let sent: Vec<_> = ["a.a", "a.b", "b"].iter().map(|subject| publish(&mut world, publisher, subject, &with)).collect();
+    let sent: Vec<_> =
+        ["a.a", "a.b", "b"].iter().map(|subject| publish(&mut world, publisher, subject, &with)).collect();
     let outcomes: Vec<_> = sent.iter().map(|id| outcome(&mut world, publisher, *id)).collect();
     assert_eq!(outcomes, [Ok(3), Ok(4), Ok(1)]);
     world.run_for(Duration::from_secs(10));
@@ -115,7 +116,7 @@ fn what_is_refused_says_why() {
     assert_eq!(world.nodes[publisher].log.saw("Refused"), 0, "it is told once");
     assert_eq!(world.broker.stats().messages_refused, 1);
     // Its own server's limit, the queue's rule, and the end.
-    let frames = crate::frame::Limits { max_body: 2_000, ..crate::frame::Limits::default() };
+    let frames = frame::Limits { max_body: 2_000, ..frame::Limits::default() };
     let mut world = World::<Heap>::new(broker::Config { frames, ..broker::Config::default() });
     let publisher = world.add(Config::default(), CLEAN);
     let large = world.nodes[publisher].client.publish_confirmed(world.now, "a", &[7; 3_000], &Confirmed::default());

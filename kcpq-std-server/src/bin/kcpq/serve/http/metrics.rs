@@ -274,6 +274,7 @@ fn messages(look: &Look) -> Vec<Family> {
             1.0,
         ),
         counter("messages_unrouted", "Messages without a subscriber", sum.unrouted),
+        counter("messages_confirmed", "Messages whose publishers were told what became of them", sum.confirmed),
         counter(
             "messages_superseded",
             "Messages replaced by a newer one where only the latest is wanted",

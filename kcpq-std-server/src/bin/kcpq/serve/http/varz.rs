@@ -58,6 +58,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
             "refused": sum.messages_refused,
         },
         "unrouted": sum.unrouted,
+        "confirmed": sum.confirmed,
         "superseded": sum.superseded,
         "requeued": sum.requeued,
         "withheld": sum.messages_withheld,

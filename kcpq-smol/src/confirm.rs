@@ -1,0 +1,148 @@
+//! Messages whose publisher is told what became of them.
+
+use std::fmt;
+use std::future::{IntoFuture, poll_fn};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use kcpq_core::client::{self, ConfirmFailure, ConfirmId};
+use kcpq_core::frame::PropertyError;
+use kcpq_core::frame::properties::PropertiesBuf;
+
+use crate::client::Client;
+use crate::error::{ConfirmError, PublishError};
+use crate::operation::{BoxFuture, Limit, deadline, headers};
+use crate::shared::Handle;
+
+/// Publishes a message; ready when the server has said to how many sessions it has given it. Made by
+/// [`Publish::confirmed`](crate::Publish::confirmed).
+///
+/// Nothing is sent twice: if the connection is lost while the message is on its way, that is an error, and it may have
+/// arrived. While disconnected it waits in the queue.
+///
+/// Cancel-safe: if dropped before it is ready, the server's word is not waited for any more; the message may have been
+/// published.
+#[must_use = "operations do nothing unless awaited"]
+pub struct Confirm<'c, P> {
+    pub(crate) client: &'c Client,
+    /// `None`: the message that is answered asks for no answer.
+    pub(crate) subject: Option<&'c str>,
+    pub(crate) payload: P,
+    pub(crate) properties: Result<PropertiesBuf, PropertyError>,
+    /// When the message expires.
+    pub(crate) expires: Option<Instant>,
+    pub(crate) limit: Limit,
+}
+
+impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
+    deadline!();
+
+    headers!();
+
+    async fn run(self) -> Result<u32, ConfirmError> {
+        let mut expected = self.publish().await?;
+        poll_fn(|cx| {
+            let mut state = expected.handle.0.lock();
+            let outcome = match state.confirms.get_mut(&expected.id) {
+                Some(Expected::Waiting(waiter)) => {
+                    *waiter = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Some(Expected::Told(outcome)) => *outcome,
+                None => Err(ConfirmFailure::Closed),
+            };
+            state.confirms.remove(&expected.id);
+            expected.done = true;
+            Poll::Ready(outcome.map_err(ConfirmError::Failed))
+        })
+        .await
+    }
+
+    /// Publishes the message as soon as there is room for it.
+    async fn publish(&self) -> Result<Awaited, ConfirmError> {
+        let shared = self.client.shared();
+        let subject = self.subject.ok_or(ConfirmError::Unpublished(PublishError::NoReply))?;
+        let refused = |error| ConfirmError::Unpublished(PublishError::Refused(error));
+        let properties = self.properties.as_ref().map_err(|error| refused(client::PublishError::Properties(*error)))?;
+        loop {
+            // Listening comes before trying, so that no room is missed between the two.
+            let room = shared.writable.listen();
+            let published = {
+                let mut state = shared.lock();
+                let mut confirmed = client::Confirmed::default();
+                confirmed.properties = properties.properties();
+                confirmed.ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()).into());
+                confirmed.within = self.limit.left().into();
+                let published = state.core.publish_confirmed(shared.now(), subject, self.payload.as_ref(), &confirmed);
+                if let Ok(id) = published {
+                    state.confirms.insert(id, Expected::Waiting(None));
+                }
+                shared.published(&mut state);
+                published
+            };
+            match published {
+                Ok(id) => return Ok(Awaited { id, handle: self.client.handle(), done: false }),
+                Err(client::ConfirmError::Refused(client::PublishError::Full)) => {
+                    if self.limit.bound(room).await.is_none() {
+                        let after = self.limit.span();
+                        return Err(ConfirmError::Unpublished(PublishError::TimedOut { after }));
+                    }
+                }
+                Err(client::ConfirmError::Refused(error)) => return Err(refused(error)),
+                Err(client::ConfirmError::TooMany) => return Err(ConfirmError::TooMany),
+                Err(_) => return Err(ConfirmError::Unsupported),
+            }
+        }
+    }
+}
+
+impl<'c, P: AsRef<[u8]> + Send + Sync + 'c> IntoFuture for Confirm<'c, P> {
+    type Output = Result<u32, ConfirmError>;
+    type IntoFuture = BoxFuture<'c, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<P> fmt::Debug for Confirm<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confirm").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+/// A message, as the runner sees it.
+pub(crate) enum Expected {
+    /// The server has not said what became of it.
+    Waiting(Option<Waker>),
+    Told(Result<u32, ConfirmFailure>),
+}
+
+impl Expected {
+    /// It is known what became of it. Says whom to wake.
+    pub(crate) fn tell(&mut self, outcome: Result<u32, ConfirmFailure>) -> Option<Waker> {
+        match std::mem::replace(self, Self::Told(outcome)) {
+            Self::Waiting(waiter) => waiter,
+            Self::Told(_) => None,
+        }
+    }
+}
+
+/// Somebody waits for what becomes of a message.
+struct Awaited {
+    id: ConfirmId,
+    handle: Arc<Handle>,
+    done: bool,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        // Its number may be another message's by now.
+        if !self.done {
+            let mut state = self.handle.0.lock();
+            state.core.forget_confirmation(self.id);
+            state.confirms.remove(&self.id);
+        }
+    }
+}
