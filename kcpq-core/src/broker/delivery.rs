@@ -176,23 +176,22 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
             },
             // What comes from a shard has gone to the others from there.
             Party::Shard(_) if matches!(publisher.party, Party::Shard(_)) && more.is_empty() => return,
-            Party::Shard(index) => match shards.outlet(index) {
-                Some((queue, outlet)) => (queue, outlet, None),
-                None => return,
-            },
+            Party::Shard(index) => {
+                if let Some(ticket) = self.message.ticket() {
+                    return self.ask(index, more, ticket);
+                }
+                match shards.outlet(index) {
+                    Some((queue, outlet)) => (queue, outlet, None),
+                    None => return,
+                }
+            }
         };
         self.sessions += u32::from(matches!(to, Party::Session(_)));
         if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
             outlet.counts.withheld += 1;
             return;
         }
-        let Admission { taken, slow } = match (to, self.message.ticket()) {
-            (Party::Shard(_), Some(ticket)) => {
-                let more = [more, &properties::ticket(ticket)].concat();
-                outlet.admit(cx, queue, self.message, latest, &more)
-            }
-            _ => outlet.admit(cx, queue, self.message, latest, more),
-        };
+        let Admission { taken, slow } = outlet.admit(cx, queue, self.message, latest, more);
         let level = outlet.level(cx, queue);
         let mut other = Some((level, to));
         if level == Level::Behind
@@ -218,13 +217,19 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
                     cx.slow.push_back(slot);
                 }
             }
-            Party::Shard(index) if taken => {
-                self.reach.shards += 1;
-                if let Some(ticket) = self.message.ticket() {
-                    shards.ask(index, ticket);
-                }
-            }
-            Party::Shard(_) => {}
+            Party::Shard(_) => self.reach.shards += u32::from(taken),
+        }
+    }
+
+    /// The same to another shard, which is to say how many sessions got it.
+    #[cold]
+    fn ask(&mut self, index: u8, more: &[u8], ticket: u32) {
+        let (more, before) = ([more, &properties::ticket(ticket)].concat(), self.reach.shards);
+        self.message.set_ticket(None);
+        self.hand_to(Party::Shard(index), false, &more);
+        self.message.set_ticket(Some(ticket));
+        if self.reach.shards > before {
+            self.reached.shards.ask(index, ticket);
         }
     }
 
