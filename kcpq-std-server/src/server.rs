@@ -194,6 +194,7 @@ impl Server {
             if own == 0 {
                 broker.announce(Instant::ZERO, left.peers.iter().copied());
             }
+            broker.wait_for(Instant::ZERO, left.peers.iter().map(|(peer, _)| *peer));
             let access = config.access.clone().map(|access| access.shared_by(count));
             broker.set_access(Instant::ZERO, access.as_ref()).map_err(BindError::Access)?;
             if config.keys.key.is_some() || config.keys.secret.is_some() {

@@ -67,6 +67,8 @@ pub struct Config {
     /// of its messages of the last second waits for more. In pieces of at most 5 ms. With 0 a subscriber that keeps up
     /// never pays for one that does not; with 100 the slowest sets the pace.
     pub throttle_share: u8,
+    /// How long messages wait after a restart for those who had sessions before ([`Broker::wait_for`](super::Broker)).
+    pub restart_wait: Duration,
     /// What to do when a session's queue is full.
     pub slow_consumer: SlowConsumer,
     /// A session ends when no datagram has been received for this long (PROTOCOL.md 4.5). Clients are told.
@@ -103,6 +105,7 @@ impl Default for Config {
             max_received_total: 512 << 20,
             high_water: 4 << 20,
             throttle_for: Duration::from_millis(250),
+            restart_wait: Duration::from_secs(1),
             throttle_share: 5,
             slow_consumer: SlowConsumer::DropNewest,
             idle_timeout: Duration::from_secs(120),

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
+use super::comeback::Comeback;
 use super::config::Config;
 use super::event::Event;
 use super::guard::Guard;
@@ -44,6 +45,8 @@ pub(super) struct Context<P> {
     pub(super) stats: Stats,
     /// How long messages wait; lent to whose queue is emptied.
     pub(super) waits: Waits,
+    /// Who is waited for after a restart.
+    pub(super) comeback: Comeback<P>,
     /// Who may take in more when memory is short.
     pub(super) memory: Memory,
     /// The engines' counters of all sessions, as far as they were [counted](super::session::Session::count).
@@ -67,6 +70,7 @@ impl<P> Context<P> {
         rng.fill(&mut server_secret);
         Self {
             memory: Memory::new(config.max_received_total, config.frames.max_body),
+            comeback: Comeback::new(seed),
             config,
             now: Instant::ZERO,
             seed,

@@ -23,6 +23,7 @@
 //! hub        the router, and handing a message to its subscribers
 //! shards     what brokers of one server tell each other
 //! admission  who is let in, and what new rules change for those who are there
+//! comeback   who had a session before a restart, and is waited for
 //! table      where the sessions are, which are ready, and their timers     session    one session
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
 //!                                                                          supply     whether a party can be kept waiting
@@ -36,6 +37,7 @@
 
 mod admission;
 mod announce;
+mod comeback;
 mod config;
 mod context;
 mod delivery;
@@ -244,6 +246,15 @@ impl<P: Peer> Broker<P> {
         self.sessions.announcements.begin(now, peers);
     }
 
+    /// Messages wait until these peers, who had sessions in the server's last life, have some again, or
+    /// [`Config::restart_wait`] is over: publishers that are back first would publish to nobody. One of several brokers does not
+    /// hear of those who come back to others, and waits as long as that.
+    pub fn wait_for(&mut self, now: Instant, peers: impl IntoIterator<Item = P>) {
+        let cx = &mut self.sessions.cx;
+        cx.advance(now);
+        cx.comeback.begin(cx.now + cx.config.restart_wait, peers);
+    }
+
     /// Ends all sessions and opens no more: native clients are told, what waits still goes out within
     /// [`Config::linger`]. One of several brokers waits before, as long at most, for what the others still have for its
     /// sessions: they are to drain as well.
@@ -422,7 +433,9 @@ impl<P: Peer> Broker<P> {
             return Some(Deadline { at: cx.now, why: Why::Transmit });
         }
         let announce = announcements.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
+        let comeback = cx.comeback.poll_timeout().map(|at| Deadline { at, why: Why::Throttle });
         let others = Deadline::earlier(hub.shards.poll_timeout(), cx.memory.poll_timeout());
+        let others = Deadline::earlier(comeback, others);
         Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), others))
     }
 

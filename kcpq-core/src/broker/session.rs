@@ -79,6 +79,8 @@ enum Pause {
     Answers,
     /// Somebody it publishes to is behind.
     Throttled,
+    /// Those who had sessions before a restart are not all back.
+    Comeback,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,11 +345,12 @@ impl Session {
     }
 
     /// True, once, if what kept it from being read is over: there may be bytes that wait.
-    pub(super) fn goes_on(&mut self) -> bool {
+    pub(super) fn goes_on<P>(&mut self, cx: &Context<P>) -> bool {
         let goes_on = match self.member.paused {
             None => false,
             Some(Pause::Answers) => self.transport.control.is_empty() && self.member.unanswered == 0,
             Some(Pause::Throttled) => !self.member.throttle.holds(),
+            Some(Pause::Comeback) => !cx.comeback.is_awaited(),
         };
         if goes_on {
             self.member.paused = None;
@@ -644,6 +647,12 @@ impl Me<'_> {
             member.paused.get_or_insert(Pause::Answers);
         }
         member.paused.is_some()
+    }
+
+    /// Its next message waits for those who had sessions before a restart.
+    #[cold]
+    pub(super) fn waits(&mut self) {
+        self.member.paused = Some(Pause::Comeback);
     }
 
     /// True if it is not read because it asks faster than it takes the answers.

@@ -160,6 +160,7 @@ impl<P: Peer> Sessions<P> {
         slot.session.greet(greeting, cx.max_datagram(&slot.peer), slot.peer.is_local());
         slot.session.greet_sealed(cx.now);
         let (id, peer, name) = (slot.id, slot.peer, Some(named.id));
+        cx.comeback.on_session(cx.now, peer);
         cx.tell(Event::Greeted { id, peer, version: greeting.version, name });
     }
 
@@ -246,6 +247,7 @@ impl<P: Peer> Sessions<P> {
             }
             slot.session.greet(greeting, max_datagram, slot.peer.is_local());
             let name = greeting.name.map(|name| name.id);
+            cx.comeback.on_session(now, slot.peer);
             cx.tell(Event::Greeted { id: slot.id, peer: slot.peer, version: greeting.version, name });
         }
         match end {
@@ -411,6 +413,9 @@ impl<P: Peer> Sessions<P> {
         if self.cx.memory.is_review_due(self.cx.now) {
             self.end_stuck();
         }
+        for index in self.cx.comeback.end(self.cx.now) {
+            self.table.wake(index);
+        }
         self.hub.review_shards(&mut self.cx, &mut self.table);
         self.see_to_others();
     }
@@ -462,7 +467,7 @@ impl<P: Peer> Sessions<P> {
                 let (_, mut me) = slot.session.split(slot.id);
                 self.hub.review(&mut self.cx, &mut self.table, Publisher::session(&mut me));
             }
-            if slot.session.goes_on() {
+            if slot.session.goes_on(&self.cx) {
                 self.table.put_back(slot, false);
                 self.receive(index, None);
                 self.see_to_others();

@@ -53,6 +53,9 @@ pub struct Stats {
     pub messages_withheld: u64,
     /// Times that a publisher was throttled because a subscriber was behind ([`Config::high_water`](super::Config)).
     pub throttled: u64,
+    /// Times that a session's messages waited after a restart for those who had sessions before it
+    /// ([`Config::restart_wait`](super::Config)).
+    pub restart_waits: u64,
     /// Messages dropped: the subscriber's queue was full.
     pub dropped_slow: u64,
     /// Messages dropped: their time to live was over before they could be sent.
@@ -147,6 +150,7 @@ impl Stats {
             dropped_excess,
             messages_withheld,
             throttled,
+            restart_waits,
             dropped_slow,
             expired,
             requeued,
@@ -201,6 +205,7 @@ impl Stats {
         self.dropped_excess += dropped_excess;
         self.messages_withheld += messages_withheld;
         self.throttled += throttled;
+        self.restart_waits += restart_waits;
         self.dropped_slow += dropped_slow;
         self.expired += expired;
         self.requeued += requeued;

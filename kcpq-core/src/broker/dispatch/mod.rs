@@ -17,7 +17,7 @@ use super::session::{Greeting, Me, Session};
 use super::table::Table;
 use crate::access::Credential;
 use crate::datagram::Framing;
-use crate::frame::{Flaw, Frame, FrameError, Reader, Sink, Whole, command};
+use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole, command};
 use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, features};
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
@@ -47,8 +47,8 @@ pub(super) struct Outcome {
 }
 
 impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
-    fn wants(&mut self, _: &Reader<Heap>, _: &[u8]) -> bool {
-        !self.is_over() && !self.me.pauses()
+    fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
+        !self.is_over() && !self.me.pauses() && !(self.cx.comeback.is_awaited() && self.waits(reader, input))
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
@@ -120,6 +120,19 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 self.error(&format!("handle error: unknown command: {unknown}"));
             }
         }
+    }
+
+    /// True if a message is next, which waits for those who had sessions before a restart.
+    #[cold]
+    fn waits(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
+        let is_message = |head: Head| matches!(head.command, command::PUB | command::PUBX);
+        let waits = reader.upcoming(input).is_some_and(is_message);
+        if waits {
+            self.cx.stats.restart_waits += 1;
+            self.cx.comeback.hold(self.me.id.slot);
+            self.me.waits();
+        }
+        waits
     }
 
     // --- who may do what ---

@@ -106,6 +106,46 @@ fn after_a_long_absence_clients_are_back_within_seconds() {
     assert!(world.now.since(begun) < Duration::from_secs(7), "{}", world.now.since(begun));
 }
 
+/// Publishers that find a server again before its subscribers do, as after a restart of which these hear later.
+#[test]
+fn after_a_restart_messages_wait_for_those_who_were_there() {
+    for (gone, expected) in [(false, 150), (true, 1_000)] {
+        let mut world = World::<Heap>::new(broker::Config::default());
+        let publisher = world.add(Config::default(), CLEAN);
+        let others: Vec<_> = (0..5).map(|_| world.add(Config::default(), CLEAN)).collect();
+        let ids: Vec<_> = others.iter().map(|node| world.subscribe(*node, "a.*")).collect();
+        world.subscribe(publisher, "mine");
+        let mut there: Vec<_> = world.nodes.iter().map(|node| node.addr).collect();
+        if gone {
+            there.push(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 9), 1)));
+        }
+        world.restart(broker::Config::default());
+        world.broker.wait_for(world.now, there);
+        let begun = world.now;
+        world.nodes[publisher].client.reconnect(world.now);
+        for n in 0..200 {
+            world.publish(publisher, "a.b", &[n; 300]).unwrap();
+        }
+        world.run_for(Duration::from_millis(30));
+        assert!(world.nodes[publisher].client.is_connected());
+        assert_eq!((world.broker.stats().messages_in, world.broker.stats().restart_waits), (0, 1));
+        for node in &others {
+            world.nodes[*node].client.reconnect(world.now);
+        }
+        world.run_until("the messages", |world| {
+            others.iter().zip(&ids).all(|(node, id)| world.nodes[*node].log.payloads(*id).len() == 200)
+        });
+        let took = world.now.since(begun).as_millis();
+        assert!((expected..expected + 100).contains(&took), "{took} ms");
+        assert_eq!(world.broker.stats().unrouted, 0);
+        // From then on nothing waits.
+        let sent = world.now;
+        world.publish(publisher, "a.c", b"now").unwrap();
+        world.run_until("one more", |world| world.nodes[others[0]].log.payloads(ids[0]).len() == 201);
+        assert_eq!(world.now.since(sent), Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn what_waits_survives_attempts_that_fail() {
     let mut world = World::<Heap>::new(broker::Config::default());

@@ -288,6 +288,11 @@ fn messages(look: &Look) -> Vec<Family> {
         counter("messages_withheld", "Messages that a subscriber may not have", sum.messages_withheld),
         counter("messages_relayed", "Messages handed from one thread of the server to another", sum.relayed),
         counter("publishers_throttled", "Times that a publisher was held back", sum.throttled),
+        counter(
+            "publishers_waited_after_restart",
+            "Times that a publisher's messages waited after a restart for those who had sessions before",
+            sum.restart_waits,
+        ),
         gauge("queued", "Bytes of messages that wait for subscribers", sum.queued as f64).of(Unit::Bytes),
         gauge(
             "received",

@@ -59,6 +59,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         },
         "unrouted": sum.unrouted,
         "confirmed": sum.confirmed,
+        "restart_waits": sum.restart_waits,
         "superseded": sum.superseded,
         "requeued": sum.requeued,
         "withheld": sum.messages_withheld,
