@@ -9,6 +9,7 @@ use super::context::Context;
 use super::delivery::{self, About, Aim, Delivery, Publisher};
 use super::foreign;
 use super::groups::{self, Change, Groups};
+use super::kept::Kept;
 use super::message::{self, Message};
 use super::party::{Party, Subscriber};
 use super::peer::Peer;
@@ -25,6 +26,7 @@ use crate::time::Instant;
 pub(super) struct Hub {
     router: Router,
     groups: Groups,
+    pub(super) kept: Kept,
     pub(super) shards: Shards,
     /// Who wants the message that is being routed, by the router's numbers; and of these the shares of groups.
     wanted_by: Vec<u32>,
@@ -38,6 +40,7 @@ impl Hub {
         Self {
             router: Router::new(seed),
             groups: Groups::new(seed),
+            kept: Kept::default(),
             shards,
             wanted_by: Vec::new(),
             shares: Vec::new(),
@@ -203,7 +206,7 @@ impl Hub {
     }
 
     /// As [`publish`](Self::publish), aimed at some of them.
-    fn publish_to<P: Peer>(
+    pub(super) fn publish_to<P: Peer>(
         &mut self,
         aim: Aim,
         cx: &mut Context<P>,
@@ -212,12 +215,19 @@ impl Hub {
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> bool {
-        let Self { router, groups, shards, wanted_by, shares, reach } = self;
+        let Self { router, groups, shards, wanted_by, shares, reach, .. } = self;
         let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
         wanted_by.clear();
         router.route(subject, |number| wanted_by.push(number));
-        if let Aim::Group(_) = aim {
-            wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_)));
+        let mut elsewhere = 0;
+        match aim {
+            Aim::Group(_) => wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_))),
+            Aim::Here => {
+                let all = wanted_by.len();
+                wanted_by.retain(|number| !matches!(Subscriber::from(*number), Subscriber::Every(Party::Shard(_))));
+                elsewhere = (all - wanted_by.len()) as u32;
+            }
+            Aim::All | Aim::Each => {}
         }
         let mut latest = false;
         for number in wanted_by.iter() {
@@ -237,7 +247,7 @@ impl Hub {
                 }
             }
         }
-        *reach = (wanted_by.len() - shares.len()) as u32;
+        *reach = (wanted_by.len() - shares.len()) as u32 + elsewhere;
         if !shares.is_empty() {
             *reach += delivery.hand_to_groups(aim, groups, shares);
             shares.clear();
@@ -277,7 +287,9 @@ impl Hub {
                     valid => valid,
                 };
                 let Ok(subject) = subject else { continue };
-                let group = parsed.message().and_then(|(_, properties)| properties.group());
+                let (_, properties) = parsed.message().unwrap_or_default();
+                let stamp = properties.stamp();
+                let group = properties.group();
                 let aim = match group.map(|group| self.groups.named(group)) {
                     None => Aim::Each,
                     Some(Some(group)) => Aim::Group(group),
@@ -286,7 +298,13 @@ impl Hub {
                         continue;
                     }
                 };
-                let mut message = Message::relayed(&frame, expires, self.share_from());
+                let mut message = match stamp {
+                    None => Message::relayed(&frame, expires, self.share_from()),
+                    Some(stamp) => {
+                        self.keep_relayed(cx, shard, subject, &frame, stamp, expires);
+                        Message::kept(&frame, expires, self.share_from())
+                    }
+                };
                 let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let routed = self.publish_to(aim, cx, table, publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(!routed && aim != Aim::Each);

@@ -107,4 +107,6 @@ pub struct Server {
     pub epoch: u64,
     /// It knows queue groups.
     pub groups: bool,
+    /// It keeps the last value of a subject if a publisher wants that.
+    pub keeps: bool,
 }

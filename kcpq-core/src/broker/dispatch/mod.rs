@@ -22,9 +22,13 @@ use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, feat
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject, SubjectError};
+use crate::time::Duration;
 
 /// The longest text that an original client takes (docs/original.md 5.1).
 const MAX_TEXT: usize = 4096;
+
+/// How long a publisher is not told again that a value is not kept.
+const TOLD_FOR: Duration = Duration::from_secs(10);
 
 /// One session whose bytes are read, and what they act on.
 pub(super) struct Dispatch<'b, P: Peer> {
@@ -104,7 +108,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 };
                 let share_from = self.hub.share_from();
                 if in_place.is_some() || bytes.len() < share_from {
-                    let _ = self.publish(subject, &mut Message::published(bytes, share_from));
+                    let _ = self.publish(subject, &mut Message::published(bytes, share_from), false);
                 } else {
                     self.publish_assembled(inbox);
                 }
@@ -193,8 +197,8 @@ impl<'b, P: Peer> Dispatch<'b, P> {
 
     // --- messages ---
 
-    /// False if nobody is subscribed.
-    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) -> bool {
+    /// With `retain` it is to be the last value of its subject. False if nobody is subscribed.
+    fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>, retain: bool) -> bool {
         let cx = &mut *self.cx;
         cx.stats.messages_in += 1;
         cx.stats.bytes_in += message.frame_len() as u64;
@@ -205,9 +209,31 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             return true;
         }
         let Self { cx, hub, table, me, .. } = self;
+        if retain || hub.kept.chooses(subject) {
+            return self.publish_kept(subject, message, retain);
+        }
         let routed = hub.publish(cx, table, Publisher::session(me), subject, message);
         cx.stats.unrouted += u64::from(!routed);
         me.member.outlet.counts.unrouted += u64::from(!routed);
+        routed
+    }
+
+    /// The same for what is to be the last value of its subject, because its publisher wants that or the configuration.
+    #[cold]
+    fn publish_kept(&mut self, subject: Subject<'_>, message: &mut Message<'_>, retain: bool) -> bool {
+        let Self { cx, hub, table, me, .. } = self;
+        let (routed, kept) = hub.publish_kept(cx, table, Publisher::session(me), subject, message);
+        let Err(why) = kept else { return routed };
+        cx.stats.unrouted += u64::from(!routed);
+        me.member.outlet.counts.unrouted += u64::from(!routed);
+        cx.stats.kept_refused += 1;
+        if me.member.told_not_kept.is_none_or(|at| at + TOLD_FOR <= cx.now) {
+            me.member.told_not_kept = Some(cx.now);
+            cx.tell(Event::NotKept { id: me.id, subject: subject.as_str().into(), why });
+            if retain {
+                self.error(&format!("not kept as the last value of {}: {why}", subject.as_str()));
+            }
+        }
         routed
     }
 
@@ -220,7 +246,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         };
         let read = frame.message().ok_or(PropertyError::Malformed).and_then(|(message, properties)| {
             let properties = Properties::parse(properties.as_bytes())?;
-            if properties.member().is_some() {
+            if properties.claims_to_be_a_servers() {
                 return Err(PropertyError::Malformed); // only a server says that
             }
             match properties.reply().map_or(Ok(()), |reply| Subject::new(reply, limits).map(|_| ())) {
@@ -231,9 +257,10 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         match read {
             Ok((cut, properties)) => {
                 let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
+                let retain = properties.retains();
                 let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
                 let mut message = Message::extended(bytes, cut, properties, expires, share_from);
-                if !self.publish(subject, &mut message)
+                if !self.publish(subject, &mut message, retain)
                     && let Some(reply) = properties.reply()
                     && self.me.member.outlet.is_extended()
                 {
@@ -256,7 +283,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let written = written.as_deref().map_err(|error| *error);
         match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
             Ok(subject) => {
-                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()));
+                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()), false);
             }
             Err(error) => self.refuse_message(error),
         }
@@ -283,7 +310,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
             && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
         {
-            let _ = self.publish(subject, &mut Message::made(&msg));
+            let _ = self.publish(subject, &mut Message::made(&msg), false);
         }
     }
 
@@ -324,7 +351,7 @@ pub(super) fn welcome<'c, P>(
     let config = &cx.config;
     Hello {
         version: spoken(hello),
-        features: features::SERVER,
+        features: features::SERVER | if cx.keeps { features::KEEPS } else { 0 },
         max_datagram,
         window: config.kcp.recv_window,
         max_body: config.frames.max_body,
