@@ -78,6 +78,18 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let member_message = talk.answer();
     assert_eq!(talk.events(), 1, "for the member");
 
+    talk.at(1_097);
+    let mut properties = PropertiesBuf::new();
+    properties.retain();
+    talk.client.publish_with(talk.now, "lamp", b"on", properties.properties(), None).unwrap();
+    let retained = talk.ask();
+    talk.answer();
+    talk.at(1_099);
+    talk.client.subscribe(talk.now, "lamp").unwrap();
+    talk.ask();
+    let kept = talk.answer();
+    assert_eq!(talk.events(), 1, "what was published before");
+
     talk.restart();
     talk.at(1_100);
     talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
@@ -99,6 +111,8 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("STATUS", status),
         ("SUB in a queue group", member),
         ("MSGX for a member", member_message),
+        ("PUBX to be kept", retained),
+        ("MSGX that was kept", kept),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
         ("NATIVE RESET", reset),
     ];
@@ -251,6 +265,7 @@ fn the_texts_of_the_specification_are_those_of_the_errors() {
 #[test]
 fn the_limits_of_the_specification_are_the_defaults() {
     let (client, broker) = (client::Config::default(), broker::Config::default());
+    let values = broker::LastValues::default();
     let seconds = |span: kcpq_core::Duration| span.as_millis() as f64 / 1_000.0;
     let backoff = client.reconnect.unwrap();
     let rows = [
@@ -285,6 +300,12 @@ fn the_limits_of_the_specification_are_the_defaults() {
         format!(
             "memory for what has come and cannot be handed on yet (6), in all | {} MiB",
             broker.max_received_total >> 20
+        ),
+        format!("last values (3.11): subjects | {} |", values.max_subjects),
+        format!(
+            "last values: bytes in all, for each its subject twice and 128 bytes more; one of them | {} MiB, {} MiB |",
+            values.max_bytes >> 20,
+            values.max_value >> 20
         ),
         format!("stateless answers (RESET, refusals) | {} per second", broker.stateless_replies),
         format!("silence until a session ends | {} s", seconds(broker.idle_timeout)),
