@@ -4,7 +4,7 @@
 //! Whatever comes: no panic, no deadline in the past, everything it holds within its limits.
 
 use kcpq_core::access::{Access, Group, Limits, Permissions, Rules};
-use kcpq_core::broker::{Broker, Config, Event, Peer};
+use kcpq_core::broker::{Broker, Config, Event, KeptCursor, LastValues, Peer};
 use kcpq_core::fec::header;
 use kcpq_core::header as native;
 use kcpq_core::kcp::{Command, Header, Sn, Ts};
@@ -26,6 +26,8 @@ impl Peer for Number {
 
 const SESSIONS: usize = 6;
 const QUEUED: usize = 20_000;
+const VALUES: usize = 3;
+const VALUE_BYTES: usize = 800;
 
 /// Feeds the operations that `data` spell: each is a kind, a peer, a length, and as many bytes.
 pub fn run(data: &[u8]) {
@@ -38,7 +40,16 @@ pub fn run(data: &[u8]) {
         stateless_replies: 10,
         ..Config::default()
     };
-    let mut broker = Broker::new(config, data.len() as u64);
+    // As original ones they are given last values as well.
+    let values = LastValues {
+        subjects: vec!["x.>".into()],
+        max_subjects: VALUES,
+        max_bytes: VALUE_BYTES,
+        max_value: 200,
+        original: data.len() % 2 == 0,
+    };
+    let broker = Broker::new(config, data.len() as u64).with_last_values(&values);
+    let mut broker = broker.expect("patterns that make sense");
     let mut now = Instant::from_millis(1);
     let mut next = [0u32; 8];
     let mut seqid = 0u32;
@@ -118,6 +129,11 @@ pub fn run(data: &[u8]) {
         }
         let stats = broker.stats();
         assert!(broker.sessions() <= SESSIONS);
+        let page = broker.view_kept(&KeptCursor::default(), VALUES + 1);
+        assert!(page.next.is_none() && page.items.len() as u64 == stats.kept && page.items.len() <= VALUES);
+        assert!(stats.kept_bytes <= VALUE_BYTES as u64, "{} bytes are kept", stats.kept_bytes);
+        assert!(page.items.iter().all(|value| !value.payload().is_empty()), "nothing is no value");
+        assert!(page.items.iter().all(|value| value.left.is_none_or(|left| !left.is_zero())), "one that has lapsed");
         assert!(stats.subscriptions <= (SESSIONS * 4) as u64);
         // One message always may wait for a session.
         assert!(stats.queued <= (4 * QUEUED + SESSIONS * 300) as u64, "{} bytes wait", stats.queued);
@@ -196,6 +212,16 @@ pub fn seeds() -> Vec<Seed> {
         op(1, 3, &frame(0x15, "x.y", &[1, 1, 0x83, 0, 4, 0, 0, 0, 9, 0, 7])),
         op(1, 3, &frame(0x15, "x..y", &[1, 1, 0x83, 0, 4, 0, 0, 0, 9, 0, 7])),
         op(1, 3, &frame(0x15, "x.y", &[1, 1])),
+        // To be kept: for ever, for a second, too long; given to a later subscription, once; and taken away.
+        op(1, 3, &frame(0x15, "a", &[1, 0x82, 0, 0, 0, 3])),
+        op(1, 3, &frame(0x15, "b.c", &[1, 0x82, 0, 0, 0x81, 0, 4, 0, 0, 3, 232, 0, 10])),
+        op(1, 3, &frame(0x15, "d", &[&[1; 200][..], &[0x82, 0, 0, 0, 3]].concat())),
+        op(1, 3, &frame(1, "*", &[0, 0, 0, 11])),
+        op(1, 3, &frame(1, "*", &[0, 0, 0, 11])),
+        op(1, 3, &frame(1, "*", &[0, 0, 0, 12])),
+        op(1, 3, &frame(1, "a", &[0, 0, 0, 13, 4])),
+        op(1, 3, &frame(0x15, "x.y", &[1, 6, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9, 0, 11])),
+        op(1, 3, &frame(0x15, "a", &[0x82, 0, 0, 0, 3])),
         op(1, 3, &frame(77, "", b"")),
         op(1, 3, &frame(0x12, "", &[0])),
         op(0, 3, &about_path(Command::MtuProbe, 1_300)),

@@ -109,6 +109,8 @@ pub mod features {
     pub const PROPERTIES: u32 = 1 << 8;
     /// A server's: knows queue groups.
     pub const QUEUES: u32 = 1 << 9;
+    /// A server's: keeps the last value of subjects, and takes PUBX that want that.
+    pub const KEEPS: u32 = 1 << 10;
     /// A server's: says what became of messages, to publishers that want to know.
     pub const CONFIRMS: u32 = 1 << 11;
 
@@ -122,7 +124,7 @@ pub mod features {
         | if cfg!(feature = "pieces") { PIECES } else { 0 }
         | if cfg!(feature = "native") { NATIVE } else { 0 }
         | if cfg!(feature = "properties") { PROPERTIES } else { 0 };
-    /// What a server of this build can do.
+    /// What a server of this build can do, whatever its configuration.
     pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES | CONFIRMS;
 }
 
@@ -215,6 +217,8 @@ pub struct Subscribe<'a> {
     pub number: u32,
     /// Of the messages of one subject that wait, only the newest is kept.
     pub latest: bool,
+    /// The values that the server has kept of subjects are not wanted, only what is published from now on.
+    pub without_kept: bool,
     /// The queue group in which the pattern is had. One that is cut short or not UTF-8 is read as empty, which
     /// [is none](is_group).
     pub group: Option<&'a str>,
@@ -223,13 +227,14 @@ pub struct Subscribe<'a> {
 impl<'a> Subscribe<'a> {
     const LATEST: u8 = 1 << 0;
     const QUEUE: u8 = 1 << 1;
+    const WITHOUT_KEPT: u8 = 1 << 2;
 
     /// Writes the record to the front of `out`; returns its length.
     pub fn encode(&self, out: &mut [u8; MAX_SUBSCRIBE]) -> usize {
         out[..4].copy_from_slice(&self.number.to_be_bytes());
-        out[4] = u8::from(self.latest);
+        out[4] = u8::from(self.latest) | if self.without_kept { Self::WITHOUT_KEPT } else { 0 };
         match self.group.map(str::as_bytes).filter(|_| GROUPS) {
-            None => 4 + usize::from(self.latest),
+            None => 4 + usize::from(out[4] != 0),
             Some(group) => {
                 out[4] |= Self::QUEUE;
                 let len = u8::try_from(group.len()).unwrap_or(u8::MAX);
@@ -252,6 +257,7 @@ impl<'a> Subscribe<'a> {
         Some(Self {
             number: u32::from_be_bytes(*number),
             latest: options & Self::LATEST != 0,
+            without_kept: options & Self::WITHOUT_KEPT != 0,
             group: (options & Self::QUEUE != 0).then(|| group().unwrap_or_default()),
         })
     }

@@ -1,4 +1,4 @@
-//! What a server says of a message whose publisher wants to know: the payload of PUBACK (PROTOCOL.md 3.11).
+//! What a server says of a message whose publisher wants to know: the payload of PUBACK (PROTOCOL.md 3.12).
 //!
 //! ```text
 //!  0        4      5          9
@@ -30,6 +30,8 @@ pub enum Rejection {
     NotPermitted,
     /// The client has published more bytes in a second than it may.
     TooFast,
+    /// It was routed, but is not kept as the last value of its subject, as the publisher wanted.
+    NotKept,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -40,6 +42,7 @@ impl Rejection {
             Self::Invalid => 1,
             Self::NotPermitted => 2,
             Self::TooFast => 3,
+            Self::NotKept => 4,
             Self::Other(code) => code,
         }
     }
@@ -51,6 +54,9 @@ impl fmt::Display for Rejection {
             Self::Invalid => f.write_str("the server does not accept the subject, or what the message carries"),
             Self::NotPermitted => f.write_str("the server does not permit to publish to this subject"),
             Self::TooFast => f.write_str("more bytes in a second than the server permits"),
+            Self::NotKept => {
+                f.write_str("the server has routed the message, but has no room to keep it as the last value")
+            }
             Self::Other(code) => write!(f, "refused by the server (code {code})"),
         }
     }
@@ -85,6 +91,7 @@ impl PubAck {
             1 => Err(Rejection::Invalid),
             2 => Err(Rejection::NotPermitted),
             3 => Err(Rejection::TooFast),
+            4 => Err(Rejection::NotKept),
             code => Err(Rejection::Other(*code)),
         };
         Some(Self { number: u32::from_be_bytes(*number), outcome })

@@ -71,6 +71,8 @@ pub enum Why {
     Throttle,
     /// It is looked at who does not get on while memory is short.
     Memory,
+    /// The last value of a subject lapses.
+    Lapse,
 }
 
 impl Deadline {

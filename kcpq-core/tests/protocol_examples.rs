@@ -78,14 +78,26 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let member_message = talk.answer();
     assert_eq!(talk.events(), 1, "for the member");
 
-    talk.at(1_098);
+    talk.at(1_097);
+    let mut properties = PropertiesBuf::new();
+    properties.retain();
+    talk.client.publish_with(talk.now, "lamp", b"on", properties.properties(), None).unwrap();
+    let retained = talk.ask();
+    talk.answer();
+    talk.at(1_099);
+    talk.client.subscribe(talk.now, "lamp").unwrap();
+    talk.ask();
+    let kept = talk.answer();
+    assert_eq!(talk.events(), 1, "what was published before");
+
+    talk.at(1_105);
     talk.client.publish_confirmed(talk.now, "greet.world", b"hello", &client::Confirmed::default()).unwrap();
     let confirm = talk.ask();
     let puback = talk.answer();
     assert_eq!(talk.events(), 1, "the message, and what became of it");
 
     talk.restart();
-    talk.at(1_100);
+    talk.at(1_110);
     talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
     talk.ask();
     let reset = talk.answer();
@@ -105,6 +117,8 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("STATUS", status),
         ("SUB in a queue group", member),
         ("MSGX for a member", member_message),
+        ("PUBX to be kept", retained),
+        ("MSGX that was kept", kept),
         ("PUBX that wants to know", confirm),
         ("PUBACK", puback),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
@@ -259,6 +273,7 @@ fn the_texts_of_the_specification_are_those_of_the_errors() {
 #[test]
 fn the_limits_of_the_specification_are_the_defaults() {
     let (client, broker) = (client::Config::default(), broker::Config::default());
+    let values = broker::LastValues::default();
     let seconds = |span: kcpq_core::Duration| span.as_millis() as f64 / 1_000.0;
     let backoff = client.reconnect.unwrap();
     let rows = [
@@ -293,6 +308,12 @@ fn the_limits_of_the_specification_are_the_defaults() {
         format!(
             "memory for what has come and cannot be handed on yet (6), in all | {} MiB",
             broker.max_received_total >> 20
+        ),
+        format!("last values (3.11): subjects | {} |", values.max_subjects),
+        format!(
+            "last values: bytes in all, for each its subject twice and 128 bytes more; one of them | {} MiB, {} MiB |",
+            values.max_bytes >> 20,
+            values.max_value >> 20
         ),
         format!("stateless answers (RESET, refusals) | {} per second", broker.stateless_replies),
         format!("silence until a session ends | {} s", seconds(broker.idle_timeout)),

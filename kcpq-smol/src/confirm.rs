@@ -30,6 +30,8 @@ pub struct Confirm<'c, P> {
     pub(crate) subject: Option<&'c str>,
     pub(crate) payload: P,
     pub(crate) properties: Result<PropertiesBuf, PropertyError>,
+    /// The server is to keep it.
+    pub(crate) retain: bool,
     /// When the message expires.
     pub(crate) expires: Option<Instant>,
     pub(crate) limit: Limit,
@@ -40,7 +42,12 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
 
     headers!();
 
-    async fn run(self) -> Result<u32, ConfirmError> {
+    async fn run(mut self) -> Result<u32, ConfirmError> {
+        if self.retain
+            && let Ok(properties) = &mut self.properties
+        {
+            properties.retain();
+        }
         let mut expected = self.publish().await?;
         poll_fn(|cx| {
             let mut state = expected.handle.0.lock();

@@ -131,6 +131,8 @@ pub struct ServerInfo {
     pub keep_alive: Option<Duration>,
     /// A random number that is another one after each restart of a native server.
     pub epoch: Option<u64>,
+    /// It keeps the last value of a subject if its publisher wants that ([`Publish::retain`](crate::Publish::retain)).
+    pub keeps_last_values: bool,
 }
 
 impl Shared {
@@ -154,6 +156,7 @@ impl Shared {
             max_tokens: said.map(|said| said.max_tokens),
             keep_alive: said.map(|said| said.keep_alive.into()).filter(|span: &Duration| !span.is_zero()),
             epoch: said.map(|said| said.epoch),
+            keeps_last_values: said.is_some_and(|said| said.keeps),
         })
     }
 }

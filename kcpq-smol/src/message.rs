@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kcpq_core::frame::{Frame, HEAD, LENGTH, Limits, Properties};
@@ -50,6 +51,17 @@ impl Message {
     /// The headers it was published with.
     pub fn headers(&self) -> Headers<'_> {
         Headers::new(self.properties())
+    }
+
+    /// True if it is not a new message, but the last value of its subject, which the server has kept
+    /// ([`Publish::retain`](crate::Publish::retain)): as the first of its subject after subscribing, and again after a reconnect.
+    pub fn is_kept(&self) -> bool {
+        self.properties().kept().is_some()
+    }
+
+    /// For how long the server had kept it when it sent it, if it [has](Self::is_kept); in whole milliseconds.
+    pub fn age(&self) -> Option<Duration> {
+        self.properties().kept().map(Duration::from)
     }
 
     /// Publishes an answer to a request. Several may be given.

@@ -136,13 +136,16 @@ pub struct Publish<'c, P> {
     expires: Option<Instant>,
     /// What it carries besides.
     properties: Result<PropertiesBuf, PropertyError>,
+    /// The server is to keep it.
+    retain: bool,
     waiting: Option<(EventListener, Timer)>,
 }
 
 impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     pub(crate) fn new(client: &'c Client, subject: Option<&'c str>, payload: P) -> Self {
         let limit = Limit { span: client.shared().timeout, until: None };
-        Self { client, subject, payload, limit, expires: None, properties: Ok(PropertiesBuf::new()), waiting: None }
+        let properties = Ok(PropertiesBuf::new());
+        Self { client, subject, payload, limit, expires: None, properties, retain: false, waiting: None }
     }
 
     deadline!();
@@ -170,9 +173,21 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     /// # }
     /// ```
     pub fn confirmed(self) -> Confirm<'c, P> {
-        let Self { client, subject, payload, limit, expires, properties, .. } = self;
+        let Self { client, subject, payload, limit, expires, properties, retain, .. } = self;
         let limit = if limit.until.is_some() { limit } else { Limit::new(limit.span) };
-        Confirm { client, subject, payload, properties, expires, limit }
+        Confirm { client, subject, payload, properties, retain, expires, limit }
+    }
+
+    /// The server keeps the message as the last value of its subject, in the place of the one before: whoever subscribes later
+    /// gets it first, marked ([`Message::is_kept`]). One without payload takes the value away. With a [`ttl`](Self::ttl) it
+    /// lapses then.
+    ///
+    /// A server that is known to keep none, as an original one, is an error ([`Unsupported`](kcpq_core::client::PublishError)).
+    /// If there is no connection at the moment, and the next server keeps none, it is a message like any other. What the server
+    /// has no room for it delivers and does not keep, and says so ([`Event::Refused`](crate::Event::Refused)).
+    pub fn retain(mut self) -> Self {
+        self.retain = true;
+        self
     }
 
     /// Sets the subject that answers are to be published to ([`Message::reply_to`]).
@@ -186,6 +201,12 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
     type Output = Result<(), PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if this.retain
+            && let Ok(properties) = &mut this.properties
+        {
+            properties.retain();
+        }
         loop {
             let ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()));
             let properties = match &self.properties {
@@ -232,6 +253,7 @@ pub struct Subscribe<'c> {
     capacity: Capacity,
     full: Option<Full>,
     latest: bool,
+    without_kept: bool,
     group: Option<Name>,
     limit: Limit,
 }
@@ -240,7 +262,7 @@ impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
         let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
         let (capacity, pattern) = (client.capacity(), pattern.into());
-        Self { client, pattern, capacity, full: None, latest: false, group: None, limit }
+        Self { client, pattern, capacity, full: None, latest: false, without_kept: false, group: None, limit }
     }
 
     deadline!();
@@ -284,11 +306,17 @@ impl<'c> Subscribe<'c> {
         self
     }
 
+    /// Without the last values that the server has kept of subjects ([`Publish::retain`]): only what is published from now on.
+    pub fn without_kept(mut self) -> Self {
+        self.without_kept = true;
+        self
+    }
+
     /// As a member of a queue group: each message goes to one of all the members of this name, of all clients, whose patterns
     /// match. The server chooses by turns among those that have least waiting; what waits there for a member that leaves or
     /// dies goes to the others. A name has 1 to 64 bytes, without spaces. [`latest`](Self::latest) has no effect beside it.
     ///
-    /// Other subscriptions get the message all the same. A server that does not know queue groups, such as an original one,
+    /// Last values that the server has kept are for no member. Other subscriptions get the message all the same. A server that does not know queue groups, such as an original one,
     /// fails the subscription.
     pub fn queue(mut self, group: &str) -> Self {
         self.group = Some(group.into());
@@ -319,6 +347,7 @@ impl<'c> Subscribe<'c> {
             let core = &mut state.core;
             let id = match &self.group {
                 Some(group) => core.subscribe_queue(now, &self.pattern, group),
+                None if self.without_kept => core.subscribe_without_kept(now, &self.pattern, self.latest),
                 None if self.latest => core.subscribe_latest(now, &self.pattern),
                 None => core.subscribe(now, &self.pattern),
             };

@@ -22,6 +22,7 @@ pub(crate) struct EventLog {
     subjects: Budget,
     slow: Budget,
     denied: Budget,
+    not_kept: Budget,
 }
 
 impl EventLog {
@@ -51,6 +52,9 @@ impl EventLog {
                 let identity = identity.as_deref();
                 tracing::warn!(session = %id, identity, "publishes more bytes in a second than it may");
             }
+            Event::NotKept { id, subject, why } if self.not_kept.spend(now) => {
+                tracing::warn!(session = %id, %subject, "last value not kept: {why}");
+            }
             Event::Refused { peer } if self.refused.spend(now) => {
                 tracing::warn!(%peer, "session refused: too many");
             }
@@ -66,7 +70,7 @@ impl EventLog {
 
     /// Tells of lines that were left out for long enough.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let Self { opened, closed, refused, subjects, slow, denied } = self;
+        let Self { opened, closed, refused, subjects, slow, denied, not_kept } = self;
         if let Some(count) = opened.due(now) {
             tracing::info!(count, "more sessions opened than have a line here");
         }
@@ -85,12 +89,15 @@ impl EventLog {
         if let Some(count) = denied.due(now) {
             tracing::warn!(count, "more was not permitted than has a line here");
         }
+        if let Some(count) = not_kept.due(now) {
+            tracing::warn!(count, "more last values were not kept than have a line here");
+        }
     }
 
     /// When it wants to tell.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let Self { opened, closed, refused, subjects, slow, denied } = self;
-        [opened, closed, refused, subjects, slow, denied].into_iter().filter_map(Budget::poll_timeout).min()
+        let Self { opened, closed, refused, subjects, slow, denied, not_kept } = self;
+        [opened, closed, refused, subjects, slow, denied, not_kept].into_iter().filter_map(Budget::poll_timeout).min()
     }
 }
 

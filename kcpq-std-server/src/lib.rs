@@ -26,8 +26,10 @@ mod kernel;
 pub mod limits;
 mod peer;
 mod register;
+mod replace;
 mod server;
 mod shard;
+mod values;
 mod view;
 
 pub use kcpq_core::{access, broker};

@@ -13,8 +13,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -25,6 +25,7 @@ use kcpq_core::broker::{Event, SessionId};
 use kcpq_udp::Path;
 
 use crate::peer::Client;
+use crate::replace::replace;
 
 /// What the last life of the server has left.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -182,7 +183,7 @@ impl Keeper {
         if begun >= self.stay_until {
             self.left = Vec::new();
         }
-        match replace(&self.file, &text(&self.secret, self.peers.values().chain(self.still_left()))) {
+        match replace(&self.file, text(&self.secret, self.peers.values().chain(self.still_left())).as_bytes(), false) {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
@@ -273,24 +274,10 @@ fn parse(text: &str) -> Option<Left> {
     Some(Left { secret: Some(secret), peers: peers.collect() })
 }
 
-/// Puts a file with this text, which only its owner can read, in the place of the old one.
-fn replace(file: &FilePath, text: &str) -> io::Result<()> {
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = file.with_file_name(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(&beside)?.write_all(text.as_bytes())?;
-    fs::rename(&beside, file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn clients() -> Vec<(Client, u64)> {
@@ -326,8 +313,8 @@ mod tests {
     fn a_new_file_takes_the_place_of_the_old_one_and_is_nobody_elses() {
         let folder = std::env::temp_dir().join(format!("kcpq-register-{}", std::process::id()));
         let file = folder.join("deeper").join("register");
-        replace(&file, "one").unwrap();
-        replace(&file, &text(&[3; 32], &clients())).unwrap();
+        replace(&file, b"one", false).unwrap();
+        replace(&file, text(&[3; 32], &clients()).as_bytes(), false).unwrap();
         #[cfg(unix)]
         {
             let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());

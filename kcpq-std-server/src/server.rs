@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use kcpq_core::access::{Access, AccessError};
-use kcpq_core::broker::{self, Broker, Keys, SessionId};
+use kcpq_core::access::{Access, AccessError, RuleError};
+use kcpq_core::broker::{self, Broker, KeptView, Keys, LastValues, NotKept, SessionId};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{DEFAULT_PORT, Instant, fec, kcp};
@@ -17,8 +17,10 @@ use kcpq_udp::{LISTENING_BUFFER, Socket};
 
 use crate::failure::{Guard, Watch};
 use crate::limits::{self, LimitTooLow};
+use crate::peer::Client;
 use crate::register::{self, Left, Register};
 use crate::shard::{Command, Handle, Shard};
+use crate::values::{self, Values};
 use crate::view::{Session, View};
 
 /// The configuration of a server.
@@ -45,6 +47,11 @@ pub struct Config {
     /// when it is back after it was killed. It is written as long as the server runs, and readable by its owner alone. `None`:
     /// they notice by their next heartbeat.
     pub register: Option<PathBuf>,
+    /// The last values of subjects: what is kept of them, and how much.
+    pub last_values: LastValues,
+    /// A file for these, so that they outlive the server: readable by its owner alone, written within a second or so of a
+    /// change and at the end. One that cannot be read is put aside. `None`: they do not.
+    pub values_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -64,6 +71,8 @@ impl Default for Config {
             compat_key: None,
             keys: Keys::default(),
             register: None,
+            last_values: LastValues::default(),
+            values_file: None,
         }
     }
 }
@@ -107,6 +116,8 @@ pub enum BindError {
     Limit(LimitTooLow),
     /// The rules of who may do what make no sense.
     Access(AccessError),
+    /// A pattern of subjects whose last values are to be kept is none.
+    LastValues(RuleError),
     /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No thread could be started.
@@ -125,6 +136,7 @@ impl fmt::Display for BindError {
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Limit(error) => error.fmt(f),
             Self::Access(error) => error.fmt(f),
+            Self::LastValues(error) => write!(f, "subjects whose last values are to be kept: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -137,6 +149,7 @@ impl std::error::Error for BindError {
             Self::Bind { source, .. } | Self::Thread(source) => Some(source),
             Self::Limit(error) => Some(error),
             Self::Access(error) => Some(error),
+            Self::LastValues(error) => Some(error),
             Self::Random(error) => Some(error),
         }
     }
@@ -151,8 +164,9 @@ pub struct Server {
     shards: Vec<Handle>,
     watch: Arc<Watch>,
     threads: Vec<JoinHandle<Socket>>,
-    /// Ends when the threads have.
+    /// End when the threads have.
     _register: Option<Register>,
+    _values: Option<Values>,
 }
 
 impl Server {
@@ -181,6 +195,9 @@ impl Server {
         };
         let register = config.register.take().map(|file| Register::start(file, secret, left.peers.clone()));
         let register = register.transpose().map_err(BindError::Thread)?;
+        let (kept, may_write) = config.values_file.as_deref().map_or_else(|| (Vec::new(), false), values::read);
+        let mut values_file = config.values_file.take().filter(|_| may_write);
+        let mut changes = None;
         for own in 0..count {
             let socket = match first.take() {
                 Some(socket) => socket,
@@ -195,6 +212,21 @@ impl Server {
                 broker.announce(Instant::ZERO, left.peers.iter().copied());
             }
             broker.wait_for(Instant::ZERO, left.peers.iter().map(|(peer, _)| *peer));
+            broker = broker.with_last_values(&config.last_values).map_err(BindError::LastValues)?;
+            let refused = kept.iter().filter_map(|value| restore(&mut broker, value).err());
+            let (count_refused, why) = refused.fold((0, None), |(count, _), why| (count + 1, Some(why)));
+            if own == 0
+                && let Some(why) = why
+            {
+                let all = kept.len();
+                tracing::error!(count = count_refused, all, "last values of subjects that cannot be kept on: {why}");
+                values_file = values_file.filter(|file| values::put_aside(file));
+            }
+            let reporter = (own == 0 && values_file.is_some()).then(|| {
+                let (reporter, received) = values::channel(&broker);
+                changes = Some(received);
+                reporter
+            });
             let access = config.access.clone().map(|access| access.shared_by(count));
             broker.set_access(Instant::ZERO, access.as_ref()).map_err(BindError::Access)?;
             if config.keys.key.is_some() || config.keys.secret.is_some() {
@@ -210,14 +242,24 @@ impl Server {
                 epoch,
                 longest,
                 register.as_ref().and_then(|register| register.reporter(own)),
+                reporter,
             )
             .map_err(bind)?;
             shards.push(shard);
             handles.push(handle);
         }
+        let values = values_file.zip(changes).zip(handles.first());
+        let values = values.map(|((file, changes), shard)| Values::start(file, shard.clone(), changes));
+        let values = values.transpose().map_err(BindError::Thread)?;
         // From here on dropping it ends the threads that run.
-        let mut server =
-            Self { local_addr, shards: handles, watch: Arc::default(), threads: Vec::new(), _register: register };
+        let mut server = Self {
+            local_addr,
+            shards: handles,
+            watch: Arc::default(),
+            threads: Vec::new(),
+            _register: register,
+            _values: values,
+        };
         for (own, mut shard) in shards.into_iter().enumerate() {
             if count > 1 {
                 shard.discard().map_err(bind)?;
@@ -257,6 +299,11 @@ impl Server {
     /// All patterns that sessions have, and how many have each: see [`View::patterns`].
     pub fn patterns(&self) -> Option<HashMap<Box<str>, usize>> {
         self.view().patterns()
+    }
+
+    /// The last values of all subjects that are kept: see [`View::kept`].
+    pub fn kept(&self) -> Option<Vec<KeptView>> {
+        self.view().kept()
     }
 
     /// Ends a session: see [`View::kick`].
@@ -308,6 +355,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end(|| Command::Stop);
     }
+}
+
+/// Gives a broker a value of the server's last life.
+fn restore(broker: &mut Broker<Client>, value: &values::Left) -> Result<(), NotKept> {
+    broker.restore(Instant::ZERO, &value.frame, value.age.into(), value.left.map(Into::into))
 }
 
 /// Bytes that nobody can guess.

@@ -7,7 +7,7 @@ use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
 use kcpq_core::access::Access;
-use kcpq_core::broker::{Broker, Forward, PatternCursor, Relay, SessionCursor, SessionId};
+use kcpq_core::broker::{Broker, Forward, KeptCursor, PatternCursor, Relay, SessionCursor, SessionId};
 use kcpq_udp::{Socket, is_too_long};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -15,7 +15,8 @@ use crate::events::EventLog;
 use crate::peer::Client;
 use crate::register::Reporter;
 use crate::server::Snapshot;
-use crate::view::{Counters, PatternPage, SessionPage};
+use crate::values;
+use crate::view::{Counters, KeptPage, PatternPage, SessionPage};
 
 /// What a shard is asked to do.
 pub(crate) enum Command {
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Sessions(SessionCursor, Sender<SessionPage>),
     /// Send a page of patterns.
     Patterns(PatternCursor, Sender<PatternPage>),
+    /// Send a page of last values.
+    Kept(KeptCursor, Sender<KeptPage>),
     /// End a session, and say whether it was there.
     Kick(SessionId, Sender<bool>),
     /// Say that the thread works.
@@ -91,6 +94,8 @@ pub(crate) struct Shard {
     log: EventLog,
     /// Keeps note of who has sessions, for the next life of the server.
     reporter: Option<Reporter>,
+    /// Tells when the last values of subjects have changed.
+    values: Option<values::Reporter>,
     commands: Receiver<Command>,
     epoch: std::time::Instant,
     out: Vec<u8>,
@@ -112,6 +117,7 @@ impl Shard {
         epoch: std::time::Instant,
         max_datagram: u16,
         reporter: Option<Reporter>,
+        values: Option<values::Reporter>,
     ) -> io::Result<(Self, Handle)> {
         let (sender, commands) = mpsc::channel();
         let batch = usize::from(max_datagram) * socket.max_segments();
@@ -128,6 +134,7 @@ impl Shard {
             broker,
             log: EventLog::default(),
             reporter,
+            values,
             commands,
             epoch,
             out,
@@ -159,15 +166,23 @@ impl Shard {
     /// Serves until it is told to stop, or to drain and has done so. The socket is to live until all shards have ended:
     /// without it the system would give its peers' datagrams to others. Nobody waits for commands any more.
     pub(crate) fn run(mut self) -> Socket {
+        self.serve();
+        if let Some(values) = self.values.take() {
+            values.finish(&self.broker);
+        }
+        self.socket
+    }
+
+    fn serve(&mut self) {
         // The poller tells of what is new only, so the socket is read until it is empty.
         let mut busy = true;
         loop {
             loop {
                 match self.commands.try_recv() {
-                    Ok(Command::Stop) => return self.socket,
+                    Ok(Command::Stop) => return,
                     Ok(command) => self.command(command),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return self.socket,
+                    Err(TryRecvError::Disconnected) => return,
                 }
             }
             busy = busy && self.receive();
@@ -178,8 +193,11 @@ impl Shard {
             busy |= self.transmit();
             self.relay();
             self.log_events();
-            if self.draining && self.broker.sessions() == 0 {
-                return self.socket;
+            if let Some(values) = &mut self.values {
+                values.look_at(&self.broker);
+            }
+            if self.draining && self.broker.is_drained() {
+                return;
             }
             if !busy {
                 let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
@@ -314,6 +332,9 @@ impl Shard {
             }
             Command::Patterns(from, reply) => {
                 let _ = reply.send(self.patterns(from));
+            }
+            Command::Kept(from, reply) => {
+                let _ = reply.send(self.kept(&from));
             }
             Command::Kick(id, reply) => {
                 let now = self.now();

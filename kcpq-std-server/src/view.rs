@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
-use kcpq_core::broker::{self, Page, PatternCursor, PatternView, SessionCursor, SessionId, SessionView};
+use kcpq_core::broker::{
+    self, KeptCursor, KeptView, Page, PatternCursor, PatternView, SessionCursor, SessionId, SessionView,
+};
 use kcpq_core::kcp;
 
 use crate::kernel::{self, ReceiveQueues};
@@ -43,9 +45,10 @@ pub type Session = SessionView<SocketAddr>;
 /// A page of sessions that goes from thread to thread.
 pub(crate) type SessionPage = Page<SessionView<Client>, SessionCursor>;
 pub(crate) type PatternPage = Page<PatternView, PatternCursor>;
+pub(crate) type KeptPage = Page<KeptView, KeptCursor>;
 
 /// Places that a thread looks at in one turn. A session costs it less than a microsecond, a datagram several.
-const PLACES: usize = 128;
+pub(crate) const PLACES: usize = 128;
 /// How long a thread may take to answer. One that takes longer than this has other troubles.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -110,6 +113,13 @@ impl View {
         Some(sum)
     }
 
+    /// The last values of all subjects that are kept, in the order of these; `None` if a thread has ended, or does not answer
+    /// for 10 s.
+    pub fn kept(&self) -> Option<Vec<KeptView>> {
+        // All threads have the same.
+        kept(self.shards.first()?)
+    }
+
     /// Ends a session: what waits for it still goes out within the linger time, its client is told (CLOSE 9, PROTOCOL.md
     /// 3.6), and may come back. False if there is no such session any more.
     pub fn kick(&self, id: SessionId) -> bool {
@@ -121,6 +131,17 @@ impl View {
     pub fn answers(&self, limit: Duration) -> bool {
         self.shards.iter().all(|shard| ask(shard, limit, Command::Ping).is_some())
     }
+}
+
+/// All last values that a thread has, one page after the other.
+pub(crate) fn kept(shard: &Handle) -> Option<Vec<KeptView>> {
+    let (mut all, mut next) = (Vec::new(), Some(KeptCursor::default()));
+    while let Some(from) = next {
+        let page = ask(shard, PATIENCE, |reply| Command::Kept(from, reply))?;
+        all.extend(page.items);
+        next = page.next;
+    }
+    Some(all)
 }
 
 /// What a thread says to a question.
@@ -165,6 +186,11 @@ impl Shard {
     pub(crate) fn counters(&self) -> Counters {
         let (broker, transport) = (self.broker.stats(), self.broker.transport_total());
         Counters { broker, transport, unsendable: self.unsendable }
+    }
+
+    /// A page of last values.
+    pub(crate) fn kept(&self, from: &KeptCursor) -> KeptPage {
+        self.broker.view_kept(from, PLACES)
     }
 
     /// A page of patterns.

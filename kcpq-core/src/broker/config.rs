@@ -1,6 +1,7 @@
 //! The configuration of a broker. Everything that peers can make it keep has a limit here.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::datagram::{Framing, LOCAL_DATAGRAM, PATH_DATAGRAM, USUAL_DATAGRAM};
 use crate::time::Duration;
@@ -17,6 +18,29 @@ pub enum SlowConsumer {
     DropOldest,
     /// Close the session; what was in its queue counts as dropped.
     Disconnect,
+}
+
+/// The last values of subjects: what is kept, and how much of it (PROTOCOL.md 3.11). Limits are not divided among the brokers
+/// of one server: each has all values, and the bytes of one exist once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastValues {
+    /// Patterns of subjects whose last value is kept whoever publishes it, besides those whose publishers want that.
+    pub subjects: Vec<Box<str>>,
+    /// Maximum number of subjects of which a value is kept. With 0 none is.
+    pub max_subjects: usize,
+    /// Maximum memory for all values together, in bytes: subject, message and properties of each, and what it takes to find
+    /// it, some 128 bytes and the subject once more.
+    pub max_bytes: usize,
+    /// Maximum size of one value, in bytes: subject, message and properties.
+    pub max_value: usize,
+    /// Original clients get values that were kept as well when they subscribe. Nothing tells them that these are not new.
+    pub original: bool,
+}
+
+impl Default for LastValues {
+    fn default() -> Self {
+        Self { subjects: Vec::new(), max_subjects: 65_536, max_bytes: 64 << 20, max_value: 1 << 20, original: false }
+    }
 }
 
 /// The parameters of a broker; [`Default`] has the values of PROTOCOL.md 7.

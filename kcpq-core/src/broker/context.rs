@@ -38,6 +38,8 @@ pub(super) struct Context<P> {
     pub(super) guard: Option<Box<Guard>>,
     /// For what peers must not guess.
     secret: Secret,
+    /// Last values of subjects are kept.
+    pub(super) keeps: bool,
     /// The server stops: no session is opened, and nothing more is read.
     pub(super) draining: bool,
     /// Bytes that the protection adds to each datagram.
@@ -80,6 +82,7 @@ impl<P> Context<P> {
             shard: (0, 1),
             guard: None,
             secret: Secret::new(seed),
+            keeps: true,
             draining: false,
             headroom: 0,
             stats: Stats::default(),

@@ -28,6 +28,8 @@ use crate::subject::Subject;
 pub(super) enum Aim {
     /// To everybody who wants it.
     All,
+    /// To everybody who wants it here: the other shards have it already.
+    Here,
     /// To no queue group: another shard has seen to these.
     Each,
     /// To this queue group alone.
@@ -58,6 +60,12 @@ impl<'p> Publisher<'p> {
     pub(super) fn session(me: &'p mut Me<'_>) -> Self {
         let Member { throttle, outlet, pass, .. } = &mut *me.member;
         Self { party: Party::Session(me.id.slot), throttle, own: Some((me.queue, outlet, pass.as_mut())), about: None }
+    }
+
+    /// The same one, for another message.
+    pub(super) fn again(&mut self) -> Publisher<'_> {
+        let own = self.own.as_mut().map(|(queue, outlet, pass)| (&mut **queue, &mut **outlet, pass.as_deref_mut()));
+        Publisher { party: self.party, throttle: self.throttle, own, about: self.about.as_deref_mut() }
     }
 
     /// One that has no part in what becomes of its message: a shard, or a session that is about to end. What it has to know
@@ -237,7 +245,7 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
     #[inline(never)]
     pub(super) fn hand_to_groups(&mut self, aim: Aim, groups: &mut Groups, shares: &mut Vec<groups::Found>) -> u32 {
         shares.retain(|found| match aim {
-            Aim::All => true,
+            Aim::All | Aim::Here => true,
             Aim::Each => false,
             Aim::Group(group) => found.group == group,
         });

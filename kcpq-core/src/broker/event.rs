@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::str::FromStr;
 
+use super::kept::NotKept;
 use crate::frame::FrameError;
 use crate::hello::CloseReason;
 use crate::subject::SubjectError;
@@ -147,6 +148,15 @@ pub enum Event<P> {
         identity: Option<Arc<str>>,
         /// The pattern.
         pattern: Box<str>,
+    },
+    /// A message of a session is not kept as the last value of its subject. Told once in 10 s for each session.
+    NotKept {
+        /// Which.
+        id: SessionId,
+        /// The subject.
+        subject: Box<str>,
+        /// Why.
+        why: NotKept,
     },
     /// A session was refused because of a limit.
     Refused {

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::delivery::{self, About, Aim, Delivery, Publisher};
 use super::foreign;
 use super::groups::{self, Change, Groups};
+use super::kept::Kept;
 use super::message::{self, Message};
 use super::party::{Party, Subscriber};
 use super::peer::Peer;
@@ -26,6 +27,7 @@ use crate::time::Instant;
 pub(super) struct Hub {
     router: Router,
     groups: Groups,
+    pub(super) kept: Kept,
     pub(super) shards: Shards,
     /// Publishers that wait to hear from other shards who has their messages.
     pub(super) receipts: Receipts,
@@ -41,6 +43,7 @@ impl Hub {
         Self {
             router: Router::new(seed),
             groups: Groups::new(seed),
+            kept: Kept::default(),
             shards,
             receipts: Receipts::new(seed),
             wanted_by: Vec::new(),
@@ -207,7 +210,7 @@ impl Hub {
     }
 
     /// As [`publish`](Self::publish), aimed at some of them.
-    fn publish_to<P: Peer>(
+    pub(super) fn publish_to<P: Peer>(
         &mut self,
         aim: Aim,
         cx: &mut Context<P>,
@@ -220,8 +223,15 @@ impl Hub {
         let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
         wanted_by.clear();
         router.route(subject, |number| wanted_by.push(number));
-        if let Aim::Group(_) = aim {
-            wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_)));
+        let mut elsewhere = 0;
+        match aim {
+            Aim::Group(_) => wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_))),
+            Aim::Here => {
+                let all = wanted_by.len();
+                wanted_by.retain(|number| !matches!(Subscriber::from(*number), Subscriber::Every(Party::Shard(_))));
+                elsewhere = (all - wanted_by.len()) as u32;
+            }
+            Aim::All | Aim::Each => {}
         }
         let mut latest = false;
         for number in wanted_by.iter() {
@@ -241,7 +251,7 @@ impl Hub {
                 }
             }
         }
-        *reach = (wanted_by.len() - shares.len()) as u32;
+        *reach = (wanted_by.len() - shares.len()) as u32 + elsewhere;
         if !shares.is_empty() {
             *reach += delivery.hand_to_groups(aim, groups, shares);
             shares.clear();
@@ -281,7 +291,7 @@ impl Hub {
                 };
                 let Ok(subject) = subject else { continue };
                 let (_, properties) = parsed.message().unwrap_or_default();
-                let (group, ticket) = (properties.group(), properties.ticket());
+                let (group, ticket, stamp) = (properties.group(), properties.ticket(), properties.stamp());
                 let aim = match group.map(|group| self.groups.named(group)) {
                     None => Aim::Each,
                     Some(Some(group)) => Aim::Group(group),
@@ -290,7 +300,13 @@ impl Hub {
                         continue;
                     }
                 };
-                let mut message = Message::relayed(&frame, expires, self.share_from());
+                let mut message = match stamp {
+                    None => Message::relayed(&frame, expires, self.share_from()),
+                    Some(stamp) => {
+                        self.keep_relayed(cx, shard, subject, &frame, stamp, expires);
+                        Message::kept(&frame, expires, self.share_from())
+                    }
+                };
                 let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let reach = self.publish_to(aim, cx, table, publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);

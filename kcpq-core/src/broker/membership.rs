@@ -79,7 +79,7 @@ impl Membership {
         queue: &mut HeapOutbox,
         number: Option<u32>,
     ) -> Vec<(Box<str>, Bytes, Option<Instant>)> {
-        let of = |frame: &[u8]| Frame::parse(frame, &Limits::NONE).ok()?.member();
+        let of = |frame: &[u8]| Frame::parse(frame, &Limits::NONE).ok()?.message()?.1.member();
         let wanted = |found: u32| number.is_none_or(|number| number == found) && self.texts.contains_key(&found);
         let taken = queue.extract(|frame| of(frame).is_some_and(wanted));
         let with_text = |(frame, expires): (Bytes, _)| Some((self.texts.get(&of(&frame)?)?.clone(), frame, expires));

@@ -93,9 +93,45 @@ impl<'f> Message<'f> {
         }
     }
 
+    /// A value that is kept, as [`stamped`](Self::stamped) has made it: without the stamp.
+    pub(super) fn kept(frame: &'f Bytes, expires: Option<Instant>, share_from: usize) -> Self {
+        Self { shared: None, extended: None, ..Self::relayed(frame, expires, share_from) }
+    }
+
+    /// The same for another shard: with the stamp, and every byte where it is.
+    pub(super) fn whole(frame: &'f Bytes, expires: Option<Instant>) -> Self {
+        let head = frame.first_chunk().map(|head| Head::from_bytes(*head));
+        let (_, properties) = head.and_then(|head| head.frame(frame).message()).unwrap_or_default();
+        let cut = properties.as_bytes().len() + properties::END;
+        Self { extended: Some(frame.clone()), ..Self::extended(frame, cut, properties, expires, 0) }
+    }
+
     /// Bytes of the frame as it was published.
     pub(super) fn frame_len(&self) -> usize {
         self.bytes.len() + self.cut
+    }
+
+    /// When it is to be forgotten where it still waits.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.expires
+    }
+
+    /// The message itself has no bytes.
+    pub(super) fn is_blank(&self) -> bool {
+        let head = self.bytes.first_chunk().map(|head| Head::from_bytes(*head));
+        head.is_none_or(|head| self.bytes.len() <= HEAD + usize::from(head.subject_len))
+    }
+
+    /// Bytes of the frame as it is kept.
+    pub(super) fn len_kept(&self) -> usize {
+        self.len(true) + properties::STAMP
+    }
+
+    /// The MSGX by itself, as it is kept, and told to other shards. `None` if no frame is so long.
+    pub(super) fn stamped(&self, stamp: u64, keeps: bool) -> Option<Bytes> {
+        let more = properties::stamp(stamp, keeps);
+        let (head, rest, end) = self.parts_with(more.len())?;
+        Some(joined(&[&head, rest, self.properties.as_bytes(), &more, &end]))
     }
 
     /// True if it has properties for those who know such.

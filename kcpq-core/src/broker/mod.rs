@@ -20,11 +20,12 @@
 //! ```text
 //! sessions   their lives: opened, read, filled into datagrams, closed      strays     what leaves without a session
 //! dispatch   what a frame does
-//! hub        the router, and handing a message to its subscribers
+//! hub        the router, and handing a message to its subscribers          keeping    last values, in and out
 //! shards     what brokers of one server tell each other
 //! admission  who is let in, and what new rules change for those who are there
 //! comeback   who had a session before a restart, and is waited for
 //! table      where the sessions are, which are ready, and their timers     session    one session
+//! kept       the last values of subjects
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
 //!                                                                          supply     whether a party can be kept waiting
 //!                                                                          memory     who may take in more when it is short
@@ -50,6 +51,8 @@ mod half_open;
 #[cfg_attr(not(feature = "sealed"), path = "absent/handshakes.rs")]
 mod handshakes;
 mod hub;
+mod keeping;
+mod kept;
 mod membership;
 mod memory;
 mod message;
@@ -76,30 +79,36 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt;
 
-pub use config::{Config, SlowConsumer};
+use bytes::Bytes;
+
+pub use config::{Config, LastValues, SlowConsumer};
 pub use event::{Ended, Event, InvalidSessionId, SessionId};
 #[cfg(feature = "sealed")]
 pub use handshakes::Keys;
+pub use kept::NotKept;
 pub use party::MAX_SHARDS;
 pub use peer::{Peer, Transmit};
 pub use sessions::Forward;
 pub use shards::Relay;
 pub use stats::Stats;
-pub use view::{ClientKind, Page, PatternCursor, PatternView, SessionCursor, SessionStats, SessionView};
+pub use view::{
+    ClientKind, KeptCursor, KeptView, Page, PatternCursor, PatternView, SessionCursor, SessionStats, SessionView,
+};
 
 use self::announce::Announcements;
 use self::context::Context;
 use self::guard::Guard;
 use self::handshakes::Handshakes;
 use self::hub::Hub;
+use self::kept::Kept;
 use self::sessions::{Elsewhere, Sessions};
 use self::shards::Shards;
 use self::strays::{Stray, Strays};
 use self::table::Table;
-use crate::access::{Access, AccessError, Credential};
+use crate::access::{Access, AccessError, Credential, RuleError};
 use crate::datagram::{self, Content, Framing, Protection};
 use crate::kcp;
-use crate::time::{Deadline, Instant, Why};
+use crate::time::{Deadline, Duration, Instant, Why};
 
 /// Says whether [`Broker::set_access`] takes an [`Access`].
 ///
@@ -212,10 +221,23 @@ impl<P: Peer> Broker<P> {
     #[must_use]
     pub fn with_shards(mut self, own: usize, count: usize) -> Self {
         let Context { config, seed, .. } = &self.sessions.cx;
+        let kept = core::mem::take(&mut self.sessions.hub.kept);
         self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water));
+        self.sessions.hub.kept = kept;
         self.sessions.cx.set_shard(own as u64, count as u64);
         self.sessions.table.set_shard(own as u8);
         self
+    }
+
+    /// The same with these rules for the last values of subjects, of several brokers of one server the same in all; to be
+    /// chosen before the first datagram.
+    ///
+    /// # Errors
+    /// One of the patterns is none.
+    pub fn with_last_values(mut self, values: &LastValues) -> Result<Self, RuleError> {
+        self.sessions.hub.kept = Kept::new(values.clone(), self.sessions.cx.seed)?;
+        self.sessions.cx.keeps = self.sessions.hub.kept.is_on();
+        Ok(self)
     }
 
     /// The same with the server's secret, from which come the names of sessions and the tokens that end them: 32 bytes that
@@ -297,6 +319,24 @@ impl<P: Peer> Broker<P> {
     pub fn identify(&mut self, now: Instant, id: SessionId, credential: Credential) -> bool {
         self.sessions.cx.advance(now);
         self.sessions.identify(id, credential)
+    }
+
+    /// Keeps a value that the server's last life has left, as [`KeptView`] shows it: a frame that has been kept for `age`, and
+    /// is worth something for `left`, or always. To be called before the first datagram; of several brokers of one server each
+    /// is told the same ones in the same order.
+    ///
+    /// # Errors
+    /// Why it is not kept.
+    pub fn restore(
+        &mut self,
+        now: Instant,
+        frame: &Bytes,
+        age: Duration,
+        left: Option<Duration>,
+    ) -> Result<(), NotKept> {
+        self.sessions.cx.advance(now);
+        let Sessions { cx, hub, .. } = &mut self.sessions;
+        hub.restore(cx, frame, age, left)
     }
 
     // --- in ---
@@ -436,6 +476,7 @@ impl<P: Peer> Broker<P> {
         let comeback = cx.comeback.poll_timeout().map(|at| Deadline { at, why: Why::Throttle });
         let others = Deadline::earlier(hub.shards.poll_timeout(), cx.memory.poll_timeout());
         let others = Deadline::earlier(comeback, others);
+        let others = Deadline::earlier(others, hub.kept.poll_timeout());
         Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), others))
     }
 
@@ -451,12 +492,26 @@ impl<P: Peer> Broker<P> {
     /// The counters.
     pub fn stats(&self) -> Stats {
         let Context { stats, waits, .. } = &self.sessions.cx;
-        Stats { sessions: self.sessions() as u64, queueing: waits.as_deref().copied().unwrap_or_default(), ..*stats }
+        let (kept, kept_bytes) = self.sessions.hub.kept.size();
+        Stats {
+            sessions: self.sessions() as u64,
+            queueing: waits.as_deref().copied().unwrap_or_default(),
+            kept: kept as u64,
+            kept_bytes: kept_bytes as u64,
+            ..*stats
+        }
     }
 
     /// Number of sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.table.len()
+    }
+
+    /// True once a broker that [drains](Self::drain) has done so: no session is left, and what the other brokers of the server
+    /// had to tell has come.
+    pub fn is_drained(&self) -> bool {
+        let Sessions { cx, hub, table, .. } = &self.sessions;
+        cx.draining && table.len() == 0 && !hub.shards.waits_for_last()
     }
 
     /// Patterns registered, each counted once.
@@ -480,6 +535,17 @@ impl<P: Peer> Broker<P> {
     /// of tables, which bounds what it costs. One may come twice, on several pages; the last time counts.
     pub fn view_patterns(&self, from: PatternCursor, places: usize) -> Page<PatternView, PatternCursor> {
         self.sessions.view_patterns(from, places)
+    }
+
+    /// A page of the last values of subjects, in the order of these: the next `places`. Of several brokers of one server all
+    /// have the same.
+    pub fn view_kept(&self, from: &KeptCursor, places: usize) -> Page<KeptView, KeptCursor> {
+        self.sessions.view_kept(from, places)
+    }
+
+    /// How often the last values have changed: as long as that stays as it is, so do they.
+    pub fn kept_changes(&self) -> u64 {
+        self.sessions.hub.kept.changes()
     }
 
     /// The engines' counters of all sessions that there have ever been: of one that exists up to when it was last

@@ -113,6 +113,8 @@ enum Kind {
 const LOAD: usize = 16 * 1024;
 /// For so long it counts what a shard has said of the load of its sessions.
 const REPORT_LASTS: Duration = Duration::from_millis(50);
+/// What can come later comes while less than this waits.
+const APPETITE: usize = 64 * 1024;
 /// How long it is remembered that messages are dropped for a party.
 const LOSSY_FOR: Duration = Duration::from_secs(4);
 
@@ -238,6 +240,15 @@ impl Outlet {
     /// True if nothing waits for the party, here or on its way to it.
     pub(super) fn is_idle(&self, queue: &HeapOutbox) -> bool {
         self.waiting(queue) == 0
+    }
+
+    /// True if it has room for a message of `len` bytes that may as well come later: little waits for it, and nothing would
+    /// be dropped.
+    pub(super) fn has_appetite<P>(&self, cx: &Context<P>, queue: &HeapOutbox, len: usize) -> bool {
+        let waiting = self.waiting(queue);
+        let left = cx.config.max_queued_total.saturating_sub(cx.stats.queued as usize);
+        let limit = APPETITE.min(self.low()).min(cx.config.max_queued).min(self.max_queued).min(left);
+        waiting == 0 || waiting + len <= limit
     }
 
     /// One message may always wait, whatever its size.

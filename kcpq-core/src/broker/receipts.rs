@@ -1,4 +1,4 @@
-//! Publishers that wait to hear what became of a message (PROTOCOL.md 3.11), as long as other brokers of the server have not
+//! Publishers that wait to hear what became of a message (PROTOCOL.md 3.12), as long as other brokers of the server have not
 //! said how many of their sessions got it.
 
 use alloc::collections::VecDeque;

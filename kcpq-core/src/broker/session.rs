@@ -17,10 +17,13 @@ use super::context::Context;
 use super::dispatch::spoken;
 use super::event::SessionId;
 use super::half_open::HalfOpen;
+use super::hub::Hub;
+use super::keeping::{self, CatchUp};
 use super::membership::Membership;
 use super::memory::{Progress, Share};
 use super::outlet::Outlet;
 use super::pass::Pass;
+use super::peer::Peer;
 use super::throttle::Throttle;
 use crate::access::Credential;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
@@ -59,6 +62,12 @@ pub(super) struct Member {
     pub(super) refusal_told: bool,
     /// The patterns, and for each whether only the latest messages are wanted.
     pub(super) patterns: HashMap<Box<str>, bool, SeedableRandomState>,
+    /// The highest number by which it has subscribed.
+    pub(super) asked: u32,
+    /// What it is still to be given of the values that were kept when it subscribed.
+    pub(super) catch_up: Option<Box<CatchUp>>,
+    /// When it was last told that a value is not kept.
+    pub(super) told_not_kept: Option<Instant>,
     /// The queue groups that it is in, once it has asked for one.
     pub(super) membership: Option<Box<Membership>>,
     phase: Phase,
@@ -168,6 +177,9 @@ impl Session {
                 share: Share::default(),
                 refusal_told: false,
                 patterns: HashMap::with_hasher(SeedableRandomState::with_seed(cx.seed, SharedSeed::global_fixed())),
+                asked: 0,
+                catch_up: None,
+                told_not_kept: None,
                 membership: None,
                 phase: Phase::Open,
                 heard: cx.now,
@@ -213,6 +225,11 @@ impl Session {
     /// True as long as its address may be forged.
     pub(super) fn is_half_open(&self) -> bool {
         self.member.half_open.is_some()
+    }
+
+    /// Gives it more of what was kept when it subscribed. True if there is more that it could be given at once.
+    pub(super) fn catch_up<P: Peer>(&mut self, cx: &mut Context<P>, hub: &Hub, id: SessionId) -> bool {
+        self.member.catch_up.is_some() && self.member.is_open() && hub.catch_up(cx, &mut self.split(id).1)
     }
 
     /// To be called after bytes were read.
@@ -348,7 +365,9 @@ impl Session {
     pub(super) fn goes_on<P>(&mut self, cx: &Context<P>) -> bool {
         let goes_on = match self.member.paused {
             None => false,
-            Some(Pause::Answers) => self.transport.control.is_empty() && self.member.unanswered == 0,
+            Some(Pause::Answers) => {
+                self.transport.control.is_empty() && self.member.unanswered == 0 && !self.member.is_catching_up()
+            }
             Some(Pause::Throttled) => !self.member.throttle.holds(),
             Some(Pause::Comeback) => !cx.comeback.is_awaited(),
         };
@@ -631,6 +650,11 @@ impl Member {
         self.phase == Phase::Open
     }
 
+    /// It has asked for more of what was kept than it has been given yet, by far.
+    fn is_catching_up(&self) -> bool {
+        self.catch_up.as_ref().is_some_and(|catch_up| catch_up.len() > keeping::MAX_WANTED)
+    }
+
     /// How many subscriptions it has: patterns, and memberships of queue groups.
     pub(super) fn subscriptions(&self) -> usize {
         self.patterns.len() + self.membership.as_ref().map_or(0, |membership| membership.len())
@@ -643,7 +667,7 @@ impl Me<'_> {
         let Self { control, member, .. } = self;
         if member.throttle.holds() {
             member.paused = Some(Pause::Throttled);
-        } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED {
+        } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED || member.is_catching_up() {
             member.paused.get_or_insert(Pause::Answers);
         }
         member.paused.is_some()

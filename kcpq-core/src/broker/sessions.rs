@@ -59,6 +59,8 @@ pub(super) struct Elsewhere;
 
 /// Most datagrams that wait to be handed to other shards.
 const MAX_FORWARDS: usize = 1024;
+/// Searches for kept values, of which nothing was found, in one turn.
+const MAX_SEARCHES: u32 = 16;
 /// How long an address has to answer before it is asked again.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
 
@@ -410,6 +412,7 @@ impl<P: Peer> Sessions<P> {
             let due = slot.session.due(&self.cx);
             self.on_due(index, due);
         }
+        self.cx.stats.kept_lapsed += self.hub.kept.lapse(self.cx.now);
         if self.cx.memory.is_review_due(self.cx.now) {
             self.end_stuck();
         }
@@ -461,6 +464,7 @@ impl<P: Peer> Sessions<P> {
 
     /// Fills `out` with datagrams of one session; `None` when no session has any.
     pub(super) fn poll_transmit(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<Transmit<P>> {
+        let mut searches = MAX_SEARCHES;
         while let Some(mut slot) = self.table.take_ready() {
             let (index, to) = (slot.id.slot, slot.peer);
             if slot.session.throttle().due(self.cx.now).is_some() {
@@ -473,6 +477,7 @@ impl<P: Peer> Sessions<P> {
                 self.see_to_others();
                 continue;
             }
+            let goes_on = slot.session.catch_up(&mut self.cx, &self.hub, slot.id);
             let batch = slot.session.poll_transmit(self.cx.now, protection, &mut self.cx.waits, out);
             if batch.is_none() {
                 let deadline = slot.session.poll_timeout(&self.cx.config);
@@ -489,11 +494,16 @@ impl<P: Peer> Sessions<P> {
             match slot.session.has_ended() {
                 Some(reason) => self.remove(slot, Ended::ByBroker(reason)),
                 // There may be more; the others come first.
-                None => self.put_back(slot, batch.is_some()),
+                None => self.put_back(slot, batch.is_some() || goes_on),
             }
             self.see_to_others();
             if let Some(session::Transmit { len, segment, asks }) = batch {
                 return Some(Transmit { to, len, segment, asks });
+            }
+            searches -= u32::from(goes_on);
+            if searches == 0 {
+                // Others have waited long enough for what has come to be read.
+                return None;
             }
         }
         None

@@ -64,6 +64,16 @@ pub struct Stats {
     pub requeued: u64,
     /// Messages replaced in a queue by a newer one of their subject, for latest-only subscriptions.
     pub superseded: u64,
+    /// Gauge: last values of subjects that are kept. All brokers of a server have the same.
+    pub kept: u64,
+    /// Gauge: bytes that these take.
+    pub kept_bytes: u64,
+    /// Messages that were to be kept and are not, because of a limit.
+    pub kept_refused: u64,
+    /// Last values that are not kept any more because their time to live was over. Each broker of a server counts all.
+    pub kept_lapsed: u64,
+    /// Last values queued for those who subscribed later, once for each.
+    pub kept_delivered: u64,
     /// Messages dropped: larger than the subscriber accepts.
     pub dropped_too_large: u64,
     /// Messages dropped: all queues together were full.
@@ -155,6 +165,11 @@ impl Stats {
             expired,
             requeued,
             superseded,
+            kept,
+            kept_bytes,
+            kept_refused,
+            kept_lapsed,
+            kept_delivered,
             dropped_too_large,
             dropped_memory,
             dropped_closed,
@@ -210,6 +225,12 @@ impl Stats {
         self.expired += expired;
         self.requeued += requeued;
         self.superseded += superseded;
+        // What all have is there once.
+        self.kept = self.kept.max(*kept);
+        self.kept_bytes = self.kept_bytes.max(*kept_bytes);
+        self.kept_refused += kept_refused;
+        self.kept_lapsed = self.kept_lapsed.max(*kept_lapsed);
+        self.kept_delivered += kept_delivered;
         self.dropped_too_large += dropped_too_large;
         self.dropped_memory += dropped_memory;
         self.dropped_closed += dropped_closed;

@@ -7,11 +7,15 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use super::event::SessionId;
+use super::kept::Cursor;
 use super::peer::Peer;
 use super::session::Session;
 use super::sessions::Sessions;
 use super::table::Slot;
+use crate::frame::{Frame, Limits};
 use crate::hello::CloseReason;
 use crate::kcp;
 use crate::router::Place;
@@ -175,6 +179,32 @@ pub struct PatternView {
     pub subscribers: usize,
 }
 
+/// Where to go on among the last values of subjects; the first by [`Default`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptCursor(Cursor);
+
+/// The last value of a subject at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeptView {
+    /// The subject. What only original clients allow in one shows as characters of Unicode's private use area.
+    pub subject: Box<str>,
+    /// The message, as a frame for [`Broker::restore`](super::Broker::restore).
+    pub frame: Bytes,
+    /// For how long it has been kept.
+    pub age: Duration,
+    /// For how long it is still worth something, if not always.
+    pub left: Option<Duration>,
+}
+
+impl KeptView {
+    /// The message itself.
+    pub fn payload(&self) -> &[u8] {
+        let frame = Frame::parse(&self.frame, &Limits::NONE).ok();
+        frame.and_then(|frame| Some(frame.message()?.0)).unwrap_or_default()
+    }
+}
+
 impl<P: Peer> Sessions<P> {
     /// A page of sessions: those in the next `slots` places. What their engines have counted goes into the total.
     pub(super) fn view(&mut self, from: SessionCursor, slots: usize) -> Page<SessionView<P>, SessionCursor> {
@@ -188,6 +218,24 @@ impl<P: Peer> Sessions<P> {
             }
         }
         Page { items, next: (end < table.places()).then_some(SessionCursor(end)) }
+    }
+
+    /// A page of last values, the next `places`.
+    pub(super) fn view_kept(&self, from: &KeptCursor, places: usize) -> Page<KeptView, KeptCursor> {
+        let now = self.cx.now;
+        let mut rest = self.hub.kept.from(&from.0);
+        let items: Vec<_> = rest
+            .by_ref()
+            .take(places.max(1))
+            .map(|(subject, value)| KeptView {
+                subject: subject.into(),
+                frame: value.frame.clone(),
+                age: value.age(now),
+                left: value.expires.map(|at| at.since(now)),
+            })
+            .collect();
+        let next = rest.next().and(items.last()).map(|last| KeptCursor(Cursor::behind(&last.subject)));
+        Page { items, next }
     }
 
     /// A page of patterns, out of `places` places.

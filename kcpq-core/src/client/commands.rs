@@ -2,9 +2,9 @@
 
 use super::event::{Disconnect, PublishError, SubscribeError};
 use super::phase::Phase;
-use super::subscriptions::SubscriptionId;
 #[cfg(feature = "alloc")]
 use super::subscriptions::in_group;
+use super::subscriptions::{SubscriptionId, Wants};
 use super::{Client, Overflow};
 use crate::datagram::SAFE_DATAGRAM;
 use crate::frame::{self, Properties, PropertyError, command, properties};
@@ -39,7 +39,7 @@ impl<S: FrameStore> Client<S> {
     /// # Errors
     /// [`SubscribeError`]: nothing was asked for.
     pub fn subscribe(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
-        self.subscribe_to(now, pattern, false, None)
+        self.subscribe_to(now, pattern, Wants::default(), None)
     }
 
     /// As [`subscribe`](Self::subscribe), for state that supersedes itself: of the messages of one subject that wait for
@@ -50,7 +50,23 @@ impl<S: FrameStore> Client<S> {
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_latest(&mut self, now: Instant, pattern: &str) -> Result<SubscriptionId, SubscribeError> {
-        self.subscribe_to(now, pattern, true, None)
+        self.subscribe_to(now, pattern, Wants { latest: true, ..Wants::default() }, None)
+    }
+
+    /// As [`subscribe`](Self::subscribe), or as [`subscribe_latest`](Self::subscribe_latest) if only the `latest` messages are
+    /// wanted, but without the values that the server has kept: only what is published from now on. A subscription that is
+    /// restored after a loss of the connection does not get them either.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    #[cfg(feature = "properties")]
+    pub fn subscribe_without_kept(
+        &mut self,
+        now: Instant,
+        pattern: &str,
+        latest: bool,
+    ) -> Result<SubscriptionId, SubscribeError> {
+        self.subscribe_to(now, pattern, Wants { latest, without_kept: true }, None)
     }
 
     /// As [`subscribe`](Self::subscribe), as a member of a queue group: each message goes to one of all the members of this
@@ -67,18 +83,18 @@ impl<S: FrameStore> Client<S> {
         pattern: &str,
         group: &str,
     ) -> Result<SubscriptionId, SubscribeError> {
-        self.subscribe_to(now, pattern, false, Some(group))
+        self.subscribe_to(now, pattern, Wants::default(), Some(group))
     }
 
     fn subscribe_to(
         &mut self,
         now: Instant,
         pattern: &str,
-        latest: bool,
+        wants: Wants,
         group: Option<&str>,
     ) -> Result<SubscriptionId, SubscribeError> {
         self.set_now(now);
-        let added = self.try_subscribe(pattern, latest, group);
+        let added = self.try_subscribe(pattern, wants, group);
         self.stats.subscription_errors += u64::from(added.is_err());
         self.advance();
         added
@@ -87,7 +103,7 @@ impl<S: FrameStore> Client<S> {
     fn try_subscribe(
         &mut self,
         pattern: &str,
-        latest: bool,
+        wants: Wants,
         group: Option<&str>,
     ) -> Result<SubscriptionId, SubscribeError> {
         if self.is_ending() {
@@ -98,7 +114,7 @@ impl<S: FrameStore> Client<S> {
             return Err(SubscribeError::TooMany);
         }
         let text = subscription_text(pattern, group)?;
-        let id = self.subscriptions.add(text, latest).ok_or(SubscribeError::TooMany)?;
+        let id = self.subscriptions.add(text, wants).ok_or(SubscribeError::TooMany)?;
         self.stats.total_subscriptions += 1;
         Ok(id)
     }
@@ -148,7 +164,9 @@ impl<S: FrameStore> Client<S> {
     /// as long as no server has answered a message with properties waits, and those published after it.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish); [`PublishError::Properties`] if the subject for answers is none.
+    /// As [`publish`](Self::publish); [`PublishError::Properties`] if the subject for answers is none;
+    /// [`PublishError::Unsupported`] if the message is to be [kept](Properties::retains) and the server is known to keep none.
+    /// One that is published while no server is known is delivered as any other message if it turns out to keep none.
     #[cfg(feature = "properties")]
     pub fn publish_with(
         &mut self,
@@ -192,6 +210,9 @@ impl<S: FrameStore> Client<S> {
         }
         let limits = self.subject_limits();
         Subject::new(subject, &limits).map_err(PublishError::Subject)?;
+        if properties.retains() && self.is_connected() && !self.server.is_some_and(|server| server.keeps) {
+            return Err(PublishError::Unsupported);
+        }
         if let Some(reply) = properties.reply() {
             Subject::new(reply, &limits).map_err(|error| PublishError::Properties(PropertyError::Reply(error)))?;
         }

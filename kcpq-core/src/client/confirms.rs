@@ -1,4 +1,4 @@
-//! Messages whose publisher wants to know what becomes of them (PROTOCOL.md 3.11).
+//! Messages whose publisher wants to know what becomes of them (PROTOCOL.md 3.12).
 
 use alloc::collections::VecDeque;
 

@@ -188,7 +188,7 @@ impl<S: FrameStore> Client<S> {
             let (command, pattern, record) = match request {
                 Request::Subscribe { pattern, record } => (command::SUB, pattern, record),
                 Request::Unsubscribe { number, pattern } => {
-                    (command::UNSUB, pattern, Subscribe { number, latest: false, group: None })
+                    (command::UNSUB, pattern, Subscribe { number, latest: false, without_kept: false, group: None })
                 }
             };
             let mut payload = [0; MAX_SUBSCRIBE];
@@ -229,6 +229,7 @@ impl<S: FrameStore> Client<S> {
             keep_alive: Duration::from_secs(hello.keep_alive.into()),
             epoch: hello.epoch,
             groups: hello.features & features::QUEUES != 0,
+            keeps: hello.features & features::KEEPS != 0,
             confirms: hello.features & features::CONFIRMS != 0,
         });
         self.session.set_native(&Native {

@@ -278,6 +278,8 @@ pub enum PublishError {
     TooLarge(TooLarge),
     /// The properties are none.
     Properties(PropertyError),
+    /// The message is to be kept as the last value of its subject, and the server keeps none, as an original one.
+    Unsupported,
     /// The queue is full; [`Event::Writable`] will say when there is room.
     Full,
     /// The client is closing or closed.
@@ -289,6 +291,7 @@ impl fmt::Display for PublishError {
         match self {
             Self::Subject(error) => error.fmt(f),
             Self::Properties(error) => error.fmt(f),
+            Self::Unsupported => f.write_str("the server keeps no last values of subjects"),
             Self::TooLarge(error) => write!(f, "message too large: {error}"),
             Self::Full => f.write_str("the queue of messages to send is full"),
             Self::Closed => f.write_str("the client is closed"),

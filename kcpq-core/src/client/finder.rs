@@ -80,6 +80,7 @@ mod tests {
     use alloc::format;
 
     use super::*;
+    use crate::client::subscriptions::Wants;
     use crate::store::{HeapText, Text};
 
     fn found(finder: &mut Finder, subscriptions: &Subscriptions<Heap>, subject: &str) -> Vec<u32> {
@@ -99,7 +100,7 @@ mod tests {
             // Their number goes up and down, so that the finder begins anew as well.
             if all.is_empty() || rng.usize(..40) > all.len() {
                 let pattern = format!("{}.{}.{}", token(&mut rng), token(&mut rng), ["a", ">"][rng.usize(..2)]);
-                all.push(subscriptions.add(HeapText::new(&pattern).unwrap(), false).unwrap());
+                all.push(subscriptions.add(HeapText::new(&pattern).unwrap(), Wants::default()).unwrap());
             } else {
                 let id = all.swap_remove(rng.usize(..all.len()));
                 assert!(subscriptions.remove(id));

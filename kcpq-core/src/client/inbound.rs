@@ -80,9 +80,9 @@ impl<S: FrameStore> Client<S> {
     /// Says to which, and whether it is the last one.
     fn take_turn(&mut self, found: Found, id: SubscriptionId) -> Option<(SubscriptionId, bool)> {
         let frame = self.session.frame(found);
-        if let Some(number) = frame.member() {
+        if let Some(number) = frame.addressee() {
             self.current = Some(Current { found, next: None, held: false });
-            return Some((self.subscriptions.member(number)?, true));
+            return Some((self.subscriptions.addressee(number)?, true));
         }
         let subject = frame.subject;
         let id = if self.subscriptions.is_listed(id) { id } else { self.subscriptions.next_for(subject, Some(id))? };
@@ -106,8 +106,8 @@ impl<S: FrameStore> Client<S> {
         // An original server forwards any subject; only what is text can be matched.
         let next = if frame.is_understood() && Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
             self.stats.on_message(frame);
-            let next = match frame.member() {
-                Some(number) => self.subscriptions.member(number),
+            let next = match frame.addressee() {
+                Some(number) => self.subscriptions.addressee(number),
                 None => self.subscriptions.next_for(frame.subject, None),
             };
             self.stats.unmatched += u64::from(next.is_none());

@@ -107,6 +107,8 @@ pub struct Server {
     pub epoch: u64,
     /// It knows queue groups.
     pub groups: bool,
+    /// It keeps the last value of a subject if a publisher wants that.
+    pub keeps: bool,
     /// It says what becomes of messages.
     pub confirms: bool,
 }

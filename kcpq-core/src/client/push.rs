@@ -107,8 +107,8 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
             self.recent.look_up(subject, self.subscriptions, &self.config.subjects);
         }
         self.stats.on_message(frame);
-        let member = frame.member().map(|number| self.subscriptions.member(number));
-        let wanted_by = member.as_ref().map_or(&self.recent.wanted_by[..], Option::as_slice);
+        let addressee = frame.addressee().map(|number| self.subscriptions.addressee(number));
+        let wanted_by = addressee.as_ref().map_or(&self.recent.wanted_by[..], Option::as_slice);
         self.stats.unmatched += u64::from(wanted_by.is_empty());
         for id in wanted_by {
             let mut recipient = Recipient::Subscription(*id);

@@ -9,7 +9,7 @@ use alloc::string::String;
 
 use super::awaited::{Awaited, MAX_AWAITED};
 use super::event::{PublishError, RequestError, RequestFailure, RequestId, SubscribeError, SubscribeFailure};
-use super::subscriptions::SubscriptionId;
+use super::subscriptions::{SubscriptionId, Wants};
 use super::{Client, State};
 use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Properties, PropertyError};
@@ -183,7 +183,8 @@ impl<S: FrameStore> Client<S> {
         let prefix = format!("_INBOX.{token}.");
         let pattern = S::Text::new(&format!("{prefix}*")).map_err(SubscribeError::TooLong);
         let pattern = pattern.map_err(RequestError::Inbox)?;
-        let added = if self.subscriptions.has_room() { self.subscriptions.add(pattern, false) } else { None };
+        let wants = Wants { latest: false, without_kept: true };
+        let added = if self.subscriptions.has_room() { self.subscriptions.add(pattern, wants) } else { None };
         let subscription = added.ok_or(RequestError::Inbox(SubscribeError::TooMany))?;
         self.requests.inbox = Some(Inbox { subscription, prefix });
         self.stats.total_subscriptions += 1;

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The server registers a pattern once per session, so of several subscriptions to the same pattern one asks and the
-//! others follow, and only the last one to leave sends UNSUB. Members of queue groups each ask for themselves.
+//! others follow, and only the last one to leave sends UNSUB. Members of queue groups each ask for themselves, and so does
+//! who wants the values that the server has kept: they are for the subscription that asked.
 
 #[cfg(feature = "alloc")]
 use alloc::string::String;
@@ -35,6 +36,8 @@ pub struct Subscription<T> {
     text: T,
     /// Only the newest message of each subject is wanted.
     latest: bool,
+    /// The values that the server has kept are not.
+    without_kept: bool,
     /// There is a group.
     member: bool,
     state: State,
@@ -53,6 +56,15 @@ enum State {
     Active,
     Leaving,
     Gone,
+}
+
+/// What is wanted of the messages of a subscription.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wants {
+    /// Of those of one subject that wait only the newest.
+    pub(super) latest: bool,
+    /// Only those that are published from now on, and no kept values.
+    pub(super) without_kept: bool,
 }
 
 /// What came of asking for a subscription: it is acknowledged, or has failed.
@@ -122,12 +134,14 @@ impl<S: Store> Subscriptions<S> {
     }
 
     /// Adds a subscription, to a pattern or to one [in a group](in_group); there is room.
-    pub(super) fn add(&mut self, text: S::Text, latest: bool) -> Option<SubscriptionId> {
+    pub(super) fn add(&mut self, text: S::Text, wants: Wants) -> Option<SubscriptionId> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let id = SubscriptionId(self.last_id);
         self.index.insert(&text, id.0);
         let member = parts(text.as_ref()).1.is_some();
-        let entry = Subscription { id, text, latest, member, state: State::Wanted, proven: false, outcome: None };
+        let Wants { latest, without_kept } = wants;
+        let state = State::Wanted;
+        let entry = Subscription { id, text, latest, without_kept, member, state, proven: false, outcome: None };
         let index = self.table.len();
         self.table.push(entry).ok()?;
         self.look_at(index);
@@ -239,8 +253,8 @@ impl<S: Store> Subscriptions<S> {
         self.look_at_others(index);
     }
 
-    /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message
-    /// and have not asked, if one that wants the `latest` was meant.
+    /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message if
+    /// one that wants the `latest` was meant.
     pub(super) fn confirm(&mut self, pattern: &S::Text, latest: bool) {
         let Self { table, index, news, .. } = self;
         for place in index.places(pattern, table.len()) {
@@ -248,7 +262,7 @@ impl<S: Store> Subscriptions<S> {
                 continue;
             };
             let Some(entry) = table.get_mut(index) else { continue };
-            let other = latest && !entry.latest && entry.state == State::Wanted;
+            let other = latest && !entry.latest;
             if entry.is_pending() && !other && entry.text.is(pattern) {
                 entry.is_confirmed();
                 news.add(index);
@@ -324,7 +338,8 @@ impl<S: Store> Subscriptions<S> {
                 }
                 continue;
             }
-            let (number, twin) = (entry.id.0, self.twin(index, entry));
+            let follows = entry.state == State::Leaving || !entry.asks_alone();
+            let (number, twin) = (entry.id.0, if follows { self.twin(index, entry) } else { None });
             let (request, next) = match (entry.state, twin) {
                 (State::Wanted, Some(State::Active)) => (None, State::Active),
                 (State::Leaving, Some(_)) => (None, State::Gone),
@@ -334,7 +349,7 @@ impl<S: Store> Subscriptions<S> {
                     let attempts = if let State::Pausing { attempts, .. } = state { attempts + 1 } else { 1 };
                     let latest = if group.is_some() { entry.latest } else { self.all_latest(&entry.text) };
                     let until = now + config.subscribe_timeout;
-                    let record = Subscribe { number, latest, group };
+                    let record = Subscribe { number, latest, without_kept: entry.without_kept, group };
                     (Some(Request::Subscribe { pattern, record }), State::Asked { attempts, until })
                 }
             };
@@ -382,8 +397,8 @@ impl<S: Store> Subscriptions<S> {
         for (_, twin) in others {
             match twin.state {
                 State::Active => return Some(State::Active),
-                // Of those that want every message none is active while another one asks.
-                state @ (State::Asked { .. } | State::Pausing { .. }) if every => return Some(state),
+                // Of those that want every message none is active while another one asks, unless that asks alone.
+                state @ (State::Asked { .. } | State::Pausing { .. }) if every && !MARKED => return Some(state),
                 state @ (State::Asked { .. } | State::Pausing { .. }) => best = Some(state),
                 // For one that leaves it is enough that another stays; of several that are wanted the first asks.
                 State::Wanted if leaving => best = best.or(Some(State::Wanted)),
@@ -447,10 +462,9 @@ impl<S: Store> Subscriptions<S> {
         })
     }
 
-    /// The member of a queue group of this number, if its user still wants messages.
-    pub(super) fn member(&self, number: u32) -> Option<SubscriptionId> {
-        let entry = self.table.get(position(&self.table, SubscriptionId(number))?)?;
-        (entry.is_member() && entry.is_listed()).then_some(entry.id)
+    /// The subscription of this number, if its user still wants messages.
+    pub(super) fn addressee(&self, number: u32) -> Option<SubscriptionId> {
+        Some(SubscriptionId(number)).filter(|id| self.is_listed(*id))
     }
 
     /// How many there are, those that end included.
@@ -494,6 +508,9 @@ impl<S: Store> Subscriptions<S> {
 
 /// There are queue groups. Without an allocator there is no way to ask for one, and no code for them is left.
 const GROUPS: bool = cfg!(feature = "alloc");
+
+/// Kept values are marked and told whom they are for. Where marks are not known nobody asks for them beside others.
+const MARKED: bool = cfg!(feature = "properties");
 
 /// The text of a subscription to `pattern` in a queue group.
 #[cfg(feature = "alloc")]
@@ -547,6 +564,11 @@ impl<T> Subscription<T> {
         self.state = State::Active;
         self.proven = true;
         self.outcome = Some(Ok(()));
+    }
+
+    /// It asks even if another one of its pattern has: for the values that the server has kept.
+    fn asks_alone(&self) -> bool {
+        MARKED && !self.without_kept
     }
 
     fn is_asked(&self) -> bool {

@@ -28,14 +28,22 @@ pub mod tag {
     pub const LEFT: u8 = 0x04;
     /// The server's word that the message is for one subscription alone, by its number (u32 big-endian).
     pub const MEMBER: u8 = 0x05;
+    /// The server's word that the message is not a new one but the value that it has kept of its subject: for how long, in
+    /// milliseconds (u32 big-endian), and the number of the subscription that it is for (u32 big-endian).
+    pub const KEPT: u8 = 0x06;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
+    /// The server is to keep the message as the last value of its subject: empty.
+    pub const RETAIN: u8 = SERVER | 0x02;
     /// The publisher wants to know what becomes of the message, by its number (u32 big-endian): PUBACK says it.
     pub const CONFIRM: u8 = SERVER | 0x03;
     /// Between brokers (shards) of one server: the message is for this queue group alone.
     pub const GROUP: u8 = SERVER | 0x04;
+    /// Between brokers (shards) of one server: the last value of its subject, or that there is none any more. When it was
+    /// published (u64 big-endian), and which of the two (u8).
+    pub const STAMP: u8 = SERVER | 0x05;
     /// Between brokers (shards) of one server: under which number it is to be said how many sessions got the message.
-    pub const TICKET: u8 = SERVER | 0x05;
+    pub const TICKET: u8 = SERVER | 0x06;
 
     /// A status: nobody is subscribed to the subject.
     pub const NOBODY: u8 = 1;
@@ -55,11 +63,18 @@ const NUMBER: usize = HEAD + 4;
 /// Bytes of the number of a subscription as a property.
 #[cfg(feature = "alloc")]
 pub(crate) const MEMBER: usize = NUMBER;
+/// Bytes of what is said of a kept value as a property.
+#[cfg(feature = "alloc")]
+pub(crate) const KEPT: usize = HEAD + 8;
+/// Bytes of a stamp as a property.
+#[cfg(feature = "alloc")]
+pub(crate) const STAMP: usize = HEAD + 9;
 /// Bytes of a time to live as a property.
 pub(crate) const TTL: usize = NUMBER;
-/// Most bytes of the properties of one message, besides its time to live.
+/// Most bytes of the properties of one message, besides those of which there can be one only and that have a few bytes: time
+/// to live, retain, confirm, and what the server adds.
 pub const MAX_BYTES: usize = 16 * 1024;
-/// Most properties of one message, besides its time to live.
+/// Most properties of one message, besides the same.
 pub const MAX_COUNT: usize = 64;
 
 /// Properties of one message, in the order in which they were given.
@@ -132,7 +147,7 @@ impl<'p> Properties<'p> {
     /// [`PropertyError`]: they are too many or too long, make no sense, or have one that must not be ignored and that is not
     /// known here.
     pub fn parse(bytes: &'p [u8]) -> Result<Self, PropertyError> {
-        let (mut all, mut count, mut for_server, mut time) = (Self { bytes }, 0, false, 0);
+        let (mut all, mut count, mut for_server, mut besides, mut seen) = (Self { bytes }, 0, false, 0, 0);
         for property in all.by_ref() {
             let tag = property.tag;
             let is_time = tag == tag::TTL || tag == tag::LEFT;
@@ -142,9 +157,10 @@ impl<'p> Properties<'p> {
             if for_server && tag & tag::SERVER == 0 || is_number && property.value.len() != NUMBER - HEAD {
                 return Err(PropertyError::Malformed);
             }
-            if is_time && time == 0 {
+            let once = once(property);
+            if once & !seen != 0 {
                 // Whoever sends the message adds it.
-                (time, count) = (TTL, count - 1);
+                (besides, count, seen) = (besides + HEAD + property.value.len(), count - 1, seen | once);
             }
             if count > MAX_COUNT {
                 return Err(PropertyError::TooMany);
@@ -155,7 +171,7 @@ impl<'p> Properties<'p> {
                 return Err(PropertyError::Unknown { tag });
             }
         }
-        if bytes.len() - time > MAX_BYTES {
+        if bytes.len() - besides > MAX_BYTES {
             return Err(PropertyError::TooLarge { limit: MAX_BYTES });
         }
         if all.bytes.is_empty() { Ok(Self { bytes }) } else { Err(PropertyError::Malformed) }
@@ -207,13 +223,34 @@ impl<'p> Properties<'p> {
         self.time(tag::LEFT)
     }
 
+    /// True if the server is to keep the message as the last value of its subject.
+    pub fn retains(mut self) -> bool {
+        EXTENDED && self.any(|property| property.tag == tag::RETAIN)
+    }
+
+    /// For how long the server has kept the message, if it is not a new one but the last value of its subject.
+    pub fn kept(self) -> Option<Duration> {
+        self.time(tag::KEPT)
+    }
+
     /// The server's stands behind what a publisher may have written.
     fn time(self, tag: u8) -> Option<Duration> {
         let value = self.filter(|property| property.tag == tag).last()?.value;
         Some(Duration::from_millis(u32::from_be_bytes(*value.first_chunk()?).into()))
     }
 
-    /// The number of the only subscription that the message is for.
+    /// The number of the only subscription that the message is for: as a member of a queue group, or as a kept value.
+    pub(crate) fn addressee(mut self) -> Option<u32> {
+        let value = self.find_map(|property| match property.tag {
+            tag::MEMBER => Some(property.value),
+            tag::KEPT => property.value.get(4..),
+            _ => None,
+        });
+        Some(u32::from_be_bytes(*value?.first_chunk()?))
+    }
+
+    /// The number of the member of a queue group that alone the message is for.
+    #[cfg(feature = "alloc")]
     pub(crate) fn member(self) -> Option<u32> {
         self.number(tag::MEMBER)
     }
@@ -231,9 +268,25 @@ impl<'p> Properties<'p> {
     }
 
     /// The value of the first one of this tag, if that is a number.
+    #[cfg(feature = "alloc")]
     fn number(mut self, tag: u8) -> Option<u32> {
         let value = self.find_map(|property| (property.tag == tag).then_some(property.value))?;
         Some(u32::from_be_bytes(*value.first_chunk()?))
+    }
+
+    /// True if it says what only a server may say of a message to one of its subscribers.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn claims_to_be_a_servers(mut self) -> bool {
+        self.any(|property| matches!(property.tag, tag::MEMBER | tag::KEPT))
+    }
+
+    /// When it was published as the last value of its subject, as another broker of the server says, and whether there is one
+    /// from then on.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn stamp(mut self) -> Option<(u64, bool)> {
+        let value = self.find_map(|property| (property.tag == tag::STAMP).then_some(property.value))?;
+        let (stamp, kept) = value.split_first_chunk()?;
+        Some((u64::from_be_bytes(*stamp), kept == [1]))
     }
 
     /// The only queue group that the message is for, as another broker of the server says.
@@ -294,11 +347,11 @@ impl<'a> Frame<'a> {
     }
 
     /// The number of the only subscription that it is for, if the server says so.
-    pub(crate) fn member(&self) -> Option<u32> {
+    pub(crate) fn addressee(&self) -> Option<u32> {
         if !EXTENDED || self.command != command::MSGX {
             return None;
         }
-        self.message()?.1.member()
+        self.message()?.1.addressee()
     }
 
     /// True if its properties make sense, as far as they must be known.
@@ -337,6 +390,34 @@ pub(crate) fn ticket(number: u32) -> [u8; NUMBER] {
 fn number(tag: u8, number: u32) -> [u8; NUMBER] {
     let [a, b, c, d] = number.to_be_bytes();
     [tag, 0, 4, a, b, c, d]
+}
+
+/// The property that says that a message was kept for so long, and which subscription alone it is for.
+#[cfg(feature = "alloc")]
+pub(crate) fn kept(age: Duration, number: u32) -> [u8; KEPT] {
+    let millis = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+    let ([a, b, c, d], [e, f, g, h]) = (millis.to_be_bytes(), number.to_be_bytes());
+    [tag::KEPT, 0, 8, a, b, c, d, e, f, g, h]
+}
+
+/// The property by which brokers tell each other of a last value, or that there is none any more.
+#[cfg(feature = "alloc")]
+pub(crate) fn stamp(stamp: u64, kept: bool) -> [u8; STAMP] {
+    let [a, b, c, d, e, f, g, h] = stamp.to_be_bytes();
+    [tag::STAMP, 0, 9, a, b, c, d, e, f, g, h, kept.into()]
+}
+
+/// A bit for each property that a message has once at most and that has a few bytes; 0 for all others.
+fn once(property: Property<'_>) -> u8 {
+    match property.tag {
+        _ if property.value.len() > 8 => 0,
+        tag::TTL | tag::LEFT => 1 << 0,
+        tag::MEMBER => 1 << 1,
+        tag::KEPT => 1 << 2,
+        tag::RETAIN => 1 << 3,
+        tag::CONFIRM => 1 << 4,
+        _ => 0,
+    }
 }
 
 /// The property that says which queue group alone a message is for, up to the name, which has so many bytes.
@@ -380,12 +461,14 @@ pub struct Writer<'m> {
     memory: &'m mut [u8],
     len: usize,
     count: usize,
+    /// The last one is for the server: nothing but more of these may follow.
+    closed: bool,
 }
 
 impl<'m> Writer<'m> {
     /// Without properties. What `memory` holds is written over.
     pub fn new(memory: &'m mut [u8]) -> Self {
-        Self { memory, len: 0, count: 0 }
+        Self { memory, len: 0, count: 0, closed: false }
     }
 
     /// Where an answer is to be published; once.
@@ -406,6 +489,20 @@ impl<'m> Writer<'m> {
         self.write(tag::HEADER, &[&[len], name.as_bytes(), value.as_bytes()])
     }
 
+    /// The server is to keep the message as the last value of its subject: it comes last, and once.
+    ///
+    /// # Errors
+    /// [`PropertyError::TooLarge`]: there is no memory for it.
+    pub fn retain(&mut self) -> Result<(), PropertyError> {
+        if !self.closed {
+            let limit = self.memory.len();
+            let room = self.memory.get_mut(self.len..).and_then(|room| room.first_chunk_mut::<HEAD>());
+            *room.ok_or(PropertyError::TooLarge { limit })? = [tag::RETAIN, 0, 0];
+            (self.len, self.closed) = (self.len + HEAD, true);
+        }
+        Ok(())
+    }
+
     /// What was written.
     pub fn properties(&self) -> Properties<'_> {
         Properties { bytes: self.memory.get(..self.len).unwrap_or_default() }
@@ -420,6 +517,9 @@ impl<'m> Writer<'m> {
         };
         if self.count == MAX_COUNT {
             return Err(PropertyError::TooMany);
+        }
+        if self.closed {
+            return Err(PropertyError::Malformed);
         }
         let [high, low] = (len as u16).to_be_bytes();
         *head = [tag, high, low];
@@ -450,13 +550,14 @@ fn check_header(name: &str, value: &str) -> Result<u8, PropertyError> {
 pub struct PropertiesBuf {
     bytes: Vec<u8>,
     count: usize,
+    closed: bool,
 }
 
 #[cfg(feature = "alloc")]
 impl PropertiesBuf {
     /// Without properties, and without memory for some.
     pub const fn new() -> Self {
-        Self { bytes: Vec::new(), count: 0 }
+        Self { bytes: Vec::new(), count: 0, closed: false }
     }
 
     /// As [`Writer::reply`].
@@ -481,6 +582,13 @@ impl PropertiesBuf {
         self.append(Properties { bytes: &confirm(number) })
     }
 
+    /// As [`Writer::retain`].
+    pub fn retain(&mut self) {
+        if !core::mem::replace(&mut self.closed, true) {
+            self.bytes.extend_from_slice(&[tag::RETAIN, 0, 0]);
+        }
+    }
+
     /// Adds all of others.
     ///
     /// # Errors
@@ -489,6 +597,9 @@ impl PropertiesBuf {
         let count = self.count + others.count();
         if count > MAX_COUNT {
             return Err(PropertyError::TooMany);
+        }
+        if self.closed {
+            return Err(PropertyError::Malformed);
         }
         if self.bytes.len() + others.bytes.len() > MAX_BYTES {
             return Err(PropertyError::TooLarge { limit: MAX_BYTES });
@@ -511,7 +622,7 @@ impl PropertiesBuf {
     ) -> Result<(), PropertyError> {
         let before = self.bytes.len();
         self.bytes.resize((before + HEAD + len).min(MAX_BYTES), 0);
-        let mut writer = Writer { memory: &mut self.bytes, len: before, count: self.count };
+        let mut writer = Writer { memory: &mut self.bytes, len: before, count: self.count, closed: self.closed };
         let written = write(&mut writer);
         let Writer { len, count, .. } = writer;
         self.bytes.truncate(len);
@@ -595,6 +706,55 @@ mod tests {
         assert_eq!(properties.for_subscribers(), properties);
     }
 
+    #[test]
+    fn the_wish_to_be_kept_comes_last_and_is_not_counted() {
+        let mut memory = [0; 2_000];
+        let mut writer = Writer::new(&mut memory);
+        (0..MAX_COUNT).for_each(|_| writer.header("a", "b").unwrap());
+        writer.retain().unwrap();
+        writer.retain().unwrap();
+        assert_eq!(writer.header("a", "b"), Err(PropertyError::TooMany));
+        let timed = [writer.properties().as_bytes(), &time(tag::TTL, Duration::ZERO)].concat();
+        let parsed = Properties::parse(&timed).unwrap();
+        assert_eq!(parsed.retains(), EXTENDED);
+        assert_eq!((parsed.for_subscribers().count(), parsed.count()), (MAX_COUNT, MAX_COUNT + 2));
+        let twice = [&*timed, &[tag::RETAIN, 0, 0]].concat();
+        assert_eq!(Properties::parse(&twice), Err(PropertyError::TooMany));
+        let mut memory = [0; 10];
+        let mut writer = Writer::new(&mut memory);
+        writer.header("a", "b").unwrap();
+        writer.retain().unwrap();
+        assert_eq!(writer.header("a", "b"), Err(PropertyError::TooLarge { limit: 10 }));
+        let mut memory = [0; 5];
+        let mut writer = Writer::new(&mut memory);
+        writer.retain().unwrap();
+        assert_eq!(writer.reply(""), Err(PropertyError::TooLarge { limit: 5 }));
+        assert_eq!(Writer::new(&mut [0; 2]).retain(), Err(PropertyError::TooLarge { limit: 2 }));
+    }
+
+    /// What the server adds for one subscriber has room beside what a publisher may give.
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_server_says_whom_a_message_is_for_and_that_it_was_kept() {
+        let mut full = PropertiesBuf::new();
+        (0..MAX_COUNT).for_each(|_| full.header("a", "b").unwrap());
+        let full = full.properties().as_bytes().to_vec();
+        let (kept, left) = (kept(Duration::from_secs(2), 7), time(tag::LEFT, Duration::from_millis(5)));
+        let parsed = [&full[..], &kept, &left].concat();
+        let parsed = Properties::parse(&parsed).unwrap();
+        assert_eq!((parsed.kept(), parsed.addressee()), (Some(Duration::from_secs(2)), Some(7)));
+        assert!(parsed.claims_to_be_a_servers() && parsed.member().is_none());
+        let member = [&full[..], &member(9), &left].concat();
+        let member = Properties::parse(&member).unwrap();
+        assert_eq!((member.kept(), member.addressee(), member.member()), (None, Some(9), Some(9)));
+        let (stamped, never) = (stamp(3, true), stamp(u64::MAX, false));
+        let read = |bytes| Properties::parse(bytes).unwrap().stamp();
+        assert_eq!((read(&stamped), read(&never), read(&[])), (Some((3, true)), Some((u64::MAX, false)), None));
+        // Cut short it says what it can.
+        let short = Properties::trusted(&[tag::KEPT, 0, 4, 0, 0, 0, 1]);
+        assert_eq!((short.kept(), short.addressee()), (Some(Duration::from_millis(1)), None));
+    }
+
     #[cfg(feature = "alloc")]
     #[test]
     fn memory_of_their_own_grows_with_them() {
@@ -606,6 +766,11 @@ mod tests {
         assert_eq!(properties.properties().reply(), Some("a.b"));
         assert!(properties.properties().headers().eq([("x", "y")]));
         assert_eq!(properties.bytes.len(), 3 + 3 + 3 + 3);
+        properties.retain();
+        properties.retain();
+        assert_eq!(properties.bytes.len(), 3 + 3 + 3 + 3 + 3);
+        assert_eq!(properties.header("x", "y"), Err(PropertyError::Malformed));
+        assert_eq!(properties.append(Properties::NONE), Err(PropertyError::Malformed));
     }
 
     #[test]

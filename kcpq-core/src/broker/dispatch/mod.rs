@@ -104,7 +104,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 };
                 let share_from = self.hub.share_from();
                 if in_place.is_some() || bytes.len() < share_from {
-                    let _ = self.publish(subject, &mut Message::published(bytes, share_from));
+                    let _ = self.publish(subject, &mut Message::published(bytes, share_from), false);
                 } else {
                     self.publish_assembled(inbox);
                 }
@@ -212,7 +212,7 @@ pub(super) fn welcome<'c, P>(
     let config = &cx.config;
     Hello {
         version: spoken(hello),
-        features: features::SERVER,
+        features: features::SERVER | if cx.keeps { features::KEEPS } else { 0 },
         max_datagram,
         window: config.kcp.recv_window,
         max_body: config.frames.max_body,

@@ -17,10 +17,19 @@ use crate::outbox::HeapOutbox;
 use crate::puback::{PubAck, Rejection};
 use crate::store::HeapInbox;
 use crate::subject::{Limits, Subject, SubjectError};
+use crate::time::Duration;
+
+/// For so long a publisher is not told again that its values are not kept.
+const TOLD_FOR: Duration = Duration::from_secs(10);
 
 impl<P: Peer> Dispatch<'_, P> {
-    /// Routes a message, if that is allowed. Says who has it.
-    pub(super) fn publish(&mut self, subject: Subject<'_>, message: &mut Message<'_>) -> Result<Reach, Rejection> {
+    /// Routes a message, if that is allowed. With `retain` it is to be the last value of its subject. Says who has it.
+    pub(super) fn publish(
+        &mut self,
+        subject: Subject<'_>,
+        message: &mut Message<'_>,
+        retain: bool,
+    ) -> Result<Reach, Rejection> {
         let cx = &mut *self.cx;
         cx.stats.messages_in += 1;
         cx.stats.bytes_in += message.frame_len() as u64;
@@ -31,11 +40,39 @@ impl<P: Peer> Dispatch<'_, P> {
             self.may_publish(subject, message.frame_len())?;
         }
         let Self { cx, hub, table, me, .. } = self;
+        if retain || hub.kept.chooses(subject) {
+            return self.publish_kept(subject, message, retain);
+        }
         let reach = hub.publish(cx, table, Publisher::session(me), subject, message);
         let unrouted = u64::from(reach.subscribers == 0);
         cx.stats.unrouted += unrouted;
         me.member.outlet.counts.unrouted += unrouted;
         Ok(reach)
+    }
+
+    /// The same for what is to be the last value of its subject, because its publisher wants that or the configuration.
+    #[cold]
+    fn publish_kept(
+        &mut self,
+        subject: Subject<'_>,
+        message: &mut Message<'_>,
+        retain: bool,
+    ) -> Result<Reach, Rejection> {
+        let Self { cx, hub, table, me, .. } = self;
+        let (reach, kept) = hub.publish_kept(cx, table, Publisher::session(me), subject, message);
+        let Err(why) = kept else { return Ok(reach) };
+        let unrouted = u64::from(reach.subscribers == 0);
+        cx.stats.unrouted += unrouted;
+        me.member.outlet.counts.unrouted += unrouted;
+        cx.stats.kept_refused += 1;
+        if me.member.told_not_kept.is_none_or(|at| at + TOLD_FOR <= cx.now) {
+            me.member.told_not_kept = Some(cx.now);
+            cx.tell(Event::NotKept { id: me.id, subject: subject.as_str().into(), why });
+            if retain {
+                self.error(&format!("not kept as the last value of {}: {why}", subject.as_str()));
+            }
+        }
+        if retain { Err(Rejection::NotKept) } else { Ok(reach) }
     }
 
     /// A subject that is not valid: original clients may have their reasons.
@@ -45,7 +82,7 @@ impl<P: Peer> Dispatch<'_, P> {
         let written = written.as_deref().map_err(|error| *error);
         match written.and_then(|text| Subject::new(text, &foreign::limits(limits))) {
             Ok(subject) => {
-                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()));
+                let _ = self.publish(subject, &mut Message::published(bytes, self.hub.share_from()), false);
             }
             Err(error) => self.refuse_message(error),
         }
@@ -72,7 +109,7 @@ impl<P: Peer> Dispatch<'_, P> {
         if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
             && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
         {
-            let _ = self.publish(subject, &mut Message::made(&msg));
+            let _ = self.publish(subject, &mut Message::made(&msg), false);
         }
     }
 
@@ -85,11 +122,12 @@ impl<P: Peer> Dispatch<'_, P> {
             Err(unread) => return self.refuse_extended(confirm, unread),
         };
         let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
+        let retain = properties.retains();
         let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
         let mut message = Message::extended(bytes, cut, properties, expires, share_from);
         let ticket = confirm.filter(|_| self.hub.shards.count() > 1).map(|_| self.hub.receipts.ticket());
         message.set_ticket(ticket);
-        let outcome = self.publish(subject, &mut message);
+        let outcome = self.publish(subject, &mut message, retain);
         if outcome.is_ok_and(|reach| reach.subscribers == 0)
             && let Some(reply) = properties.reply()
             && self.me.member.outlet.is_extended()
@@ -175,7 +213,7 @@ fn read<'f>(frame: Frame<'f>, limits: &Limits) -> Result<(Subject<'f>, usize, Pr
     let subject = Subject::from_bytes(frame.subject, limits).map_err(Unread::Subject)?;
     let (message, written) = frame.message().ok_or(Unread::Properties(PropertyError::Malformed))?;
     let properties = Properties::parse(written.as_bytes()).map_err(Unread::Properties)?;
-    if properties.member().is_some() {
+    if properties.claims_to_be_a_servers() {
         return Err(Unread::Properties(PropertyError::Malformed)); // only a server says that
     }
     if let Some(reply) = properties.reply() {

@@ -45,6 +45,9 @@ impl<P: Peer> Dispatch<'_, P> {
         }
         let latest = record.is_some_and(|record| record.latest);
         let Me { id, member, .. } = &mut self.me;
+        let above = number.is_some_and(|number| number > member.asked);
+        member.asked = member.asked.max(number.unwrap_or_default());
+        let is_new = !member.patterns.contains_key(pattern.as_str());
         if let Some(known) = member.patterns.get_mut(pattern.as_str()) {
             // Asked for again, perhaps in another way.
             if core::mem::replace(known, latest) != latest {
@@ -62,6 +65,11 @@ impl<P: Peer> Dispatch<'_, P> {
             member.patterns.insert(pattern.as_str().into(), latest);
             self.hub.subscribe(pattern, id.slot, latest);
             self.cx.stats.subscriptions += 1;
+        }
+        // One that is asked for again has got them; another one of the same pattern is told them as its own.
+        let wants_kept = record.map_or(self.hub.kept.is_for_original(), |record| !record.without_kept);
+        if wants_kept && (is_new || above && self.me.member.outlet.is_extended()) {
+            self.hub.begin_catch_up(self.cx, &mut self.me, pattern.as_str(), number.unwrap_or_default());
         }
         self.acknowledge(number, "subscribed to ", frame.subject);
     }
@@ -145,6 +153,9 @@ impl<P: Peer> Dispatch<'_, P> {
         {
             self.hub.unsubscribe(pattern, self.me.id.slot, latest);
             self.cx.stats.subscriptions -= 1;
+            if let Some(catch_up) = &mut self.me.member.catch_up {
+                catch_up.forget(pattern.as_str());
+            }
         }
         // Also when it was never subscribed, as the original does (PROTOCOL.md 3.2).
         self.acknowledge(number, "unsubscribed from ", frame.subject);

@@ -363,6 +363,11 @@ impl Shards {
         waits
     }
 
+    /// True as long as the last messages of others are waited for.
+    pub(super) fn waits_for_last(&self) -> bool {
+        self.last_until.is_some()
+    }
+
     /// True once the last messages have been waited for long enough.
     pub(super) fn give_up(&mut self, now: Instant) -> bool {
         self.last_until.take_if(|until| *until <= now).is_some()

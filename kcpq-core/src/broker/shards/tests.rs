@@ -1,5 +1,7 @@
 //! Several brokers as one server. What they tell each other is carried as a test likes: late, and in turns of its own.
 
+mod kept;
+
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -8,7 +10,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::access::{Access, Group, Permissions, Rules};
-use crate::broker::{Broker, Config, PatternCursor, Relay, SessionCursor, Stats};
+use crate::broker::{Broker, Config, LastValues, PatternCursor, Relay, SessionCursor, Stats};
 use crate::client::{self, Client, Parts, SubscriptionId};
 use crate::frame::Properties;
 use crate::frame::properties::PropertiesBuf;
@@ -34,6 +36,8 @@ struct End {
     headers: Vec<String>,
     /// How many sessions have its messages.
     confirmed: Vec<u32>,
+    /// The same with their subjects, and whether they had been kept.
+    values: BTreeMap<SubscriptionId, Vec<(String, u32, u32, bool)>>,
 }
 
 struct Server {
@@ -50,8 +54,15 @@ fn addr(end: usize) -> SocketAddr {
 
 impl Server {
     fn new(brokers: usize, homes: &[usize], config: &Config) -> Self {
+        Self::with_values(brokers, homes, config, &LastValues::default())
+    }
+
+    fn with_values(brokers: usize, homes: &[usize], config: &Config, values: &LastValues) -> Self {
         let now = Instant::from_millis(1);
-        let broker = |own| Broker::new(Config { kcp: KCP, ..config.clone() }, 1).with_shards(own, brokers);
+        let broker = |own| {
+            let broker = Broker::new(Config { kcp: KCP, ..config.clone() }, 1).with_shards(own, brokers);
+            broker.with_last_values(values).unwrap()
+        };
         let end = |(index, home): (usize, &usize)| {
             let config = client::Config { queue: 1 << 20, kcp: KCP, ..client::Config::default() };
             let mut client = Client::new(config, index as u64, Parts::heap(&config));
@@ -64,6 +75,7 @@ impl Server {
                 got: BTreeMap::new(),
                 headers: Vec::new(),
                 confirmed: Vec::new(),
+                values: BTreeMap::new(),
             }
         };
         let mut server = Self {
@@ -91,8 +103,13 @@ impl Server {
                         client::Event::Subscribed(id) => end.acknowledged.push(id),
                         client::Event::Confirmed { outcome, .. } => end.confirmed.extend(outcome.ok()),
                         client::Event::Message { subscription, message } => {
+                            if message.payload().is_empty() {
+                                continue; // there is no value any more
+                            }
                             let [from, number] =
                                 [0, 4].map(|at| u32::from_be_bytes(message.payload()[at..at + 4].try_into().unwrap()));
+                            let (subject, kept) = (message.subject().into(), message.properties().kept().is_some());
+                            end.values.entry(subscription).or_default().push((subject, from, number, kept));
                             let headers = message.properties().headers().map(|(name, value)| format!("{name}={value}"));
                             end.headers.push(headers.collect());
                             end.got.entry(subscription).or_default().push((from, number));

@@ -8,7 +8,7 @@ use core::cell::Cell;
 
 use bytes::Bytes;
 
-use super::super::subscriptions::{Request, Subscription, Subscriptions};
+use super::super::subscriptions::{Request, Subscription, Subscriptions, Wants};
 use super::*;
 use crate::hello::Refusal;
 use crate::store::{
@@ -130,6 +130,11 @@ fn requests<I: Index<HeapText>>(table: &mut Table<I>, now: Instant, mut room: us
     sent
 }
 
+/// Those that want no kept values follow others of their pattern.
+fn wants(latest: bool) -> Wants {
+    Wants { latest, without_kept: true }
+}
+
 fn outcomes<I: Index<HeapText>>(table: &mut Table<I>) -> Vec<(SubscriptionId, Result<(), SubscribeFailure>)> {
     core::iter::from_fn(|| table.poll_outcome()).collect()
 }
@@ -140,7 +145,7 @@ fn cost(count: u32) -> u64 {
     LOOKS.set(0);
     let mut ids = Vec::new();
     for index in 0..count {
-        ids.extend(table.add(text(&format!("a.{index}")), index % 2 == 0));
+        ids.extend(table.add(text(&format!("a.{index}")), wants(index % 2 == 0)));
         assert_eq!(requests(&mut table, now, 1).len(), 1);
     }
     for round in 0..2 {
@@ -174,19 +179,51 @@ fn what_a_subscription_costs_hardly_grows_with_their_number() {
 }
 
 #[test]
-fn ten_thousand_subscriptions_to_one_pattern_ask_once() {
+fn two_thousand_subscriptions_to_one_pattern_ask_once() {
     let (mut table, now) = (table::<HeapIndex>(), Instant::ZERO);
-    for _ in 0..10_000 {
-        table.add(text("same"), false);
+    for _ in 0..2_000 {
+        table.add(text("same"), wants(false));
     }
     assert_eq!(requests(&mut table, now, 10), [(true, 1, "same".into(), false)]);
     table.on_ack(1, None);
-    assert_eq!(outcomes(&mut table).len(), 10_000);
-    for id in 1..=10_000 {
+    assert_eq!(outcomes(&mut table).len(), 2_000);
+    for id in 1..=2_000 {
         assert!(table.remove(SubscriptionId(id)));
         let left = requests(&mut table, now, 10);
-        assert_eq!(left.len(), usize::from(id == 10_000), "only the last to leave says so: {left:?}");
+        assert_eq!(left.len(), usize::from(id == 2_000), "only the last to leave says so: {left:?}");
     }
+}
+
+#[cfg(feature = "properties")]
+#[test]
+fn who_wants_kept_values_asks_even_if_others_of_its_pattern_have() {
+    let (mut table, now) = (table::<HeapIndex>(), Instant::ZERO);
+    for _ in 0..3 {
+        table.add(text("same"), Wants::default());
+    }
+    table.add(text("same"), wants(false));
+    assert_eq!(requests(&mut table, now, 10).len(), 3);
+    table.on_ack(2, None);
+    assert_eq!(outcomes(&mut table).len(), 4, "the server knows the pattern, which is all that they wait for");
+    table.add(text("same"), wants(false));
+    table.add(text("same"), Wants::default());
+    assert_eq!(requests(&mut table, now, 10), [(true, 6, "same".into(), false)]);
+    for id in 1..=6 {
+        assert!(table.remove(SubscriptionId(id)));
+        assert_eq!(requests(&mut table, now, 10).len(), usize::from(id == 6));
+    }
+}
+
+/// What one that wants the latest only is told says nothing to those that want every message and have asked for it.
+#[test]
+fn who_waits_for_another_one_is_told_when_that_one_is() {
+    let (mut table, now) = (table::<HeapIndex>(), Instant::ZERO);
+    let all = [true, false, false].map(|latest| table.add(text("same"), wants(latest)).unwrap());
+    assert_eq!(requests(&mut table, now, 10).len(), 2);
+    table.on_ack(all[0].0, None);
+    assert_eq!(outcomes(&mut table), [(all[0], Ok(()))]);
+    table.on_ack(all[1].0, None);
+    assert_eq!(outcomes(&mut table), [(all[1], Ok(())), (all[2], Ok(()))]);
 }
 
 #[test]
@@ -200,8 +237,9 @@ fn an_index_changes_nothing_but_the_cost() {
             match rng.u8(..20) {
                 0..7 => {
                     let (pattern, latest) = (text(["a", "b", "c", "d.*"][rng.usize(..4)]), rng.bool());
-                    let added = with.add(pattern.clone(), latest);
-                    assert_eq!(added, without.add(pattern, latest));
+                    let wants = Wants { latest, without_kept: rng.u8(..3) > 0 };
+                    let added = with.add(pattern.clone(), wants);
+                    assert_eq!(added, without.add(pattern, wants));
                     last = added.unwrap().0;
                 }
                 7..11 => assert_eq!(with.remove(SubscriptionId(id)), without.remove(SubscriptionId(id))),

@@ -4,6 +4,8 @@ mod absence;
 #[cfg(feature = "confirm")]
 mod confirms;
 mod groups;
+#[cfg(all(feature = "properties", feature = "ttl"))]
+mod kept;
 mod permissions;
 mod relay;
 #[cfg(feature = "request")]
@@ -33,8 +35,11 @@ struct Log {
     events: Vec<String>,
     /// Payloads by subscription.
     messages: BTreeMap<SubscriptionId, Vec<(String, Vec<u8>)>>,
-    /// Of each message where to answer, and its headers.
+    /// Of each message where to answer, and its headers; and what is left of its time.
     properties: Vec<String>,
+    left: Vec<Option<Duration>>,
+    /// Of each message of a subscription for how long the server has kept it.
+    kept: BTreeMap<SubscriptionId, Vec<Option<Duration>>>,
     /// Answers to requests, and whether each was the last.
     replies: Vec<(RequestId, String, bool)>,
     /// What became of messages.
@@ -146,6 +151,8 @@ impl<S: Make> World<S> {
                     if let Event::Message { subscription, message } = event {
                         let entry = (message.subject().into(), message.payload().into());
                         node.log.messages.entry(subscription).or_default().push(entry);
+                        node.log.kept.entry(subscription).or_default().push(message.properties().kept());
+                        node.log.left.push(message.properties().left());
                         let mut properties = alloc::format!("{:?} ", message.properties().reply());
                         for (name, value) in message.properties().headers() {
                             properties += &alloc::format!("{name}={value} ");

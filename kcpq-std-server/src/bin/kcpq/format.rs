@@ -1,6 +1,7 @@
 //! How messages are printed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -31,6 +32,8 @@ struct Parts<'m> {
     payload: &'m [u8],
     headers: &'m [(&'m str, &'m str)],
     reply_to: Option<&'m str>,
+    /// For how long the server has kept it, if it is no new one.
+    kept: Option<Duration>,
 }
 
 impl Format {
@@ -38,11 +41,11 @@ impl Format {
     pub(super) fn write(self, message: &Message, out: &mut Vec<u8>) {
         let headers: Vec<_> = message.headers().iter().collect();
         let (subject, payload, reply_to) = (message.subject(), message.payload(), message.reply_to());
-        self.write_parts(Parts { subject, payload, headers: &headers, reply_to }, out);
+        self.write_parts(Parts { subject, payload, headers: &headers, reply_to, kept: message.age() }, out);
     }
 
     fn write_parts(self, parts: Parts<'_>, out: &mut Vec<u8>) {
-        let Parts { subject, payload, headers, reply_to } = parts;
+        let Parts { subject, payload, headers, reply_to, kept } = parts;
         match self {
             Self::Raw => return out.extend_from_slice(payload),
             Self::Text { headers: shown } => {
@@ -86,6 +89,9 @@ impl Format {
                 if let Some(subject) = reply_to {
                     object["reply_to"] = json!(subject);
                 }
+                if let Some(age) = kept {
+                    object["kept_ms"] = json!(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                }
                 out.extend_from_slice(object.to_string().as_bytes());
             }
         }
@@ -120,7 +126,8 @@ mod tests {
     fn with_headers(format: Format, payload: &[u8], headers: &[(&str, &str)]) -> String {
         let mut out = Vec::new();
         let reply_to = headers.first().map(|_| "r");
-        format.write_parts(Parts { subject: "a.b", payload, headers, reply_to }, &mut out);
+        let kept = headers.first().map(|_| Duration::from_millis(1_500));
+        format.write_parts(Parts { subject: "a.b", payload, headers, reply_to, kept }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -134,7 +141,10 @@ mod tests {
         assert_eq!(with_headers(TEXT, b"one", &headers), "a.b: one\n");
         let json: serde_json::Value = serde_json::from_str(&with_headers(Format::Json, b"1", &headers)).unwrap();
         let all = json!({ "x": ["1", "2"], "y": ["\u{9b}"] });
-        assert_eq!(json, json!({ "subject": "a.b", "payload": "1", "headers": all, "reply_to": "r" }));
+        assert_eq!(
+            json,
+            json!({ "subject": "a.b", "payload": "1", "headers": all, "reply_to": "r", "kept_ms": 1_500 })
+        );
     }
 
     const TEXT: Format = Format::Text { headers: false };

@@ -25,6 +25,9 @@ pub(super) struct Publish {
     /// Time to live: drop a message if it is still in a queue after this long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+    /// Keep the message as the last value of its subject, for those who subscribe later; an empty one takes it away
+    #[arg(long)]
+    retain: bool,
     /// Add a header; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = Header::from_str)]
     headers: Vec<Header>,
@@ -61,8 +64,12 @@ impl Publish {
         closed?;
         // What the server said stands before the end.
         while let Some(event) = events.next().await {
-            if let Event::Denied { subject } = event {
-                return Err(Failure::Error(format!("not permitted to publish to {subject}")));
+            match event {
+                Event::Denied { subject } => {
+                    return Err(Failure::Error(format!("not permitted to publish to {subject}")));
+                }
+                Event::Refused { text } if self.retain => return Err(Failure::Error(text.to_string())),
+                _ => {}
             }
         }
         Ok(())
@@ -73,6 +80,7 @@ impl Publish {
             let before = client.stats().queued;
             let headers = self.headers.iter().map(Header::parts);
             let publish = client.publish(&self.subject, payload).headers(headers);
+            let publish = if self.retain { publish.retain() } else { publish };
             let done = match self.ttl {
                 Some(ttl) => publish.ttl(ttl).await,
                 None => publish.await,

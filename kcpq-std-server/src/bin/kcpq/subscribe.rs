@@ -39,7 +39,8 @@ pub(super) struct Subscribe {
     #[arg(long, conflicts_with = "json")]
     lines: bool,
     /// Print each message as a JSON object on a line of its own, with subject and payload, or payload_base64 if it is not
-    /// UTF-8; and with headers and reply_to, if it has such
+    /// UTF-8; with headers and reply_to, if it has such; and with kept_ms if it is not new but was kept by the server for so
+    /// many milliseconds, as the last value of its subject
     #[arg(long)]
     json: bool,
     /// Print headers as well, each on a line before the message
@@ -48,6 +49,9 @@ pub(super) struct Subscribe {
     /// Latest only: of the messages of one subject that wait, at the server and here, just the newest is kept
     #[arg(short, long, conflicts_with = "queue")]
     latest: bool,
+    /// Without the last values that the server has kept of subjects: only what is published from now on
+    #[arg(long)]
+    no_kept: bool,
     /// As a member of this queue group: each message goes to one member
     #[arg(short, long, value_name = "GROUP")]
     queue: Option<String>,
@@ -139,6 +143,7 @@ impl Subscribe {
         for subject in &self.subject {
             let subscribe = client.subscribe(subject).capacity(QUEUE);
             let subscribe = if self.latest { subscribe.latest() } else { subscribe };
+            let subscribe = if self.no_kept { subscribe.without_kept() } else { subscribe };
             let subscribe = match &self.queue {
                 Some(group) => subscribe.queue(group),
                 None => subscribe,
@@ -262,7 +267,9 @@ async fn next_message(subscriptions: &mut [Subscription], grouped: bool) -> Next
             let Some(subscription) = rest.first_mut() else { break };
             loop {
                 match Pin::new(&mut *subscription).poll_next(cx) {
-                    Poll::Ready(Some(message)) if !grouped && is_told_by(before, &message) => continue,
+                    Poll::Ready(Some(message)) if !grouped && !message.is_kept() && is_told_by(before, &message) => {
+                        continue;
+                    }
                     Poll::Ready(Some(message)) => return Poll::Ready(Next::Message(message)),
                     Poll::Ready(None) => ended += 1,
                     Poll::Pending => {}

@@ -21,10 +21,11 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
-use kcpq_core::broker::{self, Keys, SlowConsumer};
+use kcpq_core::broker::{self, Keys, LastValues, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
+use kcpq_core::subject::Pattern;
 use kcpq_core::{frame, subject};
 use kcpq_smol::{Address, AddressError};
 use kcpq_std_server::access::Access;
@@ -61,11 +62,11 @@ pub(super) struct Serve {
     #[arg(long)]
     open: bool,
     /// Show sessions, subscriptions and metrics over HTTP there: in a browser, and as /healthz, /metrics, /varz,
-    /// /connz, /subsz. HOST:PORT, or a port alone for this machine
+    /// /connz, /subsz, /keptz. HOST:PORT, or a port alone for this machine
     #[arg(long, value_name = "ADDR", value_parser = http::parse)]
     http: Option<String>,
-    /// Show that to everybody who can reach the address given by --http: who is connected from where, and what patterns they
-    /// have
+    /// Show that to everybody who can reach the address given by --http: who is connected from where, and what patterns and
+    /// subjects there are
     #[arg(long)]
     http_open: bool,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
@@ -98,6 +99,25 @@ pub(super) struct Serve {
     /// Maximum memory for what has come from all clients together and waits: parts of messages, what was lost before it
     #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = parse_size)]
     max_received_total: usize,
+    /// Patterns of subjects whose last value is kept for those who subscribe later, whoever publishes it, separated by spaces.
+    /// That of others is kept if their publishers want it
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_pattern)]
+    keep: Vec<Box<str>>,
+    /// Maximum number of subjects whose last value is kept; 0 keeps none
+    #[arg(long, default_value_t = 65_536, value_name = "N")]
+    max_kept: usize,
+    /// Maximum memory for all last values together
+    #[arg(long, default_value = "64M", value_name = "SIZE", value_parser = parse_size)]
+    max_kept_total: usize,
+    /// Maximum size of one last value, subject included
+    #[arg(long, default_value = "1M", value_name = "SIZE", value_parser = parse_size)]
+    max_kept_size: usize,
+    /// File for the last values, so that they outlive the server: written within a second or so of a change, and at the end
+    #[arg(long, value_name = "FILE")]
+    kept_file: Option<PathBuf>,
+    /// Give last values to original clients as well, which cannot tell them from new messages
+    #[arg(long)]
+    kept_for_original: bool,
     /// What to do when the queue of a subscriber is full
     #[arg(long, value_enum, default_value_t = Slow::DropNewest, value_name = "POLICY")]
     slow_consumer: Slow,
@@ -176,6 +196,12 @@ fn parse_shards(text: &str) -> Result<usize, String> {
         Ok(count) if (1..=most).contains(&count) => Ok(count),
         _ => Err(format!("'{text}' is not a number of shards: use 1 to {most}, or auto")),
     }
+}
+
+/// A pattern of subjects.
+fn parse_pattern(text: &str) -> Result<Box<str>, String> {
+    let limits = subject::Limits { max_tokens: u8::MAX, ..subject::Limits::DEFAULT };
+    Pattern::new(text, &limits).map(|_| text.into()).map_err(|error| error.to_string())
 }
 
 /// A limit on things of which every client needs one.
@@ -273,6 +299,14 @@ impl Serve {
             listen,
             keys,
             register: self.register(listen),
+            last_values: LastValues {
+                subjects: self.keep.clone(),
+                max_subjects: self.max_kept,
+                max_bytes: self.max_kept_total,
+                max_value: self.max_kept_size,
+                original: self.kept_for_original,
+            },
+            values_file: self.kept_file.clone(),
             shards: self.shards,
             access,
             compat_key,

@@ -121,8 +121,8 @@ fn value(matches: &ArgMatches, flag: &str) -> Option<String> {
     if is_switch(flag) {
         return Some(matches.get_flag(flag).to_string());
     }
-    let mut raw = matches.get_raw(flag)?;
-    raw.next().map(|text| text.to_string_lossy().into_owned())
+    let raw: Vec<_> = matches.get_raw(flag)?.map(|text| text.to_string_lossy()).collect();
+    Some(raw.join(" "))
 }
 
 /// Who may do what, a line for each group and each kind of client.

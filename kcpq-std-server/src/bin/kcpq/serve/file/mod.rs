@@ -40,10 +40,12 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     /// The flag's name in the program.
     pub(super) flag: &'static str,
+    /// It may be a list of texts, which the flag takes with spaces between them.
+    list: bool,
 }
 
 const fn key(table: &'static str, name: &'static str, flag: &'static str) -> Key {
-    Key { table, name, flag }
+    Key { table, name, flag, list: false }
 }
 
 /// All keys that stand for flags.
@@ -69,6 +71,12 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "idle_timeout", "idle_timeout"),
     key("limits", "linger", "linger"),
     key("delivery", "slow_consumer", "slow_consumer"),
+    Key { table: "last_values", name: "subjects", flag: "keep", list: true },
+    key("last_values", "max_subjects", "max_kept"),
+    key("last_values", "max_bytes", "max_kept_total"),
+    key("last_values", "max_value", "max_kept_size"),
+    key("last_values", "file", "kept_file"),
+    key("last_values", "original", "kept_for_original"),
     key("transport", "max_datagram", "max_datagram"),
     key("transport", "congestion", "congestion"),
     key("transport", "redundancy", "redundancy"),
@@ -114,7 +122,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<File, String> {
             table.knows(own.chain(rules::keys_of(key.table).iter().copied()))?;
         }
         if let Some(value) = table.value(key.name) {
-            settings.push(Setting { flag: key.flag, value: value.scalar()?, place: value.place() });
+            let text = if key.list { value.words()? } else { value.scalar()? };
+            settings.push(Setting { flag: key.flag, value: text, place: value.place() });
         }
     }
     Ok(File { settings, access: rules::read(&root)? })
@@ -148,6 +157,8 @@ mod tests {
             ]
         );
         assert!(file.access.is_none());
+        let file = parse("f", "last_values.subjects = ['a.>', 'b']\n").unwrap();
+        assert_eq!((file.settings[0].flag, &*file.settings[0].value), ("keep", "a.> b"));
         assert!(parse("f", "").unwrap().settings.is_empty());
     }
 
@@ -163,7 +174,7 @@ mod tests {
             wrong("colour = 1"),
             "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'shards', 'name', 'key_file', 'secret_file', \
              'register', 'log_level', 'limits', \
-             'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
+             'delivery', 'last_values', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }
 

@@ -140,6 +140,12 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// A list of texts, with spaces between them.
+    pub(super) fn words(&self) -> Result<String, String> {
+        let texts: Result<Vec<_>, _> = self.list()?.iter().map(Self::text).collect();
+        Ok(texts?.join(" "))
+    }
+
     /// Where it stands, for messages.
     pub(super) fn place(&self) -> String {
         self.reader.place(&self.value.span())

@@ -12,7 +12,7 @@ use super::body::{self, Body};
 use super::crowd::{Crowd, Lease};
 use super::look::Looker;
 use super::query::Query;
-use super::{connz, live, metrics, page, subsz, varz};
+use super::{connz, keptz, live, metrics, page, subsz, varz};
 
 /// What there is, for people without a browser.
 const INDEX: &str = "kcpq\n\n\
@@ -22,7 +22,8 @@ const INDEX: &str = "kcpq\n\n\
     /varz     the server\n\
     /connz    its sessions: offset, limit, sort, order, search, cid, kind, user, name\n\
     /subsz    its patterns: offset, limit, sort, order, search, test\n\
-    /live     these three once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n";
+    /keptz    the last values of subjects: offset, limit, sort, order, search, test\n\
+    /live     varz, connz, subsz once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -81,6 +82,7 @@ pub(super) fn answer(
         "/connz" => {
             looker.look().map_or_else(gone, |look| document_or(connz::document(looker.about.started, &look, &query)))
         }
+        "/keptz" => looker.kept().map_or_else(gone, |values| document_or(keptz::document(&values, &query))),
         "/subsz" => looker.patterns().map_or_else(gone, |patterns| document_or(subsz::document(&patterns, &query))),
         path => match page::part(path) {
             Some(part) => {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use kcpq_core::broker::KeptView;
 use kcpq_core::kcp;
 use kcpq_std_server::{Counters, ReceiveQueues, Session, View, broker};
 use smol::Timer;
@@ -75,6 +76,7 @@ pub(super) struct Looker {
     /// The last look's, for the next one.
     recent: RefCell<Option<Rc<Recent>>>,
     patterns: Kept<HashMap<Box<str>, usize>>,
+    values: Kept<Vec<KeptView>>,
 }
 
 /// What was looked at last, and when.
@@ -88,7 +90,14 @@ const PULSE: Duration = Duration::from_secs(2);
 
 impl Looker {
     pub(super) fn new(view: View, about: About) -> Self {
-        Self { view, about, look: Kept::default(), recent: RefCell::default(), patterns: Kept::default() }
+        Self {
+            view,
+            about,
+            look: Kept::default(),
+            recent: RefCell::default(),
+            patterns: Kept::default(),
+            values: Kept::default(),
+        }
     }
 
     pub(super) fn view(&self) -> &View {
@@ -117,10 +126,15 @@ impl Looker {
         self.patterns.fresh(|| self.view.patterns())
     }
 
+    /// The last values of subjects, in their order; `None` if a thread of the server has ended.
+    pub(super) fn kept(&self) -> Option<Rc<Vec<KeptView>>> {
+        self.values.fresh(|| self.view.kept())
+    }
+
     /// Waits until what is kept is of no use any more.
     pub(super) async fn stale(&self) {
         let recent = self.recent.borrow().as_ref().map(|recent| recent.until());
-        match [self.look.until(), self.patterns.until(), recent].into_iter().flatten().min() {
+        match [self.look.until(), self.patterns.until(), self.values.until(), recent].into_iter().flatten().min() {
             Some(at) => drop(Timer::at(at).await),
             None => std::future::pending().await,
         }
@@ -130,6 +144,7 @@ impl Looker {
     pub(super) fn forget(&self) {
         self.look.forget();
         self.patterns.forget();
+        self.values.forget();
         self.recent.borrow_mut().take_if(|recent| recent.is_over(Instant::now()));
     }
 }

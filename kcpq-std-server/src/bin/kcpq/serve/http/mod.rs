@@ -14,6 +14,7 @@ mod answer;
 mod body;
 mod connz;
 mod crowd;
+mod keptz;
 mod live;
 mod look;
 mod metrics;

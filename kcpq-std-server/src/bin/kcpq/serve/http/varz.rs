@@ -63,6 +63,13 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "superseded": sum.superseded,
         "requeued": sum.requeued,
         "withheld": sum.messages_withheld,
+        "last_values": {
+            "subjects": sum.kept,
+            "bytes": sum.kept_bytes,
+            "refused": sum.kept_refused,
+            "lapsed": sum.kept_lapsed,
+            "delivered": sum.kept_delivered,
+        },
         "transport": transport(&look.transport()),
         "udp_receive_dropped": look.queues.map(|queues| queues.dropped),
         "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),

@@ -1,0 +1,129 @@
+//! Last values of subjects in several brokers.
+
+use super::*;
+use crate::broker::KeptCursor;
+
+/// A subscription to last values, as the model sees it.
+struct Watch {
+    end: usize,
+    id: SubscriptionId,
+    /// The numbers of each subject as they came, and whether they were kept ones.
+    got: BTreeMap<String, Vec<(u32, u32, bool)>>,
+}
+
+/// Publishers everywhere, subscribers that come and go, and relays that are late: nobody is given an older value after a newer
+/// one of the same publisher, and in the end every broker has the same.
+#[test]
+fn last_values_reach_all_shards_in_order_and_come_to_be_the_same_everywhere() {
+    for seed in 0..40 {
+        let mut rng = Rng::with_seed(seed);
+        let mut server = Server::new(3, &[0, 1, 2, 0, 1, 2], &Config::default());
+        server.carry_all();
+        let subject = |rng: &mut Rng| format!("s.{}", rng.u8(..6));
+        let mut watches: Vec<Watch> = Vec::new();
+        let mut last: BTreeMap<(usize, String), u32> = BTreeMap::new();
+        for number in 0..400_u32 {
+            let end = rng.usize(..6);
+            match rng.u8(..8) {
+                0 => {
+                    let id =
+                        server.ends[end].client.subscribe(server.now, ["s.*", ">", "s.1"][rng.usize(..3)]).unwrap();
+                    watches.push(Watch { end, id, got: BTreeMap::new() });
+                }
+                1 if watches.len() > 4 => {
+                    let gone = watches.swap_remove(rng.usize(..watches.len()));
+                    server.ends[gone.end].client.unsubscribe(server.now, gone.id);
+                }
+                2..=5 => {
+                    let subject = subject(&mut rng);
+                    let mut properties = PropertiesBuf::new();
+                    properties.header("subject", &subject).unwrap();
+                    properties.retain();
+                    let payload = match rng.u8(..5) {
+                        0 => Vec::new(),
+                        size => {
+                            let mut payload = [(end as u32).to_be_bytes(), number.to_be_bytes()].concat();
+                            payload.resize(if size == 1 { 6_000 } else { 20 }, 7);
+                            payload
+                        }
+                    };
+                    let taken = server.ends[end].client.publish_with(
+                        server.now,
+                        &subject,
+                        &payload,
+                        properties.properties(),
+                        None,
+                    );
+                    taken.unwrap();
+                    last.insert((end, subject), number);
+                }
+                _ => {
+                    for _ in 0..rng.u8(..6) {
+                        server.carry(rng.usize(..3), rng.usize(..3));
+                    }
+                    server.now += Duration::from_micros(rng.u64(..3));
+                }
+            }
+            server.settle();
+        }
+        server.carry_all();
+        for watch in &mut watches {
+            for (subject, from, number, kept) in server.ends[watch.end].values.remove(&watch.id).unwrap_or_default() {
+                watch.got.entry(subject).or_default().push((from, number, kept));
+            }
+            for (subject, got) in &watch.got {
+                for publisher in 0..6 {
+                    let of = got.iter().filter(|(from, ..)| *from == publisher).map(|(_, number, _)| *number);
+                    assert!(of.is_sorted_by(|a, b| a < b), "seed {seed}, {subject}: {got:?}");
+                }
+                assert!(
+                    got.iter().skip(1).all(|(.., kept)| !kept),
+                    "only the first one was kept, seed {seed}: {got:?}"
+                );
+            }
+        }
+        let values = |broker: &Broker<SocketAddr>| {
+            let page = broker.view_kept(&KeptCursor::default(), 100);
+            page.items.into_iter().map(|value| (value.subject, value.frame)).collect::<Vec<_>>()
+        };
+        let first = values(&server.brokers[0]);
+        assert!(server.brokers.iter().all(|broker| values(broker) == first), "the same everywhere, seed {seed}");
+        // A newcomer is given them wherever it is, and what it is given is what somebody published last.
+        for home in 0..3 {
+            let id = server.ends[home].client.subscribe(server.now, "s.>").unwrap();
+            server.settle();
+            server.carry_all();
+            let got = server.ends[home].values.remove(&id).unwrap_or_default();
+            assert_eq!(got.len(), first.len());
+            for (subject, from, number, kept) in got {
+                assert!(kept && last[&(from as usize, subject)] == number, "seed {seed}");
+            }
+        }
+        assert_eq!(server.sum(|stats| stats.queued + stats.dropped_relay + stats.kept_refused), 0);
+    }
+}
+
+#[test]
+fn limits_on_last_values_hold_in_every_shard() {
+    let values = LastValues { max_subjects: 3, ..LastValues::default() };
+    let mut server = Server::with_values(2, &[0, 1], &Config::default(), &values);
+    server.carry_all();
+    let mut properties = PropertiesBuf::new();
+    properties.retain();
+    // Both take what the other does not know of yet.
+    for number in 0..3 {
+        for end in 0..2 {
+            let (client, subject) = (&mut server.ends[end].client, format!("{end}.{number}"));
+            client.publish_with(server.now, &subject, &[0; 8], properties.properties(), None).unwrap();
+        }
+    }
+    server.settle();
+    assert_eq!(server.sum(|stats| stats.kept_refused), 0);
+    server.carry_all();
+    assert!(server.brokers.iter().all(|broker| broker.stats().kept == 3));
+    assert_eq!(server.sum(|stats| stats.kept_refused), 6);
+    server.ends[0].client.publish_with(server.now, "more", &[0; 8], properties.properties(), None).unwrap();
+    server.settle();
+    server.carry_all();
+    assert_eq!(server.sum(|stats| stats.kept_refused), 7);
+}
