@@ -8,6 +8,8 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 #[cfg(feature = "ttl")]
 use kcpq_core::Duration;
 use kcpq_core::client::{PublishError, State};
+#[cfg(feature = "retain")]
+use kcpq_core::frame::Properties;
 
 use crate::shared::Shared;
 use crate::{Closed, Event, Stats, SubscribeError, Subscription};
@@ -94,6 +96,24 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         .await
     }
 
+    /// As [`publish`](Self::publish), for the last value of a subject: the server keeps it, and whoever subscribes
+    /// later gets it first. One without payload takes the value away.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); [`PublishError::Unsupported`] if the server is known to keep none, as an original
+    /// one.
+    #[cfg(feature = "retain")]
+    pub async fn publish_retained(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+        poll_fn(|cx| {
+            self.shared.with(|inner| {
+                let now = inner.now();
+                let taken = inner.core.publish_with(now, subject, payload, Properties::RETAIN, None);
+                inner.poll_taken(cx, taken)
+            })
+        })
+        .await
+    }
+
     /// Publishes a message if there is room for it now.
     ///
     /// # Errors
@@ -102,6 +122,20 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         self.shared.with(|inner| {
             let now = inner.now();
             inner.core.publish(now, subject, payload)?;
+            inner.nudge();
+            Ok(())
+        })
+    }
+
+    /// As [`publish_retained`](Self::publish_retained) if there is room for the message now.
+    ///
+    /// # Errors
+    /// As there, and [`PublishError::Full`]. Nothing was queued then.
+    #[cfg(feature = "retain")]
+    pub fn try_publish_retained(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
+        self.shared.with(|inner| {
+            let now = inner.now();
+            inner.core.publish_with(now, subject, payload, Properties::RETAIN, None)?;
             inner.nudge();
             Ok(())
         })

@@ -51,6 +51,7 @@
 //! | `native` | native datagrams: short headers, and a session that goes on at another address and hears of a restart |
 //! | `sealed` | [`Resources::split_sealed`](Resources): sealed sessions, with keys of both sides |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
+//! | `retain` | [`Client`]'s `publish_retained` and `try_publish_retained`: messages that the server keeps as last values |
 //! | `ttl` | [`Client`]'s `publish_for` and `try_publish_for`: messages that are forgotten if they wait too long |
 //! | `bbr` | congestion control by BBR, for windows that are larger than the BDP of a link |
 //! | `mtud` | path MTU discovery, for datagrams of more than 1232 bytes |

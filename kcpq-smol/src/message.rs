@@ -54,7 +54,8 @@ impl Message {
     }
 
     /// True if it is not a new message, but the last value of its subject, which the server has kept
-    /// ([`Publish::retain`](crate::Publish::retain)): as the first of its subject after subscribing, and again after a reconnect.
+    /// ([`Publish::retain`](crate::Publish::retain)): as the first of its subject after subscribing, and again after a
+    /// reconnect.
     pub fn is_kept(&self) -> bool {
         self.properties().kept().is_some()
     }

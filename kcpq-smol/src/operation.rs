@@ -178,13 +178,14 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
         Confirm { client, subject, payload, properties, retain, expires, limit }
     }
 
-    /// The server keeps the message as the last value of its subject, in the place of the one before: whoever subscribes later
-    /// gets it first, marked ([`Message::is_kept`]). One without payload takes the value away. With a [`ttl`](Self::ttl) it
-    /// lapses then.
+    /// The server keeps the message as the last value of its subject, in the place of the one before: whoever
+    /// subscribes later gets it first, marked ([`Message::is_kept`]). One without payload takes the value away. With a
+    /// [`ttl`](Self::ttl) it lapses then.
     ///
-    /// A server that is known to keep none, as an original one, is an error ([`Unsupported`](kcpq_core::client::PublishError)).
-    /// If there is no connection at the moment, and the next server keeps none, it is a message like any other. What the server
-    /// has no room for it delivers and does not keep, and says so ([`Event::Refused`](crate::Event::Refused)).
+    /// A server that is known to keep none, as an original one, is an error
+    /// ([`Unsupported`](kcpq_core::client::PublishError)). If there is no connection at the moment, and the next server
+    /// keeps none, it is a message like any other. What the server has no room for it delivers and does not keep, and
+    /// says so ([`Event::Refused`](crate::Event::Refused)).
     pub fn retain(mut self) -> Self {
         self.retain = true;
         self
@@ -306,7 +307,8 @@ impl<'c> Subscribe<'c> {
         self
     }
 
-    /// Without the last values that the server has kept of subjects ([`Publish::retain`]): only what is published from now on.
+    /// Without the last values that the server has kept of subjects ([`Publish::retain`]): only what is published from
+    /// now on.
     pub fn without_kept(mut self) -> Self {
         self.without_kept = true;
         self
@@ -316,8 +318,8 @@ impl<'c> Subscribe<'c> {
     /// match. The server chooses by turns among those that have least waiting; what waits there for a member that leaves or
     /// dies goes to the others. A name has 1 to 64 bytes, without spaces. [`latest`](Self::latest) has no effect beside it.
     ///
-    /// Last values that the server has kept are for no member. Other subscriptions get the message all the same. A server that does not know queue groups, such as an original one,
-    /// fails the subscription.
+    /// Last values that the server has kept are for no member. Other subscriptions get the message all the same. A
+    /// server that does not know queue groups, such as an original one, fails the subscription.
     pub fn queue(mut self, group: &str) -> Self {
         self.group = Some(group.into());
         self

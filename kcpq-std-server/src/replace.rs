@@ -4,8 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Puts a file with these bytes, which only its owner can read, in the place of the old one. With `sync` it is on the disk
-/// before it takes that place.
+/// Puts a file with these bytes, which only its owner can read, in the place of the old one. With `sync` it is on the
+/// disk before it takes that place.
 ///
 /// # Errors
 /// The system's. The old one is as it was.

@@ -49,8 +49,8 @@ pub struct Config {
     pub register: Option<PathBuf>,
     /// The last values of subjects: what is kept of them, and how much.
     pub last_values: LastValues,
-    /// A file for these, so that they outlive the server: readable by its owner alone, written within a second or so of a
-    /// change and at the end. One that cannot be read is put aside. `None`: they do not.
+    /// A file for these, so that they outlive the server: readable by its owner alone, written within a second or so of
+    /// a change and at the end. One that cannot be read is put aside. `None`: they do not.
     pub values_file: Option<PathBuf>,
 }
 
@@ -213,13 +213,10 @@ impl Server {
             }
             broker.wait_for(Instant::ZERO, left.peers.iter().map(|(peer, _)| *peer));
             broker = broker.with_last_values(&config.last_values).map_err(BindError::LastValues)?;
-            let refused = kept.iter().filter_map(|value| restore(&mut broker, value).err());
-            let (count_refused, why) = refused.fold((0, None), |(count, _), why| (count + 1, Some(why)));
-            if own == 0
-                && let Some(why) = why
-            {
-                let all = kept.len();
-                tracing::error!(count = count_refused, all, "last values of subjects that cannot be kept on: {why}");
+            let refused: Vec<_> = kept.iter().filter_map(|value| restore(&mut broker, value).err()).collect();
+            if let Some(why) = refused.first().filter(|_| own == 0) {
+                let (count, all) = (refused.len(), kept.len());
+                tracing::error!(count, all, "last values of subjects that cannot be kept on: {why}");
                 values_file = values_file.filter(|file| values::put_aside(file));
             }
             let reporter = (own == 0 && values_file.is_some()).then(|| {

@@ -246,7 +246,8 @@ pub(crate) fn read(file: &Path) -> (Vec<Left>, bool) {
         },
         Err(error) => error.to_string(),
     };
-    tracing::error!(file = %file.display(), "cannot read the last values of subjects: {why}; the server begins without");
+    let file_name = file.display();
+    tracing::error!(file = %file_name, "cannot read the last values of subjects: {why}; the server begins without");
     (Vec::new(), put_aside(file))
 }
 

@@ -113,8 +113,8 @@ impl View {
         Some(sum)
     }
 
-    /// The last values of all subjects that are kept, in the order of these; `None` if a thread has ended, or does not answer
-    /// for 10 s.
+    /// The last values of all subjects that are kept, in the order of these; `None` if a thread has ended, or does not
+    /// answer for 10 s.
     pub fn kept(&self) -> Option<Vec<KeptView>> {
         // All threads have the same.
         kept(self.shards.first()?)

@@ -236,6 +236,7 @@ fn in_the_shell_values_are_kept_shown_taken_away_and_outlive_the_server() {
             json!({ "subject": "state.a", "payload": "1", "kept_ms": null }),
         ]
     );
+    assert_eq!(subscribed(&addr, &["mode", "*"]).len(), 1, "both subjects have it, and it is printed once");
     assert_eq!(subscribed(&addr, &["mode", "--no-kept"]), Vec::<Value>::new());
     let page = get(&http, "/keptz?test=state.*");
     assert_eq!(

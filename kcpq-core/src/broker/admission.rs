@@ -148,6 +148,9 @@ impl<P: Peer> Sessions<P> {
             _ => true,
         });
         for (text, latest) in &ended {
+            if let Some(catch_up) = &mut member.catch_up {
+                catch_up.forget(text);
+            }
             if let Ok(pattern) = Pattern::new(text, &limits) {
                 hub.unsubscribe(pattern, id.slot, *latest);
             }

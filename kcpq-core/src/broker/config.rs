@@ -20,20 +20,21 @@ pub enum SlowConsumer {
     Disconnect,
 }
 
-/// The last values of subjects: what is kept, and how much of it (PROTOCOL.md 3.11). Limits are not divided among the brokers
-/// of one server: each has all values, and the bytes of one exist once.
+/// The last values of subjects: what is kept, and how much of it (PROTOCOL.md 3.11). Limits are not divided among the
+/// brokers of one server: each has all values, and the bytes of one exist once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastValues {
     /// Patterns of subjects whose last value is kept whoever publishes it, besides those whose publishers want that.
     pub subjects: Vec<Box<str>>,
     /// Maximum number of subjects of which a value is kept. With 0 none is.
     pub max_subjects: usize,
-    /// Maximum memory for all values together, in bytes: subject, message and properties of each, and what it takes to find
-    /// it, some 128 bytes and the subject once more.
+    /// Maximum memory for all values together, in bytes: subject, message and properties of each, and what it takes to
+    /// find it, some 128 bytes and the subject once more.
     pub max_bytes: usize,
     /// Maximum size of one value, in bytes: subject, message and properties.
     pub max_value: usize,
-    /// Original clients get values that were kept as well when they subscribe. Nothing tells them that these are not new.
+    /// Original clients get values that were kept as well when they subscribe. Nothing tells them that these are not
+    /// new.
     pub original: bool,
 }
 

@@ -16,11 +16,12 @@ use super::peer::Peer;
 use super::receipts::Reach;
 use super::session::{Me, Member, Session};
 use super::table::Table;
-use crate::frame::{Frame, properties};
+use crate::frame::{Frame, command, properties};
 use crate::subject::Subject;
 use crate::time::{Duration, Instant};
 
-/// The patterns of which a session is still to be given what was kept when it subscribed. What has come since it has got.
+/// The patterns of which a session is still to be given what was kept when it subscribed. What has come since it has
+/// got.
 #[derive(Default)]
 pub(super) struct CatchUp(VecDeque<Wanted>);
 
@@ -53,7 +54,8 @@ impl CatchUp {
 impl Hub {
     // --- in ---
 
-    /// As [`publish`](Self::publish), for what is to be the last value of its subject: every other shard gets it, for the same.
+    /// As [`publish`](Self::publish), for what is to be the last value of its subject: every other shard gets it, for
+    /// the same.
     ///
     /// # Errors
     /// Why it is not kept, besides.
@@ -69,8 +71,9 @@ impl Hub {
         let verdict = self.kept.judge(subject.as_str(), message.len_kept(), message.is_blank());
         let stamp = self.kept.stamp(cx.now);
         let keeps = verdict == Ok(true);
-        let frame = message.stamped(stamp, keeps).filter(|_| verdict.is_ok() || self.kept.has(subject.as_str()));
-        let Some(frame) = frame else {
+        // What is refused takes an older value away; if there is none nobody need know.
+        let changes = verdict.is_ok() || self.kept.has(subject.as_str());
+        let Some(frame) = changes.then(|| message.stamped(stamp, keeps)).flatten() else {
             return (self.publish(cx, table, publisher, subject, message), verdict.map(drop));
         };
         let (own, shared) = (cx.shard.0 as u8, self.shards.count() > 1);
@@ -125,9 +128,18 @@ impl Hub {
         let expires = left.map(|left| cx.now + left);
         let message = Message::kept(frame, expires, usize::MAX);
         let keeps = self.kept.judge(&written, message.len_kept(), message.is_blank())?;
-        // The same in all shards, which are told of the same ones in the same order.
-        let stamp = self.kept.changes() + 1;
-        let value = message.stamped(stamp, true).filter(|_| keeps).ok_or(NotKept::Malformed)?;
+        let stamped = parsed.message().and_then(|(_, properties)| properties.stamp());
+        let whole = parsed.command == command::MSGX && parsed.encoded_len() == frame.len();
+        let (stamp, value) = match stamped.filter(|_| whole) {
+            // All shards have the same bytes.
+            Some((stamp, true)) => (stamp, Some(frame.clone())),
+            _ => {
+                // The same in all shards, which are told of the same ones in the same order.
+                let stamp = self.kept.changes() + 1;
+                (stamp, message.stamped(stamp, true))
+            }
+        };
+        let value = value.filter(|_| keeps).ok_or(NotKept::Malformed)?;
         self.kept.put((cx.now, age), &written, Some(value), (stamp, 0), expires, false);
         Ok(())
     }
@@ -145,8 +157,8 @@ impl Hub {
         self.catch_up(cx, me);
     }
 
-    /// Gives a session more of what was kept when it subscribed, as far as its queue takes it without being full. True if
-    /// there is more that it could be given at once.
+    /// Gives a session more of what was kept when it subscribed, as far as its queue takes it without being full. True
+    /// if there is more that it could be given at once.
     pub(super) fn catch_up<P: Peer>(&self, cx: &mut Context<P>, me: &mut Me<'_>) -> bool {
         let Me { queue, member, .. } = me;
         let Member { catch_up: Some(catch_up), outlet, pass, .. } = &mut **member else { return false };

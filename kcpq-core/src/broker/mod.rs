@@ -229,8 +229,8 @@ impl<P: Peer> Broker<P> {
         self
     }
 
-    /// The same with these rules for the last values of subjects, of several brokers of one server the same in all; to be
-    /// chosen before the first datagram.
+    /// The same with these rules for the last values of subjects, of several brokers of one server the same in all; to
+    /// be chosen before the first datagram.
     ///
     /// # Errors
     /// One of the patterns is none.
@@ -321,9 +321,9 @@ impl<P: Peer> Broker<P> {
         self.sessions.identify(id, credential)
     }
 
-    /// Keeps a value that the server's last life has left, as [`KeptView`] shows it: a frame that has been kept for `age`, and
-    /// is worth something for `left`, or always. To be called before the first datagram; of several brokers of one server each
-    /// is told the same ones in the same order.
+    /// Keeps a value that the server's last life has left, as [`KeptView`] shows it: a frame that has been kept for
+    /// `age`, and is worth something for `left`, or always. To be called before the first datagram; of several brokers
+    /// of one server each is told the same ones in the same order.
     ///
     /// # Errors
     /// Why it is not kept.
@@ -507,8 +507,8 @@ impl<P: Peer> Broker<P> {
         self.sessions.table.len()
     }
 
-    /// True once a broker that [drains](Self::drain) has done so: no session is left, and what the other brokers of the server
-    /// had to tell has come.
+    /// True once a broker that [drains](Self::drain) has done so: no session is left, and what the other brokers of the
+    /// server had to tell has come.
     pub fn is_drained(&self) -> bool {
         let Sessions { cx, hub, table, .. } = &self.sessions;
         cx.draining && table.len() == 0 && !hub.shards.waits_for_last()
@@ -537,8 +537,8 @@ impl<P: Peer> Broker<P> {
         self.sessions.view_patterns(from, places)
     }
 
-    /// A page of the last values of subjects, in the order of these: the next `places`. Of several brokers of one server all
-    /// have the same.
+    /// A page of the last values of subjects, in the order of these: the next `places`. Of several brokers of one
+    /// server all have the same.
     pub fn view_kept(&self, from: &KeptCursor, places: usize) -> Page<KeptView, KeptCursor> {
         self.sessions.view_kept(from, places)
     }

@@ -242,8 +242,8 @@ impl Outlet {
         self.waiting(queue) == 0
     }
 
-    /// True if it has room for a message of `len` bytes that may as well come later: little waits for it, and nothing would
-    /// be dropped.
+    /// True if it has room for a message of `len` bytes that may as well come later: little waits for it, and nothing
+    /// would be dropped.
     pub(super) fn has_appetite<P>(&self, cx: &Context<P>, queue: &HeapOutbox, len: usize) -> bool {
         let waiting = self.waiting(queue);
         let left = cx.config.max_queued_total.saturating_sub(cx.stats.queued as usize);

@@ -16,6 +16,7 @@ use crate::outbox::Outbox;
 use crate::store::Heap;
 use crate::time::Duration;
 
+mod kept;
 mod memory;
 mod view;
 

@@ -234,7 +234,7 @@ impl<P: Peer> Sessions<P> {
                 left: value.expires.map(|at| at.since(now)),
             })
             .collect();
-        let next = rest.next().and(items.last()).map(|last| KeptCursor(Cursor::behind(&last.subject)));
+        let next = rest.next().and_then(|_| items.last()).map(|last| KeptCursor(Cursor::behind(&last.subject)));
         Page { items, next }
     }
 

@@ -53,9 +53,9 @@ impl<S: FrameStore> Client<S> {
         self.subscribe_to(now, pattern, Wants { latest: true, ..Wants::default() }, None)
     }
 
-    /// As [`subscribe`](Self::subscribe), or as [`subscribe_latest`](Self::subscribe_latest) if only the `latest` messages are
-    /// wanted, but without the values that the server has kept: only what is published from now on. A subscription that is
-    /// restored after a loss of the connection does not get them either.
+    /// As [`subscribe`](Self::subscribe), or as [`subscribe_latest`](Self::subscribe_latest) if only the `latest`
+    /// messages are wanted, but without the values that the server has kept: only what is published from now on. A
+    /// subscription that is restored after a loss of the connection does not get them either.
     ///
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
@@ -165,8 +165,9 @@ impl<S: FrameStore> Client<S> {
     ///
     /// # Errors
     /// As [`publish`](Self::publish); [`PublishError::Properties`] if the subject for answers is none;
-    /// [`PublishError::Unsupported`] if the message is to be [kept](Properties::retains) and the server is known to keep none.
-    /// One that is published while no server is known is delivered as any other message if it turns out to keep none.
+    /// [`PublishError::Unsupported`] if the message is to be [kept](Properties::retains) and the server is known to
+    /// keep none. One that is published while no server is known is delivered as any other message if it turns out to
+    /// keep none.
     #[cfg(feature = "properties")]
     pub fn publish_with(
         &mut self,

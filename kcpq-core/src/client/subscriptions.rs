@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The server registers a pattern once per session, so of several subscriptions to the same pattern one asks and the
-//! others follow, and only the last one to leave sends UNSUB. Members of queue groups each ask for themselves, and so does
-//! who wants the values that the server has kept: they are for the subscription that asked.
+//! others follow, and only the last one to leave sends UNSUB. Members of queue groups each ask for themselves, and so
+//! does who wants the values that the server has kept: they are for the subscription that asked.
 
 #[cfg(feature = "alloc")]
 use alloc::string::String;
@@ -253,8 +253,8 @@ impl<S: Store> Subscriptions<S> {
         self.look_at_others(index);
     }
 
-    /// The server has registered `pattern`: everything that waits for it is active, but for those that want every message if
-    /// one that wants the `latest` was meant.
+    /// The server has registered `pattern`: everything that waits for it is active, but for those that want every
+    /// message if one that wants the `latest` was meant.
     pub(super) fn confirm(&mut self, pattern: &S::Text, latest: bool) {
         let Self { table, index, news, .. } = self;
         for place in index.places(pattern, table.len()) {

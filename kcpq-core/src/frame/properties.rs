@@ -28,8 +28,8 @@ pub mod tag {
     pub const LEFT: u8 = 0x04;
     /// The server's word that the message is for one subscription alone, by its number (u32 big-endian).
     pub const MEMBER: u8 = 0x05;
-    /// The server's word that the message is not a new one but the value that it has kept of its subject: for how long, in
-    /// milliseconds (u32 big-endian), and the number of the subscription that it is for (u32 big-endian).
+    /// The server's word that the message is not a new one but the value that it has kept of its subject: for how long,
+    /// in milliseconds (u32 big-endian), and the number of the subscription that it is for (u32 big-endian).
     pub const KEPT: u8 = 0x06;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
@@ -39,8 +39,8 @@ pub mod tag {
     pub const CONFIRM: u8 = SERVER | 0x03;
     /// Between brokers (shards) of one server: the message is for this queue group alone.
     pub const GROUP: u8 = SERVER | 0x04;
-    /// Between brokers (shards) of one server: the last value of its subject, or that there is none any more. When it was
-    /// published (u64 big-endian), and which of the two (u8).
+    /// Between brokers (shards) of one server: the last value of its subject, or that there is none any more. When it
+    /// was published (u64 big-endian), and which of the two (u8).
     pub const STAMP: u8 = SERVER | 0x05;
     /// Between brokers (shards) of one server: under which number it is to be said how many sessions got the message.
     pub const TICKET: u8 = SERVER | 0x06;
@@ -71,8 +71,8 @@ pub(crate) const KEPT: usize = HEAD + 8;
 pub(crate) const STAMP: usize = HEAD + 9;
 /// Bytes of a time to live as a property.
 pub(crate) const TTL: usize = NUMBER;
-/// Most bytes of the properties of one message, besides those of which there can be one only and that have a few bytes: time
-/// to live, retain, confirm, and what the server adds.
+/// Most bytes of the properties of one message, besides those of which there can be one only and that have a few bytes:
+/// time to live, retain, confirm, and what the server adds.
 pub const MAX_BYTES: usize = 16 * 1024;
 /// Most properties of one message, besides the same.
 pub const MAX_COUNT: usize = 64;
@@ -140,6 +140,8 @@ impl core::error::Error for PropertyError {}
 impl<'p> Properties<'p> {
     /// None.
     pub const NONE: Self = Self { bytes: &[] };
+    /// The server is to keep the message as the last value of its subject, and nothing else.
+    pub const RETAIN: Self = Self { bytes: &[tag::RETAIN, 0, 0] };
 
     /// Takes what stands behind a message, without the length.
     ///
@@ -280,8 +282,8 @@ impl<'p> Properties<'p> {
         self.any(|property| matches!(property.tag, tag::MEMBER | tag::KEPT))
     }
 
-    /// When it was published as the last value of its subject, as another broker of the server says, and whether there is one
-    /// from then on.
+    /// When it was published as the last value of its subject, as another broker of the server says, and whether there
+    /// is one from then on.
     #[cfg(feature = "alloc")]
     pub(crate) fn stamp(mut self) -> Option<(u64, bool)> {
         let value = self.find_map(|property| (property.tag == tag::STAMP).then_some(property.value))?;

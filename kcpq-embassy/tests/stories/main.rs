@@ -362,6 +362,30 @@ fn of_state_that_waits_at_the_server_only_the_newest_comes() {
 }
 
 /// More than is under way at once while the server is away: what comes behind waits in the queue.
+#[cfg(feature = "retain")]
+#[test]
+fn a_last_value_is_kept_for_who_subscribes_later_until_it_is_taken_away() {
+    let mut world = World::new();
+    let (writer, reader) = (world.client(CLEAN), world.client(CLEAN));
+    world.block_on("publish", async move {
+        writer.publish_retained("lamp", b"on").await.unwrap();
+        writer.flush().await.unwrap();
+        writer.try_publish_retained("door", b"open").unwrap();
+        writer.flush().await.unwrap();
+    });
+    let (lamp, all) = (collect(&mut world, reader, "lamp"), collect(&mut world, reader, "*"));
+    world.run_until("the values", || lamp.borrow().len() == 1 && all.borrow().len() == 2);
+    assert_eq!((lamp.borrow()[0].clone(), all.borrow().concat()), (b"on".to_vec(), b"openon".to_vec()));
+    world.block_on("publish", async move {
+        writer.publish_retained("lamp", b"").await.unwrap();
+        writer.flush().await.unwrap();
+    });
+    let late = collect(&mut world, writer, ">");
+    world.run_until("the other", || !late.borrow().is_empty());
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(*late.borrow(), [b"open"]);
+}
+
 #[cfg(feature = "ttl")]
 fn fill_the_window(world: &mut World, client: Handle) -> usize {
     const COUNT: usize = 9;

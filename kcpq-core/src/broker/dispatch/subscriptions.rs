@@ -67,7 +67,7 @@ impl<P: Peer> Dispatch<'_, P> {
             self.cx.stats.subscriptions += 1;
         }
         // One that is asked for again has got them; another one of the same pattern is told them as its own.
-        let wants_kept = record.map_or(self.hub.kept.is_for_original(), |record| !record.without_kept);
+        let wants_kept = record.map_or_else(|| self.hub.kept.is_for_original(), |record| !record.without_kept);
         if wants_kept && (is_new || above && self.me.member.outlet.is_extended()) {
             self.hub.begin_catch_up(self.cx, &mut self.me, pattern.as_str(), number.unwrap_or_default());
         }

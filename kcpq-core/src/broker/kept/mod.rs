@@ -1,9 +1,9 @@
 //! The last values of subjects, kept for those who subscribe later (PROTOCOL.md 3.11).
 //!
-//! Every broker (shard) of a server has all of them, so that a subscriber finds them where it is. A value comes to the others
-//! among the messages that they are told, in their order: what a broker has kept is never newer than what its subscribers
-//! have been given. Where several publish to one subject the last stamp counts, everywhere: a hybrid logical clock (Kulkarni
-//! et al., 2014), which is later than all that was seen before, and the broker's number.
+//! Every broker (shard) of a server has all of them, so that a subscriber finds them where it is. A value comes to the
+//! others among the messages that they are told, in their order: what a broker has kept is never newer than what its
+//! subscribers have been given. Where several publish to one subject the last stamp counts, everywhere: a hybrid
+//! logical clock (Kulkarni et al., 2014), which is later than all that was seen before, and the broker's number.
 
 mod search;
 #[cfg(test)]
@@ -22,6 +22,7 @@ use crate::subject::Subject;
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// See above.
+#[derive(Default)]
 pub(super) struct Kept {
     limits: LastValues,
     /// Subjects whose values are kept whoever publishes them.
@@ -129,7 +130,7 @@ impl Kept {
 
     /// A stamp for what is published now, later than all others that were seen here.
     pub(super) fn stamp(&mut self, now: Instant) -> u64 {
-        self.clock = now.as_micros().max(self.clock + 1);
+        self.clock = now.as_micros().max(self.clock.saturating_add(1));
         self.clock
     }
 
@@ -235,8 +236,8 @@ impl Kept {
         self.changes
     }
 
-    /// The next value of a subject that the pattern matches, from where the cursor stands. It takes `steps`, as many as there
-    /// are at most.
+    /// The next value of a subject that the pattern matches, from where the cursor stands. It takes `steps`, as many as
+    /// there are at most.
     pub(super) fn next(&self, pattern: &str, cursor: &mut Cursor, steps: &mut u32) -> Step<'_> {
         search::next(&self.values, pattern, cursor, steps)
     }
@@ -244,21 +245,6 @@ impl Kept {
     /// Those from a subject on, in their order.
     pub(super) fn from<'k>(&'k self, cursor: &Cursor) -> impl Iterator<Item = (&'k str, &'k Value)> + use<'k> {
         self.values.range::<str, _>(cursor.bounds()).map(|(subject, value)| (&**subject, value))
-    }
-}
-
-impl Default for Kept {
-    fn default() -> Self {
-        Self {
-            limits: LastValues::default(),
-            chosen: None,
-            values: BTreeMap::new(),
-            bytes: 0,
-            lapses: BTreeMap::new(),
-            cleared: Cleared::default(),
-            clock: 0,
-            changes: 0,
-        }
     }
 }
 
@@ -278,8 +264,8 @@ fn cost(subject: &str, len: usize) -> usize {
     2 * subject.len() + len + OVERHEAD
 }
 
-/// Of which subjects there is no value any more, of late, and since which stamp: what another broker tells of them may be
-/// older.
+/// Of which subjects there is no value any more, of late, and since which stamp: what another broker tells of them may
+/// be older.
 #[derive(Default)]
 struct Cleared {
     recent: VecDeque<(Box<str>, Stamp)>,

@@ -1,8 +1,8 @@
 //! The subjects that a pattern matches, out of many that are in the order of their bytes.
 //!
 //! From each subject that does not match it is known where the next one can be that does: with `a.*.c`, behind `a.b.x`
-//! none before `a.b/`, since `/` follows `.`. So what is looked at are those that match, and as many others at most as there
-//! are different beginnings up to each `*`.
+//! none before `a.b/`, since `/` follows `.`. So what is looked at are those that match, and as many others at most as
+//! there are different beginnings up to each `*`.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;

@@ -38,9 +38,9 @@ pub(super) struct Subscribe {
     /// Print payloads only, each on a line of its own; line ends in them are printed as \n and \r
     #[arg(long, conflicts_with = "json")]
     lines: bool,
-    /// Print each message as a JSON object on a line of its own, with subject and payload, or payload_base64 if it is not
-    /// UTF-8; with headers and reply_to, if it has such; and with kept_ms if it is not new but was kept by the server for so
-    /// many milliseconds, as the last value of its subject
+    /// Print each message as a JSON object on a line of its own, with subject and payload, or payload_base64 if it is
+    /// not UTF-8; with headers and reply_to, if it has such; and with kept_ms if it is not new but was kept by the
+    /// server for so many milliseconds, as the last value of its subject
     #[arg(long)]
     json: bool,
     /// Print headers as well, each on a line before the message
@@ -267,7 +267,7 @@ async fn next_message(subscriptions: &mut [Subscription], grouped: bool) -> Next
             let Some(subscription) = rest.first_mut() else { break };
             loop {
                 match Pin::new(&mut *subscription).poll_next(cx) {
-                    Poll::Ready(Some(message)) if !grouped && !message.is_kept() && is_told_by(before, &message) => {
+                    Poll::Ready(Some(message)) if !grouped && is_told_by(before, &message) => {
                         continue;
                     }
                     Poll::Ready(Some(message)) => return Poll::Ready(Next::Message(message)),

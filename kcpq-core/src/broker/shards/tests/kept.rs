@@ -11,8 +11,8 @@ struct Watch {
     got: BTreeMap<String, Vec<(u32, u32, bool)>>,
 }
 
-/// Publishers everywhere, subscribers that come and go, and relays that are late: nobody is given an older value after a newer
-/// one of the same publisher, and in the end every broker has the same.
+/// Publishers everywhere, subscribers that come and go, and relays that are late: nobody is given an older value after
+/// a newer one of the same publisher, and in the end every broker has the same.
 #[test]
 fn last_values_reach_all_shards_in_order_and_come_to_be_the_same_everywhere() {
     for seed in 0..40 {

@@ -173,6 +173,30 @@ fn who_may_not_have_a_subject_gets_no_value_and_who_may_not_publish_leaves_none(
     assert_eq!(world.broker.stats().messages_withheld, 1);
 }
 
+/// What is still to come when a subscription is ended by other rules does not come.
+#[test]
+fn nothing_more_is_given_of_a_subscription_that_is_not_permitted_any_more() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let publisher = world.add(Config { queue: 4 << 20, ..Config::default() }, CLEAN);
+    world.run_for(Duration::from_secs(1));
+    for number in 0..2_000 {
+        world.try_retain(publisher, &alloc::format!("a.{number}"), &"x".repeat(500), None).unwrap();
+    }
+    world.run_for(Duration::from_secs(5));
+    let sub = world.add(Config::default(), sim::Config { bandwidth: Some(100_000), ..CLEAN });
+    let id = world.subscribe(sub, ">");
+    world.run_for(Duration::from_secs(2));
+    let permissions = Permissions { publish: Rules::default(), subscribe: Rules::of(Some(&["b"]), &[]) };
+    let groups = vec![Group { permissions, ..Group::default() }];
+    let access = Access { groups, anonymous: Some(0), ..Access::default() };
+    world.broker.set_access(world.now, Some(&access)).unwrap();
+    let before = world.broker.stats().kept_delivered;
+    world.run_for(Duration::from_secs(60));
+    assert!(world.nodes[sub].log.saw("SubscribeFailed") == 1 && !world.nodes[sub].log.payloads(id).is_empty());
+    assert_eq!(world.broker.stats().kept_delivered, before);
+    assert!(before < 1_000, "{before}");
+}
+
 #[test]
 fn what_is_not_kept_is_told_to_who_wants_it_now_and_then() {
     let values = LastValues { max_subjects: 2, max_value: 200, ..LastValues::default() };

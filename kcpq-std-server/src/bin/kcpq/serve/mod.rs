@@ -65,8 +65,8 @@ pub(super) struct Serve {
     /// /connz, /subsz, /keptz. HOST:PORT, or a port alone for this machine
     #[arg(long, value_name = "ADDR", value_parser = http::parse)]
     http: Option<String>,
-    /// Show that to everybody who can reach the address given by --http: who is connected from where, and what patterns and
-    /// subjects there are
+    /// Show that to everybody who can reach the address given by --http: who is connected from where, and what patterns
+    /// and subjects there are
     #[arg(long)]
     http_open: bool,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
@@ -99,8 +99,8 @@ pub(super) struct Serve {
     /// Maximum memory for what has come from all clients together and waits: parts of messages, what was lost before it
     #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = parse_size)]
     max_received_total: usize,
-    /// Patterns of subjects whose last value is kept for those who subscribe later, whoever publishes it, separated by spaces.
-    /// That of others is kept if their publishers want it
+    /// Patterns of subjects whose last value is kept for those who subscribe later, whoever publishes it, separated by
+    /// spaces. That of others is kept if their publishers want it
     #[arg(long, value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_pattern)]
     keep: Vec<Box<str>>,
     /// Maximum number of subjects whose last value is kept; 0 keeps none
@@ -112,7 +112,8 @@ pub(super) struct Serve {
     /// Maximum size of one last value, subject included
     #[arg(long, default_value = "1M", value_name = "SIZE", value_parser = parse_size)]
     max_kept_size: usize,
-    /// File for the last values, so that they outlive the server: written within a second or so of a change, and at the end
+    /// File for the last values, so that they outlive the server: written within a second or so of a change, and at the
+    /// end
     #[arg(long, value_name = "FILE")]
     kept_file: Option<PathBuf>,
     /// Give last values to original clients as well, which cannot tell them from new messages
