@@ -81,11 +81,15 @@ fn without_settings_it_listens_for_this_machine_only() {
 #[test]
 fn what_is_in_force_is_told_with_its_source() {
     let folder = Folder::new("in-force");
-    let file = folder.write("listen = \"localhost:1\"\n[limits]\nmax_sessions = 5\nmax_tokens = 9\n");
+    let file = folder.write(
+        "listen = \"localhost:1\"\n[limits]\nmax_sessions = 5\nmax_tokens = 9\n\
+         [transport]\npreset = \"games\"\ncongestion = \"off\"\n",
+    );
     let file = file.to_str().unwrap();
     let output = kcpq()
         .args(["serve", "--check", "--max-tokens", "8", "-c", file])
         .env("KCP_NATS_ADDR", "127.0.0.1:2")
+        .env("KCPQ_PRESET", "steady")
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
@@ -97,6 +101,11 @@ fn what_is_in_force_is_told_with_its_source() {
         "{said}"
     );
     assert!(line("limits.linger").ends_with("# default"), "{said}");
+    assert!(
+        line("transport.preset").contains("= steady ") && line("transport.preset").ends_with("# environment"),
+        "{said}"
+    );
+    assert!(line("transport.congestion").ends_with(&format!("# {file}:7")), "{said}");
     assert!(said.ends_with("everybody may do everything\n"), "{said}");
 }
 

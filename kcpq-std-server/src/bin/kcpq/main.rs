@@ -10,6 +10,7 @@ mod key;
 mod log;
 mod manual;
 mod ping;
+mod preset;
 mod publish;
 mod reader;
 mod reply;
@@ -33,6 +34,7 @@ use clap::{Args, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
+use preset::Preset;
 use tools::{bench, check, top};
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
@@ -90,6 +92,9 @@ struct ServerArg {
     /// Maximum time to wait for a response from the server; for large messages, from one response to the next
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// What the transport is tuned for
+    #[arg(long, env = "KCPQ_PRESET", value_enum, default_value_t = Preset::Games, value_name = "PRESET")]
+    preset: Preset,
     /// Send FEC parity: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     parity: bool,
@@ -151,7 +156,7 @@ impl ServerArg {
 
     /// The options that the flags ask for.
     fn builder(&self, name: &'static str) -> Result<Builder, Failure> {
-        let mut builder = Client::builder().name(name).timeout(self.timeout);
+        let mut builder = Client::builder().name(name).timeout(self.timeout).preset(self.preset.config().into());
         for server in self.server.iter().skip(1) {
             builder = builder.or_server(server.clone());
         }

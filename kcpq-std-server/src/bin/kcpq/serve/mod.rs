@@ -4,44 +4,44 @@ mod file;
 mod http;
 mod policy;
 mod reread;
+mod run;
 mod settings;
 mod supervisor;
 
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::ParseIntError;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
-use futures_lite::StreamExt;
-use futures_lite::future::{or, pending};
 use kcpq_core::broker::{self, Keys, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::{frame, subject};
 use kcpq_smol::{Address, AddressError};
+use kcpq_std_server::Config;
 use kcpq_std_server::access::Access;
 use kcpq_std_server::limits::{MIN_IDLE_TIMEOUT, MIN_MESSAGE};
-use kcpq_std_server::{Config, Server, View};
-use smol::channel::Receiver;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, reload};
 
-use self::http::{About, Http};
 use self::reread::Reread;
 use self::settings::Settings;
 use super::key::load;
 use super::log::Log;
-use super::{Failure, KeyArg, parse_size, signals};
+use super::preset::Preset;
+use super::{Failure, KeyArg, parse_size};
+
+/// How long the last lines of the log may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
@@ -98,12 +98,30 @@ pub(super) struct Serve {
     /// Maximum memory for what has come from all clients together and waits: parts of messages, what was lost before it
     #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = parse_size)]
     max_received_total: usize,
+    /// From this size of its queue on a subscriber holds back those who publish to it
+    #[arg(long, default_value = "4M", value_name = "SIZE", value_parser = parse_some_size)]
+    high_water: usize,
+    /// Maximum time that a subscriber holds them back although nothing leaves its queue
+    #[arg(long, default_value = "250ms", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    throttle_for: Duration,
+    /// Maximum share of its time that a publisher is held back at the cost of subscribers that keep up, in percent
+    #[arg(long, default_value_t = 5, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    throttle_share: u8,
     /// What to do when the queue of a subscriber is full
     #[arg(long, value_enum, default_value_t = Slow::DropNewest, value_name = "POLICY")]
     slow_consumer: Slow,
     /// End a session when nothing has been received for this long
     #[arg(long, default_value = "120s", value_name = "DURATION", value_parser = parse_idle_timeout)]
     idle_timeout: Duration,
+    /// The same for one that has shown nothing yet of being where it says it is
+    #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = parse_idle_timeout)]
+    half_open_timeout: Duration,
+    /// End a session that is heard, but has not acknowledged what it was sent first for this long
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = parse_idle_timeout)]
+    stall_timeout: Duration,
+    /// Maximum number of replies per second to datagrams of no session
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    stateless_replies: u32,
     /// Maximum time to deliver pending messages when stopping
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     linger: Duration,
@@ -123,12 +141,16 @@ pub(super) struct Serve {
     /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     compat_parity: bool,
-    /// Congestion control towards other machines
-    #[arg(long, value_enum, default_value_t = Congestion::Rate, value_name = "CONTROL")]
-    congestion: Congestion,
-    /// Maximum redundancy for small messages on lossy links, in percent; 0 sends only what was lost
-    #[arg(long, default_value_t = 100, value_name = "PERCENT")]
-    redundancy: u16,
+    /// What the transport is tuned for
+    #[arg(long, env = "KCPQ_PRESET", value_enum, default_value_t = Preset::Video, value_name = "PRESET")]
+    preset: Preset,
+    /// Congestion control towards other machines [default: rate, of the preset steady kcp]
+    #[arg(long, value_enum, value_name = "CONTROL")]
+    congestion: Option<Congestion>,
+    /// Maximum redundancy for small messages on lossy links, in percent; 0 sends only what was lost [default: 100, of the
+    /// preset steady 0]
+    #[arg(long, value_name = "PERCENT")]
+    redundancy: Option<u16>,
     /// File in which the server keeps its secret and where its clients are, so that those who only listen are back at once
     /// after it was killed; none keeps nothing. By default a file for each address in $STATE_DIRECTORY, or in kcpq below
     /// $XDG_STATE_HOME or ~/.local/state
@@ -197,6 +219,14 @@ fn parse_max_message(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A size of which none would do nothing.
+fn parse_some_size(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("it has to be at least 1".into()),
+        size => Ok(size),
+    }
+}
+
 /// A limit on silence. Clients are told of it in whole seconds.
 fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
@@ -222,7 +252,7 @@ impl Serve {
         // The usual way would wait for standard error.
         panic::set_hook(Box::new(|info| tracing::error!("{info}")));
         let set_level = Box::new(move |wanted| drop(level.reload(wanted)));
-        let result = serve(Reread { arguments, settings, set_level });
+        let result = run::serve(Reread { arguments, settings, set_level });
         log.finish(LAST_LINES);
         result
     }
@@ -258,7 +288,7 @@ impl Serve {
     /// # Errors
     /// Also if nobody may listen there like that.
     fn config(&self, access: Option<Access>) -> Result<Config, Failure> {
-        let defaults = broker::Config::default();
+        let (defaults, preset) = (broker::Config::default(), self.preset.config());
         let (listen, compat_key) = (self.listen_addr()?, self.key.read()?);
         let keys = Keys {
             key: self.key_file.as_deref().map(load).transpose()?,
@@ -286,6 +316,9 @@ impl Serve {
                 max_queued: self.max_queued,
                 max_queued_total: self.max_queued_total,
                 max_received_total: self.max_received_total,
+                high_water: self.high_water,
+                throttle_for: self.throttle_for.into(),
+                throttle_share: self.throttle_share,
                 slow_consumer: match self.slow_consumer {
                     Slow::DropNewest => SlowConsumer::DropNewest,
                     Slow::DropOldest => SlowConsumer::DropOldest,
@@ -294,14 +327,18 @@ impl Serve {
                 max_datagram: self.max_datagram.min(USUAL_DATAGRAM),
                 native_datagram: self.max_datagram,
                 idle_timeout: self.idle_timeout.into(),
+                half_open_timeout: self.half_open_timeout.into(),
+                stall_timeout: self.stall_timeout.into(),
+                stateless_replies: self.stateless_replies,
                 kcp: kcp::Config {
                     congestion: match self.congestion {
-                        Congestion::Rate => CongestionControl::Bbr,
-                        Congestion::Kcp => CongestionControl::Kcp,
-                        Congestion::Off => CongestionControl::Off,
+                        Some(Congestion::Rate) => CongestionControl::Bbr,
+                        Some(Congestion::Kcp) => CongestionControl::Kcp,
+                        Some(Congestion::Off) => CongestionControl::Off,
+                        None => preset.congestion,
                     },
-                    redundancy: self.redundancy,
-                    ..defaults.kcp
+                    redundancy: self.redundancy.unwrap_or(preset.redundancy),
+                    ..preset
                 },
                 linger: self.linger.into(),
                 compat_framing: if self.compat_parity {
@@ -335,120 +372,22 @@ fn state_folder() -> Option<PathBuf> {
     set("STATE_DIRECTORY").or_else(of_user)
 }
 
-/// Serves until a signal comes, or a thread of the server fails.
-fn serve(mut reread: Reread) -> Result<(), Failure> {
-    let serve = &reread.settings.serve;
-    let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP } else { 0 };
-    reserve_descriptors(DESCRIPTORS + of_http + DESCRIPTORS_OF_A_SHARD * serve.shards)?;
-    // Before the first client can come, so that a signal is never missed.
-    let mut signals = signals::of_a_server()?;
-    let config = serve.config(reread.settings.access.clone())?;
-    let open = config.compat_key.is_none() && config.access.is_none();
-    let http =
-        serve.http.as_deref().map(|addr| http::listen(addr, serve.http_open)).transpose().map_err(Failure::Error)?;
-    let about = About {
-        name: config.broker.name.to_string(),
-        started: SystemTime::now(),
-        max_sessions: config.broker.max_sessions,
-        max_message: config.broker.frames.max_body,
-        max_queued: config.broker.max_queued,
-        max_queued_total: config.broker.max_queued_total,
-    };
-    let server = Server::bind(config)?;
-    let (fail, failure) = smol::channel::bounded(1);
-    server.on_failure(move || {
-        // The only one, so there is room.
-        let _ = fail.try_send(());
-    });
-    announce(server.local_addr());
-    // Until the server has ended.
-    let _http = http.map(|listener| monitor(listener, server.view(), about)).transpose()?;
-    supervisor::ready(server.local_addr());
-    if open {
-        let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
-        tracing::info!("open: everybody {whom} may read and publish everything");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kcp(flags: &[&str]) -> kcp::Config {
+        let serve = Serve::parse_from([&["kcpq serve"], flags].concat());
+        serve.config(None).unwrap().broker.kcp
     }
-    async_io::block_on(async {
-        let view = server.view();
-        let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure));
-        let end = or(end, async { match supervisor::watch(view).await {} }).await;
-        supervisor::stopping();
-        match end {
-            End::Signal(signal) => tracing::info!(?signal, "stopping"),
-            End::Failure => tracing::error!("a thread of the server has failed: stopping"),
-        }
-        let stop = async {
-            smol::unblock(move || server.shutdown()).await;
-            None
-        };
-        match (or(stop, async { Some(end_by_signal(&mut signals, || ()).await) }).await, end) {
-            (Some(_), _) => Err(Failure::Error("ended at once by a second signal".into())),
-            (None, End::Failure) => Err(Failure::Error("a thread of the server has failed".into())),
-            (None, End::Signal(_)) => Ok(()),
-        }
-    })
-}
 
-/// How long the last lines of the log may take to be written.
-const LAST_LINES: Duration = Duration::from_millis(500);
-/// Files that the program needs beside the shards (the reactor, signals, looking up names), and that each of these needs
-/// (its socket, and to wait for it).
-const DESCRIPTORS: usize = 24;
-const DESCRIPTORS_OF_A_SHARD: usize = 4;
-const DESCRIPTORS_OF_HTTP: usize = http::MAX_CONNECTIONS + 2;
-
-/// Why the server ends.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Signal(Signal),
-    Failure,
-}
-
-/// Waits for a signal that ends the program; at SIGHUP does something else.
-async fn end_by_signal(signals: &mut Signals, mut at_hup: impl FnMut()) -> End {
-    loop {
-        match signals.next().await {
-            Some(Ok(signal)) if signals::ends(signal) => return End::Signal(signal),
-            Some(Ok(Signal::Hup)) => at_hup(),
-            Some(Ok(signal)) => tracing::info!(?signal, "no use for this signal"),
-            Some(Err(error)) => tracing::error!(%error, "cannot wait for signals"),
-            None => return pending().await,
-        }
+    #[test]
+    fn a_preset_is_what_is_not_said_otherwise() {
+        assert_eq!(kcp(&[]), broker::Config::default().kcp);
+        assert_eq!(kcp(&["--preset", "games"]), kcp::Config::GAMES);
+        assert_eq!(kcp(&["--preset", "steady"]), kcp::Config::STEADY);
+        let changed = kcp(&["--preset", "steady", "--congestion", "rate", "--redundancy", "7"]);
+        let wanted = kcp::Config { congestion: CongestionControl::Bbr, redundancy: 7, ..kcp::Config::STEADY };
+        assert_eq!(changed, wanted);
     }
-}
-
-async fn end_by_failure(failure: &Receiver<()>) -> End {
-    match failure.recv().await {
-        Ok(()) => End::Failure,
-        Err(_) => pending().await,
-    }
-}
-
-/// For scripts that wait for it. Whoever closed standard output does not want to know, and is served all the same.
-fn announce(addr: SocketAddr) {
-    let mut out = io::stdout();
-    if let Err(error) = writeln!(out, "listening on {addr}").and_then(|()| out.flush()) {
-        tracing::warn!(%error, "cannot write to standard output");
-    }
-    tracing::info!(%addr, "listening");
-}
-
-/// Begins to answer over HTTP, and says where.
-fn monitor(listener: TcpListener, view: View, about: About) -> io::Result<Http> {
-    let addr = listener.local_addr()?;
-    let http = Http::start(listener, view, about)?;
-    let mut out = io::stdout();
-    if let Err(error) = writeln!(out, "monitoring on http://{addr}").and_then(|()| out.flush()) {
-        tracing::warn!(%error, "cannot write to standard output");
-    }
-    tracing::info!(%addr, "monitoring over HTTP");
-    Ok(http)
-}
-
-/// Finds out whether so many files can be opened, since not all that need some can say that there are none.
-fn reserve_descriptors(count: usize) -> Result<(), Failure> {
-    let pipes: Result<Vec<_>, _> = (0..count.div_ceil(2)).map(|_| io::pipe()).collect();
-    pipes.map(drop).map_err(|error| {
-        Failure::Error(format!("cannot open the {count} files that a server needs (see ulimit -n): {error}"))
-    })
 }
