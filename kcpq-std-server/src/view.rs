@@ -21,7 +21,7 @@ use crate::shard::{Command, Handle, Shard};
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) shards: Arc<[Handle]>,
-    pub(crate) local_addr: SocketAddr,
+    pub(crate) local_addrs: Arc<[SocketAddr]>,
 }
 
 /// What one thread of a server has counted.
@@ -50,9 +50,9 @@ const PLACES: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl View {
-    /// Where the server listens.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    /// Where the server listens: all of its addresses, in the order of its configuration.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
     }
 
     /// Number of the server's threads.
@@ -77,7 +77,7 @@ impl View {
 
     /// What the operating system says of the server's sockets; `None` where it does not.
     pub fn receive_queues(&self) -> Option<ReceiveQueues> {
-        kernel::receive_queues(self.local_addr)
+        kernel::receive_queues(&self.local_addrs)
     }
 
     /// All sessions, one page after the other, in no particular order. One that comes or goes meanwhile may be among them or
@@ -86,7 +86,7 @@ impl View {
         let from = (0..self.shards.len()).map(|shard| (shard, SessionCursor::default()));
         let ask = |shard: &Handle, from| ask(shard, PATIENCE, |reply| Command::Sessions(from, reply));
         let pages = Pages { shards: Arc::clone(&self.shards), rest: from.collect(), ask };
-        pages.flatten().map(|session| session.map_peer(|Client(path)| path.remote))
+        pages.flatten().map(|session| session.map_peer(|client: Client| client.path.remote))
     }
 
     /// All patterns that sessions have, and how many have each, in no particular order; `None` if a thread has ended, or does

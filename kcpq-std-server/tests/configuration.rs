@@ -79,6 +79,26 @@ fn without_settings_it_listens_for_this_machine_only() {
 }
 
 #[test]
+fn it_listens_on_several_addresses_of_which_each_is_judged() {
+    let folder = Folder::new("listeners");
+    let (mut server, first) = serve(&folder.write("listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]"));
+    let second = server.expect_line("listening on ", PATIENCE);
+    assert_ne!(first, second);
+    let subscriber = Process::spawn(kcpq().args(["sub", "-s", &first, "a", "--count", "1"]));
+    subscriber.expect_error_line("subscribed to ", PATIENCE);
+    assert_eq!(publishes(&second, "a"), Ok(()));
+    assert_eq!(subscriber.wait(PATIENCE).stdout, b"a: x\n");
+
+    let open_to_others = |args: &[&str]| run(&[&["serve", "--check", "-l", "127.0.0.1:7"], args].concat());
+    let (code, _, said) = open_to_others(&["-l", "0.0.0.0:9"]);
+    assert_eq!((code, said.starts_with("kcpq: refused to listen on 0.0.0.0:9, ")), (Some(1), true), "{said}");
+    let (code, said, _) = open_to_others(&["--listen", "[::1]:7,0.0.0.0:9", "--open"]);
+    assert_eq!((code, said.contains("listen = 127.0.0.1:7, [::1]:7, 0.0.0.0:9 ")), (Some(0), true), "{said}");
+    let (code, _, said) = open_to_others(&["-l", "127.0.0.1:7"]);
+    assert_eq!((code, said), (Some(1), "kcpq: cannot listen on 127.0.0.1:7: it is named twice\n".into()));
+}
+
+#[test]
 fn what_is_in_force_is_told_with_its_source() {
     let folder = Folder::new("in-force");
     let file = folder.write(

@@ -112,11 +112,12 @@ fn who_only_listens_is_told_when_a_killed_server_is_back() {
     let folder = std::env::temp_dir().join(format!("kcpq-told-{}", std::process::id()));
     let file = folder.join("register");
     let args = ["--shards", if cfg!(target_os = "linux") { "3" } else { "1" }, "--register", file.to_str().unwrap()];
-    let (server, addr) = serve_with(&mut kcpq(), &args);
+    let (mut server, addr) = serve_with(&mut kcpq(), &[&args[..], &["-l", "127.0.0.1:0"]].concat());
+    let also = server.expect_line("listening on ", PATIENCE);
     smol::block_on(async {
         let mut clients = Vec::new();
-        for _ in 0..20 {
-            let client = builder().connect(&addr).await.unwrap();
+        for index in 0..20 {
+            let client = builder().connect(if index % 2 == 0 { &addr } else { &also }).await.unwrap();
             let (events, heard) = (client.events(), client.subscribe("a").await.unwrap());
             clients.push((client, events, heard));
         }
@@ -124,7 +125,8 @@ fn who_only_listens_is_told_when_a_killed_server_is_back() {
         until("the server keeps note of them", || known(&file)).await;
         // SIGKILL: nothing is said to anybody.
         drop(server);
-        let mut server = Process::spawn(kcpq().args(["serve", "-l", &addr]).args(args).stdout(Stdio::piped()));
+        let mut server =
+            Process::spawn(kcpq().args(["serve", "-l", &addr, "-l", &also]).args(args).stdout(Stdio::piped()));
         assert_eq!(server.expect_line("listening on ", PATIENCE), addr);
         for (_, events, _) in &mut clients {
             let back = async { while !matches!(events.next().await.unwrap(), Event::Reconnected { native: true }) {} };

@@ -52,11 +52,11 @@ pub(super) struct Serve {
     /// Check the configuration, print what would be in force and where it was said, and exit
     #[arg(long)]
     check: bool,
-    /// Address to listen on, HOST:PORT; without a port 4000. Of a name's addresses an IPv4 one is preferred. One that other
-    /// machines can reach needs a key, or --open
+    /// Address to listen on, HOST:PORT; without a port 4000. May be given several times, or several, separated by commas. Of a
+    /// name's addresses an IPv4 one is preferred. One that other machines can reach needs a key, or --open
     #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "127.0.0.1:4000", value_name = "ADDR",
-          value_parser = parse_listen)]
-    listen: Address,
+          value_delimiter = ',', value_parser = parse_listen)]
+    listen: Vec<Address>,
     /// Let everybody in who can reach the address, as the original without a key does
     #[arg(long)]
     open: bool,
@@ -264,12 +264,21 @@ impl Serve {
         Ok(())
     }
 
-    /// Of a name's addresses the one that the original's programs take.
-    fn listen_addr(&self) -> Result<SocketAddr, Failure> {
-        let cannot = |why| Failure::Error(format!("cannot listen on {}: {why}", self.listen));
-        let found = async_io::block_on(self.listen.resolve()).map_err(|error| cannot(error.to_string()))?;
-        let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
-        preferred.copied().ok_or_else(|| cannot("it has no address".into()))
+    /// Where to listen; of a name's addresses the one that the original's programs take.
+    fn listen_addrs(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let mut addrs = Vec::new();
+        for address in &self.listen {
+            let cannot = |why| Failure::Error(format!("cannot listen on {address}: {why}"));
+            let found = async_io::block_on(address.resolve()).map_err(|error| cannot(error.to_string()))?;
+            let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
+            let addr = *preferred.ok_or_else(|| cannot("it has no address".into()))?;
+            // Port 0 is another one each time.
+            if addr.port() != 0 && addrs.contains(&addr) {
+                return Err(cannot("it is named twice".into()));
+            }
+            addrs.push(addr);
+        }
+        Ok(addrs)
     }
 
     /// The file for what outlives the server. One that takes any port does not come back to the same.
@@ -289,7 +298,9 @@ impl Serve {
     /// Also if nobody may listen there like that.
     fn config(&self, access: Option<Access>) -> Result<Config, Failure> {
         let (defaults, preset) = (broker::Config::default(), self.preset.config());
-        let (listen, compat_key) = (self.listen_addr()?, self.key.read()?);
+        let addrs = self.listen_addrs()?;
+        let compat_key = self.key.read()?;
+        let (&listen, others) = addrs.split_first().ok_or_else(|| Failure::Error("no address to listen on".into()))?;
         let keys = Keys {
             key: self.key_file.as_deref().map(load).transpose()?,
             secret: self.secret_file.as_deref().map(load).transpose()?,
@@ -298,9 +309,10 @@ impl Serve {
         let sealed = keys.key.is_some() || keys.secret.is_some();
         let access = access.or_else(|| (sealed && !self.open).then(Access::with_keys));
         let closed = compat_key.is_some() && !sealed || access.as_ref().is_some_and(policy::needs_keys);
-        policy::check(listen, closed, self.open).map_err(Failure::Error)?;
+        addrs.iter().try_for_each(|addr| policy::check(*addr, closed, self.open)).map_err(Failure::Error)?;
         Ok(Config {
             listen,
+            listen_also: others.to_vec(),
             keys,
             register: self.register(listen),
             shards: self.shards,
@@ -359,7 +371,11 @@ impl Serve {
 pub(super) fn check_file(path: &Path) -> Result<String, String> {
     let settings = Settings::load(&[], Some(path))?;
     match settings.serve.config(settings.access.clone()) {
-        Ok(config) => Ok(format!("{} is in order; a server would listen on {}", path.display(), config.listen)),
+        Ok(config) => {
+            let addrs = std::iter::once(&config.listen).chain(&config.listen_also);
+            let addrs = addrs.map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+            Ok(format!("{} is in order; a server would listen on {addrs}", path.display()))
+        }
         Err(Failure::Error(why) | Failure::Timeout(why)) => Err(why),
     }
 }

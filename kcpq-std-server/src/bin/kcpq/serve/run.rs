@@ -19,7 +19,8 @@ use crate::{Failure, signals};
 pub(super) fn serve(mut reread: Reread) -> Result<(), Failure> {
     let serve = &reread.settings.serve;
     let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP } else { 0 };
-    reserve_descriptors(DESCRIPTORS + of_http + DESCRIPTORS_OF_A_SHARD * serve.shards)?;
+    let of_shards = (DESCRIPTORS_OF_A_SHARD + DESCRIPTORS_OF_A_SOCKET * serve.listen.len()) * serve.shards;
+    reserve_descriptors(DESCRIPTORS + of_http + of_shards)?;
     // Before the first client can come, so that a signal is never missed.
     let mut signals = signals::of_a_server()?;
     let config = serve.config(reread.settings.access.clone())?;
@@ -40,12 +41,16 @@ pub(super) fn serve(mut reread: Reread) -> Result<(), Failure> {
         // The only one, so there is room.
         let _ = fail.try_send(());
     });
-    announce(server.local_addr());
+    announce(server.local_addrs());
     // Until the server has ended.
     let _http = http.map(|listener| monitor(listener, server.view(), about)).transpose()?;
-    supervisor::ready(server.local_addr());
+    supervisor::ready(server.local_addrs());
     if open {
-        let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
+        let whom = if server.local_addrs().iter().all(|addr| policy::is_local(*addr)) {
+            "on this machine"
+        } else {
+            "who reaches this address"
+        };
         tracing::info!("open: everybody {whom} may read and publish everything");
     }
     async_io::block_on(async {
@@ -69,10 +74,11 @@ pub(super) fn serve(mut reread: Reread) -> Result<(), Failure> {
     })
 }
 
-/// Files that the program needs beside the shards (the reactor, signals, looking up names), and that each of these needs
-/// (its socket, and to wait for it).
+/// Files that the program needs beside the shards (the reactor, signals, looking up names), that each of these needs to wait,
+/// and for each address that it listens on.
 const DESCRIPTORS: usize = 24;
-const DESCRIPTORS_OF_A_SHARD: usize = 4;
+const DESCRIPTORS_OF_A_SHARD: usize = 2;
+const DESCRIPTORS_OF_A_SOCKET: usize = 2;
 const DESCRIPTORS_OF_HTTP: usize = http::MAX_CONNECTIONS + 2;
 
 /// Why the server ends.
@@ -102,13 +108,17 @@ async fn end_by_failure(failure: &Receiver<()>) -> End {
     }
 }
 
-/// For scripts that wait for it. Whoever closed standard output does not want to know, and is served all the same.
-fn announce(addr: SocketAddr) {
+/// For scripts that wait for it, a line for each address. Whoever closed standard output does not want to know, and is served
+/// all the same.
+fn announce(addrs: &[SocketAddr]) {
     let mut out = io::stdout();
-    if let Err(error) = writeln!(out, "listening on {addr}").and_then(|()| out.flush()) {
+    let written = addrs.iter().try_for_each(|addr| writeln!(out, "listening on {addr}"));
+    if let Err(error) = written.and_then(|()| out.flush()) {
         tracing::warn!(%error, "cannot write to standard output");
     }
-    tracing::info!(%addr, "listening");
+    for addr in addrs {
+        tracing::info!(%addr, "listening");
+    }
 }
 
 /// Begins to answer over HTTP, and says where.

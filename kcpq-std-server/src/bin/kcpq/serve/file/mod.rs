@@ -26,8 +26,8 @@ pub(super) struct File {
 pub(super) struct Setting {
     /// The flag's name in the program.
     pub(super) flag: &'static str,
-    /// The value, as it would be given to the flag.
-    pub(super) value: String,
+    /// The value, as it would be given to the flag; several of a list.
+    pub(super) values: Vec<String>,
     /// Where it stands, for messages: `FILE:LINE`.
     pub(super) place: String,
 }
@@ -83,6 +83,9 @@ pub(super) const KEYS: &[Key] = &[
     key("original", "parity", "compat_parity"),
 ];
 
+/// Flags that can be given several times: their keys may be lists.
+const LISTS: &[&str] = &["listen"];
+
 /// Bytes of a file that are read: some files have no end.
 const LONGEST: u64 = 16 << 20;
 
@@ -121,7 +124,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<File, String> {
             table.knows(own.chain(rules::keys_of(key.table).iter().copied()))?;
         }
         if let Some(value) = table.value(key.name) {
-            settings.push(Setting { flag: key.flag, value: value.scalar()?, place: value.place() });
+            let values = if LISTS.contains(&key.flag) { value.scalars()? } else { vec![value.scalar()?] };
+            settings.push(Setting { flag: key.flag, values, place: value.place() });
         }
     }
     Ok(File { settings, access: rules::read(&root)? })
@@ -144,7 +148,7 @@ mod tests {
     fn values_are_those_of_flags_whatever_their_type() {
         let file =
             parse("f", "listen = ':1'\nopen = true\n[limits]\nmax_sessions = 1_000\nmax_message = '1M'\n").unwrap();
-        let settings: Vec<_> = file.settings.iter().map(|s| (s.flag, &*s.value, &*s.place)).collect();
+        let settings: Vec<_> = file.settings.iter().map(|s| (s.flag, &*s.values[0], &*s.place)).collect();
         assert_eq!(
             settings,
             [
@@ -178,7 +182,9 @@ mod tests {
     fn what_is_no_toml_or_of_another_type_is_refused_with_its_line() {
         assert!(wrong("a = 1\n[limits\n").starts_with("kcpq.toml:2: "), "{}", wrong("a = 1\n[limits\n"));
         assert_eq!(wrong("limits = 3"), "kcpq.toml:1: 'limits' has to be a table");
-        assert_eq!(wrong("listen = [1]"), "kcpq.toml:1: 'listen' has to be a text, a number or true or false");
+        assert_eq!(wrong("name = [1]"), "kcpq.toml:1: 'name' has to be a text, a number or true or false");
+        assert_eq!(wrong("listen = []"), "kcpq.toml:1: 'listen' has to have one value at least");
+        assert_eq!(wrong("listen = [[]]"), "kcpq.toml:1: 'listen' has to be a text, a number or true or false");
         assert!(wrong("a = 1\na = 2").starts_with("kcpq.toml:2: "));
     }
 

@@ -140,6 +140,15 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// The same of each member of a list, or of it alone.
+    pub(super) fn scalars(&self) -> Result<Vec<String>, String> {
+        match self.value.get_ref() {
+            DeValue::Array(members) if members.is_empty() => Err(self.wrong("has to have one value at least")),
+            DeValue::Array(_) => self.list()?.iter().map(Self::scalar).collect(),
+            _ => Ok(vec![self.scalar()?]),
+        }
+    }
+
     /// Where it stands, for messages.
     pub(super) fn place(&self) -> String {
         self.reader.place(&self.value.span())
