@@ -19,7 +19,7 @@ use crate::failure::{Guard, Watch};
 use crate::limits::{self, LimitTooLow};
 use crate::register::{self, Left, Register};
 use crate::shard::{Command, Handle, Shard};
-use crate::view::{Session, View};
+use crate::view::{Pattern, Session, View};
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]
@@ -262,8 +262,8 @@ impl Server {
         self.view().sessions()
     }
 
-    /// All patterns that sessions have, and how many have each: see [`View::patterns`].
-    pub fn patterns(&self) -> Option<HashMap<Box<str>, usize>> {
+    /// All patterns that sessions have, how many have each and how much it matches: see [`View::patterns`].
+    pub fn patterns(&self) -> Option<HashMap<Box<str>, Pattern>> {
         self.view().patterns()
     }
 

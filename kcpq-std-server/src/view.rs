@@ -40,6 +40,25 @@ pub struct Counters {
 /// A session, as [`View::sessions`] shows it.
 pub type Session = SessionView<SocketAddr>;
 
+/// What is known of a pattern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pattern {
+    /// Sessions that have it.
+    pub subscribers: usize,
+    /// Messages that it has matched, modulo 2^32. They are forgotten when nobody has it any more: two looks give a rate, one
+    /// alone says little.
+    pub messages: u32,
+}
+
+impl Pattern {
+    /// Adds what another thread knows of it.
+    fn add(&mut self, other: Self) {
+        self.subscribers += other.subscribers;
+        self.messages = self.messages.wrapping_add(other.messages);
+    }
+}
+
 /// A page of sessions that goes from thread to thread.
 pub(crate) type SessionPage = Page<SessionView<Client>, SessionCursor>;
 pub(crate) type PatternPage = Page<PatternView, PatternCursor>;
@@ -89,24 +108,27 @@ impl View {
         pages.flatten().map(|session| session.map_peer(|client: Client| client.path.remote))
     }
 
-    /// All patterns that sessions have, and how many have each, in no particular order; `None` if a thread has ended, or does
-    /// not answer for 10 s.
-    pub fn patterns(&self) -> Option<HashMap<Box<str>, usize>> {
-        let mut sum = HashMap::new();
+    /// All patterns that sessions have, in no particular order; `None` if a thread has ended, or does not answer for 10 s.
+    pub fn patterns(&self) -> Option<HashMap<Box<str>, Pattern>> {
+        let mut sum: HashMap<Box<str>, Pattern> = HashMap::new();
         for shard in &*self.shards {
             // One may be shown twice while others come and go: the last time counts.
             let (mut own, mut next) = (HashMap::new(), Some(PatternCursor::default()));
             while let Some(from) = next {
                 let page = ask(shard, PATIENCE, |reply| Command::Patterns(from, reply))?;
-                own.extend(page.items.into_iter().map(|view| (view.pattern, view.subscribers)));
+                let known = page.items.into_iter().map(|PatternView { pattern, subscribers, messages, .. }| {
+                    (pattern, Pattern { subscribers, messages })
+                });
+                own.extend(known);
                 next = page.next;
             }
             if sum.is_empty() {
                 sum = own;
             } else {
-                own.into_iter().for_each(|(pattern, count)| *sum.entry(pattern).or_insert(0) += count);
+                own.into_iter().for_each(|(pattern, own)| sum.entry(pattern).or_default().add(own));
             }
         }
+        sum.retain(|_, pattern| pattern.subscribers > 0);
         Some(sum)
     }
 

@@ -192,6 +192,48 @@ fn a_flood_of_strangers_does_not_fill_the_log() {
 }
 
 #[test]
+fn the_log_is_text_json_or_the_journals_and_says_as_much_as_is_asked_for() {
+    let logged = |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = kcpq();
+        command.envs(env.iter().copied()).stderr(Stdio::piped());
+        let (server, addr) = serve_with(&mut command, args);
+        exchange(&addr);
+        server.terminate();
+        String::from_utf8(server.wait(PATIENCE).stderr).unwrap()
+    };
+    let json = logged(&["--log-format", "json"], &[]);
+    let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let opened = lines.iter().find(|line| line["message"] == "session opened").unwrap();
+    assert!(opened["level"] == "INFO" && opened["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{opened}");
+
+    let journal = logged(&["--log-format", "journal"], &[("RUST_LOG", "kcpq_std_server=debug")]);
+    assert!(journal.lines().all(|line| line.starts_with("<6>") || line.starts_with("<7>")), "{journal}");
+    assert!(journal.contains("native client") && !journal.contains("stopping"), "by where lines are from: {journal}");
+    // What is said on the command line wins, and standard error is no journal although there is one somewhere.
+    let none = logged(&["--log-level", "off"], &[("RUST_LOG", "trace"), ("JOURNAL_STREAM", "1:2")]);
+    assert_eq!(none, "");
+    let text = logged(&[], &[("RUST_LOG", ""), ("JOURNAL_STREAM", "1:2")]);
+    assert!(text.contains(" INFO ") && !text.contains("DEBUG") && !text.contains("<6>"), "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_that_goes_to_the_journal_is_what_that_reads() {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+    let (mut reader, writer) = io::pipe().unwrap();
+    let own = fs::File::from(writer.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap();
+    let mut command = kcpq();
+    command.env("JOURNAL_STREAM", format!("{}:{}", own.dev(), own.ino())).stderr(writer);
+    let (server, addr) = serve(&mut command);
+    drop(command);
+    serves_and_stops(server, &addr);
+    let mut said = String::new();
+    io::Read::read_to_string(&mut reader, &mut said).unwrap();
+    assert!(said.lines().all(|line| line.starts_with("<6>")) && said.contains("session opened"), "{said}");
+}
+
+#[test]
 fn who_does_not_want_to_know_the_address_is_served_all_the_same() {
     // One that was just given back.
     let addr: SocketAddr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -117,7 +117,14 @@ fn documents_show_the_server_its_sessions_and_its_patterns() {
         assert!(!get(http, "/connz").contains("native_id"));
 
         let subsz = json_once(http, "/subsz", |subsz| subsz["num_subscriptions"] == 3);
-        assert_eq!(subsz["subscriptions_list"], serde_json::json!([{ "subject": "all.*", "subscribers": 3 }]));
+        let only = &subsz["subscriptions_list"][0];
+        assert_eq!((&only["subject"], &only["subscribers"]), (&"all.*".into(), &3.into()));
+        clients[0].0.publish("all.a", "x").await.unwrap();
+        clients[0].0.flush().await.unwrap();
+        let rated = json_once(http, "/subsz?sort=rate", |subsz| {
+            subsz["subscriptions_list"][0]["msgs_rate"].as_f64().is_some_and(|rate| rate > 0.0)
+        });
+        assert!(rated["subscriptions_list"][0]["msgs_rate"].as_f64().unwrap() <= 2.0, "{rated}");
         assert_eq!(json(http, "/subsz?test=other")["total"], 0);
         assert_eq!(json(http, "/healthz"), serde_json::json!({ "status": "ok" }));
         assert!(get(http, "/").contains("/connz"));
@@ -187,7 +194,8 @@ fn who_listens_is_told_every_second_and_gets_the_page_it_asked_for() {
     let mut events = listen(http, "?connz.sort=name&connz.limit=1&connz.search=B&subsz.search=x");
     let first = events.next().unwrap();
     assert_eq!((&first["connz"]["total"], &first["connz"]["connections"][0]["name"]), (&1.into(), &"b".into()));
-    assert_eq!(first["subsz"]["subscriptions_list"], serde_json::json!([{ "subject": "x.*", "subscribers": 1 }]));
+    let patterns = serde_json::json!([{ "subject": "x.*", "subscribers": 1, "msgs_rate": null }]);
+    assert_eq!(first["subsz"]["subscriptions_list"], patterns);
     assert_eq!(first["varz"]["connections"], 2);
     assert!(first["connz"]["connections"][0]["in_msgs_rate"].is_null());
     let second = events.next().unwrap();

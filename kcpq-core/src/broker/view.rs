@@ -165,14 +165,16 @@ pub struct SessionStats {
     pub withheld: u64,
 }
 
-/// A pattern and how many have it.
+/// A pattern, how many have it, and how much it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PatternView {
     /// The pattern.
     pub pattern: Box<str>,
-    /// Sessions of this broker that have it.
+    /// Sessions of this broker that have it; none if those of other shards have.
     pub subscribers: usize,
+    /// Messages of this broker's sessions that it has matched since it was first subscribed to, modulo 2^32: for rates.
+    pub messages: u32,
 }
 
 impl<P: Peer> Sessions<P> {
@@ -193,8 +195,8 @@ impl<P: Peer> Sessions<P> {
     /// A page of patterns, out of `places` places.
     pub(super) fn view_patterns(&self, from: PatternCursor, places: usize) -> Page<PatternView, PatternCursor> {
         let mut items = Vec::new();
-        let next = self.hub.visit(from.0, places.max(1), |pattern, subscribers| {
-            items.push(PatternView { pattern: pattern.into(), subscribers });
+        let next = self.hub.visit(from.0, places.max(1), |pattern, subscribers, messages| {
+            items.push(PatternView { pattern: pattern.into(), subscribers, messages });
         });
         Page { items, next: next.map(PatternCursor) }
     }

@@ -1,19 +1,24 @@
 //! The members of one pattern: most have one, some have a hundred thousand.
 
 use alloc::boxed::Box;
+use core::cell::Cell;
 
 use foldhash::fast::FixedState;
 use indexmap::IndexSet;
 
-/// A set of members. 16 bytes while there is one; then a set from which any one leaves at the same cost.
+/// A set of members, and how many messages they got. 16 bytes while there is one; then a set from which any one leaves at
+/// the same cost.
 #[derive(Default)]
 pub(crate) enum Members {
     #[default]
     None,
-    One(u32),
+    One(u32, Messages),
     // The keys are our own numbers, so a fixed hash will do.
-    Many(Box<IndexSet<u32, FixedState>>),
+    Many(Box<IndexSet<u32, FixedState>>, Messages),
 }
+
+/// Messages that were counted, modulo 2^32: for rates, which need no more room than is there anyway.
+type Messages = Cell<u32>;
 
 impl Members {
     pub(crate) fn is_empty(&self) -> bool {
@@ -23,31 +28,31 @@ impl Members {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::None => 0,
-            Self::One(_) => 1,
-            Self::Many(set) => set.len(),
+            Self::One(..) => 1,
+            Self::Many(set, _) => set.len(),
         }
     }
 
     pub(crate) fn contains(&self, member: u32) -> bool {
         match self {
             Self::None => false,
-            Self::One(only) => *only == member,
-            Self::Many(set) => set.contains(&member),
+            Self::One(only, _) => *only == member,
+            Self::Many(set, _) => set.contains(&member),
         }
     }
 
     /// False if it was there.
     pub(super) fn insert(&mut self, member: u32) -> bool {
         match self {
-            Self::None => *self = Self::One(member),
-            Self::One(only) if *only == member => return false,
-            Self::One(only) => {
+            Self::None => *self = Self::One(member, Messages::default()),
+            Self::One(only, _) if *only == member => return false,
+            Self::One(only, messages) => {
                 let mut set = IndexSet::with_hasher(FixedState::default());
                 set.insert(*only);
                 set.insert(member);
-                *self = Self::Many(Box::new(set));
+                *self = Self::Many(Box::new(set), messages.clone());
             }
-            Self::Many(set) => return set.insert(member),
+            Self::Many(set, _) => return set.insert(member),
         }
         true
     }
@@ -55,16 +60,16 @@ impl Members {
     /// False if it was not there.
     pub(super) fn remove(&mut self, member: u32) -> bool {
         match self {
-            Self::One(only) if *only == member => *self = Self::None,
-            Self::None | Self::One(_) => return false,
-            Self::Many(set) => {
+            Self::One(only, _) if *only == member => *self = Self::None,
+            Self::None | Self::One(..) => return false,
+            Self::Many(set, messages) => {
                 if !set.swap_remove(&member) {
                     return false;
                 }
                 if set.len() == 1
                     && let Some(last) = set.first()
                 {
-                    *self = Self::One(*last);
+                    *self = Self::One(*last, messages.clone());
                 } else if set.capacity() > 64 && set.len() < set.capacity() / 4 {
                     set.shrink_to(set.len() * 2);
                 }
@@ -73,11 +78,26 @@ impl Members {
         true
     }
 
+    /// So many messages are for them.
+    pub(super) fn count(&self, count: u32) {
+        if let Self::One(_, messages) | Self::Many(_, messages) = self {
+            messages.set(messages.get().wrapping_add(count));
+        }
+    }
+
+    /// How many were, modulo 2^32, since there was a first member.
+    pub(crate) fn messages(&self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::One(_, messages) | Self::Many(_, messages) => messages.get(),
+        }
+    }
+
     pub(crate) fn for_each(&self, tell: impl FnMut(u32)) {
         match self {
             Self::None => {}
-            Self::One(only) => core::iter::once(*only).for_each(tell),
-            Self::Many(set) => set.iter().copied().for_each(tell),
+            Self::One(only, _) => core::iter::once(*only).for_each(tell),
+            Self::Many(set, _) => set.iter().copied().for_each(tell),
         }
     }
 }

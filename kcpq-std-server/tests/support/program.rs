@@ -5,7 +5,7 @@ use std::process::Command;
 /// The program, whatever the environment of the tests says about servers and keys.
 pub(crate) fn kcpq() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    const SAID: [&str; 9] = [
+    const SAID: [&str; 10] = [
         "KCPQ_HTTP",
         "KCPQ_CONFIG",
         "KCPQ_SERVER",
@@ -15,6 +15,7 @@ pub(crate) fn kcpq() -> Command {
         "KCPQ_KEY_FILE",
         "KCPQ_SECRET_FILE",
         "KCPQ_PRESET",
+        "RUST_LOG",
     ];
     for variable in SAID {
         command.env_remove(variable);

@@ -11,6 +11,7 @@ mod log;
 mod manual;
 mod ping;
 mod preset;
+mod progress;
 mod publish;
 mod reader;
 mod reply;
@@ -54,7 +55,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage error, 3 end
 enum Command {
     /// Run a server until SIGINT or SIGTERM
     Serve(serve::Serve),
-    /// Publish one message, or one for each line of standard input
+    /// Publish a message, once or again and again, or one for each line of a file
     Pub(publish::Publish),
     /// Subscribe and print what arrives
     Sub(subscribe::Subscribe),

@@ -1,7 +1,9 @@
 //! `kcpq serve`.
 
 mod file;
+mod flood;
 mod http;
+mod logging;
 mod policy;
 mod reread;
 mod run;
@@ -10,7 +12,7 @@ mod supervisor;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::ParseIntError;
 use std::panic;
@@ -28,15 +30,12 @@ use kcpq_smol::{Address, AddressError};
 use kcpq_std_server::Config;
 use kcpq_std_server::access::Access;
 use kcpq_std_server::limits::{MIN_IDLE_TIMEOUT, MIN_MESSAGE};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{fmt, reload};
+use tracing_subscriber::filter::Targets;
 
+use self::logging::{Format, Logging};
 use self::reread::Reread;
 use self::settings::Settings;
 use super::key::load;
-use super::log::Log;
 use super::preset::Preset;
 use super::{Failure, KeyArg, parse_size};
 
@@ -156,9 +155,12 @@ pub(super) struct Serve {
     /// $XDG_STATE_HOME or ~/.local/state
     #[arg(long, env = "KCPQ_REGISTER", value_name = "FILE")]
     register: Option<PathBuf>,
-    /// Log level: off, error, warn, info, debug or trace
-    #[arg(long, default_value = "info", value_name = "LEVEL")]
-    log_level: LevelFilter,
+    /// Log level: off, error, warn, info, debug or trace; also by where lines are from, as warn,kcpq_std_server=debug
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "LEVEL", value_parser = logging::parse_level)]
+    log_level: Targets,
+    /// What lines of the log look like
+    #[arg(long, value_enum, default_value_t = Format::Auto, value_name = "FORMAT")]
+    log_format: Format,
 }
 
 /// [`SlowConsumer`], as a flag.
@@ -245,14 +247,12 @@ impl Serve {
         if self.check {
             return settings.serve.check(&settings);
         }
-        let log = Log::start(io::stderr())?;
-        let (filter, level) = reload::Layer::new(settings.serve.log_level);
-        let lines = fmt::layer().with_writer(log.clone()).with_ansi(io::stderr().is_terminal());
-        tracing_subscriber::registry().with(filter).with(lines).init();
+        let Serve { log_level, log_format, .. } = &settings.serve;
+        let Logging { log, flood, set_level } = Logging::start(log_level.clone(), *log_format)?;
         // The usual way would wait for standard error.
         panic::set_hook(Box::new(|info| tracing::error!("{info}")));
-        let set_level = Box::new(move |wanted| drop(level.reload(wanted)));
-        let result = run::serve(Reread { arguments, settings, set_level });
+        let result = run::serve(Reread { arguments, settings, set_level }, &flood);
+        flood.tell();
         log.finish(LAST_LINES);
         result
     }

@@ -10,13 +10,14 @@ use futures_lite::future::{or, pending};
 use kcpq_std_server::{Server, View};
 use smol::channel::Receiver;
 
+use super::flood::Flood;
 use super::http::{self, About, Http};
 use super::reread::Reread;
 use super::{policy, supervisor};
 use crate::{Failure, signals};
 
 /// Serves until a signal comes, or a thread of the server fails.
-pub(super) fn serve(mut reread: Reread) -> Result<(), Failure> {
+pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     let serve = &reread.settings.serve;
     let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP } else { 0 };
     let of_shards = (DESCRIPTORS_OF_A_SHARD + DESCRIPTORS_OF_A_SOCKET * serve.listen.len()) * serve.shards;
@@ -56,7 +57,8 @@ pub(super) fn serve(mut reread: Reread) -> Result<(), Failure> {
     async_io::block_on(async {
         let view = server.view();
         let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure));
-        let end = or(end, async { match supervisor::watch(view).await {} }).await;
+        let end = or(end, async { match supervisor::watch(view).await {} });
+        let end = or(end, async { match flood.watch().await {} }).await;
         supervisor::stopping();
         match end {
             End::Signal(signal) => tracing::info!(?signal, "stopping"),

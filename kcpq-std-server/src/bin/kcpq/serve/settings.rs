@@ -138,6 +138,9 @@ pub(super) fn describe(access: &Access) -> Vec<String> {
         None => "not let in".into(),
     };
     lines.push(format!("anonymous clients: {}", group(access.anonymous)));
+    if access.local.is_some() {
+        lines.push(format!("anonymous clients on this machine: {}", group(access.local)));
+    }
     lines.push(format!("anonymous clients, sealed: {}", group(access.sealed)));
     lines.push(format!("clients with the shared secret: {}", group(access.shared)));
     lines.push(format!("original clients: {}", group(access.original)));

@@ -58,6 +58,7 @@ pub(super) const KEYS: &[Key] = &[
     key("", "secret_file", "secret_file"),
     key("", "register", "register"),
     key("", "log_level", "log_level"),
+    key("", "log_format", "log_format"),
     key("limits", "max_sessions", "max_sessions"),
     key("limits", "max_sessions_per_host", "max_sessions_per_host"),
     key("limits", "max_subscriptions", "max_subscriptions"),
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!(
             wrong("colour = 1"),
             "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'shards', 'name', 'key_file', 'secret_file', \
-             'register', 'log_level', 'limits', \
+             'register', 'log_level', 'log_format', 'limits', \
              'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }

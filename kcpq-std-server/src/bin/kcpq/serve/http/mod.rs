@@ -18,6 +18,7 @@ mod live;
 mod look;
 mod metrics;
 mod page;
+mod patterns;
 mod query;
 mod recent;
 mod subsz;

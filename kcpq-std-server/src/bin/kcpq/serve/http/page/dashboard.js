@@ -64,6 +64,7 @@ const patterns = new Table(
       fill: (cell, row) => show(cell, [row.subject, ""]),
     },
     figures("Subscribers", "subscribers", count, (row) => row.subscribers),
+    figures("Messages", "rate", rate, (row) => row.msgs_rate),
   ],
   { sort: "subscribers", order: "desc" },
   () => connect(),
