@@ -182,7 +182,7 @@ impl<P: Peer> Sessions<P> {
     pub(super) fn view(&mut self, from: SessionCursor, slots: usize) -> Page<SessionView<P>, SessionCursor> {
         let Self { cx, table, .. } = self;
         let end = from.0.saturating_add(slots.max(1)).min(table.places());
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(end.saturating_sub(from.0));
         for index in from.0..end {
             if let Some(slot) = table.get_mut(index as u32) {
                 slot.session.count(&mut cx.transport);

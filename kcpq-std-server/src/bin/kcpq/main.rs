@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod context;
 mod figures;
 mod format;
 mod header;
@@ -19,6 +20,7 @@ mod request;
 mod serve;
 mod signals;
 mod subscribe;
+mod tables;
 mod tools;
 mod web;
 
@@ -31,7 +33,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
@@ -73,6 +75,8 @@ enum Command {
     Bench(bench::Bench),
     /// Make keys for sealed sessions, and show their public half
     Key(key::Key),
+    /// Keep how to reach a server under a name, and use it
+    Context(context::Context),
     /// Print what a shell needs to complete the command line
     Completions(manual::Completions),
     /// Write man pages to a folder
@@ -87,6 +91,9 @@ struct ServerArg {
     #[arg(short, long, env = "KCPQ_SERVER", default_value = "127.0.0.1:4000", value_name = "ADDR",
           value_delimiter = ',', value_parser = Address::from_str)]
     server: Vec<Address>,
+    /// Use what `kcpq context add` has kept under this name [default: the selected one, if no server is named]
+    #[arg(long, env = "KCPQ_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
     /// Try servers in random order
     #[arg(long)]
     shuffle: bool,
@@ -190,13 +197,20 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    // Contexts are read only once the line is known to be in order.
+    let matches = match context::apply(Cli::command(), &matches) {
+        Ok(command) => command.get_matches(),
+        Err(failure) => return end(Err(failure)),
+    };
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),
         Command::Pub(publish) => async_io::block_on(publish.run()),
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
+        Command::Context(context) => context.run(&matches),
         Command::Completions(completions) => completions.run(),
         Command::Man(pages) => pages.run(),
         Command::Check(check) => async_io::block_on(check.run()),
@@ -205,6 +219,11 @@ fn main() -> ExitCode {
         Command::Reply(reply) => async_io::block_on(reply.run()),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),
     };
+    end(result)
+}
+
+/// Says what went wrong, and which exit code that is.
+fn end(result: Result<(), Failure>) -> ExitCode {
     let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Error(text)) => (text, 1),

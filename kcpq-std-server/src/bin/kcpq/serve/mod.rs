@@ -35,6 +35,7 @@ use tracing_subscriber::filter::Targets;
 use self::logging::{Format, Logging};
 use self::reread::Reread;
 use self::settings::Settings;
+pub(crate) use self::settings::in_a_line;
 use super::key::load;
 use super::preset::Preset;
 use super::{Failure, KeyArg, parse_size};
@@ -67,6 +68,10 @@ pub(super) struct Serve {
     /// have
     #[arg(long)]
     http_open: bool,
+    /// Show messages there as well: of subjects that this pattern matches, as far as a client that proves nothing may have them.
+    /// May be given several times; empty for none [default: > if nobody else can reach either address and there are no rules]
+    #[arg(long, value_name = "PATTERN", value_parser = parse_http_subscribe)]
+    http_subscribe: Vec<String>,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
@@ -188,6 +193,15 @@ enum Congestion {
 /// An address to listen on; `:4000` is taken as the original's programs do.
 fn parse_listen(text: &str) -> Result<Address, AddressError> {
     if text.starts_with(':') { format!("0.0.0.0{text}").parse() } else { text.parse() }
+}
+
+/// What the page may show; empty for nothing.
+fn parse_http_subscribe(text: &str) -> Result<String, String> {
+    const LIMITS: subject::Limits = subject::Limits { max_tokens: u8::MAX, ..subject::Limits::DEFAULT };
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    subject::Pattern::new(text, &LIMITS).map(|pattern| pattern.as_str().into()).map_err(|error| error.to_string())
 }
 
 /// A number of shards.

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use async_signal::{Signal, Signals};
 use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
-use kcpq_std_server::{Server, View};
+use kcpq_std_server::{Config, Server, View};
 use smol::channel::Receiver;
 
 use super::flood::Flood;
-use super::http::{self, About, Http};
+use super::http::{self, About, Http, Pass, Viewing};
 use super::reread::Reread;
-use super::{policy, supervisor};
+use super::{Serve, policy, supervisor};
 use crate::{Failure, signals};
 
 /// Serves until a signal comes, or a thread of the server fails.
@@ -36,7 +36,10 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
         max_queued: config.broker.max_queued,
         max_queued_total: config.broker.max_queued_total,
     };
+    let local = http.as_ref().and_then(|listener| listener.local_addr().ok()).is_some_and(policy::is_local);
+    let (pass, patterns) = (pass(&config), watchable(serve, &config, local));
     let server = Server::bind(config)?;
+    let viewing = Viewing { address: server.local_addr(), pass, patterns };
     let (fail, failure) = smol::channel::bounded(1);
     server.on_failure(move || {
         // The only one, so there is room.
@@ -44,7 +47,7 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     });
     announce(server.local_addrs());
     // Until the server has ended.
-    let _http = http.map(|listener| monitor(listener, server.view(), about)).transpose()?;
+    let _http = http.map(|listener| monitor(listener, server.view(), about, viewing)).transpose()?;
     supervisor::ready(server.local_addrs());
     if open {
         let whom = if server.local_addrs().iter().all(|addr| policy::is_local(*addr)) {
@@ -124,15 +127,38 @@ fn announce(addrs: &[SocketAddr]) {
 }
 
 /// Begins to answer over HTTP, and says where.
-fn monitor(listener: TcpListener, view: View, about: About) -> io::Result<Http> {
+fn monitor(listener: TcpListener, view: View, about: About, viewing: Viewing) -> io::Result<Http> {
     let addr = listener.local_addr()?;
-    let http = Http::start(listener, view, about)?;
+    let http = Http::start(listener, view, about, viewing)?;
     let mut out = io::stdout();
     if let Err(error) = writeln!(out, "monitoring on http://{addr}").and_then(|()| out.flush()) {
         tracing::warn!(%error, "cannot write to standard output");
     }
     tracing::info!(%addr, "monitoring over HTTP");
     Ok(http)
+}
+
+/// What a client of this server shows that has no key of its own.
+fn pass(config: &Config) -> Pass {
+    let clear = config.access.as_ref().is_none_or(|access| access.anonymous.is_some() || access.local.is_some());
+    match (&config.keys.key, &config.keys.secret, &config.compat_key) {
+        (_, _, None) if clear => Pass::Nothing,
+        (Some(key), ..) => Pass::ServerKey(key.public()),
+        (None, Some(secret), _) => Pass::Secret(secret.clone()),
+        (None, None, Some(key)) => Pass::OriginalKey(key.clone()),
+        (None, None, None) => Pass::Nothing,
+    }
+}
+
+/// Whose messages are shown over HTTP, which `local`ly only this machine can reach: what is said; if nothing is, everything where
+/// whoever can see it could subscribe to it as well.
+fn watchable(serve: &Serve, config: &Config, local: bool) -> Vec<String> {
+    if !serve.http_subscribe.is_empty() {
+        return serve.http_subscribe.iter().filter(|pattern| !pattern.is_empty()).cloned().collect();
+    }
+    let open = config.access.is_none() && config.compat_key.is_none();
+    let all = open && local && [config.listen].iter().chain(&config.listen_also).all(|addr| policy::is_local(*addr));
+    if all { vec![">".into()] } else { Vec::new() }
 }
 
 /// Finds out whether so many files can be opened, since not all that need some can say that there are none.

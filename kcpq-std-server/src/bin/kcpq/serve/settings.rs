@@ -111,7 +111,7 @@ fn check(setting: &Setting) -> Result<(), String> {
 }
 
 /// What clap says, without the advice about the command line.
-fn in_a_line(error: &clap::Error) -> String {
+pub(crate) fn in_a_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ")

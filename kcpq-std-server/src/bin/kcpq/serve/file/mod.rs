@@ -3,14 +3,13 @@
 //! Most of its keys stand for a flag each, and their values are read as those of the flag are: what the file says is what
 //! the flag is if nobody gives it. The rest is who may do what ([`rules`]).
 
-mod reader;
 mod rules;
 
 use std::path::Path;
 
 use kcpq_std_server::access::Access;
 
-use self::reader::Reader;
+use crate::tables::Reader;
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -52,6 +51,7 @@ pub(super) const KEYS: &[Key] = &[
     key("", "open", "open"),
     key("", "http", "http"),
     key("", "http_open", "http_open"),
+    key("", "http_subscribe", "http_subscribe"),
     key("", "shards", "shards"),
     key("", "name", "name"),
     key("", "key_file", "key_file"),
@@ -85,7 +85,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Flags that can be given several times: their keys may be lists.
-const LISTS: &[&str] = &["listen"];
+const LISTS: &[&str] = &["listen", "http_subscribe"];
 
 /// Bytes of a file that are read: some files have no end.
 const LONGEST: u64 = 16 << 20;
@@ -111,7 +111,7 @@ pub(super) fn read(path: &Path) -> Result<File, String> {
 /// # Errors
 /// A line for people, with the place.
 pub(super) fn parse(name: &str, text: &str) -> Result<File, String> {
-    let reader = Reader::new(name, text);
+    let reader = Reader::new(name, text, elsewhere);
     let root = reader.parse()?;
     let root = reader.root(&root);
     let tables = KEYS.iter().map(|key| key.table).chain(rules::TABLES.iter().copied());
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
         assert_eq!(
             wrong("colour = 1"),
-            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'shards', 'name', 'key_file', 'secret_file', \
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'shards', 'name', 'key_file', 'secret_file', \
              'register', 'log_level', 'log_format', 'limits', \
              'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );

@@ -26,8 +26,8 @@ use kcpq_core::seal::PublicKey;
 use kcpq_core::subject::{self, Pattern};
 use kcpq_std_server::access::{Access, Client, Group, Limits, Permissions, Rules};
 
-use super::reader::{Table, Value};
 use crate::parse_size;
+use crate::tables::{Table, Value};
 
 /// The tables.
 pub(super) const TABLES: &[&str] = &["permissions", "anonymous", "client", "original", "shared"];

@@ -8,6 +8,7 @@ use kcpq_core::kcp;
 use kcpq_std_server::{Counters, ReceiveQueues, Session, View, broker};
 use smol::Timer;
 
+use super::messages::{Viewer, Viewing};
 use super::patterns::Patterns;
 use super::recent::Recent;
 
@@ -71,6 +72,8 @@ impl Look {
 pub(super) struct Looker {
     view: View,
     pub(super) about: About,
+    /// What is published.
+    pub(super) viewer: Rc<Viewer>,
     look: Kept<Look>,
     /// The last look's, for the next one.
     recent: RefCell<Option<Rc<Recent>>>,
@@ -89,10 +92,11 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 const PULSE: Duration = Duration::from_secs(2);
 
 impl Looker {
-    pub(super) fn new(view: View, about: About) -> Self {
+    pub(super) fn new(view: View, about: About, viewing: Viewing) -> Self {
         Self {
             view,
             about,
+            viewer: Rc::new(Viewer::new(viewing)),
             look: Kept::default(),
             recent: RefCell::default(),
             patterns: Kept::default(),
