@@ -396,6 +396,8 @@ fn a_server_is_asked_whether_it_is_there_and_how_far_away() {
         "{text}"
     );
     assert!(lines[3].starts_with("3: ") && lines[4].starts_with("3 asked, 3 answered; min "), "{text}");
+    let by_its_other_name = kcpq().args(["rtt", "-s", &addr, "-c", "1"]).output().unwrap();
+    assert!(by_its_other_name.status.success());
     let output = ping(&["--json"]);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(

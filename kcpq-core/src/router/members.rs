@@ -32,7 +32,7 @@ impl Members {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.many.as_ref().map_or(usize::from(!self.is_empty()), |set| set.len())
+        self.many.as_ref().map_or_else(|| usize::from(!self.is_empty()), |set| set.len())
     }
 
     pub(crate) fn contains(&self, member: u32) -> bool {

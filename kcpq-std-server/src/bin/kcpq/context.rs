@@ -68,6 +68,7 @@ const FLAG: &str = "context";
 /// A key, the flags' names in the program that it stands for, and whether it is the name of a file.
 const KEYS: &[(&str, &[&str], bool)] = &[
     ("server", &["server"], false),
+    ("connection_name", &["connection_name"], false),
     ("shuffle", &["shuffle"], false),
     ("timeout", &["timeout"], false),
     ("preset", &["preset"], false),

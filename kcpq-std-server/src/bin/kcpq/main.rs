@@ -56,14 +56,19 @@ const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage error, 3 end
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a server until SIGINT or SIGTERM
+    #[command(alias = "server")]
     Serve(serve::Serve),
     /// Publish a message, once or again and again, or one for each line of a file
+    #[command(alias = "publish")]
     Pub(publish::Publish),
     /// Subscribe and print what arrives
+    #[command(alias = "subscribe")]
     Sub(subscribe::Subscribe),
     /// Ask a server whether it is there, and how far away
+    #[command(alias = "rtt")]
     Ping(ping::Ping),
     /// Publish a message that asks for answers, and print these
+    #[command(alias = "request")]
     Req(request::Request),
     /// Answer what is asked
     Reply(reply::Reply),
@@ -94,6 +99,9 @@ struct ServerArg {
     /// Use what `kcpq context add` has kept under this name [default: the selected one, if no server is named]
     #[arg(long, env = "KCPQ_CONTEXT", value_name = "NAME")]
     context: Option<String>,
+    /// Name of this client, as the server shows it [default: kcpq and the command]
+    #[arg(long, value_name = "NAME")]
+    connection_name: Option<String>,
     /// Try servers in random order
     #[arg(long)]
     shuffle: bool,
@@ -164,6 +172,7 @@ impl ServerArg {
 
     /// The options that the flags ask for.
     fn builder(&self, name: &'static str) -> Result<Builder, Failure> {
+        let name = self.connection_name.as_deref().unwrap_or(name);
         let mut builder = Client::builder().name(name).timeout(self.timeout).preset(self.preset.config().into());
         for server in self.server.iter().skip(1) {
             builder = builder.or_server(server.clone());
