@@ -140,7 +140,8 @@ impl Publish {
 
     /// How it ends after a signal: well, unless there was to be more.
     fn interrupted(&self, published: u64) -> Result<(), Failure> {
-        let wanted = self.count.or((!self.lines && self.interval.is_none()).then_some(1));
+        let once = !self.lines && self.interval.is_none();
+        let wanted = self.count.or_else(|| once.then_some(1));
         match wanted {
             Some(wanted) if published < wanted => {
                 Err(Failure::Timeout(format!("interrupted: {published} of {wanted} messages published")))

@@ -261,7 +261,7 @@ impl Serve {
         if self.check {
             return settings.serve.check(&settings);
         }
-        let Serve { log_level, log_format, .. } = &settings.serve;
+        let Self { log_level, log_format, .. } = &settings.serve;
         let Logging { log, flood, set_level } = Logging::start(log_level.clone(), *log_format)?;
         // The usual way would wait for standard error.
         panic::set_hook(Box::new(|info| tracing::error!("{info}")));
