@@ -200,14 +200,22 @@ impl Shard {
             if self.draining && self.broker.sessions() == 0 {
                 return self.sockets();
             }
-            if self.listeners.iter().all(|listener| !listener.readable) {
-                let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
-                let wait = deadline.into_iter().flatten().min().map(|at| {
-                    let at = self.epoch + StdDuration::from_micros(at.as_micros());
-                    at.saturating_duration_since(std::time::Instant::now())
-                });
-                self.wait(wait);
-            }
+            self.rest();
+        }
+    }
+
+    /// Waits for something to do, unless there is: then it only looks at the addresses of which nothing is known, so that a
+    /// flood at one keeps nobody from another.
+    fn rest(&mut self) {
+        if self.listeners.iter().all(|listener| !listener.readable) {
+            let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
+            let wait = deadline.into_iter().flatten().min().map(|at| {
+                let at = self.epoch + StdDuration::from_micros(at.as_micros());
+                at.saturating_duration_since(std::time::Instant::now())
+            });
+            self.wait(wait);
+        } else if self.listeners.iter().any(|listener| !listener.readable) {
+            self.wait(Some(StdDuration::ZERO));
         }
     }
 
@@ -386,4 +394,28 @@ impl Shard {
 
 fn now(epoch: std::time::Instant) -> Instant {
     Instant::from_micros(u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use kcpq_core::broker;
+
+    use super::*;
+
+    #[test]
+    fn an_address_with_much_to_read_keeps_nobody_from_another() {
+        let sockets = ["127.0.0.1:0"; 2].map(|addr| Socket::bind(addr.parse().unwrap()).unwrap());
+        let quiet = sockets[1].local_addr().unwrap();
+        let broker = Broker::new(broker::Config::default(), 1);
+        let (mut shard, _handle) = Shard::new(sockets.into(), broker, std::time::Instant::now(), 1_400, None).unwrap();
+        shard.receive();
+        assert!(shard.listeners.iter().all(|listener| !listener.readable), "both are empty");
+        shard.listeners[0].readable = true;
+        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], quiet).unwrap();
+        shard.rest();
+        assert!(shard.listeners[1].readable);
+        shard.receive();
+        let stats = shard.broker.stats();
+        assert_eq!((stats.malformed_datagrams + stats.stray_datagrams, shard.listeners[1].readable), (1, false));
+    }
 }
