@@ -8,7 +8,9 @@ mod engine;
 mod relay;
 
 use std::hint::black_box;
+use std::net::SocketAddr;
 
+use kcpq_core::broker::{self, Broker, SessionCursor};
 use kcpq_core::frame::{Frame, Limits, command};
 use kcpq_core::kcp::{Config, Kcp, Origin};
 use kcpq_core::router::Router;
@@ -24,7 +26,7 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 13] = [
+const WORK: [Work; 14] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
@@ -34,6 +36,8 @@ const WORK: [Work; 13] = [
     ("relay", |count| assert_eq!(Relay::new().run(count, &[7; 128]), count)),
     ("relay-1k", |count| assert_eq!(Relay::new().run(count, &[7; 1024]), count)),
     ("relay-permitted", |count| assert_eq!(Relay::permitted().run(count, &[7; 128]), count)),
+    // Of a session, a page at a time.
+    ("view", views),
     ("first-look", first_looks),
     // A hundredth of one: it is three orders more than everything else here.
     ("handshake/100", |count| handshakes(count / 100)),
@@ -130,6 +134,25 @@ fn first_message() -> (Responder, Initiator) {
     let credentials = Credentials::Identity { key: &client, server: &public };
     let initiator = Initiator::new(7, credentials, Cipher::ChaChaPoly, &[3; 32], &[7; 60]).expect("it fits");
     (Responder::new(Some(server), None), initiator)
+}
+
+/// What a look at sessions takes.
+fn views(count: u64) {
+    const PAGE: u16 = 128;
+    let mut broker = Broker::<SocketAddr>::new(broker::Config::default(), 1);
+    for number in 0..PAGE {
+        // A segment with a byte of a frame opens a session.
+        let mut datagram = u32::from(number + 1).to_le_bytes().to_vec();
+        datagram.extend([81, 0, 32, 0]);
+        datagram.extend([0; 12]);
+        datagram.extend([1, 0, 0, 0, 0]);
+        broker.handle_datagram(Instant::ZERO, SocketAddr::from(([192, 0, 2, 1], number)), &mut datagram);
+    }
+    for _ in 0..count / u64::from(PAGE) {
+        let page = broker.view_sessions(Instant::ZERO, SessionCursor::default(), usize::from(PAGE));
+        assert_eq!(page.items.len(), usize::from(PAGE));
+        black_box(page);
+    }
 }
 
 /// What a server spends on a first message from a stranger.

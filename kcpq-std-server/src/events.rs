@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn one_kind_of_lines_does_not_use_up_anothers_budget() {
         let (mut log, now) = (EventLog::default(), Instant::from_micros(5));
-        let peer = Client(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)).into());
+        let peer = Client { path: std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)).into(), listener: 0 };
         for _ in 0..2_000 {
             log.write(now, Event::Refused { peer });
         }

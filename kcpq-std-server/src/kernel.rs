@@ -13,13 +13,19 @@ pub struct ReceiveQueues {
     pub dropped: u64,
 }
 
-/// Of the sockets bound to `addr`; `None` where the system does not tell (proc(5), so Linux alone does).
-pub(crate) fn receive_queues(addr: SocketAddr) -> Option<ReceiveQueues> {
+/// Of the sockets bound to these; `None` where the system does not tell (proc(5), so Linux alone does).
+pub(crate) fn receive_queues(addrs: &[SocketAddr]) -> Option<ReceiveQueues> {
     if !cfg!(target_os = "linux") {
         return None;
     }
-    let table = if addr.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
-    sum(&std::fs::read_to_string(table).ok()?, addr)
+    let mut all = ReceiveQueues::default();
+    for addr in addrs {
+        let table = if addr.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
+        let ReceiveQueues { bytes, dropped } = sum(&std::fs::read_to_string(table).ok()?, *addr)?;
+        all.bytes += bytes;
+        all.dropped += dropped;
+    }
+    Some(all)
 }
 
 /// The sum over the lines of a table of sockets.
@@ -85,13 +91,13 @@ mod tests {
         let sockets = ["127.0.0.1:0", "[::1]:0"].map(std::net::UdpSocket::bind);
         for socket in sockets.into_iter().flatten() {
             let addr = socket.local_addr().unwrap();
-            assert_eq!(receive_queues(addr), Some(ReceiveQueues::default()));
+            assert_eq!(receive_queues(&[addr]), Some(ReceiveQueues::default()));
             let sender = std::net::UdpSocket::bind((addr.ip(), 0)).unwrap();
             // Far more than any receive buffer that nobody empties.
-            while receive_queues(addr).unwrap().dropped == 0 {
+            while receive_queues(&[addr]).unwrap().dropped == 0 {
                 (0..100).for_each(|_| drop(sender.send_to(&[0; 8_000], addr)));
             }
-            assert!(receive_queues(addr).unwrap().bytes > 0);
+            assert!(receive_queues(&[addr]).unwrap().bytes > 0);
         }
     }
 }

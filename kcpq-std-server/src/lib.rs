@@ -35,7 +35,7 @@ mod view;
 pub use kcpq_core::{access, broker};
 pub use kernel::ReceiveQueues;
 pub use server::{BindError, Config, Server, Snapshot};
-pub use view::{Counters, Session, View};
+pub use view::{Counters, Pattern, Session, View};
 
 /// The example of README.md is compiled, too.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! A client, as the broker knows it: the path to it.
+//! A client, as the broker knows it: the path to it, and by which of the server's addresses it leads.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,23 +9,27 @@ use kcpq_udp::Path;
 /// The path to a client. Both ends are part of it: what goes back leaves from the address that the client asked, and a
 /// datagram that comes to another one came by another path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Client(pub(crate) Path);
+pub(crate) struct Client {
+    pub(crate) path: Path,
+    /// Which of the addresses that the server listens on, in the order of its configuration.
+    pub(crate) listener: u8,
+}
 
 impl Peer for Client {
     type Host = IpAddr;
 
     fn host(&self) -> IpAddr {
-        self.0.remote.host()
+        self.path.remote.host()
     }
 
     fn is_local(&self) -> bool {
-        SocketAddr::is_local(&self.0.remote)
+        SocketAddr::is_local(&self.path.remote)
     }
 }
 
 /// Its address.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.remote.fmt(f)
+        self.path.remote.fmt(f)
     }
 }

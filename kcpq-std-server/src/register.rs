@@ -8,7 +8,7 @@
 //! ```text
 //! kcpq register 1
 //! secret 64 hexadecimal digits
-//! session 16 hexadecimal digits, address of the client, address here or -
+//! session 16 hexadecimal digits, address of the client, address here or -, which of the server's addresses, if not the first
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -204,9 +204,10 @@ fn text<'p>(secret: &[u8; 32], peers: impl IntoIterator<Item = &'p (Client, u64)
         let _ = write!(text, "{byte:02x}");
     }
     text.push('\n');
-    for (Client(Path { remote, local }), name) in peers {
+    for (Client { path: Path { remote, local }, listener }, name) in peers {
         let local = local.map_or_else(|| "-".to_owned(), |local| local.to_string());
-        let _ = writeln!(text, "session {name:016x} {remote} {local}");
+        let listener = if *listener == 0 { String::new() } else { format!(" {listener}") };
+        let _ = writeln!(text, "session {name:016x} {remote} {local}{listener}");
     }
     text
 }
@@ -269,7 +270,8 @@ fn parse(text: &str) -> Option<Left> {
             "-" => None,
             local => Some(local.parse().ok()?),
         };
-        Some((Client(Path { remote, local }), name))
+        let listener = words.next().map_or(Ok(0), str::parse).ok()?;
+        Some((Client { path: Path { remote, local }, listener }, name))
     });
     Some(Left { secret: Some(secret), peers: peers.collect() })
 }
@@ -281,13 +283,14 @@ mod tests {
     use super::*;
 
     fn clients() -> Vec<(Client, u64)> {
-        let path = |remote: &str, local: Option<&str>| {
-            Client(Path { remote: remote.parse().unwrap(), local: local.map(|local| local.parse().unwrap()) })
+        let client = |remote: &str, local: Option<&str>, listener| {
+            let path = Path { remote: remote.parse().unwrap(), local: local.map(|local| local.parse().unwrap()) };
+            Client { path, listener }
         };
         vec![
-            (path("192.0.2.1:5000", Some("198.51.100.7")), 0x0123_4567_89ab_cdef),
-            (path("[2001:db8::1]:5001", None), 7),
-            (path("[fe80::1%3]:5002", Some("fe80::2")), u64::MAX),
+            (client("192.0.2.1:5000", Some("198.51.100.7"), 0), 0x0123_4567_89ab_cdef),
+            (client("[2001:db8::1]:5001", None, 1), 7),
+            (client("[fe80::1%3]:5002", Some("fe80::2"), 2), u64::MAX),
         ]
     }
 

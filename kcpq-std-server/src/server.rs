@@ -13,7 +13,7 @@ use kcpq_core::broker::{self, Broker, KeptView, Keys, LastValues, NotKept, Sessi
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{DEFAULT_PORT, Instant, fec, kcp};
-use kcpq_udp::{LISTENING_BUFFER, Socket};
+use kcpq_udp::{LISTENING_BUFFER, Listen, Socket};
 
 use crate::failure::{Guard, Watch};
 use crate::limits::{self, LimitTooLow};
@@ -21,14 +21,17 @@ use crate::peer::Client;
 use crate::register::{self, Left, Register};
 use crate::shard::{Command, Handle, Shard};
 use crate::values::{self, Values};
-use crate::view::{Session, View};
+use crate::view::{Pattern, Session, View};
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address to listen on; port 0 chooses a free one.
     pub listen: SocketAddr,
-    /// Number of threads, each with a socket and sessions of its own, up to [`MAX_SHARDS`](Self::MAX_SHARDS); the
+    /// Further addresses to listen on, [`MAX_LISTENERS`](Self::MAX_LISTENERS) in all. One on `::` has IPv4 as well, unless an
+    /// address of IPv4 is among them.
+    pub listen_also: Vec<SocketAddr>,
+    /// Number of threads, each with sessions and, for each address, a socket of its own, up to [`MAX_SHARDS`](Self::MAX_SHARDS); the
     /// kernel assigns clients to them by address. The limits on sessions, on queues in all and on stateless replies are
     /// divided among them equally. More than one needs Linux, and pays where one processor is not enough.
     pub shards: usize,
@@ -57,6 +60,8 @@ pub struct Config {
 impl Config {
     /// Maximum number of threads.
     pub const MAX_SHARDS: usize = broker::MAX_SHARDS;
+    /// Maximum number of addresses to listen on.
+    pub const MAX_LISTENERS: usize = 16;
 }
 
 impl Default for Config {
@@ -65,6 +70,7 @@ impl Default for Config {
         let listen = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT));
         Self {
             listen,
+            listen_also: Vec::new(),
             shards: 1,
             broker: broker::Config::default(),
             access: None,
@@ -112,6 +118,8 @@ pub enum BindError {
         /// The operating system's error.
         source: io::Error,
     },
+    /// There are more addresses to listen on than [`Config::MAX_LISTENERS`].
+    TooManyListeners,
     /// A limit is so low that no client could connect.
     Limit(LimitTooLow),
     /// The rules of who may do what make no sense.
@@ -134,6 +142,7 @@ impl fmt::Display for BindError {
                 f.write_str("cannot use several shards: this system does not distribute datagrams over sockets; use 1")
             }
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            Self::TooManyListeners => write!(f, "a server listens on {} addresses at most", Config::MAX_LISTENERS),
             Self::Limit(error) => error.fmt(f),
             Self::Access(error) => error.fmt(f),
             Self::LastValues(error) => write!(f, "subjects whose last values are to be kept: {error}"),
@@ -151,6 +160,7 @@ impl std::error::Error for BindError {
             Self::Access(error) => Some(error),
             Self::LastValues(error) => Some(error),
             Self::Random(error) => Some(error),
+            Self::TooManyListeners => None,
         }
     }
 }
@@ -160,10 +170,10 @@ impl std::error::Error for BindError {
 /// If one of its threads panics it ends by itself, and says so to [`on_failure`](Self::on_failure).
 #[derive(Debug)]
 pub struct Server {
-    local_addr: SocketAddr,
+    local_addrs: Arc<[SocketAddr]>,
     shards: Vec<Handle>,
     watch: Arc<Watch>,
-    threads: Vec<JoinHandle<Socket>>,
+    threads: Vec<JoinHandle<Vec<Socket>>>,
     /// End when the threads have.
     _register: Option<Register>,
     _values: Option<Values>,
@@ -177,18 +187,16 @@ impl Server {
     pub fn bind(mut config: Config) -> Result<Self, BindError> {
         limits::check(&config.broker).map_err(BindError::Limit)?;
         let count = config.shards.clamp(1, Config::MAX_SHARDS);
-        let addr = config.listen;
         let seed = getrandom::u64().map_err(BindError::Random)?;
         let epoch = std::time::Instant::now();
         config.broker = config.broker.shared_by(count);
         let (mut shards, mut handles) = (Vec::new(), Vec::new());
-        // Takes the port, and finds out whether it is free: several sockets would join those of another server.
-        let first = Socket::bind(addr).map_err(|source| BindError::Bind { addr, source })?;
-        let bind = move |source| BindError::Bind { addr, source };
-        let local_addr = first.local_addr().map_err(bind)?;
-        let mut first = Some(first).filter(|_| count == 1);
+        let listeners = Listeners::bind(config.listen, &config.listen_also, count)?;
+        let local_addrs: Arc<[SocketAddr]> = listeners.local_addrs.as_slice().into();
+        let bind = |source| BindError::Bind { addr: config.listen, source };
         // Nobody else has the port, so it is nobody else's file.
-        let left = config.register.as_deref().map_or_else(Left::default, register::read);
+        let mut left = config.register.as_deref().map_or_else(Left::default, register::read);
+        left.peers.retain(|(client, _)| usize::from(client.listener) < local_addrs.len());
         let secret = match left.secret {
             Some(secret) => secret,
             None => random()?,
@@ -198,13 +206,9 @@ impl Server {
         let (kept, may_write) = config.values_file.as_deref().map_or_else(|| (Vec::new(), false), values::read);
         let mut values_file = config.values_file.take().filter(|_| may_write);
         let mut changes = None;
-        for own in 0..count {
-            let socket = match first.take() {
-                Some(socket) => socket,
-                None => Socket::bind_shared(local_addr).map_err(bind)?,
-            };
+        for (own, sockets) in listeners.sockets.into_iter().enumerate() {
             if own == 0 {
-                look_at(&socket, &mut config.broker).map_err(bind)?;
+                look_at(&sockets, &mut config.broker).map_err(bind)?;
             }
             let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
             let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count).with_secret(&secret);
@@ -234,7 +238,7 @@ impl Server {
             }
             let longest = max_datagram.max(native_datagram).max(local_datagram);
             let (shard, handle) = Shard::new(
-                socket,
+                sockets,
                 broker,
                 epoch,
                 longest,
@@ -250,7 +254,7 @@ impl Server {
         let values = values.transpose().map_err(BindError::Thread)?;
         // From here on dropping it ends the threads that run.
         let mut server = Self {
-            local_addr,
+            local_addrs,
             shards: handles,
             watch: Arc::default(),
             threads: Vec::new(),
@@ -273,14 +277,19 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens; with the port that was taken.
+    /// Where it listens; with the port that was taken. Of several addresses the first.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.local_addrs[0]
+    }
+
+    /// Where it listens: all of its addresses, in the order of its configuration, with the ports that were taken.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
     }
 
     /// A look at it for another thread.
     pub fn view(&self) -> View {
-        View { shards: self.shards.as_slice().into(), local_addr: self.local_addr }
+        View { shards: self.shards.as_slice().into(), local_addrs: Arc::clone(&self.local_addrs) }
     }
 
     /// The counters of all threads; `None` if one has ended: see [`View::snapshot`].
@@ -293,8 +302,8 @@ impl Server {
         self.view().sessions()
     }
 
-    /// All patterns that sessions have, and how many have each: see [`View::patterns`].
-    pub fn patterns(&self) -> Option<HashMap<Box<str>, usize>> {
+    /// All patterns that sessions have, how many have each and how much it matches: see [`View::patterns`].
+    pub fn patterns(&self) -> Option<HashMap<Box<str>, Pattern>> {
         self.view().patterns()
     }
 
@@ -359,6 +368,42 @@ fn restore(broker: &mut Broker<Client>, value: &values::Left) -> Result<(), NotK
     broker.restore(Instant::ZERO, &value.frame, value.age.into(), value.left.map(Into::into))
 }
 
+/// The sockets of a server.
+struct Listeners {
+    /// Where they listen.
+    local_addrs: Vec<SocketAddr>,
+    /// Of each thread one for each address.
+    sockets: Vec<Vec<Socket>>,
+}
+
+impl Listeners {
+    /// Listens on all addresses, with `count` threads.
+    fn bind(first: SocketAddr, others: &[SocketAddr], count: usize) -> Result<Self, BindError> {
+        let addrs: Vec<SocketAddr> = [first].iter().chain(others).copied().collect();
+        if addrs.len() > Config::MAX_LISTENERS {
+            return Err(BindError::TooManyListeners);
+        }
+        let only_v6 = addrs.iter().any(SocketAddr::is_ipv4);
+        let (mut local_addrs, mut sockets) = (Vec::new(), Vec::from_iter((0..count).map(|_| Vec::new())));
+        for addr in addrs {
+            let bind = |source| BindError::Bind { addr, source };
+            // Takes the port, and finds out whether it is free: several sockets would join those of another server.
+            let first = Socket::listen(addr, Listen { shared: false, only_v6 }).map_err(bind)?;
+            let local_addr = first.local_addr().map_err(bind)?;
+            let mut first = Some(first).filter(|_| count == 1);
+            for own in &mut sockets {
+                let socket = match first.take() {
+                    Some(socket) => socket,
+                    None => Socket::listen(local_addr, Listen { shared: true, only_v6 }).map_err(bind)?,
+                };
+                own.push(socket);
+            }
+            local_addrs.push(local_addr);
+        }
+        Ok(Self { local_addrs, sockets })
+    }
+}
+
 /// Bytes that nobody can guess.
 fn random() -> Result<[u8; 32], BindError> {
     let mut bytes = [0; 32];
@@ -367,9 +412,11 @@ fn random() -> Result<[u8; 32], BindError> {
 }
 
 /// Says what the system does not grant, and keeps the configuration to what it can.
-fn look_at(socket: &Socket, config: &mut broker::Config) -> io::Result<()> {
-    let granted = socket.granted()?;
-    if granted.receive < LISTENING_BUFFER {
+fn look_at(sockets: &[Socket], config: &mut broker::Config) -> io::Result<()> {
+    let granted = sockets.iter().map(Socket::granted).collect::<io::Result<Vec<_>>>()?;
+    if let Some(granted) = granted.iter().min_by_key(|granted| granted.receive)
+        && granted.receive < LISTENING_BUFFER
+    {
         tracing::warn!(
             asked = LISTENING_BUFFER,
             receive = granted.receive,
@@ -378,7 +425,7 @@ fn look_at(socket: &Socket, config: &mut broker::Config) -> io::Result<()> {
              bursts may be lost and sent again"
         );
     }
-    if socket.may_fragment() {
+    if sockets.iter().any(Socket::may_fragment) {
         // It would seem that a path carries what is cut into pieces, of which each may be lost.
         config.native_datagram = config.native_datagram.min(USUAL_DATAGRAM);
     }

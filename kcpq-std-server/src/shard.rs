@@ -79,17 +79,32 @@ const MAX_BATCH: usize = 65_000;
 /// longest for room in a full one.
 const PAUSE: StdDuration = StdDuration::from_millis(50);
 
-const SOCKET: Token = Token(0);
-const COMMAND: Token = Token(1);
+/// Listeners have the lowest numbers.
+const COMMAND: Token = Token(usize::MAX);
 
-/// A thread that waits for its socket, its timers and its commands by itself: a reactor shared with other threads would
-/// hand each datagram from one to the other.
-pub(crate) struct Shard {
+/// A socket of a shard: it has one for each address that the server listens on.
+struct Listener {
     socket: Socket,
-    poll: Poll,
-    events: Events,
     /// The socket again, as the poller knows it.
     registered: mio::net::UdpSocket,
+    /// There may be something to read. The poller tells of what is new only, so the socket is read until it is empty.
+    readable: bool,
+}
+
+impl Listener {
+    /// Lets the poller know that the socket was read until it was empty: on Windows it tells of nothing more before.
+    fn emptied(&mut self) {
+        self.readable = false;
+        let _ = self.registered.try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}
+
+/// A thread that waits for its sockets, its timers and its commands by itself: a reactor shared with other threads would
+/// hand each datagram from one to the other.
+pub(crate) struct Shard {
+    listeners: Vec<Listener>,
+    poll: Poll,
+    events: Events,
     pub(crate) broker: Broker<Client>,
     log: EventLog,
     /// Keeps note of who has sessions, for the next life of the server.
@@ -110,9 +125,9 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// # Errors
-    /// The system's, when it has no way to wait for the socket.
+    /// The system's, when it has no way to wait for the sockets.
     pub(crate) fn new(
-        socket: Socket,
+        sockets: Vec<Socket>,
         broker: Broker<Client>,
         epoch: std::time::Instant,
         max_datagram: u16,
@@ -120,17 +135,21 @@ impl Shard {
         values: Option<values::Reporter>,
     ) -> io::Result<(Self, Handle)> {
         let (sender, commands) = mpsc::channel();
-        let batch = usize::from(max_datagram) * socket.max_segments();
+        let segments = sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
+        let batch = usize::from(max_datagram) * segments;
         let out = vec![0; batch.min(MAX_BATCH.max(usize::from(max_datagram)))];
         let poll = Poll::new()?;
-        let mut registered = mio::net::UdpSocket::from_std(socket.socket().try_clone()?);
-        poll.registry().register(&mut registered, SOCKET, Interest::READABLE)?;
+        let mut listeners = Vec::with_capacity(sockets.len());
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let mut registered = mio::net::UdpSocket::from_std(socket.socket().try_clone()?);
+            poll.registry().register(&mut registered, Token(index), Interest::READABLE)?;
+            listeners.push(Listener { socket, registered, readable: true });
+        }
         let handle = Handle { commands: sender, waker: Arc::new(Waker::new(poll.registry(), COMMAND)?) };
         let shard = Self {
-            socket,
+            listeners,
             poll,
             events: Events::with_capacity(16),
-            registered,
             broker,
             log: EventLog::default(),
             reporter,
@@ -152,7 +171,9 @@ impl Shard {
     /// # Errors
     /// The system's.
     pub(crate) fn discard(&mut self) -> io::Result<()> {
-        while self.socket.recv(|_, _| {})? {}
+        for Listener { socket, .. } in &mut self.listeners {
+            while socket.recv(|_, _| {})? {}
+        }
         Ok(())
     }
 
@@ -163,19 +184,17 @@ impl Shard {
         self.relays = all.iter().map(|_| Vec::new()).collect();
     }
 
-    /// Serves until it is told to stop, or to drain and has done so. The socket is to live until all shards have ended:
-    /// without it the system would give its peers' datagrams to others. Nobody waits for commands any more.
-    pub(crate) fn run(mut self) -> Socket {
+    /// Serves until it is told to stop, or to drain and has done so. The sockets are to live until all shards have ended:
+    /// without them the system would give their peers' datagrams to others. Nobody waits for commands any more.
+    pub(crate) fn run(mut self) -> Vec<Socket> {
         self.serve();
         if let Some(values) = self.values.take() {
             values.finish(&self.broker);
         }
-        self.socket
+        self.sockets()
     }
 
     fn serve(&mut self) {
-        // The poller tells of what is new only, so the socket is read until it is empty.
-        let mut busy = true;
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -185,12 +204,12 @@ impl Shard {
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
-            busy = busy && self.receive();
+            self.receive();
             let now = self.now();
             self.broker.handle_timeout(now);
             self.log.handle_timeout(now);
             self.log_events();
-            busy |= self.transmit();
+            self.transmit();
             self.relay();
             self.log_events();
             if let Some(values) = &mut self.values {
@@ -199,60 +218,68 @@ impl Shard {
             if self.draining && self.broker.is_drained() {
                 return;
             }
-            if !busy {
-                let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
-                let wait = deadline.into_iter().flatten().min().map(|at| {
-                    let at = self.epoch + StdDuration::from_micros(at.as_micros());
-                    at.saturating_duration_since(std::time::Instant::now())
-                });
-                busy = self.wait(wait);
-            }
+            self.rest();
         }
+    }
+
+    /// Waits for something to do, unless there is: then it only looks at the addresses of which nothing is known, so that a
+    /// flood at one keeps nobody from another.
+    fn rest(&mut self) {
+        if self.listeners.iter().all(|listener| !listener.readable) {
+            let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
+            let wait = deadline.into_iter().flatten().min().map(|at| {
+                let at = self.epoch + StdDuration::from_micros(at.as_micros());
+                at.saturating_duration_since(std::time::Instant::now())
+            });
+            self.wait(wait);
+        } else if self.listeners.iter().any(|listener| !listener.readable) {
+            self.wait(Some(StdDuration::ZERO));
+        }
+    }
+
+    fn sockets(self) -> Vec<Socket> {
+        self.listeners.into_iter().map(|listener| listener.socket).collect()
     }
 
     pub(crate) fn now(&self) -> Instant {
-        Instant::from_micros(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+        now(self.epoch)
     }
 
-    /// Takes in what is there, up to a bound; true if there may be more.
-    fn receive(&mut self) -> bool {
-        for _ in 0..RECEIVES {
-            let now = self.now();
-            let broker = &mut self.broker;
-            match self.socket.recv(|path, datagram| broker.handle_datagram(now, Client(path), datagram)) {
-                Ok(false) => {
-                    self.emptied();
-                    return false;
+    /// Takes in what is there, up to a bound for each address.
+    fn receive(&mut self) {
+        let Self { listeners, broker, epoch, .. } = self;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            for _ in 0..RECEIVES {
+                if !listener.readable {
+                    break;
                 }
-                Ok(true) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "receiving failed");
-                    std::thread::sleep(PAUSE);
-                    return true;
+                let now = now(*epoch);
+                let client = |path| Client { path, listener: index as u8 };
+                match listener.socket.recv(|path, datagram| broker.handle_datagram(now, client(path), datagram)) {
+                    Ok(true) => {}
+                    Ok(false) => listener.emptied(),
+                    Err(error) => {
+                        tracing::warn!(%error, "receiving failed");
+                        std::thread::sleep(PAUSE);
+                        break;
+                    }
                 }
             }
         }
-        true
     }
 
-    /// Lets the poller know that the socket was read until it was empty: on Windows it tells of nothing more before.
-    fn emptied(&self) {
-        let _ = self.registered.try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-    }
-
-    /// Sends what is due; true if the socket may have become readable meanwhile.
-    fn transmit(&mut self) -> bool {
-        let mut readable = false;
+    /// Sends what is due.
+    fn transmit(&mut self) {
         while let Some(transmit) = self.broker.poll_transmit(self.now(), &mut self.out) {
-            loop {
-                match self.socket.sender().send(transmit.to.0, &self.out[..transmit.len], transmit.segment) {
+            // Who came to an address that the server does not listen on any more is not told.
+            while let Some(Listener { socket, .. }) = self.listeners.get(usize::from(transmit.to.listener)) {
+                match socket.sender().send(transmit.to.path, &self.out[..transmit.len], transmit.segment) {
                     Ok(()) => break,
                     // The socket is full: that is back-pressure, not loss.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.watch(Interest::READABLE | Interest::WRITABLE);
+                        self.watch(transmit.to, Interest::READABLE | Interest::WRITABLE);
                         self.wait(Some(PAUSE));
-                        self.watch(Interest::READABLE);
-                        readable = true;
+                        self.watch(transmit.to, Interest::READABLE);
                     }
                     Err(error) if is_too_long(&error) => {
                         let len = transmit.segment.unwrap_or(transmit.len);
@@ -269,7 +296,6 @@ impl Shard {
                 }
             }
         }
-        readable
     }
 
     /// Tells the other shards what there is to tell.
@@ -290,26 +316,33 @@ impl Shard {
         }
     }
 
-    /// Chooses what of the socket is waited for. Room to send is of interest only when there was none: it comes after
-    /// each datagram.
-    fn watch(&mut self, interest: Interest) {
-        if let Err(error) = self.poll.registry().reregister(&mut self.registered, SOCKET, interest) {
+    /// Chooses what is waited for of the socket by which a client came. Room to send is of interest only when there was
+    /// none: it comes after each datagram.
+    fn watch(&mut self, client: Client, interest: Interest) {
+        let index = usize::from(client.listener);
+        let Some(Listener { registered, .. }) = self.listeners.get_mut(index) else { return };
+        if let Err(error) = self.poll.registry().reregister(registered, Token(index), interest) {
             tracing::warn!(%error, "cannot choose what to wait for");
         }
     }
 
-    /// Waits for the socket, a command, or until the time is over; true if the socket may have become readable.
-    fn wait(&mut self, timeout: Option<StdDuration>) -> bool {
+    /// Waits for the sockets, a command, or until the time is over.
+    fn wait(&mut self, timeout: Option<StdDuration>) {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 tracing::warn!(%error, "waiting for the socket failed");
                 std::thread::sleep(PAUSE);
-                return true;
+                self.listeners.iter_mut().for_each(|listener| listener.readable = true);
+                return;
             }
         }
-        self.events.iter().any(|event| event.token() == SOCKET)
+        for event in &self.events {
+            if let Some(listener) = self.listeners.get_mut(event.token().0) {
+                listener.readable = true;
+            }
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -377,5 +410,34 @@ impl Shard {
             let now = self.now();
             self.log.write(now, event);
         }
+    }
+}
+
+fn now(epoch: std::time::Instant) -> Instant {
+    Instant::from_micros(u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use kcpq_core::broker;
+
+    use super::*;
+
+    #[test]
+    fn an_address_with_much_to_read_keeps_nobody_from_another() {
+        let sockets = ["127.0.0.1:0"; 2].map(|addr| Socket::bind(addr.parse().unwrap()).unwrap());
+        let quiet = sockets[1].local_addr().unwrap();
+        let broker = Broker::new(broker::Config::default(), 1);
+        let (mut shard, _handle) =
+            Shard::new(sockets.into(), broker, std::time::Instant::now(), 1_400, None, None).unwrap();
+        shard.receive();
+        assert!(shard.listeners.iter().all(|listener| !listener.readable), "both are empty");
+        shard.listeners[0].readable = true;
+        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], quiet).unwrap();
+        shard.rest();
+        assert!(shard.listeners[1].readable);
+        shard.receive();
+        let stats = shard.broker.stats();
+        assert_eq!((stats.malformed_datagrams + stats.stray_datagrams, shard.listeners[1].readable), (1, false));
     }
 }

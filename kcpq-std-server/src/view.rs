@@ -23,7 +23,7 @@ use crate::shard::{Command, Handle, Shard};
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) shards: Arc<[Handle]>,
-    pub(crate) local_addr: SocketAddr,
+    pub(crate) local_addrs: Arc<[SocketAddr]>,
 }
 
 /// What one thread of a server has counted.
@@ -42,6 +42,25 @@ pub struct Counters {
 /// A session, as [`View::sessions`] shows it.
 pub type Session = SessionView<SocketAddr>;
 
+/// What is known of a pattern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pattern {
+    /// Sessions that have it.
+    pub subscribers: usize,
+    /// Messages that it has matched, modulo 2^32. They are forgotten when nobody has it any more: two looks give a rate, one
+    /// alone says little.
+    pub messages: u32,
+}
+
+impl Pattern {
+    /// Adds what another thread knows of it.
+    fn add(&mut self, other: Self) {
+        self.subscribers += other.subscribers;
+        self.messages = self.messages.wrapping_add(other.messages);
+    }
+}
+
 /// A page of sessions that goes from thread to thread.
 pub(crate) type SessionPage = Page<SessionView<Client>, SessionCursor>;
 pub(crate) type PatternPage = Page<PatternView, PatternCursor>;
@@ -53,9 +72,9 @@ pub(crate) const PLACES: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl View {
-    /// Where the server listens.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    /// Where the server listens: all of its addresses, in the order of its configuration.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
     }
 
     /// Number of the server's threads.
@@ -80,7 +99,7 @@ impl View {
 
     /// What the operating system says of the server's sockets; `None` where it does not.
     pub fn receive_queues(&self) -> Option<ReceiveQueues> {
-        kernel::receive_queues(self.local_addr)
+        kernel::receive_queues(&self.local_addrs)
     }
 
     /// All sessions, one page after the other, in no particular order. One that comes or goes meanwhile may be among them or
@@ -89,27 +108,30 @@ impl View {
         let from = (0..self.shards.len()).map(|shard| (shard, SessionCursor::default()));
         let ask = |shard: &Handle, from| ask(shard, PATIENCE, |reply| Command::Sessions(from, reply));
         let pages = Pages { shards: Arc::clone(&self.shards), rest: from.collect(), ask };
-        pages.flatten().map(|session| session.map_peer(|Client(path)| path.remote))
+        pages.flatten().map(|session| session.map_peer(|client: Client| client.path.remote))
     }
 
-    /// All patterns that sessions have, and how many have each, in no particular order; `None` if a thread has ended, or does
-    /// not answer for 10 s.
-    pub fn patterns(&self) -> Option<HashMap<Box<str>, usize>> {
-        let mut sum = HashMap::new();
+    /// All patterns that sessions have, in no particular order; `None` if a thread has ended, or does not answer for 10 s.
+    pub fn patterns(&self) -> Option<HashMap<Box<str>, Pattern>> {
+        let mut sum: HashMap<Box<str>, Pattern> = HashMap::new();
         for shard in &*self.shards {
             // One may be shown twice while others come and go: the last time counts.
             let (mut own, mut next) = (HashMap::new(), Some(PatternCursor::default()));
             while let Some(from) = next {
                 let page = ask(shard, PATIENCE, |reply| Command::Patterns(from, reply))?;
-                own.extend(page.items.into_iter().map(|view| (view.pattern, view.subscribers)));
+                let known = page.items.into_iter().map(|PatternView { pattern, subscribers, messages, .. }| {
+                    (pattern, Pattern { subscribers, messages })
+                });
+                own.extend(known);
                 next = page.next;
             }
             if sum.is_empty() {
                 sum = own;
             } else {
-                own.into_iter().for_each(|(pattern, count)| *sum.entry(pattern).or_insert(0) += count);
+                own.into_iter().for_each(|(pattern, own)| sum.entry(pattern).or_default().add(own));
             }
         }
+        sum.retain(|_, pattern| pattern.subscribers > 0);
         Some(sum)
     }
 

@@ -2,38 +2,15 @@
 
 mod support;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use support::folder::Folder;
 use support::process::Process;
 use support::program::kcpq;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("kcpq-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, text: &str) -> PathBuf {
-        let path = self.0.join("kcpq.toml");
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let output = Process::spawn(kcpq().args(args)).wait(PATIENCE);
@@ -79,13 +56,38 @@ fn without_settings_it_listens_for_this_machine_only() {
 }
 
 #[test]
+fn it_listens_on_several_addresses_of_which_each_is_judged() {
+    let folder = Folder::new("listeners");
+    let (mut server, first) = serve(&folder.write("kcpq.toml", "listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]"));
+    let second = server.expect_line("listening on ", PATIENCE);
+    assert_ne!(first, second);
+    let subscriber = Process::spawn(kcpq().args(["sub", "-s", &first, "a", "--count", "1"]));
+    subscriber.expect_error_line("subscribed to ", PATIENCE);
+    assert_eq!(publishes(&second, "a"), Ok(()));
+    assert_eq!(subscriber.wait(PATIENCE).stdout, b"a: x\n");
+
+    let open_to_others = |args: &[&str]| run(&[&["serve", "--check", "-l", "127.0.0.1:7"], args].concat());
+    let (code, _, said) = open_to_others(&["-l", "0.0.0.0:9"]);
+    assert_eq!((code, said.starts_with("kcpq: refused to listen on 0.0.0.0:9, ")), (Some(1), true), "{said}");
+    let (code, said, _) = open_to_others(&["--listen", "[::1]:7,0.0.0.0:9", "--open"]);
+    assert_eq!((code, said.contains("listen = 127.0.0.1:7, [::1]:7, 0.0.0.0:9 ")), (Some(0), true), "{said}");
+    let (code, _, said) = open_to_others(&["-l", "127.0.0.1:7"]);
+    assert_eq!((code, said), (Some(1), "kcpq: cannot listen on 127.0.0.1:7: it is named twice\n".into()));
+}
+
+#[test]
 fn what_is_in_force_is_told_with_its_source() {
     let folder = Folder::new("in-force");
-    let file = folder.write("listen = \"localhost:1\"\n[limits]\nmax_sessions = 5\nmax_tokens = 9\n");
+    let file = folder.write(
+        "kcpq.toml",
+        "listen = \"localhost:1\"\n[limits]\nmax_sessions = 5\nmax_tokens = 9\n\
+         [transport]\npreset = \"games\"\ncongestion = \"off\"\n",
+    );
     let file = file.to_str().unwrap();
     let output = kcpq()
         .args(["serve", "--check", "--max-tokens", "8", "-c", file])
         .env("KCP_NATS_ADDR", "127.0.0.1:2")
+        .env("KCPQ_PRESET", "steady")
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
@@ -97,6 +99,11 @@ fn what_is_in_force_is_told_with_its_source() {
         "{said}"
     );
     assert!(line("limits.linger").ends_with("# default"), "{said}");
+    assert!(
+        line("transport.preset").contains("= steady ") && line("transport.preset").ends_with("# environment"),
+        "{said}"
+    );
+    assert!(line("transport.congestion").ends_with(&format!("# {file}:7")), "{said}");
     assert!(said.ends_with("everybody may do everything\n"), "{said}");
 }
 
@@ -109,7 +116,7 @@ fn a_file_with_mistakes_is_refused_with_the_place() {
         ("[permissions.default]\npublish = ['a..b']", ":2: 'permissions.default.publish' has 'a..b': invalid subject"),
         ("listen = \"0.0.0.0:1\"", "refused to listen on 0.0.0.0:1"),
     ] {
-        let file = folder.write(text);
+        let file = folder.write("kcpq.toml", text);
         for args in [&["serve", "--check", "-c"][..], &["serve", "-c"]] {
             let (code, _, said) = run(&[args, &[file.to_str().unwrap()]].concat());
             assert_eq!(code, Some(1), "{said}");
@@ -124,7 +131,7 @@ fn a_file_with_mistakes_is_refused_with_the_place() {
 #[cfg(unix)]
 fn permissions_are_replaced_at_sighup_and_a_broken_file_changes_nothing() {
     let folder = Folder::new("reload");
-    let file = folder.write("listen = \"127.0.0.1:0\"\n[permissions.default]\npublish = [\"open.>\"]\n");
+    let file = folder.write("kcpq.toml", "listen = \"127.0.0.1:0\"\n[permissions.default]\npublish = [\"open.>\"]\n");
     let (server, addr) = serve(&file);
     let subscriber = Process::spawn(kcpq().args(["sub", "-s", &addr, ">", "--count", "2"]));
     subscriber.expect_error_line("subscribed to ", PATIENCE);
@@ -132,13 +139,14 @@ fn permissions_are_replaced_at_sighup_and_a_broken_file_changes_nothing() {
     assert_eq!(publishes(&addr, "b"), Err("kcpq: not permitted to publish to b\n".into()));
     server.expect_logged("not permitted to publish", PATIENCE);
 
-    folder.write("listen = \"127.0.0.1:0\"\n[permissions.default]\npublsh = []\n");
+    folder.write("kcpq.toml", "listen = \"127.0.0.1:0\"\n[permissions.default]\npublsh = []\n");
     server.signal("-HUP");
     server.expect_logged(":3: unknown key 'publsh' in [permissions.default]; did you mean 'publish'?", PATIENCE);
     server.expect_logged("everything stays as it was", PATIENCE);
     assert!(publishes(&addr, "b").is_err());
 
     folder.write(
+        "kcpq.toml",
         "listen = \"127.0.0.1:0\"\nname = \"other\"\n[permissions.default]\npublish = { deny = [\"open.>\"] }\n",
     );
     server.signal("-HUP");
@@ -153,12 +161,12 @@ fn permissions_are_replaced_at_sighup_and_a_broken_file_changes_nothing() {
     // What is not permitted any more ends, and who is not let in any more as well.
     let subscriber = Process::spawn(kcpq().args(["sub", "-s", &addr, "a"]));
     subscriber.expect_error_line("subscribed to ", PATIENCE);
-    folder.write("listen = \"127.0.0.1:0\"\n[permissions.default]\nsubscribe = [\"b\"]\n");
+    folder.write("kcpq.toml", "listen = \"127.0.0.1:0\"\n[permissions.default]\nsubscribe = [\"b\"]\n");
     server.signal("-HUP");
     subscriber.expect_error_line("subscription to a lost: the server does not permit this subscription", PATIENCE);
     let subscriber = Process::spawn(kcpq().args(["sub", "-s", &addr, "b"]));
     subscriber.expect_error_line("subscribed to ", PATIENCE);
-    folder.write("listen = \"127.0.0.1:0\"\n[anonymous]\nallowed = false\n");
+    folder.write("kcpq.toml", "listen = \"127.0.0.1:0\"\n[anonymous]\nallowed = false\n");
     server.signal("-HUP");
     subscriber.expect_error_line(
         "connection lost: the server closed the session: the server does not let this client in",

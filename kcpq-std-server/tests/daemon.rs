@@ -112,11 +112,12 @@ fn who_only_listens_is_told_when_a_killed_server_is_back() {
     let folder = std::env::temp_dir().join(format!("kcpq-told-{}", std::process::id()));
     let file = folder.join("register");
     let args = ["--shards", if cfg!(target_os = "linux") { "3" } else { "1" }, "--register", file.to_str().unwrap()];
-    let (server, addr) = serve_with(&mut kcpq(), &args);
+    let (mut server, addr) = serve_with(&mut kcpq(), &[&args[..], &["-l", "127.0.0.1:0"]].concat());
+    let also = server.expect_line("listening on ", PATIENCE);
     smol::block_on(async {
         let mut clients = Vec::new();
-        for _ in 0..20 {
-            let client = builder().connect(&addr).await.unwrap();
+        for index in 0..20 {
+            let client = builder().connect(if index % 2 == 0 { &addr } else { &also }).await.unwrap();
             let (events, heard) = (client.events(), client.subscribe("a").await.unwrap());
             clients.push((client, events, heard));
         }
@@ -124,7 +125,8 @@ fn who_only_listens_is_told_when_a_killed_server_is_back() {
         until("the server keeps note of them", || known(&file)).await;
         // SIGKILL: nothing is said to anybody.
         drop(server);
-        let mut server = Process::spawn(kcpq().args(["serve", "-l", &addr]).args(args).stdout(Stdio::piped()));
+        let mut server =
+            Process::spawn(kcpq().args(["serve", "-l", &addr, "-l", &also]).args(args).stdout(Stdio::piped()));
         assert_eq!(server.expect_line("listening on ", PATIENCE), addr);
         for (_, events, _) in &mut clients {
             let back = async { while !matches!(events.next().await.unwrap(), Event::Reconnected { native: true }) {} };
@@ -187,6 +189,48 @@ fn a_flood_of_strangers_does_not_fill_the_log() {
     let opened = said.lines().filter(|line| line.contains("session opened")).count();
     assert!((100..=200).contains(&opened), "{opened} sessions were told of");
     assert!(said.len() < 64 << 10, "{} bytes of log", said.len());
+}
+
+#[test]
+fn the_log_is_text_json_or_the_journals_and_says_as_much_as_is_asked_for() {
+    let logged = |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = kcpq();
+        command.envs(env.iter().copied()).stderr(Stdio::piped());
+        let (server, addr) = serve_with(&mut command, args);
+        exchange(&addr);
+        server.terminate();
+        String::from_utf8(server.wait(PATIENCE).stderr).unwrap()
+    };
+    let json = logged(&["--log-format", "json"], &[]);
+    let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let opened = lines.iter().find(|line| line["message"] == "session opened").unwrap();
+    assert!(opened["level"] == "INFO" && opened["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{opened}");
+
+    let journal = logged(&["--log-format", "journal"], &[("RUST_LOG", "kcpq_std_server=debug")]);
+    assert!(journal.lines().all(|line| line.starts_with("<6>") || line.starts_with("<7>")), "{journal}");
+    assert!(journal.contains("native client") && !journal.contains("stopping"), "by where lines are from: {journal}");
+    // What is said on the command line wins, and standard error is no journal although there is one somewhere.
+    let none = logged(&["--log-level", "off"], &[("RUST_LOG", "trace"), ("JOURNAL_STREAM", "1:2")]);
+    assert_eq!(none, "");
+    let text = logged(&[], &[("RUST_LOG", ""), ("JOURNAL_STREAM", "1:2")]);
+    assert!(text.contains(" INFO ") && !text.contains("DEBUG") && !text.contains("<6>"), "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_that_goes_to_the_journal_is_what_that_reads() {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+    let (mut reader, writer) = io::pipe().unwrap();
+    let own = fs::File::from(writer.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap();
+    let mut command = kcpq();
+    command.env("JOURNAL_STREAM", format!("{}:{}", own.dev(), own.ino())).stderr(writer);
+    let (server, addr) = serve(&mut command);
+    drop(command);
+    serves_and_stops(server, &addr);
+    let mut said = String::new();
+    io::Read::read_to_string(&mut reader, &mut said).unwrap();
+    assert!(said.lines().all(|line| line.starts_with("<6>")) && said.contains("session opened"), "{said}");
 }
 
 #[test]

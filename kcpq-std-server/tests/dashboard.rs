@@ -68,6 +68,31 @@ fn the_page_shows_what_happens_while_it_happens() {
     wait_for(&browser, moving);
     wait_for(&browser, "parseFloat(document.querySelector('#figures dd').textContent) == 2");
 
+    wait_for(&browser, "parseFloat(document.querySelector('#patterns td:nth-child(3)').textContent) > 0");
+
+    // What is published is shown as it comes, and nothing more once it is not wanted.
+    browser.run("document.querySelector('#patterns button.link').click()");
+    wait_for(&browser, "document.querySelectorAll('#messages tbody tr').length > 3");
+    wait_for(
+        &browser,
+        "document.querySelector('#messages [role=status]').textContent.startsWith('Watching kitchen.*')",
+    );
+    let shown =
+        browser.run("return [...document.querySelectorAll('#messages tbody tr')[0].cells].map((it) => it.innerText)");
+    assert_eq!((&shown[1], &shown[3]), (&"kitchen.oven".into(), &"180".into()), "{shown}");
+    wait_for(&browser, "document.querySelector('#sessions').innerText.includes('kcpq page')");
+    browser.run("document.querySelector('#messages [name=stop]').click()");
+    wait_for(&browser, "!document.querySelector('#sessions').innerText.includes('kcpq page')");
+    browser.run("document.querySelector('#messages input').focus()");
+    browser.press("kitchen..x\u{e007}");
+    wait_for(
+        &browser,
+        "document.querySelector('#messages [role=status]').textContent.startsWith('That is no pattern')",
+    );
+    // It asked for what there is not, which the browser notes.
+    let said = browser.console();
+    assert!(said.len() == 1 && said[0].contains("400"), "{said:?}");
+
     // By keyboard: the heads of columns are buttons, and say what they did.
     browser.run("document.querySelector('#sessions th button').focus()");
     browser.press("\u{e007}");

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use kcpq_smol::Client;
 use serde_json::Value;
+use support::folder::Folder;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::{LIMIT, soon};
@@ -117,7 +118,14 @@ fn documents_show_the_server_its_sessions_and_its_patterns() {
         assert!(!get(http, "/connz").contains("native_id"));
 
         let subsz = json_once(http, "/subsz", |subsz| subsz["num_subscriptions"] == 3);
-        assert_eq!(subsz["subscriptions_list"], serde_json::json!([{ "subject": "all.*", "subscribers": 3 }]));
+        let only = &subsz["subscriptions_list"][0];
+        assert_eq!((&only["subject"], &only["subscribers"]), (&"all.*".into(), &3.into()));
+        clients[0].0.publish("all.a", "x").await.unwrap();
+        clients[0].0.flush().await.unwrap();
+        let rated = json_once(http, "/subsz?sort=rate", |subsz| {
+            subsz["subscriptions_list"][0]["msgs_rate"].as_f64().is_some_and(|rate| rate > 0.0)
+        });
+        assert!(rated["subscriptions_list"][0]["msgs_rate"].as_f64().unwrap() <= 2.0, "{rated}");
         assert_eq!(json(http, "/subsz?test=other")["total"], 0);
         assert_eq!(json(http, "/healthz"), serde_json::json!({ "status": "ok" }));
         assert!(get(http, "/").contains("/connz"));
@@ -187,7 +195,8 @@ fn who_listens_is_told_every_second_and_gets_the_page_it_asked_for() {
     let mut events = listen(http, "?connz.sort=name&connz.limit=1&connz.search=B&subsz.search=x");
     let first = events.next().unwrap();
     assert_eq!((&first["connz"]["total"], &first["connz"]["connections"][0]["name"]), (&1.into(), &"b".into()));
-    assert_eq!(first["subsz"]["subscriptions_list"], serde_json::json!([{ "subject": "x.*", "subscribers": 1 }]));
+    let patterns = serde_json::json!([{ "subject": "x.*", "subscribers": 1, "msgs_rate": null }]);
+    assert_eq!(first["subsz"]["subscriptions_list"], patterns);
     assert_eq!(first["varz"]["connections"], 2);
     assert!(first["connz"]["connections"][0]["in_msgs_rate"].is_null());
     let second = events.next().unwrap();
@@ -205,6 +214,86 @@ fn listen(http: SocketAddr, query: &str) -> impl Iterator<Item = Value> + use<> 
         .lines()
         .map_while(Result::ok)
         .filter_map(|line| Some(serde_json::from_str(line.strip_prefix("data: ")?).unwrap()))
+}
+
+/// Events at `/messages`.
+fn watch(http: SocketAddr, pattern: &str) -> impl Iterator<Item = (String, Value)> + use<> {
+    let mut stream = TcpStream::connect(http).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "GET /messages?pattern={pattern} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    std::iter::from_fn(move || {
+        let event = lines.find_map(|line| Some(line.strip_prefix("event: ")?.to_owned()))?;
+        let data = lines.find_map(|line| Some(line.strip_prefix("data: ")?.to_owned()))?;
+        Some((event, serde_json::from_str(&data).unwrap()))
+    })
+}
+
+#[test]
+fn messages_are_shown_as_they_come_and_no_more_than_can_be_read() {
+    let (_server, addr, http) = serve(&[]);
+    for (target, why) in
+        [("/messages", "pattern: it has to be said"), ("/messages?pattern=a..b", "pattern: invalid subject")]
+    {
+        let (status, _, body) = ask(http, "GET", target, "localhost");
+        assert!(status == 400 && body.contains(why), "{body}");
+    }
+    let mut events = watch(http, "a.*");
+    assert_eq!(events.next().unwrap(), ("watching".into(), serde_json::json!({ "pattern": "a.*" })));
+    smol::block_on(async {
+        let client = Client::builder().timeout(LIMIT).connect(addr.as_str()).await.unwrap();
+        client.publish("a.text", "21.5").header("x", "y").await.unwrap();
+        client.publish("b.other", "no").await.unwrap();
+        client.flush().await.unwrap();
+        let (event, data) = events.next().unwrap();
+        let message = &data["messages"][0];
+        assert_eq!((&*event, &message["subject"], &message["text"]), ("messages", &"a.text".into(), &"21.5".into()));
+        assert_eq!((&message["size"], &message["headers"], &data["left_out"]), (&4.into(), &1.into(), &0.into()));
+        // Far more subjects than are shown at once.
+        for number in 0..2_000 {
+            client.publish(&format!("a.{number}"), [0xff; 1_000]).await.unwrap();
+        }
+        client.publish("a.end", "").await.unwrap();
+        client.flush().await.unwrap();
+        let (mut shown, mut left_out) = (0, 0);
+        for (_, data) in events {
+            let messages = data["messages"].as_array().unwrap();
+            assert!((1..=20).contains(&messages.len()), "{}", messages.len());
+            shown += messages.len() as u64;
+            left_out += data["left_out"].as_u64().unwrap();
+            assert!(messages.iter().all(|message| message["hex"].as_str().is_none_or(|hex| hex.len() < 200)));
+            if messages.last().unwrap()["subject"] == "a.end" {
+                break;
+            }
+        }
+        assert_eq!(shown + left_out, 2_001);
+    });
+    json_once(http, "/connz", |connz| connz["total"] == 0);
+}
+
+#[test]
+fn messages_are_shown_only_where_the_configuration_and_the_rules_let_them() {
+    let why = |http, pattern: &str| {
+        let (event, data) = watch(http, pattern).next().unwrap();
+        if event == "watching" { "watching".into() } else { data["why"].as_str().unwrap().to_owned() }
+    };
+    let (_server, _, http) = serve(&["--http-subscribe", "a.>", "--http-subscribe", "b"]);
+    assert_eq!((why(http, "a.*"), why(http, "b")), ("watching".into(), "watching".into()));
+    assert_eq!(why(http, "%3E"), "the configuration lets this page see a.>, b only");
+    assert_eq!(json(http, "/varz")["http_subscribe"], serde_json::json!(["a.>", "b"]));
+    let (_server, _, http) = serve(&["--http-subscribe", ""]);
+    assert!(why(http, "a").contains("lets nobody see messages here"));
+
+    let folder = Folder::new("watched");
+    let rules = "http_subscribe = ['open.>', 'secret']\n[permissions.default]\nsubscribe = ['open.>']";
+    let file = folder.write("kcpq.toml", rules);
+    let (_server, _, http) = serve(&["--config", file.to_str().unwrap()]);
+    assert_eq!(why(http, "open.a"), "watching");
+    assert!(why(http, "secret").contains("does not permit"), "{}", why(http, "secret"));
+    // Unless it is said nothing is shown where there are rules.
+    let file = folder.write("kcpq.toml", "[permissions.default]\nsubscribe = ['open.>']");
+    let (_server, _, http) = serve(&["--config", file.to_str().unwrap()]);
+    assert!(why(http, "open.a").contains("lets nobody see messages here"));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
@@ -181,6 +182,62 @@ fn clients_are_answered_from_the_address_that_they_asked() {
         assert_eq!(server.snapshot().unwrap().unsendable, 0);
         server.shutdown();
     }
+}
+
+/// A server that listens on all addresses of both families, on one port.
+fn serve_both_families(shards: usize) -> Server {
+    loop {
+        let free = Server::bind(Config { listen: "0.0.0.0:0".parse().unwrap(), ..Config::default() }).unwrap();
+        let port = free.local_addr().port();
+        free.shutdown();
+        let [listen, also] = [format!("0.0.0.0:{port}"), format!("[::]:{port}")].map(|addr| addr.parse().unwrap());
+        match Server::bind(Config { listen, listen_also: vec![also], shards, ..Config::default() }) {
+            Ok(server) => return server,
+            // Another test has taken it meanwhile, of one family or of both.
+            Err(BindError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_server_listens_on_several_addresses_and_its_clients_meet() {
+    for shards in if cfg!(target_os = "linux") { [1, 3] } else { [1, 1] } {
+        let listen_also = ["[::1]:0", "127.0.0.1:0"].map(|addr| addr.parse().unwrap()).to_vec();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let of_three = Server::bind(Config { listen, listen_also, shards, ..Config::default() }).unwrap();
+        for server in [of_three, serve_both_families(shards)] {
+            let loopback = |addr: &SocketAddr| match addr.is_ipv4() {
+                true => SocketAddr::from((Ipv4Addr::LOCALHOST, addr.port())),
+                false => SocketAddr::from((Ipv6Addr::LOCALHOST, addr.port())),
+            };
+            let asked: Vec<_> = server.local_addrs().iter().map(loopback).collect();
+            smol::block_on(async {
+                let mut clients = Vec::new();
+                for addr in &asked {
+                    let client = quick().connect(*addr).await.unwrap();
+                    clients.push((client.subscribe("n").await.unwrap(), client));
+                }
+                for (_, client) in &clients {
+                    client.publish("n", "x").await.unwrap();
+                }
+                for (received, _) in &mut clients {
+                    for _ in &asked {
+                        soon("a message", received.next()).await.unwrap();
+                    }
+                }
+                let (counted, each) = (stats(&server), asked.len() as u64);
+                assert_eq!((counted.sessions, counted.messages_out), (each, each * each));
+                for (_, client) in clients {
+                    client.close().await.unwrap();
+                }
+            });
+            server.shutdown();
+        }
+    }
+    let listen_also = vec!["127.0.0.1:0".parse().unwrap(); Config::MAX_LISTENERS];
+    let error = Server::bind(Config { listen_also, ..Config::default() }).unwrap_err();
+    assert!(matches!(error, BindError::TooManyListeners), "{error:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use kcpq_core::broker;
 use kcpq_std_server::{Config, Server};
 use serde_json::{Value, json};
+use support::folder::Folder;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::until;
@@ -278,6 +279,99 @@ fn lines_travel_as_messages() {
 }
 
 #[test]
+fn a_message_is_published_again_and_again_and_from_files() {
+    let folder = Folder::new("published");
+    let text = folder.write("text", "from a file\n");
+    let lines = folder.write("lines", "one\ntwo\nthree\n");
+    let (text, lines) = (text.to_str().unwrap(), lines.to_str().unwrap());
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a", "--json"]);
+    let mut next = || serde_json::from_str::<Value>(&subscriber.line()).unwrap();
+    publish(&server, &["a", "--file", text, "--reply-to", "answers"]);
+    assert_eq!(next(), json!({ "subject": "a", "payload": "from a file\n", "reply_to": "answers" }));
+    publish(&server, &["a", "again", "--count", "3", "--interval", "1ms"]);
+    assert_eq!([next(), next(), next()].map(|message| message["payload"].clone()), ["again"; 3]);
+    publish(&server, &["a", "--file", lines, "--lines", "--count", "2"]);
+    assert_eq!([next(), next()].map(|message| message["payload"].clone()), ["one", "two"]);
+    // Standard input by its name, where nothing is.
+    publish(&server, &["a", "--file", "-"]);
+    assert_eq!(next()["payload"], "");
+
+    let missing = kcpq().args(["pub", "a", "--file", "no/such/file"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).starts_with("kcpq: cannot read no/such/file: "));
+    assert_eq!(kcpq().args(["pub", "a", "b", "--file", "c"]).output().unwrap().status.code(), Some(2));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_publishing_and_says_if_there_was_to_be_more() {
+    let server = server();
+    let addr = server.local_addr().to_string();
+    let mut subscriber = Piped::subscribe(&server, &["a"]);
+    let endless = Process::spawn(kcpq().args(["pub", "-s", &addr, "a", "x", "--interval", "1ms"]));
+    assert_eq!([subscriber.line(), subscriber.line()], ["a: x\n", "a: x\n"]);
+    endless.interrupt();
+    assert!(endless.wait(PATIENCE).status.success(), "it was to be ended so");
+    let counted = Process::spawn(kcpq().args(["pub", "-s", &addr, "a", "y", "--interval", "1h", "--count", "2"]));
+    while subscriber.line() != "a: y\n" {}
+    counted.interrupt();
+    let output = counted.wait(PATIENCE);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*said), (Some(3), "kcpq: interrupted: 1 of 2 messages published\n"));
+}
+
+#[test]
+fn a_subscriber_dumps_messages_to_a_file_and_tells_how_many_came() {
+    let folder = Folder::new("dumped");
+    let file = folder.0.join("messages");
+    let server = server();
+    let addr = server.local_addr().to_string();
+    let dumping = |args: &[&str]| {
+        let mut command = kcpq();
+        command.args(["sub", "-s", &addr, "a.*", "--dump", file.to_str().unwrap()]).args(args);
+        let process = Process::spawn(&mut command);
+        process.expect_error_line("subscribed to ", PATIENCE);
+        process
+    };
+    let subscriber = dumping(&["--count", "2", "--timestamps"]);
+    publish(&server, &["a.b", "one\ntwo"]);
+    publish(&server, &["a.c", "three"]);
+    let output = subscriber.wait(PATIENCE);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let messages: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (messages.len(), &messages[0]["payload"], &messages[1]["subject"]),
+        (2, &json!("one\ntwo"), &json!("a.c"))
+    );
+    assert!(messages[0]["time"].as_str().unwrap() <= messages[1]["time"].as_str().unwrap());
+
+    let subscriber = dumping(&["--raw", "--stats"]);
+    publish(&server, &["a.b", "four"]);
+    subscriber.expect_logged(" msg/s, ", PATIENCE);
+    subscriber.expect_logged("1 in all; 0 dropped, 0 waiting; round trip ", PATIENCE);
+    publish(&server, &["a.b", "five"]);
+    subscriber.expect_logged("2 in all; ", PATIENCE);
+    subscriber.terminate();
+    assert!(subscriber.wait(PATIENCE).status.success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "fourfive");
+
+    let cannot = kcpq().args(["sub", "-s", &addr, "a", "--dump", "no/such/folder/x"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&cannot.stderr).starts_with("kcpq: cannot write to no/such/folder/x: "));
+}
+
+#[test]
+fn a_subscriber_prints_subjects_only_or_nothing() {
+    let server = server();
+    let mut subscriber = Piped::subscribe(&server, &["a.*", "--subjects-only"]);
+    let mut quiet = Piped::subscribe(&server, &["a.*", "--quiet", "--count", "1"]);
+    publish(&server, &["a.b", "one"]);
+    assert_eq!((subscriber.line(), quiet.line()), ("a.b\n".into(), String::new()));
+    assert!(quiet.end().success());
+}
+
+#[test]
 fn json_can_be_read_by_programs() {
     let server = server();
     let mut subscriber = Piped::subscribe(&server, &["a.>", "--json", "--count", "1"]);
@@ -302,6 +396,8 @@ fn a_server_is_asked_whether_it_is_there_and_how_far_away() {
         "{text}"
     );
     assert!(lines[3].starts_with("3: ") && lines[4].starts_with("3 asked, 3 answered; min "), "{text}");
+    let by_its_other_name = kcpq().args(["rtt", "-s", &addr, "-c", "1"]).output().unwrap();
+    assert!(by_its_other_name.status.success());
     let output = ping(&["--json"]);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(

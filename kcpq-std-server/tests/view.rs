@@ -52,9 +52,11 @@ fn sessions_and_patterns_of_all_threads_are_shown_while_they_work() {
             assert!(session.id.shard() < view.shards() && session.peer.ip().is_loopback());
         }
         assert_eq!(sessions.iter().map(|session| session.messages.messages_in).sum::<u64>(), 21);
-        let mut wanted: HashMap<Box<str>, usize> = (0..20).map(|index| (format!("own.{index}").into(), 1)).collect();
-        wanted.insert("all.>".into(), 20);
-        assert_eq!(view.patterns(), Some(wanted));
+        let mut wanted: HashMap<Box<str>, _> = (0..20).map(|index| (format!("own.{index}").into(), (1, 1))).collect();
+        wanted.insert("all.>".into(), (20, 1));
+        let patterns = view.patterns().unwrap().into_iter();
+        let patterns = patterns.map(|(text, pattern)| (text, (pattern.subscribers, pattern.messages)));
+        assert_eq!(patterns.collect::<HashMap<_, _>>(), wanted);
         let counters = view.counters().unwrap();
         assert_eq!(counters.iter().map(|shard| shard.broker.messages_in).sum::<u64>(), 21);
         // What had been counted when the sessions were shown.

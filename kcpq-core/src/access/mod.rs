@@ -55,6 +55,8 @@ pub struct Access {
     pub clients: Vec<Client>,
     /// The group of native clients that prove nothing, not even that they know the server's key; `None`: they are not let in.
     pub anonymous: Option<usize>,
+    /// The group of those of them that are on the server's own machine; `None`: the same as of the others.
+    pub local: Option<usize>,
     /// The group of clients in sealed sessions that have no key of their own, or none that is known; `None`: they are not let
     /// in.
     pub sealed: Option<usize>,
@@ -127,6 +129,8 @@ pub struct Limits {
 pub enum Credential {
     /// Nothing, as a native client.
     Anonymous,
+    /// Nothing, as a native client on the server's own machine, where rules make a difference of that.
+    Local,
     /// Nothing, as a client of the original.
     Original,
     /// The key of the original's cipher, as a client of the original.
@@ -200,6 +204,7 @@ impl Access {
             groups,
             clients: Vec::new(),
             anonymous: all,
+            local: None,
             sealed: all,
             shared: all,
             original: all,

@@ -52,6 +52,17 @@ impl<P: Peer> Context<P> {
         }
     }
 
+    /// What a session shows by its first frame, in which it says HELLO or does not, if it has proved nothing by a handshake.
+    pub(super) fn credential(&self, member: &Member, native: bool) -> Credential {
+        let knows_local = || self.guard.as_ref().is_some_and(|guard| guard.knows(&Credential::Local));
+        match (native, self.headroom) {
+            (true, _) if member.local && knows_local() => Credential::Local,
+            (true, _) => Credential::Anonymous,
+            (false, 0) => Credential::Original,
+            (false, _) => Credential::OriginalWithKey,
+        }
+    }
+
     fn let_in(&mut self, id: SessionId, member: &mut Member, pass: Box<Pass>) {
         let limits = self.guard.as_ref().map(|guard| guard.limits(&pass)).unwrap_or_default();
         member.outlet.set_max_queued(limits.queued, self.config.high_water);
@@ -111,12 +122,12 @@ impl<P: Peer> Sessions<P> {
     /// # Errors
     /// Why it may not stay.
     fn review(&mut self, slot: &mut Slot<P, Session>) -> Result<(), CloseReason> {
-        let original = if self.cx.headroom == 0 { Credential::Original } else { Credential::OriginalWithKey };
         let member = slot.session.member();
-        let credential = match &member.pass {
-            Some(pass) => pass.credential(),
-            None if member.native => Credential::Anonymous,
-            None if member.subscriptions() > 0 => original,
+        let credential = match member.pass.as_ref().map(|pass| pass.credential()) {
+            // Whether it makes a difference where it is depends on the rules.
+            Some(Credential::Anonymous | Credential::Local) => self.cx.credential(member, true),
+            Some(shown) => shown,
+            None if member.native || member.subscriptions() > 0 => self.cx.credential(member, member.native),
             None => return Ok(()), // its next frame shows what it is
         };
         match &mut self.cx.guard {

@@ -64,6 +64,7 @@ impl Guard {
         let mut guard = Self { grants, identities: Vec::new(), known: HashMap::with_hasher(state) };
         let kinds = [
             (Credential::Anonymous, "anonymous", access.anonymous),
+            (Credential::Local, "anonymous-local", access.local),
             (Credential::Sealed, "anonymous-sealed", access.sealed),
             (Credential::Shared, "shared", access.shared),
             (Credential::Original, "original", access.original),

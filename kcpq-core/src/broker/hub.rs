@@ -57,8 +57,9 @@ impl Hub {
         self.router.patterns()
     }
 
-    /// Shows patterns of sessions here, and how many of these have each, from a place on: see [`Router::visit`].
-    pub(super) fn visit(&self, from: Place, count: usize, mut visit: impl FnMut(&str, usize)) -> Option<Place> {
+    /// Shows patterns of sessions here, how many of these have each and how many messages each has matched, from a place on: see
+    /// [`Router::visit`].
+    pub(super) fn visit(&self, from: Place, count: usize, mut visit: impl FnMut(&str, usize, u32)) -> Option<Place> {
         let shards = 0..u32::from(self.shards.count());
         self.router.visit(from, count, |pattern, members| {
             // Shards have the lowest numbers.
@@ -70,8 +71,8 @@ impl Hub {
                     }
                 });
             }
-            if subscribers > 0 {
-                visit(pattern, subscribers);
+            if subscribers > 0 || members.messages() > 0 {
+                visit(pattern, subscribers, members.messages());
             }
         })
     }
@@ -222,7 +223,9 @@ impl Hub {
         let Self { router, groups, shards, wanted_by, shares, reach, .. } = self;
         let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
         wanted_by.clear();
-        router.route(subject, |number| wanted_by.push(number));
+        // Where it was published: what is told of it elsewhere is the same message.
+        let count = u32::from(matches!(aim, Aim::All | Aim::Here));
+        router.route_counted(subject, count, |number| wanted_by.push(number));
         let mut elsewhere = 0;
         match aim {
             Aim::Group(_) => wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_))),

@@ -47,6 +47,8 @@ pub(super) struct Session {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
+    /// It was opened from the machine that the broker runs on.
+    pub(super) local: bool,
     /// What its client calls itself.
     pub(super) client: Option<Arc<str>>,
     pub(super) opened: Instant,
@@ -169,6 +171,7 @@ impl Session {
             transport,
             member: Member {
                 native: false,
+                local: false,
                 client: None,
                 opened: cx.now,
                 counted: kcp::Stats::default(),
@@ -263,6 +266,11 @@ impl Session {
     /// It is a native one whose client has had an answer: it has no reason to begin.
     pub(super) fn is_beyond_its_beginning(&self) -> bool {
         self.member.native && self.transport.kcp.acked_offset() > 0
+    }
+
+    /// True if it may be here, or do what it may, because it is on the machine that the broker runs on.
+    pub(super) fn is_let_in_as_local(&self) -> bool {
+        self.member.pass.as_ref().is_some_and(|pass| pass.credential() == Credential::Local)
     }
 
     /// It said HELLO.

@@ -123,7 +123,8 @@ impl<P: Peer> Sessions<P> {
         if !self.make_room(peer) {
             return None;
         }
-        let session = Session::new(&mut self.cx, conv, framing);
+        let mut session = Session::new(&mut self.cx, conv, framing);
+        session.member().local = peer.is_local();
         let id = self.table.insert(peer, Some(conv), session);
         self.half_open.push_back(id);
         if self.half_open.len() > 2 * self.table.len() + 64 {
@@ -281,7 +282,8 @@ impl<P: Peer> Sessions<P> {
     /// it is asked to prove itself; when it has, the session goes on there.
     fn follow(&mut self, slot: &mut Slot<P, Session>, from: P) {
         let Self { cx, table, strays, .. } = self;
-        if from == slot.peer {
+        // What may be done on this machine cannot be taken along to others.
+        if from == slot.peer || slot.session.is_let_in_as_local() && !from.is_local() {
             return;
         }
         let known = slot.elsewhere.filter(|elsewhere| elsewhere.peer == from);

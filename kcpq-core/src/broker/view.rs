@@ -169,14 +169,16 @@ pub struct SessionStats {
     pub withheld: u64,
 }
 
-/// A pattern and how many have it.
+/// A pattern, how many have it, and how much it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PatternView {
     /// The pattern.
     pub pattern: Box<str>,
-    /// Sessions of this broker that have it.
+    /// Sessions of this broker that have it; none if those of other shards have.
     pub subscribers: usize,
+    /// Messages of this broker's sessions that it has matched since it was first subscribed to, modulo 2^32: for rates.
+    pub messages: u32,
 }
 
 /// Where to go on among the last values of subjects; the first by [`Default`].
@@ -210,7 +212,7 @@ impl<P: Peer> Sessions<P> {
     pub(super) fn view(&mut self, from: SessionCursor, slots: usize) -> Page<SessionView<P>, SessionCursor> {
         let Self { cx, table, .. } = self;
         let end = from.0.saturating_add(slots.max(1)).min(table.places());
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(end.saturating_sub(from.0));
         for index in from.0..end {
             if let Some(slot) = table.get_mut(index as u32) {
                 slot.session.count(&mut cx.transport);
@@ -241,8 +243,8 @@ impl<P: Peer> Sessions<P> {
     /// A page of patterns, out of `places` places.
     pub(super) fn view_patterns(&self, from: PatternCursor, places: usize) -> Page<PatternView, PatternCursor> {
         let mut items = Vec::new();
-        let next = self.hub.visit(from.0, places.max(1), |pattern, subscribers| {
-            items.push(PatternView { pattern: pattern.into(), subscribers });
+        let next = self.hub.visit(from.0, places.max(1), |pattern, subscribers, messages| {
+            items.push(PatternView { pattern: pattern.into(), subscribers, messages });
         });
         Page { items, next: next.map(PatternCursor) }
     }

@@ -188,10 +188,16 @@ impl Router {
 
     /// Calls `tell` once for each member with a pattern that matches, however many of its patterns do. In no
     /// particular order.
-    pub fn route(&mut self, subject: Subject<'_>, mut tell: impl FnMut(u32)) {
+    pub fn route(&mut self, subject: Subject<'_>, tell: impl FnMut(u32)) {
+        self.route_counted(subject, 0, tell);
+    }
+
+    /// The same, counted as so many messages for each pattern that matches.
+    pub(crate) fn route_counted(&mut self, subject: Subject<'_>, count: u32, mut tell: impl FnMut(u32)) {
         self.message += 1;
         let Self { told, message, .. } = self;
         let mut tell_new = |members: &Members| {
+            members.count(count);
             members.for_each(|member| {
                 if let Some(last) = told.get_mut(member as usize)
                     && *last != *message
@@ -219,6 +225,7 @@ impl Router {
             tell_new(members);
         });
         if let Some(members) = only {
+            members.count(count);
             members.for_each(tell);
         }
     }

@@ -15,10 +15,14 @@ fn pattern(text: &str) -> Pattern<'_> {
     Pattern::new(text, &LIMITS).unwrap()
 }
 
+fn subject(text: &str) -> Subject<'_> {
+    Subject::new(text, &LIMITS).unwrap()
+}
+
 /// The members that are told, sorted. One who is told twice is there twice.
-fn routed(router: &mut Router, subject: &str) -> Vec<u32> {
+fn routed(router: &mut Router, text: &str) -> Vec<u32> {
     let mut members = Vec::new();
-    router.route(Subject::new(subject, &LIMITS).unwrap(), |member| members.push(member));
+    router.route(subject(text), |member| members.push(member));
     members.sort_unstable();
     members
 }
@@ -310,6 +314,35 @@ fn visited(router: &mut Router, count: usize, mut between: impl FnMut(&mut Route
         between(router);
     }
     seen
+}
+
+#[test]
+fn messages_are_counted_for_each_pattern_that_matches_as_long_as_it_has_members() {
+    let mut router = Router::new(7);
+    let counted = |router: &Router| {
+        let (mut seen, mut at) = (BTreeMap::new(), Some(Place::default()));
+        while let Some(place) = at {
+            at = router.visit(place, 100, |pattern, members| {
+                seen.insert(pattern.to_owned(), members.messages());
+            });
+        }
+        seen.into_iter().collect::<Vec<_>>()
+    };
+    let text = |text: &str, count| (text.to_owned(), count);
+    router.subscribe(pattern("a"), 1);
+    router.route_counted(subject("a"), 1, |_| ());
+    router.subscribe(pattern("a"), 2);
+    router.subscribe(pattern("*"), 2);
+    router.route_counted(subject("a"), 1, |_| ());
+    router.route_counted(subject("b"), 1, |_| ());
+    router.route(subject("a"), |_| ());
+    assert_eq!(counted(&router), [text("*", 2), text("a", 2)]);
+    router.unsubscribe(pattern("a"), 1);
+    router.route_counted(subject("a"), 1, |_| ());
+    assert_eq!(counted(&router), [text("*", 3), text("a", 3)]);
+    router.unsubscribe(pattern("a"), 2);
+    router.subscribe(pattern("a"), 2);
+    assert_eq!(counted(&router), [text("*", 3), text("a", 0)]);
 }
 
 #[test]

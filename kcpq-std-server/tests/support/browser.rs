@@ -1,9 +1,11 @@
 //! A browser without a window: Chromium, driven over WebDriver (W3C) by its chromedriver.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use super::folder::Folder;
 use super::process::Process;
 use super::wait::LIMIT;
 
@@ -12,8 +14,9 @@ use super::wait::LIMIT;
 pub(crate) struct Browser {
     session: String,
     agent: ureq::Agent,
-    /// The last to end.
+    /// The last to end, and then what both have left.
     _driver: Process,
+    _folder: Folder,
 }
 
 /// `None` where there is no such browser; where the environment says that it has to be there that is a failure.
@@ -26,11 +29,14 @@ pub(crate) fn start() -> Option<Browser> {
         eprintln!("skipped: chromedriver is not installed");
         return None;
     }
-    let mut driver = Process::spawn(Command::new("chromedriver").arg("--port=0"));
+    // Profiles and sockets lie there, and some stay.
+    static BROWSERS: AtomicUsize = AtomicUsize::new(0);
+    let folder = Folder::new(&format!("browser-{}", BROWSERS.fetch_add(1, Ordering::Relaxed)));
+    let mut driver = Process::spawn(Command::new("chromedriver").arg("--port=0").env("TMPDIR", &folder.0));
     let port = driver.expect_line("ChromeDriver was started successfully on port ", LIMIT);
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(LIMIT)).proxy(None).build().into();
-    let mut browser =
-        Browser { session: format!("http://127.0.0.1:{}/session", port.trim_end_matches('.')), agent, _driver: driver };
+    let session = format!("http://127.0.0.1:{}/session", port.trim_end_matches('.'));
+    let mut browser = Browser { session, agent, _driver: driver, _folder: folder };
     // CI runs as root, without a GPU and with little shared memory.
     let args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"];
     let wanted = json!({ "goog:chromeOptions": { "args": args }, "goog:loggingPrefs": { "browser": "ALL" } });

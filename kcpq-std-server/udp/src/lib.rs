@@ -77,6 +77,15 @@ pub struct Sender {
     calls: Calls,
 }
 
+/// How a socket that listens gets along with others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listen {
+    /// It is one of several that listen on the address (SO_REUSEPORT): all datagrams of a peer go to the same one.
+    pub shared: bool,
+    /// One that listens on `::` leaves IPv4 to others.
+    pub only_v6: bool,
+}
+
 /// The socket buffers that the operating system granted, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Granted {
@@ -92,21 +101,19 @@ impl Socket {
     /// # Errors
     /// Those of the operating system, for instance `AddrInUse`.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
-        Self::listen(addr, |_| Ok(()))
+        Self::listen(addr, Listen::default())
     }
 
-    /// One of several sockets that listen on `addr` (SO_REUSEPORT): all datagrams of a peer go to the same one.
+    /// The same beside other sockets.
     ///
     /// # Errors
     /// Those of the operating system, for instance `AddrInUse` when a socket has the address that does not share it;
-    /// `Unsupported` everywhere but on Linux.
-    pub fn bind_shared(addr: SocketAddr) -> io::Result<Self> {
-        Self::listen(addr, share)
-    }
-
-    fn listen(addr: SocketAddr, prepare: impl FnOnce(&socket2::Socket) -> io::Result<()>) -> io::Result<Self> {
-        let socket = new_socket(addr, LISTENING_BUFFER)?;
-        prepare(&socket)?;
+    /// `Unsupported` for one that is shared everywhere but on Linux.
+    pub fn listen(addr: SocketAddr, beside: Listen) -> io::Result<Self> {
+        let socket = new_socket(addr, LISTENING_BUFFER, beside.only_v6)?;
+        if beside.shared {
+            share(&socket)?;
+        }
         socket.bind(&addr.into())?;
         let socket = UdpSocket::from(socket);
         let calls = Calls::new(&socket)?;
@@ -118,7 +125,7 @@ impl Socket {
     /// # Errors
     /// Those of the operating system, for instance when there is no route.
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
-        let socket = new_socket(peer, CONNECTED_BUFFER)?;
+        let socket = new_socket(peer, CONNECTED_BUFFER, false)?;
         if CONNECTS {
             socket.connect(&peer.into())?;
         } else {
@@ -276,11 +283,11 @@ fn is_net_reset(_: &io::Error) -> bool {
     false
 }
 
-fn new_socket(family: SocketAddr, buffer: usize) -> io::Result<socket2::Socket> {
+fn new_socket(family: SocketAddr, buffer: usize, only_v6: bool) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(family), Type::DGRAM, Some(Protocol::UDP))?;
     if family.is_ipv6() {
-        // One socket for both families; a system that cannot do that keeps to IPv6.
-        let _ = socket.set_only_v6(false);
+        // One socket for both families, unless there is another one; a system that cannot do that keeps to IPv6.
+        let _ = socket.set_only_v6(only_v6);
     }
     // The system may grant less; `granted` tells.
     let _ = socket.set_recv_buffer_size(buffer);

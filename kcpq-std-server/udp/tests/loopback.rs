@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use kcpq_udp::{Path, Socket, is_too_long};
+use kcpq_udp::{Listen, Path, Socket, is_too_long};
 
 /// Far more than anything here takes; only a failure waits for it.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -105,11 +105,12 @@ fn that_nobody_listens_is_told_to_who_has_one_peer_and_not_to_who_has_many() {
 fn an_address_is_taken_by_one_unless_all_share_it() {
     let (_server, addr) = bind();
     assert_eq!(Socket::bind(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    let first = Socket::bind_shared(any());
+    let shares = |addr| Socket::listen(addr, Listen { shared: true, ..Listen::default() });
+    let first = shares(any());
     if cfg!(target_os = "linux") {
         let shared = first.unwrap().local_addr().unwrap();
-        let _second = Socket::bind_shared(shared).unwrap();
-        assert_eq!(Socket::bind_shared(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _second = shares(shared).unwrap();
+        assert_eq!(shares(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     } else {
         assert_eq!(first.unwrap_err().kind(), io::ErrorKind::Unsupported);
     }

@@ -15,7 +15,6 @@ use super::message::Message;
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
-use crate::access::Credential;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole, command};
 use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, features};
@@ -148,11 +147,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             return true;
         }
         let native = command == command::HELLO;
-        let credential = match (native, cx.headroom) {
-            (true, _) => Credential::Anonymous,
-            (false, 0) => Credential::Original,
-            (false, _) => Credential::OriginalWithKey,
-        };
+        let credential = cx.credential(me.member, native);
         let Err(reason) = cx.identify(me.id, me.member, credential) else { return true };
         if !native {
             self.error(&format!("{reason}"));

@@ -509,13 +509,18 @@ fn the_members_of_a_group_get_as_many_wherever_they_are() {
     let counts: Vec<_> = crew.members.iter().map(|member| crew.got(*member).len()).collect();
     assert!(counts.iter().all(|count| (98..=102).contains(count)), "{counts:?}");
     assert_eq!(counts.iter().sum::<usize>(), 1_000);
-    let (mut from, mut shown) = (Some(PatternCursor::default()), Vec::new());
-    while let Some(at) = from {
-        let page = crew.server.brokers[2].view_patterns(at, 100);
-        shown.extend(page.items.into_iter().map(|view| (view.pattern.into_string(), view.subscribers)));
-        from = page.next;
+    let (mut shown, mut messages) = (Vec::new(), 0);
+    for broker in &crew.server.brokers {
+        let mut from = Some(PatternCursor::default());
+        while let Some(at) = from {
+            let page = broker.view_patterns(at, 100);
+            shown.extend(page.items.iter().map(|view| (view.pattern.to_string(), view.subscribers)));
+            messages += page.items.iter().map(|view| view.messages).sum::<u32>();
+            from = page.next;
+        }
     }
-    assert_eq!(shown, [("jobs.*".into(), 5)]);
+    assert_eq!(shown, [2, 3, 5].map(|here| ("jobs.*".into(), here)));
+    assert_eq!(messages, 1_000, "each is counted once, where it was published");
     // Those of the third are gone: the others share.
     for end in 5..10 {
         crew.server.ends[end].client.close(crew.server.now);

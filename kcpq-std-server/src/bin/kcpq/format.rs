@@ -1,7 +1,7 @@
 //! How messages are printed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -21,6 +21,8 @@ pub(super) enum Format {
     Lines,
     /// The payload and a line end; for a terminal escaped.
     Payload { terminal: bool },
+    /// The subject alone, a line for each; for a terminal escaped.
+    Subject { terminal: bool },
     /// One JSON object a line.
     Json,
 }
@@ -34,24 +36,33 @@ struct Parts<'m> {
     reply_to: Option<&'m str>,
     /// For how long the server has kept it, if it is no new one.
     kept: Option<Duration>,
+    /// When it came, if that is printed.
+    time: Option<&'m str>,
 }
 
 impl Format {
-    /// Appends the message to `out`.
-    pub(super) fn write(self, message: &Message, out: &mut Vec<u8>) {
+    /// Appends the message to `out`; with `time`, where it says when it came.
+    pub(super) fn write(self, message: &Message, time: Option<SystemTime>, out: &mut Vec<u8>) {
         let headers: Vec<_> = message.headers().iter().collect();
         let (subject, payload, reply_to) = (message.subject(), message.payload(), message.reply_to());
-        self.write_parts(Parts { subject, payload, headers: &headers, reply_to, kept: message.age() }, out);
+        let time = time.map(|time| humantime::format_rfc3339_micros(time).to_string());
+        let (time, kept) = (time.as_deref(), message.age());
+        self.write_parts(Parts { subject, payload, headers: &headers, reply_to, kept, time }, out);
     }
 
     fn write_parts(self, parts: Parts<'_>, out: &mut Vec<u8>) {
-        let Parts { subject, payload, headers, reply_to, kept } = parts;
+        let Parts { subject, payload, headers, reply_to, kept, time } = parts;
+        let stamp = time.map(|time| format!("{time} ")).unwrap_or_default();
+        if matches!(self, Self::Subject { .. } | Self::Payload { .. } | Self::Lines) {
+            out.extend_from_slice(stamp.as_bytes());
+        }
         match self {
             Self::Raw => return out.extend_from_slice(payload),
             Self::Text { headers: shown } => {
                 for (name, value) in headers.iter().filter(|_| shown) {
                     out.extend_from_slice(format!("{name}: {value}\n").as_bytes());
                 }
+                out.extend_from_slice(stamp.as_bytes());
                 out.extend_from_slice(subject.as_bytes());
                 out.extend_from_slice(b": ");
                 out.extend_from_slice(payload);
@@ -61,10 +72,13 @@ impl Format {
                     escape(format!("{name}: {value}").as_bytes(), out);
                     out.push(b'\n');
                 }
+                out.extend_from_slice(stamp.as_bytes());
                 escape(subject.as_bytes(), out);
                 out.extend_from_slice(b": ");
                 escape(payload, out);
             }
+            Self::Subject { terminal: true } => escape(subject.as_bytes(), out),
+            Self::Subject { terminal: false } => out.extend_from_slice(subject.as_bytes()),
             Self::Payload { terminal: true } => escape(payload, out),
             Self::Payload { terminal: false } => out.extend_from_slice(payload),
             Self::Lines => {
@@ -85,6 +99,9 @@ impl Format {
                     let mut all = BTreeMap::<_, Vec<_>>::new();
                     headers.iter().for_each(|(name, value)| all.entry(name).or_default().push(value));
                     object["headers"] = json!(all);
+                }
+                if let Some(time) = time {
+                    object["time"] = json!(time);
                 }
                 if let Some(subject) = reply_to {
                     object["reply_to"] = json!(subject);
@@ -127,7 +144,7 @@ mod tests {
         let mut out = Vec::new();
         let reply_to = headers.first().map(|_| "r");
         let kept = headers.first().map(|_| Duration::from_millis(1_500));
-        format.write_parts(Parts { subject: "a.b", payload, headers, reply_to, kept }, &mut out);
+        format.write_parts(Parts { subject: "a.b", payload, headers, reply_to, kept, time: None }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -169,6 +186,21 @@ mod tests {
         let shown = written(TERMINAL, tricky);
         assert_eq!(shown, "a.b: red \\u{1b}[31m\\u{9b}2J\\u{7}\\nx.y: forged\\t\u{fc}\n");
         assert_eq!(written(TERMINAL, b"\xff\xfe"), "a.b: \\xff\\xfe\n");
+    }
+
+    #[test]
+    fn the_time_stands_before_the_message_or_in_it() {
+        let timed = |format: Format| {
+            let (mut out, time) = (Vec::new(), Some("2026-01-01T00:00:00Z"));
+            format.write_parts(Parts { subject: "a", payload: b"b", headers: &[], reply_to: None, time }, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(timed(TEXT), "2026-01-01T00:00:00Z a: b\n");
+        assert_eq!(timed(Format::Subject { terminal: false }), "2026-01-01T00:00:00Z a\n");
+        assert_eq!(timed(Format::Lines), "2026-01-01T00:00:00Z b\n");
+        assert_eq!(timed(Format::Raw), "b");
+        let json: serde_json::Value = serde_json::from_str(&timed(Format::Json)).unwrap();
+        assert_eq!(json["time"], "2026-01-01T00:00:00Z");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod context;
 mod figures;
 mod format;
 mod header;
@@ -10,6 +11,8 @@ mod key;
 mod log;
 mod manual;
 mod ping;
+mod preset;
+mod progress;
 mod publish;
 mod reader;
 mod reply;
@@ -17,6 +20,7 @@ mod request;
 mod serve;
 mod signals;
 mod subscribe;
+mod tables;
 mod tools;
 mod web;
 
@@ -29,10 +33,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
+use preset::Preset;
 use tools::{bench, check, top};
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
@@ -51,14 +56,19 @@ const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage error, 3 end
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a server until SIGINT or SIGTERM
+    #[command(alias = "server")]
     Serve(serve::Serve),
-    /// Publish one message, or one for each line of standard input
+    /// Publish a message, once or again and again, or one for each line of a file
+    #[command(alias = "publish")]
     Pub(publish::Publish),
     /// Subscribe and print what arrives
+    #[command(alias = "subscribe")]
     Sub(subscribe::Subscribe),
     /// Ask a server whether it is there, and how far away
+    #[command(alias = "rtt")]
     Ping(ping::Ping),
     /// Publish a message that asks for answers, and print these
+    #[command(alias = "request")]
     Req(request::Request),
     /// Answer what is asked
     Reply(reply::Reply),
@@ -70,6 +80,8 @@ enum Command {
     Bench(bench::Bench),
     /// Make keys for sealed sessions, and show their public half
     Key(key::Key),
+    /// Keep how to reach a server under a name, and use it
+    Context(context::Context),
     /// Print what a shell needs to complete the command line
     Completions(manual::Completions),
     /// Write man pages to a folder
@@ -84,12 +96,21 @@ struct ServerArg {
     #[arg(short, long, env = "KCPQ_SERVER", default_value = "127.0.0.1:4000", value_name = "ADDR",
           value_delimiter = ',', value_parser = Address::from_str)]
     server: Vec<Address>,
+    /// Use what `kcpq context add` has kept under this name [default: the selected one, if no server is named]
+    #[arg(long, env = "KCPQ_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
+    /// Name of this client, as the server shows it [default: kcpq and the command]
+    #[arg(long, value_name = "NAME")]
+    connection_name: Option<String>,
     /// Try servers in random order
     #[arg(long)]
     shuffle: bool,
     /// Maximum time to wait for a response from the server; for large messages, from one response to the next
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// What the transport is tuned for
+    #[arg(long, env = "KCPQ_PRESET", value_enum, default_value_t = Preset::Games, value_name = "PRESET")]
+    preset: Preset,
     /// Send FEC parity: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     parity: bool,
@@ -151,7 +172,8 @@ impl ServerArg {
 
     /// The options that the flags ask for.
     fn builder(&self, name: &'static str) -> Result<Builder, Failure> {
-        let mut builder = Client::builder().name(name).timeout(self.timeout);
+        let name = self.connection_name.as_deref().unwrap_or(name);
+        let mut builder = Client::builder().name(name).timeout(self.timeout).preset(self.preset.config().into());
         for server in self.server.iter().skip(1) {
             builder = builder.or_server(server.clone());
         }
@@ -184,13 +206,20 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    // Contexts are read only once the line is known to be in order.
+    let matches = match context::apply(Cli::command(), &matches) {
+        Ok(command) => command.get_matches(),
+        Err(failure) => return end(Err(failure)),
+    };
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),
         Command::Pub(publish) => async_io::block_on(publish.run()),
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
         Command::Key(key) => key.run(),
+        Command::Context(context) => context.run(&matches),
         Command::Completions(completions) => completions.run(),
         Command::Man(pages) => pages.run(),
         Command::Check(check) => async_io::block_on(check.run()),
@@ -199,6 +228,11 @@ fn main() -> ExitCode {
         Command::Reply(reply) => async_io::block_on(reply.run()),
         Command::Sub(subscribe) => async_io::block_on(subscribe.run()),
     };
+    end(result)
+}
+
+/// Says what went wrong, and which exit code that is.
+fn end(result: Result<(), Failure>) -> ExitCode {
     let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Error(text)) => (text, 1),

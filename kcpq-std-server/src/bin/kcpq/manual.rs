@@ -42,7 +42,7 @@ const EXIT: [(&str, &str); 5] = [
     ("0", "Success."),
     ("1", "Failure; standard error has a line that says why. For check: something does not work."),
     ("2", "Usage error."),
-    ("3", "Timed out before the requested count was reached."),
+    ("3", "Ended before the requested count was reached, be it that time was up or that a signal came."),
     ("130", "Killed by a second signal, while what the first one asked for was under way."),
 ];
 

@@ -1,13 +1,20 @@
 //! `kcpq pub`.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use async_io::Timer;
 use clap::Parser;
+use futures_lite::future::or;
+use futures_lite::{FutureExt, StreamExt};
 use kcpq_smol::{Client, Event, PublishError};
 
 use super::header::Header;
+use super::interrupt::Interrupt;
+use super::progress::Progress;
 use super::{Failure, ServerArg};
 
 /// The flags of `kcpq pub`.
@@ -19,9 +26,18 @@ pub(super) struct Publish {
     subject: String,
     /// The message; if absent, it is read from standard input
     payload: Option<String>,
-    /// Publish each line of standard input as a message of its own, as it comes, without its line end
+    /// Read it from this file, or from standard input if that is -
+    #[arg(short, long, value_name = "FILE", conflicts_with = "payload")]
+    file: Option<PathBuf>,
+    /// Publish each line of what is read as a message of its own, as it comes, without its line end
     #[arg(long, conflicts_with = "payload")]
     lines: bool,
+    /// Publish the message so many times; of lines so many
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Time from one message to the next; without --count the message is published until a signal comes
+    #[arg(short, long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    interval: Option<Duration>,
     /// Time to live: drop a message if it is still in a queue after this long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
@@ -31,36 +47,57 @@ pub(super) struct Publish {
     /// Add a header; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = Header::from_str)]
     headers: Vec<Header>,
+    /// Subject that answers are to go to
+    #[arg(long, value_name = "SUBJECT")]
+    reply_to: Option<String>,
+    /// Show no progress bar (never shown unless standard error is a terminal)
+    #[arg(long)]
+    no_progress: bool,
 }
 
-/// Reads standard input.
-type Input = BufReader<io::Stdin>;
+/// What is published is read from there.
+type Input = BufReader<Box<dyn Read + Send>>;
+
+/// What there is to publish.
+enum Messages {
+    /// The same again and again.
+    One(Vec<u8>),
+    /// Those that come.
+    Lines(Input),
+}
 
 impl Publish {
     /// Publishes, and waits until the server has handled the messages: as long as there is progress.
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let payload = match &self.payload {
-            Some(payload) => Some(payload.clone().into_bytes()),
-            None if self.lines => None,
-            None => {
-                let mut payload = Vec::new();
-                io::stdin().lock().read_to_end(&mut payload)?;
-                Some(payload)
-            }
-        };
-        let client = self.server.connect("kcpq pub").await?;
+        let messages = self.messages()?;
+        let mut interrupt = Interrupt::listen()?;
+        let connected = or(async { Some(self.server.connect("kcpq pub").await) }, async {
+            interrupt.come().await;
+            None
+        });
+        let Some(client) = connected.await else { return self.interrupted(0) };
+        let client = client?;
         let mut events = client.events();
-        let done = async {
-            match payload {
-                Some(payload) => self.publish(&client, &payload).await?,
-                None => self.publish_lines(&client).await?,
-            }
-            client.flush().patient().await?;
-            Ok(())
+        let progress = Progress::new("publishing", self.total(&messages), self.shows_progress());
+        let mut published = 0;
+        // A signal ends publishing, and a second one the program.
+        let all = async {
+            let done = self.publish_all(&client, messages, &mut published, &progress).await;
+            done.map(|()| false)
         };
-        let done: Result<(), Failure> = done.await;
+        let signal = async {
+            interrupt.come().await;
+            Ok(true)
+        };
+        let stopped: Result<bool, Failure> = all.or(signal).await;
+        drop(progress);
+        let flushed = match &stopped {
+            Ok(_) => client.flush().patient().await,
+            Err(_) => Ok(()),
+        };
         let closed = client.close().await;
-        done?;
+        let stopped = stopped?;
+        flushed?;
         closed?;
         // What the server said stands before the end.
         while let Some(event) = events.next().await {
@@ -72,6 +109,86 @@ impl Publish {
                 _ => {}
             }
         }
+        if stopped { self.interrupted(published) } else { Ok(()) }
+    }
+
+    /// What there is to publish, as far as it has to be known before.
+    fn messages(&self) -> Result<Messages, Failure> {
+        if let Some(payload) = &self.payload {
+            return Ok(Messages::One(payload.clone().into_bytes()));
+        }
+        let path = self.file.as_deref().filter(|path| *path != Path::new("-"));
+        let from = path.map_or_else(|| "standard input".into(), |path| path.display().to_string());
+        let cannot = |error| Failure::Error(format!("cannot read {from}: {error}"));
+        let mut input: Box<dyn Read + Send> = match path {
+            Some(path) => Box::new(File::open(path).map_err(cannot)?),
+            None => Box::new(io::stdin()),
+        };
+        if self.lines {
+            return Ok(Messages::Lines(BufReader::new(input)));
+        }
+        let mut payload = Vec::new();
+        input.read_to_end(&mut payload).map_err(cannot)?;
+        Ok(Messages::One(payload))
+    }
+
+    /// How many messages there will be, if that is known.
+    fn total(&self, messages: &Messages) -> Option<u64> {
+        match messages {
+            Messages::One(_) if self.interval.is_none() => Some(self.count.unwrap_or(1)),
+            _ => self.count,
+        }
+    }
+
+    fn shows_progress(&self) -> bool {
+        let several = self.lines || self.interval.is_some() || self.count.is_some();
+        several && !self.no_progress
+    }
+
+    /// How it ends after a signal: well, unless there was to be more.
+    fn interrupted(&self, published: u64) -> Result<(), Failure> {
+        let once = !self.lines && self.interval.is_none();
+        let wanted = self.count.or_else(|| once.then_some(1));
+        match wanted {
+            Some(wanted) if published < wanted => {
+                Err(Failure::Timeout(format!("interrupted: {published} of {wanted} messages published")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn publish_all(
+        &self,
+        client: &Client,
+        messages: Messages,
+        published: &mut u64,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let total = self.total(&messages);
+        let (payload, mut input) = match messages {
+            Messages::One(payload) => (payload, None),
+            Messages::Lines(input) => (Vec::new(), Some(input)),
+        };
+        let mut due = self.interval.map(Timer::interval);
+        while total.is_none_or(|total| *published < total) {
+            // The first at once.
+            if *published > 0
+                && let Some(due) = &mut due
+            {
+                due.next().await;
+            }
+            match input.take() {
+                None => self.publish(client, &payload).await?,
+                Some(before) => {
+                    let (line, rest) = smol::unblock(move || read_line(before)).await;
+                    let Some(line) = line? else { return Ok(()) };
+                    self.publish(client, &line).await?;
+                    input = Some(rest);
+                }
+            }
+            *published += 1;
+            progress.at(*published);
+        }
         Ok(())
     }
 
@@ -79,8 +196,13 @@ impl Publish {
         loop {
             let before = client.stats().queued;
             let headers = self.headers.iter().map(Header::parts);
-            let publish = client.publish(&self.subject, payload).headers(headers);
-            let publish = if self.retain { publish.retain() } else { publish };
+            let mut publish = client.publish(&self.subject, payload).headers(headers);
+            if let Some(subject) = &self.reply_to {
+                publish = publish.reply_to(subject);
+            }
+            if self.retain {
+                publish = publish.retain();
+            }
             let done = match self.ttl {
                 Some(ttl) => publish.ttl(ttl).await,
                 None => publish.await,
@@ -89,18 +211,6 @@ impl Publish {
                 // A slow link is no failure as long as the queue gets shorter.
                 Err(PublishError::TimedOut { .. }) if client.stats().queued < before => {}
                 done => return done,
-            }
-        }
-    }
-
-    async fn publish_lines(&self, client: &Client) -> Result<(), Failure> {
-        let mut input = BufReader::new(io::stdin());
-        loop {
-            let (line, back) = smol::unblock(move || read_line(input)).await;
-            input = back;
-            match line? {
-                Some(line) => self.publish(client, &line).await?,
-                None => return Ok(()),
             }
         }
     }

@@ -35,6 +35,11 @@ mod unix {
             )
         }
 
+        /// There is none that matters.
+        pub(crate) fn nobody() -> Self {
+            Self(None)
+        }
+
         /// Waits until nobody reads any more.
         pub(crate) async fn gone(&self) {
             let Some(stdout) = &self.0 else { return pending().await };
@@ -62,6 +67,10 @@ mod other {
 
     impl Reader {
         pub(crate) fn watch() -> Self {
+            Self
+        }
+
+        pub(crate) fn nobody() -> Self {
             Self
         }
 

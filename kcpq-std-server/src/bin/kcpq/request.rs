@@ -92,7 +92,7 @@ impl Request {
             () => Format::Payload { terminal: io::stdout().is_terminal() },
         };
         let mut out = Vec::new();
-        format.write(reply, &mut out);
+        format.write(reply, None, &mut out);
         let mut stdout = io::stdout().lock();
         stdout.write_all(&out).and_then(|()| stdout.flush())?;
         Ok(())

@@ -1,14 +1,20 @@
 //! `kcpq sub`.
 
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt;
+use std::fs::File;
 use std::future::{IntoFuture, poll_fn};
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_io::Timer;
 use clap::{Parser, ValueEnum};
-use futures_lite::future::{or, pending, poll_once};
+use futures_lite::future::{or, pending, poll_once, yield_now};
 use futures_lite::{FutureExt, Stream};
 use kcpq_core::subject::{Limits, Pattern, Subject};
 use kcpq_smol::{Client, Event, Events, Message, Subscription};
@@ -16,7 +22,7 @@ use kcpq_smol::{Client, Event, Events, Message, Subscription};
 use super::format::Format;
 use super::interrupt::Interrupt;
 use super::reader::Reader;
-use super::{Failure, ServerArg, say};
+use super::{Failure, ServerArg, figures, say};
 
 /// The flags of `kcpq sub`.
 #[derive(Debug, Parser)]
@@ -46,6 +52,22 @@ pub(super) struct Subscribe {
     /// Print headers as well, each on a line before the message
     #[arg(long, conflicts_with_all = ["raw", "lines", "json"])]
     headers: bool,
+    /// Print subjects only
+    #[arg(long, conflicts_with_all = ["raw", "lines", "json", "headers"])]
+    subjects_only: bool,
+    /// Print when each message came (UTC), before it or as its time
+    #[arg(short, long, conflicts_with = "raw")]
+    timestamps: bool,
+    /// Print no messages
+    #[arg(long)]
+    quiet: bool,
+    /// Write messages to this file in place of printing them, as --json does unless something else is asked for; one that is
+    /// there is overwritten
+    #[arg(long, value_name = "FILE")]
+    dump: Option<PathBuf>,
+    /// Once a second, say on standard error how many messages came, were dropped and wait
+    #[arg(long)]
+    stats: bool,
     /// Latest only: of the messages of one subject that wait, at the server and here, just the newest is kept
     #[arg(short, long, conflicts_with = "queue")]
     latest: bool,
@@ -65,6 +87,18 @@ pub(super) struct Subscribe {
 enum Drop {
     Newest,
     Oldest,
+}
+
+/// What came so far.
+#[derive(Debug, Default)]
+struct Tally {
+    messages: Cell<u64>,
+    /// Of their payloads.
+    bytes: Cell<u64>,
+    /// Messages for which there was no room here.
+    dropped: Cell<u64>,
+    /// Those that wait to be printed.
+    queued: Cell<usize>,
 }
 
 /// What ended the wait for a message.
@@ -103,13 +137,17 @@ impl Stop {
 const QUEUE: usize = 1 << 20;
 /// As many bytes are printed at once, if there is more than one message.
 const BATCH: usize = 64 << 10;
+/// How often it is said what came.
+const REPORTED_EVERY: Duration = Duration::from_secs(1);
 /// How long a write that is under way may take when the program is to end.
 const LAST_WRITE: Duration = Duration::from_millis(500);
 
 impl Subscribe {
     /// Prints messages until the count is reached, the wait is over, a signal comes, or nobody reads.
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let mut stop = Stop { interrupt: Interrupt::listen()?, reader: Reader::watch() };
+        let output = self.output()?;
+        let reader = if self.dump.is_some() { Reader::nobody() } else { Reader::watch() };
+        let mut stop = Stop { interrupt: Interrupt::listen()?, reader };
         let connected = or(async { Ok(self.connect().await) }, async { Err(stop.come().await) });
         let (client, mut subscriptions) = match connected.await {
             Ok(connected) => connected?,
@@ -118,8 +156,11 @@ impl Subscribe {
         let told = smol::spawn(tell(client.events()));
         // For scripts that wait for it.
         say(&format!("subscribed to {}", self.subject.join(", ")));
-        let printed = self.print_all(&mut subscriptions, &mut stop).await;
-        let dropped: u64 = subscriptions.iter().map(|subscription| subscription.stats().dropped).sum();
+        let tally = Tally::default();
+        let printed = self.print_all(&mut subscriptions, &output, &tally, &mut stop);
+        let printed = or(printed, async { match self.report(&client, &tally).await {} }).await;
+        tally.look_at(&subscriptions);
+        let dropped = tally.dropped.get();
         drop(subscriptions);
         // Why it ends, if not well, is among what is still to be told.
         let told = Some(told).filter(|_| printed.is_err());
@@ -168,7 +209,54 @@ impl Subscribe {
         Ok((client, subscriptions))
     }
 
-    async fn print_all(&self, subscriptions: &mut [Subscription], stop: &mut Stop) -> Result<(), Failure> {
+    /// Where messages go.
+    fn output(&self) -> Result<Output, Failure> {
+        let Some(path) = &self.dump else { return Ok(Output::Printed) };
+        let file = File::create(path);
+        let file = file.map_err(|error| Failure::Error(format!("cannot write to {}: {error}", path.display())))?;
+        Ok(Output::Dumped(Arc::new(file), path.display().to_string()))
+    }
+
+    /// Says once a second what came, if that is wanted. It never ends.
+    async fn report(&self, client: &Client, tally: &Tally) -> Infallible {
+        if !self.stats {
+            return pending().await;
+        }
+        let (mut messages, mut bytes, mut at) = (0, 0, Instant::now());
+        loop {
+            Timer::after(REPORTED_EVERY).await;
+            let span = at.elapsed().as_secs_f64();
+            let rate = |now: u64, before: u64| Some((now - before) as f64 / span);
+            let line = format!(
+                "{} msg/s, {}/s, {} in all; {} dropped, {} waiting; round trip {}",
+                figures::rate(rate(tally.messages.get(), messages)),
+                figures::bytes(rate(tally.bytes.get(), bytes)),
+                tally.messages.get(),
+                tally.dropped.get(),
+                tally.queued.get(),
+                figures::span(client.round_trip().map(|span| span.as_secs_f64())),
+            );
+            (messages, bytes, at) = (tally.messages.get(), tally.bytes.get(), Instant::now());
+            smol::unblock(move || say(&line)).await;
+        }
+    }
+
+    /// Appends a message to what is to be printed, and counts it.
+    fn take(&self, message: &Message, format: Format, tally: &Tally, out: &mut Vec<u8>) {
+        tally.messages.set(tally.messages.get() + 1);
+        tally.bytes.set(tally.bytes.get() + message.payload().len() as u64);
+        if !self.quiet {
+            format.write(message, self.timestamps.then(SystemTime::now), out);
+        }
+    }
+
+    async fn print_all(
+        &self,
+        subscriptions: &mut [Subscription],
+        output: &Output,
+        tally: &Tally,
+        stop: &mut Stop,
+    ) -> Result<(), Failure> {
         let format = self.format();
         let (mut received, mut out) = (0, Vec::new());
         let enough = |received| self.count.is_some_and(|count| received >= count);
@@ -176,7 +264,7 @@ impl Subscribe {
             match next(subscriptions, self.queue.is_some(), self.wait, stop).await {
                 Next::Message(message) => {
                     received += 1;
-                    format.write(&message, &mut out);
+                    self.take(&message, format, tally, &mut out);
                 }
                 Next::Silence if self.count.is_some() => {
                     let count = self.count.unwrap_or_default();
@@ -192,14 +280,15 @@ impl Subscribe {
                 && let Some(Next::Message(message)) = poll_once(next_message(subscriptions, self.queue.is_some())).await
             {
                 received += 1;
-                format.write(&message, &mut out);
+                self.take(&message, format, tally, &mut out);
             }
-            match print(&mut out, stop).await {
+            tally.look_at(subscriptions);
+            match output.print(&mut out, stop).await {
                 Ok(None) => {}
                 Ok(Some(stopped)) => return self.stopped(&stopped, received),
                 // Nobody reads any more.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-                Err(error) => return Err(Failure::Error(format!("cannot write to standard output: {error}"))),
+                Err(error) => return Err(Failure::Error(format!("cannot write to {output}: {error}"))),
             }
         }
         Ok(())
@@ -216,45 +305,89 @@ impl Subscribe {
     }
 
     fn format(&self) -> Format {
+        let terminal = self.dump.is_none() && io::stdout().is_terminal();
         match () {
             () if self.json => Format::Json,
             () if self.lines => Format::Lines,
             () if self.raw => Format::Raw,
-            () if io::stdout().is_terminal() => Format::Terminal { headers: self.headers },
+            () if self.subjects_only => Format::Subject { terminal },
+            () if self.dump.is_some() && !self.headers => Format::Json,
+            () if terminal => Format::Terminal { headers: self.headers },
             () => Format::Text { headers: self.headers },
         }
     }
 }
 
-/// Writes what is in `out`, and empties it. Says if the program is to end; a reader that stands still does not keep it from
-/// that.
-async fn print(out: &mut Vec<u8>, stop: &mut Stop) -> io::Result<Option<Next>> {
-    let mut bytes = std::mem::take(out);
-    let mut write = smol::unblock(move || {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&bytes)?;
-        stdout.flush()?;
-        bytes.clear();
-        Ok::<_, io::Error>(bytes)
-    });
-    let written = async { Ok((&mut write).await) };
-    let stopped = async { Err(stop.come().await) };
-    let stopped = match written.or(stopped).await {
-        Ok(written) => {
-            *out = written?;
+impl Tally {
+    /// Notes how it is with the queues.
+    fn look_at(&self, subscriptions: &[Subscription]) {
+        let stats = || subscriptions.iter().map(Subscription::stats);
+        self.dropped.set(stats().map(|stats| stats.dropped).sum());
+        self.queued.set(stats().map(|stats| stats.queued).sum());
+    }
+}
+
+/// Where messages go.
+enum Output {
+    Printed,
+    /// To this file, which is called so.
+    Dumped(Arc<File>, String),
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Printed => f.write_str("standard output"),
+            Self::Dumped(_, name) => f.write_str(name),
+        }
+    }
+}
+
+impl Output {
+    /// Writes what is in `out`, and empties it. Says if the program is to end; a reader that stands still does not keep it from
+    /// that.
+    async fn print(&self, out: &mut Vec<u8>, stop: &mut Stop) -> io::Result<Option<Next>> {
+        if out.is_empty() {
+            // What else there is to do has its turn, however fast messages come.
+            yield_now().await;
             return Ok(None);
         }
-        Err(stopped) => stopped,
-    };
-    let over = async {
-        Timer::after(LAST_WRITE).await;
-    };
-    let written = async {
-        // The program ends, whatever came of it.
-        let _ = write.await;
-    };
-    written.or(over).await;
-    Ok(Some(stopped))
+        let mut bytes = std::mem::take(out);
+        let file = match self {
+            Self::Printed => None,
+            Self::Dumped(file, _) => Some(Arc::clone(file)),
+        };
+        let mut write = smol::unblock(move || {
+            match file {
+                Some(file) => (&*file).write_all(&bytes)?,
+                None => {
+                    let mut stdout = io::stdout().lock();
+                    stdout.write_all(&bytes)?;
+                    stdout.flush()?;
+                }
+            }
+            bytes.clear();
+            Ok::<_, io::Error>(bytes)
+        });
+        let written = async { Ok((&mut write).await) };
+        let stopped = async { Err(stop.come().await) };
+        let stopped = match written.or(stopped).await {
+            Ok(written) => {
+                *out = written?;
+                return Ok(None);
+            }
+            Err(stopped) => stopped,
+        };
+        let over = async {
+            Timer::after(LAST_WRITE).await;
+        };
+        let written = async {
+            // The program ends, whatever came of it.
+            let _ = write.await;
+        };
+        written.or(over).await;
+        Ok(Some(stopped))
+    }
 }
 
 /// The next message of any subscription, or the end of all. One that several give is told once; members of a group are given

@@ -253,6 +253,34 @@ fn a_key_decides_who_somebody_is() {
 }
 
 #[test]
+fn who_is_on_the_servers_machine_may_do_what_others_may_not_as_long_as_it_stays_there() {
+    let own = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, 9_000 + index as u16));
+    let mut access = Access { anonymous: None, local: Some(0), ..rules(Rules::default(), Rules::default()) };
+    let mut world = World::<Heap>::with_rules(&access);
+    let (local, other) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
+    world.nodes[local].addr = own(local);
+    let told = "Disconnected { why: ByServer(Denied)";
+    world.run_until("it is told", |world| world.nodes[other].log.saw(told) > 0);
+    let id = world.subscribe(local, "a");
+    world.publishes(local, "a", b"1");
+    assert_eq!(world.nodes[local].log.payloads(id), [b"1"]);
+    // Rules that make no difference of it let it stay as one of the others, and the other way round.
+    access.anonymous = access.local.take();
+    world.set(&access);
+    world.publishes(local, "a", b"2");
+    (access.anonymous, access.local) = (None, Some(0));
+    world.set(&access);
+    world.publishes(local, "a", b"3");
+    assert_eq!(world.nodes[local].log.payloads(id), [b"1", b"2", b"3"]);
+    assert_eq!(world.nodes[local].log.saw("Disconnected"), 0);
+    // Elsewhere it is not what it was here.
+    world.nodes[local].addr = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 9), 1));
+    world.publishes(local, "a", b"4");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!((world.broker.stats().sessions_moved, world.nodes[local].log.payloads(id).len()), (0, 3));
+}
+
+#[test]
 fn rules_that_make_no_sense_change_nothing() {
     let mut world = World::<Heap>::with_rules(&rules(Rules::of(None, &["b"]), Rules::default()));
     let node = world.add(Config::default(), CLEAN);

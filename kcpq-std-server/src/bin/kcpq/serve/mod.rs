@@ -1,26 +1,26 @@
 //! `kcpq serve`.
 
 mod file;
+mod flood;
 mod http;
+mod logging;
 mod policy;
 mod reread;
+mod run;
 mod settings;
 mod supervisor;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::num::ParseIntError;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
-use futures_lite::StreamExt;
-use futures_lite::future::{or, pending};
 use kcpq_core::broker::{self, Keys, LastValues, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
@@ -28,21 +28,21 @@ use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::subject::Pattern;
 use kcpq_core::{frame, subject};
 use kcpq_smol::{Address, AddressError};
+use kcpq_std_server::Config;
 use kcpq_std_server::access::Access;
 use kcpq_std_server::limits::{MIN_IDLE_TIMEOUT, MIN_MESSAGE};
-use kcpq_std_server::{Config, Server, View};
-use smol::channel::Receiver;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{fmt, reload};
+use tracing_subscriber::filter::Targets;
 
-use self::http::{About, Http};
+use self::logging::{Format, Logging};
 use self::reread::Reread;
 use self::settings::Settings;
+pub(crate) use self::settings::in_a_line;
 use super::key::load;
-use super::log::Log;
-use super::{Failure, KeyArg, parse_size, signals};
+use super::preset::Preset;
+use super::{Failure, KeyArg, parse_size};
+
+/// How long the last lines of the log may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]
@@ -53,11 +53,11 @@ pub(super) struct Serve {
     /// Check the configuration, print what would be in force and where it was said, and exit
     #[arg(long)]
     check: bool,
-    /// Address to listen on, HOST:PORT; without a port 4000. Of a name's addresses an IPv4 one is preferred. One that other
-    /// machines can reach needs a key, or --open
+    /// Address to listen on, HOST:PORT; without a port 4000. May be given several times, or several, separated by commas. Of a
+    /// name's addresses an IPv4 one is preferred. One that other machines can reach needs a key, or --open
     #[arg(short, long, env = "KCP_NATS_ADDR", default_value = "127.0.0.1:4000", value_name = "ADDR",
-          value_parser = parse_listen)]
-    listen: Address,
+          value_delimiter = ',', value_parser = parse_listen)]
+    listen: Vec<Address>,
     /// Let everybody in who can reach the address, as the original without a key does
     #[arg(long)]
     open: bool,
@@ -69,6 +69,10 @@ pub(super) struct Serve {
     /// and subjects there are
     #[arg(long)]
     http_open: bool,
+    /// Show messages there as well: of subjects that this pattern matches, as far as a client that proves nothing may have them.
+    /// May be given several times; empty for none [default: > if nobody else can reach either address and there are no rules]
+    #[arg(long, value_name = "PATTERN", value_parser = parse_http_subscribe)]
+    http_subscribe: Vec<String>,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
@@ -99,6 +103,15 @@ pub(super) struct Serve {
     /// Maximum memory for what has come from all clients together and waits: parts of messages, what was lost before it
     #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = parse_size)]
     max_received_total: usize,
+    /// From this size of its queue on a subscriber holds back those who publish to it
+    #[arg(long, default_value = "4M", value_name = "SIZE", value_parser = parse_some_size)]
+    high_water: usize,
+    /// Maximum time that a subscriber holds them back although nothing leaves its queue
+    #[arg(long, default_value = "250ms", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    throttle_for: Duration,
+    /// Maximum share of its time that a publisher is held back at the cost of subscribers that keep up, in percent
+    #[arg(long, default_value_t = 5, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    throttle_share: u8,
     /// Patterns of subjects whose last value is kept for those who subscribe later, whoever publishes it, separated by
     /// spaces. That of others is kept if their publishers want it
     #[arg(long, value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_pattern)]
@@ -125,6 +138,15 @@ pub(super) struct Serve {
     /// End a session when nothing has been received for this long
     #[arg(long, default_value = "120s", value_name = "DURATION", value_parser = parse_idle_timeout)]
     idle_timeout: Duration,
+    /// The same for one that has shown nothing yet of being where it says it is
+    #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = parse_idle_timeout)]
+    half_open_timeout: Duration,
+    /// End a session that is heard, but has not acknowledged what it was sent first for this long
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = parse_idle_timeout)]
+    stall_timeout: Duration,
+    /// Maximum number of replies per second to datagrams of no session
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    stateless_replies: u32,
     /// Maximum time to deliver pending messages when stopping
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     linger: Duration,
@@ -144,20 +166,27 @@ pub(super) struct Serve {
     /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
     #[arg(long)]
     compat_parity: bool,
-    /// Congestion control towards other machines
-    #[arg(long, value_enum, default_value_t = Congestion::Rate, value_name = "CONTROL")]
-    congestion: Congestion,
-    /// Maximum redundancy for small messages on lossy links, in percent; 0 sends only what was lost
-    #[arg(long, default_value_t = 100, value_name = "PERCENT")]
-    redundancy: u16,
+    /// What the transport is tuned for
+    #[arg(long, env = "KCPQ_PRESET", value_enum, default_value_t = Preset::Video, value_name = "PRESET")]
+    preset: Preset,
+    /// Congestion control towards other machines [default: rate, of the preset steady kcp]
+    #[arg(long, value_enum, value_name = "CONTROL")]
+    congestion: Option<Congestion>,
+    /// Maximum redundancy for small messages on lossy links, in percent; 0 sends only what was lost [default: 100, of the
+    /// preset steady 0]
+    #[arg(long, value_name = "PERCENT")]
+    redundancy: Option<u16>,
     /// File in which the server keeps its secret and where its clients are, so that those who only listen are back at once
     /// after it was killed; none keeps nothing. By default a file for each address in $STATE_DIRECTORY, or in kcpq below
     /// $XDG_STATE_HOME or ~/.local/state
     #[arg(long, env = "KCPQ_REGISTER", value_name = "FILE")]
     register: Option<PathBuf>,
-    /// Log level: off, error, warn, info, debug or trace
-    #[arg(long, default_value = "info", value_name = "LEVEL")]
-    log_level: LevelFilter,
+    /// Log level: off, error, warn, info, debug or trace; also by where lines are from, as warn,kcpq_std_server=debug
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "LEVEL", value_parser = logging::parse_level)]
+    log_level: Targets,
+    /// What lines of the log look like
+    #[arg(long, value_enum, default_value_t = Format::Auto, value_name = "FORMAT")]
+    log_format: Format,
 }
 
 /// [`SlowConsumer`], as a flag.
@@ -185,6 +214,15 @@ enum Congestion {
 /// An address to listen on; `:4000` is taken as the original's programs do.
 fn parse_listen(text: &str) -> Result<Address, AddressError> {
     if text.starts_with(':') { format!("0.0.0.0{text}").parse() } else { text.parse() }
+}
+
+/// What the page may show; empty for nothing.
+fn parse_http_subscribe(text: &str) -> Result<String, String> {
+    const LIMITS: subject::Limits = subject::Limits { max_tokens: u8::MAX, ..subject::Limits::DEFAULT };
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    subject::Pattern::new(text, &LIMITS).map(|pattern| pattern.as_str().into()).map_err(|error| error.to_string())
 }
 
 /// A number of shards.
@@ -224,6 +262,14 @@ fn parse_max_message(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A size of which none would do nothing.
+fn parse_some_size(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("it has to be at least 1".into()),
+        size => Ok(size),
+    }
+}
+
 /// A limit on silence. Clients are told of it in whole seconds.
 fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
@@ -242,14 +288,12 @@ impl Serve {
         if self.check {
             return settings.serve.check(&settings);
         }
-        let log = Log::start(io::stderr())?;
-        let (filter, level) = reload::Layer::new(settings.serve.log_level);
-        let lines = fmt::layer().with_writer(log.clone()).with_ansi(io::stderr().is_terminal());
-        tracing_subscriber::registry().with(filter).with(lines).init();
+        let Self { log_level, log_format, .. } = &settings.serve;
+        let Logging { log, flood, set_level } = Logging::start(log_level.clone(), *log_format)?;
         // The usual way would wait for standard error.
         panic::set_hook(Box::new(|info| tracing::error!("{info}")));
-        let set_level = Box::new(move |wanted| drop(level.reload(wanted)));
-        let result = serve(Reread { arguments, settings, set_level });
+        let result = run::serve(Reread { arguments, settings, set_level }, &flood);
+        flood.tell();
         log.finish(LAST_LINES);
         result
     }
@@ -261,12 +305,21 @@ impl Serve {
         Ok(())
     }
 
-    /// Of a name's addresses the one that the original's programs take.
-    fn listen_addr(&self) -> Result<SocketAddr, Failure> {
-        let cannot = |why| Failure::Error(format!("cannot listen on {}: {why}", self.listen));
-        let found = async_io::block_on(self.listen.resolve()).map_err(|error| cannot(error.to_string()))?;
-        let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
-        preferred.copied().ok_or_else(|| cannot("it has no address".into()))
+    /// Where to listen; of a name's addresses the one that the original's programs take.
+    fn listen_addrs(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let mut addrs = Vec::new();
+        for address in &self.listen {
+            let cannot = |why| Failure::Error(format!("cannot listen on {address}: {why}"));
+            let found = async_io::block_on(address.resolve()).map_err(|error| cannot(error.to_string()))?;
+            let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
+            let addr = *preferred.ok_or_else(|| cannot("it has no address".into()))?;
+            // Port 0 is another one each time.
+            if addr.port() != 0 && addrs.contains(&addr) {
+                return Err(cannot("it is named twice".into()));
+            }
+            addrs.push(addr);
+        }
+        Ok(addrs)
     }
 
     /// The file for what outlives the server. One that takes any port does not come back to the same.
@@ -285,8 +338,10 @@ impl Serve {
     /// # Errors
     /// Also if nobody may listen there like that.
     fn config(&self, access: Option<Access>) -> Result<Config, Failure> {
-        let defaults = broker::Config::default();
-        let (listen, compat_key) = (self.listen_addr()?, self.key.read()?);
+        let (defaults, preset) = (broker::Config::default(), self.preset.config());
+        let addrs = self.listen_addrs()?;
+        let compat_key = self.key.read()?;
+        let (&listen, others) = addrs.split_first().ok_or_else(|| Failure::Error("no address to listen on".into()))?;
         let keys = Keys {
             key: self.key_file.as_deref().map(load).transpose()?,
             secret: self.secret_file.as_deref().map(load).transpose()?,
@@ -295,9 +350,10 @@ impl Serve {
         let sealed = keys.key.is_some() || keys.secret.is_some();
         let access = access.or_else(|| (sealed && !self.open).then(Access::with_keys));
         let closed = compat_key.is_some() && !sealed || access.as_ref().is_some_and(policy::needs_keys);
-        policy::check(listen, closed, self.open).map_err(Failure::Error)?;
+        addrs.iter().try_for_each(|addr| policy::check(*addr, closed, self.open)).map_err(Failure::Error)?;
         Ok(Config {
             listen,
+            listen_also: others.to_vec(),
             keys,
             register: self.register(listen),
             last_values: LastValues {
@@ -321,6 +377,9 @@ impl Serve {
                 max_queued: self.max_queued,
                 max_queued_total: self.max_queued_total,
                 max_received_total: self.max_received_total,
+                high_water: self.high_water,
+                throttle_for: self.throttle_for.into(),
+                throttle_share: self.throttle_share,
                 slow_consumer: match self.slow_consumer {
                     Slow::DropNewest => SlowConsumer::DropNewest,
                     Slow::DropOldest => SlowConsumer::DropOldest,
@@ -329,14 +388,18 @@ impl Serve {
                 max_datagram: self.max_datagram.min(USUAL_DATAGRAM),
                 native_datagram: self.max_datagram,
                 idle_timeout: self.idle_timeout.into(),
+                half_open_timeout: self.half_open_timeout.into(),
+                stall_timeout: self.stall_timeout.into(),
+                stateless_replies: self.stateless_replies,
                 kcp: kcp::Config {
                     congestion: match self.congestion {
-                        Congestion::Rate => CongestionControl::Bbr,
-                        Congestion::Kcp => CongestionControl::Kcp,
-                        Congestion::Off => CongestionControl::Off,
+                        Some(Congestion::Rate) => CongestionControl::Bbr,
+                        Some(Congestion::Kcp) => CongestionControl::Kcp,
+                        Some(Congestion::Off) => CongestionControl::Off,
+                        None => preset.congestion,
                     },
-                    redundancy: self.redundancy,
-                    ..defaults.kcp
+                    redundancy: self.redundancy.unwrap_or(preset.redundancy),
+                    ..preset
                 },
                 linger: self.linger.into(),
                 compat_framing: if self.compat_parity {
@@ -357,7 +420,11 @@ impl Serve {
 pub(super) fn check_file(path: &Path) -> Result<String, String> {
     let settings = Settings::load(&[], Some(path))?;
     match settings.serve.config(settings.access.clone()) {
-        Ok(config) => Ok(format!("{} is in order; a server would listen on {}", path.display(), config.listen)),
+        Ok(config) => {
+            let addrs = std::iter::once(&config.listen).chain(&config.listen_also);
+            let addrs = addrs.map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+            Ok(format!("{} is in order; a server would listen on {addrs}", path.display()))
+        }
         Err(Failure::Error(why) | Failure::Timeout(why)) => Err(why),
     }
 }
@@ -370,120 +437,22 @@ fn state_folder() -> Option<PathBuf> {
     set("STATE_DIRECTORY").or_else(of_user)
 }
 
-/// Serves until a signal comes, or a thread of the server fails.
-fn serve(mut reread: Reread) -> Result<(), Failure> {
-    let serve = &reread.settings.serve;
-    let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP } else { 0 };
-    reserve_descriptors(DESCRIPTORS + of_http + DESCRIPTORS_OF_A_SHARD * serve.shards)?;
-    // Before the first client can come, so that a signal is never missed.
-    let mut signals = signals::of_a_server()?;
-    let config = serve.config(reread.settings.access.clone())?;
-    let open = config.compat_key.is_none() && config.access.is_none();
-    let http =
-        serve.http.as_deref().map(|addr| http::listen(addr, serve.http_open)).transpose().map_err(Failure::Error)?;
-    let about = About {
-        name: config.broker.name.to_string(),
-        started: SystemTime::now(),
-        max_sessions: config.broker.max_sessions,
-        max_message: config.broker.frames.max_body,
-        max_queued: config.broker.max_queued,
-        max_queued_total: config.broker.max_queued_total,
-    };
-    let server = Server::bind(config)?;
-    let (fail, failure) = smol::channel::bounded(1);
-    server.on_failure(move || {
-        // The only one, so there is room.
-        let _ = fail.try_send(());
-    });
-    announce(server.local_addr());
-    // Until the server has ended.
-    let _http = http.map(|listener| monitor(listener, server.view(), about)).transpose()?;
-    supervisor::ready(server.local_addr());
-    if open {
-        let whom = if policy::is_local(server.local_addr()) { "on this machine" } else { "who reaches this address" };
-        tracing::info!("open: everybody {whom} may read and publish everything");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kcp(flags: &[&str]) -> kcp::Config {
+        let serve = Serve::parse_from([&["kcpq serve"], flags].concat());
+        serve.config(None).unwrap().broker.kcp
     }
-    async_io::block_on(async {
-        let view = server.view();
-        let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure));
-        let end = or(end, async { match supervisor::watch(view).await {} }).await;
-        supervisor::stopping();
-        match end {
-            End::Signal(signal) => tracing::info!(?signal, "stopping"),
-            End::Failure => tracing::error!("a thread of the server has failed: stopping"),
-        }
-        let stop = async {
-            smol::unblock(move || server.shutdown()).await;
-            None
-        };
-        match (or(stop, async { Some(end_by_signal(&mut signals, || ()).await) }).await, end) {
-            (Some(_), _) => Err(Failure::Error("ended at once by a second signal".into())),
-            (None, End::Failure) => Err(Failure::Error("a thread of the server has failed".into())),
-            (None, End::Signal(_)) => Ok(()),
-        }
-    })
-}
 
-/// How long the last lines of the log may take to be written.
-const LAST_LINES: Duration = Duration::from_millis(500);
-/// Files that the program needs beside the shards (the reactor, signals, looking up names), and that each of these needs
-/// (its socket, and to wait for it).
-const DESCRIPTORS: usize = 24;
-const DESCRIPTORS_OF_A_SHARD: usize = 4;
-const DESCRIPTORS_OF_HTTP: usize = http::MAX_CONNECTIONS + 2;
-
-/// Why the server ends.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Signal(Signal),
-    Failure,
-}
-
-/// Waits for a signal that ends the program; at SIGHUP does something else.
-async fn end_by_signal(signals: &mut Signals, mut at_hup: impl FnMut()) -> End {
-    loop {
-        match signals.next().await {
-            Some(Ok(signal)) if signals::ends(signal) => return End::Signal(signal),
-            Some(Ok(Signal::Hup)) => at_hup(),
-            Some(Ok(signal)) => tracing::info!(?signal, "no use for this signal"),
-            Some(Err(error)) => tracing::error!(%error, "cannot wait for signals"),
-            None => return pending().await,
-        }
+    #[test]
+    fn a_preset_is_what_is_not_said_otherwise() {
+        assert_eq!(kcp(&[]), broker::Config::default().kcp);
+        assert_eq!(kcp(&["--preset", "games"]), kcp::Config::GAMES);
+        assert_eq!(kcp(&["--preset", "steady"]), kcp::Config::STEADY);
+        let changed = kcp(&["--preset", "steady", "--congestion", "rate", "--redundancy", "7"]);
+        let wanted = kcp::Config { congestion: CongestionControl::Bbr, redundancy: 7, ..kcp::Config::STEADY };
+        assert_eq!(changed, wanted);
     }
-}
-
-async fn end_by_failure(failure: &Receiver<()>) -> End {
-    match failure.recv().await {
-        Ok(()) => End::Failure,
-        Err(_) => pending().await,
-    }
-}
-
-/// For scripts that wait for it. Whoever closed standard output does not want to know, and is served all the same.
-fn announce(addr: SocketAddr) {
-    let mut out = io::stdout();
-    if let Err(error) = writeln!(out, "listening on {addr}").and_then(|()| out.flush()) {
-        tracing::warn!(%error, "cannot write to standard output");
-    }
-    tracing::info!(%addr, "listening");
-}
-
-/// Begins to answer over HTTP, and says where.
-fn monitor(listener: TcpListener, view: View, about: About) -> io::Result<Http> {
-    let addr = listener.local_addr()?;
-    let http = Http::start(listener, view, about)?;
-    let mut out = io::stdout();
-    if let Err(error) = writeln!(out, "monitoring on http://{addr}").and_then(|()| out.flush()) {
-        tracing::warn!(%error, "cannot write to standard output");
-    }
-    tracing::info!(%addr, "monitoring over HTTP");
-    Ok(http)
-}
-
-/// Finds out whether so many files can be opened, since not all that need some can say that there are none.
-fn reserve_descriptors(count: usize) -> Result<(), Failure> {
-    let pipes: Result<Vec<_>, _> = (0..count.div_ceil(2)).map(|_| io::pipe()).collect();
-    pipes.map(drop).map_err(|error| {
-        Failure::Error(format!("cannot open the {count} files that a server needs (see ulimit -n): {error}"))
-    })
 }

@@ -34,7 +34,7 @@ pub(super) fn check_http(addr: SocketAddr, open: bool) -> Result<(), String> {
     ))
 }
 
-/// True if nobody is let in who proves nothing.
+/// True if nobody is let in from other machines who proves nothing.
 pub(super) fn needs_keys(access: &Access) -> bool {
     access.anonymous.is_none() && access.original.is_none()
 }
@@ -69,5 +69,6 @@ mod tests {
         assert!(needs_keys(&Access::default()) && !needs_keys(&Access::open()));
         assert!(needs_keys(&Access { original_with_key: Some(0), ..Access::default() }));
         assert!(!needs_keys(&Access { original: Some(0), ..Access::default() }));
+        assert!(needs_keys(&Access { local: Some(0), sealed: Some(0), ..Access::default() }));
     }
 }

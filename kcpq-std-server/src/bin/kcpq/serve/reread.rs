@@ -4,16 +4,15 @@ use std::ffi::OsString;
 
 use kcpq_std_server::Server;
 use kcpq_std_server::access::Access;
-use tracing::level_filters::LevelFilter;
 
+use super::logging::SetLevel;
 use super::settings::{Settings, describe};
 
 /// What was read last, and how to read it again.
 pub(super) struct Reread {
     pub(super) arguments: Vec<OsString>,
     pub(super) settings: Settings,
-    /// Changes the log's level.
-    pub(super) set_level: Box<dyn Fn(LevelFilter)>,
+    pub(super) set_level: SetLevel,
 }
 
 impl Reread {
@@ -51,7 +50,7 @@ impl Reread {
                 tracing::warn!(key, from, to, "changed, but holds only from the next start on");
             }
         }
-        (self.set_level)(fresh.serve.log_level);
+        (self.set_level)(fresh.serve.log_level.clone());
         tracing::info!(%file, later, "SIGHUP: configuration read again");
         // What holds from the next start on is told again until then.
         self.settings.access = fresh.access;

@@ -51,8 +51,8 @@ impl Settings {
         let mut command = command();
         for setting in &settings {
             check(setting)?;
-            if setting.value != "false" || !is_switch(setting.flag) {
-                command = command.mut_arg(setting.flag, |arg| arg.default_value(setting.value.clone()));
+            if !is_switch(setting.flag) || setting.values != ["false"] {
+                command = command.mut_arg(setting.flag, |arg| arg.default_values(setting.values.clone()));
             }
         }
         let matches = command.try_get_matches_from(arguments).map_err(|error| in_a_line(&error))?;
@@ -98,20 +98,20 @@ fn is_switch(flag: &str) -> bool {
 
 /// Says whether the flag takes the value.
 fn check(setting: &Setting) -> Result<(), String> {
-    let Setting { flag, value, place } = setting;
+    let Setting { flag, values, place } = setting;
     let command = command();
     let long = command.get_arguments().find(|arg| arg.get_id() == *flag).and_then(Arg::get_long).unwrap_or_default();
-    let argument = match value.as_str() {
-        _ if !is_switch(flag) => format!("--{long}={value}"),
-        "true" => format!("--{long}"),
-        "false" => return Ok(()),
+    let arguments = match values.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ref values if !is_switch(flag) => values.iter().map(|value| format!("--{long}={value}")).collect(),
+        ["true"] => vec![format!("--{long}")],
+        ["false"] => return Ok(()),
         _ => return Err(format!("{place}: it has to be true or false")),
     };
-    command.try_get_matches_from([argument]).map(drop).map_err(|error| format!("{place}: {}", in_a_line(&error)))
+    command.try_get_matches_from(arguments).map(drop).map_err(|error| format!("{place}: {}", in_a_line(&error)))
 }
 
 /// What clap says, without the advice about the command line.
-fn in_a_line(error: &clap::Error) -> String {
+pub(crate) fn in_a_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ")
@@ -121,8 +121,8 @@ fn value(matches: &ArgMatches, flag: &str) -> Option<String> {
     if is_switch(flag) {
         return Some(matches.get_flag(flag).to_string());
     }
-    let raw: Vec<_> = matches.get_raw(flag)?.map(|text| text.to_string_lossy()).collect();
-    Some(raw.join(" "))
+    let raw = matches.get_raw(flag)?;
+    Some(raw.map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(", "))
 }
 
 /// Who may do what, a line for each group and each kind of client.
@@ -138,6 +138,9 @@ pub(super) fn describe(access: &Access) -> Vec<String> {
         None => "not let in".into(),
     };
     lines.push(format!("anonymous clients: {}", group(access.anonymous)));
+    if access.local.is_some() {
+        lines.push(format!("anonymous clients on this machine: {}", group(access.local)));
+    }
     lines.push(format!("anonymous clients, sealed: {}", group(access.sealed)));
     lines.push(format!("clients with the shared secret: {}", group(access.shared)));
     lines.push(format!("original clients: {}", group(access.original)));

@@ -10,8 +10,9 @@ use futures_lite::future::pending;
 use kcpq_std_server::View;
 
 /// Clients can come.
-pub(super) fn ready(addr: SocketAddr) {
-    system::tell(&system::State::Ready(format!("listening on {addr}")));
+pub(super) fn ready(addrs: &[SocketAddr]) {
+    let addrs = addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    system::tell(&system::State::Ready(format!("listening on {addrs}")));
 }
 
 /// What waits for subscribers is still delivered.

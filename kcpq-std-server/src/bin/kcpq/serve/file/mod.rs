@@ -3,14 +3,13 @@
 //! Most of its keys stand for a flag each, and their values are read as those of the flag are: what the file says is what
 //! the flag is if nobody gives it. The rest is who may do what ([`rules`]).
 
-mod reader;
 mod rules;
 
 use std::path::Path;
 
 use kcpq_std_server::access::Access;
 
-use self::reader::Reader;
+use crate::tables::Reader;
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -26,8 +25,8 @@ pub(super) struct File {
 pub(super) struct Setting {
     /// The flag's name in the program.
     pub(super) flag: &'static str,
-    /// The value, as it would be given to the flag.
-    pub(super) value: String,
+    /// The value, as it would be given to the flag; several of a list.
+    pub(super) values: Vec<String>,
     /// Where it stands, for messages: `FILE:LINE`.
     pub(super) place: String,
 }
@@ -40,12 +39,10 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     /// The flag's name in the program.
     pub(super) flag: &'static str,
-    /// It may be a list of texts, which the flag takes with spaces between them.
-    list: bool,
 }
 
 const fn key(table: &'static str, name: &'static str, flag: &'static str) -> Key {
-    Key { table, name, flag, list: false }
+    Key { table, name, flag }
 }
 
 /// All keys that stand for flags.
@@ -54,12 +51,14 @@ pub(super) const KEYS: &[Key] = &[
     key("", "open", "open"),
     key("", "http", "http"),
     key("", "http_open", "http_open"),
+    key("", "http_subscribe", "http_subscribe"),
     key("", "shards", "shards"),
     key("", "name", "name"),
     key("", "key_file", "key_file"),
     key("", "secret_file", "secret_file"),
     key("", "register", "register"),
     key("", "log_level", "log_level"),
+    key("", "log_format", "log_format"),
     key("limits", "max_sessions", "max_sessions"),
     key("limits", "max_sessions_per_host", "max_sessions_per_host"),
     key("limits", "max_subscriptions", "max_subscriptions"),
@@ -69,20 +68,30 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "max_queued_total", "max_queued_total"),
     key("limits", "max_received_total", "max_received_total"),
     key("limits", "idle_timeout", "idle_timeout"),
+    key("limits", "half_open_timeout", "half_open_timeout"),
+    key("limits", "stall_timeout", "stall_timeout"),
+    key("limits", "stateless_replies", "stateless_replies"),
     key("limits", "linger", "linger"),
     key("delivery", "slow_consumer", "slow_consumer"),
-    Key { table: "last_values", name: "subjects", flag: "keep", list: true },
+    key("delivery", "high_water", "high_water"),
+    key("delivery", "throttle_for", "throttle_for"),
+    key("delivery", "throttle_share", "throttle_share"),
+    key("last_values", "subjects", "keep"),
     key("last_values", "max_subjects", "max_kept"),
     key("last_values", "max_bytes", "max_kept_total"),
     key("last_values", "max_value", "max_kept_size"),
     key("last_values", "file", "kept_file"),
     key("last_values", "original", "kept_for_original"),
+    key("transport", "preset", "preset"),
     key("transport", "max_datagram", "max_datagram"),
     key("transport", "congestion", "congestion"),
     key("transport", "redundancy", "redundancy"),
     key("original", "aes256_key_file", "aes256_key_file"),
     key("original", "parity", "compat_parity"),
 ];
+
+/// Flags that can be given several times: their keys may be lists.
+const LISTS: &[&str] = &["listen", "http_subscribe", "keep"];
 
 /// Bytes of a file that are read: some files have no end.
 const LONGEST: u64 = 16 << 20;
@@ -108,7 +117,7 @@ pub(super) fn read(path: &Path) -> Result<File, String> {
 /// # Errors
 /// A line for people, with the place.
 pub(super) fn parse(name: &str, text: &str) -> Result<File, String> {
-    let reader = Reader::new(name, text);
+    let reader = Reader::new(name, text, elsewhere);
     let root = reader.parse()?;
     let root = reader.root(&root);
     let tables = KEYS.iter().map(|key| key.table).chain(rules::TABLES.iter().copied());
@@ -122,8 +131,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<File, String> {
             table.knows(own.chain(rules::keys_of(key.table).iter().copied()))?;
         }
         if let Some(value) = table.value(key.name) {
-            let text = if key.list { value.words()? } else { value.scalar()? };
-            settings.push(Setting { flag: key.flag, value: text, place: value.place() });
+            let values = if LISTS.contains(&key.flag) { value.scalars()? } else { vec![value.scalar()?] };
+            settings.push(Setting { flag: key.flag, values, place: value.place() });
         }
     }
     Ok(File { settings, access: rules::read(&root)? })
@@ -146,7 +155,7 @@ mod tests {
     fn values_are_those_of_flags_whatever_their_type() {
         let file =
             parse("f", "listen = ':1'\nopen = true\n[limits]\nmax_sessions = 1_000\nmax_message = '1M'\n").unwrap();
-        let settings: Vec<_> = file.settings.iter().map(|s| (s.flag, &*s.value, &*s.place)).collect();
+        let settings: Vec<_> = file.settings.iter().map(|s| (s.flag, &*s.values[0], &*s.place)).collect();
         assert_eq!(
             settings,
             [
@@ -172,8 +181,8 @@ mod tests {
         assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
         assert_eq!(
             wrong("colour = 1"),
-            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'shards', 'name', 'key_file', 'secret_file', \
-             'register', 'log_level', 'limits', \
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'shards', 'name', 'key_file', 'secret_file', \
+             'register', 'log_level', 'log_format', 'limits', \
              'delivery', 'last_values', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }
@@ -182,7 +191,9 @@ mod tests {
     fn what_is_no_toml_or_of_another_type_is_refused_with_its_line() {
         assert!(wrong("a = 1\n[limits\n").starts_with("kcpq.toml:2: "), "{}", wrong("a = 1\n[limits\n"));
         assert_eq!(wrong("limits = 3"), "kcpq.toml:1: 'limits' has to be a table");
-        assert_eq!(wrong("listen = [1]"), "kcpq.toml:1: 'listen' has to be a text, a number or true or false");
+        assert_eq!(wrong("name = [1]"), "kcpq.toml:1: 'name' has to be a text, a number or true or false");
+        assert_eq!(wrong("listen = []"), "kcpq.toml:1: 'listen' has to have one value at least");
+        assert_eq!(wrong("listen = [[]]"), "kcpq.toml:1: 'listen' has to be a text, a number or true or false");
         assert!(wrong("a = 1\na = 2").starts_with("kcpq.toml:2: "));
     }
 

@@ -26,8 +26,8 @@ use kcpq_core::seal::PublicKey;
 use kcpq_core::subject::{self, Pattern};
 use kcpq_std_server::access::{Access, Client, Group, Limits, Permissions, Rules};
 
-use super::reader::{Table, Value};
 use crate::parse_size;
+use crate::tables::{Table, Value};
 
 /// The tables.
 pub(super) const TABLES: &[&str] = &["permissions", "anonymous", "client", "original", "shared"];
@@ -87,7 +87,7 @@ pub(super) fn read(root: &Table<'_>) -> Result<Option<Access>, String> {
         table.knows(KIND.iter().copied())?;
     }
     let anonymous = kind("anonymous", anonymous.as_ref(), &access, unnamed)?;
-    (access.anonymous, access.sealed) = (anonymous.plain, anonymous.with_key);
+    (access.anonymous, access.local, access.sealed) = (anonymous.plain, anonymous.local, anonymous.with_key);
     let shared = root.table("shared")?;
     if let Some(table) = &shared {
         table.knows(KIND.iter().copied())?;
@@ -170,13 +170,15 @@ fn client(table: &Table<'_>, access: &Access) -> Result<Client, String> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Kind {
     plain: Option<usize>,
+    /// The same on this machine, if that makes a difference.
+    local: Option<usize>,
     with_key: Option<usize>,
 }
 
 /// What a table says of one kind of clients; `default` is whether they are let in if it says nothing.
 fn kind(name: &str, table: Option<&Table<'_>>, access: &Access, default: bool) -> Result<Kind, String> {
     let group = Some(group_of(table, access)?);
-    let all = Kind { plain: group, with_key: group };
+    let all = Kind { plain: group, local: None, with_key: group };
     let value = |key| table.and_then(|table| table.value(key));
     let Some(allowed) = value("allowed") else {
         return Ok(if default || value("group").is_some() { all } else { Kind::default() });
@@ -184,7 +186,11 @@ fn kind(name: &str, table: Option<&Table<'_>>, access: &Access, default: bool) -
     match allowed.text() {
         Ok("with-key") if name == "original" => Ok(Kind { plain: None, ..all }),
         Ok("sealed") if name == "anonymous" => Ok(Kind { plain: None, ..all }),
-        Ok(_) if name == "anonymous" => Err(allowed.wrong("has to be true, false or \"sealed\"")),
+        Ok("local") if name == "anonymous" => Ok(Kind { local: group, ..Kind::default() }),
+        Ok("local-or-sealed") if name == "anonymous" => Ok(Kind { plain: None, local: group, ..all }),
+        Ok(_) if name == "anonymous" => {
+            Err(allowed.wrong("has to be true, false, \"sealed\", \"local\" or \"local-or-sealed\""))
+        }
         Ok(_) if name == "original" => Err(allowed.wrong("has to be true, false or \"with-key\"")),
         _ if allowed.flag()? => Ok(all),
         _ => Ok(Kind::default()),
@@ -244,6 +250,13 @@ mod tests {
         assert_eq!(kinds(access("[permissions.default]")), all);
         assert_eq!(kinds(access("[anonymous]\nallowed = true")), all);
         assert_eq!(kinds(access("[anonymous]\nallowed = false")), (None, Some(0), Some(0)));
+        let local = |text: &str| {
+            let Access { anonymous, local, sealed, .. } = access(text);
+            (anonymous, local, sealed)
+        };
+        assert_eq!(local("[anonymous]\nallowed = 'local'"), (None, Some(0), None));
+        assert_eq!(local("[anonymous]\nallowed = 'local-or-sealed'"), (None, Some(0), Some(0)));
+        assert_eq!(local("[anonymous]\nallowed = 'sealed'"), (None, None, Some(0)));
         assert_eq!(kinds(access("[original]\nallowed = 'with-key'")), (Some(0), None, Some(0)));
         assert_eq!(kinds(access("[original]\nallowed = false")), (Some(0), None, None));
         let known = client("a", KEYS[0], "default");

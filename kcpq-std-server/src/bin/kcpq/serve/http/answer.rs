@@ -12,7 +12,7 @@ use super::body::{self, Body};
 use super::crowd::{Crowd, Lease};
 use super::look::Looker;
 use super::query::Query;
-use super::{connz, keptz, live, metrics, page, subsz, varz};
+use super::{connz, keptz, live, messages, metrics, page, subsz, varz};
 
 /// What there is, for people without a browser.
 const INDEX: &str = "kcpq\n\n\
@@ -23,7 +23,8 @@ const INDEX: &str = "kcpq\n\n\
     /connz    its sessions: offset, limit, sort, order, search, cid, kind, user, name\n\
     /subsz    its patterns: offset, limit, sort, order, search, test\n\
     /keptz    the last values of subjects: offset, limit, sort, order, search, test\n\
-    /live     varz, connz, subsz once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n";
+    /live     varz, connz, subsz once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n\
+    /messages what is published, as server-sent events, where the configuration lets it: pattern\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -54,11 +55,20 @@ pub(super) fn answer(
     let query = Query::new(uri.query().unwrap_or_default());
     match uri.path() {
         "/" if !accepts(headers, "text/html") => respond(StatusCode::OK, TEXT, INDEX),
-        "/live" if headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") => {
+        "/live" | "/messages"
+            if headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") =>
+        {
             // A page of a stranger cannot read it, but would take the places of those who can.
             error(StatusCode::FORBIDDEN, "only for the page that is here")
         }
         "/live" => match live::events(Rc::clone(looker), Rc::clone(lease), &query) {
+            Ok(events) => {
+                crowd.listen(lease);
+                response(StatusCode::OK, EVENTS, body::events(events))
+            }
+            Err(why) => error(StatusCode::BAD_REQUEST, &why),
+        },
+        "/messages" => match messages::events(Rc::clone(&looker.viewer), Rc::clone(lease), &query) {
             Ok(events) => {
                 crowd.listen(lease);
                 response(StatusCode::OK, EVENTS, body::events(events))

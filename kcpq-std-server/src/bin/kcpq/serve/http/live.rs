@@ -82,6 +82,6 @@ fn look(document: Option<Value>) -> Bytes {
 }
 
 /// In the format of server-sent events; JSON on one line has no line ends to escape.
-fn event(name: &str, data: &Value) -> Bytes {
+pub(super) fn event(name: &str, data: &Value) -> Bytes {
     format!("event: {name}\ndata: {data}\n\n").into()
 }

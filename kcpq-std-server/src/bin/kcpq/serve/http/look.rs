@@ -1,7 +1,6 @@
 //! What the documents are made of: asked for when it is needed, and kept for a second.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,6 +9,8 @@ use kcpq_core::kcp;
 use kcpq_std_server::{Counters, ReceiveQueues, Session, View, broker};
 use smol::Timer;
 
+use super::messages::{Viewer, Viewing};
+use super::patterns::Patterns;
 use super::recent::Recent;
 
 /// What does not change.
@@ -72,10 +73,14 @@ impl Look {
 pub(super) struct Looker {
     view: View,
     pub(super) about: About,
+    /// What is published.
+    pub(super) viewer: Rc<Viewer>,
     look: Kept<Look>,
     /// The last look's, for the next one.
     recent: RefCell<Option<Rc<Recent>>>,
-    patterns: Kept<HashMap<Box<str>, usize>>,
+    patterns: Kept<Patterns>,
+    /// The last look's, for the next one.
+    patterns_before: RefCell<Option<Rc<Patterns>>>,
     values: Kept<Vec<KeptView>>,
 }
 
@@ -89,13 +94,15 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 const PULSE: Duration = Duration::from_secs(2);
 
 impl Looker {
-    pub(super) fn new(view: View, about: About) -> Self {
+    pub(super) fn new(view: View, about: About, viewing: Viewing) -> Self {
         Self {
             view,
             about,
+            viewer: Rc::new(Viewer::new(viewing)),
             look: Kept::default(),
             recent: RefCell::default(),
             patterns: Kept::default(),
+            patterns_before: RefCell::default(),
             values: Kept::default(),
         }
     }
@@ -121,9 +128,15 @@ impl Looker {
         })
     }
 
-    /// Patterns, and how many sessions have each; `None` if a thread of the server has ended.
-    pub(super) fn patterns(&self) -> Option<Rc<HashMap<Box<str>, usize>>> {
-        self.patterns.fresh(|| self.view.patterns())
+    /// Patterns; `None` if a thread of the server has ended.
+    pub(super) fn patterns(&self) -> Option<Rc<Patterns>> {
+        let patterns = self.patterns.fresh(|| {
+            let found = self.view.patterns()?.into_iter();
+            let found = found.map(|(text, pattern)| (text, pattern.subscribers, pattern.messages));
+            Some(Patterns::new(Instant::now(), found, self.patterns_before.borrow().as_deref()))
+        });
+        self.patterns_before.replace(patterns.clone());
+        patterns
     }
 
     /// The last values of subjects, in their order; `None` if a thread of the server has ended.
@@ -134,7 +147,9 @@ impl Looker {
     /// Waits until what is kept is of no use any more.
     pub(super) async fn stale(&self) {
         let recent = self.recent.borrow().as_ref().map(|recent| recent.until());
-        match [self.look.until(), self.patterns.until(), self.values.until(), recent].into_iter().flatten().min() {
+        let patterns = self.patterns_before.borrow().as_ref().map(|patterns| patterns.until());
+        let kept = [self.look.until(), self.patterns.until(), self.values.until()];
+        match kept.into_iter().chain([recent, patterns]).flatten().min() {
             Some(at) => drop(Timer::at(at).await),
             None => std::future::pending().await,
         }
@@ -146,6 +161,7 @@ impl Looker {
         self.patterns.forget();
         self.values.forget();
         self.recent.borrow_mut().take_if(|recent| recent.is_over(Instant::now()));
+        self.patterns_before.borrow_mut().take_if(|patterns| patterns.is_over(Instant::now()));
     }
 }
 

@@ -4,6 +4,7 @@
 //! connection -> hyper -> answer   which document, its query       varz, connz, subsz, metrics   the documents
 //!   crowd                look     what they are made of, at most one second old
 //!                        live     the documents again and again
+//!                        messages what is published to a pattern
 //!                        page     what a browser makes of these
 //! ```
 //!
@@ -17,8 +18,10 @@ mod crowd;
 mod keptz;
 mod live;
 mod look;
+mod messages;
 mod metrics;
 mod page;
+mod patterns;
 mod query;
 mod recent;
 mod subsz;
@@ -43,6 +46,7 @@ pub(super) use self::crowd::MAX_CONNECTIONS;
 use self::crowd::{Crowd, Lease};
 pub(super) use self::look::About;
 use self::look::Looker;
+pub(super) use self::messages::{Pass, Viewing};
 use super::policy;
 
 /// How long a client may take to say what it wants.
@@ -94,12 +98,12 @@ impl Http {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn start(listener: TcpListener, view: View, about: About) -> io::Result<Self> {
+    pub(super) fn start(listener: TcpListener, view: View, about: About, viewing: Viewing) -> io::Result<Self> {
         let local = listener.local_addr()?;
         let listener = Async::new(listener)?;
         let (stop, stopped) = bounded(1);
         let serve = move || {
-            let looker = Rc::new(Looker::new(view, about));
+            let looker = Rc::new(Looker::new(view, about, viewing));
             async_io::block_on(serve(&listener, &stopped, looker, policy::is_local(local)));
         };
         let thread = std::thread::Builder::new().name("kcpq-http".into()).spawn(serve)?;

@@ -14,13 +14,14 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     Part { path: "/", content_type: HTML, text: include_str!("page/index.html") },
     Part { path: "/style.css", content_type: CSS, text: include_str!("page/style.css") },
     Part { path: "/dashboard.js", content_type: SCRIPT, text: include_str!("page/dashboard.js") },
     Part { path: "/chart.js", content_type: SCRIPT, text: include_str!("page/chart.js") },
     Part { path: "/figures.js", content_type: SCRIPT, text: include_str!("page/figures.js") },
     Part { path: "/format.js", content_type: SCRIPT, text: include_str!("page/format.js") },
+    Part { path: "/messages.js", content_type: SCRIPT, text: include_str!("page/messages.js") },
     Part { path: "/table.js", content_type: SCRIPT, text: include_str!("page/table.js") },
     Part { path: "/icon.svg", content_type: "image/svg+xml", text: include_str!("page/icon.svg") },
 ];

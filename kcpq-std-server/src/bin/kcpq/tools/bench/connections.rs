@@ -10,9 +10,9 @@ use smol::Timer;
 use super::args::Common;
 use super::clock::Clock;
 use super::process::{self, Usage};
-use super::progress::{INTERVAL, Progress};
 use super::report;
 use crate::Failure;
+use crate::progress::{INTERVAL, Progress};
 
 /// The flags.
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ mod outcome;
 mod payload;
 mod plot;
 mod process;
-mod progress;
+
 mod publisher;
 mod report;
 mod run;

@@ -12,9 +12,9 @@ use super::flow::Flow;
 use super::outcome::{Fate, Outcome, Transport};
 use super::payload;
 use super::process::{self, Usage};
-use super::progress::{INTERVAL, Progress};
 use super::publisher::Publisher;
 use super::subscriber::{self, Tally};
+use crate::progress::{INTERVAL, Progress};
 use crate::{Failure, say};
 
 /// Who this process is.

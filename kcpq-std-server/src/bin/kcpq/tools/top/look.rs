@@ -101,11 +101,10 @@ impl Look {
         let rows = connz["connections"].as_array().into_iter().flatten().map(row).collect();
         let total = number(connz, "/total").unwrap_or(0.0) as usize;
         let server = format!(
-            "{} {} on {}:{}, up {}",
+            "{} {} on {}, up {}",
             text("/server_name"),
             text("/version"),
-            text("/host"),
-            whole("/port"),
+            varz["listen"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
             figures::age(number(varz, "/uptime_seconds").unwrap_or(0.0))
         );
         Self { server, figures, drops: drops(varz, &per_second), rows, total }

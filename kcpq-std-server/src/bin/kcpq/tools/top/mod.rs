@@ -26,6 +26,9 @@ pub(crate) struct Top {
     /// Where the server answers over HTTP (`kcpq serve --http`): a port of this machine, or HOST:PORT
     #[arg(default_value = "8222", env = "KCPQ_HTTP", value_name = "ADDR")]
     site: Site,
+    /// Use what `kcpq context add` has kept under this name [default: the selected one, if no server is named]
+    #[arg(long, env = "KCPQ_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
     /// What sessions are sorted by
     #[arg(short, long, value_enum, default_value_t = Sort::Rate, value_name = "COLUMN")]
     sort: Sort,

@@ -252,7 +252,7 @@ mod tests {
             json!({ "name": name, "ip": "192.0.2.1", "port": 7, "kind": "native", "rtt_seconds": 0.0123, "loss": 0.01,
                     "out_msgs_rate": 300.0, "pending_bytes": 0, "uptime_seconds": 61.0, "dropped": { "slow": slow } })
         };
-        let varz = json!({ "server_name": "garden", "version": "1", "host": "127.0.0.1", "port": 4000, "connections": 2,
+        let varz = json!({ "server_name": "garden", "version": "1", "listen": ["127.0.0.1:4000"], "connections": 2,
                            "uptime_seconds": 90.0, "dropped": { "slow": 4 } });
         let connz = json!({ "total": 2, "connections": [session("thermometer", 0), session("\u{1b}display", 4)] });
         let page = Page { sort: Sort::Rtt, offset: 0, limit: 24 };

@@ -3,6 +3,7 @@
 import { Chart } from "./chart.js";
 import { about, between, dropped, Figures, fillDrops, lossLevel, waits } from "./figures.js";
 import { age, byteRate, bytes, count, percent, rate, show, span } from "./format.js";
+import { Messages } from "./messages.js";
 import { figures, Table } from "./table.js";
 
 const element = (id) => document.getElementById(id);
@@ -14,7 +15,7 @@ const AGAIN = 3000;
 
 const summary = new Figures(element("figures"));
 const charts = element("charts");
-const messages = new Chart(charts, "Messages", ["received", "delivered"], rate, 10);
+const flow = new Chart(charts, "Messages", ["received", "delivered"], rate, 10);
 const data = new Chart(charts, "Data", ["received", "delivered"], byteRate, 1000);
 const queueing = new Chart(charts, "Wait in the server", ["median", "99 %"], span, 0.0001);
 const trips = new Chart(charts, "Round trips", ["median", "99 %"], span, 0.001);
@@ -53,6 +54,30 @@ const sessions = new Table(
   () => connect(),
 );
 
+const messages = new Messages(element("messages"));
+let watchable = false;
+
+/** The pattern; where its messages may be seen a button that shows them. */
+const fillPattern = (cell, row) => {
+  const shows = `${watchable} ${row.subject}`;
+  if (cell.dataset.shows === shows) return;
+  cell.dataset.shows = shows;
+  if (!watchable) {
+    cell.textContent = row.subject;
+    return;
+  }
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "link";
+  button.textContent = row.subject;
+  button.title = "Watch its messages";
+  button.addEventListener("click", () => {
+    messages.watch(row.subject);
+    element("messages").scrollIntoView({ block: "nearest" });
+  });
+  cell.replaceChildren(button);
+};
+
 const patterns = new Table(
   element("patterns"),
   [
@@ -61,9 +86,10 @@ const patterns = new Table(
       sort: "subject",
       rises: true,
       className: "name",
-      fill: (cell, row) => show(cell, [row.subject, ""]),
+      fill: fillPattern,
     },
     figures("Subscribers", "subscribers", count, (row) => row.subscribers),
+    figures("Messages", "rate", rate, (row) => row.msgs_rate),
   ],
   { sort: "subscribers", order: "desc" },
   () => connect(),
@@ -101,6 +127,8 @@ const fillSlow = (rows, most) => {
 
 const fill = ({ varz, connz, slow, subsz }) => {
   const per = between(before, varz);
+  watchable = varz.http_subscribe.length > 0;
+  messages.allow(varz.http_subscribe);
   element("name").textContent = varz.server_name;
   document.title = `${varz.server_name} \u2013 kcpq`;
   element("about").textContent = about(varz);
@@ -111,7 +139,7 @@ const fill = ({ varz, connz, slow, subsz }) => {
     element("drops-calm").hidden = drops;
     const now = Date.parse(varz.now) / 1000;
     const both = (first, second) => (per ? [per(first), per(second)] : [null, null]);
-    messages.add(now, both((look) => look.in_msgs, (look) => look.out_msgs));
+    flow.add(now, both((look) => look.in_msgs, (look) => look.out_msgs));
     data.add(now, both((look) => look.in_bytes, (look) => look.out_bytes));
     queueing.add(now, per ? waits(before, varz) : [null, null]);
     trips.add(now, [varz.rtt_seconds.p50, varz.rtt_seconds.p99]);

@@ -134,7 +134,6 @@ export const fillDrops = (body, now, per) => {
 
 /** What the server is, in a line. */
 export const about = (now) => {
-  const host = now.host.includes(":") ? `[${now.host}]` : now.host;
   const threads = now.shards === 1 ? "1 thread" : `${now.shards} threads`;
-  return `version ${now.version}, on ${host}:${now.port}, ${threads}, up ${age(now.uptime_seconds)[0]}`;
+  return `version ${now.version}, on ${now.listen.join(", ")}, ${threads}, up ${age(now.uptime_seconds)[0]}`;
 };

@@ -6,14 +6,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The bar; hidden where standard error is no terminal.
-pub(super) struct Progress(ProgressBar);
+pub(crate) struct Progress(ProgressBar);
 
 /// How often it is drawn.
-pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
 impl Progress {
     /// A bar up to `total`, or a counter when that is not known.
-    pub(super) fn new(what: &'static str, total: Option<u64>, wanted: bool) -> Self {
+    pub(crate) fn new(what: &'static str, total: Option<u64>, wanted: bool) -> Self {
         if !wanted || !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
@@ -30,7 +30,7 @@ impl Progress {
     }
 
     /// Shows how far it is.
-    pub(super) fn at(&self, position: u64) {
+    pub(crate) fn at(&self, position: u64) {
         self.0.set_position(position);
     }
 }
