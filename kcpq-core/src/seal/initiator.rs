@@ -16,6 +16,12 @@ use crate::header::{HEADER, header, kind};
 /// Bytes of an INITIAL at most.
 pub const INITIAL_MAX: usize = HEADER + 1 + first_overhead(Pattern::Ik) + PAYLOAD_MAX + 2 * MAC;
 
+/// Bytes of HELLO that an [`Initiator`] takes. Where there is no allocator it is in static memory all the time.
+const HELLO_MAX: usize = if cfg!(feature = "alloc") { PAYLOAD_MAX } else { 96 };
+
+/// Bytes of the longest INITIAL that an [`Initiator`] writes.
+const OWN_MAX: usize = INITIAL_MAX - PAYLOAD_MAX + HELLO_MAX;
+
 /// How the client knows the server, and the server the client.
 #[derive(Clone, Copy, Debug)]
 pub enum Credentials<'a> {
@@ -49,7 +55,7 @@ pub struct Initiator {
     /// `None` once it is over: the keys of a session are handed out once.
     noise: Option<noise::Initiator>,
     mac_key: [u8; 32],
-    datagram: [u8; INITIAL_MAX],
+    datagram: [u8; OWN_MAX],
     /// Bytes of it before `mac1`.
     signed: usize,
 }
@@ -71,8 +77,8 @@ impl Initiator {
         entropy: &[u8; 32],
         hello: &[u8],
     ) -> Result<Self, StartError> {
-        if hello.len() > PAYLOAD_MAX {
-            return Err(StartError::TooLong { limit: PAYLOAD_MAX, actual: hello.len() });
+        if hello.len() > HELLO_MAX {
+            return Err(StartError::TooLong { limit: HELLO_MAX, actual: hello.len() });
         }
         let (keys, mac_key) = match credentials {
             Credentials::Identity { key, server } => (InitiatorKeys::Ik { key, server }, mac_key_of_server(server)),
@@ -83,7 +89,7 @@ impl Initiator {
         let header = header(id, kind::INITIAL, 0);
 
         // The rest stays zero until it is written: the fields of the message, the places of tags, `mac2`.
-        let mut datagram = [0; INITIAL_MAX];
+        let mut datagram = [0; OWN_MAX];
         let before_hello = HEADER + 1 + first_overhead(suite.pattern) - TAG;
         let signed = before_hello + hello.len() + TAG;
         fill(&mut datagram, &[&header, &[suite.byte()]]);

@@ -249,7 +249,7 @@ mod tests {
         for seed in 0..20 {
             let text = key(seed).to_text().to_string();
             assert_eq!(text.len(), 69);
-            assert_eq!(text.parse::<PrivateKey>().unwrap().secret(), &[seed; 32]);
+            assert_eq!(text.parse::<PrivateKey>().unwrap().secret()[..], [seed; 32]);
             let text = key(seed).public().to_string();
             assert_eq!(text.parse::<PublicKey>(), Ok(key(seed).public()));
             let text = SharedSecret::from_bytes(&[seed; 32]).to_text().to_string();
