@@ -1,8 +1,8 @@
 //! The handshake of a client whose sessions are sealed (PROTOCOL.md 10.3): HELLO rides in it, and WELCOME comes back in it.
 
-use super::Client;
+use super::{Client, Disconnect};
 use crate::header::{HEADER, kind, kind_of};
-use crate::hello::{Hello, MAX_WELCOME, VERSION};
+use crate::hello::{CloseReason, Hello, MAX_WELCOME, VERSION, read_refusal};
 use crate::outbox::FrameStore;
 use crate::seal::{Cipher, Entropy, Initiator, StartError, Transport, Trust};
 use crate::session::Session;
@@ -37,6 +37,8 @@ pub(super) enum Answer<'d> {
     Nothing,
     /// The server wants to see that the client is where it says it is.
     Retry,
+    /// The server knows the client, and does not let it in.
+    Refused(CloseReason),
     /// The session's keys, and WELCOME.
     Welcome(Transport, &'d [u8]),
 }
@@ -107,7 +109,10 @@ impl Handshake {
             Some(kind::REPLY) => match initiator.handle_reply(datagram) {
                 Ok((transport, welcome)) => {
                     self.due = None;
-                    Answer::Welcome(transport, welcome)
+                    match read_refusal(welcome) {
+                        Some(reason) => Answer::Refused(reason),
+                        None => Answer::Welcome(transport, welcome),
+                    }
                 }
                 Err(_) => Answer::Nothing,
             },
@@ -151,6 +156,7 @@ impl<S: FrameStore> Client<S> {
             None => Answer::Nothing,
         };
         match answer {
+            Answer::Refused(reason) => self.lose(Disconnect::ByServer(reason)),
             Answer::Retry => {}
             Answer::Nothing => self.stats.foreign_datagrams += 1,
             Answer::Welcome(transport, welcome) => {

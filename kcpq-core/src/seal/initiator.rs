@@ -10,7 +10,7 @@ use super::noise::{self, InitiatorKeys, first_overhead};
 use super::responder::{COOKIE, MAC, RETRY_LEN, mac_key_of_secret, mac_key_of_server, prologue};
 use super::transport::{Role, Transport};
 use super::wire::{concat, fill};
-use super::{Cipher, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
+use super::{Cipher, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite, Token};
 use crate::header::{HEADER, header, kind};
 
 /// Bytes of an INITIAL at most.
@@ -34,6 +34,13 @@ pub enum Credentials<'a> {
     },
     /// The server by its public key, the client not at all.
     Anonymous {
+        /// The server's.
+        server: &'a PublicKey,
+    },
+    /// The server by its public key, the client by a token.
+    Token {
+        /// The client's.
+        token: &'a Token,
         /// The server's.
         server: &'a PublicKey,
     },
@@ -80,12 +87,18 @@ impl Initiator {
         if hello.len() > HELLO_MAX {
             return Err(StartError::TooLong { limit: HELLO_MAX, actual: hello.len() });
         }
-        let (keys, mac_key) = match credentials {
-            Credentials::Identity { key, server } => (InitiatorKeys::Ik { key, server }, mac_key_of_server(server)),
-            Credentials::Anonymous { server } => (InitiatorKeys::Nk { server }, mac_key_of_server(server)),
-            Credentials::Shared { secret } => (InitiatorKeys::NnPsk0 { secret }, mac_key_of_secret(secret)),
+        let (pattern, keys) = match credentials {
+            Credentials::Identity { key, server } => (Pattern::Ik, InitiatorKeys::Ik { key, server }),
+            Credentials::Anonymous { server } => (Pattern::Nk, InitiatorKeys::Nk { server }),
+            Credentials::Token { server, .. } => (Pattern::NkToken, InitiatorKeys::Nk { server }),
+            Credentials::Shared { secret } => (Pattern::NnPsk0, InitiatorKeys::NnPsk0 { secret }),
         };
-        let suite = Suite { pattern: keys.pattern(), cipher };
+        let mac_key = match keys {
+            InitiatorKeys::Ik { server, .. } | InitiatorKeys::Nk { server } => mac_key_of_server(server),
+            InitiatorKeys::NnPsk0 { secret } => mac_key_of_secret(secret),
+        };
+        let token: &[u8] = if let Credentials::Token { token, .. } = credentials { &**token.secret() } else { &[] };
+        let suite = Suite { pattern, cipher };
         let header = header(id, kind::INITIAL, 0);
 
         // The rest stays zero until it is written: the fields of the message, the places of tags, `mac2`.
@@ -93,7 +106,7 @@ impl Initiator {
         let before_hello = HEADER + 1 + first_overhead(suite.pattern) - TAG;
         let signed = before_hello + hello.len() + TAG;
         fill(&mut datagram, &[&header, &[suite.byte()]]);
-        fill(datagram.get_mut(before_hello..).unwrap_or_default(), &[hello]);
+        fill(datagram.get_mut(before_hello - token.len()..).unwrap_or_default(), &[token, hello]);
         let message = datagram.get_mut(HEADER + 1..signed).unwrap_or_default();
         let noise = noise::Initiator::write(&keys, cipher, &prologue(&header, suite), entropy, message);
         let noise = noise.map_err(|why| match why {

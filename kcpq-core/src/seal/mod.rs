@@ -19,7 +19,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `suite`, `key`, `trust`, `text` | what is chosen, who is who, and how that is written down |
+//! | `suite`, `key`, `token`, `trust`, `text` | what is chosen, who is who, and how that is written down |
 //! | `wire` | headers of handshakes |
 //! | `hash`, `aead`, `secret`, `entropy` | the primitives, as Noise wants them, and secrets drawn from one |
 //! | `noise` | the handshake's two messages |
@@ -90,6 +90,7 @@ mod responder;
 mod secret;
 mod suite;
 mod text;
+mod token;
 mod transport;
 mod trust;
 mod wire;
@@ -111,6 +112,7 @@ pub use reset::{RESET_LEN, ResetToken, ResetTokens, TOKEN};
 pub use responder::{Identity, Initial, Pending, REPLY_MAX, RETRY_LEN, ReplyError, Responder, Unconfirmed};
 pub use suite::{Cipher, Pattern, Suite};
 pub use text::{KeyText, KeyTextError, Kind};
+pub use token::{Token, TokenHash};
 pub use transport::{OpenError, Opened, PREVIOUS_FOR, REKEY_AFTER, REKEY_INTERVAL, SEAL_LIMIT, SealError, Transport};
 pub use trust::Trust;
 

@@ -14,6 +14,7 @@ use super::aead::{Aead, RustCrypto, TAG};
 use super::hash::{hash, hkdf};
 use super::key::agree;
 use super::secret::Secret;
+use super::token;
 use super::wire::concat;
 use super::{Cipher, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
 
@@ -23,11 +24,12 @@ const KEY: usize = 32;
 /// Bytes of one that is encrypted.
 const SEALED_KEY: usize = KEY + TAG;
 
-/// Bytes of the first message besides its payload.
+/// Bytes of the first message besides HELLO.
 pub(super) const fn first_overhead(pattern: Pattern) -> usize {
     match pattern {
         Pattern::Ik => KEY + SEALED_KEY + TAG,
         Pattern::Nk | Pattern::NnPsk0 => KEY + TAG,
+        Pattern::NkToken => KEY + token::LEN + TAG,
     }
 }
 

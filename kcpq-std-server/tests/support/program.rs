@@ -5,7 +5,7 @@ use std::process::Command;
 /// The program, whatever the environment of the tests says about servers and keys.
 pub(crate) fn kcpq() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    const SAID: [&str; 8] = [
+    const SAID: [&str; 9] = [
         "KCPQ_HTTP",
         "KCPQ_CONFIG",
         "KCPQ_SERVER",
@@ -14,6 +14,7 @@ pub(crate) fn kcpq() -> Command {
         "KCPQ_SERVER_KEY",
         "KCPQ_KEY_FILE",
         "KCPQ_SECRET_FILE",
+        "KCPQ_TOKEN_FILE",
     ];
     for variable in SAID {
         command.env_remove(variable);

@@ -45,7 +45,7 @@ impl Keys {
     fn of_initiator(&self, pattern: Pattern) -> InitiatorKeys<'_> {
         match pattern {
             Pattern::Ik => InitiatorKeys::Ik { key: &self.client, server: &self.server_public },
-            Pattern::Nk => InitiatorKeys::Nk { server: &self.server_public },
+            Pattern::Nk | Pattern::NkToken => InitiatorKeys::Nk { server: &self.server_public },
             Pattern::NnPsk0 => InitiatorKeys::NnPsk0 { secret: &self.secret },
         }
     }
@@ -53,7 +53,7 @@ impl Keys {
     fn of_responder(&self, pattern: Pattern) -> ResponderKeys<'_> {
         match pattern {
             Pattern::Ik => ResponderKeys::Ik { key: &self.server },
-            Pattern::Nk => ResponderKeys::Nk { key: &self.server },
+            Pattern::Nk | Pattern::NkToken => ResponderKeys::Nk { key: &self.server },
             Pattern::NnPsk0 => ResponderKeys::NnPsk0 { secret: &self.secret },
         }
     }

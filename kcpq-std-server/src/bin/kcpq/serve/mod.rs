@@ -21,7 +21,7 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
-use kcpq_core::broker::{self, Keys, SlowConsumer};
+use kcpq_core::broker::{self, HandshakeLimits, Keys, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
@@ -118,6 +118,17 @@ pub(super) struct Serve {
     /// File with a secret that clients have as well, as `kcpq key shared` makes it: they get sealed sessions
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+    /// Handshakes of sealed sessions in a second, for each thread, from which on clients first have to show that they are where
+    /// they say they are, by a cookie; 0: always
+    #[arg(long, default_value_t = HandshakeLimits::default().before_retry, value_name = "N")]
+    handshakes_before_retry: u32,
+    /// Maximum number of handshakes of sealed sessions in a second, for each thread
+    #[arg(long, default_value_t = HandshakeLimits::default().per_second, value_name = "N", value_parser = parse_count::<u32>)]
+    handshakes_per_second: u32,
+    /// Maximum number of handshakes that wait for the client to confirm its session, for each thread; the oldest makes room
+    #[arg(long, default_value_t = HandshakeLimits::default().unconfirmed, value_name = "N",
+          value_parser = parse_count::<usize>)]
+    handshakes_unconfirmed: usize,
     #[command(flatten)]
     key: KeyArg,
     /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
@@ -286,6 +297,11 @@ impl Serve {
                 max_queued: self.max_queued,
                 max_queued_total: self.max_queued_total,
                 max_received_total: self.max_received_total,
+                handshakes: HandshakeLimits {
+                    before_retry: self.handshakes_before_retry,
+                    per_second: self.handshakes_per_second,
+                    unconfirmed: self.handshakes_unconfirmed,
+                },
                 slow_consumer: match self.slow_consumer {
                     Slow::DropNewest => SlowConsumer::DropNewest,
                     Slow::DropOldest => SlowConsumer::DropOldest,

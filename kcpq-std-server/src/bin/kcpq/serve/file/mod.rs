@@ -68,6 +68,9 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "max_received_total", "max_received_total"),
     key("limits", "idle_timeout", "idle_timeout"),
     key("limits", "linger", "linger"),
+    key("handshakes", "before_retry", "handshakes_before_retry"),
+    key("handshakes", "per_second", "handshakes_per_second"),
+    key("handshakes", "unconfirmed", "handshakes_unconfirmed"),
     key("delivery", "slow_consumer", "slow_consumer"),
     key("transport", "max_datagram", "max_datagram"),
     key("transport", "congestion", "congestion"),
@@ -162,7 +165,7 @@ mod tests {
         assert_eq!(
             wrong("colour = 1"),
             "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'shards', 'name', 'key_file', 'secret_file', \
-             'register', 'log_level', 'limits', \
+             'register', 'log_level', 'limits', 'handshakes', \
              'delivery', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }
