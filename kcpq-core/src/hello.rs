@@ -405,6 +405,7 @@ impl CloseReason {
 
 /// What a REPLY holds in place of WELCOME for a client that the server knows and does not let in (PROTOCOL.md 10.3): no
 /// version has this number.
+#[cfg(feature = "sealed")]
 const REFUSAL: u8 = 0;
 
 /// Writes a refusal.

@@ -19,12 +19,12 @@ pub enum SlowConsumer {
     Disconnect,
 }
 
-/// How many handshakes of sealed sessions a broker has to do with (PROTOCOL.md 10.4, 10.7). Each opened one costs up to four
-/// key agreements, so these bound what strangers can make it compute.
+/// How many handshakes of sealed sessions a broker has to do with (PROTOCOL.md 10.4, 10.7). Each opened one costs up to
+/// four key agreements, so these bound what strangers can make it compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandshakeLimits {
-    /// As soon as so many were opened in a second, clients first have to show that they are where they say they are, by a
-    /// cookie. 0: always.
+    /// As soon as so many were opened in a second, clients first have to show that they are where they say they are, by
+    /// a cookie. 0: always.
     pub before_retry: u32,
     /// Maximum number that are opened in a second.
     pub per_second: u32,
@@ -100,8 +100,8 @@ pub struct Config {
     pub linger: Duration,
     /// Maximum number of replies per second to datagrams that belong to no session (RESET and refusals).
     pub stateless_replies: u32,
-    /// Limits on handshakes of sealed sessions. Unlike the others they are for each broker of a server: they bound the time of
-    /// its thread.
+    /// Limits on handshakes of sealed sessions. Unlike the others they are for each broker of a server: they bound the
+    /// time of its thread.
     pub handshakes: HandshakeLimits,
     /// Name of the server, as reported to clients.
     pub name: Box<str>,

@@ -133,7 +133,8 @@ impl<P: Peer> Sessions<P> {
         Some(id.slot)
     }
 
-    /// The same for a sealed one for which there is room, and of which it is known whose it is and where. It is taken out.
+    /// The same for a sealed one for which there is room, and of which it is known whose it is and where. It is taken
+    /// out.
     #[cfg(feature = "sealed")]
     pub(super) fn open_named(&mut self, peer: P, named: Named, transport: Transport) -> Option<Box<Slot<P, Session>>> {
         let session = Session::new(&mut self.cx, 0, Framing::Plain);

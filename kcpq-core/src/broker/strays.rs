@@ -114,8 +114,8 @@ impl<P: Copy> Strays<P> {
         }
     }
 
-    /// The same to one that has confirmed a sealed session for which there is no room any more: in that session, of which
-    /// nothing is kept.
+    /// The same to one that has confirmed a sealed session for which there is no room any more: in that session, of
+    /// which nothing is kept.
     #[cfg(feature = "sealed")]
     pub(super) fn refuse_sealed(&mut self, cx: &mut Context<P>, peer: P, named: Named, keys: Transport) {
         if !self.may_answer(cx) {

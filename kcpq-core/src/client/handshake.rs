@@ -8,7 +8,8 @@ use crate::seal::{Cipher, Entropy, Initiator, StartError, Transport, Trust};
 use crate::session::Session;
 use crate::time::{Duration, Instant};
 
-/// What a client is about that has keys; nothing without. The handshake itself is the session's, whose keys take its place.
+/// What a client is about that has keys; nothing without. The handshake itself is the session's, whose keys take its
+/// place.
 #[derive(Debug, Default)]
 pub(super) struct Handshake {
     means: Option<Means>,
@@ -136,8 +137,8 @@ impl<S: FrameStore> Client<S> {
     /// [`Cipher::ChaChaPoly`].
     ///
     /// # Errors
-    /// With these keys, or this cipher in this build, no handshake can begin; or the client's name is too long for one. Nothing
-    /// has changed then.
+    /// With these keys, or this cipher in this build, no handshake can begin; or the client's name is too long for one.
+    /// Nothing has changed then.
     pub fn use_keys(&mut self, trust: Trust, cipher: Cipher, entropy: &[u8; 32]) -> Result<(), StartError> {
         let mut payload = [0; MAX_WELCOME];
         let len = self.hello().encode(&mut payload);

@@ -1,5 +1,5 @@
-//! ChaCha20-Poly1305 (RFC 8439, 2.8) put together from its two halves: in half the flash of the library that is made for it,
-//! which has the rounds more than once.
+//! ChaCha20-Poly1305 (RFC 8439, 2.8) put together from its two halves: in half the flash of the library that is made
+//! for it, which has the rounds more than once.
 
 use chacha20::cipher::{KeyIvInit, StreamCipherCore};
 use chacha20::variants::Ietf;

@@ -19,8 +19,8 @@ pub(crate) fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 16] {
     concat(&[&keyed(Some(key), parts)])
 }
 
-/// Noise's HKDF (revision 34, section 4.3) with as many outputs as there are `keys`, of which the first is the chaining key
-/// before and gives way to the first output.
+/// Noise's HKDF (revision 34, section 4.3) with as many outputs as there are `keys`, of which the first is the chaining
+/// key before and gives way to the first output.
 #[cfg_attr(target_os = "none", inline(never))]
 pub(super) fn hkdf(keys: &mut [Secret], input: &[u8]) {
     let Some(chaining_key) = keys.first() else { return };

@@ -70,9 +70,10 @@ pub struct Initiator {
 impl Initiator {
     /// Begins a handshake.
     ///
-    /// `id` is random and shown in the datagrams of the handshake, `entropy` is random and secret, and both are used once.
-    /// `hello` is carried in the first message. It is secret, but not forward secret (who takes the server's private key
-    /// later can read it), and the server must not act upon it before the session is confirmed.
+    /// `id` is random and shown in the datagrams of the handshake, `entropy` is random and secret, and both are used
+    /// once. `hello` is carried in the first message; it has [`PAYLOAD_MAX`] bytes at most, 96 without the feature
+    /// `alloc`. It is secret, but not forward secret (who takes the server's private key later can read it), and the
+    /// server must not act upon it before the session is confirmed.
     ///
     /// # Errors
     /// [`StartError`]; nothing was begun then.

@@ -37,8 +37,8 @@ impl PrivateKey {
     }
 }
 
-/// X25519 of a secret with another's public key. The result is refused if it does not depend on the secret, that is for the few
-/// public keys of small order (RFC 7748, section 6.1).
+/// X25519 of a secret with another's public key. The result is refused if it does not depend on the secret, that is for
+/// the few public keys of small order (RFC 7748, section 6.1).
 #[cfg_attr(target_os = "none", inline(never))]
 pub(super) fn agree(secret: &Secret, with: &PublicKey) -> Result<Secret, Rejected> {
     let shared = StaticSecret::from(**secret).diffie_hellman(&x25519_dalek::PublicKey::from(with.0));

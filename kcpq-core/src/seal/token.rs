@@ -8,11 +8,11 @@ use super::secret::Secret;
 /// Bytes of a token on the wire, where it stands before HELLO.
 pub(super) const LEN: usize = 32;
 
-/// 32 random bytes that a client shows to a server whose public key it knows, inside of the handshake. Never printed, wiped on
-/// drop.
+/// 32 random bytes that a client shows to a server whose public key it knows, inside of the handshake. Never printed,
+/// wiped on drop.
 ///
-/// It is seen by the server alone; but whoever steals the server's private key can read it in handshakes that were recorded
-/// before, which is not so with keys. As text it is one line, `kcpq-token-` and 56 letters and digits:
+/// It is seen by the server alone; but whoever steals the server's private key can read it in handshakes that were
+/// recorded before, which is not so with keys. As text it is one line, `kcpq-token-` and 56 letters and digits:
 /// [`to_text`](Self::to_text), `parse`.
 #[derive(Clone)]
 pub struct Token(Secret);
@@ -39,8 +39,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What a server knows a token by: who reads it cannot make the token of it. So it needs no comparison in constant time either:
-/// nobody can choose the hash of what he tries.
+/// What a server knows a token by: who reads it cannot make the token of it. So it needs no comparison in constant time
+/// either: nobody can choose the hash of what he tries.
 ///
 /// As text it is one line, `kcpq-tokenhash-` and 56 letters and digits: `Display`, `parse`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,9 +8,9 @@
 //! holds for this compiler and these settings, which are those of a firmware. Arithmetic wraps in them; that none is
 //! meant to is watched by the fuzz targets, which run with overflow checks.
 //!
-//! With keys that is too much to ask: some of their primitives have checks of which the compiler does not see that they never
-//! fail. So with the feature `sealed` the program links, and `panics` beside this folder's sources says from where it could
-//! come here, and that these are the places that are known.
+//! With keys that is too much to ask: some of their primitives have checks of which the compiler does not see that they
+//! never fail. So with the feature `sealed` the program links, and `panics` beside this folder's sources says from
+//! where it could come here, and that these are the places that are known.
 
 #![no_std]
 #![no_main]

@@ -34,8 +34,8 @@ enum Action {
         /// A file that does not exist yet
         file: PathBuf,
     },
-    /// Make a token, by which a server knows a client that has no key, write it to FILE, which only you can read, and print
-    /// its hash, which the server's configuration names
+    /// Make a token, by which a server knows a client that has no key, write it to FILE, which only you can read, and
+    /// print its hash, which the server's configuration names
     Token {
         /// A file that does not exist yet
         file: PathBuf,

@@ -235,7 +235,8 @@ fn token(seed: u8) -> Trust {
     Trust::Token { token: Token::from_bytes(&[seed; 32]), server: server_key().public() }
 }
 
-/// Whoever has the token 5 or the key of [`identity`] may publish to `a`, in one session at a time; `sealed` clients may not.
+/// Whoever has the token 5 or the key of [`identity`] may publish to `a`, in one session at a time; `sealed` clients
+/// may not.
 fn rules(sealed: bool) -> Access {
     let nothing = Rules { allow: Some(vec![]), deny: vec![] };
     let all = Permissions { publish: nothing, ..Permissions::default() };
@@ -312,4 +313,20 @@ fn who_finds_the_place_taken_that_it_was_promised_is_told_so() {
     // The next attempt is told at once.
     world.run_until("again", |world| world.broker.stats().sessions_refused > 1);
     assert!(nodes.iter().any(|node| world.nodes[*node].log.saw("Connected") == 1));
+}
+
+#[test]
+fn handshakes_are_as_many_as_the_configuration_says() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let handshakes = broker::HandshakeLimits { before_retry: 0, per_second: 1, unconfirmed: 1 };
+    let keys = Keys { key: Some(server_key()), secret: None };
+    world.broker = Broker::new(broker::Config { handshakes, ..broker::Config::default() }, 1).with_keys(keys, &[1; 32]);
+    for count in 1..=3 {
+        let node = world.add_sealed(identity(), Cipher::ChaChaPoly, CLEAN);
+        world.run_until("the connection", |world| world.nodes[node].log.saw("Connected") == 1);
+        let stats = world.broker.stats();
+        assert!(stats.retries >= count, "each has to show a cookie: {stats:?}");
+        assert_eq!(stats.handshakes_dropped > 0, count > 1, "one is opened in a second: {stats:?}");
+        assert!(world.now.as_micros() >= 1_000_000 * (count - 1));
+    }
 }

@@ -118,14 +118,16 @@ pub(super) struct Serve {
     /// File with a secret that clients have as well, as `kcpq key shared` makes it: they get sealed sessions
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Handshakes of sealed sessions in a second, for each thread, from which on clients first have to show that they are where
-    /// they say they are, by a cookie; 0: always
+    /// Handshakes of sealed sessions in a second, for each thread, from which on clients first have to show that they
+    /// are where they say they are, by a cookie; 0: always
     #[arg(long, default_value_t = HandshakeLimits::default().before_retry, value_name = "N")]
     handshakes_before_retry: u32,
     /// Maximum number of handshakes of sealed sessions in a second, for each thread
-    #[arg(long, default_value_t = HandshakeLimits::default().per_second, value_name = "N", value_parser = parse_count::<u32>)]
+    #[arg(long, default_value_t = HandshakeLimits::default().per_second, value_name = "N",
+          value_parser = parse_count::<u32>)]
     handshakes_per_second: u32,
-    /// Maximum number of handshakes that wait for the client to confirm its session, for each thread; the oldest makes room
+    /// Maximum number of handshakes that wait for the client to confirm its session, for each thread; the oldest makes
+    /// room
     #[arg(long, default_value_t = HandshakeLimits::default().unconfirmed, value_name = "N",
           value_parser = parse_count::<usize>)]
     handshakes_unconfirmed: usize,
