@@ -10,7 +10,8 @@ use kcpq_core::seal::{Cipher, Pattern, PublicKey, Suite, header, kind};
 pub(crate) enum Kind {
     /// A header, and noise: costs a hash
     Garbage,
-    /// With the hash of somebody who knows the server's public key, and an ephemeral key: a key agreement, or a RETRY under load
+    /// With the hash of somebody who knows the server's public key, and an ephemeral key: a key agreement, or a RETRY
+    /// under load
     Signed,
     /// Both in turn
     Both,
