@@ -4,12 +4,12 @@
 use kcpq_core::Instant;
 use kcpq_core::seal::{
     Cipher, Cookies, Credentials, Initiator, Pattern, PrivateKey, PublicKey, ResetTokens, Responder, RustCrypto,
-    SharedSecret, Suite, Transport, Unconfirmed,
+    SharedSecret, Suite, Token, TokenHash, Transport, Unconfirmed,
 };
 
 use crate::Seed;
 
-const PATTERNS: [Pattern; 3] = [Pattern::Ik, Pattern::Nk, Pattern::NnPsk0];
+const PATTERNS: [Pattern; 4] = [Pattern::Ik, Pattern::Nk, Pattern::NnPsk0, Pattern::NkToken];
 const CIPHERS: [Cipher; 2] = [Cipher::ChaChaPoly, Cipher::AesGcm];
 const SECRET: [u8; 32] = [3; 32];
 const ID: u64 = 7;
@@ -17,19 +17,21 @@ const ID: u64 = 7;
 /// The first byte chooses suite and direction; the rest is a datagram, or changes to a true one: place and bits.
 pub fn run(data: &[u8]) {
     let [choice, rest @ ..] = data else { return };
-    let suite = Suite { pattern: PATTERNS[usize::from(choice % 3)], cipher: CIPHERS[usize::from(choice / 3 % 2)] };
+    let suite = Suite { pattern: PATTERNS[usize::from(choice % 4)], cipher: CIPHERS[usize::from(choice / 4 % 2)] };
     let server_key = PrivateKey::from_bytes(&[2; 32]);
     let (client_key, server, secret) =
         (PrivateKey::from_bytes(&[1; 32]), server_key.public(), SharedSecret::from_bytes(&SECRET));
+    let token = Token::from_bytes(&[8; 32]);
     let credentials = match suite.pattern {
         Pattern::Ik => Credentials::Identity { key: &client_key, server: &server },
         Pattern::Nk => Credentials::Anonymous { server: &server },
+        Pattern::NkToken => Credentials::Token { token: &token, server: &server },
         Pattern::NnPsk0 => Credentials::Shared { secret: &secret },
     };
     let mut initiator = Initiator::new(ID, credentials, suite.cipher, &[4; 32], b"HELLO").expect("short, known");
     let responder = Responder::new(Some(server_key), Some(secret.clone()));
     let initial = initiator.datagram().to_vec();
-    match choice / 6 % 4 {
+    match choice / 8 % 4 {
         0 => {
             let mut datagram = rest.to_vec();
             let taken = responder.look(&mut datagram).and_then(|initial| responder.open(initial)).is_ok();
@@ -83,7 +85,7 @@ fn changed(datagram: &[u8], changes: &[u8]) -> Vec<u8> {
 fn mac1(pattern: Pattern, server: &PublicKey, message: &[u8]) -> [u8; 16] {
     let (label, key) = match pattern {
         Pattern::NnPsk0 => (&b"kcpq sealed 1 mac1 shared secret"[..], &SECRET),
-        Pattern::Ik | Pattern::Nk => (&b"kcpq sealed 1 mac1 public key"[..], server.as_bytes()),
+        Pattern::Ik | Pattern::Nk | Pattern::NkToken => (&b"kcpq sealed 1 mac1 public key"[..], server.as_bytes()),
     };
     let key = blake2s(None, &[label, key].concat());
     *blake2s(Some(&key), message).first_chunk().expect("32 bytes")
@@ -106,16 +108,24 @@ fn parse(data: &[u8]) {
         if let Ok(key) = text.parse::<PrivateKey>() {
             assert_eq!(key.to_text().to_string(), text.to_ascii_lowercase());
         }
+        if let Ok(token) = text.parse::<Token>() {
+            assert_eq!(token.to_text().to_string(), text.to_ascii_lowercase());
+        }
+        if let Ok(hash) = text.parse::<TokenHash>() {
+            assert_eq!(hash.to_string(), text.to_ascii_lowercase());
+        }
     }
 }
 
 /// Each direction of each suite, with the true datagram and with one bit flipped.
 pub fn seeds() -> Vec<Seed> {
-    let mut seeds: Vec<Seed> = (0..24)
+    let mut seeds: Vec<Seed> = (0..32)
         .flat_map(|choice| [(format!("true-{choice}"), vec![choice]), (format!("bit-{choice}"), vec![choice, 40, 1])])
         .collect();
     for (name, text) in [
         ("public", PrivateKey::from_bytes(&[9; 32]).public().to_string()),
+        ("token", Token::from_bytes(&[9; 32]).to_text().to_string()),
+        ("tokenhash", Token::from_bytes(&[9; 32]).hash().to_string()),
         ("private", PrivateKey::from_bytes(&[9; 32]).to_text().to_string()),
     ] {
         seeds.push((name.to_owned(), [&[0], text.as_bytes()].concat()));

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use kcpq_core::broker::{self, Broker, Keys};
 use kcpq_core::client::{Client, Config, Event, Parts};
-use kcpq_core::seal::{Cipher, PrivateKey, SharedSecret, Trust};
+use kcpq_core::seal::{Cipher, PrivateKey, SharedSecret, Token, Trust};
 use kcpq_core::store::Heap;
 use kcpq_core::{Duration, Instant};
 
@@ -80,9 +80,10 @@ struct Talk {
 
 impl Talk {
     fn new(choice: u8) -> Self {
-        let trust = match choice % 3 {
+        let trust = match choice % 4 {
             0 => Trust::Identity { key: key(2), server: key(1).public() },
             1 => Trust::Anonymous { server: key(1).public() },
+            2 => Trust::Token { token: Token::from_bytes(&[4; 32]), server: key(1).public() },
             _ => Trust::Shared { secret: secret() },
         };
         let config = Config::default();

@@ -411,6 +411,23 @@ impl CloseReason {
     }
 }
 
+/// What a REPLY holds in place of WELCOME for a client that the server knows and does not let in (PROTOCOL.md 10.3): no
+/// version has this number.
+#[cfg(feature = "sealed")]
+const REFUSAL: u8 = 0;
+
+/// Writes a refusal.
+#[cfg(all(feature = "alloc", feature = "sealed"))]
+pub(crate) fn refusal(reason: CloseReason) -> [u8; 2] {
+    [REFUSAL, reason.code()]
+}
+
+/// Reads one; `None` if it is something else.
+#[cfg(feature = "sealed")]
+pub(crate) fn read_refusal(payload: &[u8]) -> Option<CloseReason> {
+    payload.strip_prefix(&[REFUSAL]).map(CloseReason::decode)
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

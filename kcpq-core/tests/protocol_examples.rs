@@ -138,7 +138,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
 #[test]
 fn the_examples_of_sealed_sessions_are_what_is_sent() {
     use kcpq_core::seal::{
-        Cipher, Cookies, Credentials, HEADER, Initiator, PrivateKey, ResetTokens, Responder, SharedSecret, TAG,
+        Cipher, Cookies, Credentials, HEADER, Initiator, PrivateKey, ResetTokens, Responder, SharedSecret, TAG, Token,
         Transport, Unconfirmed, header, id_of,
     };
 
@@ -152,6 +152,9 @@ fn the_examples_of_sealed_sessions_are_what_is_sent() {
     let credentials = Credentials::Identity { key: &client_key, server: &server };
     let mut initiator = Initiator::new(HANDSHAKE, credentials, Cipher::ChaChaPoly, &[3; 32], b"HELLO").unwrap();
     let initial = initiator.datagram().to_vec();
+    let token = Token::from_bytes(&[6; 32]);
+    let credentials = Credentials::Token { token: &token, server: &server };
+    let with_token = Initiator::new(HANDSHAKE, credentials, Cipher::ChaChaPoly, &[3; 32], b"HELLO").unwrap();
 
     let mut datagram = initial.clone();
     let looked = responder.look(&mut datagram).unwrap();
@@ -176,6 +179,7 @@ fn the_examples_of_sealed_sessions_are_what_is_sent() {
 
     let examples = [
         ("INITIAL", initial),
+        ("INITIAL with a token", with_token.datagram().to_vec()),
         ("RETRY", retry.to_vec()),
         ("COOKIE", with_cookie),
         ("REPLY", reply),
@@ -194,6 +198,8 @@ fn the_examples_of_sealed_sessions_are_what_is_sent() {
         client_key.to_text().to_string(),
         client_key.public().to_string(),
         SharedSecret::from_bytes(&[1; 32]).to_text().to_string(),
+        Token::from_bytes(&[1; 32]).to_text().to_string(),
+        Token::from_bytes(&[1; 32]).hash().to_string(),
     ] {
         if !document.contains(&text) {
             let _ = writeln!(wrong, "a key is {text}");
@@ -210,9 +216,15 @@ fn the_limits_of_sealed_sessions_are_those_of_the_specification() {
         SEAL_LIMIT,
     };
     let seconds = |span: kcpq_core::Duration| span.as_millis() / 1_000;
+    let limits = broker::HandshakeLimits::default();
     let rows = [
         format!("HELLO, WELCOME | {PAYLOAD_MAX} bytes"),
         format!("INITIAL, REPLY | {INITIAL_MAX} and {REPLY_MAX} bytes"),
+        format!("5 s; {} wait for that at most", limits.unconfirmed),
+        format!(
+            "load (10.4) | {} first messages opened in a second; {} at most",
+            limits.before_retry, limits.per_second
+        ),
         format!("window against replay | {} numbers", Replay::<64>::BITS),
         format!(
             "a key is replaced after | 2^{} datagrams either way, or {} s",

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use kcpq_core::seal::{
     Cipher, Cookies, Credentials, HEADER, INITIAL_MAX, Identity, Initiator, OpenError, PAYLOAD_MAX, PREVIOUS_FOR,
     Pattern, PrivateKey, PublicKey, REKEY_AFTER, REKEY_INTERVAL, REPLY_MAX, Rejected, ReplyError, ResetToken,
-    ResetTokens, Responder, SEAL_LIMIT, SealError, SharedSecret, StartError, Suite, TAG, Transport, Unconfirmed,
+    ResetTokens, Responder, SEAL_LIMIT, SealError, SharedSecret, StartError, Suite, TAG, Token, Transport, Unconfirmed,
     header, kind,
 };
 use kcpq_core::{Duration, Instant};
 
 const CIPHERS: [Cipher; 2] = [Cipher::ChaChaPoly, Cipher::AesGcm];
-const PATTERNS: [Pattern; 3] = [Pattern::Ik, Pattern::Nk, Pattern::NnPsk0];
+const PATTERNS: [Pattern; 4] = [Pattern::Ik, Pattern::Nk, Pattern::NkToken, Pattern::NnPsk0];
 const NOW: Instant = Instant::from_millis(5_000);
 const ADDRESS: &[u8] = &[192, 0, 2, 1, 0x0f, 0xa0];
 const ID: u64 = 0x1122_3344_5566_7788;
@@ -22,6 +22,7 @@ const MAC2: usize = 16;
 struct World {
     client: PrivateKey,
     server: PublicKey,
+    token: Token,
     secret: SharedSecret,
     responder: Responder,
 }
@@ -33,6 +34,7 @@ impl World {
         Self {
             client: PrivateKey::from_bytes(&[1; 32]),
             server: server.public(),
+            token: Token::from_bytes(&[6; 32]),
             responder: Responder::new(Some(server), Some(secret.clone())),
             secret,
         }
@@ -42,6 +44,7 @@ impl World {
         match pattern {
             Pattern::Ik => Credentials::Identity { key: &self.client, server: &self.server },
             Pattern::Nk => Credentials::Anonymous { server: &self.server },
+            Pattern::NkToken => Credentials::Token { token: &self.token, server: &self.server },
             Pattern::NnPsk0 => Credentials::Shared { secret: &self.secret },
         }
     }
@@ -120,6 +123,7 @@ fn all_suites_make_sessions_and_tell_who_the_client_is() {
         let identity = match suite.pattern {
             Pattern::Ik => Identity::Key(world.client.public()),
             Pattern::Nk => Identity::Anonymous,
+            Pattern::NkToken => Identity::Token(world.token.hash()),
             Pattern::NnPsk0 => Identity::Shared,
         };
         assert_eq!(pending.identity(), identity);
@@ -535,11 +539,12 @@ fn nothing_shows_a_key_when_it_is_printed() {
     let suite = Suite { pattern: Pattern::Ik, cipher: Cipher::ChaChaPoly };
     let (client, _) = world.session(suite);
     let shown = format!(
-        "{client:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{client:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         world.initiator(suite),
         world.responder,
         world.credentials(Pattern::Ik),
         world.credentials(Pattern::NnPsk0),
+        world.credentials(Pattern::NkToken),
         Cookies::new(&[7; 32]),
         ResetTokens::new(&[7; 32]).token(1),
     );

@@ -82,7 +82,7 @@ pub use config::Config;
 pub use event::{Closed, Ended, Event, Stats, SubscribeError};
 pub use kcpq_core::client::{Disconnect, Message, PublishError, State, SubscribeFailure, SubscriptionId};
 #[cfg(feature = "sealed")]
-pub use kcpq_core::seal::{PrivateKey, PublicKey, SharedSecret, StartError, Trust};
+pub use kcpq_core::seal::{PrivateKey, PublicKey, SharedSecret, StartError, Token, Trust};
 pub use kcpq_core::subject::{Pattern, Subject};
 pub use kcpq_core::{Duration, Instant, pattern, subject};
 pub use resources::Resources;

@@ -11,7 +11,7 @@ use kcpq_core::client::{self, Disconnect, Overflow, Parts};
 use kcpq_core::datagram::{Framing, Protection};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::hello::CloseReason;
-use kcpq_core::seal::{Cipher, PrivateKey, PublicKey, SharedSecret, Trust};
+use kcpq_core::seal::{Cipher, PrivateKey, PublicKey, SharedSecret, Token};
 use kcpq_udp::Socket;
 
 use crate::address::{Address, AddressError};
@@ -25,6 +25,7 @@ use crate::preset::{Backoff, Preset};
 use crate::queue::Capacity;
 use crate::route::{Longest, Resolver, Route};
 use crate::runner::Runner;
+use crate::seal::{Seal, SealedBy};
 use crate::shared::Shared;
 
 /// Options of a client.
@@ -200,6 +201,14 @@ impl Builder {
         self
     }
 
+    /// A token, by which the server knows the client, which shows it to nobody else; together with
+    /// [`server_key`](Self::server_key), in place of an [`identity`](Self::identity).
+    #[must_use]
+    pub fn token(mut self, token: Token) -> Self {
+        self.seal.token = Some(token);
+        self
+    }
+
     /// A secret that the server has as well, in place of keys: sessions are sealed. Whoever has it is let in, and can be the
     /// server.
     #[must_use]
@@ -303,6 +312,10 @@ impl Builder {
     ) -> Result<Client, ConnectError> {
         let (timeout, shown) = (self.patience(), list(&servers));
         let client = self.start(servers, addrs)?;
+        let silence = |addr| match client.sealed_by() {
+            Some(by) => ConnectError::Unanswered { addr, after: timeout, by: *by },
+            None => ConnectError::TimedOut { addr, after: timeout },
+        };
         let connected = limit.wait(client.shared(), |state| {
             if state.connections > 0 {
                 return Some(Ok(()));
@@ -322,12 +335,10 @@ impl Builder {
         let last_loss = client.shared().lock().last_loss;
         match connected {
             Some(Ok(())) => Ok(client),
-            Some(Err(ConnectError::Failed(Disconnect::NoAnswer))) => {
-                Err(ConnectError::TimedOut { addr: shown, after: timeout })
-            }
+            Some(Err(ConnectError::Failed(Disconnect::NoAnswer))) => Err(silence(shown)),
             Some(Err(error)) => Err(error),
             None => Err(match last_loss {
-                None | Some(Disconnect::NoAnswer) => ConnectError::TimedOut { addr: shown, after: timeout },
+                None | Some(Disconnect::NoAnswer) => silence(shown),
                 Some(why) => ConnectError::Failed(why),
             }),
         }
@@ -425,7 +436,9 @@ impl Builder {
         }
         let mut entropy = [0; 32];
         getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
-        core = match (self.seal.trust()?, &self.key) {
+        let trust = self.seal.trust()?;
+        let sealed_by = trust.as_ref().map(SealedBy::from);
+        core = match (trust, &self.key) {
             (Some(_), Some(_)) => {
                 return Err(ConnectError::Keys("a sealed session has no use for the key of KCPQ v2.1"));
             }
@@ -436,7 +449,7 @@ impl Builder {
             (None, None) => core,
         };
         let events = if self.background { Announcer::from_the_beginning() } else { Announcer::new() };
-        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), events, shown));
+        let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), events, shown, sealed_by));
         if route.is_known() {
             let now = shared.now();
             shared.lock().core.connect(now);
@@ -445,28 +458,6 @@ impl Builder {
         let task = Box::pin(Runner::new(Arc::clone(&shared), route, paths).run());
         self.place.spawn(task).map_err(ConnectError::Thread)?;
         Ok(client)
-    }
-}
-
-/// The keys of sealed sessions.
-#[derive(Clone, Debug, Default)]
-struct Seal {
-    server: Option<PublicKey>,
-    identity: Option<PrivateKey>,
-    secret: Option<SharedSecret>,
-}
-
-impl Seal {
-    /// What a client needs for a handshake; `None` if sessions are not to be sealed.
-    fn trust(&self) -> Result<Option<Trust>, ConnectError> {
-        match (self.server, self.identity.clone(), self.secret.clone()) {
-            (None, None, None) => Ok(None),
-            (Some(server), None, None) => Ok(Some(Trust::Anonymous { server })),
-            (Some(server), Some(key), None) => Ok(Some(Trust::Identity { key, server })),
-            (None, None, Some(secret)) => Ok(Some(Trust::Shared { secret })),
-            (None, Some(_), None) => Err(ConnectError::Keys("an identity needs the server's key as well")),
-            (_, _, Some(_)) => Err(ConnectError::Keys("either a shared secret or the server's key, not both")),
-        }
     }
 }
 

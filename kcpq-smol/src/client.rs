@@ -16,6 +16,7 @@ use crate::events::Events;
 use crate::operation::{Close, Drain, Flush, Ping, Publish, Subscribe};
 use crate::queue::Capacity;
 use crate::request::Request;
+use crate::seal::SealedBy;
 use crate::shared::{Handle, Shared};
 
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
@@ -243,6 +244,11 @@ impl Client {
     /// The server, as it was named.
     pub fn server(&self) -> &str {
         &self.shared().addr
+    }
+
+    /// By what it is known to the server, and the server to it; `None` if its sessions are not sealed.
+    pub fn sealed_by(&self) -> Option<&SealedBy> {
+        self.shared().sealed_by.as_ref()
     }
 
     /// What is known of the server; `None` without a connection.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use kcpq_core::client::{self, ConfirmFailure, Disconnect, RequestFailure, SubscribeFailure};
 
+use crate::seal::SealedBy;
+
 /// Why there is no client.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -32,6 +34,15 @@ pub enum ConnectError {
         /// The timeout.
         after: Duration,
     },
+    /// No server answered in time in a sealed session. One that does not know the client's keys does not answer.
+    Unanswered {
+        /// The address.
+        addr: String,
+        /// The timeout.
+        after: Duration,
+        /// By what they would know each other.
+        by: SealedBy,
+    },
     /// Nobody listens there, as the system at the other end says.
     Refused {
         /// The address.
@@ -52,6 +63,9 @@ impl fmt::Display for ConnectError {
             Self::TimedOut { addr, after } => {
                 write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
             }
+            Self::Unanswered { addr, after, by } => {
+                write!(f, "no answer from {addr} within {after:?}, and who is not known gets none: {by}")
+            }
             Self::Refused { addr } => {
                 write!(f, "nobody listens at {addr}: connection refused; is `kcpq serve` running there?")
             }
@@ -66,7 +80,7 @@ impl std::error::Error for ConnectError {
             Self::Resolve { source, .. } | Self::Socket(source) | Self::Thread(source) => Some(source),
             Self::Random(error) => Some(error),
             Self::Failed(why) => Some(why),
-            Self::TimedOut { .. } | Self::Refused { .. } | Self::Keys(_) => None,
+            Self::TimedOut { .. } | Self::Unanswered { .. } | Self::Refused { .. } | Self::Keys(_) => None,
         }
     }
 }

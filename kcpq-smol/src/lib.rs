@@ -70,6 +70,7 @@ mod reading;
 mod request;
 mod route;
 mod runner;
+mod seal;
 mod shared;
 mod subscription;
 #[cfg(test)]
@@ -98,7 +99,7 @@ pub use kcpq_core::frame::{FrameError, PropertyError};
 pub use kcpq_core::hello::{CloseReason, Refusal};
 pub use kcpq_core::kcp::{CongestionControl, Stats as TransportStats};
 pub use kcpq_core::puback::Rejection;
-pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret};
+pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret, Token, TokenHash};
 pub use kcpq_core::store::TooLarge;
 pub use kcpq_core::subject::{Pattern, Subject, SubjectError};
 pub use kcpq_core::{pattern, subject};
@@ -109,6 +110,7 @@ pub use preset::{Backoff, Preset};
 pub use queue::SubscriptionStats;
 pub use reading::{Next, NextWithin, Unsubscribe};
 pub use request::{Replies, Request};
+pub use seal::SealedBy;
 pub use subscription::{CallbackSubscription, Subscription};
 
 /// The examples of README.md are compiled, too.

@@ -17,6 +17,7 @@ use crate::direct::Direct;
 use crate::events::{Announcer, Event};
 use crate::queue::Queue;
 use crate::request::Asked;
+use crate::seal::SealedBy;
 
 /// Shared by all handles and the runner.
 pub(crate) struct Shared {
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) subscribe_timeout: Option<StdDuration>,
     /// Where the server is, as the user said it.
     pub(crate) addr: String,
+    pub(crate) sealed_by: Option<SealedBy>,
 }
 
 /// What the mutex guards.
@@ -172,6 +174,7 @@ impl Shared {
         subscribe_timeout: Option<StdDuration>,
         events: Announcer,
         addr: String,
+        sealed_by: Option<SealedBy>,
     ) -> Self {
         let state = State {
             core,
@@ -202,6 +205,7 @@ impl Shared {
             timeout,
             subscribe_timeout,
             addr,
+            sealed_by,
         }
     }
 

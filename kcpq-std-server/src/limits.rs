@@ -40,6 +40,8 @@ pub(crate) fn check(config: &Config) -> Result<(), LimitTooLow> {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let limits = [
         ("max_sessions", number(config.max_sessions), 1),
+        ("handshakes.per_second", config.handshakes.per_second.into(), 1),
+        ("handshakes.unconfirmed", number(config.handshakes.unconfirmed), 1),
         ("max_sessions_per_host", number(config.max_sessions_per_host), 1),
         ("max_subscriptions", number(config.max_subscriptions), 1),
         ("subjects.max_tokens", config.subjects.max_tokens.into(), 1),

@@ -5,9 +5,9 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kcpq_core::access::{Access, Client as Known, Group, Permissions, Rules};
+use kcpq_core::access::{Access, Client as Known, Group, Limits, Permissions, Proof, Rules};
 use kcpq_core::broker::{self, Keys};
-use kcpq_smol::{Builder, Client, ConnectError, Event, PrivateKey, SharedSecret};
+use kcpq_smol::{Builder, Client, ConnectError, Event, PrivateKey, SharedSecret, Token};
 use kcpq_std_server::{Config, Server};
 use support::relay::{Relay, RelayConfig};
 use support::wait::{LIMIT, soon, until};
@@ -18,6 +18,10 @@ fn key(seed: u8) -> PrivateKey {
 
 fn secret() -> SharedSecret {
     SharedSecret::from_bytes(&[7; 32])
+}
+
+fn token(seed: u8) -> Token {
+    Token::from_bytes(&[seed; 32])
 }
 
 fn serve(access: Option<Access>, shards: usize) -> Server {
@@ -46,7 +50,7 @@ fn rules() -> Access {
     let group = |name: &str, permissions| Group { name: name.into(), permissions, ..Group::default() };
     Access {
         groups: vec![group("others", others), group("operators", Permissions::default())],
-        clients: vec![Known { name: "control room".into(), key: *key(3).public().as_bytes(), group: 1 }],
+        clients: vec![Known { name: "control room".into(), proof: Proof::Key(*key(3).public().as_bytes()), group: 1 }],
         sealed: Some(0),
         ..Access::default()
     }
@@ -117,10 +121,10 @@ fn rules_go_by_keys() {
         // And whoever does not know the server gets no answer.
         let quick = || builder().timeout(Duration::from_millis(500));
         for stranger in [quick().server_key(key(8).public()), quick().secret(SharedSecret::from_bytes(&[8; 32]))] {
-            assert!(matches!(stranger.connect(addr).await, Err(ConnectError::TimedOut { .. })));
+            assert!(matches!(stranger.connect(addr).await, Err(ConnectError::Unanswered { .. })));
         }
         // The secret is known, but nobody who has no more is let in.
-        assert!(matches!(quick().secret(secret()).connect(addr).await, Err(ConnectError::TimedOut { .. })));
+        assert!(matches!(quick().secret(secret()).connect(addr).await, Err(ConnectError::Unanswered { .. })));
         // Rules that change act on who is there.
         let mut events = anonymous.events();
         server.set_access(Some(&Access { sealed: None, ..rules() })).unwrap();
@@ -131,12 +135,50 @@ fn rules_go_by_keys() {
     });
 }
 
+/// Who has the token 4 may have a session.
+fn one_each() -> Access {
+    let one = Limits { sessions: Some(1), ..Limits::default() };
+    let proof = Proof::Token(*token(4).hash().as_bytes());
+    Access {
+        groups: vec![Group { name: "one".into(), limits: one, ..Group::default() }],
+        clients: vec![Known { name: "thermometer".into(), proof, group: 0 }],
+        ..Access::default()
+    }
+}
+
+#[test]
+fn who_is_known_is_told_why_it_is_not_let_in_and_who_is_not_what_silence_may_mean() {
+    let server = serve(Some(one_each()), 1);
+    let addr = server.local_addr();
+    smol::block_on(async {
+        let first = sealed(1).token(token(4)).connect(addr).await.unwrap();
+        let quick = |token| sealed(1).token(token).timeout(Duration::from_secs(1));
+        let second = quick(token(4)).connect(addr).await.unwrap_err();
+        assert_eq!(second.to_string(), "no connection: the server closed the session: a limit was reached");
+        let silent = quick(token(5)).connect(addr).await.unwrap_err();
+        let (key, hash) = (key(1).public(), token(5).hash());
+        assert_eq!(
+            silent.to_string(),
+            format!(
+                "no answer from {addr} within 1s, and who is not known gets none: is {key} the server's key, and this \
+                 client's token, {hash}, among its clients'?"
+            )
+        );
+        first.close().await.unwrap();
+        let third = sealed(1).token(token(4)).connect(addr).await.unwrap();
+        third.publish("a", "b").await.unwrap();
+        third.flush().await.unwrap();
+    });
+}
+
 #[test]
 fn keys_that_do_not_go_together_are_refused_in_words() {
     smol::block_on(async {
         let addr = SocketAddr::from(([127, 0, 0, 1], 9));
         let refused = [
             (builder().identity(key(2)), "keys: an identity needs the server's key as well"),
+            (builder().token(token(2)), "keys: a token needs the server's key as well"),
+            (sealed(1).identity(key(2)).token(token(2)), "keys: either an identity or a token, not both"),
             (sealed(1).secret(secret()), "keys: either a shared secret or the server's key, not both"),
         ];
         for (builder, text) in refused {
@@ -160,10 +202,13 @@ mod programs {
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
-    fn new_key(folder: &Path, name: &str) -> (PathBuf, String) {
+    /// A new file, and what others may know of it.
+    fn new_key(folder: &Path, kind: &str, name: &str) -> (PathBuf, String) {
         let file = folder.join(name);
-        let made = kcpq().args(["key", "new"]).arg(&file).output().unwrap();
+        let made = kcpq().args(["key", kind]).arg(&file).output().unwrap();
         assert!(made.status.success());
+        let shown = kcpq().args(["key", "public"]).arg(&file).output().unwrap();
+        assert_eq!(shown.stdout, made.stdout);
         (file, text(&made.stdout).trim().to_owned())
     }
 
@@ -171,10 +216,13 @@ mod programs {
     fn programs_with_keys_in_files_and_a_configuration() {
         let folder = std::env::temp_dir().join(format!("kcpq-sealed-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let ((server_key, server), (client_key, client)) = (new_key(&folder, "server"), new_key(&folder, "client"));
+        let [(server_key, server), (client_key, client)] =
+            ["server", "client"].map(|name| new_key(&folder, "new", name));
+        let (token_file, token) = new_key(&folder, "token", "token");
         let config = folder.join("kcpq.toml");
         let rules = format!(
-            "listen = \"127.0.0.1:0\"\nkey_file = {server_key:?}\n[[client]]\nname = \"thermometer\"\nkey = \"{client}\"\n"
+            "listen = \"127.0.0.1:0\"\nkey_file = {server_key:?}\n[[client]]\nname = \"thermometer\"\nkey = \"{client}\"\n\
+             [[client]]\nname = \"barometer\"\ntoken = \"{token}\"\n"
         );
         std::fs::write(&config, rules).unwrap();
         let mut serve = Process::spawn_with_output(
@@ -192,13 +240,21 @@ mod programs {
             let run = kcpq().args(["pub", "-s", &addr, "a", "hello"]).args(with).stdin(Stdio::null()).output().unwrap();
             (run.status.code(), text(&run.stderr))
         };
+        // Without a key of its own a client may have a token.
+        let with_token = ["--server-key", &server, "--token-file", token_file.to_str().unwrap()];
+        assert_eq!(publish(&with_token).0, Some(0));
+        serve.expect_logged("identity=\"barometer\"", PATIENCE);
         let refused = publish(&[]);
         assert!(refused.0 == Some(1) && refused.1.contains("does not let this client in"), "{refused:?}");
-        assert_eq!(
-            publish(&["--server-key", &server, "--timeout", "500ms"]).0,
-            Some(1),
-            "anonymous clients are not meant"
+        let anonymous = publish(&["--server-key", &server, "--timeout", "500ms"]);
+        assert!(
+            anonymous.0 == Some(1) && anonymous.1.contains("does it let clients in that have no key?"),
+            "{anonymous:?}"
         );
+        let mut check = kcpq();
+        check.args(["check", "-s", &addr, "--server-key", &client, "--timeout", "500ms", "--key"]).arg(&client_key);
+        let said = text(&check.stdin(Stdio::null()).output().unwrap().stdout);
+        assert!(said.contains(&format!("is {client} the server's key")) && said.contains("kcpq key public"), "{said}");
         assert_eq!(publish(&["--server-key", &server, "--key", client_key.to_str().unwrap()]).0, Some(0));
         assert_eq!(sub.wait(PATIENCE).stdout, b"a: hello\n");
         serve.expect_logged("identity=\"thermometer\"", PATIENCE);

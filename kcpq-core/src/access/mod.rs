@@ -51,7 +51,7 @@ use crate::subject::SubjectError;
 pub struct Access {
     /// What may be done.
     pub groups: Vec<Group>,
-    /// Who is known by a key of its own.
+    /// Who is known by a key or a token of its own.
     pub clients: Vec<Client>,
     /// The group of native clients that prove nothing, not even that they know the server's key; `None`: they are not let in.
     pub anonymous: Option<usize>,
@@ -79,15 +79,33 @@ pub struct Group {
     pub limits: Limits,
 }
 
-/// A client that is known by its key.
+/// A client that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// What it is called in logs and events.
     pub name: Arc<str>,
-    /// Its public key.
-    pub key: [u8; 32],
+    /// By what.
+    pub proof: Proof,
     /// Its group.
     pub group: usize,
+}
+
+/// By what a client is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// Its public key.
+    Key([u8; 32]),
+    /// The hash of its token.
+    Token([u8; 32]),
+}
+
+impl From<Proof> for Credential {
+    fn from(proof: Proof) -> Self {
+        match proof {
+            Proof::Key(key) => Self::Key(key),
+            Proof::Token(hash) => Self::Token(hash),
+        }
+    }
 }
 
 /// What may be published and subscribed to. [`Default`] allows everything.
@@ -141,6 +159,8 @@ pub enum Credential {
     Shared,
     /// A public key, and that it has the private one. A key that is not known is worth as much as none.
     Key([u8; 32]),
+    /// A token of this hash. One that is not known is worth as much as none.
+    Token([u8; 32]),
 }
 
 /// Why a rule is none.
@@ -176,7 +196,7 @@ pub enum AccessError {
         /// Whose group it should be.
         name: Arc<str>,
     },
-    /// Two clients have the same key.
+    /// Two clients have the same key or token.
     DoubledKey {
         /// The second one.
         name: Arc<str>,
@@ -188,7 +208,7 @@ impl fmt::Display for AccessError {
         match self {
             Self::Rule { group, error } => write!(f, "group '{group}': {error}"),
             Self::UnknownGroup { name } => write!(f, "the group of '{name}' does not exist"),
-            Self::DoubledKey { name } => write!(f, "the key of '{name}' is another client's as well"),
+            Self::DoubledKey { name } => write!(f, "the key or token of '{name}' is another client's as well"),
         }
     }
 }

@@ -44,6 +44,25 @@ impl Default for LastValues {
     }
 }
 
+/// How many handshakes of sealed sessions a broker has to do with (PROTOCOL.md 10.4, 10.7). Each opened one costs up to
+/// four key agreements, so these bound what strangers can make it compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeLimits {
+    /// As soon as so many were opened in a second, clients first have to show that they are where they say they are, by
+    /// a cookie. 0: always.
+    pub before_retry: u32,
+    /// Maximum number that are opened in a second.
+    pub per_second: u32,
+    /// Maximum number of those that wait for the client's first sealed datagram; the oldest makes room.
+    pub unconfirmed: usize,
+}
+
+impl Default for HandshakeLimits {
+    fn default() -> Self {
+        Self { before_retry: 256, per_second: 2_048, unconfirmed: 1_024 }
+    }
+}
+
 /// The parameters of a broker; [`Default`] has the values of PROTOCOL.md 7.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -108,6 +127,9 @@ pub struct Config {
     pub linger: Duration,
     /// Maximum number of replies per second to datagrams that belong to no session (RESET and refusals).
     pub stateless_replies: u32,
+    /// Limits on handshakes of sealed sessions. Unlike the others they are for each broker of a server: they bound the
+    /// time of its thread.
+    pub handshakes: HandshakeLimits,
     /// Name of the server, as reported to clients.
     pub name: Box<str>,
 }
@@ -138,6 +160,7 @@ impl Default for Config {
             half_open_timeout: Duration::from_secs(20),
             linger: Duration::from_secs(2),
             stateless_replies: 1_000,
+            handshakes: HandshakeLimits::default(),
             name: "kcpq".into(),
         }
     }

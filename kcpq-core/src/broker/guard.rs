@@ -76,7 +76,7 @@ impl Guard {
             }
         }
         for client in &access.clients {
-            guard.add(Credential::Key(client.key), client.name.clone(), client.group)?;
+            guard.add(client.proof.into(), client.name.clone(), client.group)?;
         }
         Ok(guard)
     }
@@ -104,7 +104,7 @@ impl Guard {
     fn find(&self, credential: &Credential) -> Option<u32> {
         let found = self.known.get(credential).copied();
         match credential {
-            Credential::Key(_) => found.or_else(|| self.known.get(&Credential::Sealed).copied()),
+            Credential::Key(_) | Credential::Token(_) => found.or_else(|| self.known.get(&Credential::Sealed).copied()),
             _ => found,
         }
     }
@@ -114,13 +114,19 @@ impl Guard {
     /// # Errors
     /// Why not.
     pub(super) fn admit(&mut self, credential: Credential) -> Result<Box<Pass>, CloseReason> {
-        let limit = |guard: &Self, index| guard.grant(index).and_then(|grant| grant.limits.sessions);
-        let index = self.find(&credential).ok_or(CloseReason::Denied)?;
-        let full = |identity: &Identity| limit(self, index).is_some_and(|limit| identity.sessions >= limit);
-        if self.identity(index).is_none_or(full) {
-            return Err(CloseReason::Limit);
-        }
+        self.would_admit(&credential)?;
         self.readmit(credential)
+    }
+
+    /// Says whether it would.
+    ///
+    /// # Errors
+    /// Why not: [`CloseReason::Denied`] if nobody is known who shows this.
+    pub(super) fn would_admit(&self, credential: &Credential) -> Result<(), CloseReason> {
+        let index = self.find(credential).ok_or(CloseReason::Denied)?;
+        let limit = self.grant(index).and_then(|grant| grant.limits.sessions);
+        let full = |identity: &Identity| limit.is_some_and(|limit| identity.sessions >= limit);
+        if self.identity(index).is_none_or(full) { Err(CloseReason::Limit) } else { Ok(()) }
     }
 
     /// The same for a session that was there before these rules, whatever the limit is.

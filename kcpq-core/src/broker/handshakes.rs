@@ -10,15 +10,17 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use super::config::HandshakeLimits;
 use super::context::Context;
 use super::dispatch::welcome;
+use super::event::Event;
 use super::peer::Peer;
 use super::sessions::{Elsewhere, Sessions};
 use crate::access::Credential;
 use crate::datagram::Content;
 use crate::datagram::sealing::opened;
 use crate::header::{HEADER, id_of, kind, kind_of};
-use crate::hello::{Hello, MAX_WELCOME, Named};
+use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, refusal};
 use crate::seal::{Cookies, Entropy, Identity, PrivateKey, Responder, SharedSecret, Transport, Unconfirmed};
 use crate::time::{Duration, Instant};
 
@@ -71,6 +73,7 @@ struct Greeted<P> {
 fn credential(identity: &Identity) -> Credential {
     match identity {
         Identity::Key(key) => Credential::Key(*key.as_bytes()),
+        Identity::Token(hash) => Credential::Token(*hash.as_bytes()),
         Identity::Anonymous => Credential::Sealed,
         Identity::Shared => Credential::Shared,
     }
@@ -109,12 +112,6 @@ struct Load {
 
 /// How long a client has to send its first sealed datagram.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
-/// Handshakes that wait for that; the oldest makes room.
-const MAX_WAITING: usize = 1024;
-/// From so many in a second on, a client has to show that it is where it says it is, before anything is computed for it.
-const BUSY: u32 = 256;
-/// More are not opened in a second.
-const MOST: u32 = 2_048;
 
 impl Load {
     fn at(&mut self, now: Instant) {
@@ -125,8 +122,8 @@ impl Load {
         }
     }
 
-    fn is_high(&self) -> bool {
-        self.opened.max(self.before) >= BUSY
+    fn is_high(&self, limits: &HandshakeLimits) -> bool {
+        self.opened.max(self.before) >= limits.before_retry
     }
 }
 
@@ -154,9 +151,15 @@ impl<P: Peer> Handshakes<P> {
         self.means.is_some()
     }
 
-    /// Takes in an INITIAL.
-    fn handle_initial(&mut self, cx: &mut Context<P>, peer: P, datagram: &mut [u8]) -> Decision {
-        let now = cx.now;
+    /// Takes in an INITIAL. Whoever it is from, a session of `peer` may be kept out for a reason.
+    fn handle_initial(
+        &mut self,
+        cx: &mut Context<P>,
+        peer: P,
+        keeps_out: Option<CloseReason>,
+        datagram: &mut [u8],
+    ) -> Decision {
+        let (now, limits) = (cx.now, cx.config.handshakes);
         self.forget(now);
         let Some(Means { responder, cookies, entropy }) = &mut self.means else { return Decision::None };
         let Ok(initial) = responder.look(datagram) else {
@@ -173,11 +176,11 @@ impl<P: Peer> Handshakes<P> {
             };
         }
         self.load.at(now);
-        if self.load.is_high() && !cookies.has_cookie(now, &initial, &address) {
+        if self.load.is_high(&limits) && !cookies.has_cookie(now, &initial, &address) {
             cx.stats.retries += 1;
             return Decision::Answer(cookies.retry(now, &initial, &address).as_slice().into());
         }
-        if self.load.opened >= MOST {
+        if self.load.opened >= limits.per_second {
             cx.stats.handshakes_dropped += 1;
             return Decision::None;
         }
@@ -193,23 +196,35 @@ impl<P: Peer> Handshakes<P> {
             cx.stats.strangers += 1;
             return Decision::None;
         };
-        if cx.draining {
-            cx.stats.handshakes_dropped += 1;
-            return Decision::None;
-        }
-        if cx.guard.as_ref().is_some_and(|guard| !guard.knows(&credential(&identity))) {
+        let judged = cx.guard.as_ref().map_or(Ok(()), |guard| guard.would_admit(&credential(&identity)));
+        if judged == Err(CloseReason::Denied) {
             cx.stats.sessions_denied += 1;
             return Decision::None;
         }
+        // Whom it knows it tells why not, and keeps nothing of it.
+        let refused = judged.err().or(keeps_out);
         let named = cx.name();
         let mut payload = [0; MAX_WELCOME];
-        let len = welcome(cx, &said, cx.max_datagram(&peer), Some(named)).encode(&mut payload);
-        let Ok(unconfirmed) = pending.reply(&entropy.draw(), payload.get(..len).unwrap_or_default()) else {
+        let len = match refused {
+            Some(reason) => {
+                let refusal = refusal(reason);
+                payload[..refusal.len()].copy_from_slice(&refusal);
+                refusal.len()
+            }
+            None => welcome(cx, &said, cx.max_datagram(&peer), Some(named)).encode(&mut payload),
+        };
+        let replied: Result<Unconfirmed, _> = pending.reply(&entropy.draw(), payload.get(..len).unwrap_or_default());
+        let Ok(unconfirmed) = replied else {
             cx.stats.handshakes_dropped += 1;
             return Decision::None;
         };
         let reply = unconfirmed.datagram().into();
-        if self.waiting.len() >= MAX_WAITING {
+        if refused.is_some() {
+            cx.stats.sessions_refused += 1;
+            cx.tell(Event::Refused { peer });
+            return Decision::Answer(reply);
+        }
+        if self.waiting.len() >= limits.unconfirmed {
             self.drop_oldest();
         }
         let session = Greeted { peer, identity, named, hello };
@@ -269,7 +284,8 @@ impl<P: Peer> Sessions<P> {
         let Some(head) = datagram.first_chunk::<HEADER>() else { return false };
         match kind_of(head) {
             kind::INITIAL => {
-                let decision = self.handshakes.handle_initial(&mut self.cx, from, datagram);
+                let keeps_out = self.keeps_out(from);
+                let decision = self.handshakes.handle_initial(&mut self.cx, from, keeps_out, datagram);
                 if let Decision::Answer(answer) = decision {
                     self.strays.push_bare(from, &answer);
                 }
@@ -303,6 +319,11 @@ impl<P: Peer> Sessions<P> {
         let Some(confirmed) = self.handshakes.confirm(self.cx.now, datagram) else { return false };
         let Confirmed { transport, session: greeted, datagram, content } = confirmed;
         let Some(hello) = greeted.hello() else { return true };
+        if !self.make_room(greeted.peer) {
+            // There was room when it was welcomed.
+            self.strays.refuse_sealed(&mut self.cx, greeted.peer, greeted.named, transport);
+            return true;
+        }
         if let Some(mut slot) = self.open_named(greeted.peer, greeted.named, transport) {
             self.cx.stats.sealed_sessions_opened += 1;
             self.greet(&mut slot, &hello, greeted.named);

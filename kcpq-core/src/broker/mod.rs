@@ -81,7 +81,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-pub use config::{Config, LastValues, SlowConsumer};
+pub use config::{Config, HandshakeLimits, LastValues, SlowConsumer};
 pub use event::{Ended, Event, InvalidSessionId, SessionId};
 #[cfg(feature = "sealed")]
 pub use handshakes::Keys;
@@ -107,6 +107,7 @@ use self::strays::{Stray, Strays};
 use self::table::Table;
 use crate::access::{Access, AccessError, Credential, RuleError};
 use crate::datagram::{self, Content, Framing, Protection};
+use crate::hello::CloseReason;
 use crate::kcp;
 use crate::time::{Deadline, Duration, Instant, Why};
 
@@ -310,7 +311,7 @@ impl<P: Peer> Broker<P> {
 
     /// True if somebody who shows this is let in, limits aside.
     pub fn lets_in(&self, credential: &Credential) -> bool {
-        self.sessions.cx.guard.as_ref().is_none_or(|guard| guard.knows(credential))
+        self.sessions.cx.guard.as_ref().is_none_or(|guard| guard.would_admit(credential) != Err(CloseReason::Denied))
     }
 
     /// A handshake has shown whose session it is: to be called before any of its frames is read. Who is not known is better

@@ -695,8 +695,10 @@ impl Me<'_> {
 
     /// True if a handshake has shown who it is.
     pub(super) fn is_known_by_handshake(&self) -> bool {
-        let by_handshake =
-            |pass: &Pass| matches!(pass.credential(), Credential::Key(_) | Credential::Sealed | Credential::Shared);
+        let by_handshake = |pass: &Pass| {
+            use Credential::{Key, Sealed, Shared, Token};
+            matches!(pass.credential(), Key(_) | Token(_) | Sealed | Shared)
+        };
         self.member.pass.as_deref().is_some_and(by_handshake)
     }
 

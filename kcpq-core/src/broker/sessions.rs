@@ -136,12 +136,10 @@ impl<P: Peer> Sessions<P> {
         Some(id.slot)
     }
 
-    /// The same for a sealed one, of which it is known whose it is and where. It is taken out.
+    /// The same for a sealed one for which there is room, and of which it is known whose it is and where. It is taken
+    /// out.
     #[cfg(feature = "sealed")]
     pub(super) fn open_named(&mut self, peer: P, named: Named, transport: Transport) -> Option<Box<Slot<P, Session>>> {
-        if !self.make_room(peer) {
-            return None;
-        }
         let session = Session::new(&mut self.cx, 0, Framing::Plain);
         let id = self.table.insert(peer, None, session);
         let mut slot = self.table.take(id.slot)?;
@@ -167,8 +165,20 @@ impl<P: Peer> Sessions<P> {
         cx.tell(Event::Greeted { id, peer, version: greeting.version, name });
     }
 
+    /// Why there would be no room for a session of `peer`, if so.
+    #[cfg(feature = "sealed")]
+    pub(super) fn keeps_out(&self, peer: P) -> Option<CloseReason> {
+        let Self { cx, table, half_open, .. } = self;
+        let full = table.len() >= cx.config.max_sessions && half_open.is_empty();
+        match cx.draining {
+            true => Some(CloseReason::Shutdown),
+            false if full || table.of_host(peer.host()) >= cx.config.max_sessions_per_host => Some(CloseReason::Limit),
+            false => None,
+        }
+    }
+
     /// True if there is room for a session of `peer`.
-    fn make_room(&mut self, peer: P) -> bool {
+    pub(super) fn make_room(&mut self, peer: P) -> bool {
         if self.cx.draining {
             return false;
         }

@@ -106,7 +106,7 @@ pub struct Stats {
     pub strangers: u64,
     /// Clients that had to show that they are where they say they are before their handshake went on, since there was load.
     pub retries: u64,
-    /// Handshakes that came to nothing because there were too many, or the server stops.
+    /// Handshakes that came to nothing because there were too many.
     pub handshakes_dropped: u64,
     /// Stray datagrams: they belong to no session and do not open one.
     pub stray_datagrams: u64,

@@ -8,8 +8,12 @@ use super::session;
 use crate::datagram::native;
 use crate::datagram::{Framing, Protection};
 use crate::frame::command;
+#[cfg(feature = "sealed")]
+use crate::hello::Named;
 use crate::hello::{CloseReason, Reset};
 use crate::kcp::Origin;
+#[cfg(feature = "sealed")]
+use crate::seal::Transport;
 
 /// One of them.
 #[derive(Debug)]
@@ -28,6 +32,14 @@ pub(super) struct Strays<P> {
     /// The second that the budget is for, and what was spent of it.
     second: u64,
     spent: u32,
+}
+
+/// Why a newcomer is kept out, and in words.
+fn refusal(draining: bool) -> (CloseReason, &'static str) {
+    match draining {
+        true => (CloseReason::Shutdown, "the server stops"),
+        false => (CloseReason::Limit, "too many sessions"),
+    }
 }
 
 /// Longest datagram that leaves without a session.
@@ -90,10 +102,7 @@ impl<P: Copy> Strays<P> {
         if !self.may_answer(cx) {
             return;
         }
-        let (reason, text) = match cx.draining {
-            true => (CloseReason::Shutdown, "the server stops"),
-            false => (CloseReason::Limit, "too many sessions"),
-        };
+        let (reason, text) = refusal(cx.draining);
         let mut session = session::transport(cx, conv, framing);
         let _ = session.kcp.handle_datagram(cx.now, segments, Origin::Wire, <[u8]>::len);
         // CLOSE first: to a native client ERR alone would be the answer of an original server. Original ones pass CLOSE over.
@@ -105,7 +114,26 @@ impl<P: Copy> Strays<P> {
         }
     }
 
-    /// Both cost no state, and are limited in number.
+    /// The same to one that has confirmed a sealed session for which there is no room any more: in that session, of
+    /// which nothing is kept.
+    #[cfg(feature = "sealed")]
+    pub(super) fn refuse_sealed(&mut self, cx: &mut Context<P>, peer: P, named: Named, keys: Transport) {
+        if !self.may_answer(cx) {
+            return;
+        }
+        let (reason, text) = refusal(cx.draining);
+        let mut session = session::transport(cx, 0, Framing::Plain);
+        session.kcp.prove();
+        session.begin_sealed(named, keys);
+        session.greet_sealed(cx.now);
+        let _ = session.control(command::CLOSE, text.as_bytes(), &[reason.code()]);
+        let mut out = [0; MAX_STRAY];
+        if let Some(len) = session.poll_transmit(cx.now, &mut Protection::default(), &mut out) {
+            self.push_bare(peer, &out[..len]);
+        }
+    }
+
+    /// All of them cost no state, and are limited in number.
     fn may_answer(&mut self, cx: &mut Context<P>) -> bool {
         let second = cx.now.as_micros() / 1_000_000;
         if second != self.second {

@@ -38,7 +38,7 @@ impl<S: FrameStore> Client<S> {
         let len = self.hello().encode(&mut payload);
         let hello = payload.get(..len).unwrap_or_default();
         if self.handshake.is_wanted() {
-            self.handshake.begin(self.now, hello);
+            self.handshake.begin(self.now, hello, &mut self.session);
         } else {
             // It is the first that waits. Where there is no room even so, there is none for any conversation.
             let _ = self.session.control(command::HELLO, &[], hello);

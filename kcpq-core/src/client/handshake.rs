@@ -1,17 +1,20 @@
 //! The handshake of a client whose sessions are sealed (PROTOCOL.md 10.3): HELLO rides in it, and WELCOME comes back in it.
 
-use super::Client;
+use super::{Client, Disconnect};
 use crate::header::{HEADER, kind, kind_of};
-use crate::hello::{Hello, VERSION};
+use crate::hello::{CloseReason, Hello, MAX_WELCOME, VERSION, read_refusal};
 use crate::outbox::FrameStore;
 use crate::seal::{Cipher, Entropy, Initiator, StartError, Transport, Trust};
+use crate::session::Session;
 use crate::time::{Duration, Instant};
 
-/// What a client is about that has keys; nothing without.
+/// What a client is about that has keys; nothing without. The handshake itself is the session's, whose keys take its
+/// place.
 #[derive(Debug, Default)]
 pub(super) struct Handshake {
     means: Option<Means>,
-    under_way: Option<UnderWay>,
+    /// As long as one is under way.
+    due: Option<Due>,
 }
 
 #[derive(Debug)]
@@ -21,11 +24,10 @@ struct Means {
     entropy: Entropy,
 }
 
-#[derive(Debug)]
-struct UnderWay {
-    initiator: Initiator,
-    /// When INITIAL goes, and how long to wait before it goes again.
-    due_at: Instant,
+/// When INITIAL goes, and how long to wait before it goes again.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
     pause: Duration,
 }
 
@@ -36,6 +38,8 @@ pub(super) enum Answer<'d> {
     Nothing,
     /// The server wants to see that the client is where it says it is.
     Retry,
+    /// The server knows the client, and does not let it in.
+    Refused(CloseReason),
     /// The session's keys, and WELCOME.
     Welcome(Transport, &'d [u8]),
 }
@@ -47,9 +51,9 @@ impl Handshake {
     /// From now on the client's sessions are sealed.
     ///
     /// # Errors
-    /// With these keys or this cipher no handshake could begin.
-    pub(super) fn use_keys(&mut self, trust: Trust, cipher: Cipher, entropy: &[u8; 32]) -> Result<(), StartError> {
-        Initiator::new(0, trust.credentials(), cipher, &[0; 32], &[])?;
+    /// With these keys, this cipher or what the client says of itself no handshake could begin.
+    fn use_keys(&mut self, trust: Trust, cipher: Cipher, entropy: &[u8; 32], hello: &[u8]) -> Result<(), StartError> {
+        Initiator::new(0, trust.credentials(), cipher, &[0; 32], hello)?;
         self.means = Some(Means { trust, cipher, entropy: Entropy::new(entropy) });
         Ok(())
     }
@@ -60,49 +64,56 @@ impl Handshake {
     }
 
     /// Begins one. Without keys it does nothing.
-    pub(super) fn begin(&mut self, now: Instant, hello: &[u8]) {
+    pub(super) fn begin<S: FrameStore>(&mut self, now: Instant, hello: &[u8], session: &mut Session<S>) {
         let Some(Means { trust, cipher, entropy }) = &mut self.means else { return };
         let id = entropy.draw().first_chunk().map_or(0, |id| u64::from_le_bytes(*id));
-        // Keys and cipher were tried, and HELLO fits: what cannot be is as if nobody answered.
-        let initiator = Initiator::new(id, trust.credentials(), *cipher, &entropy.draw(), hello).ok();
-        self.under_way = initiator.map(|initiator| UnderWay { initiator, due_at: now, pause: PAUSE });
+        // Keys, cipher and HELLO were tried: what cannot be is as if nobody answered.
+        if let Ok(initiator) = Initiator::new(id, trust.credentials(), *cipher, &entropy.draw(), hello) {
+            session.greet_by(initiator);
+            self.due = Some(Due { at: now, pause: PAUSE });
+        }
     }
 
     /// It is over, whatever has come of it.
     pub(super) fn end(&mut self) {
-        self.under_way = None;
+        self.due = None;
     }
 
     /// When there is something to send.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.under_way.as_ref().map(|under_way| under_way.due_at)
+        self.due.map(|due| due.at)
     }
 
     /// Writes INITIAL if it is due.
-    pub(super) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let UnderWay { initiator, due_at, pause } =
-            self.under_way.as_mut().filter(|under_way| under_way.due_at <= now)?;
-        let datagram = initiator.datagram();
+    pub(super) fn poll_transmit<S: FrameStore>(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        session: &mut Session<S>,
+    ) -> Option<usize> {
+        let due = self.due.as_mut().filter(|due| due.at <= now)?;
+        let datagram = session.greeting()?.datagram();
         let place = out.get_mut(..datagram.len())?;
         place.copy_from_slice(datagram);
-        *due_at = now + *pause;
-        *pause = pause.saturating_mul(2);
+        *due = Due { at: now + due.pause, pause: due.pause.saturating_mul(2) };
         Some(place.len())
     }
 
     /// Takes in a datagram. What anybody else sends changes nothing.
-    #[cfg_attr(target_os = "none", inline(never))]
-    pub(super) fn handle_datagram<'d>(&mut self, now: Instant, datagram: &'d mut [u8]) -> Answer<'d> {
-        let Some(under_way) = &mut self.under_way else { return Answer::Nothing };
+    fn handle_datagram<'d>(&mut self, now: Instant, initiator: &mut Initiator, datagram: &'d mut [u8]) -> Answer<'d> {
+        let Some(due) = &mut self.due else { return Answer::Nothing };
         match datagram.first_chunk::<HEADER>().map(kind_of) {
-            Some(kind::RETRY) if under_way.initiator.handle_retry(datagram).is_ok() => {
-                under_way.due_at = now;
+            Some(kind::RETRY) if initiator.handle_retry(datagram).is_ok() => {
+                due.at = now;
                 Answer::Retry
             }
-            Some(kind::REPLY) => match under_way.initiator.handle_reply(datagram) {
+            Some(kind::REPLY) => match initiator.handle_reply(datagram) {
                 Ok((transport, welcome)) => {
-                    self.under_way = None;
-                    Answer::Welcome(transport, welcome)
+                    self.due = None;
+                    match read_refusal(welcome) {
+                        Some(reason) => Answer::Refused(reason),
+                        None => Answer::Welcome(transport, welcome),
+                    }
                 }
                 Err(_) => Answer::Nothing,
             },
@@ -126,9 +137,12 @@ impl<S: FrameStore> Client<S> {
     /// [`Cipher::ChaChaPoly`].
     ///
     /// # Errors
-    /// With these keys, or this cipher in this build, no handshake can begin. Nothing has changed then.
+    /// With these keys, or this cipher in this build, no handshake can begin; or the client's name is too long for one.
+    /// Nothing has changed then.
     pub fn use_keys(&mut self, trust: Trust, cipher: Cipher, entropy: &[u8; 32]) -> Result<(), StartError> {
-        self.handshake.use_keys(trust, cipher, entropy)
+        let mut payload = [0; MAX_WELCOME];
+        let len = self.hello().encode(&mut payload);
+        self.handshake.use_keys(trust, cipher, entropy, payload.get(..len).unwrap_or_default())
     }
 
     /// True if all that may be said now belongs to a handshake.
@@ -138,7 +152,12 @@ impl<S: FrameStore> Client<S> {
 
     /// Takes in what comes as long as [`is_greeting`](Self::is_greeting).
     pub(super) fn handle_greeting(&mut self, datagram: &mut [u8]) {
-        match self.handshake.handle_datagram(self.now, datagram) {
+        let answer = match self.session.greeting() {
+            Some(initiator) => self.handshake.handle_datagram(self.now, initiator, datagram),
+            None => Answer::Nothing,
+        };
+        match answer {
+            Answer::Refused(reason) => self.lose(Disconnect::ByServer(reason)),
             Answer::Retry => {}
             Answer::Nothing => self.stats.foreign_datagrams += 1,
             Answer::Welcome(transport, welcome) => {

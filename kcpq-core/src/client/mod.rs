@@ -368,7 +368,7 @@ impl<S: FrameStore> Client<S> {
         }
         self.advance();
         let written = if self.is_greeting() {
-            self.handshake.poll_transmit(self.now, out).map(alone)
+            self.handshake.poll_transmit(self.now, out, &mut self.session).map(alone)
         } else {
             write(&mut self.session, self.now, &mut self.protection, out)
         };

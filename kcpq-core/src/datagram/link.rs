@@ -199,6 +199,18 @@ impl Link {
         self.identity.agree(named, leads);
     }
 
+    /// The session is to be a sealed one, by this handshake.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn greet(&mut self, initiator: crate::seal::Initiator) {
+        self.sealing.greet(initiator);
+    }
+
+    /// The handshake that is under way.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn greeting(&mut self) -> Option<&mut crate::seal::Initiator> {
+        self.sealing.greeting()
+    }
+
     /// The session is a sealed one from its first datagram on, and needs no other protection.
     #[cfg(feature = "sealed")]
     pub(crate) fn begin_sealed(&mut self, named: Named, transport: crate::seal::Transport) {

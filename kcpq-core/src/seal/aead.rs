@@ -1,10 +1,8 @@
 //! The ciphers behind one trait, so that a server may bring a faster implementation.
 
-use chacha20poly1305::ChaCha20Poly1305;
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
-
 use super::Cipher;
 use super::aes_gcm::AesGcm;
+use super::chacha_poly::ChaChaPoly;
 
 /// Bytes by which a sealed text is longer: its tag.
 pub const TAG: usize = 16;
@@ -35,14 +33,14 @@ pub trait Aead: Sized {
 pub struct RustCrypto(Key);
 
 enum Key {
-    ChaChaPoly(ChaCha20Poly1305),
+    ChaChaPoly(ChaChaPoly),
     AesGcm(AesGcm),
 }
 
 impl Aead for RustCrypto {
     fn new(cipher: Cipher, key: &[u8; 32]) -> Option<Self> {
         let key = match cipher {
-            Cipher::ChaChaPoly => Key::ChaChaPoly(ChaCha20Poly1305::new(key.into())),
+            Cipher::ChaChaPoly => Key::ChaChaPoly(ChaChaPoly::new(key)),
             Cipher::AesGcm => Key::AesGcm(AesGcm::new(key)?),
         };
         Some(Self(key))
@@ -50,28 +48,21 @@ impl Aead for RustCrypto {
 
     fn seal(&self, nonce: u64, header: &[u8], text: &mut [u8]) -> Option<[u8; TAG]> {
         match &self.0 {
-            Key::ChaChaPoly(key) => {
-                key.encrypt_inout_detached(&nonce_le(nonce).into(), header, text.into()).ok().map(Into::into)
-            }
+            Key::ChaChaPoly(key) => key.seal(nonce, header, text),
             Key::AesGcm(key) => key.seal(nonce, header, text),
         }
     }
 
     fn open<'s>(&self, nonce: u64, header: &[u8], sealed: &'s mut [u8]) -> Option<&'s mut [u8]> {
         match &self.0 {
-            Key::ChaChaPoly(key) => {
-                let (text, tag) = sealed.split_last_chunk_mut::<TAG>()?;
-                let nonce = nonce_le(nonce).into();
-                key.decrypt_inout_detached(&nonce, header, (&mut *text).into(), (&*tag).into()).ok()?;
-                Some(text)
-            }
+            Key::ChaChaPoly(key) => key.open(nonce, header, sealed),
             Key::AesGcm(key) => key.open(nonce, header, sealed),
         }
     }
 }
 
 /// A nonce as ChaCha20-Poly1305 has it in Noise.
-fn nonce_le(nonce: u64) -> [u8; 12] {
+pub(super) fn nonce_le(nonce: u64) -> [u8; 12] {
     let [a, b, c, d, e, f, g, h] = nonce.to_le_bytes();
     [0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }

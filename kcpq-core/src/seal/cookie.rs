@@ -1,11 +1,11 @@
 //! Under load: proof that a client receives what is sent to its address, before anything is computed for it.
 
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
-use super::hash::{Secret, mac};
+use super::hash::mac;
 use super::initiator::cookie_key;
 use super::responder::{COOKIE, Initial, RETRY_LEN};
+use super::secret::Secret;
 use super::wire::concat;
 use super::{Duration, Instant};
 use crate::header::{header, kind};
@@ -24,7 +24,7 @@ pub struct Cookies {
 impl Cookies {
     /// `secret` is random and stays with this server: after a restart another one will do.
     pub fn new(secret: &[u8; 32]) -> Self {
-        Self { secret: Zeroizing::new(*secret) }
+        Self { secret: Secret::new(*secret) }
     }
 
     /// The RETRY to send in answer to an INITIAL: shorter than that, and taken only by who sent it.

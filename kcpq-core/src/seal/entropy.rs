@@ -1,8 +1,7 @@
 //! Secrets of which each is used once, from one that the caller has brought.
 
-use zeroize::Zeroizing;
-
-use super::hash::{Secret, hash};
+use super::hash::hash;
+use super::secret::Secret;
 
 /// A ratchet over BLAKE2s: who takes what is left here cannot compute what was drawn before.
 pub(crate) struct Entropy(Secret);
@@ -10,13 +9,13 @@ pub(crate) struct Entropy(Secret);
 impl Entropy {
     /// `bytes` are random.
     pub(crate) fn new(bytes: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(*bytes))
+        Self(Secret::new(*bytes))
     }
 
     /// 32 bytes that nobody can guess.
     pub(crate) fn draw(&mut self) -> Secret {
-        let drawn = Zeroizing::new(hash(&[b"kcpq entropy drawn", &*self.0]));
-        self.0 = Zeroizing::new(hash(&[b"kcpq entropy left", &*self.0]));
+        let drawn = Secret::new(hash(&[b"kcpq entropy drawn", &*self.0]));
+        self.0 = Secret::new(hash(&[b"kcpq entropy left", &*self.0]));
         drawn
     }
 }

@@ -6,10 +6,8 @@ use blake2::Blake2sMac256;
 use blake2::digest::{FixedOutput, Update};
 use zeroize::Zeroizing;
 
+use super::secret::Secret;
 use super::wire::concat;
-
-/// 32 bytes that are wiped when they are dropped.
-pub(super) type Secret = Zeroizing<[u8; 32]>;
 
 /// BLAKE2s-256 of the parts in a row.
 pub(super) fn hash(parts: &[&[u8]]) -> [u8; 32] {
@@ -21,23 +19,29 @@ pub(crate) fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 16] {
     concat(&[&keyed(Some(key), parts)])
 }
 
-/// Noise's HKDF (revision 34, section 4.3) with three outputs; two are its first two.
-pub(super) fn hkdf(chaining_key: &[u8; 32], input: &[u8]) -> [Secret; 3] {
+/// Noise's HKDF (revision 34, section 4.3) with as many outputs as there are `keys`, of which the first is the chaining
+/// key before and gives way to the first output.
+#[cfg_attr(target_os = "none", inline(never))]
+pub(super) fn hkdf(keys: &mut [Secret], input: &[u8]) {
+    let Some(chaining_key) = keys.first() else { return };
     let temp = hmac(chaining_key, input, &[]);
-    let first = hmac(&temp, &[], &[1]);
-    let second = hmac(&temp, &*first, &[2]);
-    let third = hmac(&temp, &*second, &[3]);
-    [first, second, third]
+    let mut previous: &[u8] = &[];
+    for (key, number) in keys.iter_mut().zip(1_u8..) {
+        *key = hmac(&temp, previous, &[number]);
+        previous = &**key;
+    }
 }
 
 /// HMAC (RFC 2104) of two parts in a row; the block of BLAKE2s has 64 bytes.
-fn hmac(key: &[u8; 32], first: &[u8], second: &[u8]) -> Secret {
-    let inner = Zeroizing::new(hash(&[&*pad(key, 0x36), &[0x36; 32], first, second]));
-    Zeroizing::new(hash(&[&*pad(key, 0x5c), &[0x5c; 32], &*inner]))
-}
-
-fn pad(key: &[u8; 32], with: u8) -> Secret {
-    Zeroizing::new(key.map(|byte| byte ^ with))
+#[cfg_attr(target_os = "none", inline(never))]
+fn hmac(key: &Secret, first: &[u8], second: &[u8]) -> Secret {
+    const INNER: u8 = 0x36;
+    const OUTER: u8 = 0x5c;
+    let mut pad = Zeroizing::new([INNER; 64]);
+    pad.iter_mut().zip(&**key).for_each(|(byte, key)| *byte ^= key);
+    let inner = Secret::new(hash(&[&*pad, first, second]));
+    pad.iter_mut().for_each(|byte| *byte ^= INNER ^ OUTER);
+    Secret::new(hash(&[&*pad, &*inner]))
 }
 
 #[cfg_attr(target_os = "none", inline(never))]

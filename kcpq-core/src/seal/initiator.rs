@@ -10,11 +10,17 @@ use super::noise::{self, InitiatorKeys, first_overhead};
 use super::responder::{COOKIE, MAC, RETRY_LEN, mac_key_of_secret, mac_key_of_server, prologue};
 use super::transport::{Role, Transport};
 use super::wire::{concat, fill};
-use super::{Cipher, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
+use super::{Cipher, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite, Token};
 use crate::header::{HEADER, header, kind};
 
 /// Bytes of an INITIAL at most.
 pub const INITIAL_MAX: usize = HEADER + 1 + first_overhead(Pattern::Ik) + PAYLOAD_MAX + 2 * MAC;
+
+/// Bytes of HELLO that an [`Initiator`] takes. Where there is no allocator it is in static memory all the time.
+const HELLO_MAX: usize = if cfg!(feature = "alloc") { PAYLOAD_MAX } else { 96 };
+
+/// Bytes of the longest INITIAL that an [`Initiator`] writes.
+const OWN_MAX: usize = INITIAL_MAX - PAYLOAD_MAX + HELLO_MAX;
 
 /// How the client knows the server, and the server the client.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +34,13 @@ pub enum Credentials<'a> {
     },
     /// The server by its public key, the client not at all.
     Anonymous {
+        /// The server's.
+        server: &'a PublicKey,
+    },
+    /// The server by its public key, the client by a token.
+    Token {
+        /// The client's.
+        token: &'a Token,
         /// The server's.
         server: &'a PublicKey,
     },
@@ -49,7 +62,7 @@ pub struct Initiator {
     /// `None` once it is over: the keys of a session are handed out once.
     noise: Option<noise::Initiator>,
     mac_key: [u8; 32],
-    datagram: [u8; INITIAL_MAX],
+    datagram: [u8; OWN_MAX],
     /// Bytes of it before `mac1`.
     signed: usize,
 }
@@ -57,9 +70,10 @@ pub struct Initiator {
 impl Initiator {
     /// Begins a handshake.
     ///
-    /// `id` is random and shown in the datagrams of the handshake, `entropy` is random and secret, and both are used once.
-    /// `hello` is carried in the first message. It is secret, but not forward secret (who takes the server's private key
-    /// later can read it), and the server must not act upon it before the session is confirmed.
+    /// `id` is random and shown in the datagrams of the handshake, `entropy` is random and secret, and both are used
+    /// once. `hello` is carried in the first message; it has [`PAYLOAD_MAX`] bytes at most, 96 without the feature
+    /// `alloc`. It is secret, but not forward secret (who takes the server's private key later can read it), and the
+    /// server must not act upon it before the session is confirmed.
     ///
     /// # Errors
     /// [`StartError`]; nothing was begun then.
@@ -71,23 +85,29 @@ impl Initiator {
         entropy: &[u8; 32],
         hello: &[u8],
     ) -> Result<Self, StartError> {
-        if hello.len() > PAYLOAD_MAX {
-            return Err(StartError::TooLong { limit: PAYLOAD_MAX, actual: hello.len() });
+        if hello.len() > HELLO_MAX {
+            return Err(StartError::TooLong { limit: HELLO_MAX, actual: hello.len() });
         }
-        let (keys, mac_key) = match credentials {
-            Credentials::Identity { key, server } => (InitiatorKeys::Ik { key, server }, mac_key_of_server(server)),
-            Credentials::Anonymous { server } => (InitiatorKeys::Nk { server }, mac_key_of_server(server)),
-            Credentials::Shared { secret } => (InitiatorKeys::NnPsk0 { secret }, mac_key_of_secret(secret)),
+        let (pattern, keys) = match credentials {
+            Credentials::Identity { key, server } => (Pattern::Ik, InitiatorKeys::Ik { key, server }),
+            Credentials::Anonymous { server } => (Pattern::Nk, InitiatorKeys::Nk { server }),
+            Credentials::Token { server, .. } => (Pattern::NkToken, InitiatorKeys::Nk { server }),
+            Credentials::Shared { secret } => (Pattern::NnPsk0, InitiatorKeys::NnPsk0 { secret }),
         };
-        let suite = Suite { pattern: keys.pattern(), cipher };
+        let mac_key = match keys {
+            InitiatorKeys::Ik { server, .. } | InitiatorKeys::Nk { server } => mac_key_of_server(server),
+            InitiatorKeys::NnPsk0 { secret } => mac_key_of_secret(secret),
+        };
+        let token: &[u8] = if let Credentials::Token { token, .. } = credentials { &**token.secret() } else { &[] };
+        let suite = Suite { pattern, cipher };
         let header = header(id, kind::INITIAL, 0);
 
         // The rest stays zero until it is written: the fields of the message, the places of tags, `mac2`.
-        let mut datagram = [0; INITIAL_MAX];
+        let mut datagram = [0; OWN_MAX];
         let before_hello = HEADER + 1 + first_overhead(suite.pattern) - TAG;
         let signed = before_hello + hello.len() + TAG;
         fill(&mut datagram, &[&header, &[suite.byte()]]);
-        fill(datagram.get_mut(before_hello..).unwrap_or_default(), &[hello]);
+        fill(datagram.get_mut(before_hello - token.len()..).unwrap_or_default(), &[token, hello]);
         let message = datagram.get_mut(HEADER + 1..signed).unwrap_or_default();
         let noise = noise::Initiator::write(&keys, cipher, &prologue(&header, suite), entropy, message);
         let noise = noise.map_err(|why| match why {

@@ -3,10 +3,10 @@
 use core::fmt;
 
 use x25519_dalek::StaticSecret;
-use zeroize::Zeroizing;
 
 use super::Rejected;
-use super::hash::{Secret, hash};
+use super::hash::hash;
+use super::secret::Secret;
 
 /// A private key (X25519), with its public one. Never printed, wiped on drop, compared by nobody.
 ///
@@ -23,7 +23,7 @@ impl PrivateKey {
     /// Computes the public key, which takes as long as a key agreement.
     #[cfg_attr(target_os = "none", inline(never))]
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        Self { secret: Zeroizing::new(*bytes), public: PublicKey(public(bytes)) }
+        Self { secret: Secret::new(*bytes), public: PublicKey(public(bytes)) }
     }
 
     /// Its public key.
@@ -32,16 +32,17 @@ impl PrivateKey {
     }
 
     /// The 32 bytes, for [`text`](super::text) and what is derived from them.
-    pub(super) fn secret(&self) -> &[u8; 32] {
+    pub(super) fn secret(&self) -> &Secret {
         &self.secret
     }
+}
 
-    /// X25519 with another's public key. The result is refused if it does not depend on this key, that is for the few public
-    /// keys of small order (RFC 7748, section 6.1).
-    pub(super) fn agree(&self, with: &PublicKey) -> Result<Secret, Rejected> {
-        let shared = StaticSecret::from(*self.secret).diffie_hellman(&x25519_dalek::PublicKey::from(with.0));
-        if shared.was_contributory() { Ok(Zeroizing::new(*shared.as_bytes())) } else { Err(Rejected::Forged) }
-    }
+/// X25519 of a secret with another's public key. The result is refused if it does not depend on the secret, that is for
+/// the few public keys of small order (RFC 7748, section 6.1).
+#[cfg_attr(target_os = "none", inline(never))]
+pub(super) fn agree(secret: &Secret, with: &PublicKey) -> Result<Secret, Rejected> {
+    let shared = StaticSecret::from(**secret).diffie_hellman(&x25519_dalek::PublicKey::from(with.0));
+    if shared.was_contributory() { Ok(Secret::new(*shared.as_bytes())) } else { Err(Rejected::Forged) }
 }
 
 /// With a table of the base point's multiples, which is faster and takes 30 KB.
@@ -97,12 +98,12 @@ pub struct SharedSecret(Secret);
 impl SharedSecret {
     /// The secret of 32 bytes. They must be random: what people make up can be guessed from one datagram.
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(*bytes))
+        Self(Secret::new(*bytes))
     }
 
     /// The secret that those have in common who have a key of KCPQ v2.1's cipher. Derived, so that one key has one use.
     pub fn from_aes256_key(key: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(hash(&[b"kcpq sealed 1 shared secret of an AES-256 key", key])))
+        Self(Secret::new(hash(&[b"kcpq sealed 1 shared secret of an AES-256 key", key])))
     }
 
     pub(super) fn secret(&self) -> &[u8; 32] {

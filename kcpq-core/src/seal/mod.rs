@@ -19,9 +19,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `suite`, `key`, `trust`, `text` | what is chosen, who is who, and how that is written down |
+//! | `suite`, `key`, `token`, `trust`, `text` | what is chosen, who is who, and how that is written down |
 //! | `wire` | headers of handshakes |
-//! | `hash`, `aead`, `entropy` | the primitives, as Noise wants them, and secrets drawn from one |
+//! | `hash`, `aead`, `secret`, `entropy` | the primitives, as Noise wants them, and secrets drawn from one |
 //! | `noise` | the handshake's two messages |
 //! | `initiator`, `responder`, `cookie` | the datagrams of a handshake |
 //! | `transport`, `replay` | sealed datagrams |
@@ -76,6 +76,8 @@ mod aead;
 #[cfg_attr(not(feature = "sealed-aes"), path = "absent/aes_gcm.rs")]
 #[cfg_attr(all(feature = "aws-lc", target_os = "linux", target_arch = "x86_64"), path = "aws_lc.rs")]
 mod aes_gcm;
+#[cfg_attr(feature = "sealed-small", path = "chacha_poly_small.rs")]
+mod chacha_poly;
 mod cookie;
 mod entropy;
 mod hash;
@@ -85,8 +87,10 @@ mod noise;
 mod replay;
 mod reset;
 mod responder;
+mod secret;
 mod suite;
 mod text;
+mod token;
 mod transport;
 mod trust;
 mod wire;
@@ -108,6 +112,7 @@ pub use reset::{RESET_LEN, ResetToken, ResetTokens, TOKEN};
 pub use responder::{Identity, Initial, Pending, REPLY_MAX, RETRY_LEN, ReplyError, Responder, Unconfirmed};
 pub use suite::{Cipher, Pattern, Suite};
 pub use text::{KeyText, KeyTextError, Kind};
+pub use token::{Token, TokenHash};
 pub use transport::{OpenError, Opened, PREVIOUS_FOR, REKEY_AFTER, REKEY_INTERVAL, SEAL_LIMIT, SealError, Transport};
 pub use trust::Trust;
 

@@ -2,18 +2,19 @@
 //! revision 34: [`Symmetric`] is its section 5.2, the four functions below are the patterns of sections 7.5 and 9.4.
 //!
 //! Written out for three patterns of two messages, not interpreted. The libraries that do the latter were measured on a
-//! Cortex-M3 (`opt-level = "s"`, fat LTO), with the same primitives, which alone take 10.5 KB: `noise-protocol` 0.2.1 has
-//! 17.6 KB, `clatter` 2.3.0 has 20.4 KB, `snow` needs an allocator; and in all of them a call at the wrong time panics. A
-//! client with all that is in `seal`, and nothing in it that can panic but the primitives, has 16.3 KB. This file is tested
-//! with the published vectors and against `snow`.
+//! Cortex-M3 (`opt-level = "s"`, fat LTO), with the same primitives, which alone take 10.5 KB: `noise-protocol` 0.2.1
+//! has 17.6 KB, `clatter` 2.3.0 has 20.4 KB, `snow` needs an allocator; and in all of them a call at the wrong time
+//! panics. A client with all that is in `seal`, and nothing in it that can panic but the primitives, has 14.6 KB. This
+//! file is tested with the published vectors and against `snow`.
 //!
 //! In all three patterns every encryption follows a `MixKey` at once, so the nonce is 0 each time, and nothing is ever sent
 //! before there is a key.
 
-use zeroize::Zeroizing;
-
 use super::aead::{Aead, RustCrypto, TAG};
-use super::hash::{Secret, hash, hkdf};
+use super::hash::{hash, hkdf};
+use super::key::agree;
+use super::secret::Secret;
+use super::token;
 use super::wire::concat;
 use super::{Cipher, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
 
@@ -23,11 +24,12 @@ const KEY: usize = 32;
 /// Bytes of one that is encrypted.
 const SEALED_KEY: usize = KEY + TAG;
 
-/// Bytes of the first message besides its payload.
+/// Bytes of the first message besides HELLO.
 pub(super) const fn first_overhead(pattern: Pattern) -> usize {
     match pattern {
         Pattern::Ik => KEY + SEALED_KEY + TAG,
         Pattern::Nk | Pattern::NnPsk0 => KEY + TAG,
+        Pattern::NkToken => KEY + token::LEN + TAG,
     }
 }
 
@@ -71,9 +73,9 @@ impl ResponderKeys<'_> {
 /// The client, between both messages.
 pub(super) struct Initiator {
     symmetric: Symmetric,
-    ephemeral: PrivateKey,
+    ephemeral: Secret,
     /// The client's own, if the pattern has it.
-    key: Option<PrivateKey>,
+    key: Option<Secret>,
     has_secret: bool,
 }
 
@@ -123,17 +125,18 @@ impl Initiator {
             symmetric.mix_key(place);
         }
         if let Some(server) = server {
-            symmetric.mix_key(&*ephemeral.agree(server)?); // es
+            symmetric.mix_agreement(ephemeral.secret(), server)?; // es
             if let Some(key) = key {
                 let (place, payload) = rest.split_first_chunk_mut::<SEALED_KEY>().ok_or(Rejected::Malformed)?;
                 *place = concat(&[key.public().as_bytes()]);
                 symmetric.encrypt_and_hash(place)?; // s
-                symmetric.mix_key(&*key.agree(server)?); // ss
+                symmetric.mix_agreement(key.secret(), server)?; // ss
                 rest = payload;
             }
         }
         symmetric.encrypt_and_hash(rest)?;
-        Ok(Self { symmetric, ephemeral, key: key.cloned(), has_secret: secret.is_some() })
+        let key = key.map(|key| key.secret().clone());
+        Ok(Self { symmetric, ephemeral: Secret::new(*entropy), key, has_secret: secret.is_some() })
     }
 
     /// Reads the second message in place; gives its payload and the keys. Refused, it has changed nothing here.
@@ -146,9 +149,9 @@ impl Initiator {
         if self.has_secret {
             symmetric.mix_key(ephemeral.as_bytes());
         }
-        symmetric.mix_key(&*self.ephemeral.agree(&ephemeral)?); // ee
+        symmetric.mix_agreement(&self.ephemeral, &ephemeral)?; // ee
         if let Some(key) = &self.key {
-            symmetric.mix_key(&*key.agree(&ephemeral)?); // se
+            symmetric.mix_agreement(key, &ephemeral)?; // se
         }
         let payload = symmetric.decrypt_and_hash(rest)?;
         Ok((symmetric.split(), payload))
@@ -183,12 +186,12 @@ impl Responder {
             symmetric.mix_key(place);
         }
         if let Some(key) = key {
-            symmetric.mix_key(&*key.agree(&ephemeral)?); // es
+            symmetric.mix_agreement(key.secret(), &ephemeral)?; // es
             if keys.pattern() == Pattern::Ik {
                 let (place, payload) = rest.split_first_chunk_mut::<SEALED_KEY>().ok_or(Rejected::Malformed)?;
                 let public = symmetric.decrypt_and_hash(place)?; // s
                 let public = PublicKey(*public.first_chunk().ok_or(Rejected::Malformed)?);
-                symmetric.mix_key(&*key.agree(&public)?); // ss
+                symmetric.mix_agreement(key.secret(), &public)?; // ss
                 client = Some(public);
                 rest = payload;
             }
@@ -206,9 +209,9 @@ impl Responder {
         if self.has_secret {
             self.symmetric.mix_key(place);
         }
-        self.symmetric.mix_key(&*ephemeral.agree(&self.ephemeral)?); // ee
+        self.symmetric.mix_agreement(ephemeral.secret(), &self.ephemeral)?; // ee
         if let Some(client) = &self.client {
-            self.symmetric.mix_key(&*ephemeral.agree(client)?); // se
+            self.symmetric.mix_agreement(ephemeral.secret(), client)?; // se
         }
         self.symmetric.encrypt_and_hash(rest)?;
         Ok(self.symmetric.split())
@@ -221,10 +224,8 @@ struct Symmetric {
     cipher: Cipher,
     /// `h`: what was said so far.
     hash: [u8; 32],
-    /// `ck`
-    chaining_key: Secret,
-    /// `k`, of the last `MixKey`.
-    key: Secret,
+    /// `ck`, and `k` of the last `MixKey`.
+    keys: [Secret; 2],
 }
 
 impl Symmetric {
@@ -232,8 +233,7 @@ impl Symmetric {
     fn new(suite: Suite, prologue: &[u8]) -> Self {
         let name = suite.protocol_name().as_bytes();
         let start = if name.len() <= 32 { concat(&[name]) } else { hash(&[name]) };
-        let key = Zeroizing::new([0; 32]);
-        let mut symmetric = Self { cipher: suite.cipher, hash: start, chaining_key: Zeroizing::new(start), key };
+        let mut symmetric = Self { cipher: suite.cipher, hash: start, keys: [Secret::new(start), Secret::empty()] };
         symmetric.mix_hash(prologue);
         symmetric
     }
@@ -245,24 +245,31 @@ impl Symmetric {
     }
 
     /// `MixKey`
-    #[cfg_attr(target_os = "none", inline(never))]
     fn mix_key(&mut self, input: &[u8]) {
-        let [chaining_key, key, _] = hkdf(&self.chaining_key, input);
-        (self.chaining_key, self.key) = (chaining_key, key);
+        hkdf(&mut self.keys, input);
+    }
+
+    /// `MixKey` of `DH`
+    #[cfg_attr(target_os = "none", inline(never))]
+    fn mix_agreement(&mut self, own: &Secret, other: &PublicKey) -> Result<(), Rejected> {
+        self.mix_key(&*agree(own, other)?);
+        Ok(())
     }
 
     /// `MixKeyAndHash`
-    #[cfg_attr(target_os = "none", inline(never))]
     fn mix_key_and_hash(&mut self, input: &[u8]) {
-        let [chaining_key, temp, key] = hkdf(&self.chaining_key, input);
+        let [chaining_key, _] = &self.keys;
+        let mut keys = [chaining_key.clone(), Secret::empty(), Secret::empty()];
+        hkdf(&mut keys, input);
+        let [chaining_key, temp, key] = keys;
         self.mix_hash(&*temp);
-        (self.chaining_key, self.key) = (chaining_key, key);
+        self.keys = [chaining_key, key];
     }
 
     /// `EncryptAndHash` in place; the last [`TAG`] bytes of `text` are for the tag.
     fn encrypt_and_hash(&mut self, text: &mut [u8]) -> Result<(), Rejected> {
         let (plain, tag) = text.split_last_chunk_mut().ok_or(Rejected::Malformed)?;
-        let aead = RustCrypto::new(self.cipher, &self.key).ok_or(Rejected::Unsupported)?;
+        let aead = RustCrypto::new(self.cipher, self.key()).ok_or(Rejected::Unsupported)?;
         *tag = aead.seal(0, &self.hash, plain).ok_or(Rejected::Malformed)?;
         self.mix_hash(text);
         Ok(())
@@ -275,14 +282,19 @@ impl Symmetric {
         if text.len() < TAG {
             return Err(Rejected::Malformed);
         }
-        let aead = RustCrypto::new(self.cipher, &self.key).ok_or(Rejected::Unsupported)?;
+        let aead = RustCrypto::new(self.cipher, self.key()).ok_or(Rejected::Unsupported)?;
         aead.open(0, &header, text).ok_or(Rejected::Forged)
     }
 
+    fn key(&self) -> &Secret {
+        let [_, key] = &self.keys;
+        key
+    }
+
     /// `Split`
-    #[cfg_attr(target_os = "none", inline(never))]
-    fn split(&self) -> Split {
-        let [of_initiator, of_responder, _] = hkdf(&self.chaining_key, &[]);
+    fn split(mut self) -> Split {
+        hkdf(&mut self.keys, &[]);
+        let [of_initiator, of_responder] = self.keys;
         Split { of_initiator, of_responder }
     }
 }

@@ -3,10 +3,10 @@
 use core::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::PrivateKey;
-use super::hash::{Secret, hash, mac};
+use super::hash::{hash, mac};
+use super::secret::Secret;
 use super::wire::concat;
 use crate::header::{HEADER, header, kind};
 
@@ -28,12 +28,12 @@ pub struct ResetTokens {
 impl ResetTokens {
     /// `secret` is random, and the same after a restart.
     pub fn new(secret: &[u8; 32]) -> Self {
-        Self { secret: Zeroizing::new(*secret) }
+        Self { secret: Secret::new(*secret) }
     }
 
     /// With a secret that is derived from the server's private key, so that there is no other to keep.
     pub fn of_key(key: &PrivateKey) -> Self {
-        Self { secret: Zeroizing::new(hash(&[b"kcpq sealed 1 reset tokens", key.secret()])) }
+        Self { secret: Secret::new(hash(&[b"kcpq sealed 1 reset tokens", &**key.secret()])) }
     }
 
     /// The token of a session.

@@ -3,13 +3,16 @@
 use core::fmt;
 
 use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
 
 use super::aead::{Aead, TAG};
 use super::hash::{hash, mac};
 use super::noise::{self, ResponderKeys, SECOND_OVERHEAD, first_overhead};
 use super::transport::{OpenError, Opened, Role, Transport};
 use super::wire::{concat, handshake_id};
-use super::{INITIAL_MAX, Instant, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite};
+use super::{
+    INITIAL_MAX, Instant, PAYLOAD_MAX, Pattern, PrivateKey, PublicKey, Rejected, SharedSecret, Suite, TokenHash,
+};
 use crate::header::{HEADER, header, kind};
 
 /// Bytes of each of the two keyed hashes at the end of an INITIAL.
@@ -95,7 +98,7 @@ impl Responder {
 
     fn mac_key(&self, pattern: Pattern) -> Option<&[u8; 32]> {
         match pattern {
-            Pattern::Ik | Pattern::Nk => self.key.as_ref().map(|(_, mac_key)| mac_key),
+            Pattern::Ik | Pattern::Nk | Pattern::NkToken => self.key.as_ref().map(|(_, mac_key)| mac_key),
             Pattern::NnPsk0 => self.secret.as_ref().map(|(_, mac_key)| mac_key),
         }
     }
@@ -117,16 +120,27 @@ impl Responder {
         let secret = self.secret.as_ref().map(|(secret, _)| secret);
         let keys = match suite.pattern {
             Pattern::Ik => key.map(|key| ResponderKeys::Ik { key }),
-            Pattern::Nk => key.map(|key| ResponderKeys::Nk { key }),
+            Pattern::Nk | Pattern::NkToken => key.map(|key| ResponderKeys::Nk { key }),
             Pattern::NnPsk0 => secret.map(|secret| ResponderKeys::NnPsk0 { secret }),
         };
-        let (noise, hello) = noise::Responder::read(
+        let (noise, payload) = noise::Responder::read(
             &keys.ok_or(Rejected::Unsupported)?,
             suite.cipher,
             &prologue(head, suite),
             message.ok_or(Rejected::Malformed)?,
         )?;
-        Ok(Pending { id, suite, mac1, len, noise, hello })
+        let (identity, hello) = match (suite.pattern, noise.client) {
+            (Pattern::NkToken, _) => {
+                let (token, hello) = payload.split_first_chunk_mut().ok_or(Rejected::Malformed)?;
+                let hash = TokenHash::of(token);
+                token.zeroize();
+                (Identity::Token(hash), hello)
+            }
+            (Pattern::NnPsk0, _) => (Identity::Shared, payload),
+            (_, Some(key)) => (Identity::Key(key), payload),
+            (_, None) => (Identity::Anonymous, payload),
+        };
+        Ok(Pending { id, suite, mac1, len, noise, identity, hello })
     }
 }
 
@@ -184,6 +198,8 @@ impl fmt::Debug for Initial<'_> {
 pub enum Identity {
     /// The owner of this key.
     Key(PublicKey),
+    /// Who has the token of this hash.
+    Token(TokenHash),
     /// Nobody in particular.
     Anonymous,
     /// One of those who have the shared secret.
@@ -201,17 +217,14 @@ pub struct Pending<'d> {
     mac1: [u8; MAC],
     len: usize,
     noise: noise::Responder,
+    identity: Identity,
     hello: &'d mut [u8],
 }
 
 impl Pending<'_> {
     /// Who the client is, if the session is confirmed.
-    pub fn identity(&self) -> Identity {
-        match (self.suite.pattern, self.noise.client) {
-            (Pattern::NnPsk0, _) => Identity::Shared,
-            (_, Some(key)) => Identity::Key(key),
-            (_, None) => Identity::Anonymous,
-        }
+    pub const fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// What the client said.
@@ -249,7 +262,7 @@ impl Pending<'_> {
 
 impl fmt::Debug for Pending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("id", &self.id).field("identity", &self.identity()).finish_non_exhaustive()
+        f.debug_struct("Pending").field("id", &self.id).field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,8 @@ pub enum Pattern {
     Nk = 2,
     /// `NNpsk0`: both have the same shared secret.
     NnPsk0 = 3,
+    /// `NK`, and before HELLO a token by which the client is known.
+    NkToken = 4,
 }
 
 /// What seals a datagram. Both have keys of 32 bytes and tags of [`TAG`](super::TAG) bytes.
@@ -72,6 +74,7 @@ impl Suite {
             1 => Pattern::Ik,
             2 => Pattern::Nk,
             3 => Pattern::NnPsk0,
+            4 => Pattern::NkToken,
             _ => return None,
         };
         let cipher = match byte & 0xf0 {
@@ -87,8 +90,8 @@ impl Suite {
         match (self.pattern, self.cipher) {
             (Pattern::Ik, Cipher::ChaChaPoly) => "Noise_IK_25519_ChaChaPoly_BLAKE2s",
             (Pattern::Ik, Cipher::AesGcm) => "Noise_IK_25519_AESGCM_BLAKE2s",
-            (Pattern::Nk, Cipher::ChaChaPoly) => "Noise_NK_25519_ChaChaPoly_BLAKE2s",
-            (Pattern::Nk, Cipher::AesGcm) => "Noise_NK_25519_AESGCM_BLAKE2s",
+            (Pattern::Nk | Pattern::NkToken, Cipher::ChaChaPoly) => "Noise_NK_25519_ChaChaPoly_BLAKE2s",
+            (Pattern::Nk | Pattern::NkToken, Cipher::AesGcm) => "Noise_NK_25519_AESGCM_BLAKE2s",
             (Pattern::NnPsk0, Cipher::ChaChaPoly) => "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s",
             (Pattern::NnPsk0, Cipher::AesGcm) => "Noise_NNpsk0_25519_AESGCM_BLAKE2s",
         }
@@ -102,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn six_bytes_are_suites_and_come_back() {
+    fn eight_bytes_are_suites_and_come_back() {
         let suites: Vec<_> = (0..=u8::MAX).filter_map(Suite::from_byte).collect();
-        assert_eq!(suites.iter().map(|suite| suite.byte()).collect::<Vec<_>>(), [1, 2, 3, 0x11, 0x12, 0x13]);
+        assert_eq!(suites.iter().map(|suite| suite.byte()).collect::<Vec<_>>(), [1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14]);
     }
 }

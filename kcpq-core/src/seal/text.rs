@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::hash::hash;
 use super::wire::concat;
-use super::{PrivateKey, PublicKey, SharedSecret};
+use super::{PrivateKey, PublicKey, SharedSecret, Token, TokenHash};
 
 /// Characters behind the prefix: 35 bytes, 5 bits each.
 const DIGITS: usize = 56;
@@ -29,10 +29,14 @@ pub enum Kind {
     Public,
     /// [`SharedSecret`].
     Shared,
+    /// [`Token`].
+    Token,
+    /// [`TokenHash`].
+    TokenHash,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Private, Self::Public, Self::Shared];
+    const ALL: [Self; 5] = [Self::Private, Self::Public, Self::Shared, Self::Token, Self::TokenHash];
 
     /// What its texts begin with.
     pub const fn prefix(self) -> &'static str {
@@ -40,6 +44,8 @@ impl Kind {
             Self::Private => "kcpq-private-",
             Self::Public => "kcpq-public-",
             Self::Shared => "kcpq-shared-",
+            Self::Token => "kcpq-token-",
+            Self::TokenHash => "kcpq-tokenhash-",
         }
     }
 
@@ -147,6 +153,19 @@ impl SharedSecret {
     }
 }
 
+impl Token {
+    /// Its text, which is as secret as the token.
+    pub fn to_text(&self) -> KeyText {
+        Kind::Token.write(self.secret())
+    }
+}
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Kind::TokenHash.write(&self.0), f)
+    }
+}
+
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Kind::Public.write(&self.0), f)
@@ -174,6 +193,22 @@ impl FromStr for SharedSecret {
 
     fn from_str(text: &str) -> Result<Self, KeyTextError> {
         Ok(Self::from_bytes(&*Kind::Shared.parse(text)?))
+    }
+}
+
+impl FromStr for Token {
+    type Err = KeyTextError;
+
+    fn from_str(text: &str) -> Result<Self, KeyTextError> {
+        Ok(Self::from_bytes(&*Kind::Token.parse(text)?))
+    }
+}
+
+impl FromStr for TokenHash {
+    type Err = KeyTextError;
+
+    fn from_str(text: &str) -> Result<Self, KeyTextError> {
+        Ok(Self(*Kind::TokenHash.parse(text)?))
     }
 }
 
@@ -214,6 +249,8 @@ impl fmt::Display for Kind {
             Self::Private => "private key",
             Self::Public => "public key",
             Self::Shared => "shared secret",
+            Self::Token => "token",
+            Self::TokenHash => "token's hash",
         })
     }
 }
@@ -249,11 +286,14 @@ mod tests {
         for seed in 0..20 {
             let text = key(seed).to_text().to_string();
             assert_eq!(text.len(), 69);
-            assert_eq!(text.parse::<PrivateKey>().unwrap().secret(), &[seed; 32]);
+            assert_eq!(text.parse::<PrivateKey>().unwrap().secret()[..], [seed; 32]);
             let text = key(seed).public().to_string();
             assert_eq!(text.parse::<PublicKey>(), Ok(key(seed).public()));
             let text = SharedSecret::from_bytes(&[seed; 32]).to_text().to_string();
             assert_eq!(text.parse::<SharedSecret>().unwrap().secret(), &[seed; 32]);
+            let token = Token::from_bytes(&[seed; 32]);
+            assert_eq!(token.to_text().to_string().parse::<Token>().unwrap().secret()[..], [seed; 32]);
+            assert_eq!(token.hash().to_string().parse::<TokenHash>(), Ok(token.hash()));
         }
     }
 
@@ -296,11 +336,13 @@ mod tests {
         assert_eq!(error.to_string(), "this is a public key, a private key is needed");
         let error = "ssh-ed25519 AAAA".parse::<PublicKey>().unwrap_err();
         assert_eq!(error.to_string(), "a public key begins with kcpq-public-");
+        let error = Token::from_bytes(&[7; 32]).hash().to_string().parse::<Token>().unwrap_err();
+        assert_eq!(error.to_string(), "this is a token's hash, a token is needed");
     }
 
     #[test]
     fn no_secret_is_shown_by_debug() {
-        let shown = format!("{:?} {:?}", key(7), SharedSecret::from_bytes(&[7; 32]));
+        let shown = format!("{:?} {:?} {:?}", key(7), SharedSecret::from_bytes(&[7; 32]), Token::from_bytes(&[7; 32]));
         let digits = &key(7).to_text().to_string()[13..];
         assert!(!shown.contains(digits) && !shown.contains("7, 7") && !shown.contains("0707"), "{shown}");
         assert!(format!("{:?}", key(7).to_text()).ends_with(".. }"));

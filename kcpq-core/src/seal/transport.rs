@@ -7,12 +7,10 @@
 
 use core::fmt;
 
-use zeroize::Zeroizing;
-
 use super::aead::{Aead, RustCrypto, TAG};
-use super::hash::Secret;
 use super::noise::Split;
 use super::replay::Replay;
+use super::secret::Secret;
 use super::{Cipher, Duration, Instant};
 use crate::header::{HEADER, expand, kind, kind_of, low_number_of};
 
@@ -92,7 +90,7 @@ impl<A: Aead> Current<A> {
 
     /// The next generation, of which the first datagram has this number.
     fn next(&self, cipher: Cipher, first: u64) -> Option<Self> {
-        let mut key = Zeroizing::new([0; 32]);
+        let mut key = Secret::empty();
         self.aead.seal(REKEY_NONCE, &[], &mut *key)?;
         let aead = A::new(cipher, &key)?;
         Some(Self { aead, generation: self.generation + 1, first })
@@ -309,7 +307,7 @@ mod tests {
     #[test]
     fn a_server_that_begins_a_generation_by_itself_is_not_followed() {
         let now = Instant::from_millis(1);
-        let split = || Split { of_initiator: Zeroizing::new([1; 32]), of_responder: Zeroizing::new([2; 32]) };
+        let split = || Split { of_initiator: Secret::new([1; 32]), of_responder: Secret::new([2; 32]) };
         let [mut client, mut server] = [Role::Client, Role::Server]
             .map(|role| Transport::<RustCrypto>::new(role, Cipher::ChaChaPoly, split()).unwrap());
         server.begin_generation(now, 0);

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Credentials, PrivateKey, PublicKey, SharedSecret};
+use super::{Credentials, PrivateKey, PublicKey, SharedSecret, Token};
 
 /// How a client knows its server, and the server the client.
 #[derive(Clone)]
@@ -19,6 +19,13 @@ pub enum Trust {
         /// The server's.
         server: PublicKey,
     },
+    /// The server by its public key, the client by a token.
+    Token {
+        /// The client's.
+        token: Token,
+        /// The server's.
+        server: PublicKey,
+    },
     /// By a secret that both have.
     Shared {
         /// It.
@@ -32,6 +39,7 @@ impl Trust {
         match self {
             Self::Identity { key, server } => Credentials::Identity { key, server },
             Self::Anonymous { server } => Credentials::Anonymous { server },
+            Self::Token { token, server } => Credentials::Token { token, server },
             Self::Shared { secret } => Credentials::Shared { secret },
         }
     }

@@ -60,6 +60,18 @@ impl<S: FrameStore> Session<S> {
         }
     }
 
+    /// The session is to be a sealed one, by this handshake.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn greet_by(&mut self, initiator: crate::seal::Initiator) {
+        self.link.greet(initiator);
+    }
+
+    /// The handshake that is under way.
+    #[cfg(feature = "sealed")]
+    pub(crate) fn greeting(&mut self) -> Option<&mut crate::seal::Initiator> {
+        self.link.greeting()
+    }
+
     /// The session is a sealed one from its first datagram on: to be called before it is known to be a native one.
     #[cfg(feature = "sealed")]
     pub(crate) fn begin_sealed(&mut self, named: Named, transport: crate::seal::Transport) {

@@ -5,7 +5,7 @@ use std::process::Command;
 /// The program, whatever the environment of the tests says about servers and keys.
 pub(crate) fn kcpq() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    const SAID: [&str; 11] = [
+    const SAID: [&str; 12] = [
         "KCPQ_HTTP",
         "KCPQ_CONFIG",
         "KCPQ_SERVER",
@@ -17,6 +17,7 @@ pub(crate) fn kcpq() -> Command {
         "KCPQ_PRESET",
         "RUST_LOG",
         "KCPQ_CONTEXT",
+        "KCPQ_TOKEN_FILE",
     ];
     for variable in SAID {
         command.env_remove(variable);

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::outbox::FrameStore;
+use crate::session::Session;
 use crate::time::Instant;
 
 #[derive(Debug, Default)]
@@ -12,7 +13,7 @@ impl Handshake {
         false
     }
 
-    pub(super) fn begin(&mut self, _: Instant, _: &[u8]) {}
+    pub(super) fn begin<S: FrameStore>(&mut self, _: Instant, _: &[u8], _: &mut Session<S>) {}
 
     pub(super) fn end(&mut self) {}
 
@@ -20,7 +21,12 @@ impl Handshake {
         None
     }
 
-    pub(super) fn poll_transmit(&mut self, _: Instant, _: &mut [u8]) -> Option<usize> {
+    pub(super) fn poll_transmit<S: FrameStore>(
+        &mut self,
+        _: Instant,
+        _: &mut [u8],
+        _: &mut Session<S>,
+    ) -> Option<usize> {
         None
     }
 }

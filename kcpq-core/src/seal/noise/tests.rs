@@ -45,7 +45,7 @@ impl Keys {
     fn of_initiator(&self, pattern: Pattern) -> InitiatorKeys<'_> {
         match pattern {
             Pattern::Ik => InitiatorKeys::Ik { key: &self.client, server: &self.server_public },
-            Pattern::Nk => InitiatorKeys::Nk { server: &self.server_public },
+            Pattern::Nk | Pattern::NkToken => InitiatorKeys::Nk { server: &self.server_public },
             Pattern::NnPsk0 => InitiatorKeys::NnPsk0 { secret: &self.secret },
         }
     }
@@ -53,7 +53,7 @@ impl Keys {
     fn of_responder(&self, pattern: Pattern) -> ResponderKeys<'_> {
         match pattern {
             Pattern::Ik => ResponderKeys::Ik { key: &self.server },
-            Pattern::Nk => ResponderKeys::Nk { key: &self.server },
+            Pattern::Nk | Pattern::NkToken => ResponderKeys::Nk { key: &self.server },
             Pattern::NnPsk0 => ResponderKeys::NnPsk0 { secret: &self.secret },
         }
     }
@@ -221,7 +221,7 @@ fn keys_of_small_order_are_refused() {
         bytes
     };
     for public in [[0; 32], one] {
-        assert_eq!(keys.client.agree(&PublicKey(public)).map(|_| ()), Err(Rejected::Forged));
+        assert_eq!(agree(keys.client.secret(), &PublicKey(public)).map(|_| ()), Err(Rejected::Forged));
         let mut first = message(first_overhead(Pattern::Nk), b"hello");
         let begun = Initiator::write(
             &InitiatorKeys::Nk { server: &PublicKey(public) },

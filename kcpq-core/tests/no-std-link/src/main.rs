@@ -7,6 +7,10 @@
 //! function that does not exist, so the program links only if the compiler has shown that no call of it is left. That
 //! holds for this compiler and these settings, which are those of a firmware. Arithmetic wraps in them; that none is
 //! meant to is watched by the fuzz targets, which run with overflow checks.
+//!
+//! With keys that is too much to ask: some of their primitives have checks of which the compiler does not see that they
+//! never fail. So with the feature `sealed` the program links, and `panics` beside this folder's sources says from
+//! where it could come here, and that these are the places that are known.
 
 #![no_std]
 #![no_main]
@@ -29,6 +33,8 @@ fn main() -> ! {
     let config = Config { kcp: engine, max_datagram: 520, ..Config::default() };
     let mut client = Client::new(config, black_box(1), memory.lend());
     let mut datagram = [0; 520];
+    #[cfg(feature = "sealed")]
+    seal(&mut client);
     client.connect(Instant::ZERO);
     let subscription = client.subscribe(Instant::ZERO, black_box("commands.*"));
     loop {
@@ -66,10 +72,42 @@ fn main() -> ! {
     }
 }
 
+/// With keys of every kind.
+#[cfg(feature = "sealed")]
+fn seal(client: &mut Client<kcpq_core::store::Lent<'_>>) {
+    use kcpq_core::seal::{Cipher, PrivateKey, PublicKey, SharedSecret, Token, Trust};
+    let server = PublicKey::from_bytes(black_box([1; 32]));
+    let trust = match black_box(0) {
+        0 => Trust::Identity { key: PrivateKey::from_bytes(black_box(&[2; 32])), server },
+        1 => Trust::Anonymous { server },
+        2 => Trust::Token { token: Token::from_bytes(black_box(&[3; 32])), server },
+        _ => Trust::Shared { secret: SharedSecret::from_bytes(black_box(&[4; 32])) },
+    };
+    let _ = black_box(client.use_keys(trust, Cipher::ChaChaPoly, black_box(&[5; 32])));
+}
+
+#[cfg(not(feature = "sealed"))]
 unsafe extern "C" {
     fn something_can_panic() -> !;
 }
 
+/// What `panics` looks for the callers of.
+#[cfg(feature = "sealed")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn something_can_panic() -> ! {
+    loop {
+        black_box(());
+    }
+}
+
+#[cfg(feature = "sealed")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    something_can_panic()
+}
+
+#[cfg(not(feature = "sealed"))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     // SAFETY: it is nowhere: a program that could come here does not link.

@@ -192,7 +192,10 @@ mod tests {
     fn the_time_stands_before_the_message_or_in_it() {
         let timed = |format: Format| {
             let (mut out, time) = (Vec::new(), Some("2026-01-01T00:00:00Z"));
-            format.write_parts(Parts { subject: "a", payload: b"b", headers: &[], reply_to: None, time }, &mut out);
+            format.write_parts(
+                Parts { subject: "a", payload: b"b", headers: &[], reply_to: None, kept: None, time },
+                &mut out,
+            );
             String::from_utf8(out).unwrap()
         };
         assert_eq!(timed(TEXT), "2026-01-01T00:00:00Z a: b\n");

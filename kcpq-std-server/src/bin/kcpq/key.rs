@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use kcpq_core::seal::{KeyText, KeyTextError, PrivateKey, PublicKey, SharedSecret};
+use kcpq_core::seal::{KeyText, KeyTextError, Kind, PrivateKey, PublicKey, SharedSecret, Token};
 use kcpq_smol::Builder;
 use zeroize::Zeroizing;
 
@@ -34,26 +34,52 @@ enum Action {
         /// A file that does not exist yet
         file: PathBuf,
     },
-    /// Print the public key of the private key in FILE
+    /// Make a token, by which a server knows a client that has no key, write it to FILE, which only you can read, and
+    /// print its hash, which the server's configuration names
+    Token {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Print the public key of the private key in FILE, or the hash of the token in it
     Public {
-        /// A file that `kcpq key new` has written
+        /// A file that `kcpq key new` or `kcpq key token` has written
         file: PathBuf,
     },
 }
 
 impl Key {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let key = match &self.action {
+        let public = match &self.action {
             Action::New { file } => {
                 let key = PrivateKey::from_bytes(&*random()?);
                 write(file, &key.to_text())?;
-                key
+                key.public().to_string()
             }
-            Action::Public { file } => load(file)?,
+            Action::Token { file } => {
+                let token = Token::from_bytes(&*random()?);
+                write(file, &token.to_text())?;
+                token.hash().to_string()
+            }
+            Action::Public { file } => load::<Public>(file)?.0,
             Action::Shared { file } => return write(file, &SharedSecret::from_bytes(&*random()?).to_text()),
         };
-        writeln!(io::stdout(), "{}", key.public())?;
+        writeln!(io::stdout(), "{public}")?;
         Ok(())
+    }
+}
+
+/// What others may know of a private key or a token.
+struct Public(String);
+
+impl FromStr for Public {
+    type Err = KeyTextError;
+
+    fn from_str(text: &str) -> Result<Self, KeyTextError> {
+        match text.parse::<PrivateKey>() {
+            Ok(key) => Ok(Self(key.public().to_string())),
+            Err(KeyTextError::Kind { found: Kind::Token, .. }) => Ok(Self(text.parse::<Token>()?.hash().to_string())),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -66,6 +92,9 @@ pub(super) struct SealArg {
     /// File with the client's own private key, by which the server knows it
     #[arg(long = "key", env = "KCPQ_KEY_FILE", value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// File with a token, as `kcpq key token` makes it, by which the server knows the client, in place of --key
+    #[arg(long, env = "KCPQ_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// File with a secret that the server has as well, in place of keys: the session is sealed
     #[arg(long, env = "KCPQ_SECRET_FILE", value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -79,6 +108,9 @@ impl SealArg {
         }
         if let Some(file) = &self.identity {
             builder = builder.identity(load(file)?);
+        }
+        if let Some(file) = &self.token_file {
+            builder = builder.token(load(file)?);
         }
         if let Some(file) = &self.secret_file {
             builder = builder.secret(load(file)?);
@@ -109,7 +141,7 @@ fn write(path: &Path, key: &KeyText) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the private key, or the shared secret, in a file.
+/// Reads the private key, the token or the shared secret in a file.
 ///
 /// # Errors
 /// If others than its owner can do anything with it, if it cannot be read, or has something else in it.

@@ -1,6 +1,8 @@
 //! The program `kcpq`: server, publisher and subscriber for the shell, and tools. One file for each command.
 
 #![forbid(unsafe_code)]
+// `json!` takes a step for each member.
+#![recursion_limit = "256"]
 
 mod context;
 mod figures;

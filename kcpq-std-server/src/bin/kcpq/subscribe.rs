@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum};
 use futures_lite::future::{or, pending, poll_once, yield_now};
 use futures_lite::{FutureExt, Stream};
 use kcpq_core::subject::{Limits, Pattern, Subject};
-use kcpq_smol::{Client, Event, Events, Message, Subscription};
+use kcpq_smol::{Client, Disconnect, Event, Events, Message, SealedBy, Subscription};
 
 use super::format::Format;
 use super::interrupt::Interrupt;
@@ -153,7 +153,7 @@ impl Subscribe {
             Ok(connected) => connected?,
             Err(stopped) => return self.stopped(&stopped, 0),
         };
-        let told = smol::spawn(tell(client.events()));
+        let told = smol::spawn(tell(client.events(), client.sealed_by().copied()));
         // For scripts that wait for it.
         say(&format!("subscribed to {}", self.subject.join(", ")));
         let tally = Tally::default();
@@ -440,10 +440,17 @@ async fn next(subscriptions: &mut [Subscription], grouped: bool, wait: Option<Du
 }
 
 /// Says on standard error what becomes of the connection.
-async fn tell(mut events: Events) {
+async fn tell(mut events: Events, sealed_by: Option<SealedBy>) {
     let mut away = false;
+    // What silence may mean is said once for each loss.
+    let mut advice = sealed_by;
     while let Some(event) = events.next().await {
         match event {
+            Event::Disconnected { why: Disconnect::NoAnswer, .. } if away => {
+                if let Some(by) = advice.take() {
+                    say(&format!("no answer, and who is not known gets none: {by}"));
+                }
+            }
             Event::Disconnected { .. } if away => {}
             Event::Disconnected { why, .. } => {
                 away = true;
@@ -451,6 +458,7 @@ async fn tell(mut events: Events) {
             }
             Event::Reconnected { .. } => {
                 away = false;
+                advice = sealed_by;
                 say("connected again");
             }
             Event::SubscriptionLost { pattern, why } => say(&format!("subscription to {pattern} lost: {why}")),

@@ -1,7 +1,7 @@
 //! Clients that may not do everything, and rules that change while they are there.
 
 use super::*;
-use crate::access::{Access, Credential, Group, Limits, Permissions, Rules};
+use crate::access::{Access, Credential, Group, Limits, Permissions, Proof, Rules};
 use crate::broker::SessionId;
 
 fn rules(publish: Rules, subscribe: Rules) -> Access {
@@ -219,7 +219,7 @@ fn a_key_decides_who_somebody_is() {
     let key = [7; 32];
     let mut access = rules(Rules::of(Some(&[]), &[]), Rules::default());
     access.groups.push(Group { name: "own".into(), ..Group::default() });
-    access.clients.push(crate::access::Client { name: "kitchen".into(), key, group: 1 });
+    access.clients.push(crate::access::Client { name: "kitchen".into(), proof: Proof::Key(key), group: 1 });
     let mut world = World::<Heap>::with_rules(&access);
     let (sub, node) = (world.add(Config::default(), CLEAN), world.add(Config::default(), CLEAN));
     let id = world.subscribe(sub, "a");

@@ -1,9 +1,10 @@
 //! Sealed sessions: client and broker, and somebody between them who can do everything but compute keys.
 
 use super::*;
+use crate::access::{Access, Client as Known, Group, Limits, Permissions, Proof, Rules};
 use crate::broker::Keys;
 use crate::header::{HEADER, kind, kind_of};
-use crate::seal::{Cipher, PrivateKey, SharedSecret, Trust};
+use crate::seal::{Cipher, PrivateKey, SharedSecret, Token, Trust};
 
 fn server_key() -> PrivateKey {
     PrivateKey::from_bytes(&[1; 32])
@@ -63,7 +64,7 @@ fn travels<S: Make>(trust: &Trust, cipher: Cipher, link: sim::Config) {
 #[test]
 fn messages_travel_in_sealed_sessions_whoever_knows_whom_by_what() {
     let server = server_key().public();
-    for trust in [identity(), Trust::Anonymous { server }, Trust::Shared { secret: secret() }] {
+    for trust in [identity(), Trust::Anonymous { server }, token(5), Trust::Shared { secret: secret() }] {
         for link in [CLEAN, BAD] {
             travels::<Heap>(&trust, Cipher::ChaChaPoly, link);
         }
@@ -100,6 +101,7 @@ fn who_does_not_know_the_keys_gets_silence() {
         Trust::Anonymous { server: other },
         Trust::Shared { secret: SharedSecret::from_bytes(&[9; 32]) },
         Trust::Identity { key: PrivateKey::from_bytes(&[3; 32]), server: other },
+        Trust::Token { token: Token::from_bytes(&[5; 32]), server: other },
     ];
     for trust in strangers {
         let node = world.add_sealed(trust, Cipher::ChaChaPoly, CLEAN);
@@ -227,4 +229,104 @@ fn under_load_a_client_shows_that_it_is_where_it_says_it_is() {
     world.run_until("the connection", |world| world.nodes[node].log.saw("Connected") == 1);
     let took = world.now.since(begun);
     assert!(took <= CLEAN.delay.saturating_mul(4), "{took:?}: two round trips, one of them for the cookie");
+}
+
+fn token(seed: u8) -> Trust {
+    Trust::Token { token: Token::from_bytes(&[seed; 32]), server: server_key().public() }
+}
+
+/// Whoever has the token 5 or the key of [`identity`] may publish to `a`, in one session at a time; `sealed` clients
+/// may not.
+fn rules(sealed: bool) -> Access {
+    let nothing = Rules { allow: Some(vec![]), deny: vec![] };
+    let all = Permissions { publish: nothing, ..Permissions::default() };
+    let one = Limits { sessions: Some(1), ..Limits::default() };
+    let known = |name: &str, proof| Known { name: name.into(), proof, group: 1 };
+    let hash = *Token::from_bytes(&[5; 32]).hash().as_bytes();
+    let key = *PrivateKey::from_bytes(&[3; 32]).public().as_bytes();
+    Access {
+        groups: vec![
+            Group { name: "all".into(), permissions: all, ..Group::default() },
+            Group { name: "known".into(), limits: one, ..Group::default() },
+        ],
+        clients: vec![known("token", Proof::Token(hash)), known("key", Proof::Key(key))],
+        sealed: sealed.then_some(0),
+        ..Access::default()
+    }
+}
+
+#[test]
+fn a_token_makes_an_identity() {
+    let mut world = world::<Heap>();
+    world.broker.set_access(world.now, Some(&rules(true))).unwrap();
+    let [known, other] = [5, 6].map(|seed| world.add_sealed(token(seed), Cipher::ChaChaPoly, CLEAN));
+    let id = world.subscribe(other, "a");
+    world.publish(known, "a", b"known").unwrap();
+    world.publish(other, "a", b"worth as much as none").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[other].log.payloads(id), [b"known"]);
+    assert_eq!(world.broker.stats().messages_denied, 1);
+    // Where nobody is let in without a name it is silence.
+    world.broker.set_access(world.now, Some(&rules(false))).unwrap();
+    world.run_until("the other has to go", |world| {
+        world.nodes[other].log.saw("Disconnected { why: ByServer(Denied)") > 0
+    });
+    world.run_until("silence", |world| world.nodes[other].log.saw("Disconnected { why: NoAnswer") > 0);
+    assert_eq!(world.nodes[known].log.saw("Disconnected"), 0);
+}
+
+#[test]
+fn who_is_known_is_told_why_it_is_not_let_in() {
+    let mut world = world::<Heap>();
+    world.broker.set_access(world.now, Some(&rules(false))).unwrap();
+    for trust in [identity(), token(5)] {
+        let first = world.add_sealed(trust.clone(), Cipher::ChaChaPoly, CLEAN);
+        world.run_until("the first", |world| world.nodes[first].log.saw("Connected") == 1);
+        let refused = world.broker.stats().sessions_refused;
+        let second = world.add_sealed(trust, Cipher::ChaChaPoly, BAD);
+        world.run_until("a word", |world| world.nodes[second].log.saw("Disconnected { why: ByServer(Limit)") > 0);
+        assert_eq!(world.nodes[second].log.saw("Connected"), 0, "it never was");
+        assert!(world.broker.stats().sessions_refused > refused);
+        // And when there is room again it comes in by itself.
+        world.nodes[first].client.close(world.now);
+        world.run_until("the second", |world| world.nodes[second].log.saw("Connected") == 1);
+    }
+    // The server stops: who comes now hears that.
+    world.broker.drain(world.now);
+    let late = world.add_sealed(identity(), Cipher::ChaChaPoly, CLEAN);
+    world.run_until("a word", |world| world.nodes[late].log.saw("Disconnected { why: ByServer(Shutdown)") > 0);
+}
+
+#[test]
+fn who_finds_the_place_taken_that_it_was_promised_is_told_so() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let config = broker::Config { max_sessions: 1, ..broker::Config::default() };
+    let keys = Keys { key: Some(server_key()), secret: None };
+    world.broker = Broker::new(config, 1).with_keys(keys, &[1; 32]);
+    // Both are welcomed before one of them has confirmed its session. On this link what is sent later comes later.
+    let link = sim::Config { bandwidth: Some(1_000_000), ..CLEAN };
+    let nodes = [identity(), token(1)].map(|trust| world.add_sealed(trust, Cipher::ChaChaPoly, link));
+    world.run_until("a word", |world| {
+        nodes.iter().any(|node| world.nodes[*node].log.saw("Disconnected { why: ByServer(Limit)") > 0)
+    });
+    assert_eq!((world.broker.sessions(), world.broker.stats().sessions_refused), (1, 1));
+    // The next attempt is told at once.
+    world.run_until("again", |world| world.broker.stats().sessions_refused > 1);
+    assert!(nodes.iter().any(|node| world.nodes[*node].log.saw("Connected") == 1));
+}
+
+#[test]
+fn handshakes_are_as_many_as_the_configuration_says() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let handshakes = broker::HandshakeLimits { before_retry: 0, per_second: 1, unconfirmed: 1 };
+    let keys = Keys { key: Some(server_key()), secret: None };
+    world.broker = Broker::new(broker::Config { handshakes, ..broker::Config::default() }, 1).with_keys(keys, &[1; 32]);
+    for count in 1..=3 {
+        let node = world.add_sealed(identity(), Cipher::ChaChaPoly, CLEAN);
+        world.run_until("the connection", |world| world.nodes[node].log.saw("Connected") == 1);
+        let stats = world.broker.stats();
+        assert!(stats.retries >= count, "each has to show a cookie: {stats:?}");
+        assert_eq!(stats.handshakes_dropped > 0, count > 1, "one is opened in a second: {stats:?}");
+        assert!(world.now.as_micros() >= 1_000_000 * (count - 1));
+    }
 }

@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use kcpq_core::broker::{self, Keys, LastValues, SlowConsumer};
+use kcpq_core::broker::{self, HandshakeLimits, Keys, LastValues, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
@@ -161,6 +161,19 @@ pub(super) struct Serve {
     /// File with a secret that clients have as well, as `kcpq key shared` makes it: they get sealed sessions
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+    /// Handshakes of sealed sessions in a second, for each thread, from which on clients first have to show that they
+    /// are where they say they are, by a cookie; 0: always
+    #[arg(long, default_value_t = HandshakeLimits::default().before_retry, value_name = "N")]
+    handshakes_before_retry: u32,
+    /// Maximum number of handshakes of sealed sessions in a second, for each thread
+    #[arg(long, default_value_t = HandshakeLimits::default().per_second, value_name = "N",
+          value_parser = parse_count::<u32>)]
+    handshakes_per_second: u32,
+    /// Maximum number of handshakes that wait for the client to confirm its session, for each thread; the oldest makes
+    /// room
+    #[arg(long, default_value_t = HandshakeLimits::default().unconfirmed, value_name = "N",
+          value_parser = parse_count::<usize>)]
+    handshakes_unconfirmed: usize,
     #[command(flatten)]
     key: KeyArg,
     /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
@@ -218,11 +231,7 @@ fn parse_listen(text: &str) -> Result<Address, AddressError> {
 
 /// What the page may show; empty for nothing.
 fn parse_http_subscribe(text: &str) -> Result<String, String> {
-    const LIMITS: subject::Limits = subject::Limits { max_tokens: u8::MAX, ..subject::Limits::DEFAULT };
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    subject::Pattern::new(text, &LIMITS).map(|pattern| pattern.as_str().into()).map_err(|error| error.to_string())
+    if text.is_empty() { Ok(String::new()) } else { parse_pattern(text).map(Into::into) }
 }
 
 /// A number of shards.
@@ -380,6 +389,11 @@ impl Serve {
                 high_water: self.high_water,
                 throttle_for: self.throttle_for.into(),
                 throttle_share: self.throttle_share,
+                handshakes: HandshakeLimits {
+                    before_retry: self.handshakes_before_retry,
+                    per_second: self.handshakes_per_second,
+                    unconfirmed: self.handshakes_unconfirmed,
+                },
                 slow_consumer: match self.slow_consumer {
                     Slow::DropNewest => SlowConsumer::DropNewest,
                     Slow::DropOldest => SlowConsumer::DropOldest,

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::Flags;
 use crate::protocol::{Broker, Frame};
+use crate::tls::{Stream, Tls};
 
 /// Bytes that one call writes, and reads.
 const WRITE: usize = 32 << 10;
@@ -52,13 +53,14 @@ pub(crate) fn run(flags: &Flags) -> Result<bool> {
         waits: AtomicBool::new(false),
         over: AtomicBool::new(false),
     });
+    let tls = flags.tls_ca.as_deref().map(Tls::load).transpose()?;
     let mut threads = Vec::new();
     for index in 0..flags.subs {
-        let stream = flags.broker.subscriber(flags.addr, index)?;
+        let stream = flags.broker.subscriber(flags.addr, tls.as_ref(), index)?;
         let reader = Reader::new(flags.broker, stream, flags.size, index, Arc::clone(&shared))?;
         threads.push(thread::Builder::new().stack_size(256 << 10).spawn(move || reader.run())?);
     }
-    let mut publisher = Publisher::new(flags, Arc::clone(&shared))?;
+    let mut publisher = Publisher::new(flags, tls.as_ref(), Arc::clone(&shared))?;
     publisher.run(flags.warmup)?;
     publisher.settle();
     for tally in &shared.tallies {
@@ -125,7 +127,7 @@ fn histogram() -> Histogram<u64> {
 }
 
 struct Publisher {
-    stream: TcpStream,
+    stream: Stream,
     shared: Arc<Shared>,
     frame: Frame,
     size: usize,
@@ -136,13 +138,15 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn new(flags: &Flags, shared: Arc<Shared>) -> Result<Self> {
-        let stream = flags.broker.publisher(flags.addr)?;
+    fn new(flags: &Flags, tls: Option<&Tls>, shared: Arc<Shared>) -> Result<Self> {
+        let stream = flags.broker.publisher(flags.addr, tls)?;
         let answers = stream.try_clone()?;
         let frame = flags.broker.published(flags.size);
         let watch = Arc::clone(&shared);
-        // Redis answers each message.
-        thread::spawn(move || drain(answers, &watch));
+        // Redis answers each message. NATS, which alone is spoken to by TLS, says nothing but a PING now and then.
+        if let Some(answers) = answers {
+            thread::spawn(move || drain(answers, &watch));
+        }
         Ok(Self {
             stream,
             shared,
@@ -270,7 +274,7 @@ fn drain(mut stream: TcpStream, shared: &Shared) {
 
 struct Reader {
     broker: Broker,
-    stream: TcpStream,
+    stream: Stream,
     frame: Frame,
     size: usize,
     index: usize,
@@ -281,7 +285,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(broker: Broker, stream: TcpStream, size: usize, index: usize, shared: Arc<Shared>) -> Result<Self> {
+    fn new(broker: Broker, stream: Stream, size: usize, index: usize, shared: Arc<Shared>) -> Result<Self> {
         let frame = broker.delivered(size);
         let buffer = vec![0; READ.max(2 * (frame.head.len() + size + frame.tail.len()))];
         Ok(Self { broker, stream, frame, size, index, shared, buffer, filled: 0 })

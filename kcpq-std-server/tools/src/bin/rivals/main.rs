@@ -5,6 +5,8 @@
 //! messages with one call, a subscriber reads up to 256 KiB with one. As all messages of a run have the same subject and
 //! size, all that surrounds them is the same bytes each time, compared and not parsed.
 //!
+//! NATS is spoken by TLS as well, by rustls with the AES of AWS-LC, which kcpq has there too.
+//!
 //! A window keeps the messages under way below what makes these brokers drop messages or subscribers.
 //!
 //! ```sh
@@ -17,8 +19,11 @@
 
 mod load;
 mod protocol;
+#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), path = "absent/tls.rs")]
+mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -49,6 +54,9 @@ struct Flags {
     /// Most messages under way to the slowest subscriber
     #[arg(long, default_value_t = 10_000)]
     window: u64,
+    /// File with the certificate, in PEM, that the broker's is signed by: NATS by TLS
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// How long to publish before measuring
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
     warmup: Duration,
@@ -56,6 +64,10 @@ struct Flags {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    if flags.tls_ca.is_some() && flags.broker != Broker::Nats {
+        eprintln!("rivals: --tls-ca is for nats alone");
+        return ExitCode::from(2);
+    }
     match load::run(&flags) {
         Ok(true) => ExitCode::SUCCESS,
         // It says so in its output.

@@ -4,6 +4,8 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::tls::{Stream, Tls};
+
 /// A broker's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Broker {
@@ -54,9 +56,9 @@ impl Broker {
         }
     }
 
-    /// A connection of a publisher.
-    pub(crate) fn publisher(self, addr: SocketAddr) -> Result<TcpStream> {
-        let mut stream = connect(addr)?;
+    /// A connection of a publisher, by TLS if it is given.
+    pub(crate) fn publisher(self, addr: SocketAddr, tls: Option<&Tls>) -> Result<Stream> {
+        let mut stream = self.connect(addr, tls)?;
         match self {
             Self::Nats => nats_hello(&mut stream)?,
             Self::Mqtt => mqtt_hello(&mut stream, "pub")?,
@@ -66,8 +68,8 @@ impl Broker {
     }
 
     /// A connection of a subscriber that has its subscription.
-    pub(crate) fn subscriber(self, addr: SocketAddr, index: usize) -> Result<TcpStream> {
-        let mut stream = connect(addr)?;
+    pub(crate) fn subscriber(self, addr: SocketAddr, tls: Option<&Tls>, index: usize) -> Result<Stream> {
+        let mut stream = self.connect(addr, tls)?;
         match self {
             Self::Nats => {
                 nats_hello(&mut stream)?;
@@ -91,29 +93,36 @@ impl Broker {
         }
         Ok(stream)
     }
-}
 
-fn connect(addr: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(addr)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// INFO comes first; then we say who we are, without an answer to each message, and ask whether that is heard.
-fn nats_hello(stream: &mut TcpStream) -> Result<()> {
-    let mut byte = [0];
-    while byte != *b"\n" {
-        stream.read_exact(&mut byte)?;
+    /// A connection of which nothing was said yet but NATS's INFO, which comes first, in plain.
+    fn connect(self, addr: SocketAddr, tls: Option<&Tls>) -> Result<Stream> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut stream = Stream::plain(stream);
+        if self == Self::Nats {
+            let mut byte = [0];
+            while byte != *b"\n" {
+                stream.read_exact(&mut byte)?;
+            }
+        }
+        match tls {
+            Some(tls) => stream.secure(tls),
+            None => Ok(stream),
+        }
     }
+}
+
+/// We say who we are, without an answer to each message, and ask whether that is heard.
+fn nats_hello(stream: &mut Stream) -> Result<()> {
     stream
         .write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"raw\",\"version\":\"1\"}\r\nPING\r\n")?;
     expect(stream, b"PONG\r\n")
 }
 
 /// CONNECT with a clean session and no keep-alive; CONNACK.
-fn mqtt_hello(stream: &mut TcpStream, name: &str) -> Result<()> {
+fn mqtt_hello(stream: &mut Stream, name: &str) -> Result<()> {
     let mut packet = vec![0x10, (12 + name.len()) as u8];
     mqtt_string(&mut packet, "MQTT");
     packet.extend([4, 2, 0, 0]);
@@ -146,7 +155,7 @@ fn resp(words: &[&str], count: usize, size: usize) -> Vec<u8> {
     format!("*{count}\r\n{words}${size}\r\n").into()
 }
 
-fn expect(stream: &mut TcpStream, answer: &[u8]) -> Result<()> {
+fn expect(stream: &mut Stream, answer: &[u8]) -> Result<()> {
     let mut found = vec![0; answer.len()];
     stream.read_exact(&mut found)?;
     if found == answer {

@@ -72,6 +72,9 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "stall_timeout", "stall_timeout"),
     key("limits", "stateless_replies", "stateless_replies"),
     key("limits", "linger", "linger"),
+    key("handshakes", "before_retry", "handshakes_before_retry"),
+    key("handshakes", "per_second", "handshakes_per_second"),
+    key("handshakes", "unconfirmed", "handshakes_unconfirmed"),
     key("delivery", "slow_consumer", "slow_consumer"),
     key("delivery", "high_water", "high_water"),
     key("delivery", "throttle_for", "throttle_for"),
@@ -167,7 +170,7 @@ mod tests {
         );
         assert!(file.access.is_none());
         let file = parse("f", "last_values.subjects = ['a.>', 'b']\n").unwrap();
-        assert_eq!((file.settings[0].flag, &*file.settings[0].value), ("keep", "a.> b"));
+        assert_eq!((file.settings[0].flag, &file.settings[0].values[..]), ("keep", &["a.>".into(), "b".into()][..]));
         assert!(parse("f", "").unwrap().settings.is_empty());
     }
 
@@ -182,7 +185,7 @@ mod tests {
         assert_eq!(
             wrong("colour = 1"),
             "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'shards', 'name', 'key_file', 'secret_file', \
-             'register', 'log_level', 'log_format', 'limits', \
+             'register', 'log_level', 'log_format', 'limits', 'handshakes', \
              'delivery', 'last_values', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }

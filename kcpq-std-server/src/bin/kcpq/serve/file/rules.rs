@@ -12,6 +12,10 @@
 //! key = "kcpq-public-..."
 //! group = "operators"
 //!
+//! [[client]]
+//! name = "thermometer"
+//! token = "kcpq-tokenhash-..."        # in place of a key
+//!
 //! [anonymous]
 //! allowed = "sealed"
 //!
@@ -22,9 +26,9 @@
 //! allowed = "with-key"
 //! ```
 
-use kcpq_core::seal::PublicKey;
+use kcpq_core::seal::{KeyTextError, PublicKey, TokenHash};
 use kcpq_core::subject::{self, Pattern};
-use kcpq_std_server::access::{Access, Client, Group, Limits, Permissions, Rules};
+use kcpq_std_server::access::{Access, Client, Group, Limits, Permissions, Proof, Rules};
 
 use crate::parse_size;
 use crate::tables::{Table, Value};
@@ -35,7 +39,7 @@ pub(super) const TABLES: &[&str] = &["permissions", "anonymous", "client", "orig
 const GROUP: &[&str] =
     &["publish", "subscribe", "max_sessions", "max_subscriptions", "max_bytes_per_second", "max_queued"];
 const KIND: &[&str] = &["allowed", "group"];
-const CLIENT: &[&str] = &["name", "key", "group"];
+const CLIENT: &[&str] = &["name", "key", "token", "group"];
 const LISTS: &[&str] = &["allow", "deny"];
 
 /// The group of those who are not named another.
@@ -151,7 +155,7 @@ fn patterns(value: &Value<'_>) -> Result<Vec<Box<str>>, String> {
 
 fn client(table: &Table<'_>, access: &Access) -> Result<Client, String> {
     table.knows(CLIENT.iter().copied())?;
-    let (name, key) = (table.needs("name")?, table.needs("key")?);
+    let (name, key, token) = (table.needs("name")?, table.value("key"), table.value("token"));
     let text = name.text()?;
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(name.wrong("has to be a name without control characters"));
@@ -159,11 +163,26 @@ fn client(table: &Table<'_>, access: &Access) -> Result<Client, String> {
     if access.clients.iter().any(|other| &*other.name == text) {
         return Err(name.wrong(format!("'{text}' is another client's as well")));
     }
-    let public: PublicKey = key.text()?.parse().map_err(|error| key.wrong(format!("cannot be used: {error}")))?;
-    if let Some(other) = access.clients.iter().find(|other| other.key == *public.as_bytes()) {
-        return Err(key.wrong(format!("is that of '{}' as well", other.name)));
+    let (said, proof) = match (key, token) {
+        (Some(_), Some(token)) => return Err(token.wrong("is one thing too many: a client has a key or a token")),
+        (None, Some(token)) => {
+            let hash: TokenHash = token.text()?.parse().map_err(|error| unusable(&token, error))?;
+            (token, Proof::Token(*hash.as_bytes()))
+        }
+        (key, None) => {
+            let key = key.map_or_else(|| table.needs("key"), Ok)?;
+            let public: PublicKey = key.text()?.parse().map_err(|error| unusable(&key, error))?;
+            (key, Proof::Key(*public.as_bytes()))
+        }
+    };
+    if let Some(other) = access.clients.iter().find(|other| other.proof == proof) {
+        return Err(said.wrong(format!("is that of '{}' as well", other.name)));
     }
-    Ok(Client { name: text.into(), key: *public.as_bytes(), group: group_of(Some(table), access)? })
+    Ok(Client { name: text.into(), proof, group: group_of(Some(table), access)? })
+}
+
+fn unusable(value: &Value<'_>, error: KeyTextError) -> String {
+    value.wrong(format!("cannot be used: {error}"))
 }
 
 /// The groups of clients without a key of their own.
@@ -262,7 +281,7 @@ mod tests {
         let known = client("a", KEYS[0], "default");
         assert_eq!(kinds(access(&known)), none);
         assert_eq!(kinds(access(&format!("{known}[anonymous]\ngroup = 'default'"))), (Some(0), None, None));
-        assert_eq!(access(&known).clients[0].key, *KEYS[0].parse::<PublicKey>().unwrap().as_bytes());
+        assert_eq!(access(&known).clients[0].proof, Proof::Key(*KEYS[0].parse::<PublicKey>().unwrap().as_bytes()));
     }
 
     #[test]
@@ -291,5 +310,25 @@ mod tests {
         let same = client("b", KEYS[0], "default");
         assert_eq!(wrong(&format!("{a}{same}")), "f:7: 'client.key' is that of 'a' as well");
         assert!(wrong(&client("a", "kcpq-public-x", "default")).starts_with("f:3: 'client.key' cannot be used: "));
+        assert_eq!(
+            wrong(&format!("{a}token = 'x'")),
+            "f:5: 'client.token' is one thing too many: a client has a key or a token"
+        );
+        let text = kcpq_core::seal::Token::from_bytes(&[1; 32]).to_text();
+        assert_eq!(
+            wrong(&format!("[[client]]\nname = 'a'\ntoken = '{text}'")),
+            "f:3: 'client.token' cannot be used: this is a token, a token's hash is needed"
+        );
+    }
+
+    #[test]
+    fn clients_may_have_tokens() {
+        let hash = kcpq_core::seal::Token::from_bytes(&[1; 32]).hash();
+        let text = format!("[[client]]\nname = 'a'\ntoken = '{hash}'\n");
+        assert_eq!(access(&text).clients[0].proof, Proof::Token(*hash.as_bytes()));
+        assert_eq!(
+            wrong(&format!("{text}{}", text.replace("'a'", "'b'"))),
+            "f:6: 'client.token' is that of 'a' as well"
+        );
     }
 }

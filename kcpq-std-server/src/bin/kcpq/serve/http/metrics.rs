@@ -356,6 +356,11 @@ fn network(look: &Look) -> Vec<Family> {
             "reason",
             [("stranger", sum.strangers), ("load", sum.handshakes_dropped)],
         ),
+        counter(
+            "handshakes_retried",
+            "Handshakes under load whose clients first had to show that they are where they say they are",
+            sum.retries,
+        ),
         counter("sealed_sessions_opened", "Sealed sessions opened", sum.sealed_sessions_opened),
     ];
     if let Some(queues) = look.queues {

@@ -16,12 +16,14 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
     let addrs = view.local_addrs();
     let addr = addrs.first();
     let [median, p90, p99, longest] = look.round_trips([0.5, 0.9, 0.99, 1.0]);
-    let mut document = json!({
+    json!({
         "server_name": name,
         "version": env!("CARGO_PKG_VERSION"),
         "git_commit": option_env!("KCPQ_COMMIT"),
         "host": addr.map(|addr| addr.ip().to_string()),
         "port": addr.map(|addr| addr.port()),
+        "listen": addrs.iter().map(|addr| addr.to_string()).collect::<Vec<_>>(),
+        "http_subscribe": looker.viewer.patterns(),
         "shards": view.shards(),
         "start": humantime::format_rfc3339_millis(*started).to_string(),
         "now": humantime::format_rfc3339_millis(look.at).to_string(),
@@ -75,10 +77,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "udp_receive_dropped": look.queues.map(|queues| queues.dropped),
         "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),
         "unsendable": look.unsendable(),
-    });
-    document["listen"] = addrs.iter().map(|addr| addr.to_string()).collect();
-    document["http_subscribe"] = looker.viewer.patterns().into();
-    document
+    })
 }
 
 /// The sum, and how many values lie between each bound and the one before; those beyond the last have none.

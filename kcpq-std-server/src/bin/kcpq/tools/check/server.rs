@@ -90,8 +90,14 @@ async fn path(client: &Client) -> Vec<Finding> {
 
 async fn why_not(arg: &ServerArg, error: &ConnectError) -> Finding {
     let text = error.to_string();
+    let keys = match error {
+        ConnectError::Unanswered { .. } => {
+            "the server does not answer whom it does not know: `kcpq key public` shows what to compare"
+        }
+        _ => "a server with keys does not answer strangers: give --server-key, --secret-file or --aes256-key-file",
+    };
     match error {
-        ConnectError::TimedOut { .. } => match knock(arg).await {
+        ConnectError::TimedOut { .. } | ConnectError::Unanswered { .. } => match knock(arg).await {
             Some(Answer::Refused(addr)) => Finding::broken(
                 WHAT,
                 format!("nobody listens at {addr}; its machine says so"),
@@ -109,7 +115,7 @@ async fn why_not(arg: &ServerArg, error: &ConnectError) -> Finding {
                 format!("sent, and nothing heard: {text}"),
                 &[
                     "a firewall may drop UDP, on this machine, the server's or between: open its port for UDP, both ways",
-                    "a server with keys does not answer strangers: give --server-key, --secret-file or --aes256-key-file",
+                    keys,
                     "or its machine is off, or it is another one",
                 ],
             ),
