@@ -156,7 +156,7 @@ impl Shared {
             max_tokens: said.map(|said| said.max_tokens),
             keep_alive: said.map(|said| said.keep_alive.into()).filter(|span: &Duration| !span.is_zero()),
             epoch: said.map(|said| said.epoch),
-            keeps_last_values: said.is_some_and(|said| said.keeps),
+            keeps_last_values: said.is_some_and(|said| said.keeps()),
         })
     }
 }

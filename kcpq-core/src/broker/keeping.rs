@@ -190,8 +190,9 @@ impl Hub {
             let mut message = Message::kept(&value.frame, value.expires, usize::MAX);
             let said = properties::kept(value.age(cx.now), wanted.number);
             let more = if outlet.is_extended() { &said[..] } else { &[] };
-            cx.stats.kept_delivered += 1;
+            let before = outlet.counts.messages_out;
             outlet.admit(cx, queue, &mut message, false, more);
+            cx.stats.kept_delivered += outlet.counts.messages_out - before;
         }
         member.catch_up = None;
         false

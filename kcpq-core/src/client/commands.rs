@@ -211,7 +211,7 @@ impl<S: FrameStore> Client<S> {
         }
         let limits = self.subject_limits();
         Subject::new(subject, &limits).map_err(PublishError::Subject)?;
-        if properties.retains() && self.is_connected() && !self.server.is_some_and(|server| server.keeps) {
+        if properties.retains() && self.is_connected() && !self.server.is_some_and(|server| server.keeps()) {
             return Err(PublishError::Unsupported);
         }
         if let Some(reply) = properties.reply() {

@@ -118,7 +118,7 @@ impl<S: FrameStore> Client<S> {
     ) -> Result<ConfirmId, ConfirmError> {
         self.set_now(now);
         let plain = self.session.dialect == Dialect::Plain && !matches!(self.state(), State::Waiting { .. });
-        if plain || self.server.is_some_and(|server| !server.confirms) {
+        if plain || self.server.is_some_and(|server| !server.confirms()) {
             return Err(ConfirmError::Unsupported);
         }
         let number = self.confirms.awaited.upcoming().ok_or(ConfirmError::TooMany)?;

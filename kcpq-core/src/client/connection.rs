@@ -8,7 +8,7 @@ use super::rhythm::Rhythm;
 use super::subscriptions::Request;
 use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
-use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION, features};
+use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION};
 use crate::outbox::{Dialect, FrameStore, Outbox};
 use crate::rng::draw;
 use crate::session::Native;
@@ -78,7 +78,7 @@ impl<S: FrameStore> Client<S> {
         if self.session.dialect == Dialect::Plain {
             self.requests.fail_all(RequestFailure::Unsupported);
         }
-        if !self.server.is_some_and(|server| server.confirms) {
+        if !self.server.is_some_and(|server| server.confirms()) {
             self.confirms.fail_all(ConfirmFailure::Unsupported);
         }
         let again = self.stats.connected_at.is_some();
@@ -178,7 +178,7 @@ impl<S: FrameStore> Client<S> {
         if self.subscriptions.is_unanswered() {
             return self.lose(Disconnect::SubscribeUnanswered);
         }
-        let groups = self.is_connected().then(|| self.server.is_some_and(|server| server.groups));
+        let groups = self.is_connected().then(|| self.server.is_some_and(|server| server.groups()));
         let session = &mut self.session;
         self.subscriptions.send_requests(self.now, &self.config, groups, |request| {
             // The time for an answer runs from here, and a PING that comes later stands behind all of them.
@@ -228,9 +228,7 @@ impl<S: FrameStore> Client<S> {
             max_tokens: hello.max_tokens,
             keep_alive: Duration::from_secs(hello.keep_alive.into()),
             epoch: hello.epoch,
-            groups: hello.features & features::QUEUES != 0,
-            keeps: hello.features & features::KEEPS != 0,
-            confirms: hello.features & features::CONFIRMS != 0,
+            abilities: (hello.features >> 8) as u8,
         });
         self.session.set_native(&Native {
             framing: self.framing().to_server(hello.features),

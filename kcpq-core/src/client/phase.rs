@@ -1,5 +1,6 @@
 //! Where a client stands, and what it knows as long as it stands there.
 
+use crate::hello::features;
 use crate::time::{Duration, Instant};
 
 /// Where a client stands.
@@ -105,10 +106,27 @@ pub struct Server {
     pub keep_alive: Duration,
     /// Another one after each restart.
     pub epoch: u64,
+    /// Bits 8 to 15 of its features: one byte, since a microcontroller's client has it as well.
+    pub(super) abilities: u8,
+}
+
+impl Server {
     /// It knows queue groups.
-    pub groups: bool,
+    pub fn groups(&self) -> bool {
+        self.can(features::QUEUES)
+    }
+
     /// It keeps the last value of a subject if a publisher wants that.
-    pub keeps: bool,
+    pub fn keeps(&self) -> bool {
+        self.can(features::KEEPS)
+    }
+
     /// It says what becomes of messages.
-    pub confirms: bool,
+    pub fn confirms(&self) -> bool {
+        self.can(features::CONFIRMS)
+    }
+
+    fn can(&self, feature: u32) -> bool {
+        u32::from(self.abilities) << 8 & feature != 0
+    }
 }

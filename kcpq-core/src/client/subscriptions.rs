@@ -349,7 +349,7 @@ impl<S: Store> Subscriptions<S> {
                     let attempts = if let State::Pausing { attempts, .. } = state { attempts + 1 } else { 1 };
                     let latest = if group.is_some() { entry.latest } else { self.all_latest(&entry.text) };
                     let until = now + config.subscribe_timeout;
-                    let record = Subscribe { number, latest, without_kept: entry.without_kept, group };
+                    let record = Subscribe { number, latest, without_kept: MARKED && entry.without_kept, group };
                     (Some(Request::Subscribe { pattern, record }), State::Asked { attempts, until })
                 }
             };

@@ -223,7 +223,7 @@ fn what_is_not_kept_is_told_to_who_wants_it_now_and_then() {
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.try_retain(node, "a", "1", None), Err(PublishError::Unsupported));
     assert_eq!((world.broker.stats().messages_in, world.broker.stats().kept), (1, 0));
-    assert_eq!(world.nodes[node].client.server().map(|server| server.keeps), Some(false));
+    assert_eq!(world.nodes[node].client.server().map(|server| server.keeps()), Some(false));
 }
 
 #[test]
