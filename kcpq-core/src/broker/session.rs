@@ -47,7 +47,7 @@ pub(super) struct Session {
 pub(super) struct Member {
     /// It said HELLO.
     pub(super) native: bool,
-    /// It was opened from the machine that the broker runs on.
+    /// It was opened from the machine that the broker runs on, and has never been elsewhere.
     pub(super) local: bool,
     /// What its client calls itself.
     pub(super) client: Option<Arc<str>>,

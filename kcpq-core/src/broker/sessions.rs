@@ -301,6 +301,7 @@ impl<P: Peer> Sessions<P> {
             cx.stats.sessions_moved += 1;
             cx.tell(Event::Moved { id: slot.id, from: slot.peer, to: from });
             table.move_to(slot, from);
+            slot.session.member().local &= from.is_local();
             slot.session.on_new_path(cx.now);
         } else if slot.session.is_newest() && known.is_none_or(|known| known.asked_at + ANSWER_TIME <= cx.now) {
             let token = known.map_or_else(|| cx.names.draw(), |known| known.token);

@@ -281,6 +281,22 @@ fn who_is_on_the_servers_machine_may_do_what_others_may_not_as_long_as_it_stays_
 }
 
 #[test]
+fn who_has_been_elsewhere_is_not_on_the_servers_machine_any_more() {
+    let mut access = rules(Rules::default(), Rules::default());
+    let mut world = World::<Heap>::with_rules(&access);
+    let node = world.add(Config::default(), CLEAN);
+    world.nodes[node].addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9_000));
+    let id = world.subscribe(node, "a");
+    world.nodes[node].addr = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 9), 1));
+    world.publishes(node, "a", b"1");
+    world.run_until("it moves", |world| world.broker.stats().sessions_moved == 1);
+    world.run_until("it goes on", |world| world.nodes[node].log.payloads(id).len() == 1);
+    (access.anonymous, access.local) = (None, Some(0));
+    world.set(&access);
+    world.run_until("the end", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Denied)") > 0);
+}
+
+#[test]
 fn rules_that_make_no_sense_change_nothing() {
     let mut world = World::<Heap>::with_rules(&rules(Rules::of(None, &["b"]), Rules::default()));
     let node = world.add(Config::default(), CLEAN);

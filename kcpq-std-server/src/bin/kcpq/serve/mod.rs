@@ -70,7 +70,8 @@ pub(super) struct Serve {
     #[arg(long)]
     http_open: bool,
     /// Show messages there as well: of subjects that this pattern matches, as far as a client that proves nothing may have them.
-    /// May be given several times; empty for none [default: > if nobody else can reach either address and there are no rules]
+    /// May be given several times; empty for none. Unless it is given all are shown if nobody else can reach either address
+    /// and there are no rules, and none otherwise
     #[arg(long, value_name = "PATTERN", value_parser = parse_http_subscribe)]
     http_subscribe: Vec<String>,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
