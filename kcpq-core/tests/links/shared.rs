@@ -26,6 +26,8 @@ const PERIOD: Duration = Duration::from_micros(16_667);
 const DELAY: Duration = ms(15);
 /// What lies around a message of 652 bytes: frame, subject, native datagram, UDP, IP.
 const HEADERS: usize = 64;
+/// No queue is shorter, in bytes.
+const LEAST_QUEUE: usize = 6_000;
 const SPAN: Duration = Duration::from_secs(12);
 /// When a flow has to be settled.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -77,11 +79,13 @@ fn run(work: &Work, ends: &Ends, seed: u64) -> Outcome {
     let link = sim::Config {
         loss: work.loss,
         bandwidth: Some(work.bandwidth),
-        queue: (work.bandwidth * work.queue.as_micros() / 1_000_000) as usize,
+        queue: ((work.bandwidth * work.queue.as_micros() / 1_000_000) as usize).max(LEAST_QUEUE),
         mtu: crate::ETHERNET + 28,
         ..sim::Config::clean(DELAY)
     };
     let mut crowd = Crowd::new(link, work.flows, ends, seed);
+    // What is learned about the link when a session begins is no part of the figures.
+    crowd.run_to(crowd.now + Duration::from_secs(1));
     if work.tcp {
         crowd.tcp = Some(Reno::new(crowd.now));
         crowd.run_to(crowd.now + Duration::from_secs(5));

@@ -15,6 +15,7 @@
 //! * Where more than a third of a round is lost, the bandwidth is lowered; where less is lost and there is no queue,
 //!   that much more is sent.
 
+use super::bound::Bound;
 use super::pacer::{Pacer, Pacing};
 use super::{Controller, Sample};
 use crate::kcp::config::CongestionControl;
@@ -31,6 +32,8 @@ pub(in crate::kcp) struct Snapshot {
     delivered_at: Instant,
     /// When the segment was sent whose acknowledgement that was.
     first_sent_at: Instant,
+    /// Its bytes.
+    len: u16,
     /// App-limited: the application had too little to send to fill the link.
     app_limited: bool,
 }
@@ -58,6 +61,7 @@ pub(in crate::kcp) struct Bbr {
     full_bw: u64,
     full_bw_count: u8,
     pacer: Pacer,
+    bound: Bound,
     lost_in_round: u32,
     acked_in_round: u32,
     /// This round had a sample that was not app-limited.
@@ -130,6 +134,7 @@ impl Bbr {
             full_bw: 0,
             full_bw_count: 0,
             pacer: Pacer::new(MAX_UNPACED_BURST),
+            bound: Bound::new(),
             lost_in_round: 0,
             acked_in_round: 0,
             saw_full_rate: false,
@@ -169,6 +174,14 @@ impl Bbr {
         // A few more for acknowledgements that come together.
         let slack = if matches!(self.phase, Phase::ProbeRtt { .. }) { 0 } else { 3 * u64::from(self.mss) };
         (self.bdp() * gain / 100 + slack).max(least.into())
+    }
+
+    /// What may be in flight of a flow whose rate is bounded: what arrives in a round trip with a queue twice as long as it
+    /// should be.
+    fn bound_window(&self) -> u64 {
+        let Some((rate, least)) = self.bound.rate().zip(self.round_trip()) else { return u64::MAX };
+        let longest = least + Bound::target(least).saturating_mul(2);
+        (u128::from(rate) * u128::from(longest.as_micros()) / 1_000_000) as u64 + 1
     }
 
     /// Startup has found the bottleneck (the draft's filled_pipe).
@@ -255,11 +268,19 @@ impl Bbr {
 
 impl Controller for Bbr {
     fn admits(&self, pipe: u32) -> bool {
-        u64::from(pipe) < self.cwnd()
+        u64::from(pipe) < self.cwnd().min(self.bound_window())
     }
 
     fn is_rate_based(&self) -> bool {
         true
+    }
+
+    fn has_room(&self, now: Instant) -> bool {
+        self.bound.is_calm(now)
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.bound.rate().is_some()
     }
 
     fn set_mss(&mut self, mss: u32) {
@@ -273,9 +294,19 @@ impl Controller for Bbr {
     fn release_at(&mut self, now: Instant) -> Option<Instant> {
         let rate = self.pacing_rate()?;
         let mss = u64::from(self.mss);
-        let quantum = (rate / 1_000).min(MAX_UNPACED_BURST).max(2 * mss);
-        let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
-        self.pacer.release_at(now, &Pacing { rate, quantum, burst })
+        let quantum = |rate: u64, least: u64| (rate / 1_000).min(MAX_UNPACED_BURST).max(least);
+        let pacing = match self.bound.rate() {
+            Some(bound) if bound < rate => {
+                let quantum = quantum(bound, 1);
+                Pacing { rate: bound, quantum, burst: quantum.max(mss / 2) }
+            }
+            _ => {
+                let quantum = quantum(rate, 2 * mss);
+                let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
+                Pacing { rate, quantum, burst }
+            }
+        };
+        self.pacer.release_at(now, &pacing)
     }
 
     fn on_sent(&mut self, now: Instant, len: u16, pipe: u32) -> Snapshot {
@@ -288,6 +319,7 @@ impl Controller for Bbr {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
+            len,
             app_limited: self.app_limited_until.is_some(),
         }
     }
@@ -301,6 +333,7 @@ impl Controller for Bbr {
     fn on_acked(&mut self, now: Instant, len: u16) {
         self.delivered = self.delivered.wrapping_add(u32::from(len));
         self.delivered_at = now;
+        self.bound.on_acked(len);
         self.acked_in_round = self.acked_in_round.saturating_add(u32::from(len));
         if self.app_limited_until.is_some_and(|mark| (self.delivered.wrapping_sub(mark) as i32) >= 0) {
             self.app_limited_until = None;
@@ -308,6 +341,7 @@ impl Controller for Bbr {
     }
 
     fn on_lost(&mut self, bytes: u32) {
+        self.bound.on_lost(bytes);
         self.lost_in_round = self.lost_in_round.saturating_add(bytes);
     }
 
@@ -319,6 +353,9 @@ impl Controller for Bbr {
         if least || is_old && matches!(self.phase, Phase::ProbeRtt { .. }) {
             self.min_rtt = Some(rtt.max(Duration::from_micros(1)));
             self.min_rtt_at = now;
+        }
+        if let Some(least) = self.round_trip() {
+            self.bound.on_sample(now, rtt, least, snapshot.len);
         }
         if (snapshot.delivered.wrapping_sub(self.round_end) as i32) >= 0 {
             self.end_round(rtt);

@@ -103,6 +103,8 @@ struct State {
     /// Segments of the current burst: new ones sent since there was nothing left to send; and of the one before.
     burst: usize,
     last_burst: usize,
+    /// Frames wait elsewhere.
+    held: bool,
 }
 
 impl State {
@@ -118,6 +120,7 @@ impl State {
             redundancy: Redundancy::new(),
             burst: 0,
             last_burst: 0,
+            held: false,
         }
     }
 }
@@ -297,7 +300,7 @@ impl<S: Store> Sender<S> {
 
     /// A datagram acknowledged `delivered`: what was sent before and is still missing has been overtaken.
     pub(super) fn on_delivered(&mut self, env: &mut Env, delivered: Delivered) {
-        let tail = self.unsent() == 0;
+        let tail = self.unsent() == 0 && !self.state.held;
         let Self { flight, state, .. } = self;
         let least = state.rtt.least().unwrap_or(Duration::ZERO);
         state.ack_delay.on_acknowledged(env.now, !flight.is_empty(), least);
@@ -317,7 +320,7 @@ impl<S: Store> Sender<S> {
     /// Finds what is lost by the timers that are due.
     pub(super) fn on_time(&mut self, env: &mut Env) {
         if env.timers.is_due(Timer::Reordering, env.now) {
-            let tail = self.unsent() == 0;
+            let tail = self.unsent() == 0 && !self.state.held;
             let lost = self.state.loss.on_reordering_timer(env, &mut self.flight, &self.state.rtt, tail);
             self.on_overtaken(env, lost);
         }
@@ -345,6 +348,11 @@ impl<S: Store> Sender<S> {
             self.state.congestion.on_lost(lost.bytes);
             self.state.congestion.on_fast_loss(self.flight.len() as u32, env.config.fast_resend);
         }
+    }
+
+    /// True if the path has room for more than has to be sent, as far as is known.
+    pub(super) fn is_calm(&self, env: &Env) -> bool {
+        self.state.congestion.has_room(env.now)
     }
 
     /// True if it seems that only the longer segments get lost.
@@ -396,7 +404,7 @@ impl<S: Store> Sender<S> {
         }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
-        if (self.flight.has_lost() || self.may_cut(env))
+        if (self.flight.has_lost() || self.may_cut(env) || self.state.held && self.has_room(env))
             && let Some(at) = self.state.congestion.release_at(env.now)
         {
             env.timers.start(Timer::Pacing, at);
@@ -414,6 +422,8 @@ impl<S: Store> Sender<S> {
         state.loss.on_sent(env, rto);
         if again {
             env.stats.retransmitted += 1;
+        }
+        if again && state.congestion.has_room(env.now) {
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
         if whole {
@@ -450,12 +460,23 @@ impl<S: Store> Sender<S> {
         Some(())
     }
 
-    /// True if there are data for another segment, and windows and memory have room for it.
+    /// True if nothing waits in the stream, and what waits elsewhere has to go on waiting, for the rate is bounded.
+    pub(super) fn is_held(&mut self, env: &mut Env) -> bool {
+        self.state.held = self.state.congestion.is_bounded()
+            && (self.unsent() > 0 || !self.has_room(env) || self.state.congestion.release_at(env.now).is_some());
+        self.state.held
+    }
+
+    /// True if there are data for another segment, and room for it.
     fn may_cut(&self, env: &Env) -> bool {
+        self.unsent() > 0 && self.has_room(env)
+    }
+
+    /// True if windows and memory have room for another segment.
+    fn has_room(&self, env: &Env) -> bool {
         let Self { flight, state, .. } = self;
         let window = u32::from(env.config.send_window.min(state.remote_window)).min(state.congestion.window());
-        self.unsent() > 0
-            && flight.len() < window as usize
+        flight.len() < window as usize
             && flight.has_room()
             && state.congestion.admits(flight.pipe())
             && (flight.is_empty()
@@ -523,7 +544,7 @@ impl<S: Store> Sender<S> {
 
     /// Ends the burst if all that was queued has been sent.
     pub(super) fn end_burst(&mut self, env: &mut Env) {
-        if self.unsent() > 0 {
+        if self.unsent() > 0 || self.state.held {
             return;
         }
         let Self { flight, state, .. } = self;
@@ -531,7 +552,8 @@ impl<S: Store> Sender<S> {
         state.congestion.on_app_limited(flight.pipe());
         if burst > 0 {
             state.last_burst = burst;
-            state.redundancy.plan(env, flight, &state.rtt, burst);
+            let room = state.congestion.has_room(env.now);
+            state.redundancy.plan(env, flight, &state.rtt, burst, room);
         }
     }
 }
