@@ -1,13 +1,14 @@
-//! How much of a link a flow takes that it shares: a bound on its rate that follows the delay of the queue.
+//! How much a thin flow sends over a link that it shares: a bound on its rate that follows the delay of the queue.
 //!
 //! A thin flow never fills a link, so it never learns how much the link carries; but with others like it, it fills the
-//! queue. So the queue is watched, as CoDel does (RFC 8289): a *standing* queue is one that no datagram of a round finds
-//! short. While there is one, flows send less than arrives of them, until it is nearly gone; then they add a little each
-//! round. That is additive increase, multiplicative decrease on delay, as in LEDBAT++ and Copa: who shares a queue sees
-//! the same delay, so the shares become equal; and it is short again and again, so the propagation delay stays known.
+//! queue. So it watches that. A *standing* queue is one that no datagram of a round finds short (CoDel, RFC 8289). Once
+//! there is one, the flow sends less than arrives of it until the queue is nearly gone, and then a little more with each
+//! round trip: additive increase and multiplicative decrease by delay, as in LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus).
+//! Flows that share a queue see the same delay, so they back off together and their shares become equal; and the queue is
+//! empty now and then, so that the least round trip stays known.
 //!
-//! A queue that does not become short although the flow backs off is made by others, which heed nothing but loss, or it is
-//! none and the path has become longer. Then delay says nothing, for a while, and loss is heeded (Copa's competitive mode).
+//! A queue that does not react was made by flows that heed nothing but loss. To keep it short would mean to starve, so for
+//! a while delay says nothing, and loss is heeded (the competitive mode of Copa, Arun and Balakrishnan, NSDI 2018).
 
 use crate::time::{Duration, Instant};
 
@@ -15,65 +16,93 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
     state: State,
-    /// In bytes per second, unless the state is [`State::Free`].
+    /// In bytes per second; means nothing in [`State::Free`].
     rate: u64,
-    /// The rate of delivery, smoothed.
+    /// The rate of delivery, smoothed, in bytes per second.
     delivery: u64,
-    /// What is lost, smoothed, in 1024ths.
+    /// What gets lost, smoothed, in 1024ths.
     loss: u64,
-    /// How much longer than the least round trip it takes although there is no queue: a long segment on a slow link.
+    /// How much longer than the least round trip a full segment takes although there is no queue: its serialization.
     base: Duration,
+    /// The least round trip ever.
+    shortest: Duration,
     round: Round,
-    /// When there was a standing queue, or any other reason for a bound, for the last time.
+    /// When there was a bound, or a reason for one, for the last time.
     congested_at: Option<Instant>,
+    /// After so long without, there is room.
+    calm: Duration,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// No queue: no bound.
+    Free,
+    /// A little more with each round trip. `since` then the flow had no more to send than it might.
+    Filling { since: Instant },
+    /// Less than arrives, until the queue is nearly gone.
+    Draining(Drain),
+    /// The queue is not ours.
+    Competing { until: Instant },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    rounds: u8,
+    /// The longest queue in its first rounds, the shortest since it began, and the last one.
+    most: Duration,
+    least: Duration,
+    last: Duration,
+    /// Rounds on end in which the queue stayed as it was.
+    still: u8,
+    /// The rate of delivery when it began.
+    delivery: u64,
+}
+
+/// What is seen in a round, which lasts for a round trip at least.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     began: Instant,
     /// The shortest queue.
     queue: Duration,
+    /// The longest segment.
     longest: u16,
+    /// Something was sent after it had to wait.
+    busy: bool,
+    /// Bytes.
     arrived: u32,
     lost: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// No queue: no bound.
-    Free,
-    /// A little more each round.
-    Filling { since: Instant },
-    /// Less than arrives, until the queue is nearly gone.
-    Draining { rounds: u8, least: Duration, last: Duration, steady: u8, delivery: u64 },
-    /// The queue is not ours.
-    Competing { until: Instant },
-}
-
-/// A longer queue is too long: half of the round trip, at least this.
+/// A longer queue is too long: half of the least round trip, at least this.
 const MIN_TARGET: Duration = Duration::from_millis(15);
 /// Least length of a round.
 const MIN_ROUND: Duration = Duration::from_millis(20);
-/// Percent of what arrives that is sent while a queue is drained.
+/// Percent of what arrives that is sent while a queue drains, and of what was sent before that is sent afterwards.
 const DRAIN_GAIN: u64 = 60;
-/// What is added each round, in bytes for each round trip.
-const STEP: u64 = 90;
-/// As many rounds as the longest queue takes to drain.
-const GIVE_UP: u8 = 6;
+const REFILL_GAIN: u64 = 80;
+/// What is added for each round trip, in bytes for each round trip.
+const STEP: u64 = 60;
+/// A queue that is ours drains by a quarter in so many rounds, and is gone in so many.
+const REACTS: u8 = 3;
+const DRAINS: u8 = 10;
+/// What looks like a queue and does not change in so many rounds is none.
+const STEADY: u8 = 2;
+/// Queues that differ less are the same.
 const SAME: Duration = Duration::from_millis(1);
 const COMPETES_FOR: Duration = Duration::from_secs(10);
-/// Without a queue for so long there is no bound any more.
+/// A flow that need not wait for so long is not bounded any more.
 const SETTLES: Duration = Duration::from_secs(1);
-/// Nothing that could be left out is sent for so long after a queue.
+/// How long it takes after a queue until there is room for what could be left out; twice as long if that made the queue.
 const CALM: Duration = Duration::from_secs(2);
-/// What arrives of a thin flow in a round trip, in bytes at most.
-const THIN: u64 = 16 << 10;
-/// A third.
+const MAX_CALM: Duration = Duration::from_secs(32);
+/// Where more is lost, a third, that is a queue too short to be seen.
 const HEAVY: u64 = 340;
+/// Most bytes that arrive of a thin flow in a round trip. Others fill links, and learn what these carry.
+const THIN: u64 = 16 << 10;
 
 impl Round {
     fn begin(now: Instant) -> Self {
-        Self { began: now, queue: Duration::MAX, longest: 0, arrived: 0, lost: 0 }
+        Self { began: now, queue: Duration::MAX, longest: 0, busy: false, arrived: 0, lost: 0 }
     }
 }
 
@@ -85,24 +114,33 @@ impl Bound {
             delivery: 0,
             loss: 0,
             base: Duration::ZERO,
+            shortest: Duration::MAX,
             round: Round::begin(Instant::ZERO),
             congested_at: None,
+            calm: CALM,
         }
     }
 
     /// In bytes per second, not 0, if there is one.
     pub(super) fn rate(&self) -> Option<u64> {
-        (self.state != State::Free).then_some(self.rate)
+        (!matches!(self.state, State::Free)).then_some(self.rate)
     }
 
-    /// True if the flow has the link for itself, as far as it can see.
-    pub(super) fn is_calm(&self, now: Instant) -> bool {
-        self.congested_at.is_none_or(|at| now.since(at) > CALM)
+    /// What may be in flight, in bytes, where the least round trip is `least`: what the rate brings while the queue is twice
+    /// as long as it should be.
+    pub(super) fn window(&self, least: Duration) -> Option<u64> {
+        let longest = least + target(least).saturating_mul(2);
+        Some(1 + self.rate()?.saturating_mul(longest.as_micros()) / 1_000_000)
     }
 
-    /// The longest queue that is no reason to send less, where the least round trip is `least`.
-    pub(super) fn target(least: Duration) -> Duration {
-        least.div(2).max(MIN_TARGET)
+    /// True if there was no queue for some time: what could be left out may be sent as well.
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        self.congested_at.is_none_or(|at| now.since(at) > self.calm)
+    }
+
+    /// True if the queue is ours, and gone now and then: the least round trip is what it was.
+    pub(super) fn drains(&self) -> bool {
+        matches!(self.state, State::Filling { .. } | State::Draining(_))
     }
 
     /// `len` bytes have arrived.
@@ -115,12 +153,15 @@ impl Bound {
         self.round.lost = self.round.lost.saturating_add(bytes);
     }
 
-    /// A round trip took `rtt`, of at `least` so much, with `len` bytes.
-    pub(super) fn on_sample(&mut self, now: Instant, rtt: Duration, least: Duration, len: u16) {
+    /// A segment of `len` bytes took `rtt`, where `least` is the least round trip; `busy` if there was more to send.
+    pub(super) fn on_sample(&mut self, now: Instant, rtt: Duration, least: Duration, len: u16, busy: bool) {
+        let round = &mut self.round;
+        self.shortest = self.shortest.min(rtt);
         self.base = self.base.min(rtt - least);
-        self.round.queue = self.round.queue.min(rtt - least - self.base);
-        self.round.longest = self.round.longest.max(len);
-        let took = now.since(self.round.began);
+        round.queue = round.queue.min(rtt - least - self.base);
+        round.longest = round.longest.max(len);
+        round.busy |= busy;
+        let took = now.since(round.began);
         if took >= rtt.max(MIN_ROUND) {
             self.end_round(now, took, rtt, least);
         }
@@ -131,66 +172,116 @@ impl Bound {
         let (arrived, lost) = (u64::from(round.arrived), u64::from(round.lost));
         let delivery = arrived * 1_000_000 / took.as_micros().max(1);
         self.delivery = (self.delivery + delivery) / 2;
-        let arrives = delivery.max(self.delivery);
         self.loss = (self.loss * 15 + lost * 1_024 / (lost + arrived).max(1)) / 16;
-        let (queue, target) = (round.queue, Self::target(least));
-        let (is_short, is_long) = (queue <= target.div(2), queue > target || self.loss > HEAVY);
-        if arrives * least.as_micros() / 1_000_000 > THIN {
+        let arrives = delivery.max(self.delivery);
+        let target = target(least);
+        let is_short = round.queue <= target.div(2);
+        let is_long = round.queue > target || self.loss > HEAVY;
+        if arrives.saturating_mul(least.as_micros()) / 1_000_000 > THIN {
             self.state = State::Free;
-            self.congested_at = if is_long { Some(now) } else { self.congested_at };
-            return;
+        } else {
+            // By time, not by rounds: those of the slowest flow are the longest.
+            let trips = (took.as_micros() * 100 / rtt.as_micros().max(1)).min(2_000);
+            let step = STEP * trips * 10_000 / rtt.as_micros().max(1);
+            self.adapt(now, &round, arrives, step, is_short, is_long);
         }
-        let trips = (took.as_micros() * 100 / rtt.as_micros().max(1)).min(2_000);
-        let step = STEP * trips * 10_000 / rtt.as_micros().max(1);
-        match self.state {
+        // The least round trip may have been measured anew beside flows that keep the queue full.
+        let is_full = least + round.queue > self.shortest.saturating_mul(2) + MIN_TARGET;
+        if is_long || is_full || self.rate().is_some() {
+            self.on_congestion(now);
+        }
+    }
+
+    /// A round is over, in which this much `arrives` in a second; `step` is to be added to the rate for the time it took.
+    fn adapt(&mut self, now: Instant, round: &Round, arrives: u64, step: u64, is_short: bool, is_long: bool) {
+        match &mut self.state {
             State::Free if !is_long => return,
-            State::Filling { since } if now.since(since) > SETTLES && !is_long => {
+            State::Free => self.drain(round, arrives, arrives),
+            State::Filling { .. } if is_long => self.drain(round, arrives, self.rate),
+            State::Filling { since } if !round.busy && now.since(*since) > SETTLES => {
                 self.state = State::Free;
                 return;
             }
-            State::Free => {
-                self.rate = u64::MAX;
-                self.drain(queue, arrives);
-            }
-            State::Filling { .. } if is_long || lost > 0 && !is_short => self.drain(queue, arrives),
-            State::Filling { .. } => {
+            State::Filling { since } => {
+                if round.busy {
+                    *since = now;
+                }
                 let more = if is_short { self.rate / 16 } else { 0 };
                 self.rate = (self.rate + more).min(arrives * 3 / 2).max(self.rate) + step;
             }
-            State::Draining { .. } if is_short => {
-                self.state = State::Filling { since: now };
-                self.rate = self.rate * 100 / DRAIN_GAIN * 80 / 100;
-            }
-            State::Draining { rounds, least, last, steady, delivery } => {
-                let still = queue + SAME >= last && last + SAME >= queue;
-                let steady = if still { steady + 1 } else { 0 };
-                let (rounds, least) = (rounds + 1, least.min(queue));
-                if rounds % 3 == 0 && queue >= last {
-                    self.rate = self.rate * DRAIN_GAIN / 100;
-                }
-                let update = u64::from(round.longest) * 1_250_000 / delivery.max(1);
-                if steady >= 3 && queue.as_micros() <= update {
-                    self.base = self.base + least;
+            State::Draining(drain) => {
+                let is_longer = drain.observe(round.queue);
+                if drain.is_serialization(round) {
+                    self.base = self.base + drain.least;
+                    self.rate = drain.delivery;
                     self.state = State::Filling { since: now };
-                    self.rate = delivery;
-                } else if rounds > GIVE_UP {
+                } else if is_short || drain.rounds > REACTS && !is_long {
+                    self.rate = self.rate * REFILL_GAIN / DRAIN_GAIN;
+                    self.state = State::Filling { since: now };
+                } else if drain.is_in_vain() {
+                    self.rate = drain.delivery;
                     self.state = State::Competing { until: now + COMPETES_FOR };
-                    self.rate = delivery;
-                } else {
-                    self.state = State::Draining { rounds, least, last: queue, steady, delivery };
+                } else if is_longer && drain.rounds % REACTS == 0 {
+                    self.rate = (self.rate * DRAIN_GAIN / 100).max(drain.delivery / 4);
                 }
             }
-            State::Competing { until } if now > until || is_short => self.state = State::Filling { since: now },
-            State::Competing { .. } if lost > 0 => self.rate = self.delivery * 70 / 100,
-            State::Competing { .. } => self.rate = (self.rate + step + self.rate / 16).min(self.delivery * 4),
+            State::Competing { until } if now > *until || is_short => self.state = State::Filling { since: now },
+            State::Competing { .. } if round.lost > 0 => self.rate = self.delivery * 70 / 100,
+            State::Competing { .. } => self.rate = (self.rate + step + self.rate / 8).min(self.delivery * 4),
         }
-        self.rate = self.rate.max(step);
-        self.congested_at = Some(now);
+        self.rate = self.rate.max(step).max(1);
     }
 
-    fn drain(&mut self, queue: Duration, arrives: u64) {
-        self.rate = self.rate.min(arrives * 5 / 4) * DRAIN_GAIN / 100;
-        self.state =
-            State::Draining { rounds: 0, least: queue, last: Duration::MAX, steady: 0, delivery: self.delivery };
+    /// Begins to drain the queue, of which no more is ours than arrives, or than was sent at `rate`.
+    fn drain(&mut self, round: &Round, arrives: u64, rate: u64) {
+        let (queue, delivery) = (round.queue, self.delivery);
+        self.rate = rate.min(arrives * 5 / 4) * DRAIN_GAIN / 100;
+        let (most, least, last) = (queue, queue, Duration::MAX);
+        self.state = State::Draining(Drain { rounds: 0, most, least, last, still: 0, delivery });
     }
+
+    #[cold]
+    fn on_congestion(&mut self, now: Instant) {
+        if let Some(at) = self.congested_at.replace(now) {
+            let after = now.since(at);
+            if after > self.calm.saturating_mul(4) {
+                self.calm = CALM;
+            } else if after > self.calm {
+                self.calm = self.calm.saturating_mul(2).min(MAX_CALM);
+            }
+        }
+    }
+}
+
+impl Drain {
+    /// A round is over that has seen this `queue`. True if it is no shorter than before.
+    fn observe(&mut self, queue: Duration) -> bool {
+        let is_same = queue + SAME >= self.last && self.last + SAME >= queue;
+        let is_longer = queue >= self.last;
+        self.still = if is_same { self.still + 1 } else { 0 };
+        self.rounds += 1;
+        if self.rounds < REACTS {
+            self.most = self.most.max(queue);
+        }
+        self.least = self.least.min(queue);
+        self.last = queue;
+        is_longer
+    }
+
+    /// True if what looks like a queue is the time in which a segment leaves: always the same, and no longer than it takes at
+    /// the rate of delivery.
+    fn is_serialization(&self, round: &Round) -> bool {
+        let update = u64::from(round.longest) * 1_250_000 / self.delivery.max(1);
+        self.still >= STEADY && round.queue.as_micros() <= update
+    }
+
+    /// True if the queue does not react.
+    fn is_in_vain(&self) -> bool {
+        self.rounds > DRAINS || self.rounds > REACTS && self.least.saturating_mul(4) > self.most.saturating_mul(3)
+    }
+}
+
+/// The longest queue that is no reason to send less.
+fn target(least: Duration) -> Duration {
+    least.div(2).max(MIN_TARGET)
 }

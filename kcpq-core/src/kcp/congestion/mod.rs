@@ -44,8 +44,8 @@ pub(super) trait Controller {
         false
     }
 
-    /// The pacer: when the next segment may be sent, if not now.
-    fn release_at(&mut self, _now: Instant) -> Option<Instant> {
+    /// The pacer: when the next segment may be sent, if not now. One that goes `again` is more urgent.
+    fn release_at(&mut self, _now: Instant, _again: bool) -> Option<Instant> {
         None
     }
 
@@ -143,8 +143,8 @@ impl Controller for Congestion {
         chosen!(self, controller => controller.is_rate_based())
     }
 
-    fn release_at(&mut self, now: Instant) -> Option<Instant> {
-        chosen!(self, controller => controller.release_at(now))
+    fn release_at(&mut self, now: Instant, again: bool) -> Option<Instant> {
+        chosen!(self, controller => controller.release_at(now, again))
     }
 
     fn has_room(&self, now: Instant) -> bool {

@@ -300,7 +300,7 @@ impl<S: Store> Sender<S> {
 
     /// A datagram acknowledged `delivered`: what was sent before and is still missing has been overtaken.
     pub(super) fn on_delivered(&mut self, env: &mut Env, delivered: Delivered) {
-        let tail = self.unsent() == 0 && !self.state.held;
+        let tail = self.unsent() == 0;
         let Self { flight, state, .. } = self;
         let least = state.rtt.least().unwrap_or(Duration::ZERO);
         state.ack_delay.on_acknowledged(env.now, !flight.is_empty(), least);
@@ -320,7 +320,7 @@ impl<S: Store> Sender<S> {
     /// Finds what is lost by the timers that are due.
     pub(super) fn on_time(&mut self, env: &mut Env) {
         if env.timers.is_due(Timer::Reordering, env.now) {
-            let tail = self.unsent() == 0 && !self.state.held;
+            let tail = self.unsent() == 0;
             let lost = self.state.loss.on_reordering_timer(env, &mut self.flight, &self.state.rtt, tail);
             self.on_overtaken(env, lost);
         }
@@ -405,7 +405,7 @@ impl<S: Store> Sender<S> {
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
         if (self.flight.has_lost() || self.may_cut(env) || self.state.held && self.has_room(env))
-            && let Some(at) = self.state.congestion.release_at(env.now)
+            && let Some(at) = self.state.congestion.release_at(env.now, self.flight.has_lost())
         {
             env.timers.start(Timer::Pacing, at);
             return None;
@@ -463,7 +463,7 @@ impl<S: Store> Sender<S> {
     /// True if nothing waits in the stream, and what waits elsewhere has to go on waiting, for the rate is bounded.
     pub(super) fn is_held(&mut self, env: &mut Env) -> bool {
         self.state.held = self.state.congestion.is_bounded()
-            && (self.unsent() > 0 || !self.has_room(env) || self.state.congestion.release_at(env.now).is_some());
+            && (self.unsent() > 0 || !self.has_room(env) || self.state.congestion.release_at(env.now, false).is_some());
         self.state.held
     }
 
