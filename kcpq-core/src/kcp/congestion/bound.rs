@@ -35,8 +35,8 @@ pub(super) struct Bound {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// No queue: no bound.
-    Free,
+    /// No bound: there were no more than so many rounds on end that saw a queue.
+    Free { long_rounds: u8 },
     /// A little more with each round trip. `since` then the flow had no more to send than it might.
     Filling { since: Instant },
     /// Less than arrives, until the queue is nearly gone.
@@ -75,6 +75,11 @@ struct Round {
 
 /// A longer queue is too long: half of the least round trip, at least this.
 const MIN_TARGET: Duration = Duration::from_millis(15);
+/// So many rounds on end make a queue for flows of more than so many bytes in a round trip, and one for others: these lose
+/// little by a false alarm, and are many.
+const CONVINCING: u8 = 2;
+const VERY_THIN: u64 = THIN / 4;
+const FREE: State = State::Free { long_rounds: 0 };
 /// Least length of a round.
 const MIN_ROUND: Duration = Duration::from_millis(20);
 /// Percent of what arrives that is sent while a queue drains, and of what was sent before that is sent afterwards.
@@ -109,7 +114,7 @@ impl Round {
 impl Bound {
     pub(super) fn new() -> Self {
         Self {
-            state: State::Free,
+            state: FREE,
             rate: 0,
             delivery: 0,
             loss: 0,
@@ -123,7 +128,7 @@ impl Bound {
 
     /// In bytes per second, not 0, if there is one.
     pub(super) fn rate(&self) -> Option<u64> {
-        (!matches!(self.state, State::Free)).then_some(self.rate)
+        (!matches!(self.state, State::Free { .. })).then_some(self.rate)
     }
 
     /// What may be in flight, in bytes, where the least round trip is `least`: what the rate brings while the queue is twice
@@ -175,15 +180,16 @@ impl Bound {
         self.loss = (self.loss * 15 + lost * 1_024 / (lost + arrived).max(1)) / 16;
         let arrives = delivery.max(self.delivery);
         let target = target(least);
-        let is_short = round.queue <= target.div(2);
-        let is_long = round.queue > target || self.loss > HEAVY;
-        if arrives.saturating_mul(least.as_micros()) / 1_000_000 > THIN {
-            self.state = State::Free;
+        let is_long = self.is_long(&round, target);
+        let per_trip = arrives.saturating_mul(least.as_micros()) / 1_000_000;
+        if per_trip > THIN {
+            self.state = FREE;
         } else {
             // By time, not by rounds: those of the slowest flow are the longest.
             let trips = (took.as_micros() * 100 / rtt.as_micros().max(1)).min(2_000);
             let step = STEP * trips * 10_000 / rtt.as_micros().max(1);
-            self.adapt(now, &round, arrives, step, is_short, is_long);
+            let convincing = if per_trip > VERY_THIN { CONVINCING } else { 1 };
+            self.adapt(now, &round, arrives, step, target, convincing);
         }
         // The least round trip may have been measured anew beside flows that keep the queue full.
         let is_full = least + round.queue > self.shortest.saturating_mul(2) + MIN_TARGET;
@@ -192,14 +198,26 @@ impl Bound {
         }
     }
 
-    /// A round is over, in which this much `arrives` in a second; `step` is to be added to the rate for the time it took.
-    fn adapt(&mut self, now: Instant, round: &Round, arrives: u64, step: u64, is_short: bool, is_long: bool) {
+    /// True if there is a queue, where it should be no longer than `target`, or it is too short to be seen and loses.
+    fn is_long(&self, round: &Round, target: Duration) -> bool {
+        round.queue > target || self.loss > HEAVY
+    }
+
+    /// A round is over, in which this much `arrives` in a second; `step` is to be added to the rate for the time it took. It
+    /// takes as many rounds on end as are `convincing` that see a queue longer than `target`.
+    fn adapt(&mut self, now: Instant, round: &Round, arrives: u64, step: u64, target: Duration, convincing: u8) {
+        let (is_short, is_long) = (round.queue <= target.div(2), self.is_long(round, target));
         match &mut self.state {
-            State::Free if !is_long => return,
-            State::Free => self.drain(round, arrives, arrives),
+            State::Free { long_rounds } => {
+                *long_rounds = if is_long { *long_rounds + 1 } else { 0 };
+                if *long_rounds < convincing {
+                    return;
+                }
+                self.drain(round, arrives, arrives);
+            }
             State::Filling { .. } if is_long => self.drain(round, arrives, self.rate),
             State::Filling { since } if !round.busy && now.since(*since) > SETTLES => {
-                self.state = State::Free;
+                self.state = FREE;
                 return;
             }
             State::Filling { since } => {
@@ -284,4 +302,87 @@ impl Drain {
 /// The longest queue that is no reason to send less.
 fn target(least: Duration) -> Duration {
     least.div(2).max(MIN_TARGET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: Duration = Duration::from_millis(30);
+    const LEN: u16 = 700;
+
+    /// A flow of 700 bytes every 20 ms, whose segments find a queue of so many milliseconds each.
+    fn pass(bound: &mut Bound, now: &mut Instant, queues: impl IntoIterator<Item = u64>) {
+        for queue in queues {
+            *now += Duration::from_millis(20);
+            bound.on_acked(LEN);
+            bound.on_sample(*now, LEAST + Duration::from_millis(queue), LEAST, LEN, false);
+        }
+    }
+
+    fn begun() -> (Bound, Instant) {
+        let (mut bound, mut now) = (Bound::new(), Instant::from_millis(1));
+        pass(&mut bound, &mut now, [0; 50]);
+        (bound, now)
+    }
+
+    #[test]
+    fn a_queue_that_each_datagram_finds_bounds_the_rate_until_it_is_gone() {
+        let (mut bound, mut now) = begun();
+        pass(&mut bound, &mut now, (0..50).map(|n| if n % 2 == 0 { 60 } else { 5 }));
+        assert_eq!((bound.rate(), bound.has_room(now)), (None, true), "some find none");
+        pass(&mut bound, &mut now, [40; 6]);
+        let drained = bound.rate().unwrap();
+        assert!((15_000..25_000).contains(&drained) && !bound.has_room(now), "{drained} of 35,000");
+        pass(&mut bound, &mut now, [0; 6]);
+        assert!(bound.rate().unwrap() > drained);
+        pass(&mut bound, &mut now, [0; 100]);
+        assert_eq!((bound.rate(), bound.has_room(now)), (None, false));
+        pass(&mut bound, &mut now, [0; 100]);
+        assert!(bound.has_room(now));
+    }
+
+    #[test]
+    fn a_queue_that_does_not_react_is_competed_with() {
+        let (mut bound, mut now) = begun();
+        pass(&mut bound, &mut now, (0..20).map(|n| 80 + n % 5));
+        let before = bound.rate().unwrap();
+        pass(&mut bound, &mut now, (0..20).map(|n| 80 + n % 5));
+        assert!(bound.rate().unwrap() > before && !bound.drains());
+        bound.on_lost(700);
+        let before = bound.rate().unwrap();
+        pass(&mut bound, &mut now, [80; 6]);
+        assert!(bound.rate().unwrap() < before, "loss is heeded");
+    }
+
+    #[test]
+    fn the_time_that_a_segment_takes_to_leave_is_no_queue() {
+        let (mut bound, mut now) = begun();
+        pass(&mut bound, &mut now, [18; 200]);
+        assert_eq!(bound.rate(), None);
+        pass(&mut bound, &mut now, [40; 6]);
+        assert!(bound.rate().is_some());
+    }
+
+    #[test]
+    fn without_room_for_a_queue_loss_tells() {
+        let (mut bound, mut now) = begun();
+        for _ in 0..100 {
+            bound.on_lost(u32::from(LEN));
+            pass(&mut bound, &mut now, [1]);
+        }
+        assert!(bound.rate().is_some());
+    }
+
+    #[test]
+    fn absurd_samples_do_not_overflow() {
+        let (mut bound, mut now) = begun();
+        for rtt in [Duration::MAX, Duration::ZERO, Duration::from_secs(1 << 30)] {
+            now += Duration::from_secs(1 << 20);
+            bound.on_lost(u32::MAX);
+            bound.round.arrived = u32::MAX;
+            bound.on_sample(now, rtt, Duration::ZERO, u16::MAX, true);
+            assert!(bound.window(rtt).is_none_or(|window| window > 0));
+        }
+    }
 }
