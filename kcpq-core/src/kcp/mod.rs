@@ -511,7 +511,6 @@ impl<S: Store> Kcp<S> {
         self.env.now = now;
         self.sender.on_time(&mut self.env);
         let suspected = self.sender.suspects_black_hole();
-        let room = suspected || self.sender.is_calm(&self.env);
         if !self.mtud.is_quiet(&self.env, suspected) {
             self.look_for_mtu(suspected);
         }
@@ -528,7 +527,7 @@ impl<S: Store> Kcp<S> {
         let limit = out.len().min(self.sender.mtu(&self.env));
         let (segments, _) = out.split_at_mut_checked(limit)?;
         let len = self.write_segments(Packet::new(&self.env, segments, template)).or_else(|| {
-            if !room {
+            if !(suspected || self.sender.is_calm(&self.env)) {
                 self.mtud.put_off(&mut self.env);
                 return None;
             }

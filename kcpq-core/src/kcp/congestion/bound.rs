@@ -78,7 +78,7 @@ const MIN_TARGET: Duration = Duration::from_millis(15);
 /// So many rounds on end make a queue for flows of more than so many bytes in a round trip, and one for others: these lose
 /// little by a false alarm, and are many.
 const CONVINCING: u8 = 2;
-const VERY_THIN: u64 = THIN / 4;
+const VERY_THIN: u64 = 2 << 10;
 const FREE: State = State::Free { long_rounds: 0 };
 /// Least length of a round.
 const MIN_ROUND: Duration = Duration::from_millis(20);
