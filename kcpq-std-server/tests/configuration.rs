@@ -76,6 +76,26 @@ fn it_listens_on_several_addresses_of_which_each_is_judged() {
 }
 
 #[test]
+fn who_is_on_this_machine_needs_no_key_where_that_is_said() {
+    let folder = Folder::new("local");
+    let key = folder.0.join("server.key");
+    assert_eq!(run(&["key", "new", key.to_str().unwrap()]).0, Some(0));
+    let with = |allowed: &str| {
+        let text = format!("key_file = '{}'\nlisten = '127.0.0.1:0'\n[anonymous]\nallowed = {allowed}", key.display());
+        folder.write("kcpq.toml", &text)
+    };
+    let (_server, addr) = serve(&with("\"local\""));
+    assert_eq!(publishes(&addr, "a"), Ok(()));
+    let (_server, addr) = serve(&with("\"sealed\""));
+    assert!(publishes(&addr, "a").unwrap_err().contains("does not let this client in"));
+    // Elsewhere everybody needs one, so it may listen for others; original clients are to be kept out for that as well.
+    let file = folder.write("kcpq.toml", "[anonymous]\nallowed = 'local-or-sealed'\n[original]\nallowed = false");
+    let (code, said, _) = run(&["serve", "--check", "-l", "0.0.0.0:7", "-c", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("anonymous clients on this machine: as default"), "{said}");
+}
+
+#[test]
 fn what_is_in_force_is_told_with_its_source() {
     let folder = Folder::new("in-force");
     let file = folder.write(

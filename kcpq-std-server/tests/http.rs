@@ -290,6 +290,16 @@ fn messages_are_shown_only_where_the_configuration_and_the_rules_let_them() {
     let (_server, _, http) = serve(&["--config", file.to_str().unwrap()]);
     assert_eq!(why(http, "open.a"), "watching");
     assert!(why(http, "secret").contains("does not permit"), "{}", why(http, "secret"));
+    // On this machine no key is needed, whatever is the first address.
+    let key = folder.0.join("key");
+    assert!(kcpq().args(["key", "new"]).arg(&key).output().unwrap().status.success());
+    let rules = format!("key_file = '{}'\nhttp_subscribe = '>'\n[anonymous]\nallowed = 'local'", key.display());
+    let file = folder.write("kcpq.toml", &rules);
+    let (_server, _, http) = serve(&["--config", file.to_str().unwrap()]);
+    assert_eq!(why(http, "a"), "watching");
+    let file = folder.write("kcpq.toml", &rules.replace("local", "sealed"));
+    let (_server, _, http) = serve(&["--config", file.to_str().unwrap()]);
+    assert_eq!(why(http, "a"), "watching", "with the server's key");
     // Unless it is said nothing is shown where there are rules.
     let file = folder.write("kcpq.toml", "[permissions.default]\nsubscribe = ['open.>']");
     let (_server, _, http) = serve(&["--config", file.to_str().unwrap()]);

@@ -39,7 +39,7 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     let local = http.as_ref().and_then(|listener| listener.local_addr().ok()).is_some_and(policy::is_local);
     let (pass, patterns) = (pass(&config), watchable(serve, &config, local));
     let server = Server::bind(config)?;
-    let viewing = Viewing { address: server.local_addr(), pass, patterns };
+    let viewing = Viewing { address: nearest(&server), pass, patterns };
     let (fail, failure) = smol::channel::bounded(1);
     server.on_failure(move || {
         // The only one, so there is room.
@@ -136,6 +136,13 @@ fn monitor(listener: TcpListener, view: View, about: About, viewing: Viewing) ->
     }
     tracing::info!(%addr, "monitoring over HTTP");
     Ok(http)
+}
+
+/// Of the addresses of a server the one that is best reached from this machine.
+fn nearest(server: &Server) -> SocketAddr {
+    let find = |is: fn(&SocketAddr) -> bool| server.local_addrs().iter().copied().find(is);
+    let here = find(|addr| policy::is_local(*addr)).or_else(|| find(|addr| addr.ip().is_unspecified()));
+    here.unwrap_or_else(|| server.local_addr())
 }
 
 /// What a client of this server shows that has no key of its own.
