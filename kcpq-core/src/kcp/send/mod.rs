@@ -497,8 +497,9 @@ impl<S: Store> Sender<S> {
         } else {
             self.messages.next(self.flight.una_offset().wrapping_add(self.flight.bytes() as u32), mss)?
         };
-        // Coalescing: the rest of a datagram is worth filling, but not with less than a quarter of an MSS.
-        let fill = stream && !fresh && want > room && room >= mss / 4;
+        // Coalescing: the rest of a datagram is worth filling, but not with less than a quarter of an MSS. A datagram that is
+        // shorter than others from the start may have no longer one behind it, as where the peer's address is not proved.
+        let fill = stream && want > room && (fresh || room >= mss / 4);
         let len = if fill { room } else { want };
         if len > room || len == 0 {
             return None;
