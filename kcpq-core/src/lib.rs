@@ -46,7 +46,7 @@
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `repair` | repairs inside of KCP, which rebuild what is lost; says so in HELLO; implies `redundancy` and `alloc` |
 //! | `ttl` | messages with a time to live |
-//! | `properties` | messages with properties: headers, and where an answer is to go; says so in HELLO |
+//! | `properties` | messages with properties: headers, where an answer is to go, that they are to be kept; says so in HELLO |
 //! | `request` | requests, whose answers come back to who published them; implies `properties` and `alloc` |
 //! | `confirm` | messages whose publishers are told what became of them; implies `properties` and `alloc` |
 //! | `kcp-modes` | KCP's message mode and its own congestion window, for peers that are not kcpq |

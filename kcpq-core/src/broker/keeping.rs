@@ -161,6 +161,9 @@ impl Hub {
     /// if there is more that it could be given at once.
     pub(super) fn catch_up<P: Peer>(&self, cx: &mut Context<P>, me: &mut Me<'_>) -> bool {
         let Me { queue, member, .. } = me;
+        if member.is_half_open() {
+            return false; // its first answer has to fit what it may be sent
+        }
         let Member { catch_up: Some(catch_up), outlet, pass, .. } = &mut **member else { return false };
         let limits = foreign::limits(cx.config.subjects);
         let mut steps = STEPS;

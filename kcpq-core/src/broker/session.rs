@@ -658,6 +658,11 @@ impl Member {
         self.phase == Phase::Open
     }
 
+    /// Nothing shows yet that it is where it says it is.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.half_open.is_some()
+    }
+
     /// It has asked for more of what was kept than it has been given yet, by far.
     fn is_catching_up(&self) -> bool {
         self.catch_up.as_ref().is_some_and(|catch_up| catch_up.len() > keeping::MAX_WANTED)

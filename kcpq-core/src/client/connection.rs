@@ -1,5 +1,7 @@
 //! The life of the connection: it begins, is watched, is lost and begins again; and what its state asks to be sent.
 
+use core::num::NonZeroU8;
+
 use super::Client;
 use super::event::{ConfirmFailure, Disconnect, RequestFailure};
 use super::phase::{Phase, Server, Up};
@@ -228,7 +230,7 @@ impl<S: FrameStore> Client<S> {
             max_tokens: hello.max_tokens,
             keep_alive: Duration::from_secs(hello.keep_alive.into()),
             epoch: hello.epoch,
-            abilities: (hello.features >> 8) as u8,
+            abilities: NonZeroU8::MIN | (hello.features >> 8) as u8,
         });
         self.session.set_native(&Native {
             framing: self.framing().to_server(hello.features),

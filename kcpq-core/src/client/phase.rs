@@ -1,5 +1,7 @@
 //! Where a client stands, and what it knows as long as it stands there.
 
+use core::num::NonZeroU8;
+
 use crate::hello::features;
 use crate::time::{Duration, Instant};
 
@@ -106,8 +108,8 @@ pub struct Server {
     pub keep_alive: Duration,
     /// Another one after each restart.
     pub epoch: u64,
-    /// Bits 8 to 15 of its features: one byte, since a microcontroller's client has it as well.
-    pub(super) abilities: u8,
+    /// Bits 8 to 15 of its features, of which bit 8 is always set: so it takes one byte, and `None` of the whole no other.
+    pub(super) abilities: NonZeroU8,
 }
 
 impl Server {
@@ -127,6 +129,6 @@ impl Server {
     }
 
     fn can(&self, feature: u32) -> bool {
-        u32::from(self.abilities) << 8 & feature != 0
+        u32::from(self.abilities.get()) << 8 & feature != 0
     }
 }

@@ -3,6 +3,7 @@
 use super::forged::{frame, hello_of, push};
 use super::*;
 use crate::frame::properties::PropertiesBuf;
+use crate::kcp::{Command, Header, Sn};
 
 const STRANGER: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 7)), 7);
 
@@ -24,11 +25,23 @@ fn room(values: &LastValues, subjects: impl Iterator<Item = String>) -> Room {
 
 /// How often the value of `a` is among what a session is sent, in the clear, of which these frames come.
 fn sent(room: &mut Room, sn: u32, frames: &[u8]) -> usize {
-    room.broker.handle_datagram(room.now, STRANGER, &mut push(5, sn, sn, frames));
+    room.broker.handle_datagram(room.now, STRANGER, &mut push(5, sn, 0, frames));
     let (mut buf, mut all) = (vec![0; 60_000], Vec::new());
     while let Some(transmit) = room.broker.poll_transmit(room.now, &mut buf) {
-        assert_eq!(transmit.to, STRANGER);
+        assert_eq!((transmit.to, transmit.segment), (STRANGER, None));
         all.extend_from_slice(&buf[..transmit.len]);
+        // It acknowledges, and so shows that it is there.
+        let (mut rest, mut acks) = (&buf[..transmit.len], Vec::new());
+        while let Ok((header, _, behind)) = Header::split(rest, 5) {
+            if header.command == Command::Push {
+                let una = Sn(header.sn.0 + 1);
+                acks.extend(Header { command: Command::Ack, wnd: 4096, una, len: 0, ..header }.to_bytes());
+            }
+            rest = behind;
+        }
+        if !acks.is_empty() {
+            room.broker.handle_datagram(room.now, STRANGER, &mut acks);
+        }
     }
     let value = frame(command::MSG, b"a", b"value");
     all.windows(value.len()).filter(|bytes| **bytes == *value).count()

@@ -241,7 +241,7 @@ fn subjects_of_the_configuration_are_kept_whoever_publishes() {
     assert!(Broker::<SocketAddr>::new(broker::Config::default(), 1).with_last_values(&wrong).is_err());
 }
 
-/// Far more values than a queue may hold, over a narrow link, while what they are of goes on.
+/// Far more values than a queue may hold, while what they are of goes on.
 #[test]
 fn many_values_come_as_the_subscriber_takes_them_and_none_after_a_newer_one() {
     let config = broker::Config { max_queued: 100_000, ..broker::Config::default() };
@@ -261,12 +261,11 @@ fn many_values_come_as_the_subscriber_takes_them_and_none_after_a_newer_one() {
     }
     world.run_for(Duration::from_secs(2));
     assert_eq!(world.broker.stats().kept, 6_000);
-    let narrow = sim::Config { bandwidth: Some(100_000), ..CLEAN };
-    let sub = world.add(Config::default(), narrow);
+    let sub = world.add(Config::default(), CLEAN);
     let id = world.nodes[sub].client.subscribe(world.now, "device.*.state").unwrap();
     let mut rng = Rng::with_seed(9);
     for round in 1..200u32 {
-        world.run_for(Duration::from_millis(50));
+        world.run_for(Duration::from_millis(1));
         assert!(world.broker.stats().queued < 100_000);
         world.try_retain(publisher, &subject(rng.u32(..3_000)), &alloc::format!("{round}"), None).unwrap();
     }
