@@ -37,7 +37,11 @@ impl<S: FrameStore> Session<S> {
             None => {
                 self.link.on_time(now);
                 match self.speech {
-                    Speech::Free => self.refill(now),
+                    Speech::Free => {
+                        if !self.is_held(now) {
+                            self.refill(now);
+                        }
+                    }
                     Speech::LastWords => self.speech = Speech::Over,
                     Speech::Over => return None,
                 }
@@ -82,13 +86,14 @@ impl<S: FrameStore> Session<S> {
         Some(Transmit { len, segment: (count > 1).then_some(first), asks: first > size })
     }
 
-    /// Moves frames into the stream, as many as the next datagram needs. While none may go they wait where they may still
-    /// expire, or give way to newer ones.
-    fn refill(&mut self, now: Instant) {
+    /// True while no frame may go: those that there are wait where they may still expire, or give way to newer ones.
+    fn is_held(&mut self, now: Instant) -> bool {
         let waits = !(self.control.is_empty() && (self.hold || self.outbox.is_empty()));
-        if waits && self.kcp.is_held(now) {
-            return;
-        }
+        self.kcp.is_held(now, waits)
+    }
+
+    /// Moves frames into the stream, as many as the next datagram needs.
+    fn refill(&mut self, now: Instant) {
         let enough = self.kcp.mss();
         while self.kcp.unsent() < enough {
             let control_first = !self.outbox.mid_frame() && !self.control.is_empty();

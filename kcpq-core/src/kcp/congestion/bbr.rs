@@ -282,8 +282,8 @@ impl Controller for Bbr {
         true
     }
 
-    fn has_room(&self, now: Instant) -> bool {
-        self.bound.has_room(now)
+    fn is_calm(&self, now: Instant) -> bool {
+        self.bound.is_calm(now)
     }
 
     fn is_bounded(&self) -> bool {

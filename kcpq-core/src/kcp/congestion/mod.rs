@@ -50,7 +50,7 @@ pub(super) trait Controller {
     }
 
     /// True if the path has room for more than has to be sent, as far as is known.
-    fn has_room(&self, _now: Instant) -> bool {
+    fn is_calm(&self, _now: Instant) -> bool {
         true
     }
 
@@ -147,8 +147,8 @@ impl Controller for Congestion {
         chosen!(self, controller => controller.release_at(now, again))
     }
 
-    fn has_room(&self, now: Instant) -> bool {
-        chosen!(self, controller => controller.has_room(now))
+    fn is_calm(&self, now: Instant) -> bool {
+        chosen!(self, controller => controller.is_calm(now))
     }
 
     fn is_bounded(&self) -> bool {

@@ -103,7 +103,7 @@ struct State {
     /// Segments of the current burst: new ones sent since there was nothing left to send; and of the one before.
     burst: usize,
     last_burst: usize,
-    /// Frames wait elsewhere.
+    /// Something waits elsewhere because the rate is bounded.
     held: bool,
 }
 
@@ -352,7 +352,7 @@ impl<S: Store> Sender<S> {
 
     /// True if the path has room for more than has to be sent, as far as is known.
     pub(super) fn is_calm(&self, env: &Env) -> bool {
-        self.state.congestion.has_room(env.now)
+        self.state.congestion.is_calm(env.now)
     }
 
     /// True if it seems that only the longer segments get lost.
@@ -423,7 +423,7 @@ impl<S: Store> Sender<S> {
         if again {
             env.stats.retransmitted += 1;
         }
-        if again && state.congestion.has_room(env.now) {
+        if again && state.congestion.is_calm(env.now) {
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
         if whole {
@@ -460,11 +460,14 @@ impl<S: Store> Sender<S> {
         Some(())
     }
 
-    /// True if nothing waits in the stream, and what waits elsewhere has to go on waiting, for the rate is bounded.
-    pub(super) fn is_held(&mut self, env: &mut Env) -> bool {
-        self.state.held = self.state.congestion.is_bounded()
-            && (self.unsent() > 0 || !self.has_room(env) || self.state.congestion.release_at(env.now, false).is_some());
-        self.state.held
+    /// True if what `waits` elsewhere has to go on waiting, because the rate is bounded.
+    pub(super) fn is_held(&mut self, env: &Env, waits: bool) -> bool {
+        let Self { flight, state, .. } = self;
+        let (congestion, unsent) = (&mut state.congestion, self.tx.len() > flight.bytes());
+        state.held = waits
+            && congestion.is_bounded()
+            && (unsent || !congestion.admits(flight.pipe()) || congestion.release_at(env.now, false).is_some());
+        state.held
     }
 
     /// True if there are data for another segment, and room for it.
@@ -552,7 +555,7 @@ impl<S: Store> Sender<S> {
         state.congestion.on_app_limited(flight.pipe());
         if burst > 0 {
             state.last_burst = burst;
-            let room = state.congestion.has_room(env.now);
+            let room = state.congestion.is_calm(env.now);
             state.redundancy.plan(env, flight, &state.rtt, burst, room);
         }
     }
