@@ -608,6 +608,7 @@ impl<S: Store> Kcp<S> {
 
     /// True if what `waits` to get into the stream does better to go on waiting, because congestion control lets nothing new go
     /// at present. A timer or an acknowledgement says when it may.
+    #[inline]
     pub(crate) fn is_held(&mut self, now: Instant, waits: bool) -> bool {
         self.env.now = now;
         self.sender.is_held(&self.env, waits)

@@ -87,6 +87,7 @@ impl<S: FrameStore> Session<S> {
     }
 
     /// True while no frame may go: those that there are wait where they may still expire, or give way to newer ones.
+    #[inline]
     fn is_held(&mut self, now: Instant) -> bool {
         let waits = !(self.control.is_empty() && (self.hold || self.outbox.is_empty()));
         self.kcp.is_held(now, waits)

@@ -54,8 +54,14 @@ pub(super) trait Controller {
         true
     }
 
-    /// True if the rate is bounded because of others.
-    fn is_bounded(&self) -> bool {
+    /// True if what `waits` to be sent, besides `unsent` bytes that may be sent at any time, does better to go on waiting:
+    /// the rate is bounded because of others, and nothing new may go now while `pipe` bytes are in flight.
+    fn hold(&mut self, _now: Instant, _waits: bool, _unsent: usize, _pipe: u32) -> bool {
+        false
+    }
+
+    /// What the last [`hold`](Self::hold) said.
+    fn is_holding(&self) -> bool {
         false
     }
 
@@ -151,8 +157,12 @@ impl Controller for Congestion {
         chosen!(self, controller => controller.is_calm(now))
     }
 
-    fn is_bounded(&self) -> bool {
-        chosen!(self, controller => controller.is_bounded())
+    fn hold(&mut self, now: Instant, waits: bool, unsent: usize, pipe: u32) -> bool {
+        chosen!(self, controller => controller.hold(now, waits, unsent, pipe))
+    }
+
+    fn is_holding(&self) -> bool {
+        chosen!(self, controller => controller.is_holding())
     }
 
     fn set_mss(&mut self, mss: u32) {

@@ -103,8 +103,6 @@ struct State {
     /// Segments of the current burst: new ones sent since there was nothing left to send; and of the one before.
     burst: usize,
     last_burst: usize,
-    /// Something waits elsewhere because the rate is bounded.
-    held: bool,
 }
 
 impl State {
@@ -120,7 +118,6 @@ impl State {
             redundancy: Redundancy::new(),
             burst: 0,
             last_burst: 0,
-            held: false,
         }
     }
 }
@@ -404,7 +401,7 @@ impl<S: Store> Sender<S> {
         }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
-        if (self.flight.has_lost() || self.may_cut(env) || self.state.held && self.has_room(env))
+        if (self.flight.has_lost() || self.may_cut(env) || self.state.congestion.is_holding() && self.has_room(env))
             && let Some(at) = self.state.congestion.release_at(env.now, self.flight.has_lost())
         {
             env.timers.start(Timer::Pacing, at);
@@ -461,13 +458,10 @@ impl<S: Store> Sender<S> {
     }
 
     /// True if what `waits` elsewhere has to go on waiting, because the rate is bounded.
+    #[inline]
     pub(super) fn is_held(&mut self, env: &Env, waits: bool) -> bool {
-        let Self { flight, state, .. } = self;
-        let (congestion, unsent) = (&mut state.congestion, self.tx.len() > flight.bytes());
-        state.held = waits
-            && congestion.is_bounded()
-            && (unsent || !congestion.admits(flight.pipe()) || congestion.release_at(env.now, false).is_some());
-        state.held
+        let unsent = self.unsent();
+        self.state.congestion.hold(env.now, waits, unsent, self.flight.pipe())
     }
 
     /// True if there are data for another segment, and room for it.
@@ -547,7 +541,7 @@ impl<S: Store> Sender<S> {
 
     /// Ends the burst if all that was queued has been sent.
     pub(super) fn end_burst(&mut self, env: &mut Env) {
-        if self.unsent() > 0 || self.state.held {
+        if self.unsent() > 0 || self.state.congestion.is_holding() {
             return;
         }
         let Self { flight, state, .. } = self;
