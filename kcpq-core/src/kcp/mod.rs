@@ -609,9 +609,11 @@ impl<S: Store> Kcp<S> {
     /// True if what `waits` to get into the stream does better to go on waiting, because congestion control lets nothing new go
     /// at present. A timer or an acknowledgement says when it may.
     #[inline]
-    pub(crate) fn is_held(&mut self, now: Instant, waits: bool) -> bool {
-        self.env.now = now;
-        self.sender.is_held(&self.env, waits)
+    pub(crate) fn is_held(&mut self, now: Instant, waits: impl FnOnce() -> bool) -> bool {
+        self.sender.is_bounded() && {
+            self.env.now = now;
+            self.sender.is_held(&self.env, waits())
+        }
     }
 
     /// Bytes queued and not yet acknowledged.

@@ -89,8 +89,8 @@ impl<S: FrameStore> Session<S> {
     /// True while no frame may go: those that there are wait where they may still expire, or give way to newer ones.
     #[inline]
     fn is_held(&mut self, now: Instant) -> bool {
-        let waits = !(self.control.is_empty() && (self.hold || self.outbox.is_empty()));
-        self.kcp.is_held(now, waits)
+        let Self { control, outbox, hold, kcp, .. } = self;
+        kcp.is_held(now, || !(control.is_empty() && (*hold || outbox.is_empty())))
     }
 
     /// Moves frames into the stream, as many as the next datagram needs.

@@ -292,15 +292,18 @@ impl Controller for Bbr {
         self.bound.is_calm(now)
     }
 
+    fn is_bounded(&self) -> bool {
+        self.bound.rate().is_some()
+    }
+
     fn hold(&mut self, now: Instant, waits: bool, unsent: usize, pipe: u32) -> bool {
-        self.holding = waits
-            && self.bound.rate().is_some()
-            && (unsent > 0 || !self.admits(pipe) || self.release_at(now, false).is_some());
+        self.holding =
+            waits && self.is_bounded() && (unsent > 0 || !self.admits(pipe) || self.release_at(now, false).is_some());
         self.holding
     }
 
     fn is_holding(&self) -> bool {
-        self.holding
+        self.holding && self.is_bounded()
     }
 
     fn set_mss(&mut self, mss: u32) {

@@ -54,8 +54,13 @@ pub(super) trait Controller {
         true
     }
 
+    /// True if the rate is bounded because of others.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
     /// True if what `waits` to be sent, besides `unsent` bytes that may be sent at any time, does better to go on waiting:
-    /// the rate is bounded because of others, and nothing new may go now while `pipe` bytes are in flight.
+    /// the rate is bounded, and nothing new may go now while `pipe` bytes are in flight.
     fn hold(&mut self, _now: Instant, _waits: bool, _unsent: usize, _pipe: u32) -> bool {
         false
     }
@@ -155,6 +160,10 @@ impl Controller for Congestion {
 
     fn is_calm(&self, now: Instant) -> bool {
         chosen!(self, controller => controller.is_calm(now))
+    }
+
+    fn is_bounded(&self) -> bool {
+        chosen!(self, controller => controller.is_bounded())
     }
 
     fn hold(&mut self, now: Instant, waits: bool, unsent: usize, pipe: u32) -> bool {

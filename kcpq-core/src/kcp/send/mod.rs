@@ -457,8 +457,13 @@ impl<S: Store> Sender<S> {
         Some(())
     }
 
-    /// True if what `waits` elsewhere has to go on waiting, because the rate is bounded.
+    /// True if congestion control bounds the rate because of others.
     #[inline]
+    pub(super) fn is_bounded(&self) -> bool {
+        self.state.congestion.is_bounded()
+    }
+
+    /// True if what `waits` elsewhere has to go on waiting, because the rate is bounded.
     pub(super) fn is_held(&mut self, env: &Env, waits: bool) -> bool {
         let unsent = self.unsent();
         self.state.congestion.hold(env.now, waits, unsent, self.flight.pipe())
