@@ -47,7 +47,7 @@ pub(super) struct Outcome {
 
 impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
-        !self.is_over() && !self.me.pauses() && !(self.cx.comeback.is_awaited() && self.waits(reader, input))
+        !(self.is_over() || self.me.pauses() || self.cx.comeback.is_awaited() && self.waits(reader, input))
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
