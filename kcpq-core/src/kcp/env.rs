@@ -111,6 +111,11 @@ impl Env {
         }
     }
 
+    /// How long ago at least, where [`age`](Self::age) does not know.
+    pub(super) fn least_age(&self, echo: Ts) -> Option<Duration> {
+        self.numbers.as_ref()?.least_age(self.now, echo)
+    }
+
     /// How a datagram is filled that goes out now, if not with KCP's segments.
     pub(super) fn items(&self) -> Option<Items> {
         self.numbers.as_ref().map(Numbers::items)

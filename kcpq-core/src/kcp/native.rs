@@ -122,11 +122,21 @@ impl Numbers {
 
     /// How long ago the datagram went out of which this is the echo, as far as the echo tells.
     pub(super) fn age(&self, now: Instant, echo: Ts) -> Option<Duration> {
-        let number = self.next - u64::from((self.next as u32).wrapping_sub(echo.0)).min(self.next);
+        let number = self.sent(echo);
         if number <= self.ahead && self.ahead > 0 {
             return None;
         }
         Some(Duration::from_millis(self.clock(now).saturating_sub(number)))
+    }
+
+    /// How long ago at least, where an echo does not tell how long: its number was used before its time.
+    pub(super) fn least_age(&self, now: Instant, echo: Ts) -> Option<Duration> {
+        self.clock(now).checked_sub(self.sent(echo)).map(Duration::from_millis)
+    }
+
+    /// The number of the datagram of which this is the echo.
+    fn sent(&self, echo: Ts) -> u64 {
+        self.next - u64::from((self.next as u32).wrapping_sub(echo.0)).min(self.next)
     }
 
     /// The datagram that is meant by an echo: the last one that had this number.

@@ -6,6 +6,7 @@ mod confirms;
 mod groups;
 #[cfg(all(feature = "properties", feature = "ttl"))]
 mod kept;
+mod narrow;
 mod permissions;
 mod relay;
 #[cfg(feature = "request")]

@@ -40,6 +40,10 @@ impl Numbers {
     pub(super) fn age(&self, _: Instant, _: Ts) -> Option<Duration> {
         match *self {}
     }
+
+    pub(super) fn least_age(&self, _: Instant, _: Ts) -> Option<Duration> {
+        match *self {}
+    }
 }
 
 pub(super) struct Scene<'n> {

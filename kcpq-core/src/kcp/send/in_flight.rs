@@ -121,6 +121,8 @@ pub(super) struct Acked {
     pub(super) delivered: Option<Delivered>,
     /// It echoes our clock of lately, for a segment that was sent.
     pub(super) echoed: bool,
+    /// If nothing else tells how old the copy is that has arrived: at least so old.
+    pub(super) least_age: Option<Duration>,
 }
 
 /// How old an echo may be to prove that the peer has received something.
@@ -364,7 +366,9 @@ impl<S: Store> InFlight<S> {
         let Some(segment) = index.and_then(|index| self.sent.get_mut(index)) else {
             // Covered by `una` before: the echo alone must do. A number never sent is no sample (docs/original.md 3.5).
             let known = (1..=i32::from(self.sums.acknowledged)).contains(&self.sums.una.distance(sn));
-            return Acked { news: None, delivered: by_echo.filter(|_| known), echoed: known && recent };
+            let delivered = by_echo.filter(|_| known);
+            let least_age = if known && delivered.is_none() { env.least_age(ts) } else { None };
+            return Acked { news: None, delivered, echoed: known && recent, least_age };
         };
         let first = ts == segment.first_ts;
         let news = if core::mem::replace(&mut segment.acked, true) {
@@ -391,7 +395,8 @@ impl<S: Store> InFlight<S> {
         } else {
             by_echo
         };
-        Acked { news, delivered, echoed: recent }
+        let least_age = if delivered.is_none() { env.least_age(ts) } else { None };
+        Acked { news, delivered, echoed: recent, least_age }
     }
 
     /// Everything before `una` has arrived. Shows the segments that were not known to have, and returns how many bytes

@@ -242,11 +242,17 @@ impl<S: Store> Sender<S> {
 
     /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent. `None` if that says nothing new.
     pub(super) fn on_ack(&mut self, env: &mut Env, sn: Sn, ts: Ts) -> Option<Delivered> {
-        let Acked { news, delivered, echoed } = self.flight.ack(env, sn, ts);
+        let Acked { news, delivered, echoed, least_age } = self.flight.ack(env, sn, ts);
         if echoed {
             env.proved = true;
         } else if !env.proved {
             return None;
+        }
+        if let Some(age) = least_age.filter(|age| self.state.rtt.smoothed().is_some_and(|smoothed| *age > smoothed)) {
+            self.on_round_trip(env, age);
+        }
+        if news.is_none() {
+            self.state.loss.on_copy(env);
         }
         if let Some(arrival) = news {
             let state = &mut self.state;
