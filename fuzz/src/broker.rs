@@ -46,7 +46,7 @@ pub fn run(data: &[u8]) {
         max_subjects: VALUES,
         max_bytes: VALUE_BYTES,
         max_value: 200,
-        original: data.len() % 2 == 0,
+        original: data.len().is_multiple_of(2),
     };
     let broker = Broker::new(config, data.len() as u64).with_last_values(&values);
     let mut broker = broker.expect("patterns that make sense");
