@@ -59,12 +59,6 @@ impl LossDetection {
         env.timers.stop(Timer::OutageProbe);
     }
 
-    /// A copy was acknowledged of what had arrived before: the path carries something, and is just slow.
-    pub(super) fn on_copy(&mut self, env: &mut Env) {
-        self.heard_at = env.now;
-        env.timers.stop(Timer::OutageProbe);
-    }
-
     /// A segment was sent whose timer is to run out after `rto`. In an outage it waits for those that wait already.
     pub(super) fn on_sent(&self, env: &mut Env, rto: Duration) {
         let silent = !env.config.outage_probes.is_zero() && env.now.since(self.heard_at) > rto;

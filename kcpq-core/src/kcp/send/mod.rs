@@ -251,9 +251,6 @@ impl<S: Store> Sender<S> {
         if let Some(age) = least_age.filter(|age| self.state.rtt.smoothed().is_some_and(|smoothed| *age > smoothed)) {
             self.on_round_trip(env, age);
         }
-        if news.is_none() {
-            self.state.loss.on_copy(env);
-        }
         if let Some(arrival) = news {
             let state = &mut self.state;
             state.congestion.on_acked(env.now, arrival.len);
