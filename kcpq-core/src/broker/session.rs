@@ -400,6 +400,8 @@ impl Session {
     }
 
     fn poll_batch(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<session::Transmit> {
+        // What little may go to an address that is not proved is for the answers, and for sending these again.
+        self.transport.hold = self.member.is_open() && self.member.half_open.is_some();
         let Some(half_open) = &mut self.member.half_open else {
             return self.transport.poll_batch(now, protection, out, MAX_BATCH);
         };

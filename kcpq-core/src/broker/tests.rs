@@ -11,7 +11,7 @@ use crate::client::{self, Client, Parts};
 use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
 use crate::hello::{Hello, MAX_WELCOME, features};
-use crate::kcp::CongestionControl;
+use crate::kcp::{Command, CongestionControl, Header};
 use crate::outbox::Outbox;
 use crate::store::Heap;
 use crate::time::Duration;
@@ -329,11 +329,23 @@ fn who_does_not_know_properties_gets_the_message_without() {
         let mut datagram = push(7, 0, 0, &[greeting.as_slice(), &sub(1)].concat());
         room.broker.handle_datagram(room.now, peer(index), &mut datagram);
     }
+    let mut buf = vec![0; 60_000];
+    while let Some(transmit) = room.broker.poll_transmit(room.now, &mut buf) {
+        // It has heard the answer, which shows where it is.
+        let mut rest = &buf[..transmit.len];
+        let mut acks = Vec::new();
+        while let Ok((header, _, behind)) = Header::split(rest, 7) {
+            rest = behind;
+            if header.command == Command::Push {
+                acks.extend(Header { command: Command::Ack, wnd: 64, len: 0, ..header }.to_bytes());
+            }
+        }
+        room.broker.handle_datagram(room.now, transmit.to, &mut acks);
+    }
     let mut properties = PropertiesBuf::new();
     properties.reply("b").unwrap();
     let ttl = Some(Duration::from_secs(9));
     room.clients[0].0.publish_with(room.now, "a", b"hello", properties.properties(), ttl).unwrap();
-    let mut buf = vec![0; 60_000];
     let client = &mut room.clients[0].0;
     while let Some(len) = client.poll_transmit(room.now, &mut buf) {
         room.broker.handle_datagram(room.now, Room::addr(0), &mut buf[..len]);
