@@ -75,6 +75,21 @@ fn the_members_of_a_queue_group_share_what_comes() {
 }
 
 #[test]
+fn who_wants_to_know_is_told_how_many_have_a_message_or_why_none_has() {
+    let rules = fresh_path("confirm.toml");
+    std::fs::write(&rules, "[permissions.default]\npublish = { deny = ['secret'] }\n").unwrap();
+    let (_server, addr) = serve(|command| drop(command.arg("--config").arg(&rules)));
+    let _subscribers = [subscribe(&addr, &["greet.*"]), subscribe(&addr, &[">"])];
+    let told = publish(&addr, &["--confirm", "--count", "2", "greet.world", "hello"]);
+    assert_eq!((told.status.code(), text(&told.stdout)), (Some(0), "2\n2\n"), "{told:?}");
+    assert_eq!(text(&publish(&addr, &["--confirm", "other", "hello"]).stdout), "1\n");
+    let refused = publish(&addr, &["--confirm", "secret", "hello"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("does not permit to publish to this subject"), "{refused:?}");
+    std::fs::remove_file(rules).unwrap();
+}
+
+#[test]
 fn every_flag_is_in_the_help_and_the_key_in_the_environment_is_not() {
     let flags = |command: &str| {
         let output = kcpq().args([command, "--help"]).env("KCPQ_AES256_KEY_HEX", KEY).output().unwrap();

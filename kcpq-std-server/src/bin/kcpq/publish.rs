@@ -1,7 +1,7 @@
 //! `kcpq pub`.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use async_io::Timer;
 use clap::Parser;
 use futures_lite::future::or;
 use futures_lite::{FutureExt, StreamExt};
-use kcpq_smol::{Client, Event, PublishError};
+use kcpq_smol::{Client, ConfirmError, ConfirmFailure, Event, PublishError};
 
 use super::header::Header;
 use super::interrupt::Interrupt;
@@ -44,6 +44,10 @@ pub(super) struct Publish {
     /// Keep the message as the last value of its subject, for those who subscribe later; an empty one takes it away
     #[arg(long)]
     retain: bool,
+    /// Wait for each message until the server says how many clients it has given it to, and print that number; fail if the
+    /// server has refused it
+    #[arg(long)]
+    confirm: bool,
     /// Add a header; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = Header::from_str)]
     headers: Vec<Header>,
@@ -192,7 +196,7 @@ impl Publish {
         Ok(())
     }
 
-    async fn publish(&self, client: &Client, payload: &[u8]) -> Result<(), PublishError> {
+    async fn publish(&self, client: &Client, payload: &[u8]) -> Result<(), Failure> {
         loop {
             let before = client.stats().queued;
             let headers = self.headers.iter().map(Header::parts);
@@ -203,16 +207,28 @@ impl Publish {
             if self.retain {
                 publish = publish.retain();
             }
-            let done = match self.ttl {
-                Some(ttl) => publish.ttl(ttl).await,
-                None => publish.await,
-            };
-            match done {
+            if let Some(ttl) = self.ttl {
+                publish = publish.ttl(ttl);
+            }
+            if self.confirm {
+                let sessions = publish.confirmed().await.map_err(unconfirmed)?;
+                writeln!(io::stdout(), "{sessions}")?;
+                return Ok(());
+            }
+            match publish.await {
                 // A slow link is no failure as long as the queue gets shorter.
                 Err(PublishError::TimedOut { .. }) if client.stats().queued < before => {}
-                done => return done,
+                done => return Ok(done?),
             }
         }
+    }
+}
+
+/// How it ends if it is not known that a message was routed.
+fn unconfirmed(error: ConfirmError) -> Failure {
+    match error {
+        ConfirmError::Failed(ConfirmFailure::TimedOut | ConfirmFailure::InDoubt) => Failure::Timeout(error.to_string()),
+        _ => Failure::Error(error.to_string()),
     }
 }
 
