@@ -11,7 +11,7 @@ use crate::client::{self, Client, Parts};
 use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
 use crate::hello::{Hello, MAX_WELCOME, features};
-use crate::kcp::{Command, CongestionControl, Header};
+use crate::kcp::CongestionControl;
 use crate::outbox::Outbox;
 use crate::store::Heap;
 use crate::time::Duration;
@@ -320,6 +320,8 @@ fn subscribers_have_dense_numbers_that_tell_them_apart() {
 #[test]
 fn who_does_not_know_properties_gets_the_message_without() {
     use self::forged::{frame, hello_of, push};
+    use crate::kcp::{Command, Header};
+
     let mut room = Room::new(Config::default(), 1);
     let sub = |number| frame(command::SUB, b"a", &[0, 0, 0, number]);
     // An original one, one that knows no properties, one that does.
