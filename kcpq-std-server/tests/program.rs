@@ -78,7 +78,9 @@ fn the_members_of_a_queue_group_share_what_comes() {
 fn who_wants_to_know_is_told_how_many_have_a_message_or_why_none_has() {
     let rules = fresh_path("confirm.toml");
     std::fs::write(&rules, "[permissions.default]\npublish = { deny = ['secret'] }\n").unwrap();
-    let (_server, addr) = serve(|command| drop(command.arg("--config").arg(&rules)));
+    let (_server, addr) = serve(|command| {
+        command.arg("--config").arg(&rules);
+    });
     let _subscribers = [subscribe(&addr, &["greet.*"]), subscribe(&addr, &[">"])];
     let told = publish(&addr, &["--confirm", "--count", "2", "greet.world", "hello"]);
     assert_eq!((told.status.code(), text(&told.stdout)), (Some(0), "2\n2\n"), "{told:?}");
