@@ -75,6 +75,7 @@ const KEYS: &[(&str, &[&str], bool)] = &[
     ("parity", &["parity"], false),
     ("server_key", &["server_key"], false),
     ("key_file", &["identity"], true),
+    ("token_file", &["token_file"], true),
     ("secret_file", &["secret_file"], true),
     ("aes256_key_file", &["aes256_key_file"], true),
     ("http", &["http", "site"], false),
@@ -384,6 +385,16 @@ mod tests {
         assert!(serve.subcommand().unwrap().1.get_raw("http").is_none());
         let said = of(&["kcpq", "pub", "-s", "b:2", "x"]);
         assert!(said.subcommand().unwrap().1.get_raw("server").unwrap().eq(["b:2"]));
+    }
+
+    #[test]
+    fn every_flag_that_may_be_given_is_kept() {
+        use clap::CommandFactory as _;
+
+        let add = Add::command();
+        let kept = |id: &str| KEYS.iter().any(|(_, flags, _)| flags.contains(&id));
+        let lost = add.get_arguments().map(|arg| arg.get_id().as_str()).filter(|id| !kept(id));
+        assert_eq!(lost.collect::<Vec<_>>(), ["name", FLAG]);
     }
 
     #[test]
