@@ -101,18 +101,24 @@ fn a_publisher_is_told_who_has_its_message() {
             assert_eq!(published.await, Ok(1));
         }
         let refused = ConfirmError::Unpublished(PublishError::Refused(PublishRefusal::Closed));
+        let mut sent = 502;
         // Nobody says anything, and nobody waits for ever; one that is not waited for is forgotten.
         server.pause(true);
-        let unanswered = client.publish("a", "?").confirmed().within(Duration::from_millis(50)).await;
-        assert_eq!(unanswered, Err(ConfirmError::Failed(ConfirmFailure::TimedOut)));
+        loop {
+            sent += 1;
+            match client.publish("a", "?").confirmed().within(Duration::from_millis(50)).await {
+                Ok(sessions) => assert_eq!(sessions, 1, "it was still taking this one in"),
+                Err(error) => break assert_eq!(error, ConfirmError::Failed(ConfirmFailure::TimedOut)),
+            }
+        }
         let dropped = client.publish("a", "?").confirmed();
         assert!(smol::future::poll_once(dropped.into_future()).await.is_none());
         server.pause(false);
         client.close().await.unwrap();
         assert_eq!(client.publish("a", "?").confirmed().await, Err(refused));
+        server.wait_for("the session ends", |view| view.sessions == 0);
+        assert_eq!(server.view().stats.messages_in, sent + 1);
     });
-    server.wait_for("the session ends", |view| view.sessions == 0);
-    assert_eq!(server.view().stats.messages_in, 504);
 }
 
 #[test]
