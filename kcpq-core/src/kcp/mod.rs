@@ -606,14 +606,11 @@ impl<S: Store> Kcp<S> {
         self.sender.unsent()
     }
 
-    /// True if what `waits` to get into the stream does better to go on waiting, because congestion control lets nothing new go
-    /// at present. A timer or an acknowledgement says when it may.
-    #[inline]
-    pub(crate) fn is_held(&mut self, now: Instant, waits: impl FnOnce() -> bool) -> bool {
-        self.sender.is_bounded() && {
-            self.env.now = now;
-            self.sender.is_held(&self.env, waits())
-        }
+    /// True if congestion control has nothing new go at present, which may be worth waiting for with what is to be sent. A
+    /// timer says when it may.
+    pub(crate) fn is_held(&mut self, now: Instant) -> bool {
+        self.env.now = now;
+        self.sender.is_held(&mut self.env)
     }
 
     /// Bytes queued and not yet acknowledged.

@@ -28,9 +28,8 @@ const RUNGS: [u16; 7] = [LEAST, 1200, 1232, 1372, 1400, 1452, 8952];
 /// The shortest of them.
 const LEAST: u16 = 548;
 /// How often a length is asked for: at a loss of one in ten each way all of the questions get lost once in 4,000.
-const ROUNDS: u8 = 5;
-/// How long it waits where the path has no room for it.
 const PUT_OFF: Duration = Duration::from_secs(1);
+const ROUNDS: u8 = 5;
 /// Minimum time between two rounds of a search; a round trip may not be known yet.
 const MIN_WAIT: Duration = Duration::from_millis(200);
 /// Minimum time between two rounds of a check, for which something waits; and the maximum, while nothing is answered.

@@ -37,11 +37,7 @@ impl<S: FrameStore> Session<S> {
             None => {
                 self.link.on_time(now);
                 match self.speech {
-                    Speech::Free => {
-                        if !self.is_held(now) {
-                            self.refill(now);
-                        }
-                    }
+                    Speech::Free => self.refill(now),
                     Speech::LastWords => self.speech = Speech::Over,
                     Speech::Over => return None,
                 }
@@ -86,15 +82,13 @@ impl<S: FrameStore> Session<S> {
         Some(Transmit { len, segment: (count > 1).then_some(first), asks: first > size })
     }
 
-    /// True while no frame may go: those that there are wait where they may still expire, or give way to newer ones.
-    #[inline]
-    fn is_held(&mut self, now: Instant) -> bool {
-        let Self { control, outbox, hold, kcp, .. } = self;
-        kcp.is_held(now, || !(control.is_empty() && (*hold || outbox.is_empty())))
-    }
-
-    /// Moves frames into the stream, as many as the next datagram needs.
+    /// Moves frames into the stream, as many as the next datagram needs. While none may go they wait where they may still
+    /// expire, or give way to newer ones.
     fn refill(&mut self, now: Instant) {
+        let waits = !(self.control.is_empty() && (self.hold || self.outbox.is_empty()));
+        if waits && self.kcp.is_held(now) {
+            return;
+        }
         let enough = self.kcp.mss();
         while self.kcp.unsent() < enough {
             let control_first = !self.outbox.mid_frame() && !self.control.is_empty();

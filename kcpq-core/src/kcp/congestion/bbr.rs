@@ -9,9 +9,6 @@
 //! What differs from the draft:
 //! * App-limited flows, which leave the link idle, are not paced before there was any sign of a bottleneck, since
 //!   pacing costs them latency.
-//! * Startup ends as well when each round trip of a round had a queue (HyStart++, RFC 9406).
-//! * Thin flows have a bound besides, which follows the queue (see `bound`); while there is one, the least round trip does
-//!   not get old.
 //! * ProbeBW's gains are 1.15 and 0.85 instead of 1.25 and 0.75, and its window gain is 1.5 instead of 2, for a shorter
 //!   queue.
 //! * ProbeRTT leaves half a BDP in flight instead of four segments.
@@ -65,8 +62,6 @@ pub(in crate::kcp) struct Bbr {
     full_bw_count: u8,
     pacer: Pacer,
     bound: Bound,
-    /// What waits elsewhere has to go on waiting.
-    holding: bool,
     lost_in_round: u32,
     acked_in_round: u32,
     /// The least round trip in this round.
@@ -148,7 +143,6 @@ impl Bbr {
             full_bw_count: 0,
             pacer: Pacer::new(MAX_UNPACED_BURST),
             bound: Bound::new(),
-            holding: false,
             lost_in_round: 0,
             acked_in_round: 0,
             round_rtt: Duration::MAX,
@@ -288,22 +282,12 @@ impl Controller for Bbr {
         true
     }
 
-    fn is_calm(&self, now: Instant) -> bool {
-        self.bound.is_calm(now)
+    fn has_room(&self, now: Instant) -> bool {
+        self.bound.has_room(now)
     }
 
     fn is_bounded(&self) -> bool {
         self.bound.rate().is_some()
-    }
-
-    fn hold(&mut self, now: Instant, waits: bool, unsent: usize, pipe: u32) -> bool {
-        self.holding =
-            waits && self.is_bounded() && (unsent > 0 || !self.admits(pipe) || self.release_at(now, false).is_some());
-        self.holding
-    }
-
-    fn is_holding(&self) -> bool {
-        self.holding && self.is_bounded()
     }
 
     fn set_mss(&mut self, mss: u32) {

@@ -139,7 +139,7 @@ impl Bound {
     }
 
     /// True if there was no queue for some time: what could be left out may be sent as well.
-    pub(super) fn is_calm(&self, now: Instant) -> bool {
+    pub(super) fn has_room(&self, now: Instant) -> bool {
         self.congested_at.is_none_or(|at| now.since(at) > self.calm)
     }
 
@@ -330,16 +330,16 @@ mod tests {
     fn a_queue_that_each_datagram_finds_bounds_the_rate_until_it_is_gone() {
         let (mut bound, mut now) = begun();
         pass(&mut bound, &mut now, (0..50).map(|n| if n % 2 == 0 { 60 } else { 5 }));
-        assert_eq!((bound.rate(), bound.is_calm(now)), (None, true), "some find none");
+        assert_eq!((bound.rate(), bound.has_room(now)), (None, true), "some find none");
         pass(&mut bound, &mut now, [40; 6]);
         let drained = bound.rate().unwrap();
-        assert!((15_000..25_000).contains(&drained) && !bound.is_calm(now), "{drained} of 35,000");
+        assert!((15_000..25_000).contains(&drained) && !bound.has_room(now), "{drained} of 35,000");
         pass(&mut bound, &mut now, [0; 6]);
         assert!(bound.rate().unwrap() > drained);
         pass(&mut bound, &mut now, [0; 100]);
-        assert_eq!((bound.rate(), bound.is_calm(now)), (None, false));
+        assert_eq!((bound.rate(), bound.has_room(now)), (None, false));
         pass(&mut bound, &mut now, [0; 100]);
-        assert!(bound.is_calm(now));
+        assert!(bound.has_room(now));
     }
 
     #[test]

@@ -50,23 +50,12 @@ pub(super) trait Controller {
     }
 
     /// True if the path has room for more than has to be sent, as far as is known.
-    fn is_calm(&self, _now: Instant) -> bool {
+    fn has_room(&self, _now: Instant) -> bool {
         true
     }
 
     /// True if the rate is bounded because of others.
     fn is_bounded(&self) -> bool {
-        false
-    }
-
-    /// True if what `waits` to be sent, besides `unsent` bytes that may be sent at any time, does better to go on waiting:
-    /// the rate is bounded, and nothing new may go now while `pipe` bytes are in flight.
-    fn hold(&mut self, _now: Instant, _waits: bool, _unsent: usize, _pipe: u32) -> bool {
-        false
-    }
-
-    /// What the last [`hold`](Self::hold) said.
-    fn is_holding(&self) -> bool {
         false
     }
 
@@ -158,20 +147,12 @@ impl Controller for Congestion {
         chosen!(self, controller => controller.release_at(now, again))
     }
 
-    fn is_calm(&self, now: Instant) -> bool {
-        chosen!(self, controller => controller.is_calm(now))
+    fn has_room(&self, now: Instant) -> bool {
+        chosen!(self, controller => controller.has_room(now))
     }
 
     fn is_bounded(&self) -> bool {
         chosen!(self, controller => controller.is_bounded())
-    }
-
-    fn hold(&mut self, now: Instant, waits: bool, unsent: usize, pipe: u32) -> bool {
-        chosen!(self, controller => controller.hold(now, waits, unsent, pipe))
-    }
-
-    fn is_holding(&self) -> bool {
-        chosen!(self, controller => controller.is_holding())
     }
 
     fn set_mss(&mut self, mss: u32) {

@@ -103,6 +103,8 @@ struct State {
     /// Segments of the current burst: new ones sent since there was nothing left to send; and of the one before.
     burst: usize,
     last_burst: usize,
+    /// Frames wait elsewhere.
+    held: bool,
 }
 
 impl State {
@@ -118,6 +120,7 @@ impl State {
             redundancy: Redundancy::new(),
             burst: 0,
             last_burst: 0,
+            held: false,
         }
     }
 }
@@ -352,7 +355,7 @@ impl<S: Store> Sender<S> {
 
     /// True if the path has room for more than has to be sent, as far as is known.
     pub(super) fn is_calm(&self, env: &Env) -> bool {
-        self.state.congestion.is_calm(env.now)
+        self.state.congestion.has_room(env.now)
     }
 
     /// True if it seems that only the longer segments get lost.
@@ -404,7 +407,7 @@ impl<S: Store> Sender<S> {
         }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
-        if (self.flight.has_lost() || self.may_cut(env) || self.state.congestion.is_holding() && self.has_room(env))
+        if (self.flight.has_lost() || self.may_cut(env) || self.state.held && self.has_room(env))
             && let Some(at) = self.state.congestion.release_at(env.now, self.flight.has_lost())
         {
             env.timers.start(Timer::Pacing, at);
@@ -423,7 +426,7 @@ impl<S: Store> Sender<S> {
         if again {
             env.stats.retransmitted += 1;
         }
-        if again && state.congestion.is_calm(env.now) {
+        if again && state.congestion.has_room(env.now) {
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
         if whole {
@@ -460,16 +463,11 @@ impl<S: Store> Sender<S> {
         Some(())
     }
 
-    /// True if congestion control bounds the rate because of others.
-    #[inline]
-    pub(super) fn is_bounded(&self) -> bool {
-        self.state.congestion.is_bounded()
-    }
-
-    /// True if what `waits` elsewhere has to go on waiting, because the rate is bounded.
-    pub(super) fn is_held(&mut self, env: &Env, waits: bool) -> bool {
-        let unsent = self.unsent();
-        self.state.congestion.hold(env.now, waits, unsent, self.flight.pipe())
+    /// True if nothing waits in the stream, and what waits elsewhere has to go on waiting, for the rate is bounded.
+    pub(super) fn is_held(&mut self, env: &mut Env) -> bool {
+        self.state.held = self.state.congestion.is_bounded()
+            && (self.unsent() > 0 || !self.has_room(env) || self.state.congestion.release_at(env.now, false).is_some());
+        self.state.held
     }
 
     /// True if there are data for another segment, and room for it.
@@ -550,7 +548,7 @@ impl<S: Store> Sender<S> {
 
     /// Ends the burst if all that was queued has been sent.
     pub(super) fn end_burst(&mut self, env: &mut Env) {
-        if self.unsent() > 0 || self.state.congestion.is_holding() {
+        if self.unsent() > 0 || self.state.held {
             return;
         }
         let Self { flight, state, .. } = self;
@@ -558,7 +556,7 @@ impl<S: Store> Sender<S> {
         state.congestion.on_app_limited(flight.pipe());
         if burst > 0 {
             state.last_burst = burst;
-            let room = state.congestion.is_calm(env.now);
+            let room = state.congestion.has_room(env.now);
             state.redundancy.plan(env, flight, &state.rtt, burst, room);
         }
     }
