@@ -527,10 +527,6 @@ impl<S: Store> Kcp<S> {
         let limit = out.len().min(self.sender.mtu(&self.env));
         let (segments, _) = out.split_at_mut_checked(limit)?;
         let len = self.write_segments(Packet::new(&self.env, segments, template)).or_else(|| {
-            if !(suspected || self.sender.is_calm(&self.env)) {
-                self.mtud.put_off(&mut self.env);
-                return None;
-            }
             let round_trip = self.sender.rtt().smoothed().unwrap_or(Duration::ZERO);
             self.mtud.write_probe(&mut self.env, out, template, round_trip)
         });
@@ -604,13 +600,6 @@ impl<S: Store> Kcp<S> {
     /// Bytes queued and not yet sent for the first time.
     pub fn unsent(&self) -> usize {
         self.sender.unsent()
-    }
-
-    /// True if congestion control has nothing new go at present, which may be worth waiting for with what is to be sent. A
-    /// timer says when it may.
-    pub(crate) fn is_held(&mut self, now: Instant) -> bool {
-        self.env.now = now;
-        self.sender.is_held(&mut self.env)
     }
 
     /// Bytes queued and not yet acknowledged.

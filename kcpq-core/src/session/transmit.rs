@@ -82,13 +82,8 @@ impl<S: FrameStore> Session<S> {
         Some(Transmit { len, segment: (count > 1).then_some(first), asks: first > size })
     }
 
-    /// Moves frames into the stream, as many as the next datagram needs. While none may go they wait where they may still
-    /// expire, or give way to newer ones.
+    /// Moves frames into the stream, as many as the next datagram needs.
     fn refill(&mut self, now: Instant) {
-        let waits = !(self.control.is_empty() && (self.hold || self.outbox.is_empty()));
-        if waits && self.kcp.is_held(now) {
-            return;
-        }
         let enough = self.kcp.mss();
         while self.kcp.unsent() < enough {
             let control_first = !self.outbox.mid_frame() && !self.control.is_empty();

@@ -4,11 +4,8 @@
 //! runs more seeds. A message crosses the link twice, so the floor is twice its delay. Latency counts from when a message was due.
 
 mod bulk;
-mod crowd;
 #[path = "../common/engine.rs"]
 mod engine;
-mod reno;
-mod shared;
 mod world;
 
 use kcpq_core::kcp;

@@ -15,7 +15,6 @@
 //! * Where more than a third of a round is lost, the bandwidth is lowered; where less is lost and there is no queue,
 //!   that much more is sent.
 
-use super::bound::Bound;
 use super::pacer::{Pacer, Pacing};
 use super::{Controller, Sample};
 use crate::kcp::config::CongestionControl;
@@ -32,8 +31,6 @@ pub(in crate::kcp) struct Snapshot {
     delivered_at: Instant,
     /// When the segment was sent whose acknowledgement that was.
     first_sent_at: Instant,
-    /// Its bytes.
-    len: u16,
     /// App-limited: the application had too little to send to fill the link.
     app_limited: bool,
 }
@@ -61,11 +58,8 @@ pub(in crate::kcp) struct Bbr {
     full_bw: u64,
     full_bw_count: u8,
     pacer: Pacer,
-    bound: Bound,
     lost_in_round: u32,
     acked_in_round: u32,
-    /// The least round trip in this round.
-    round_rtt: Duration,
     /// This round had a sample that was not app-limited.
     saw_full_rate: bool,
     /// Loss that is made up for: percent of the last round that got lost although there was no queue, above
@@ -92,12 +86,6 @@ const BW_FILTER_LEN: usize = 10;
 const PACING_GAINS: [u64; 8] = [115, 85, 100, 100, 100, 100, 100, 100];
 /// Startup's gain, 2 / ln 2, in percent: the least pacing gain that doubles the rate every round.
 const STARTUP_GAIN: u64 = 289;
-/// Rounds without growth that show that the pipe is full.
-const FULL: u8 = 3;
-/// So long a queue shows the same, if each of a round's round trips has it: an eighth of the round trip within these bounds
-/// (HyStart++, RFC 9406).
-const MIN_QUEUE_SEEN: Duration = Duration::from_millis(4);
-const MAX_QUEUE_SEEN: Duration = Duration::from_millis(16);
 /// The most percent of loss that is made up for by sending faster: what looks like a lossy link may be a short queue.
 const MAX_COMPENSATION: u64 = 10;
 /// Percent of loss that the probes make up for.
@@ -142,10 +130,8 @@ impl Bbr {
             full_bw: 0,
             full_bw_count: 0,
             pacer: Pacer::new(MAX_UNPACED_BURST),
-            bound: Bound::new(),
             lost_in_round: 0,
             acked_in_round: 0,
-            round_rtt: Duration::MAX,
             saw_full_rate: false,
             compensation: 0,
             mss,
@@ -187,7 +173,7 @@ impl Bbr {
 
     /// Startup has found the bottleneck (the draft's filled_pipe).
     fn is_pipe_full(&self) -> bool {
-        self.full_bw_count >= FULL
+        self.full_bw_count >= 3
     }
 
     /// The pacing rate in bytes per second: pacing gain times bandwidth; `None` if nothing is known yet.
@@ -210,7 +196,6 @@ impl Bbr {
 
     fn end_round(&mut self, rtt: Duration) {
         self.round_end = self.delivered;
-        let least = core::mem::replace(&mut self.round_rtt, Duration::MAX);
         let (lost, acked) = (u64::from(self.lost_in_round), u64::from(self.acked_in_round));
         (self.lost_in_round, self.acked_in_round) = (0, 0);
         let has_queue = self.round_trip().is_some_and(|least| rtt > least + least.div(16) + Duration::from_millis(1));
@@ -235,10 +220,6 @@ impl Bbr {
             } else {
                 self.full_bw_count += 1;
             }
-            let queue = least - self.round_trip().unwrap_or(least);
-            if queue > least.div(8).max(MIN_QUEUE_SEEN).min(MAX_QUEUE_SEEN) {
-                self.full_bw_count = FULL;
-            }
         }
         self.round = self.round.wrapping_add(1);
         self.bw_filter[self.round as usize % BW_FILTER_LEN] = 0;
@@ -250,7 +231,7 @@ impl Bbr {
         match self.phase {
             Phase::Startup if self.is_pipe_full() => self.phase = Phase::Drain,
             Phase::Drain if pipe <= self.bdp() => self.phase = probe_bw,
-            Phase::ProbeBw { .. } if now.since(self.min_rtt_at) > MIN_RTT_FILTER_LEN && !self.bound.drains() => {
+            Phase::ProbeBw { .. } if now.since(self.min_rtt_at) > MIN_RTT_FILTER_LEN => {
                 self.phase = Phase::ProbeRtt {
                     until: now + PROBE_RTT_DURATION.max(self.round_trip().unwrap_or(PROBE_RTT_DURATION)),
                 };
@@ -274,20 +255,11 @@ impl Bbr {
 
 impl Controller for Bbr {
     fn admits(&self, pipe: u32) -> bool {
-        let bound = self.round_trip().and_then(|least| self.bound.window(least));
-        u64::from(pipe) < self.cwnd().min(bound.unwrap_or(u64::MAX))
+        u64::from(pipe) < self.cwnd()
     }
 
     fn is_rate_based(&self) -> bool {
         true
-    }
-
-    fn has_room(&self, now: Instant) -> bool {
-        self.bound.has_room(now)
-    }
-
-    fn is_bounded(&self) -> bool {
-        self.bound.rate().is_some()
     }
 
     fn set_mss(&mut self, mss: u32) {
@@ -298,23 +270,12 @@ impl Controller for Bbr {
         self.ack_delay = delay;
     }
 
-    fn release_at(&mut self, now: Instant, again: bool) -> Option<Instant> {
+    fn release_at(&mut self, now: Instant) -> Option<Instant> {
         let rate = self.pacing_rate()?;
         let mss = u64::from(self.mss);
-        let quantum = |rate: u64, least: u64| (rate / 1_000).min(MAX_UNPACED_BURST).max(least);
-        let pacing = match self.bound.rate() {
-            Some(bound) if bound < rate => {
-                let quantum = quantum(bound, 1);
-                let credit = if again { mss } else { 0 };
-                Pacing { rate: bound, quantum, burst: quantum.max(mss / 2), credit }
-            }
-            _ => {
-                let quantum = quantum(rate, 2 * mss);
-                let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
-                Pacing { rate, quantum, burst, credit: 0 }
-            }
-        };
-        self.pacer.release_at(now, &pacing)
+        let quantum = (rate / 1_000).min(MAX_UNPACED_BURST).max(2 * mss);
+        let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
+        self.pacer.release_at(now, &Pacing { rate, quantum, burst })
     }
 
     fn on_sent(&mut self, now: Instant, len: u16, pipe: u32) -> Snapshot {
@@ -327,7 +288,6 @@ impl Controller for Bbr {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
-            len,
             app_limited: self.app_limited_until.is_some(),
         }
     }
@@ -341,7 +301,6 @@ impl Controller for Bbr {
     fn on_acked(&mut self, now: Instant, len: u16) {
         self.delivered = self.delivered.wrapping_add(u32::from(len));
         self.delivered_at = now;
-        self.bound.on_acked(len);
         self.acked_in_round = self.acked_in_round.saturating_add(u32::from(len));
         if self.app_limited_until.is_some_and(|mark| (self.delivered.wrapping_sub(mark) as i32) >= 0) {
             self.app_limited_until = None;
@@ -349,7 +308,6 @@ impl Controller for Bbr {
     }
 
     fn on_lost(&mut self, bytes: u32) {
-        self.bound.on_lost(bytes);
         self.lost_in_round = self.lost_in_round.saturating_add(bytes);
     }
 
@@ -362,10 +320,6 @@ impl Controller for Bbr {
             self.min_rtt = Some(rtt.max(Duration::from_micros(1)));
             self.min_rtt_at = now;
         }
-        if let Some(least) = self.round_trip() {
-            self.bound.on_sample(now, rtt, least, snapshot.len, !snapshot.app_limited);
-        }
-        self.round_rtt = self.round_rtt.min(rtt);
         if (snapshot.delivered.wrapping_sub(self.round_end) as i32) >= 0 {
             self.end_round(rtt);
         }
@@ -404,7 +358,7 @@ mod tests {
         assert!(bbr.pacing_rate().is_some(), "something is known");
         let mut now = came;
         for _ in 0..10 {
-            while let Some(at) = bbr.release_at(now, false) {
+            while let Some(at) = bbr.release_at(now) {
                 assert!(at > now);
                 now = at;
             }

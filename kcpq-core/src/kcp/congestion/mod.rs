@@ -2,8 +2,6 @@
 
 #[cfg_attr(not(feature = "bbr"), path = "../absent/bbr.rs")]
 mod bbr;
-#[cfg(feature = "bbr")]
-mod bound;
 #[cfg_attr(not(feature = "kcp-modes"), path = "../absent/kcp_window.rs")]
 mod kcp_window;
 #[cfg(feature = "bbr")]
@@ -44,19 +42,9 @@ pub(super) trait Controller {
         false
     }
 
-    /// The pacer: when the next segment may be sent, if not now. One that goes `again` is more urgent.
-    fn release_at(&mut self, _now: Instant, _again: bool) -> Option<Instant> {
+    /// The pacer: when the next segment may be sent, if not now.
+    fn release_at(&mut self, _now: Instant) -> Option<Instant> {
         None
-    }
-
-    /// True if the path has room for more than has to be sent, as far as is known.
-    fn has_room(&self, _now: Instant) -> bool {
-        true
-    }
-
-    /// True if the rate is bounded because of others.
-    fn is_bounded(&self) -> bool {
-        false
     }
 
     /// A segment holds up to `mss` bytes of data, at least 1: at the beginning, and whenever that changes.
@@ -143,16 +131,8 @@ impl Controller for Congestion {
         chosen!(self, controller => controller.is_rate_based())
     }
 
-    fn release_at(&mut self, now: Instant, again: bool) -> Option<Instant> {
-        chosen!(self, controller => controller.release_at(now, again))
-    }
-
-    fn has_room(&self, now: Instant) -> bool {
-        chosen!(self, controller => controller.has_room(now))
-    }
-
-    fn is_bounded(&self) -> bool {
-        chosen!(self, controller => controller.is_bounded())
+    fn release_at(&mut self, now: Instant) -> Option<Instant> {
+        chosen!(self, controller => controller.release_at(now))
     }
 
     fn set_mss(&mut self, mss: u32) {

@@ -103,8 +103,6 @@ struct State {
     /// Segments of the current burst: new ones sent since there was nothing left to send; and of the one before.
     burst: usize,
     last_burst: usize,
-    /// Frames wait elsewhere.
-    held: bool,
 }
 
 impl State {
@@ -120,7 +118,6 @@ impl State {
             redundancy: Redundancy::new(),
             burst: 0,
             last_burst: 0,
-            held: false,
         }
     }
 }
@@ -353,11 +350,6 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    /// True if the path has room for more than has to be sent, as far as is known.
-    pub(super) fn is_calm(&self, env: &Env) -> bool {
-        self.state.congestion.has_room(env.now)
-    }
-
     /// True if it seems that only the longer segments get lost.
     pub(super) fn suspects_black_hole(&self) -> bool {
         self.state.black_hole.is_suspected()
@@ -407,8 +399,8 @@ impl<S: Store> Sender<S> {
         }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
-        if (self.flight.has_lost() || self.may_cut(env) || self.state.held && self.has_room(env))
-            && let Some(at) = self.state.congestion.release_at(env.now, self.flight.has_lost())
+        if (self.flight.has_lost() || self.may_cut(env))
+            && let Some(at) = self.state.congestion.release_at(env.now)
         {
             env.timers.start(Timer::Pacing, at);
             return None;
@@ -425,8 +417,6 @@ impl<S: Store> Sender<S> {
         state.loss.on_sent(env, rto);
         if again {
             env.stats.retransmitted += 1;
-        }
-        if again && state.congestion.has_room(env.now) {
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
         if whole {
@@ -463,23 +453,12 @@ impl<S: Store> Sender<S> {
         Some(())
     }
 
-    /// True if nothing waits in the stream, and what waits elsewhere has to go on waiting, for the rate is bounded.
-    pub(super) fn is_held(&mut self, env: &mut Env) -> bool {
-        self.state.held = self.state.congestion.is_bounded()
-            && (self.unsent() > 0 || !self.has_room(env) || self.state.congestion.release_at(env.now, false).is_some());
-        self.state.held
-    }
-
-    /// True if there are data for another segment, and room for it.
+    /// True if there are data for another segment, and windows and memory have room for it.
     fn may_cut(&self, env: &Env) -> bool {
-        self.unsent() > 0 && self.has_room(env)
-    }
-
-    /// True if windows and memory have room for another segment.
-    fn has_room(&self, env: &Env) -> bool {
         let Self { flight, state, .. } = self;
         let window = u32::from(env.config.send_window.min(state.remote_window)).min(state.congestion.window());
-        flight.len() < window as usize
+        self.unsent() > 0
+            && flight.len() < window as usize
             && flight.has_room()
             && state.congestion.admits(flight.pipe())
             && (flight.is_empty()
@@ -548,7 +527,7 @@ impl<S: Store> Sender<S> {
 
     /// Ends the burst if all that was queued has been sent.
     pub(super) fn end_burst(&mut self, env: &mut Env) {
-        if self.unsent() > 0 || self.state.held {
+        if self.unsent() > 0 {
             return;
         }
         let Self { flight, state, .. } = self;
@@ -556,8 +535,7 @@ impl<S: Store> Sender<S> {
         state.congestion.on_app_limited(flight.pipe());
         if burst > 0 {
             state.last_burst = burst;
-            let room = state.congestion.has_room(env.now);
-            state.redundancy.plan(env, flight, &state.rtt, burst, room);
+            state.redundancy.plan(env, flight, &state.rtt, burst);
         }
     }
 }
