@@ -21,7 +21,5 @@ fn a_burst_into_a_long_queue_does_not_drown_in_its_own_copies() {
         let (took, again) = (world.now.since(begun), world.broker.transport().retransmitted);
         assert!(took < Duration::from_secs(14), "{latency}: {took}, 10 s on the link");
         assert!(again < 100, "{latency}: {again}");
-        let queue = world.nodes[sub].down.queueing_delay(world.now);
-        assert!(queue < Duration::from_millis(60), "{latency}: {queue} at the end");
     }
 }
