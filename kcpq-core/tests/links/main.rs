@@ -206,6 +206,19 @@ fn messages_of_several_segments() {
 }
 
 /// What retransmission does alone.
+/// What a path's jitter costs is the jitter: it is no queue that others, or this flow, would have to make shorter.
+#[test]
+fn on_a_path_that_jitters() {
+    for (jitter, p99) in [(10, 1.8), (20, 2.4), (50, 4.2)] {
+        for work in [SMALL, Work { size: 652, ..SMALL }, VIDEO] {
+            let link = sim::Config::clean(work.delay);
+            let link = sim::Config { jitter: Duration::from_millis(jitter), mtu: ETHERNET, ..link };
+            print!("{jitter} ms of jitter: ");
+            judge(&work, &Setup::native(link), &goal(p99, p99, p99 + 0.3, 3.2));
+        }
+    }
+}
+
 #[test]
 fn without_repairs() {
     let plain = |work: &Work| {
