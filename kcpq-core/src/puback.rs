@@ -54,9 +54,7 @@ impl fmt::Display for Rejection {
             Self::Invalid => f.write_str("the server does not accept the subject, or what the message carries"),
             Self::NotPermitted => f.write_str("the server does not permit to publish to this subject"),
             Self::TooFast => f.write_str("more bytes in a second than the server permits"),
-            Self::NotKept => {
-                f.write_str("the server has routed the message, but has no room to keep it as the last value")
-            }
+            Self::NotKept => f.write_str("the server has routed the message, but does not keep it as the last value"),
             Self::Other(code) => write!(f, "refused by the server (code {code})"),
         }
     }

@@ -306,8 +306,11 @@ impl Hub {
                 let mut message = match stamp {
                     None => Message::relayed(&frame, expires, self.share_from()),
                     Some(stamp) => {
-                        self.keep_relayed(cx, shard, subject, &frame, stamp, expires);
-                        Message::kept(&frame, expires, self.share_from())
+                        let message = Message::kept(&frame, expires, self.share_from());
+                        // One with a ticket lies among others, and would keep all of them.
+                        let alone = ticket.and_then(|_| message.stamped(stamp.0, stamp.1));
+                        self.keep_relayed(cx, shard, subject, alone.as_ref().unwrap_or(&frame), stamp, expires);
+                        message
                     }
                 };
                 let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));

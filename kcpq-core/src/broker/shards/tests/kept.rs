@@ -127,3 +127,30 @@ fn limits_on_last_values_hold_in_every_shard() {
     server.carry_all();
     assert_eq!(server.sum(|stats| stats.kept_refused), 7);
 }
+
+/// What is asked with a value on its way to other shards is no part of it: everybody keeps the same bytes, and for each
+/// value no more than its own.
+#[test]
+fn a_value_that_its_publisher_has_confirmed_is_the_same_in_all_shards() {
+    let mut server = Server::new(2, &[0, 1], &Config::default());
+    let id = server.ends[1].client.subscribe(server.now, ">").unwrap();
+    server.settle();
+    server.carry_all();
+    let mut properties = PropertiesBuf::new();
+    properties.retain();
+    let properties = properties.properties();
+    for number in 0..3_u8 {
+        let confirmed = client::Confirmed { properties, ..client::Confirmed::default() };
+        let subject = format!("s.{number}");
+        server.ends[0].client.publish_confirmed(server.now, &subject, &[number; 8], &confirmed).unwrap();
+    }
+    server.settle();
+    server.carry_all();
+    assert_eq!((&server.ends[0].confirmed[..], server.ends[1].got[&id].len()), (&[1, 1, 1][..], 3));
+    let kept = |broker: &Broker<SocketAddr>| {
+        let page = broker.view_kept(&KeptCursor::default(), 10);
+        page.items.into_iter().map(|view| view.frame).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&server.brokers[0]).len(), 3);
+    assert_eq!(kept(&server.brokers[0]), kept(&server.brokers[1]));
+}
