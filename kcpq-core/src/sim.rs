@@ -125,6 +125,11 @@ impl Link {
     pub fn send(&mut self, now: Instant, datagram: &[u8]) {
         self.stats.sent += 1;
         self.stats.bytes += datagram.len() as u64;
+        if self.down || datagram.len() > self.config.mtu {
+            // It does not get as far as the queue.
+            self.stats.lost += 1;
+            return;
+        }
         let mut leaves = now;
         if let Some(bandwidth) = self.config.bandwidth.filter(|rate| *rate > 0) {
             let waiting = self.free_at.since(now).as_micros() as u128 * u128::from(bandwidth) / 1_000_000;
@@ -140,7 +145,7 @@ impl Link {
             self.free_at += Duration::from_micros(takes / bandwidth);
             leaves = self.free_at;
         }
-        if self.loses() || self.down || datagram.len() > self.config.mtu {
+        if self.loses() {
             self.stats.lost += 1;
             return;
         }

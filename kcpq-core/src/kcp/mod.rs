@@ -527,6 +527,10 @@ impl<S: Store> Kcp<S> {
         let limit = out.len().min(self.sender.mtu(&self.env));
         let (segments, _) = out.split_at_mut_checked(limit)?;
         let len = self.write_segments(Packet::new(&self.env, segments, template)).or_else(|| {
+            if !(suspected || self.sender.is_calm(&self.env)) {
+                self.mtud.put_off(&mut self.env);
+                return None;
+            }
             let round_trip = self.sender.rtt().smoothed().unwrap_or(Duration::ZERO);
             self.mtud.write_probe(&mut self.env, out, template, round_trip)
         });
@@ -600,6 +604,16 @@ impl<S: Store> Kcp<S> {
     /// Bytes queued and not yet sent for the first time.
     pub fn unsent(&self) -> usize {
         self.sender.unsent()
+    }
+
+    /// True if what `waits` to get into the stream does better to go on waiting, because congestion control lets nothing new go
+    /// at present. A timer or an acknowledgement says when it may.
+    #[inline]
+    pub(crate) fn is_held(&mut self, now: Instant, waits: impl FnOnce() -> bool) -> bool {
+        self.sender.is_bounded() && {
+            self.env.now = now;
+            self.sender.is_held(&self.env, waits())
+        }
     }
 
     /// Bytes queued and not yet acknowledged.

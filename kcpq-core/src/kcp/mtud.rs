@@ -29,6 +29,8 @@ const RUNGS: [u16; 7] = [LEAST, 1200, 1232, 1372, 1400, 1452, 8952];
 const LEAST: u16 = 548;
 /// How often a length is asked for: at a loss of one in ten each way all of the questions get lost once in 4,000.
 const ROUNDS: u8 = 5;
+/// How long it waits where the path has no room for it.
+const PUT_OFF: Duration = Duration::from_secs(1);
 /// Minimum time between two rounds of a search; a round trip may not be known yet.
 const MIN_WAIT: Duration = Duration::from_millis(200);
 /// Minimum time between two rounds of a check, for which something waits; and the maximum, while nothing is answered.
@@ -212,6 +214,13 @@ impl Mtud {
             }
         }
         false
+    }
+
+    /// A PROBE that is due waits, because the path has no room for it.
+    pub(super) fn put_off(&mut self, env: &mut Env) {
+        if env.timers.is_due(Timer::MtuProbe, env.now) {
+            env.timers.start(Timer::MtuProbe, env.now + PUT_OFF);
+        }
     }
 
     /// Writes a PROBE, which is as long as it says, to the front of `out`, if one is due and fits.

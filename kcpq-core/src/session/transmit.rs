@@ -37,7 +37,11 @@ impl<S: FrameStore> Session<S> {
             None => {
                 self.link.on_time(now);
                 match self.speech {
-                    Speech::Free => self.refill(now),
+                    Speech::Free => {
+                        if !self.is_held(now) {
+                            self.refill(now);
+                        }
+                    }
                     Speech::LastWords => self.speech = Speech::Over,
                     Speech::Over => return None,
                 }
@@ -80,6 +84,13 @@ impl<S: FrameStore> Session<S> {
             count += 1;
         }
         Some(Transmit { len, segment: (count > 1).then_some(first), asks: first > size })
+    }
+
+    /// True while no frame may go: those that there are wait where they may still expire, or give way to newer ones.
+    #[inline]
+    fn is_held(&mut self, now: Instant) -> bool {
+        let Self { control, outbox, hold, kcp, .. } = self;
+        kcp.is_held(now, || !(control.is_empty() && (*hold || outbox.is_empty())))
     }
 
     /// Moves frames into the stream, as many as the next datagram needs.

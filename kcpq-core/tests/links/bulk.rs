@@ -22,13 +22,13 @@ struct Flow {
 struct Outcome {
     /// The part of the link that each flow used, headers included.
     shares: Vec<f64>,
-    /// How long a datagram waited in the queue, in ms: mean, and 95 of 100.
+    /// How long a datagram waited in the queue after the first second, in ms: mean, and 95 of 100.
     queue: (f64, f64),
     again: f64,
 }
 
-/// Flows of the given configurations, each a second after the other, over one link for `span`; measured in its last
-/// two thirds.
+/// Flows of the given configurations, each a second after the other, over one link for `span`; their shares are measured in
+/// its last two thirds.
 fn run(link: sim::Config, configs: &[Config], span: Duration, seed: u64) -> Outcome {
     let mut there = Link::new(link, seed);
     let mut back = Link::new(sim::Config { bandwidth: None, ..link }, seed + 1_000);
@@ -73,7 +73,7 @@ fn run(link: sim::Config, configs: &[Config], span: Duration, seed: u64) -> Outc
             }
             for flow in flows.iter_mut().filter(|flow| flow.begins <= now) {
                 while let Some(len) = flow.from.poll_transmit(now, &mut buf) {
-                    if now >= measured_from {
+                    if now >= start + Duration::from_secs(1) {
                         waits.push(there.queueing_delay(now).as_micros() as f64 / 1_000.0);
                     }
                     // What IP and UDP add takes its time as well.

@@ -4,8 +4,11 @@
 //! runs more seeds. A message crosses the link twice, so the floor is twice its delay. Latency counts from when a message was due.
 
 mod bulk;
+mod crowd;
 #[path = "../common/engine.rs"]
 mod engine;
+mod reno;
+mod shared;
 mod world;
 
 use kcpq_core::kcp;
@@ -205,7 +208,6 @@ fn messages_of_several_segments() {
     rows(Work { burst: 4.0, ..VIDEO }, &[(5.0, goal(1.1, 3.6, ANY, 1.6))]);
 }
 
-/// What retransmission does alone.
 /// What a path's jitter costs is the jitter: it is no queue that others, or this flow, would have to make shorter.
 #[test]
 fn on_a_path_that_jitters() {
@@ -219,6 +221,21 @@ fn on_a_path_that_jitters() {
     }
 }
 
+/// Nor where it loses as well, as radio links do.
+#[test]
+fn on_a_path_that_jitters_and_loses() {
+    for (jitter, loss, p99) in [(10, 2.0, 1.8), (20, 2.0, 2.4), (50, 2.0, 4.2), (20, 10.0, 4.3)] {
+        for work in [SMALL, Work { size: 652, ..SMALL }, VIDEO] {
+            let work = Work { loss: loss / 100.0, ..work };
+            let mut setup = native(&work);
+            setup.link.jitter = Duration::from_millis(jitter);
+            print!("{jitter} ms of jitter: ");
+            judge(&work, &setup, &goal(p99, p99, p99 + 1.6, 3.3));
+        }
+    }
+}
+
+/// What retransmission does alone.
 #[test]
 fn without_repairs() {
     let plain = |work: &Work| {

@@ -52,6 +52,8 @@ impl Mtud {
 
     pub(super) fn write_answer(&mut self, _: &mut Env, _: &mut Packet<'_>) {}
 
+    pub(super) fn put_off(&mut self, _: &mut Env) {}
+
     pub(super) fn write_probe(&mut self, _: &mut Env, _: &mut [u8], _: Header, _: Duration) -> Option<usize> {
         None
     }

@@ -21,7 +21,7 @@ impl Redundancy {
 
     pub(super) fn on_new(&mut self, _: usize) {}
 
-    pub(super) fn plan<S: Store>(&mut self, _: &mut Env, _: &mut InFlight<S>, _: &Rtt, _: usize) {}
+    pub(super) fn plan<S: Store>(&mut self, _: &mut Env, _: &mut InFlight<S>, _: &Rtt, _: usize, _: bool) {}
 
     pub(super) fn on_resent<S: Store>(&mut self, _: &mut Env, _: &mut InFlight<S>, _: &Rtt, _: usize) {}
 

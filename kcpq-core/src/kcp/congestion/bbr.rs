@@ -9,12 +9,16 @@
 //! What differs from the draft:
 //! * App-limited flows, which leave the link idle, are not paced before there was any sign of a bottleneck, since
 //!   pacing costs them latency.
+//! * Startup ends as well when each round trip of a round had a queue (HyStart++, RFC 9406).
+//! * Thin flows have a bound besides, which follows the queue (see `bound`); while there is one, the least round trip does
+//!   not get old.
 //! * ProbeBW's gains are 1.15 and 0.85 instead of 1.25 and 0.75, and its window gain is 1.5 instead of 2, for a shorter
 //!   queue.
 //! * ProbeRTT leaves half a BDP in flight instead of four segments.
 //! * Where more than a third of a round is lost, the bandwidth is lowered; where less is lost and there is no queue,
 //!   that much more is sent.
 
+use super::bound::Bound;
 use super::pacer::{Pacer, Pacing};
 use super::{Controller, Sample};
 use crate::kcp::config::CongestionControl;
@@ -31,6 +35,8 @@ pub(in crate::kcp) struct Snapshot {
     delivered_at: Instant,
     /// When the segment was sent whose acknowledgement that was.
     first_sent_at: Instant,
+    /// Its bytes.
+    len: u16,
     /// App-limited: the application had too little to send to fill the link.
     app_limited: bool,
 }
@@ -58,8 +64,15 @@ pub(in crate::kcp) struct Bbr {
     full_bw: u64,
     full_bw_count: u8,
     pacer: Pacer,
+    bound: Bound,
+    /// What waits elsewhere has to go on waiting.
+    holding: bool,
     lost_in_round: u32,
     acked_in_round: u32,
+    /// The least round trip in this round.
+    round_rtt: Duration,
+    /// Of so many.
+    round_samples: u8,
     /// This round had a sample that was not app-limited.
     saw_full_rate: bool,
     /// Loss that is made up for: percent of the last round that got lost although there was no queue, above
@@ -86,6 +99,13 @@ const BW_FILTER_LEN: usize = 10;
 const PACING_GAINS: [u64; 8] = [115, 85, 100, 100, 100, 100, 100, 100];
 /// Startup's gain, 2 / ln 2, in percent: the least pacing gain that doubles the rate every round.
 const STARTUP_GAIN: u64 = 289;
+/// Rounds without growth that show that the pipe is full.
+const FULL: u8 = 3;
+/// So long a queue shows the same, if each of a round's round trips has it: an eighth of the round trip within these bounds
+/// (HyStart++, RFC 9406).
+const MIN_QUEUE_SEEN: Duration = Duration::from_millis(4);
+const MAX_QUEUE_SEEN: Duration = Duration::from_millis(16);
+const ENOUGH_SAMPLES: u8 = 8;
 /// The most percent of loss that is made up for by sending faster: what looks like a lossy link may be a short queue.
 const MAX_COMPENSATION: u64 = 10;
 /// Percent of loss that the probes make up for.
@@ -130,8 +150,12 @@ impl Bbr {
             full_bw: 0,
             full_bw_count: 0,
             pacer: Pacer::new(MAX_UNPACED_BURST),
+            bound: Bound::new(),
+            holding: false,
             lost_in_round: 0,
             acked_in_round: 0,
+            round_rtt: Duration::MAX,
+            round_samples: 0,
             saw_full_rate: false,
             compensation: 0,
             mss,
@@ -173,7 +197,7 @@ impl Bbr {
 
     /// Startup has found the bottleneck (the draft's filled_pipe).
     fn is_pipe_full(&self) -> bool {
-        self.full_bw_count >= 3
+        self.full_bw_count >= FULL
     }
 
     /// The pacing rate in bytes per second: pacing gain times bandwidth; `None` if nothing is known yet.
@@ -196,6 +220,8 @@ impl Bbr {
 
     fn end_round(&mut self, rtt: Duration) {
         self.round_end = self.delivered;
+        let least = core::mem::replace(&mut self.round_rtt, Duration::MAX);
+        let samples = core::mem::take(&mut self.round_samples);
         let (lost, acked) = (u64::from(self.lost_in_round), u64::from(self.acked_in_round));
         (self.lost_in_round, self.acked_in_round) = (0, 0);
         let has_queue = self.round_trip().is_some_and(|least| rtt > least + least.div(16) + Duration::from_millis(1));
@@ -220,6 +246,11 @@ impl Bbr {
             } else {
                 self.full_bw_count += 1;
             }
+            let queue = least - self.round_trip().unwrap_or(least);
+            let seen = least.div(8).max(MIN_QUEUE_SEEN).min(MAX_QUEUE_SEEN) + self.bound.jitter();
+            if samples >= ENOUGH_SAMPLES && queue > seen {
+                self.full_bw_count = FULL;
+            }
         }
         self.round = self.round.wrapping_add(1);
         self.bw_filter[self.round as usize % BW_FILTER_LEN] = 0;
@@ -231,7 +262,7 @@ impl Bbr {
         match self.phase {
             Phase::Startup if self.is_pipe_full() => self.phase = Phase::Drain,
             Phase::Drain if pipe <= self.bdp() => self.phase = probe_bw,
-            Phase::ProbeBw { .. } if now.since(self.min_rtt_at) > MIN_RTT_FILTER_LEN => {
+            Phase::ProbeBw { .. } if now.since(self.min_rtt_at) > MIN_RTT_FILTER_LEN && !self.bound.drains() => {
                 self.phase = Phase::ProbeRtt {
                     until: now + PROBE_RTT_DURATION.max(self.round_trip().unwrap_or(PROBE_RTT_DURATION)),
                 };
@@ -255,11 +286,30 @@ impl Bbr {
 
 impl Controller for Bbr {
     fn admits(&self, pipe: u32) -> bool {
-        u64::from(pipe) < self.cwnd()
+        let bound = self.round_trip().and_then(|least| self.bound.window(least));
+        u64::from(pipe) < self.cwnd().min(bound.unwrap_or(u64::MAX))
     }
 
     fn is_rate_based(&self) -> bool {
         true
+    }
+
+    fn is_calm(&self, now: Instant) -> bool {
+        self.bound.is_calm(now)
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.bound.rate().is_some()
+    }
+
+    fn hold(&mut self, now: Instant, waits: bool, unsent: usize, pipe: u32) -> bool {
+        self.holding =
+            waits && self.is_bounded() && (unsent > 0 || !self.admits(pipe) || self.release_at(now, false).is_some());
+        self.holding
+    }
+
+    fn is_holding(&self) -> bool {
+        self.holding && self.is_bounded()
     }
 
     fn set_mss(&mut self, mss: u32) {
@@ -270,12 +320,23 @@ impl Controller for Bbr {
         self.ack_delay = delay;
     }
 
-    fn release_at(&mut self, now: Instant) -> Option<Instant> {
+    fn release_at(&mut self, now: Instant, again: bool) -> Option<Instant> {
         let rate = self.pacing_rate()?;
         let mss = u64::from(self.mss);
-        let quantum = (rate / 1_000).min(MAX_UNPACED_BURST).max(2 * mss);
-        let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
-        self.pacer.release_at(now, &Pacing { rate, quantum, burst })
+        let quantum = |rate: u64, least: u64| (rate / 1_000).min(MAX_UNPACED_BURST).max(least);
+        let pacing = match self.bound.rate() {
+            Some(bound) if bound < rate => {
+                let quantum = quantum(bound, 1);
+                let credit = if again { mss } else { 0 };
+                Pacing { rate: bound, quantum, burst: quantum.max(mss / 2), credit }
+            }
+            _ => {
+                let quantum = quantum(rate, 2 * mss);
+                let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
+                Pacing { rate, quantum, burst, credit: 0 }
+            }
+        };
+        self.pacer.release_at(now, &pacing)
     }
 
     fn on_sent(&mut self, now: Instant, len: u16, pipe: u32) -> Snapshot {
@@ -288,6 +349,7 @@ impl Controller for Bbr {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
+            len,
             app_limited: self.app_limited_until.is_some(),
         }
     }
@@ -301,13 +363,19 @@ impl Controller for Bbr {
     fn on_acked(&mut self, now: Instant, len: u16) {
         self.delivered = self.delivered.wrapping_add(u32::from(len));
         self.delivered_at = now;
+        self.bound.on_acked(len);
         self.acked_in_round = self.acked_in_round.saturating_add(u32::from(len));
         if self.app_limited_until.is_some_and(|mark| (self.delivered.wrapping_sub(mark) as i32) >= 0) {
             self.app_limited_until = None;
         }
     }
 
+    fn on_spurious(&mut self) {
+        self.bound.on_spurious(self.mss);
+    }
+
     fn on_lost(&mut self, bytes: u32) {
+        self.bound.on_lost(bytes);
         self.lost_in_round = self.lost_in_round.saturating_add(bytes);
     }
 
@@ -320,6 +388,11 @@ impl Controller for Bbr {
             self.min_rtt = Some(rtt.max(Duration::from_micros(1)));
             self.min_rtt_at = now;
         }
+        if let Some(least) = self.round_trip() {
+            self.bound.on_sample(now, rtt, least, snapshot.len, !snapshot.app_limited);
+        }
+        self.round_rtt = self.round_rtt.min(rtt);
+        self.round_samples = self.round_samples.saturating_add(1);
         if (snapshot.delivered.wrapping_sub(self.round_end) as i32) >= 0 {
             self.end_round(rtt);
         }
@@ -358,7 +431,7 @@ mod tests {
         assert!(bbr.pacing_rate().is_some(), "something is known");
         let mut now = came;
         for _ in 0..10 {
-            while let Some(at) = bbr.release_at(now) {
+            while let Some(at) = bbr.release_at(now, false) {
                 assert!(at > now);
                 now = at;
             }

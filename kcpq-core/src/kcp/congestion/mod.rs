@@ -2,6 +2,10 @@
 
 #[cfg_attr(not(feature = "bbr"), path = "../absent/bbr.rs")]
 mod bbr;
+#[cfg(feature = "bbr")]
+mod bound;
+#[cfg(feature = "bbr")]
+mod jitter;
 #[cfg_attr(not(feature = "kcp-modes"), path = "../absent/kcp_window.rs")]
 mod kcp_window;
 #[cfg(feature = "bbr")]
@@ -42,9 +46,30 @@ pub(super) trait Controller {
         false
     }
 
-    /// The pacer: when the next segment may be sent, if not now.
-    fn release_at(&mut self, _now: Instant) -> Option<Instant> {
+    /// The pacer: when the next segment may be sent, if not now. One that goes `again` is more urgent.
+    fn release_at(&mut self, _now: Instant, _again: bool) -> Option<Instant> {
         None
+    }
+
+    /// True if the path has room for more than has to be sent, as far as is known.
+    fn is_calm(&self, _now: Instant) -> bool {
+        true
+    }
+
+    /// True if the rate is bounded because of others.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    /// True if what `waits` to be sent, besides `unsent` bytes that may be sent at any time, does better to go on waiting:
+    /// the rate is bounded, and nothing new may go now while `pipe` bytes are in flight.
+    fn hold(&mut self, _now: Instant, _waits: bool, _unsent: usize, _pipe: u32) -> bool {
+        false
+    }
+
+    /// What the last [`hold`](Self::hold) said.
+    fn is_holding(&self) -> bool {
+        false
     }
 
     /// A segment holds up to `mss` bytes of data, at least 1: at the beginning, and whenever that changes.
@@ -131,8 +156,24 @@ impl Controller for Congestion {
         chosen!(self, controller => controller.is_rate_based())
     }
 
-    fn release_at(&mut self, now: Instant) -> Option<Instant> {
-        chosen!(self, controller => controller.release_at(now))
+    fn release_at(&mut self, now: Instant, again: bool) -> Option<Instant> {
+        chosen!(self, controller => controller.release_at(now, again))
+    }
+
+    fn is_calm(&self, now: Instant) -> bool {
+        chosen!(self, controller => controller.is_calm(now))
+    }
+
+    fn is_bounded(&self) -> bool {
+        chosen!(self, controller => controller.is_bounded())
+    }
+
+    fn hold(&mut self, now: Instant, waits: bool, unsent: usize, pipe: u32) -> bool {
+        chosen!(self, controller => controller.hold(now, waits, unsent, pipe))
+    }
+
+    fn is_holding(&self) -> bool {
+        chosen!(self, controller => controller.is_holding())
     }
 
     fn set_mss(&mut self, mss: u32) {

@@ -10,6 +10,8 @@ pub(super) struct Pacing {
     pub(super) quantum: u64,
     /// Bytes that may be sent at once after a pause.
     pub(super) burst: u64,
+    /// Bytes that may be sent before their time.
+    pub(super) credit: u64,
 }
 
 /// The bucket.
@@ -33,17 +35,18 @@ impl Pacer {
 
     /// When the next segment may be sent, if not now.
     pub(super) fn release_at(&mut self, now: Instant, pacing: &Pacing) -> Option<Instant> {
-        let Pacing { rate, quantum, burst } = *pacing;
+        let Pacing { rate, quantum, burst, credit } = *pacing;
         let earned = u128::from(rate) * u128::from(now.since(self.filled_at).as_micros()) / 1_000_000;
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(i64::try_from(earned).unwrap_or(i64::MAX)).min(burst as i64);
             self.filled_at = now;
         }
-        if self.tokens > 0 {
+        let tokens = self.tokens + credit as i64;
+        if tokens > 0 {
             return None;
         }
         // Not before a quantum is there, so that several datagrams go together.
-        let lacks = (quantum as i64 - self.tokens) as u64;
+        let lacks = (quantum as i64 - tokens) as u64;
         Some(now + Duration::from_micros((lacks * 1_000_000).div_ceil(rate.max(1)).max(1)))
     }
 }
@@ -54,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_keeps_to_the_rate_and_goes_in_quanta() {
-        let pacing = Pacing { rate: 1_000_000, quantum: 3_000, burst: 10_000 };
+        let pacing = Pacing { rate: 1_000_000, quantum: 3_000, burst: 10_000, credit: 0 };
         let mut pacer = Pacer::new(10_000);
         let (mut now, mut sent) = (Instant::from_millis(1), 0);
         let begun = now;

@@ -350,6 +350,11 @@ impl<S: Store> Sender<S> {
         }
     }
 
+    /// True if the path has room for more than has to be sent, as far as is known.
+    pub(super) fn is_calm(&self, env: &Env) -> bool {
+        self.state.congestion.is_calm(env.now)
+    }
+
     /// True if it seems that only the longer segments get lost.
     pub(super) fn suspects_black_hole(&self) -> bool {
         self.state.black_hole.is_suspected()
@@ -399,8 +404,8 @@ impl<S: Store> Sender<S> {
         }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
-        if (self.flight.has_lost() || self.may_cut(env))
-            && let Some(at) = self.state.congestion.release_at(env.now)
+        if (self.flight.has_lost() || self.may_cut(env) || self.state.congestion.is_holding() && self.has_room(env))
+            && let Some(at) = self.state.congestion.release_at(env.now, self.flight.has_lost())
         {
             env.timers.start(Timer::Pacing, at);
             return None;
@@ -417,6 +422,8 @@ impl<S: Store> Sender<S> {
         state.loss.on_sent(env, rto);
         if again {
             env.stats.retransmitted += 1;
+        }
+        if again && state.congestion.is_calm(env.now) {
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
         if whole {
@@ -453,12 +460,28 @@ impl<S: Store> Sender<S> {
         Some(())
     }
 
-    /// True if there are data for another segment, and windows and memory have room for it.
+    /// True if congestion control bounds the rate because of others.
+    #[inline]
+    pub(super) fn is_bounded(&self) -> bool {
+        self.state.congestion.is_bounded()
+    }
+
+    /// True if what `waits` elsewhere has to go on waiting, because the rate is bounded.
+    pub(super) fn is_held(&mut self, env: &Env, waits: bool) -> bool {
+        let unsent = self.unsent();
+        self.state.congestion.hold(env.now, waits, unsent, self.flight.pipe())
+    }
+
+    /// True if there are data for another segment, and room for it.
     fn may_cut(&self, env: &Env) -> bool {
+        self.unsent() > 0 && self.has_room(env)
+    }
+
+    /// True if windows and memory have room for another segment.
+    fn has_room(&self, env: &Env) -> bool {
         let Self { flight, state, .. } = self;
         let window = u32::from(env.config.send_window.min(state.remote_window)).min(state.congestion.window());
-        self.unsent() > 0
-            && flight.len() < window as usize
+        flight.len() < window as usize
             && flight.has_room()
             && state.congestion.admits(flight.pipe())
             && (flight.is_empty()
@@ -527,7 +550,7 @@ impl<S: Store> Sender<S> {
 
     /// Ends the burst if all that was queued has been sent.
     pub(super) fn end_burst(&mut self, env: &mut Env) {
-        if self.unsent() > 0 {
+        if self.unsent() > 0 || self.state.congestion.is_holding() {
             return;
         }
         let Self { flight, state, .. } = self;
@@ -535,7 +558,8 @@ impl<S: Store> Sender<S> {
         state.congestion.on_app_limited(flight.pipe());
         if burst > 0 {
             state.last_burst = burst;
-            state.redundancy.plan(env, flight, &state.rtt, burst);
+            let room = state.congestion.is_calm(env.now);
+            state.redundancy.plan(env, flight, &state.rtt, burst, room);
         }
     }
 }

@@ -101,12 +101,19 @@ impl Redundancy {
         self.longest = self.longest.max(len as u16);
     }
 
-    /// Decides what the burst of `segments` that ends here gets: repairs, or copies.
-    pub(super) fn plan<S: Store>(&mut self, env: &mut Env, flight: &mut InFlight<S>, rtt: &Rtt, segments: usize) {
+    /// Decides what the burst of `segments` that ends here gets, if there is `room`: repairs, or copies.
+    pub(super) fn plan<S: Store>(
+        &mut self,
+        env: &mut Env,
+        flight: &mut InFlight<S>,
+        rtt: &Rtt,
+        segments: usize,
+        room: bool,
+    ) {
         let repairs = env.can_repair(core::mem::take(&mut self.longest).into());
         let single = core::mem::take(&mut self.burst) <= env.mss();
         let interval = env.now.since(core::mem::replace(&mut self.planned_at, env.now));
-        if !self.is_worth_it(env, flight) || !(single || repairs) {
+        if !(room && self.is_worth_it(env, flight) && (single || repairs)) {
             return;
         }
         let sharing =
