@@ -1,7 +1,8 @@
 //! Waiting on a thread of one's own: for the sockets, a moment and a handle, in one system call.
 //!
 //! The reactor of `async-io` is shared by all tasks of a program, so whatever comes there may be told by another thread, and
-//! it is told anew what is waited for each time. A client that has its thread does without.
+//! it is told anew what is waited for each time. A client that has its thread does without. What it waits for ends with the
+//! millisecond in which it is due, as the poller counts in these.
 
 use std::io;
 use std::sync::Arc;
@@ -73,11 +74,11 @@ impl Own {
         if let Poll::Ready(found) = route.poll_looked_up(&mut Context::from_waker(&waker)) {
             return Ok(Some(found));
         }
-        let awake_until = Instant::now() + self.spin;
+        let begun = Instant::now();
         loop {
             let now = Instant::now();
             let left = until.map(|at| at.saturating_duration_since(now));
-            let awake = now < awake_until;
+            let awake = now.duration_since(begun) < self.spin;
             let waited = self.poll.poll(&mut self.events, if awake { Some(Duration::ZERO) } else { left });
             match waited {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),

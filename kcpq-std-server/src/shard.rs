@@ -230,11 +230,11 @@ impl Shard {
     fn rest(&mut self) {
         if self.listeners.iter().all(|listener| !listener.readable) {
             let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
-            let wait = deadline.into_iter().flatten().min().map(|at| {
+            let mut wait = deadline.into_iter().flatten().min().map(|at| {
                 let at = self.epoch + StdDuration::from_micros(at.as_micros());
                 at.saturating_duration_since(std::time::Instant::now())
             });
-            if !self.find_work(wait) {
+            if !self.find_work(&mut wait) {
                 self.wait(wait);
             }
         } else if self.listeners.iter().any(|listener| !listener.readable) {
@@ -243,8 +243,8 @@ impl Shard {
     }
 
     /// Looks again and again for a while, if that is wanted, because to be woken takes longer. True if there is something to
-    /// do.
-    fn find_work(&mut self, wait: Option<StdDuration>) -> bool {
+    /// do; otherwise `wait` is what is left of it.
+    fn find_work(&mut self, wait: &mut Option<StdDuration>) -> bool {
         if self.spin.is_zero() {
             return false;
         }
@@ -258,8 +258,8 @@ impl Shard {
             // Where others have to wait for a processor they go first.
             std::thread::yield_now();
         }
-        // A timer may have run out; otherwise there is none before the end of what is slept now.
-        wait == Some(spin)
+        *wait = wait.map(|wait| wait.saturating_sub(begun.elapsed()));
+        *wait == Some(StdDuration::ZERO)
     }
 
     fn sockets(self) -> Vec<Socket> {
@@ -461,19 +461,23 @@ mod tests {
     fn a_thread_that_spins_finds_what_comes_and_does_not_sleep_over_its_timers() {
         let (mut shard, handle) = shard(1);
         shard.receive();
-        assert!(!shard.find_work(None), "it sleeps unless it is told otherwise");
-        shard.spin = StdDuration::from_millis(1);
-        assert!(!shard.find_work(None), "there was nothing");
         let hour = StdDuration::from_secs(3_600);
-        assert!(!shard.find_work(Some(hour)));
+        let mut wait = Some(hour);
+        assert!(!shard.find_work(&mut wait) && wait == Some(hour), "it sleeps unless it is told otherwise");
+        shard.spin = StdDuration::from_millis(1);
+        assert!(!shard.find_work(&mut None), "there was nothing");
+        assert!(
+            !shard.find_work(&mut wait) && wait.unwrap() <= hour - shard.spin,
+            "it sleeps no longer than its timer"
+        );
         shard.spin = hour;
-        assert!(shard.find_work(Some(StdDuration::from_micros(1))), "a timer has run out");
+        assert!(shard.find_work(&mut Some(StdDuration::from_micros(1))), "a timer has run out");
         let addr = shard.listeners[0].socket.local_addr().unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], addr).unwrap();
-        assert!(shard.find_work(None) && shard.listeners[0].readable);
+        assert!(shard.find_work(&mut None) && shard.listeners[0].readable);
         shard.receive();
         handle.send(Command::Stop);
-        assert!(shard.find_work(None) && !shard.listeners[0].readable, "a command is something to do");
+        assert!(shard.find_work(&mut None) && !shard.listeners[0].readable, "a command is something to do");
     }
 
     #[test]
