@@ -23,6 +23,8 @@
 
 use std::future::IntoFuture;
 
+use futures_lite::future::block_on;
+
 use crate::message::Message;
 use crate::subscription::Subscription;
 
@@ -34,7 +36,9 @@ pub trait Wait: IntoFuture {
 
 impl<F: IntoFuture> Wait for F {
     fn wait(self) -> Self::Output {
-        smol::block_on(self.into_future())
+        // Not that of async-io: the client's task waits for its socket with the reactor, and this thread, if it had that,
+        // would have to wake it for each datagram.
+        block_on(self.into_future())
     }
 }
 

@@ -39,6 +39,9 @@
 //! server ends their sessions. [`Builder::own_thread`] gives a client a thread, and [`Builder::executor`] takes an executor of
 //! the program's.
 //!
+//! A thread of its own waits for the client's socket and timers by itself, without async-io, and can do so
+//! [without sleeping](Builder::spin) where the latency of single messages is worth a processor.
+//!
 //! Callbacks ([`Subscribe::for_each`]) and name look-ups run on smol's pool for blocking work, at most 500 threads at a time
 //! unless `BLOCKING_MAX_THREADS` says otherwise: more callbacks than that which block at the same time hold each other up,
 //! and look-ups as well. Each is woken by a task on the global executor. Who has many subscriptions reads them as streams.
@@ -62,6 +65,7 @@ mod headers;
 mod json;
 mod message;
 mod operation;
+mod own;
 mod paths;
 mod place;
 mod preset;

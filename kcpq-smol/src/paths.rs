@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::task::Poll;
 
 use kcpq_core::{Duration, Instant};
+use mio::Registry;
 
 use crate::udp::{Udp, is_about_source};
 
@@ -190,6 +191,14 @@ impl Paths {
             path.udp = Udp::connect(path.server)?;
         }
         Ok(())
+    }
+
+    /// Lets a poller tell when there is something to receive on any socket.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        self.open.iter_mut().try_for_each(|path| path.udp.register(registry))
     }
 
     /// Waits until there is something to receive on any socket.

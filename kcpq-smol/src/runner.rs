@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Timer;
+use event_listener::EventListener;
 use futures_lite::future::{or, yield_now};
 use kcpq_core::Instant;
 use kcpq_core::client::{State, Transmit};
 use kcpq_udp::{is_about_peer, is_too_long};
 
 use crate::events::Event;
+use crate::own::Own;
 use crate::paths::{Path, Paths};
 use crate::route::Route;
 use crate::shared::Shared;
@@ -43,17 +45,19 @@ pub(crate) struct Runner {
     /// out: each setting costs a system call and the waking of whoever waits for all timers.
     timer: Timer,
     alarm: Option<Instant>,
+    /// How it waits instead, if it has a thread to itself.
+    own: Option<Own>,
 }
 
 impl Runner {
     /// With `paths` on which the present attempt to connect has begun; none if there is no address yet.
-    pub(crate) fn new(shared: Arc<Shared>, route: Route, paths: Paths) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, route: Route, paths: Paths, own: Option<Own>) -> Self {
         let conversation = shared.lock().core.conversation();
         let look_up_at = (!route.is_known()).then_some(Instant::ZERO);
         let out = vec![0; MAX_BATCH];
         let timer = Timer::never();
         let mut runner =
-            Self { shared, route, paths, conversation, looked_up: false, look_up_at, out, timer, alarm: None };
+            Self { shared, route, paths, conversation, looked_up: false, look_up_at, out, timer, alarm: None, own };
         runner.tell_sender();
         runner
     }
@@ -99,7 +103,7 @@ impl Runner {
 
     /// The same while several addresses are tried: whoever answers first is it.
     fn receive_first(&mut self) -> bool {
-        let mut index = 0;
+        let (mut index, mut more) = (0, false);
         while let Some(path) = self.paths.get_mut(index) {
             let received = receive_batch(&self.shared, path);
             if self.shared.lock().core.last_heard().is_some() {
@@ -107,13 +111,14 @@ impl Runner {
                 self.tell_sender();
                 return true;
             }
-            match received {
-                // The socket behind it has its index now.
-                Err(error) if is_about_peer(&error) && self.refused(index) => {}
-                _ => index += 1,
+            let about_peer = received.as_ref().is_err_and(is_about_peer);
+            // The socket behind it has its index then.
+            if !(about_peer && self.refused(index)) {
+                index += 1;
             }
+            more |= about_peer || received.is_ok_and(|more| more);
         }
-        false
+        more
     }
 
     /// The system says that nobody listens there: a hint for the core, or while connecting a reason to try the server's next
@@ -310,13 +315,31 @@ impl Runner {
             let deadline = Instant::earlier(state.core.poll_timeout().map(|deadline| deadline.at), own);
             state.direct.arm(now, deadline)
         };
-        if let Some(deadline) = deadline
-            && self.alarm.is_none_or(|alarm| alarm <= now || deadline < alarm)
-        {
-            self.alarm = Some(deadline);
-            self.timer.set_at(self.shared.clock.at(deadline));
+        let found = self.wait(now, deadline, woken).await;
+        self.shared.lock().idle = false;
+        if let Some(found) = found {
+            self.looked_up(found);
         }
-        let Self { paths, route, timer, .. } = self;
+    }
+
+    /// Waits, and returns what a look-up has found if one is over.
+    async fn wait(&mut self, now: Instant, deadline: Option<Instant>, woken: EventListener) -> Option<io::Result<()>> {
+        let Self { paths, route, timer, own, shared, alarm, .. } = self;
+        if let Some(own) = own {
+            let until = deadline.map(|deadline| shared.clock.at(deadline));
+            let Ok(found) = own.wait(paths, route, until) else {
+                // Without a poller it looks now and then.
+                Timer::after(PAUSE).await;
+                return None;
+            };
+            return found;
+        }
+        if let Some(deadline) = deadline
+            && alarm.is_none_or(|alarm| alarm <= now || deadline < alarm)
+        {
+            *alarm = Some(deadline);
+            timer.set_at(shared.clock.at(deadline));
+        }
         let socket = async {
             if paths.readable().await.is_err() {
                 Timer::after(PAUSE).await;
@@ -332,19 +355,19 @@ impl Runner {
             None
         };
         let looked_up = poll_fn(|cx| route.poll_looked_up(cx).map(Some));
-        let found = or(woken, or(socket, or(timer, looked_up))).await;
-        self.shared.lock().idle = false;
-        if let Some(found) = found {
-            self.looked_up(found);
-        }
+        or(woken, or(socket, or(timer, looked_up))).await
     }
 }
 
 /// Takes in what one system call gives, and says whether there may be more; the lock is taken once for all of it.
 fn receive_batch(shared: &Shared, path: &mut Path) -> io::Result<bool> {
     let mut state = None;
-    path.udp.socket.recv(|_, datagram| {
+    let more = path.udp.socket.recv(|_, datagram| {
         let state = state.get_or_insert_with(|| shared.lock());
         shared.receive(state, datagram);
-    })
+    })?;
+    if !more {
+        path.udp.emptied();
+    }
+    Ok(more)
 }

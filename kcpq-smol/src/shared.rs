@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::confirm::Expected;
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
+use crate::own::Bell;
 use crate::queue::Queue;
 use crate::request::Asked;
 use crate::seal::SealedBy;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Wakes the runner, if it sleeps.
     pub(crate) wake: Signal,
+    /// The same for one that has a thread to itself.
+    bell: Option<Arc<Bell>>,
     /// Something that an operation may wait for has changed.
     pub(crate) changed: Signal,
     /// There is room for messages.
@@ -107,7 +110,10 @@ impl Drop for Locked<'_> {
         let notify = std::mem::take(&mut self.notify);
         drop(self.guard.take());
         if notify.runner {
-            self.shared.wake.notify(1);
+            match &self.shared.bell {
+                Some(bell) => bell.ring(),
+                None => drop(self.shared.wake.notify(1)),
+            }
         }
         if notify.changed {
             self.shared.changed.notify(usize::MAX);
@@ -175,6 +181,7 @@ impl Shared {
         events: Announcer,
         addr: String,
         sealed_by: Option<SealedBy>,
+        bell: Option<Arc<Bell>>,
     ) -> Self {
         let state = State {
             core,
@@ -199,6 +206,7 @@ impl Shared {
             state: Mutex::new(state),
             clock: Clock::start(),
             wake: Signal::new(),
+            bell,
             changed: Signal::new(),
             writable: Signal::new(),
             events,

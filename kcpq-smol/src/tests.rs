@@ -83,7 +83,7 @@ fn a_preset_undoes_nothing_that_was_set_before_it() {
     use crate::{Overflow, Preset, PrivateKey, SharedSecret};
     type Setting = (&'static str, fn(Builder) -> Builder);
     const SECOND: Duration = Duration::from_secs(1);
-    let settings: [Setting; 18] = [
+    let settings: [Setting; 19] = [
         ("timeout", |builder| builder.timeout(SECOND)),
         ("name", |builder| builder.name("tester")),
         ("capacity", |builder| builder.capacity(7)),
@@ -101,6 +101,7 @@ fn a_preset_undoes_nothing_that_was_set_before_it() {
         ("secret", |builder| builder.secret(SharedSecret::from_bytes(&[7; 32]))),
         ("parity", Builder::parity),
         ("own_thread", Builder::own_thread),
+        ("spin", |builder| builder.spin(SECOND)),
         ("or_server", |builder| builder.or_server("other:4000")),
     ];
     let shown = |builder: &Builder| format!("{builder:?}");
@@ -139,6 +140,12 @@ fn quick() -> Builder {
         .reconnect(Some(Backoff { base: millis(100), cap: millis(100) }))
 }
 
+/// On each place where a client's task may run: it waits in different ways there.
+fn everywhere(builder: &Builder) -> [Builder; 3] {
+    let own = builder.clone().own_thread();
+    [builder.clone(), own.clone(), own.spin(Duration::from_millis(1))]
+}
+
 /// Waits until a server that was told to pause does.
 async fn stand_still(client: &Client) {
     loop {
@@ -152,23 +159,29 @@ async fn stand_still(client: &Client) {
 #[test]
 fn an_address_that_does_not_answer_does_not_keep_the_client_from_the_next() {
     let (_hole, nobody) = black_hole();
-    let server = Server::start();
-    run(async {
-        let client = Client::builder().or_server(server.addr).connect(nobody).await.unwrap();
-        let mut received = client.subscribe("a").await.unwrap();
-        client.publish("a", "b").await.unwrap();
-        assert_eq!(received.next().await.unwrap().payload(), b"b");
-        assert_eq!(client.stats().client.connection_errors, 0, "it was one attempt");
-        assert_eq!(server.view().sessions, 1);
-    });
+    for builder in everywhere(&Client::builder()) {
+        let server = Server::start();
+        run(async {
+            let client = builder.or_server(server.addr).connect(nobody).await.unwrap();
+            let mut received = client.subscribe("a").await.unwrap();
+            client.publish("a", "b").await.unwrap();
+            assert_eq!(received.next().await.unwrap().payload(), b"b");
+            assert_eq!(client.stats().client.connection_errors, 0, "it was one attempt");
+            assert_eq!(server.view().sessions, 1);
+        });
+    }
 }
 
 #[test]
 fn a_server_whose_name_gets_another_address_is_found_again() {
+    everywhere(&quick()).into_iter().for_each(find_again);
+}
+
+fn find_again(builder: Builder) {
     let (old, new) = (Server::start(), Server::start());
     let addrs = Arc::new(Mutex::new(Some(vec![old.addr])));
     run(async {
-        let client = quick().resolver(names(&addrs)).connect("telemetry.example").await.unwrap();
+        let client = builder.resolver(names(&addrs)).connect("telemetry.example").await.unwrap();
         let mut received = client.subscribe("a").await.unwrap();
         // At first no name server answers: the old address is tried again, where nobody is.
         *addrs.lock().unwrap() = None;
@@ -185,9 +198,13 @@ fn a_server_whose_name_gets_another_address_is_found_again() {
 
 #[test]
 fn a_client_may_be_there_before_its_server_and_before_its_servers_name() {
+    everywhere(&quick()).into_iter().for_each(be_there_before);
+}
+
+fn be_there_before(builder: Builder) {
     let (hole, nobody) = black_hole();
     let addrs = Arc::new(Mutex::new(None));
-    let client = quick().resolver(names(&addrs)).connect_in_background("telemetry.example").unwrap();
+    let client = builder.resolver(names(&addrs)).connect_in_background("telemetry.example").unwrap();
     run(async {
         let mut events = client.events();
         for number in 0..100_u8 {

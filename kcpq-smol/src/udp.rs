@@ -7,6 +7,9 @@ use std::task::{Context, Poll};
 
 use async_io::Async;
 use kcpq_udp::{Sender, Socket};
+use mio::{Interest, Registry};
+
+use crate::own;
 
 /// A socket that tasks wait for.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub(crate) struct Udp {
     pub(crate) socket: Socket,
     /// The same socket, as the reactor knows it.
     registered: Async<Arc<Sender>>,
+    /// The same, as the poller of a client's own thread knows it.
+    polled: Option<mio::net::UdpSocket>,
 }
 
 impl Udp {
@@ -24,7 +29,7 @@ impl Udp {
     pub(crate) fn connect(peer: SocketAddr) -> io::Result<Self> {
         let socket = Socket::connect(peer)?;
         let registered = Async::new_nonblocking(Arc::clone(socket.sender()))?;
-        Ok(Self { socket, registered })
+        Ok(Self { socket, registered, polled: None })
     }
 
     /// Ready when there may be something to receive. One task only may wait for it.
@@ -33,6 +38,26 @@ impl Udp {
     /// The system's.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.registered.poll_readable(cx)
+    }
+
+    /// Lets a poller tell when there is something to receive; once is enough.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.polled.is_none() {
+            let mut polled = mio::net::UdpSocket::from_std(self.socket.socket().try_clone()?);
+            registry.register(&mut polled, own::SOCKET, Interest::READABLE)?;
+            self.polled = Some(polled);
+        }
+        Ok(())
+    }
+
+    /// It was read until it was empty: on Windows a poller tells of nothing more before it knows.
+    pub(crate) fn emptied(&self) {
+        if let Some(polled) = &self.polled {
+            let _ = polled.try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
     }
 
     /// Waits until there is room to send.

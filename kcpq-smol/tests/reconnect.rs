@@ -61,9 +61,15 @@ fn fifty_clients_come_back_by_themselves_when_their_server_is_killed_and_started
 
 #[test]
 fn messages_published_while_the_server_is_away_arrive_when_it_is_back() {
+    for builder in [quick(), quick().own_thread()] {
+        arrive_when_it_is_back(builder);
+    }
+}
+
+fn arrive_when_it_is_back(builder: Builder) {
     let server = Server::start();
     run(async {
-        let client = quick().connect(server.addr).await.unwrap();
+        let client = builder.connect(server.addr).await.unwrap();
         let mut received = client.subscribe("n").capacity(1_000).await.unwrap();
         let mut events = client.events();
         let addr = server.addr;

@@ -184,7 +184,9 @@ fn a_client_on_a_thread_of_its_own_or_the_users_executor_needs_no_other() {
         assert_eq!(received.next().await.unwrap().payload(), b"b");
         client.close().await.unwrap();
     };
-    run(async { travels(Client::builder().own_thread().connect(server.addr).await.unwrap()).await });
+    for builder in [Client::builder().own_thread(), Client::builder().spin(Duration::from_millis(1))] {
+        run(async { travels(builder.connect(server.addr).await.unwrap()).await });
+    }
     let executor = std::sync::Arc::new(smol::Executor::new());
     let mine = std::sync::Arc::clone(&executor);
     let builder = Client::builder().executor(move |task| mine.spawn(task).detach());

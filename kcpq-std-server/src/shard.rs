@@ -121,6 +121,8 @@ pub(crate) struct Shard {
     draining: bool,
     /// Datagrams that the system refused to send.
     pub(crate) unsendable: u64,
+    /// For how long it looks for something to do before it sleeps.
+    pub(crate) spin: StdDuration,
 }
 
 impl Shard {
@@ -162,6 +164,7 @@ impl Shard {
             relays: Vec::new(),
             draining: false,
             unsendable: 0,
+            spin: StdDuration::ZERO,
         };
         Ok((shard, handle))
     }
@@ -227,14 +230,36 @@ impl Shard {
     fn rest(&mut self) {
         if self.listeners.iter().all(|listener| !listener.readable) {
             let deadline = [self.broker.poll_timeout().map(|deadline| deadline.at), self.log.poll_timeout()];
-            let wait = deadline.into_iter().flatten().min().map(|at| {
+            let mut wait = deadline.into_iter().flatten().min().map(|at| {
                 let at = self.epoch + StdDuration::from_micros(at.as_micros());
                 at.saturating_duration_since(std::time::Instant::now())
             });
-            self.wait(wait);
+            if !self.find_work(&mut wait) {
+                self.wait(wait);
+            }
         } else if self.listeners.iter().any(|listener| !listener.readable) {
             self.wait(Some(StdDuration::ZERO));
         }
+    }
+
+    /// Looks again and again for a while, if that is wanted, because to be woken takes longer. True if there is something to
+    /// do; otherwise `wait` is what is left of it.
+    fn find_work(&mut self, wait: &mut Option<StdDuration>) -> bool {
+        if self.spin.is_zero() {
+            return false;
+        }
+        let spin = wait.map_or(self.spin, |wait| wait.min(self.spin));
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < spin {
+            self.wait(Some(StdDuration::ZERO));
+            if !self.events.is_empty() {
+                return true;
+            }
+            // Where others have to wait for a processor they go first.
+            std::thread::yield_now();
+        }
+        *wait = wait.map(|wait| wait.saturating_sub(begun.elapsed()));
+        *wait == Some(StdDuration::ZERO)
     }
 
     fn sockets(self) -> Vec<Socket> {
@@ -419,21 +444,50 @@ fn now(epoch: std::time::Instant) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use kcpq_core::broker;
 
     use super::*;
 
+    /// On as many addresses of this machine.
+    fn shard(listeners: usize) -> (Shard, Handle) {
+        let sockets = (0..listeners).map(|_| Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap()).collect();
+        let broker = Broker::new(broker::Config::default(), 1);
+        Shard::new(sockets, broker, std::time::Instant::now(), 1_400, None, None).unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_spins_finds_what_comes_and_does_not_sleep_over_its_timers() {
+        let (mut shard, handle) = shard(1);
+        shard.receive();
+        let hour = StdDuration::from_secs(3_600);
+        let mut wait = Some(hour);
+        assert!(!shard.find_work(&mut wait) && wait == Some(hour), "it sleeps unless it is told otherwise");
+        shard.spin = StdDuration::from_millis(1);
+        assert!(!shard.find_work(&mut None), "there was nothing");
+        assert!(
+            !shard.find_work(&mut wait) && wait.unwrap() <= hour - shard.spin,
+            "it sleeps no longer than its timer"
+        );
+        shard.spin = hour;
+        assert!(shard.find_work(&mut Some(StdDuration::from_micros(1))), "a timer has run out");
+        let addr = shard.listeners[0].socket.local_addr().unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], addr).unwrap();
+        assert!(shard.find_work(&mut None) && shard.listeners[0].readable);
+        shard.receive();
+        handle.send(Command::Stop);
+        assert!(shard.find_work(&mut None) && !shard.listeners[0].readable, "a command is something to do");
+    }
+
     #[test]
     fn an_address_with_much_to_read_keeps_nobody_from_another() {
-        let sockets = ["127.0.0.1:0"; 2].map(|addr| Socket::bind(addr.parse().unwrap()).unwrap());
-        let quiet = sockets[1].local_addr().unwrap();
-        let broker = Broker::new(broker::Config::default(), 1);
-        let (mut shard, _handle) =
-            Shard::new(sockets.into(), broker, std::time::Instant::now(), 1_400, None, None).unwrap();
+        let (mut shard, _handle) = shard(2);
+        let quiet = shard.listeners[1].socket.local_addr().unwrap();
         shard.receive();
         assert!(shard.listeners.iter().all(|listener| !listener.readable), "both are empty");
         shard.listeners[0].readable = true;
-        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], quiet).unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], quiet).unwrap();
         shard.rest();
         assert!(shard.listeners[1].readable);
         shard.receive();

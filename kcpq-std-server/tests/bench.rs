@@ -49,8 +49,10 @@ fn short_messages_are_counted_but_not_timed() {
 
 #[test]
 fn messages_with_a_rate_are_all_timed() {
-    let found = bench(&["pubsub", "--count", "200", "--rate", "1000"]);
-    assert_eq!((&found["lost"], &found["latency_us"]["samples"]), (&0.into(), &200.into()));
+    for spin in [None, Some("--spin=0s"), Some("--spin=1ms")] {
+        let found = bench(&["pubsub", "--count", "200", "--rate", "1000"].into_iter().chain(spin).collect::<Vec<_>>());
+        assert_eq!((&found["lost"], &found["latency_us"]["samples"]), (&0.into(), &200.into()));
+    }
 }
 
 #[test]

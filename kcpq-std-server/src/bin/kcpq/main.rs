@@ -164,7 +164,8 @@ const KEY_VARIABLE: &str = "KCPQ_AES256_KEY_HEX";
 
 impl ServerArg {
     async fn connect(&self, name: &'static str) -> Result<Client, Failure> {
-        Ok(self.builder(name)?.connect(self.first()?).await?)
+        // What waits for its messages is another thread anyway.
+        Ok(self.builder(name)?.own_thread().connect(self.first()?).await?)
     }
 
     /// The server that is named first.

@@ -53,6 +53,7 @@ pub(super) const KEYS: &[Key] = &[
     key("", "http_open", "http_open"),
     key("", "http_subscribe", "http_subscribe"),
     key("", "shards", "shards"),
+    key("", "spin", "spin"),
     key("", "name", "name"),
     key("", "key_file", "key_file"),
     key("", "secret_file", "secret_file"),
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
         assert_eq!(
             wrong("colour = 1"),
-            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'shards', 'name', 'key_file', 'secret_file', \
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'shards', 'spin', 'name', 'key_file', 'secret_file', \
              'register', 'log_level', 'log_format', 'limits', 'handshakes', \
              'delivery', 'last_values', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use kcpq_smol::Client;
 
 use super::payload;
 use super::run::Roles;
@@ -26,6 +27,21 @@ pub(super) struct Common {
     /// Number of client threads [default: SMOL_THREADS if set, else 2, or 1 with --rate or for latency]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) threads: Option<u16>,
+    /// Give each connection a thread, which looks for what comes for so long before it sleeps; 0s: it sleeps at once
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    spin: Option<Duration>,
+}
+
+impl Common {
+    /// A connection.
+    pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        let builder = self.server.builder("kcpq bench")?;
+        let builder = match self.spin {
+            Some(span) => builder.spin(span),
+            None => builder,
+        };
+        Ok(builder.connect(self.server.first()?).await?)
+    }
 }
 
 /// What measurements with messages take.

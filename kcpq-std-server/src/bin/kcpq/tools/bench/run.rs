@@ -149,7 +149,7 @@ impl<'p> Running<'p> {
         if let Some(client) = shared {
             return Ok(client.clone());
         }
-        let client = self.common.server.connect("kcpq bench").await?;
+        let client = self.common.connect().await?;
         self.clients.push(client.clone());
         if self.plan.connections == Connections::Shared {
             *shared = Some(client.clone());
