@@ -62,6 +62,7 @@ mod outlet;
 mod party;
 mod pass;
 mod peer;
+mod presence;
 mod receipts;
 mod session;
 mod sessions;
@@ -74,6 +75,7 @@ mod table;
 mod tests;
 mod throttle;
 mod view;
+mod wills;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -81,7 +83,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-pub use config::{Config, HandshakeLimits, LastValues, SlowConsumer};
+pub use config::{Audience, Config, HandshakeLimits, LastValues, Presence, SlowConsumer};
 pub use event::{Ended, Event, InvalidSessionId, SessionId};
 #[cfg(feature = "sealed")]
 pub use handshakes::Keys;
@@ -478,6 +480,8 @@ impl<P: Peer> Broker<P> {
         let others = Deadline::earlier(hub.shards.poll_timeout(), cx.memory.poll_timeout());
         let others = Deadline::earlier(comeback, others);
         let others = Deadline::earlier(others, hub.kept.poll_timeout());
+        let missed = cx.notices.poll_timeout().map(|at| Deadline { at, why: Why::Throttle });
+        let others = Deadline::earlier(others, missed);
         Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), others))
     }
 

@@ -265,7 +265,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// What subjects may be like here and at the server.
-    fn subject_limits(&self) -> Limits {
+    pub(super) fn subject_limits(&self) -> Limits {
         let own = self.config.subjects;
         let Some(server) = self.server else { return own };
         Limits { max_len: own.max_len.min(server.max_subject), max_tokens: own.max_tokens.min(server.max_tokens) }
