@@ -27,6 +27,7 @@ use crate::route::{Longest, Resolver, Route};
 use crate::runner::Runner;
 use crate::seal::{Seal, SealedBy};
 use crate::shared::Shared;
+use crate::will::Will;
 
 /// Options of a client.
 ///
@@ -52,6 +53,7 @@ use crate::shared::Shared;
 pub struct Builder {
     config: client::Config,
     name: Option<String>,
+    will: Option<Will>,
     capacity: Capacity,
     /// How long operations wait, if the user says so.
     timeout: Option<Duration>,
@@ -73,6 +75,7 @@ impl Builder {
         Self {
             config: client::Config { early: false, ..client::Config::default() },
             name: None,
+            will: None,
             capacity: Capacity::DEFAULT,
             timeout: None,
             key: None,
@@ -98,6 +101,14 @@ impl Builder {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Last will of the client: a message that the server publishes if the session ends without that the client has closed
+    /// it. [`Event::WillRefused`](crate::Event::WillRefused) says if the server does not take it.
+    #[must_use]
+    pub fn will(mut self, will: Will) -> Self {
+        self.will = Some(will);
         self
     }
 
@@ -357,7 +368,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// [`ConnectError::Resolve`] if `addr` is not an address, [`ConnectError::Random`]. A name that is unknown is no
+    /// [`ConnectError::Resolve`] if `addr` is not an address, [`ConnectError::Random`], [`ConnectError::Will`]. A name that is unknown is no
     /// error, as it may be known later.
     pub fn connect_in_background(mut self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
         let (servers, _) = self.servers(addr.into())?;
@@ -433,6 +444,9 @@ impl Builder {
         let mut core = client::Client::new(self.config, seed, Parts::heap(&self.config));
         if let Some(name) = &self.name {
             core = core.with_name(name);
+        }
+        if let Some(will) = &self.will {
+            core.set_will(kcpq_core::Instant::ZERO, will.as_core()).map_err(ConnectError::Will)?;
         }
         let mut entropy = [0; 32];
         getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;

@@ -22,6 +22,7 @@
 //! dispatch   what a frame does
 //! hub        the router, and handing a message to its subscribers          keeping    last values, in and out
 //! shards     what brokers of one server tell each other
+//! presence   what the server says of its sessions                          wills      messages of those who are lost
 //! admission  who is let in, and what new rules change for those who are there
 //! comeback   who had a session before a restart, and is waited for
 //! table      where the sessions are, which are ready, and their timers     session    one session
