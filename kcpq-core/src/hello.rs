@@ -266,9 +266,9 @@ impl<'a> Subscribe<'a> {
     }
 }
 
-/// The longest payload of a SUB, in bytes; without an allocator there are no groups.
+/// The longest payload of a SUB, in bytes; there may be no groups.
 pub const MAX_SUBSCRIBE: usize = if GROUPS { 6 + MAX_GROUP } else { 5 };
-const GROUPS: bool = cfg!(feature = "alloc");
+const GROUPS: bool = cfg!(any(feature = "alloc", feature = "queue"));
 /// The longest name of a queue group, in bytes.
 pub const MAX_GROUP: usize = 64;
 

@@ -101,7 +101,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     talk.client.set_will(talk.now, will).unwrap();
     let will = talk.ask();
     talk.answer();
-    assert_eq!((talk.events(), talk.server.stats().wills), (0, 1), "left");
+    assert_eq!((talk.events(), talk.broker.stats().wills), (0, 1), "left");
 
     talk.restart();
     talk.at(1_110);

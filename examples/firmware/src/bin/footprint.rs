@@ -50,6 +50,7 @@ fn report(ok: bool) -> ! {
 #[cfg(feature = "client")]
 #[embassy_executor::task]
 async fn work(client: Client) {
+    leave_will(client);
     let Ok(mut subscription) = client.subscribe("footprint.*").await else { report(false) };
     for number in 0..100_u8 {
         let sent = client.publish("footprint.a", &[number; 64]).await;
@@ -59,6 +60,17 @@ async fn work(client: Client) {
         }
     }
     report(client.state() == kcpq_embassy::State::Up { native: true })
+}
+
+#[cfg(all(feature = "client", not(feature = "will")))]
+fn leave_will(_: Client) {}
+
+#[cfg(feature = "will")]
+fn leave_will(client: Client) {
+    let will = kcpq_embassy::Will { subject: "gone.footprint", payload: b"gone", retain: true };
+    if client.set_will(will).is_err() {
+        report(false);
+    }
 }
 
 #[cfg(feature = "client")]
