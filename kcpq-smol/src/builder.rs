@@ -105,7 +105,8 @@ impl Builder {
     }
 
     /// Last will of the client: a message that the server publishes if the session ends without that the client has closed
-    /// it. [`Event::WillRefused`](crate::Event::WillRefused) says if the server does not take it.
+    /// it. [`Event::WillRefused`](crate::Event::WillRefused) says if the server does not take it; with a will the first listener
+    /// to [`events`](Client::events) hears them from the beginning.
     #[must_use]
     pub fn will(mut self, will: Will) -> Self {
         self.will = Some(will);
@@ -462,7 +463,9 @@ impl Builder {
             (None, Some(key)) => core.with_protection(Protection::compat_aes256(key, entropy)),
             (None, None) => core,
         };
-        let events = if self.background { Announcer::from_the_beginning() } else { Announcer::new() };
+        // What the server makes of a will it may say before anybody can listen.
+        let early = self.background || self.will.is_some();
+        let events = if early { Announcer::from_the_beginning() } else { Announcer::new() };
         let shared = Arc::new(Shared::new(core, self.patience(), self.subscribe_patience(), events, shown, sealed_by));
         if route.is_known() {
             let now = shared.now();

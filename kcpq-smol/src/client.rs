@@ -243,8 +243,8 @@ impl Client {
         Close::new(self)
     }
 
-    /// Events other than messages, from now on. For who [connects in the background](Builder::connect_in_background) the
-    /// first listener hears them from the beginning.
+    /// Events other than messages, from now on. For who [connects in the background](Builder::connect_in_background), or
+    /// leaves a [will](Builder::will), the first listener hears them from the beginning.
     ///
     /// ```no_run
     /// use kcpq_smol::Event;

@@ -215,6 +215,13 @@ fn a_program_that_is_killed_leaves_its_will_and_one_that_ends_does_not() {
         }
         assert_eq!(server.kept().unwrap().len(), 1);
     });
+    let mut refused = kcpq();
+    refused.args(["sub", "-s", &server.local_addr().to_string(), "a", "--will", "$KCPQ.x"]).stdin(Stdio::null());
+    let mut refused = refused.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let told = BufReader::new(refused.stderr.take().unwrap()).lines().map(Result::unwrap).take(2).collect::<Vec<_>>();
+    assert!(told.iter().any(|line| line == "last will not taken: not permitted to publish to $KCPQ.x"), "{told:?}");
+    refused.kill().unwrap();
+    refused.wait().unwrap();
     let output = kcpq()
         .args(["pub", "-s", &server.local_addr().to_string(), "a", "b", "--will", "$KCPQ.x"])
         .stdin(Stdio::null())

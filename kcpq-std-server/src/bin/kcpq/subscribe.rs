@@ -182,7 +182,7 @@ impl Subscribe {
     }
 
     async fn connect(&self) -> Result<(Client, Vec<Subscription>), Failure> {
-        let client = self.server.connect("kcpq sub").await?;
+        let client = self.server.connect_with("kcpq sub", &self.will).await?;
         let mut asked = Vec::new();
         for subject in &self.subject {
             let subscribe = client.subscribe(subject).capacity(QUEUE);
