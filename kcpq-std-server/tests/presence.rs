@@ -47,6 +47,8 @@ fn each_session_is_said_once_to_come_and_go_on_whichever_thread_it_is() {
     let server = serve(3, Presence { addresses: true, ..everybody() }, None);
     smol::block_on(async {
         let watcher = connect(&server, "watcher", None).await;
+        // From here on it is known to be there, and does not hear of itself.
+        watcher.ping().await.unwrap();
         let mut opened = watcher.subscribe("$KCPQ.session.opened.*").await.unwrap();
         let mut closed = watcher.subscribe("$KCPQ.session.closed.*").await.unwrap();
         let mut all = watcher.subscribe(">").await.unwrap();

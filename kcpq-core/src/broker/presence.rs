@@ -12,6 +12,7 @@ use super::context::Context;
 use super::delivery::Publisher;
 use super::event::{Ended, SessionId};
 use super::foreign;
+use super::groups;
 use super::hub::Hub;
 use super::message::Message;
 use super::party::Party;
@@ -167,7 +168,8 @@ impl<P: Peer> Context<P> {
         pattern: &str,
         group: Option<&str>,
     ) {
-        if self.says(hub) {
+        // Before, it may be nobody; what it has then is said when that is known.
+        if member.announced && self.says(hub) {
             let notice = Notice::of_session(event, id, member).text("subject", pattern);
             self.notices.waiting.push_back(match group {
                 Some(group) => notice.text("queue", group),
@@ -185,6 +187,17 @@ impl<P: Peer> Sessions<P> {
             let kind = slot.session.kind(self.cx.headroom > 0).as_str();
             let notice = Notice::of_session("opened", slot.id, slot.session.as_member()).text("kind", kind);
             self.push(notice, slot.peer);
+        }
+        let Self { cx, hub, .. } = self;
+        if hub.is_watched() {
+            let (id, member) = (slot.id, slot.session.as_member());
+            for pattern in member.patterns.keys() {
+                cx.say_subscription(hub, SUBSCRIBED, (id, member), pattern, None);
+            }
+            for (_, text) in member.membership.iter().flat_map(|membership| membership.iter()) {
+                let (pattern, group) = groups::parts(text);
+                cx.say_subscription(hub, SUBSCRIBED, (id, member), pattern, Some(group));
+            }
         }
     }
 
