@@ -4,7 +4,7 @@
 //! Whatever comes: no panic, no deadline in the past, everything it holds within its limits.
 
 use kcpq_core::access::{Access, Group, Limits, Permissions, Rules};
-use kcpq_core::broker::{Broker, Config, Event, KeptCursor, LastValues, Peer};
+use kcpq_core::broker::{Audience, Broker, Config, Event, KeptCursor, LastValues, Peer, Presence};
 use kcpq_core::fec::header;
 use kcpq_core::header as native;
 use kcpq_core::kcp::{Command, Header, Sn, Ts};
@@ -28,6 +28,7 @@ const SESSIONS: usize = 6;
 const QUEUED: usize = 20_000;
 const VALUES: usize = 3;
 const VALUE_BYTES: usize = 800;
+const WILL_BYTES: usize = 250;
 
 /// Feeds the operations that `data` spell: each is a kind, a peer, a length, and as many bytes.
 pub fn run(data: &[u8]) {
@@ -38,6 +39,9 @@ pub fn run(data: &[u8]) {
         max_queued: QUEUED,
         max_queued_total: 3 * QUEUED,
         stateless_replies: 10,
+        presence: Presence { audience: Audience::Everybody, addresses: true, per_second: 4 },
+        max_will: 100,
+        max_wills_total: WILL_BYTES,
         ..Config::default()
     };
     // As original ones they are given last values as well.
@@ -134,6 +138,7 @@ pub fn run(data: &[u8]) {
         assert!(stats.kept_bytes <= VALUE_BYTES as u64, "{} bytes are kept", stats.kept_bytes);
         assert!(page.items.iter().all(|value| !value.payload().is_empty()), "nothing is no value");
         assert!(page.items.iter().all(|value| value.left.is_none_or(|left| !left.is_zero())), "one that has lapsed");
+        assert!(stats.wills <= broker.sessions() as u64 && stats.wills_bytes <= WILL_BYTES as u64, "{stats:?}");
         assert!(stats.subscriptions <= (SESSIONS * 4) as u64);
         // One message always may wait for a session.
         assert!(stats.queued <= (4 * QUEUED + SESSIONS * 300) as u64, "{} bytes wait", stats.queued);
@@ -222,6 +227,15 @@ pub fn seeds() -> Vec<Seed> {
         op(1, 3, &frame(1, "a", &[0, 0, 0, 13, 4])),
         op(1, 3, &frame(0x15, "x.y", &[1, 6, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9, 0, 11])),
         op(1, 3, &frame(0x15, "a", &[0x82, 0, 0, 0, 3])),
+        // A will; watching; one that is too long; one taken back; one that makes no sense.
+        op(1, 3, &frame(0x18, "x.y", &[0, 0, 0, 0, 0, 0, 0, 7, 1, 0x82, 0, 0, 0, 3])),
+        op(1, 3, &frame(1, "$KCPQ.>", &[0, 0, 0, 14])),
+        op(1, 3, &frame(3, "$KCPQ.a", b"")),
+        op(1, 3, &frame(0x18, "x.y", &[&[0, 0, 0, 0, 0, 0, 0, 7][..], &[1; 100], &[0, 0]].concat())),
+        op(1, 3, &frame(0x18, "x.y", &[0, 0, 0, 0, 0, 0, 0, 7, 1, 0, 0])),
+        op(1, 3, &frame(0x18, "", &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0])),
+        op(1, 3, &frame(0x18, "x.y", &[0, 0, 0, 0, 0, 0, 0, 7, 2, 0, 0])),
+        op(1, 3, &frame(0x18, "x.y", &[0, 0, 0])),
         op(1, 3, &frame(77, "", b"")),
         op(1, 3, &frame(0x12, "", &[0])),
         op(0, 3, &about_path(Command::MtuProbe, 1_300)),

@@ -6,7 +6,7 @@
 //! events and of transmission, everything it holds within its limits.
 
 use kcpq_core::client::{
-    Client, Config, ConfirmError, Confirmed, Event, Memory, Message, Parts, PublishError, SubscriptionId,
+    Client, Config, ConfirmError, Confirmed, Event, Memory, Message, Parts, PublishError, SubscriptionId, Will,
 };
 use kcpq_core::fec::header;
 use kcpq_core::frame::{self, command};
@@ -269,7 +269,7 @@ impl<S: FrameStore> Driver<S> {
     }
 
     fn call(&mut self, choice: u8) {
-        match choice % 6 {
+        match choice % 8 {
             0 => self.client.suspend(self.now),
             1 => self.client.resume(self.now),
             2 => self.client.suspect(self.now),
@@ -277,6 +277,11 @@ impl<S: FrameStore> Driver<S> {
                 self.client.flush(self.now);
             }
             4 => self.client.connect(self.now),
+            6 => {
+                let will = Will { subject: "a.b", payload: &[7; 255][..choice.into()], retain: choice & 8 != 0 };
+                let _ = self.client.set_will(self.now, will);
+            }
+            7 => self.client.clear_will(self.now),
             _ => self.client.close(self.now),
         }
     }
@@ -372,6 +377,10 @@ pub fn seeds() -> Vec<Seed> {
         op(op::SEGMENT, &frame(command::MSG, "a.b", &[2; 240])[150..]),
         op(op::EVENTS, &[0]),
         op(op::SEGMENT, &[0, 0, 3, 0, command::MSG, 0, 1, b'a']),
+        op(op::CALL, &[6]),
+        op(op::CALL, &[254]),
+        op(op::SEGMENT, &frame(command::ERR, "last will not taken: why", &[&[3][..], b"a.b"].concat())),
+        op(op::CALL, &[7]),
         op(op::SUBSCRIBE, &[128]),
         op(op::DEADLINE, b""),
         op(op::CALL, &[0]),

@@ -30,8 +30,15 @@ fn is_literal(token: &str) -> bool {
     !token.is_empty() && !matches!(token, "*" | ">") && !token.contains(|c: char| c == ' ' || c.is_ascii_control())
 }
 
-/// Whether a valid pattern matches a valid subject, by recursion over the tokens.
+/// Whether a valid pattern matches a valid subject. What begins with the server's own token is not for wildcards there.
 pub fn model_matches(pattern: &str, subject: &str) -> bool {
+    let first = |text: &'_ str| text.split('.').next().unwrap_or_default().to_owned();
+    let for_all = matches!(&*first(pattern), "*" | ">");
+    !(for_all && first(subject) == "$KCPQ") && tokens_match(pattern, subject)
+}
+
+/// The same by recursion over the tokens, whatever these are.
+fn tokens_match(pattern: &str, subject: &str) -> bool {
     let first = |text: &'_ str| {
         text.split_once('.').map_or((text.to_owned(), None), |(a, b)| (a.to_owned(), Some(b.to_owned())))
     };
@@ -39,7 +46,7 @@ pub fn model_matches(pattern: &str, subject: &str) -> bool {
     match (token.as_str(), pattern, subject) {
         (">", None, _) => true,
         (_, None, None) => token == "*" || token == word,
-        (_, Some(pattern), Some(subject)) => (token == "*" || token == word) && model_matches(&pattern, &subject),
+        (_, Some(pattern), Some(subject)) => (token == "*" || token == word) && tokens_match(&pattern, &subject),
         _ => false,
     }
 }
@@ -110,7 +117,8 @@ pub fn seeds() -> Vec<Seed> {
         ("deep", "a.*.c.*.e.*.g.>", "a.b.c.d.e.f.g.h.i"),
     ];
     let several = ("several".to_owned(), b"a.*\na.b\n*.b\n>\na.*\na.>\n*.*\na.b.c\na.b".to_vec());
-    let mut seeds = vec![several];
+    let reserved = ("reserved".to_owned(), b">\n*.a\n*\n$KCPQ.*\n$KCPQ.>\n$KCPQ\n*.*\n$KCPQ.*\n$KCPQ.a".to_vec());
+    let mut seeds = vec![several, reserved];
     seeds.extend(
         pairs.map(|(label, pattern, subject)| (label.to_owned(), format!("{pattern}\n{subject}").into_bytes())),
     );
@@ -140,6 +148,10 @@ mod tests {
             ("*.*.>", "a.b.c", true),
             ("foo*", "foobar", false),
             ("温度.*", "温度.室内", true),
+            (">", "$KCPQ.a", false),
+            ("*.a", "$KCPQ.a", false),
+            ("$KCPQ.>", "$KCPQ.a", true),
+            (">", "$KCPQX.a", true),
         ];
         for (pattern, subject, expected) in rows {
             assert!(model_is_pattern(pattern) && model_is_subject(subject), "{pattern} {subject}");

@@ -114,6 +114,9 @@ pub mod features {
     /// A server's: says what became of messages, to publishers that want to know.
     pub const CONFIRMS: u32 = 1 << 11;
 
+    /// A server's: takes last wills.
+    pub const WILLS: u32 = 1 << 12;
+
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
 
@@ -125,7 +128,7 @@ pub mod features {
         | if cfg!(feature = "native") { NATIVE } else { 0 }
         | if cfg!(feature = "properties") { PROPERTIES } else { 0 };
     /// What a server of this build can do, whatever its configuration.
-    pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES | CONFIRMS;
+    pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES | CONFIRMS | WILLS;
 }
 
 const FIXED: usize = 27;
@@ -263,9 +266,9 @@ impl<'a> Subscribe<'a> {
     }
 }
 
-/// The longest payload of a SUB, in bytes; without an allocator there are no groups.
+/// The longest payload of a SUB, in bytes; there may be no groups.
 pub const MAX_SUBSCRIBE: usize = if GROUPS { 6 + MAX_GROUP } else { 5 };
-const GROUPS: bool = cfg!(feature = "alloc");
+const GROUPS: bool = cfg!(any(feature = "alloc", feature = "queue"));
 /// The longest name of a queue group, in bytes.
 pub const MAX_GROUP: usize = 64;
 
@@ -393,6 +396,24 @@ impl CloseReason {
         }
     }
 
+    /// A word for it, as programs may tell it apart.
+    #[cfg(feature = "alloc")]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "closed",
+            Self::Shutdown => "shutdown",
+            Self::Protocol => "protocol",
+            Self::Idle => "idle",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Limit => "limit",
+            Self::Superseded => "superseded",
+            Self::Stalled => "stalled",
+            Self::Denied => "denied",
+            Self::Kicked => "kicked",
+            Self::Other(_) => "other",
+        }
+    }
+
     /// Reads a payload; an empty one counts as [`Normal`](Self::Normal).
     pub fn decode(payload: &[u8]) -> Self {
         match payload.first().copied().unwrap_or(0) {
@@ -456,6 +477,8 @@ pub enum Notice<'a> {
     PublishDenied(&'a str),
     /// A subscription to this pattern, which was acknowledged, has ended: the client may not have it any more.
     SubscriptionEnded(&'a str),
+    /// The last will, a message for this subject, was not taken: there is none now.
+    WillRefused(&'a str),
 }
 
 impl<'a> Notice<'a> {
@@ -464,6 +487,7 @@ impl<'a> Notice<'a> {
         match self {
             Self::PublishDenied(subject) => (1, subject),
             Self::SubscriptionEnded(pattern) => (2, pattern),
+            Self::WillRefused(subject) => (3, subject),
         }
     }
 
@@ -474,6 +498,7 @@ impl<'a> Notice<'a> {
         match kind {
             1 => Some(Self::PublishDenied(text)),
             2 => Some(Self::SubscriptionEnded(text)),
+            3 => Some(Self::WillRefused(text)),
             _ => None,
         }
     }
@@ -556,7 +581,7 @@ mod tests {
 
     #[test]
     fn a_notice_comes_back_as_it_went() {
-        for notice in [Notice::PublishDenied("a.b"), Notice::SubscriptionEnded("a.>")] {
+        for notice in [Notice::PublishDenied("a.b"), Notice::SubscriptionEnded("a.>"), Notice::WillRefused("a.b")] {
             let (kind, text) = notice.parts();
             assert_eq!(Notice::decode(&[&[kind], text.as_bytes()].concat()), Some(notice));
         }

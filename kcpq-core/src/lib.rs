@@ -49,6 +49,8 @@
 //! | `properties` | messages with properties: headers, where an answer is to go, that they are to be kept; says so in HELLO |
 //! | `request` | requests, whose answers come back to who published them; implies `properties` and `alloc` |
 //! | `confirm` | messages whose publishers are told what became of them; implies `properties` and `alloc` |
+//! | `queue` | membership of queue groups for a client without an allocator; implies `properties`. With one it is always there |
+//! | `will` | a last will: a message that a client leaves with the server, for the case that it is lost |
 //! | `kcp-modes` | KCP's message mode and its own congestion window, for peers that are not kcpq |
 //! | `fec` | parity: kcp-go's Reed-Solomon around datagrams; says so in HELLO; implies `alloc` |
 //! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |

@@ -96,6 +96,13 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let puback = talk.answer();
     assert_eq!(talk.events(), 1, "the message, and what became of it");
 
+    talk.at(1_107);
+    let will = client::Will { subject: "gone.7", payload: b"without a word", retain: true };
+    talk.client.set_will(talk.now, will).unwrap();
+    let will = talk.ask();
+    talk.answer();
+    assert_eq!((talk.events(), talk.broker.stats().wills), (0, 1), "left");
+
     talk.restart();
     talk.at(1_110);
     talk.client.publish(talk.now, "greet.world", b"hello").unwrap();
@@ -121,6 +128,7 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("MSGX that was kept", kept),
         ("PUBX that wants to know", confirm),
         ("PUBACK", puback),
+        ("WILL", will),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
         ("NATIVE RESET", reset),
     ];
@@ -321,6 +329,12 @@ fn the_limits_of_the_specification_are_the_defaults() {
             "memory for what has come and cannot be handed on yet (6), in all | {} MiB",
             broker.max_received_total >> 20
         ),
+        format!(
+            "last wills (3.14): frame of one, all together | {} KiB, {} MiB |",
+            broker.max_will >> 10,
+            broker.max_wills_total >> 20
+        ),
+        format!("messages about sessions (3.13) in a second | {} |", broker.presence.per_second),
         format!("last values (3.11): subjects | {} |", values.max_subjects),
         format!(
             "last values: bytes in all, for each its subject twice and 128 bytes more; one of them | {} MiB, {} MiB |",

@@ -7,8 +7,10 @@ use core::task::Poll;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 #[cfg(feature = "ttl")]
 use kcpq_core::Duration;
+#[cfg(feature = "will")]
+use kcpq_core::client::Will;
 use kcpq_core::client::{PublishError, State};
-#[cfg(feature = "retain")]
+#[cfg(any(feature = "headers", feature = "retain"))]
 use kcpq_core::frame::Properties;
 
 use crate::shared::Shared;
@@ -114,6 +116,28 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         .await
     }
 
+    /// As [`publish`](Self::publish), with properties: headers, and where answers are to go. Who answers a message takes
+    /// [`Message::properties`](crate::Message::properties)`().reply()` from it and publishes there.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); [`PublishError::Properties`] if the subject for answers is none.
+    #[cfg(feature = "headers")]
+    pub async fn publish_with(
+        &self,
+        subject: &str,
+        payload: &[u8],
+        properties: Properties<'_>,
+    ) -> Result<(), PublishError> {
+        poll_fn(|cx| {
+            self.shared.with(|inner| {
+                let now = inner.now();
+                let taken = inner.core.publish_with(now, subject, payload, properties, None);
+                inner.poll_taken(cx, taken)
+            })
+        })
+        .await
+    }
+
     /// Publishes a message if there is room for it now.
     ///
     /// # Errors
@@ -141,6 +165,25 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         })
     }
 
+    /// As [`publish_with`](Self::publish_with) if there is room for the message now.
+    ///
+    /// # Errors
+    /// As there, and [`PublishError::Full`]. Nothing was queued then.
+    #[cfg(feature = "headers")]
+    pub fn try_publish_with(
+        &self,
+        subject: &str,
+        payload: &[u8],
+        properties: Properties<'_>,
+    ) -> Result<(), PublishError> {
+        self.shared.with(|inner| {
+            let now = inner.now();
+            inner.core.publish_with(now, subject, payload, properties, None)?;
+            inner.nudge();
+            Ok(())
+        })
+    }
+
     /// As [`publish_for`](Self::publish_for) if there is room for the message now.
     ///
     /// # Errors
@@ -153,6 +196,32 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
             inner.nudge();
             Ok(())
         })
+    }
+
+    /// Leaves a last will with the server, in place of an earlier one, now and in each later session: it is published if the
+    /// session ends and this client has not [closed](Self::close) it. What it says is lent for good; 230 bytes at most,
+    /// subject included. [`Event::WillRefused`](crate::Event::WillRefused) says that the server has none.
+    ///
+    /// # Errors
+    /// [`PublishError`]: invalid subject, too large for the server, closed. Nothing has changed then.
+    #[cfg(feature = "will")]
+    pub fn set_will(&self, will: Will<'static>) -> Result<(), PublishError> {
+        self.shared.with(|inner| {
+            let now = inner.now();
+            inner.core.set_will(now, will)?;
+            inner.nudge();
+            Ok(())
+        })
+    }
+
+    /// Takes the last will back, if there is one.
+    #[cfg(feature = "will")]
+    pub fn clear_will(&self) {
+        self.shared.with(|inner| {
+            let now = inner.now();
+            inner.core.clear_will(now);
+            inner.nudge();
+        });
     }
 
     /// Waits until the server has handled everything published before, across a reconnect if necessary. Messages in
@@ -232,6 +301,38 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
     /// [`SubscribeError::Invalid`]: there is no subscription then.
     pub fn subscribe_latest_later(&self, pattern: &str) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
         self.add(pattern, true)
+    }
+
+    /// As [`subscribe`](Self::subscribe), as a member of a queue group: each message goes to one of all the members of this
+    /// name, of all clients, whose patterns it matches. Pattern and name have to fit `TEXT` together, and a space. A server that
+    /// does not know queue groups, such as an original one, fails it.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    #[cfg(feature = "queue")]
+    pub async fn subscribe_queue(
+        &self,
+        pattern: &str,
+        group: &str,
+    ) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
+        let subscription = self.subscribe_queue_later(pattern, group)?;
+        subscription.acknowledged().await?;
+        Ok(subscription)
+    }
+
+    /// As [`subscribe_queue`](Self::subscribe_queue) without waiting for the server; [`Subscription::acknowledged`] waits.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Invalid`]: there is no subscription then.
+    #[cfg(feature = "queue")]
+    pub fn subscribe_queue_later(
+        &self,
+        pattern: &str,
+        group: &str,
+    ) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
+        let asked = self.shared.with(|inner| inner.add_with(|core, now| core.subscribe_queue(now, pattern, group)));
+        let (id, slot) = asked.map_err(SubscribeError::Invalid)?;
+        Ok(Subscription::new(self.shared, id, slot))
     }
 
     fn add(&self, pattern: &str, latest: bool) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {

@@ -32,6 +32,8 @@ pub enum Event {
     Unread(SubscriptionId),
     /// The client may not publish to a subject: messages to it are dropped by the server. Told now and then.
     Denied,
+    /// The server has not taken the last will, and so has none.
+    WillRefused,
     /// The server refused something.
     Refused,
     /// The client is closed. This is the last event.

@@ -53,6 +53,10 @@
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `retain` | [`Client`]'s `publish_retained` and `try_publish_retained`: messages that the server keeps as last values |
 //! | `ttl` | [`Client`]'s `publish_for` and `try_publish_for`: messages that are forgotten if they wait too long |
+//! | `headers` | [`Client`]'s `publish_with` and `try_publish_with`, [`Message::properties`]: headers, and subjects for answers |
+//! | `request` | [`Client`]'s `inbox`: requests, and their answers; implies `headers` |
+//! | `queue` | [`Client`]'s `subscribe_queue`: membership of queue groups |
+//! | `will` | [`Client`]'s `set_will` and `clear_will`: a message that the server publishes if the client is lost |
 //! | `bbr` | congestion control by BBR, for windows that are larger than the BDP of a link |
 //! | `mtud` | path MTU discovery, for datagrams of more than 1232 bytes |
 //! | `defmt` | `defmt::Format` on every public value |
@@ -65,6 +69,8 @@
 mod client;
 mod config;
 mod event;
+#[cfg(feature = "request")]
+mod inbox;
 #[cfg(feature = "embedded-nal-async")]
 pub mod nal;
 #[cfg(feature = "embassy-net")]
@@ -80,7 +86,13 @@ mod transport;
 pub use client::Client;
 pub use config::Config;
 pub use event::{Closed, Ended, Event, Stats, SubscribeError};
+#[cfg(feature = "request")]
+pub use inbox::{Inbox, RequestError};
+#[cfg(feature = "will")]
+pub use kcpq_core::client::Will;
 pub use kcpq_core::client::{Disconnect, Message, PublishError, State, SubscribeFailure, SubscriptionId};
+#[cfg(feature = "headers")]
+pub use kcpq_core::frame::{Properties, PropertyError, properties::Writer as PropertiesWriter};
 #[cfg(feature = "sealed")]
 pub use kcpq_core::seal::{PrivateKey, PublicKey, SharedSecret, StartError, Token, Trust};
 pub use kcpq_core::subject::{Pattern, Subject};

@@ -64,9 +64,12 @@ struct Guarded<'d, const TEXT: usize> {
     leaving: Cell<u32>,
 }
 
+/// The state machine, in memory that is lent.
+pub(crate) type Core<'d, const TEXT: usize> = client::Client<Lent<'d, TEXT>>;
+
 /// What the mutex guards.
 pub(crate) struct Inner<'d, const TEXT: usize> {
-    pub(crate) core: client::Client<Lent<'d, TEXT>>,
+    pub(crate) core: Core<'d, TEXT>,
     slots: &'d mut [Slot],
     now: fn() -> Instant,
     patience: Duration,
@@ -167,7 +170,7 @@ impl<'d, const TEXT: usize> Guarded<'d, TEXT> {
     }
 }
 
-impl<const TEXT: usize> Inner<'_, TEXT> {
+impl<'d, const TEXT: usize> Inner<'d, TEXT> {
     #[inline(never)]
     pub(crate) fn now(&self) -> Instant {
         (self.now)()
@@ -225,13 +228,21 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
         pattern: &str,
         latest: bool,
     ) -> Result<(SubscriptionId, usize), client::SubscribeError> {
+        self.add_with(|core, now| match latest {
+            false => core.subscribe(now, pattern),
+            true => core.subscribe_latest(now, pattern),
+        })
+    }
+
+    /// The same, however the core is asked.
+    pub(crate) fn add_with(
+        &mut self,
+        ask: impl FnOnce(&mut Core<'d, TEXT>, Instant) -> Result<SubscriptionId, client::SubscribeError>,
+    ) -> Result<(SubscriptionId, usize), client::SubscribeError> {
         let now = self.now();
         let mut slots = self.slots.iter_mut().enumerate();
         let (free, slot) = slots.find(|(_, slot)| slot.id == 0).ok_or(client::SubscribeError::TooMany)?;
-        let id = match latest {
-            false => self.core.subscribe(now, pattern)?,
-            true => self.core.subscribe_latest(now, pattern)?,
-        };
+        let id = ask(&mut self.core, now)?;
         *slot = Slot { id: id.0, ..Slot::new() };
         self.nudge();
         Ok((id, free))
@@ -351,6 +362,7 @@ impl<const TEXT: usize> Inner<'_, TEXT> {
                 client::Event::Disconnected { why, retry_at } => events.tell(Event::Disconnected { why, retry_at }),
                 client::Event::Oversize(size) => events.tell(Event::Oversize(size)),
                 client::Event::Denied(_) => events.tell(Event::Denied),
+                client::Event::WillRefused(_) => events.tell(Event::WillRefused),
                 client::Event::Refused(_) => events.tell(Event::Refused),
                 client::Event::Closed => {
                     self.closed = true;

@@ -28,6 +28,7 @@ use crate::route::{Longest, Resolver, Route};
 use crate::runner::Runner;
 use crate::seal::{Seal, SealedBy};
 use crate::shared::Shared;
+use crate::will::Will;
 
 /// Options of a client.
 ///
@@ -53,6 +54,7 @@ use crate::shared::Shared;
 pub struct Builder {
     config: client::Config,
     name: Option<String>,
+    will: Option<Will>,
     capacity: Capacity,
     /// How long operations wait, if the user says so.
     timeout: Option<Duration>,
@@ -74,6 +76,7 @@ impl Builder {
         Self {
             config: client::Config { early: false, ..client::Config::default() },
             name: None,
+            will: None,
             capacity: Capacity::DEFAULT,
             timeout: None,
             key: None,
@@ -99,6 +102,15 @@ impl Builder {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Last will of the client: a message that the server publishes if the session ends without that the client has closed
+    /// it. [`Event::WillRefused`](crate::Event::WillRefused) says if the server does not take it; with a will the first listener
+    /// to [`events`](Client::events) hears them from the beginning.
+    #[must_use]
+    pub fn will(mut self, will: Will) -> Self {
+        self.will = Some(will);
         self
     }
 
@@ -367,7 +379,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// [`ConnectError::Resolve`] if `addr` is not an address, [`ConnectError::Random`]. A name that is unknown is no
+    /// [`ConnectError::Resolve`] if `addr` is not an address, [`ConnectError::Random`], [`ConnectError::Will`]. A name that is unknown is no
     /// error, as it may be known later.
     pub fn connect_in_background(mut self, addr: impl Into<Address>) -> Result<Client, ConnectError> {
         let (servers, _) = self.servers(addr.into())?;
@@ -444,6 +456,9 @@ impl Builder {
         if let Some(name) = &self.name {
             core = core.with_name(name);
         }
+        if let Some(will) = &self.will {
+            core.set_will(kcpq_core::Instant::ZERO, will.as_core()).map_err(ConnectError::Will)?;
+        }
         let mut entropy = [0; 32];
         getrandom::fill(&mut entropy).map_err(ConnectError::Random)?;
         let trust = self.seal.trust()?;
@@ -458,7 +473,9 @@ impl Builder {
             (None, Some(key)) => core.with_protection(Protection::compat_aes256(key, entropy)),
             (None, None) => core,
         };
-        let events = if self.background { Announcer::from_the_beginning() } else { Announcer::new() };
+        // What the server makes of a will it may say before anybody can listen.
+        let early = self.background || self.will.is_some();
+        let events = if early { Announcer::from_the_beginning() } else { Announcer::new() };
         let own = self.place.own().map_err(ConnectError::Thread)?;
         let (timeout, subscribing) = (self.patience(), self.subscribe_patience());
         let bell = own.as_ref().map(Own::bell);

@@ -18,6 +18,7 @@ use crate::queue::Capacity;
 use crate::request::Request;
 use crate::seal::SealedBy;
 use crate::shared::{Handle, Shared};
+use crate::will::Will;
 
 /// A client of one server: a handle that is cheap to clone and usable from many tasks at once.
 ///
@@ -166,6 +167,28 @@ impl Client {
         taken.map_err(PublishError::Refused)
     }
 
+    /// Leaves a last will with the server, in place of an earlier one, now and in each later session: see [`Will`]. What is
+    /// published from now on comes after it, so a [`flush`](Self::flush) shows that the server has it, unless
+    /// [`Event::WillRefused`](crate::Event::WillRefused) says that it has not.
+    ///
+    /// # Errors
+    /// [`PublishError`]: invalid subject, too large, or client closed. Nothing has changed then.
+    pub fn set_will(&self, will: &Will) -> Result<(), PublishError> {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        let taken = state.core.set_will(shared.now(), will.as_core());
+        state.nudge();
+        taken.map_err(PublishError::Refused)
+    }
+
+    /// Takes the last will back, if there is one.
+    pub fn clear_will(&self) {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        state.core.clear_will(shared.now());
+        state.nudge();
+    }
+
     /// Subscribes to `pattern`: `*` matches one token, `>` one or more at the end. Ready when the server has
     /// acknowledged the subscription; after a reconnect it is restored automatically. Dropping the future cancels it.
     ///
@@ -220,8 +243,8 @@ impl Client {
         Close::new(self)
     }
 
-    /// Events other than messages, from now on. For who [connects in the background](Builder::connect_in_background) the
-    /// first listener hears them from the beginning.
+    /// Events other than messages, from now on. For who [connects in the background](Builder::connect_in_background), or
+    /// leaves a [will](Builder::will), the first listener hears them from the beginning.
     ///
     /// ```no_run
     /// use kcpq_smol::Event;

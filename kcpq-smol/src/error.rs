@@ -27,6 +27,8 @@ pub enum ConnectError {
     Random(getrandom::Error),
     /// The keys of sealed sessions that were given do not go together, or cannot be used.
     Keys(&'static str),
+    /// The last will is none.
+    Will(client::PublishError),
     /// No server answered in time.
     TimedOut {
         /// The address.
@@ -60,6 +62,7 @@ impl fmt::Display for ConnectError {
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Keys(why) => write!(f, "keys: {why}"),
+            Self::Will(error) => write!(f, "last will: {error}"),
             Self::TimedOut { addr, after } => {
                 write!(f, "no server answered at {addr} within {after:?}; is `kcpq serve` running there?")
             }
@@ -80,6 +83,7 @@ impl std::error::Error for ConnectError {
             Self::Resolve { source, .. } | Self::Socket(source) | Self::Thread(source) => Some(source),
             Self::Random(error) => Some(error),
             Self::Failed(why) => Some(why),
+            Self::Will(error) => Some(error),
             Self::TimedOut { .. } | Self::Unanswered { .. } | Self::Refused { .. } | Self::Keys(_) => None,
         }
     }

@@ -98,6 +98,11 @@ pub enum Event {
         /// The subject.
         subject: Name,
     },
+    /// The server has not taken the last will ([`Will`](crate::Will)), and so has none.
+    WillRefused {
+        /// Why, for people.
+        why: String,
+    },
     /// The server refused something.
     Refused {
         /// The server's text.

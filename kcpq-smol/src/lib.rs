@@ -80,6 +80,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod udp;
+mod will;
 
 pub use address::{Address, AddressError};
 pub use builder::Builder;
@@ -116,6 +117,7 @@ pub use reading::{Next, NextWithin, Unsubscribe};
 pub use request::{Replies, Request};
 pub use seal::SealedBy;
 pub use subscription::{CallbackSubscription, Subscription};
+pub use will::Will;
 
 /// The examples of README.md are compiled, too.
 #[cfg(doctest)]

@@ -322,6 +322,7 @@ impl Shared {
                     self.events.announce(Event::Oversize { actual: size.actual, limit: size.limit });
                 }
                 client::Event::Denied(subject) => self.events.announce(Event::Denied { subject: subject.into() }),
+                client::Event::WillRefused(why) => self.events.announce(Event::WillRefused { why: why.into() }),
                 client::Event::Refused(text) => self.events.announce(Event::Refused { text: text.into() }),
                 client::Event::Closed => {
                     *closed = true;

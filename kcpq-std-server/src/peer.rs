@@ -22,6 +22,10 @@ impl Peer for Client {
         self.path.remote.host()
     }
 
+    fn address(&self) -> Option<SocketAddr> {
+        Some(self.path.remote)
+    }
+
     fn is_local(&self) -> bool {
         SocketAddr::is_local(&self.path.remote)
     }

@@ -12,7 +12,7 @@ use core::fmt;
 
 use super::{RuleError, Rules};
 use crate::router::Router;
-use crate::subject::{Limits, Pattern, Subject};
+use crate::subject::{Limits, Pattern, Subject, is_reserved};
 
 const ALLOWED: u32 = 0;
 const DENIED: u32 = 1;
@@ -69,6 +69,11 @@ impl Matcher {
     /// True if it permits everything.
     pub fn is_open(&self) -> bool {
         self.allows_rest && self.deny.is_empty()
+    }
+
+    /// True if whatever is not denied is allowed, so that nothing has to be named.
+    pub(crate) fn allows_rest(&self) -> bool {
+        self.allows_rest
     }
 
     /// True if `subject` is allowed and not denied.
@@ -142,6 +147,10 @@ fn push(subject: &mut String, token: &str) {
 
 /// True if a subject exists that both patterns match.
 fn overlap(a: &str, b: &str) -> bool {
+    // What begins with a wildcard matches none of the subjects that are a server's own.
+    if is_reserved(a.as_bytes()) != is_reserved(b.as_bytes()) {
+        return false;
+    }
     let (mut a, mut b) = (a.split('.'), b.split('.'));
     loop {
         match (a.next(), b.next()) {

@@ -104,3 +104,15 @@ fn rules_that_are_no_patterns_are_refused_with_the_pattern() {
     let error = Matcher::new(&Rules::of(None, &["a.>.b"]), 1).unwrap_err();
     assert_eq!(error, RuleError { pattern: "a.>.b".into(), why: SubjectError::TailNotLast { at: 2 } });
 }
+
+#[test]
+fn what_is_the_servers_own_has_to_be_named() {
+    let mut rules = matcher(Some(&[">"]), &[]);
+    assert!(!rules.permits(subject("$KCPQ.a")) && !rules.covers(pattern("$KCPQ.>")) && rules.covers(pattern(">")));
+    let mut rules = matcher(Some(&[">", "$KCPQ.>"]), &["$KCPQ.a.>"]);
+    assert!(
+        rules.permits(subject("$KCPQ.b")) && rules.covers(pattern("$KCPQ.>")) && !rules.covers(pattern("$KCPQ.a.*"))
+    );
+    // Whoever has everything else need not be asked about each message because of it.
+    assert!(!rules.denies_some(pattern(">")) && rules.denies_some(pattern("$KCPQ.*.b")));
+}

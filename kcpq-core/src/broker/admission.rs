@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::config::Audience;
 use super::context::Context;
 use super::dispatch::notify;
 use super::event::{Event, SessionId};
@@ -12,6 +13,7 @@ use super::groups::parts;
 use super::guard::Guard;
 use super::pass::Pass;
 use super::peer::Peer;
+use super::presence::UNSUBSCRIBED;
 use super::session::{Me, Member, Session};
 use super::sessions::Sessions;
 use super::table::Slot;
@@ -76,6 +78,20 @@ impl<P: Peer> Context<P> {
     pub(super) fn max_subscriptions(&self, pass: Option<&Pass>) -> usize {
         let own = self.guard.as_ref().zip(pass).and_then(|(guard, pass)| guard.limits(pass).subscriptions);
         self.config.max_subscriptions.min(own.unwrap_or(usize::MAX))
+    }
+
+    /// True if a session may subscribe to `pattern`, and notes what this means for its messages.
+    pub(super) fn may_subscribe(&mut self, pass: Option<&mut Box<Pass>>, pattern: Pattern<'_>) -> bool {
+        let audience = self.config.presence.audience;
+        match (&mut self.guard, pass) {
+            (_, _) if pattern.is_reserved() && audience == Audience::Nobody => false,
+            (None, _) => !pattern.is_reserved() || audience == Audience::Everybody,
+            (Some(_), None) => false,
+            (Some(guard), Some(pass)) => {
+                let named = !pattern.is_reserved() || audience == Audience::Everybody || guard.names_subjects(pass);
+                named && guard.may_subscribe(pass, pattern)
+            }
+        }
     }
 
     /// A session is no more.
@@ -149,10 +165,10 @@ impl<P: Peer> Sessions<P> {
         let Self { cx, hub, .. } = self;
         let limits = foreign::limits(cx.config.subjects);
         let (_, Me { id, control, member, .. }) = slot.session.split(slot.id);
-        let (Some(guard), Some(pass)) = (&mut cx.guard, member.pass.as_deref_mut()) else { return };
+        let mut pass = member.pass.as_mut();
         let mut ended = Vec::new();
         member.patterns.retain(|text, latest| match Pattern::new(text, &limits) {
-            Ok(pattern) if !guard.may_subscribe(pass, pattern) => {
+            Ok(pattern) if !cx.may_subscribe(pass.as_deref_mut(), pattern) => {
                 ended.push((text.clone(), *latest));
                 false
             }
@@ -168,7 +184,9 @@ impl<P: Peer> Sessions<P> {
         }
         let mut ended: Vec<_> = ended.into_iter().map(|(text, _)| text).collect();
         if let Some(membership) = &mut member.membership {
-            let may = |text: &str| Pattern::new(text, &limits).is_ok_and(|pattern| guard.may_subscribe(pass, pattern));
+            let may = |text: &str| {
+                Pattern::new(text, &limits).is_ok_and(|pattern| cx.may_subscribe(pass.as_deref_mut(), pattern))
+            };
             membership.retain(may, |number, text| {
                 let pattern = parts(&text).0;
                 if let Ok(pattern) = Pattern::new(pattern, &limits) {
@@ -183,6 +201,7 @@ impl<P: Peer> Sessions<P> {
             let words = format!("not permitted to subscribe to {text} any more: the subscription has ended");
             notify(control, member.native, &words, Notice::SubscriptionEnded(&text));
             let identity = member.pass.as_ref().and_then(|pass| pass.name().cloned());
+            cx.say_subscription(hub, UNSUBSCRIBED, (id, member), &text, None);
             cx.tell(Event::SubscriptionDenied { id, identity, pattern: text });
         }
     }

@@ -44,6 +44,36 @@ impl Default for LastValues {
     }
 }
 
+/// Who hears of sessions as they come and go, and of what they subscribe to (PROTOCOL.md 3.13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Who may subscribe to it.
+    pub audience: Audience,
+    /// What is said of a session's beginning and end says its address as well.
+    pub addresses: bool,
+    /// Maximum number of notices in a second. What is more is counted, and the count is told.
+    pub per_second: u32,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { audience: Audience::Nobody, addresses: false, per_second: 1_000 }
+    }
+}
+
+/// Who may subscribe to what the server says of sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Audience {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Who is permitted to by name: an allowed pattern that begins with `$KCPQ`. That everything is allowed is not enough.
+    Permitted,
+    /// These, and who may subscribe to everything: if there are no rules that is everybody.
+    Everybody,
+}
+
 /// How many handshakes of sealed sessions a broker has to do with (PROTOCOL.md 10.4, 10.7). Each opened one costs up to
 /// four key agreements, so these bound what strangers can make it compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +160,12 @@ pub struct Config {
     /// Limits on handshakes of sealed sessions. Unlike the others they are for each broker of a server: they bound the
     /// time of its thread.
     pub handshakes: HandshakeLimits,
+    /// Who hears of sessions as they come and go.
+    pub presence: Presence,
+    /// Maximum size of a last will, in bytes: subject, message and properties. With 0 there are none.
+    pub max_will: usize,
+    /// Maximum size of all last wills together, in bytes.
+    pub max_wills_total: usize,
     /// Name of the server, as reported to clients.
     pub name: Box<str>,
 }
@@ -161,6 +197,9 @@ impl Default for Config {
             linger: Duration::from_secs(2),
             stateless_replies: 1_000,
             handshakes: HandshakeLimits::default(),
+            presence: Presence::default(),
+            max_will: 16 << 10,
+            max_wills_total: 64 << 20,
             name: "kcpq".into(),
         }
     }
@@ -175,6 +214,8 @@ impl Config {
         self.max_sessions_per_host = self.max_sessions_per_host.div_ceil(count);
         self.max_queued_total = self.max_queued_total.div_ceil(count);
         self.max_received_total = self.max_received_total.div_ceil(count);
+        self.max_wills_total = self.max_wills_total.div_ceil(count);
+        self.presence.per_second = self.presence.per_second.div_ceil(count as u32);
         self.stateless_replies = self.stateless_replies.div_ceil(count as u32);
         self
     }

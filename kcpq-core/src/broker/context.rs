@@ -12,7 +12,9 @@ use super::names::Names;
 use super::party::Party;
 use super::pass::Pass;
 use super::peer::Peer;
+use super::presence::Notices;
 use super::stats::Stats;
+use super::wills::Wills;
 use crate::hash::Secret;
 use crate::hello::Named;
 use crate::kcp;
@@ -49,6 +51,10 @@ pub(super) struct Context<P> {
     pub(super) waits: Waits,
     /// Who is waited for after a restart.
     pub(super) comeback: Comeback<P>,
+    /// What is to be said of sessions.
+    pub(super) notices: Notices,
+    /// What clients have left.
+    pub(super) wills: Wills,
     /// Who may take in more when memory is short.
     pub(super) memory: Memory,
     /// The engines' counters of all sessions, as far as they were [counted](super::session::Session::count).
@@ -73,6 +79,8 @@ impl<P> Context<P> {
         Self {
             memory: Memory::new(config.max_received_total, config.frames.max_body),
             comeback: Comeback::new(seed),
+            notices: Notices::default(),
+            wills: Wills::new(seed),
             config,
             now: Instant::ZERO,
             seed,

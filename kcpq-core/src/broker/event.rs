@@ -195,6 +195,18 @@ pub enum Ended {
     HalfOpen,
 }
 
+impl Ended {
+    /// A word for it, as programs may tell it apart.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ByClient(_) => "client",
+            Self::ByBroker(reason) => reason.as_str(),
+            Self::Broken(_) => CloseReason::Protocol.as_str(),
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -167,6 +167,12 @@ impl Guard {
         self.grant(pass.identity()).map(|grant| grant.limits).unwrap_or_default()
     }
 
+    /// True if a session may publish to `subject`, however much.
+    pub(super) fn permits(&mut self, pass: &mut Pass, subject: Subject<'_>) -> bool {
+        let Some(grant) = self.grant_mut(pass.identity()) else { return false };
+        grant.publish.is_open() || pass.published.judge(subject, |subject| grant.publish.permits(subject))
+    }
+
     /// Whether a session may publish a message of `len` bytes to `subject`.
     pub(super) fn may_publish(
         &mut self,
@@ -175,12 +181,10 @@ impl Guard {
         subject: Subject<'_>,
         len: usize,
     ) -> Result<(), Forbidden> {
-        let grant = self.grant_mut(pass.identity()).ok_or(Forbidden::Subject)?;
-        let open = grant.publish.is_open();
-        if !open && !pass.published.judge(subject, |subject| grant.publish.permits(subject)) {
+        if !self.permits(pass, subject) {
             return Err(Forbidden::Subject);
         }
-        match grant.limits.bytes_per_second {
+        match self.limits(pass).bytes_per_second {
             Some(rate) if !pass.spend(now, len, rate) => Err(Forbidden::Excess { rate }),
             _ => Ok(()),
         }
@@ -192,6 +196,11 @@ impl Guard {
         let may = grant.subscribe.covers(pattern);
         pass.is_filtered |= may && grant.subscribe.denies_some(pattern);
         may
+    }
+
+    /// True if what a session may subscribe to is named.
+    pub(super) fn names_subjects(&self, pass: &Pass) -> bool {
+        self.grant(pass.identity()).is_some_and(|grant| !grant.subscribe.allows_rest())
     }
 
     /// True if a session that is filtered may get a message of `subject`.

@@ -57,6 +57,11 @@ impl Hub {
         self.router.patterns()
     }
 
+    /// True if anybody wants to hear what the server says of its sessions.
+    pub(super) fn is_watched(&self) -> bool {
+        self.router.reserved() > 0
+    }
+
     /// Shows patterns of sessions here, how many of these have each and how many messages each has matched, from a place on: see
     /// [`Router::visit`].
     pub(super) fn visit(&self, from: Place, count: usize, mut visit: impl FnMut(&str, usize, u32)) -> Option<Place> {

@@ -17,7 +17,7 @@ use super::receipts::Reach;
 use super::session::{Me, Member, Session};
 use super::table::Table;
 use crate::frame::{Frame, command, properties};
-use crate::subject::Subject;
+use crate::subject::{Subject, is_reserved};
 use crate::time::{Duration, Instant};
 
 /// The patterns of which a session is still to be given what was kept when it subscribed. What has come since it has
@@ -125,6 +125,9 @@ impl Hub {
     ) -> Result<(), NotKept> {
         let parsed = Frame::parse(frame, &cx.config.frames).map_err(|_| NotKept::Malformed)?;
         let written = foreign::subject(parsed.subject, &cx.config.subjects).map_err(|_| NotKept::Malformed)?;
+        if is_reserved(written.as_bytes()) {
+            return Err(NotKept::Malformed); // no client has published that
+        }
         let expires = left.map(|left| cx.now + left);
         let message = Message::kept(frame, expires, usize::MAX);
         let keeps = self.kept.judge(&written, message.len_kept(), message.is_blank())?;

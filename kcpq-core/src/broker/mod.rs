@@ -22,6 +22,7 @@
 //! dispatch   what a frame does
 //! hub        the router, and handing a message to its subscribers          keeping    last values, in and out
 //! shards     what brokers of one server tell each other
+//! presence   what the server says of its sessions                          wills      messages of those who are lost
 //! admission  who is let in, and what new rules change for those who are there
 //! comeback   who had a session before a restart, and is waited for
 //! table      where the sessions are, which are ready, and their timers     session    one session
@@ -62,6 +63,7 @@ mod outlet;
 mod party;
 mod pass;
 mod peer;
+mod presence;
 mod receipts;
 mod session;
 mod sessions;
@@ -74,6 +76,7 @@ mod table;
 mod tests;
 mod throttle;
 mod view;
+mod wills;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -81,7 +84,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-pub use config::{Config, HandshakeLimits, LastValues, SlowConsumer};
+pub use config::{Audience, Config, HandshakeLimits, LastValues, Presence, SlowConsumer};
 pub use event::{Ended, Event, InvalidSessionId, SessionId};
 #[cfg(feature = "sealed")]
 pub use handshakes::Keys;
@@ -478,6 +481,8 @@ impl<P: Peer> Broker<P> {
         let others = Deadline::earlier(hub.shards.poll_timeout(), cx.memory.poll_timeout());
         let others = Deadline::earlier(comeback, others);
         let others = Deadline::earlier(others, hub.kept.poll_timeout());
+        let missed = cx.notices.poll_timeout().map(|at| Deadline { at, why: Why::Throttle });
+        let others = Deadline::earlier(others, missed);
         Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), others))
     }
 

@@ -12,6 +12,11 @@ pub trait Peer: Copy + Eq + Hash + fmt::Debug {
     /// The machine, for the limit of sessions per address.
     fn host(&self) -> Self::Host;
 
+    /// Where it is, if that is an address that can be told others ([`Presence::addresses`](super::Presence::addresses)).
+    fn address(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// True if it is the machine that the broker runs on.
     fn is_local(&self) -> bool {
         false
@@ -23,6 +28,10 @@ impl Peer for SocketAddr {
 
     fn host(&self) -> IpAddr {
         self.ip()
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        Some(*self)
     }
 
     fn is_local(&self) -> bool {

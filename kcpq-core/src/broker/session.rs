@@ -25,6 +25,8 @@ use super::outlet::Outlet;
 use super::pass::Pass;
 use super::peer::Peer;
 use super::throttle::Throttle;
+use super::view::ClientKind;
+use super::wills::Will;
 use crate::access::Credential;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::{self, command};
@@ -70,6 +72,10 @@ pub(super) struct Member {
     pub(super) catch_up: Option<Box<CatchUp>>,
     /// When it was last told that a value is not kept.
     pub(super) told_not_kept: Option<Instant>,
+    /// Its beginning has been said, or would have been.
+    pub(super) announced: bool,
+    /// What it has left with the server.
+    pub(super) will: Option<Box<Will>>,
     /// The queue groups that it is in, once it has asked for one.
     pub(super) membership: Option<Box<Membership>>,
     phase: Phase,
@@ -183,6 +189,8 @@ impl Session {
                 asked: 0,
                 catch_up: None,
                 told_not_kept: None,
+                announced: false,
+                will: None,
                 membership: None,
                 phase: Phase::Open,
                 heard: cx.now,
@@ -297,6 +305,16 @@ impl Session {
     #[cfg(feature = "sealed")]
     pub(super) fn greet_sealed(&mut self, now: Instant) {
         self.transport.greet_sealed(now);
+    }
+
+    /// What kind of client it has; `has_key` if there is a key of the original's cipher.
+    pub(super) fn kind(&self, has_key: bool) -> ClientKind {
+        match (self.is_sealed(), self.is_native(), has_key) {
+            (true, ..) => ClientKind::Sealed,
+            (false, true, _) => ClientKind::Native,
+            (false, false, true) => ClientKind::OriginalWithKey,
+            (false, false, false) => ClientKind::Original,
+        }
     }
 
     /// True if its datagrams are sealed.
@@ -663,6 +681,11 @@ impl Member {
     /// Nothing shows yet that it is where it says it is.
     pub(super) fn is_half_open(&self) -> bool {
         self.half_open.is_some()
+    }
+
+    /// Its client is there, and goes on.
+    pub(super) fn is_present(&self) -> bool {
+        !self.is_half_open() && self.is_open()
     }
 
     /// It has asked for more of what was kept than it has been given yet, by far.

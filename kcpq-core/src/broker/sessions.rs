@@ -285,6 +285,9 @@ impl<P: Peer> Sessions<P> {
             self.cx.tell(Event::Refused { peer: slot.peer });
             self.begin_closing(&mut slot, CloseReason::Limit);
         }
+        if !slot.session.as_member().announced && slot.session.as_member().is_present() {
+            self.say_opened(&mut slot);
+        }
         self.put_back(slot, true);
     }
 
@@ -334,8 +337,13 @@ impl<P: Peer> Sessions<P> {
 
     /// Sees to those whom it has concerned what others did, and who could not be worked on meanwhile.
     pub(super) fn see_to_others(&mut self) {
-        if !(self.cx.slow.is_empty() && self.cx.released.is_empty()) || self.cx.emptied || self.cx.memory.changed {
+        let Context { slow, released, notices, emptied, memory, .. } = &self.cx;
+        if !(slow.is_empty() && released.is_empty() && notices.is_empty()) || *emptied || memory.changed {
             self.see_to_them();
+            // Which may find some slow, and let others go on.
+            while self.publish_notices() {
+                self.see_to_them();
+            }
         }
     }
 
@@ -345,6 +353,7 @@ impl<P: Peer> Sessions<P> {
             let Some(slot) = self.table.get_mut(index) else { continue };
             self.cx.stats.slow_consumers += 1;
             self.cx.tell(Event::Slow { id: slot.id, peer: slot.peer });
+            self.say_slow(index);
             if self.cx.config.slow_consumer == SlowConsumer::Disconnect {
                 self.close(index, CloseReason::SlowConsumer);
             }
@@ -429,9 +438,14 @@ impl<P: Peer> Sessions<P> {
         if self.cx.memory.is_review_due(self.cx.now) {
             self.end_stuck();
         }
+        let awaited = self.cx.comeback.is_awaited();
         for index in self.cx.comeback.end(self.cx.now) {
             self.table.wake(index);
         }
+        if awaited && !self.cx.comeback.is_awaited() {
+            self.say_of_server("started");
+        }
+        self.on_presence_timeout();
         self.hub.review_shards(&mut self.cx, &mut self.table);
         self.see_to_others();
     }
@@ -526,6 +540,8 @@ impl<P: Peer> Sessions<P> {
 
     /// Opens no more sessions and ends all: those that other shards still have messages for as soon as these came.
     pub(super) fn drain(&mut self) {
+        self.say_of_server("stopping");
+        self.see_to_others();
         self.cx.draining = true;
         if !self.hub.shards.say_last(self.cx.now + self.cx.config.linger) {
             self.close_all();
@@ -563,6 +579,7 @@ impl<P: Peer> Sessions<P> {
             return;
         }
         self.unsubscribe_all(slot);
+        self.end_will(slot, reason != CloseReason::Shutdown);
         if reason == CloseReason::SlowConsumer {
             self.cx.stats.dropped_closed += self.give_back(slot);
         }
@@ -597,6 +614,8 @@ impl<P: Peer> Sessions<P> {
     /// A session that was taken out is no more.
     fn remove(&mut self, mut slot: Box<Slot<P, Session>>, why: Ended) {
         self.unsubscribe_all(&mut slot);
+        self.end_will(&mut slot, !matches!(why, Ended::ByClient(_)));
+        self.say_closed(&slot, why);
         let undelivered = self.give_back(&mut slot) + slot.session.undelivered();
         slot.session.outlet().1.close(&mut self.cx);
         slot.session.release_memory(&mut self.cx, slot.id);
@@ -653,6 +672,7 @@ impl<P: Peer> Sessions<P> {
                     }
                 }
             }
+            Told::Will { key } => cx.void_wills_of(table, key),
             Told::Last => {
                 if hub.shards.on_last(from) {
                     self.close_all();

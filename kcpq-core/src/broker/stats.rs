@@ -74,6 +74,18 @@ pub struct Stats {
     pub kept_lapsed: u64,
     /// Last values queued for those who subscribed later, once for each.
     pub kept_delivered: u64,
+    /// What was said of sessions, in messages of the server's own; and what was not because it was too much.
+    pub presence: u64,
+    /// See [`presence`](Self::presence).
+    pub presence_missed: u64,
+    /// Gauge: last wills that clients have left.
+    pub wills: u64,
+    /// Gauge: bytes of these.
+    pub wills_bytes: u64,
+    /// Last wills that were published because their sessions ended without a CLOSE of the client.
+    pub wills_published: u64,
+    /// Last wills that were not taken, or not published: not permitted, too large, or there were too many.
+    pub wills_refused: u64,
     /// Messages dropped: larger than the subscriber accepts.
     pub dropped_too_large: u64,
     /// Messages dropped: all queues together were full.
@@ -170,6 +182,12 @@ impl Stats {
             kept_refused,
             kept_lapsed,
             kept_delivered,
+            presence,
+            presence_missed,
+            wills,
+            wills_bytes,
+            wills_published,
+            wills_refused,
             dropped_too_large,
             dropped_memory,
             dropped_closed,
@@ -231,6 +249,12 @@ impl Stats {
         self.kept_refused += kept_refused;
         self.kept_lapsed = self.kept_lapsed.max(*kept_lapsed);
         self.kept_delivered += kept_delivered;
+        self.presence += presence;
+        self.presence_missed += presence_missed;
+        self.wills += wills;
+        self.wills_bytes += wills_bytes;
+        self.wills_published += wills_published;
+        self.wills_refused += wills_refused;
         self.dropped_too_large += dropped_too_large;
         self.dropped_memory += dropped_memory;
         self.dropped_closed += dropped_closed;

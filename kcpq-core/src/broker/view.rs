@@ -135,6 +135,18 @@ pub enum ClientKind {
     OriginalWithKey,
 }
 
+impl ClientKind {
+    /// A word for it, as programs may tell it apart.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Sealed => "sealed",
+            Self::Original => "original",
+            Self::OriginalWithKey => "original_with_key",
+        }
+    }
+}
+
 /// What a session has sent and was to get, from its opening.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -253,17 +265,11 @@ impl<P: Peer> Sessions<P> {
 fn view<P: Peer>(slot: &Slot<P, Session>, now: Instant, has_key: bool) -> SessionView<P> {
     let session = &slot.session;
     let member = session.as_member();
-    let kind = match (session.is_sealed(), session.is_native(), has_key) {
-        (true, ..) => ClientKind::Sealed,
-        (false, true, _) => ClientKind::Native,
-        (false, false, true) => ClientKind::OriginalWithKey,
-        (false, false, false) => ClientKind::Original,
-    };
     let flow = session.flow();
     SessionView {
         id: slot.id,
         peer: slot.peer,
-        kind,
+        kind: session.kind(has_key),
         client: member.client.clone(),
         identity: session.pass().and_then(|pass| pass.name().cloned()),
         native_id: slot.name(),

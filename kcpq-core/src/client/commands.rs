@@ -2,14 +2,14 @@
 
 use super::event::{Disconnect, PublishError, SubscribeError};
 use super::phase::Phase;
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", feature = "queue"))]
 use super::subscriptions::in_group;
 use super::subscriptions::{SubscriptionId, Wants};
 use super::{Client, Overflow};
 use crate::datagram::SAFE_DATAGRAM;
 use crate::frame::{self, Properties, PropertyError, command, properties};
 use crate::hello::CloseReason;
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", feature = "queue"))]
 use crate::hello::is_group;
 use crate::outbox::{FrameStore, Outbox, PushError};
 use crate::store::{Text, TooLarge};
@@ -76,7 +76,7 @@ impl<S: FrameStore> Client<S> {
     ///
     /// # Errors
     /// As [`subscribe`](Self::subscribe); [`SubscribeError::Group`].
-    #[cfg(feature = "alloc")]
+    #[cfg(any(feature = "alloc", feature = "queue"))]
     pub fn subscribe_queue(
         &mut self,
         now: Instant,
@@ -265,7 +265,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// What subjects may be like here and at the server.
-    fn subject_limits(&self) -> Limits {
+    pub(super) fn subject_limits(&self) -> Limits {
         let own = self.config.subjects;
         let Some(server) = self.server else { return own };
         Limits { max_len: own.max_len.min(server.max_subject), max_tokens: own.max_tokens.min(server.max_tokens) }
@@ -414,18 +414,18 @@ impl<S: FrameStore> Client<S> {
 }
 
 /// What is kept of a subscription's pattern and group.
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", feature = "queue"))]
 fn subscription_text<T: Text>(pattern: &str, group: Option<&str>) -> Result<T, SubscribeError> {
     let text = match group {
         Some(group) if !is_group(group) => return Err(SubscribeError::Group),
-        Some(group) => T::new(&in_group(pattern, group)),
+        Some(group) => in_group(pattern, group),
         None => T::new(pattern),
     };
     text.map_err(SubscribeError::TooLong)
 }
 
-/// Without an allocator there are no groups.
-#[cfg(not(feature = "alloc"))]
+/// There are no groups.
+#[cfg(not(any(feature = "alloc", feature = "queue")))]
 fn subscription_text<T: Text>(pattern: &str, _: Option<&str>) -> Result<T, SubscribeError> {
     T::new(pattern).map_err(SubscribeError::TooLong)
 }

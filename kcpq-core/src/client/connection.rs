@@ -83,6 +83,7 @@ impl<S: FrameStore> Client<S> {
         if !self.server.is_some_and(|server| server.confirms()) {
             self.confirms.fail_all(ConfirmFailure::Unsupported);
         }
+        self.wills.on_connected();
         let again = self.stats.connected_at.is_some();
         self.stats.connected = true;
         self.stats.connected_at = Some(self.now);
@@ -180,6 +181,7 @@ impl<S: FrameStore> Client<S> {
         if self.subscriptions.is_unanswered() {
             return self.lose(Disconnect::SubscribeUnanswered);
         }
+        self.send_will();
         let groups = self.is_connected().then(|| self.server.is_some_and(|server| server.groups()));
         let session = &mut self.session;
         self.subscriptions.send_requests(self.now, &self.config, groups, |request| {

@@ -73,6 +73,8 @@ pub enum Event<'e, S: Store> {
     Refused(&'e str),
     /// This client may not publish to this subject: messages to it are dropped by the server. Told now and then, not for each.
     Denied(&'e str),
+    /// The server has not taken the last will, and so has none; the text, which says why, is for humans.
+    WillRefused(&'e str),
     /// The server has handled every message that was published before number `published` (see `Client::flush`).
     Flushed {
         /// Total number of messages published.
@@ -189,6 +191,7 @@ impl<S: Store> fmt::Debug for Event<'_, S> {
             Self::Oversize(size) => f.debug_tuple("Oversize").field(size).finish(),
             Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
             Self::Denied(subject) => f.debug_tuple("Denied").field(subject).finish(),
+            Self::WillRefused(why) => f.debug_tuple("WillRefused").field(why).finish(),
             Self::Flushed { published } => f.debug_struct("Flushed").field("published", published).finish(),
             Self::Writable => f.write_str("Writable"),
             Self::Closed => f.write_str("Closed"),

@@ -4,6 +4,7 @@ use super::Client;
 use super::event::{Disconnect, Event, Message, RequestId};
 use super::phase::Phase;
 use super::subscriptions::SubscriptionId;
+use super::will::Wills;
 use crate::frame::{Flaw, Frame, command};
 use crate::hello::{Ack, CloseReason, Hello, Notice, VERSION};
 use crate::outbox::FrameStore;
@@ -60,8 +61,11 @@ impl<S: FrameStore> Client<S> {
                     if let Some(Notice::PublishDenied(subject)) = Notice::decode(frame.payload) {
                         return Some(Event::Denied(subject));
                     }
-                    let text = core::str::from_utf8(frame.subject);
-                    return Some(Event::Refused(text.unwrap_or("(text is not UTF-8)")));
+                    let text = core::str::from_utf8(frame.subject).unwrap_or("(text is not UTF-8)");
+                    return Some(match Wills::is_refusal(frame.payload) {
+                        true => Event::WillRefused(text),
+                        false => Event::Refused(text),
+                    });
                 }
                 Ok(_) => {}
                 Err(flaw) => {

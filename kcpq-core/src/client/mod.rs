@@ -51,6 +51,8 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod timers;
+#[cfg_attr(not(feature = "will"), path = "absent/will.rs")]
+mod will;
 
 use core::fmt;
 
@@ -69,6 +71,8 @@ pub use push::Arrived;
 pub use requests::{MAX_REQUESTS, Request};
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
+#[cfg(feature = "will")]
+pub use will::Will;
 
 #[cfg(feature = "alloc")]
 pub use crate::session::Transmit;
@@ -85,6 +89,7 @@ use self::push::Recent;
 use self::requests::Requests;
 use self::rhythm::Rhythm;
 use self::subscriptions::Subscriptions;
+use self::will::Wills;
 use crate::datagram::{Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
 use crate::outbox::{FrameStore, Outbox};
@@ -181,6 +186,7 @@ pub struct Client<S: FrameStore> {
     subscriptions: Subscriptions<S>,
     requests: Requests,
     confirms: Confirms,
+    wills: Wills,
     names: Names,
     /// What the server of this conversation said of itself, if it is a native one.
     server: Option<Server>,
@@ -223,6 +229,7 @@ impl<S: FrameStore> Client<S> {
             subscriptions: Subscriptions::new(parts.subscriptions),
             requests: Requests::new(seed),
             confirms: Confirms::default(),
+            wills: Wills::default(),
             names: Names::default(),
             server: None,
             pings: Pings::default(),

@@ -91,6 +91,9 @@ impl<S: FrameStore> Client<S> {
         if let Some((id, outcome)) = self.confirms.poll() {
             return Some(Event::Confirmed { id, outcome });
         }
+        if let Some(why) = self.wills.poll_refused() {
+            return Some(Event::WillRefused(why));
+        }
         if core::mem::take(&mut pending.flushed) {
             return Some(Event::Flushed { published: self.outgoing.flushed() });
         }

@@ -128,6 +128,11 @@ impl Server {
         self.can(features::CONFIRMS)
     }
 
+    /// It takes last wills.
+    pub fn wills(&self) -> bool {
+        self.can(features::WILLS)
+    }
+
     fn can(&self, feature: u32) -> bool {
         u32::from(self.abilities.get()) << 8 & feature != 0
     }

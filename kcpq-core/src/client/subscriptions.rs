@@ -12,12 +12,11 @@
 //! others follow, and only the last one to leave sends UNSUB. Members of queue groups each ask for themselves, and so
 //! does who wants the values that the server has kept: they are for the subscription that asked.
 
-#[cfg(feature = "alloc")]
-use alloc::string::String;
-
 use super::config::Config;
 use super::event::SubscribeFailure;
 use crate::hello::{Refusal, Subscribe};
+#[cfg(any(feature = "alloc", feature = "queue"))]
+use crate::store::TooLarge;
 use crate::store::{Index, Queue, Store, Text};
 use crate::subject;
 use crate::time::Instant;
@@ -506,16 +505,16 @@ impl<S: Store> Subscriptions<S> {
     }
 }
 
-/// There are queue groups. Without an allocator there is no way to ask for one, and no code for them is left.
-const GROUPS: bool = cfg!(feature = "alloc");
+/// There are queue groups. Where there is no way to ask for one no code for them is left.
+const GROUPS: bool = cfg!(any(feature = "alloc", feature = "queue"));
 
 /// Kept values are marked and told whom they are for. Where marks are not known nobody asks for them beside others.
 const MARKED: bool = cfg!(feature = "properties");
 
 /// The text of a subscription to `pattern` in a queue group.
-#[cfg(feature = "alloc")]
-pub(super) fn in_group(pattern: &str, group: &str) -> String {
-    [pattern, " ", group].concat()
+#[cfg(any(feature = "alloc", feature = "queue"))]
+pub(super) fn in_group<T: Text>(pattern: &str, group: &str) -> Result<T, TooLarge> {
+    T::concat([pattern, " ", group])
 }
 
 /// The pattern of a text, and the group.

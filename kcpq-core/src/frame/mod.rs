@@ -58,6 +58,8 @@ pub mod command {
     pub const MSGX: u8 = 0x16;
     /// What has become of a PUBX whose publisher wants to know.
     pub const PUBACK: u8 = 0x17;
+    /// A native client's last will: a message that the server is to publish when the session ends without CLOSE.
+    pub const WILL: u8 = 0x18;
 }
 
 /// One frame, borrowed from where it lies.

@@ -109,6 +109,8 @@ pub struct Router {
     message: u64,
     patterns: usize,
     subscriptions: usize,
+    /// Of these such of patterns that only a server's own messages match.
+    reserved: usize,
 }
 
 impl Router {
@@ -124,6 +126,7 @@ impl Router {
             message: 0,
             patterns: 0,
             subscriptions: 0,
+            reserved: 0,
         }
     }
 
@@ -154,6 +157,7 @@ impl Router {
         self.shapes.add(&self.secret, pattern, member);
         self.patterns += usize::from(first);
         self.subscriptions += 1;
+        self.reserved += usize::from(pattern.is_reserved());
         let needed = member as usize + 1;
         if self.told.len() < needed {
             self.told.resize(needed, 0);
@@ -183,6 +187,7 @@ impl Router {
         self.shapes.remove(&self.secret, pattern, member);
         self.patterns -= usize::from(last);
         self.subscriptions -= 1;
+        self.reserved -= usize::from(pattern.is_reserved());
         true
     }
 
@@ -262,6 +267,11 @@ impl Router {
     /// Members of all patterns, added up.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions
+    }
+
+    /// Of these such of patterns that [only a server's own messages match](Pattern::is_reserved).
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved
     }
 }
 

@@ -44,6 +44,25 @@ fn every_kind_of_pattern_is_found() {
 }
 
 #[test]
+fn what_is_the_servers_own_is_matched_by_its_name_alone() {
+    let mut router = Router::new(1);
+    let patterns = [">", "*", "*.a", "*.>", "$KCPQ", "$KCPQ.a", "$KCPQ.*", "$KCPQ.>", "$KCPQ.*.>", "$KCPQX.>", "*.*"];
+    for (member, text) in (0..).zip(patterns) {
+        router.subscribe(pattern(text), member);
+    }
+    assert_eq!(routed(&mut router, "$KCPQ"), [4]);
+    assert_eq!(routed(&mut router, "$KCPQ.a"), [5, 6, 7]);
+    assert_eq!(routed(&mut router, "$KCPQ.a.b"), [7, 8]);
+    assert_eq!(routed(&mut router, "$KCPQX.a"), [0, 2, 3, 9, 10], "a token like any other");
+    assert_eq!(routed(&mut router, "$KCP"), [0, 1]);
+    assert_eq!(router.reserved(), 5);
+    for (member, text) in (0..).zip(patterns) {
+        router.unsubscribe(pattern(text), member);
+    }
+    assert_eq!((router.reserved(), routed(&mut router, "$KCPQ.a").len()), (0, 0));
+}
+
+#[test]
 fn a_member_is_told_once_however_many_of_its_patterns_match() {
     let mut router = Router::new(1);
     for text in ["a.b", "a.*", "*.b", "a.>", ">"] {

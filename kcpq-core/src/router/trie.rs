@@ -16,7 +16,7 @@ use super::members::Members;
 use super::shrink;
 use super::token::Token;
 use crate::hash::Secret;
-use crate::subject::{Pattern, Subject};
+use crate::subject::{Pattern, RESERVED, Subject};
 
 pub(super) struct Trie {
     nodes: Vec<Node>,
@@ -67,7 +67,14 @@ impl Trie {
         let Self { nodes, edges, stack, .. } = self;
         let subject = subject.as_str().as_bytes();
         stack.clear();
-        stack.push((ROOT, 0));
+        match crate::subject::behind(subject) {
+            None => stack.push((ROOT, 0)),
+            // Neither `*` nor `>` matches the first token.
+            Some(rest) => stack.extend(
+                child(secret, edges, nodes, ROOT, RESERVED.as_bytes())
+                    .map(|child| (child, (subject.len() - rest.len()) as u32)),
+            ),
+        }
         while let Some((index, offset)) = stack.pop() {
             let node = &nodes[index as usize];
             // A subject has no empty token, so nothing is left only when its last token was taken.

@@ -175,6 +175,14 @@ impl<S: FrameStore> Session<S> {
         self.control.push(&[&head, subject, payload], None).map_err(|_| Full)
     }
 
+    /// The same with a payload in parts.
+    #[cfg(feature = "will")]
+    pub(crate) fn control_in_parts(&mut self, command: u8, subject: &[u8], payload: [&[u8]; 4]) -> Result<(), Full> {
+        let head = Frame::head(command, subject.len(), payload.iter().map(|part| part.len()).sum()).ok_or(Full)?;
+        let [a, b, c, d] = payload;
+        self.control.push(&[&head, subject, a, b, c, d], None).map_err(|_| Full)
+    }
+
     /// Queues a frame behind the messages that wait.
     #[cfg(any(feature = "alloc", test))]
     pub(crate) fn message(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), PushError> {

@@ -26,6 +26,10 @@ impl Text for HeapText {
         Ok(Self { hash, text: text.into() })
     }
 
+    fn concat(parts: [&str; 3]) -> Result<Self, TooLarge> {
+        Self::new(&parts.concat())
+    }
+
     fn is(&self, other: &Self) -> bool {
         self.hash == other.hash && self.text == other.text
     }

@@ -24,6 +24,16 @@ impl<const N: usize> Text for heapless::String<N> {
     fn new(text: &str) -> Result<Self, TooLarge> {
         Self::try_from(text).map_err(|_| TooLarge { limit: N, actual: text.len() })
     }
+
+    #[cfg(any(feature = "alloc", feature = "queue"))]
+    fn concat(parts: [&str; 3]) -> Result<Self, TooLarge> {
+        let mut all = Self::new();
+        for part in parts {
+            let actual = parts.iter().map(|part| part.len()).sum();
+            all.push_str(part).map_err(|_| TooLarge { limit: N, actual })?;
+        }
+        Ok(all)
+    }
 }
 
 /// [`Index`] without memory: a text may be anywhere.

@@ -69,6 +69,13 @@ pub trait Text: AsRef<str> + Sized + 'static {
     /// [`TooLarge`] when texts of this store are shorter.
     fn new(text: &str) -> Result<Self, TooLarge>;
 
+    /// Keeps a copy of these texts, one behind the other.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    #[cfg(any(feature = "alloc", feature = "queue"))]
+    fn concat(parts: [&str; 3]) -> Result<Self, TooLarge>;
+
     /// True if both are the same.
     fn is(&self, other: &Self) -> bool {
         self.as_ref() == other.as_ref()

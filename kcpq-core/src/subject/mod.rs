@@ -13,6 +13,9 @@
 //! characters beyond ASCII are allowed, as in NATS: what counts as one changes with the version of Unicode, and two
 //! peers must not differ about which subjects exist.
 //!
+//! What begins with the token `$KCPQ` is the server's: nobody else publishes there, and a pattern that begins with a wildcard
+//! does not match it, as in MQTT with `$SYS` (PROTOCOL.md 3.13).
+//!
 //! [`Subject`] and [`Pattern`] exist only when valid, so nothing behind them checks again. This is stricter than the
 //! original, which accepts anything (PROTOCOL.md 5).
 //!
@@ -30,11 +33,17 @@
 //! [`pattern!`](crate::pattern!).
 
 mod plain;
+mod reserved;
 #[cfg(test)]
 mod tests;
 
 use core::fmt;
 use core::ops::Deref;
+
+pub use reserved::RESERVED;
+#[cfg(feature = "alloc")]
+pub(crate) use reserved::behind;
+pub(crate) use reserved::is_reserved;
 
 /// How long and how deep a subject may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,6 +246,13 @@ impl<'a> Subject<'a> {
     pub fn tokens(self) -> impl DoubleEndedIterator<Item = &'a str> + Clone {
         self.0.split('.')
     }
+
+    /// True if only a server publishes to it, because its first token is [`RESERVED`]. Nothing matches it that begins with a
+    /// wildcard.
+    #[inline]
+    pub fn is_reserved(self) -> bool {
+        is_reserved(self.0.as_bytes())
+    }
 }
 
 impl<'a> Pattern<'a> {
@@ -272,6 +288,13 @@ impl<'a> Pattern<'a> {
     /// True if it has no wildcard, so that it matches one subject only.
     pub fn is_literal(self) -> bool {
         self.tokens().all(|token| token != "*" && token != ">")
+    }
+
+    /// True if it matches nothing but subjects that [only a server publishes to](Subject::is_reserved); otherwise it matches
+    /// none of these.
+    #[inline]
+    pub fn is_reserved(self) -> bool {
+        is_reserved(self.0.as_bytes())
     }
 
     /// True if messages to `subject` are for this pattern. One pass over both, without allocation.
@@ -311,6 +334,9 @@ text!(Pattern);
 /// Matches texts that are known to be a pattern and a subject.
 pub(crate) fn matches(pattern: &str, subject: &[u8]) -> bool {
     let (mut pattern, mut subject) = (pattern.as_bytes(), subject);
+    if matches!(pattern, [b'*' | b'>', ..]) && is_reserved(subject) {
+        return false;
+    }
     loop {
         match (pattern, subject) {
             ([], []) => return true,

@@ -57,6 +57,20 @@ fn a_wildcard_is_a_whole_token_and_stands_in_patterns_only() {
 }
 
 #[test]
+fn what_is_the_servers_own_is_matched_by_its_name_alone() {
+    for (text, reserved) in [("$KCPQ", true), ("$KCPQ.a", true), ("$KCPQX", false), ("a.$KCPQ", false), ("$KCP", false)]
+    {
+        assert_eq!((subject(text).unwrap().is_reserved(), pattern(text).unwrap().is_reserved()), (reserved, reserved));
+    }
+    let matches = |text: &str, to: &str| pattern(text).unwrap().matches(subject(to).unwrap());
+    for text in [">", "*", "*.a", "*.>", "*.*"] {
+        assert!(!matches(text, "$KCPQ") && !matches(text, "$KCPQ.a"), "{text}");
+    }
+    assert!(matches("$KCPQ.>", "$KCPQ.a.b") && matches("$KCPQ.*", "$KCPQ.a") && matches(">", "$KCPQX.a"));
+    assert!(!matches("$KCPQ.>", "$KCPQ"));
+}
+
+#[test]
 fn lengths_and_depths_count_up_to_their_limits() {
     let limits = Limits { max_len: 7, max_tokens: 3 };
     let deep = |text| Subject::new(text, &limits).map(|_| ());

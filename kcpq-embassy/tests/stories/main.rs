@@ -361,7 +361,121 @@ fn of_state_that_waits_at_the_server_only_the_newest_comes() {
     assert_eq!(reader.stats().unread, 0);
 }
 
-/// More than is under way at once while the server is away: what comes behind waits in the queue.
+/// A lamp that says on which it was switched, with the unit that the wish for it came with.
+#[cfg(feature = "request")]
+#[test]
+fn a_request_is_answered_and_one_that_nobody_can_answer_fails_at_once() {
+    use kcpq_embassy::{PropertiesWriter, RequestError};
+
+    let mut world = World::new();
+    let (lamp, hand) = (world.client(CLEAN), world.client(CLEAN));
+    let mut wishes = world.block_on("acknowledgement", async move { lamp.subscribe("lamp.*").await.unwrap() });
+    world.spawn(async move {
+        while let Ok((reply, payload)) = wishes
+            .next(|message| {
+                let reply = message.properties().reply().unwrap_or_default();
+                (reply.to_owned(), message.payload().to_vec())
+            })
+            .await
+        {
+            let mut memory = [0; 32];
+            let mut headers = PropertiesWriter::new(&mut memory);
+            headers.header("Unit", "lux").unwrap();
+            // Answers that come late are passed over.
+            if payload != b"late" {
+                lamp.publish_with(&reply, &payload, headers.properties()).await.unwrap();
+            }
+        }
+    });
+    let heard = world.block_on("answers", async move {
+        let mut inbox = hand.inbox(0x5ec2e7).await.unwrap();
+        let unanswered = futures_lite::future::poll_once(Box::pin(inbox.request("lamp.a", b"late", |_| ()))).await;
+        assert!(unanswered.is_none(), "given up");
+        let mut heard = Vec::new();
+        for wish in [&b"10"[..], b"20"] {
+            let answer = inbox.request("lamp.a", wish, |message| {
+                let unit = message.properties().header("Unit").next().map(str::to_owned);
+                (message.payload().to_vec(), unit)
+            });
+            heard.push(answer.await.unwrap());
+        }
+        assert_eq!(inbox.request("door.a", b"", |_| ()).await, Err(RequestError::NoResponders));
+        assert!(matches!(inbox.request("a..b", b"", |_| ()).await, Err(RequestError::Refused(_))));
+        heard
+    });
+    let lux = Some("lux".to_owned());
+    assert_eq!(heard, [(b"10".to_vec(), lux.clone()), (b"20".to_vec(), lux)]);
+}
+
+#[cfg(feature = "queue")]
+#[test]
+fn each_message_goes_to_one_member_of_a_queue_group() {
+    let mut world = World::new();
+    let (boss, workers) = (world.client(CLEAN), [world.client(CLEAN), world.client(CLEAN)]);
+    let logs = workers.map(|worker| {
+        let log = Log::default();
+        let copy = log.clone();
+        let mut jobs =
+            world.block_on("acknowledgement", async move { worker.subscribe_queue("jobs.*", "crew").await.unwrap() });
+        world.spawn(async move {
+            while let Ok(payload) = jobs.next(|message| message.payload().to_vec()).await {
+                copy.borrow_mut().push(payload);
+            }
+        });
+        log
+    });
+    world.block_on("publish", async move {
+        for n in 0..40_u32 {
+            boss.publish("jobs.a", &n.to_be_bytes()).await.unwrap();
+        }
+        boss.flush().await.unwrap();
+    });
+    world.run_until("all", || logs.iter().map(|log| log.borrow().len()).sum::<usize>() >= 40);
+    world.run_for(Duration::from_secs(1));
+    let mut all: Vec<_> = logs.iter().flat_map(|log| log.borrow().clone()).collect();
+    all.sort_unstable();
+    assert!(logs.iter().all(|log| log.borrow().len() > 5) && all == numbers(0, 40), "each once");
+    let [worker, _] = workers;
+    assert!(world.block_on("refusal", async move { worker.subscribe_queue("a", "two words").await }).is_err());
+    let long = "x".repeat(60);
+    assert!(world.block_on("refusal", async move { worker.subscribe_queue("a.b.c", &long).await }).is_err());
+}
+
+#[cfg(feature = "will")]
+#[test]
+fn the_will_of_a_client_that_is_lost_is_published_and_one_that_finds_no_room_is_told_of() {
+    use kcpq_embassy::Will;
+
+    let mut world = World::new();
+    let (device, watcher) = (world.client(CLEAN), world.client(CLEAN));
+    let log = collect(&mut world, watcher, "gone.*");
+    world.block_on("connection", async move { device.connected().await.unwrap() });
+    let larger = Will { subject: "gone.device", payload: &[7; 240], retain: false };
+    device.set_will(larger).unwrap();
+    let told = world.block_on("a word", async move {
+        loop {
+            let event = device.next_event().await;
+            if event == Event::WillRefused {
+                return event;
+            }
+        }
+    });
+    assert_eq!((told, world.broker_stats().wills), (Event::WillRefused, 0));
+    assert!(device.set_will(Will { subject: "gone.>", ..larger }).is_err());
+    device.set_will(Will { payload: b"without a word", retain: true, ..larger }).unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((world.broker_stats().wills, device.state()), (1, State::Up { native: true }));
+    device.suspend();
+    world.run_for(Duration::from_secs(130));
+    assert_eq!((&log.borrow()[..], world.broker_stats().kept), (&[b"without a word".to_vec()][..], 1));
+    device.resume();
+    world.run_until("it again", || device.state() == State::Up { native: true });
+    world.run_for(Duration::from_secs(1));
+    device.clear_will();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.broker_stats().wills, 0);
+}
+
 #[cfg(feature = "retain")]
 #[test]
 fn a_last_value_is_kept_for_who_subscribes_later_until_it_is_taken_away() {
@@ -386,6 +500,7 @@ fn a_last_value_is_kept_for_who_subscribes_later_until_it_is_taken_away() {
     assert_eq!(*late.borrow(), [b"open"]);
 }
 
+/// More than is under way at once while the server is away: what comes behind waits in the queue.
 #[cfg(feature = "ttl")]
 fn fill_the_window(world: &mut World, client: Handle) -> usize {
     const COUNT: usize = 9;

@@ -50,6 +50,9 @@ fn report(ok: bool) -> ! {
 #[cfg(feature = "client")]
 #[embassy_executor::task]
 async fn work(client: Client) {
+    if !more(client).await {
+        report(false);
+    }
     let Ok(mut subscription) = client.subscribe("footprint.*").await else { report(false) };
     for number in 0..100_u8 {
         let sent = client.publish("footprint.a", &[number; 64]).await;
@@ -59,6 +62,29 @@ async fn work(client: Client) {
         }
     }
     report(client.state() == kcpq_embassy::State::Up { native: true })
+}
+
+/// What else a client does of which the price is measured; true if it went well.
+#[cfg(all(feature = "client", not(any(feature = "will", feature = "request", feature = "queue"))))]
+async fn more(_: Client) -> bool {
+    true
+}
+
+#[cfg(feature = "will")]
+async fn more(client: Client) -> bool {
+    let will = kcpq_embassy::Will { subject: "gone.footprint", payload: b"gone", retain: true };
+    client.set_will(will).is_ok()
+}
+
+#[cfg(feature = "request")]
+async fn more(client: Client) -> bool {
+    let Ok(mut inbox) = client.inbox(7).await else { return false };
+    inbox.request("nobody", b"there?", |_| ()).await == Err(kcpq_embassy::RequestError::NoResponders)
+}
+
+#[cfg(feature = "queue")]
+async fn more(client: Client) -> bool {
+    client.subscribe_queue("jobs", "workers").await.is_ok()
 }
 
 #[cfg(feature = "client")]

@@ -2,8 +2,9 @@
 
 mod publish;
 mod subscriptions;
+mod will;
 
-pub(super) use self::publish::receipt;
+pub(super) use self::publish::{read, receipt};
 
 use alloc::format;
 use core::ops::ControlFlow;
@@ -111,6 +112,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             command::PUBX => self.publish_extended(frame, bytes),
             command::SUB => self.subscribe(frame),
             command::UNSUB => self.unsubscribe(frame),
+            command::WILL if self.me.member.native => self.leave_will(frame),
             command::PING => self.reply(command::PONG, &[], &[]),
             command::HELLO => self.greet(frame),
             command::CLOSE => self.outcome.end = Some(Ended::ByClient(CloseReason::decode(frame.payload))),
@@ -161,10 +163,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     /// True if a pattern may be subscribed to.
     fn may_subscribe(&mut self, pattern: Pattern<'_>) -> bool {
         let Self { cx, me, .. } = self;
-        let (Some(guard), Some(pass)) = (&mut cx.guard, me.member.pass.as_deref_mut()) else { return false };
-        let may = guard.may_subscribe(pass, pattern);
+        let may = cx.may_subscribe(me.member.pass.as_mut(), pattern);
         if !may {
-            let identity = pass.name().cloned();
+            let identity = me.member.pass.as_ref().and_then(|pass| pass.name().cloned());
             cx.tell(Event::SubscriptionDenied { id: me.id, identity, pattern: pattern.as_str().into() });
         }
         may

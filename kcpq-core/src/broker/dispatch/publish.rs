@@ -1,6 +1,8 @@
 //! What PUB and PUBX do.
 
+use alloc::boxed::Box;
 use alloc::format;
+use core::fmt;
 
 use super::{Dispatch, cut, notify, push};
 use crate::broker::context::Context;
@@ -9,6 +11,7 @@ use crate::broker::event::Event;
 use crate::broker::foreign;
 use crate::broker::guard::Forbidden;
 use crate::broker::message::{self, Message};
+use crate::broker::pass::Pass;
 use crate::broker::peer::Peer;
 use crate::broker::receipts::Reach;
 use crate::frame::{Frame, Properties, PropertyError, command, properties};
@@ -36,6 +39,9 @@ impl<P: Peer> Dispatch<'_, P> {
         let counts = &mut self.me.member.outlet.counts;
         counts.messages_in += 1;
         counts.bytes_in += message.frame_len() as u64;
+        if subject.is_reserved() {
+            return Err(self.deny(subject));
+        }
         if cx.guard.is_some() {
             self.may_publish(subject, message.frame_len())?;
         }
@@ -157,13 +163,10 @@ impl<P: Peer> Dispatch<'_, P> {
     fn refuse_extended(&mut self, confirm: Option<u32>, unread: Unread) {
         self.cx.stats.messages_refused += 1;
         self.me.member.outlet.counts.refused += 1;
-        let text = match unread {
-            Unread::Subject(error) => {
-                self.tell_refused(error);
-                format!("{error}")
-            }
-            Unread::Properties(error) => format!("{error}"),
-        };
+        if let Unread::Subject(error) = unread {
+            self.tell_refused(error);
+        }
+        let text = format!("{unread}");
         match confirm {
             Some(number) => self.confirm(PubAck { number, outcome: Err(Rejection::Invalid) }, &text),
             None => self.error(&text),
@@ -177,17 +180,7 @@ impl<P: Peer> Dispatch<'_, P> {
         let (now, Some(pass)) = (*now, me.member.pass.as_deref_mut()) else { return Err(Rejection::NotPermitted) };
         match guard.may_publish(now, pass, subject, len) {
             Ok(()) => Ok(()),
-            Err(Forbidden::Subject) => {
-                cx.stats.messages_denied += 1;
-                me.member.outlet.counts.denied += 1;
-                if pass.tells(now, subject) {
-                    let (identity, subject) = (pass.name().cloned(), subject.as_str());
-                    cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.into() });
-                    let text = format!("not permitted to publish to {subject}");
-                    notify(me.control, me.member.native, &text, Notice::PublishDenied(subject));
-                }
-                Err(Rejection::NotPermitted)
-            }
+            Err(Forbidden::Subject) => Err(self.deny(subject)),
             Err(Forbidden::Excess { rate }) => {
                 cx.stats.dropped_excess += 1;
                 me.member.outlet.counts.excess += 1;
@@ -199,17 +192,47 @@ impl<P: Peer> Dispatch<'_, P> {
             }
         }
     }
+
+    /// A message is dropped because of its subject. Its publisher is told of it now and then.
+    #[cold]
+    fn deny(&mut self, subject: Subject<'_>) -> Rejection {
+        let Self { cx, me, .. } = self;
+        cx.stats.messages_denied += 1;
+        me.member.outlet.counts.denied += 1;
+        let shown = cx.credential(me.member, me.member.native);
+        let pass = me.member.pass.get_or_insert_with(|| Box::new(Pass::of_nobody(shown)));
+        if pass.tells(cx.now, subject) {
+            let identity = pass.name().cloned();
+            let why = if subject.is_reserved() { ", which is the server's own" } else { "" };
+            let text = format!("not permitted to publish to {}{why}", subject.as_str());
+            cx.tell(Event::PublishDenied { id: me.id, identity, subject: subject.as_str().into() });
+            notify(me.control, me.member.native, &text, Notice::PublishDenied(subject.as_str()));
+        }
+        Rejection::NotPermitted
+    }
 }
 
 /// Why a message with properties makes no sense.
 #[derive(Clone, Copy)]
-enum Unread {
+pub(in crate::broker) enum Unread {
     Subject(SubjectError),
     Properties(PropertyError),
 }
 
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject(error) => error.fmt(f),
+            Self::Properties(error) => error.fmt(f),
+        }
+    }
+}
+
 /// The parts of a message with properties: its subject, how many bytes stand behind the message, and the properties.
-fn read<'f>(frame: Frame<'f>, limits: &Limits) -> Result<(Subject<'f>, usize, Properties<'f>), Unread> {
+pub(in crate::broker) fn read<'f>(
+    frame: Frame<'f>,
+    limits: &Limits,
+) -> Result<(Subject<'f>, usize, Properties<'f>), Unread> {
     let subject = Subject::from_bytes(frame.subject, limits).map_err(Unread::Subject)?;
     let (message, written) = frame.message().ok_or(Unread::Properties(PropertyError::Malformed))?;
     let properties = Properties::parse(written.as_bytes()).map_err(Unread::Properties)?;

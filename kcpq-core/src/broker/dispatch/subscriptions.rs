@@ -10,6 +10,7 @@ use crate::broker::foreign;
 use crate::broker::groups::{parts, text};
 use crate::broker::membership::{self, Membership};
 use crate::broker::peer::Peer;
+use crate::broker::presence::{SUBSCRIBED, UNSUBSCRIBED};
 use crate::broker::session::Me;
 use crate::frame::{Frame, command};
 use crate::hello::{Ack, Refusal, Subscribe, is_group};
@@ -36,7 +37,7 @@ impl<P: Peer> Dispatch<'_, P> {
                 return self.refuse(number, Refusal::InvalidPattern, &format!("{error}"));
             }
         };
-        if self.cx.guard.is_some() && !self.may_subscribe(pattern) {
+        if (self.cx.guard.is_some() || pattern.is_reserved()) && !self.may_subscribe(pattern) {
             let text = format!("not permitted to subscribe to {}", pattern.as_str());
             return self.refuse(number, Refusal::NotPermitted, &text);
         }
@@ -65,6 +66,7 @@ impl<P: Peer> Dispatch<'_, P> {
             member.patterns.insert(pattern.as_str().into(), latest);
             self.hub.subscribe(pattern, id.slot, latest);
             self.cx.stats.subscriptions += 1;
+            self.cx.say_subscription(self.hub, SUBSCRIBED, (*id, member), pattern.as_str(), None);
         }
         // One that is asked for again has got them; another one of the same pattern is told them as its own.
         let wants_kept = record.map_or_else(|| self.hub.kept.is_for_original(), |record| !record.without_kept);
@@ -106,6 +108,7 @@ impl<P: Peer> Dispatch<'_, P> {
             member.membership.get_or_insert_with(|| Box::new(Membership::new(seed))).insert(number, &text);
             self.hub.join(&text, pattern, id.slot, number);
             self.cx.stats.subscriptions += 1;
+            self.cx.say_subscription(self.hub, SUBSCRIBED, (*id, member), pattern.as_str(), Some(group));
         }
         self.acknowledge(Some(number), "", pattern.as_str().as_bytes());
     }
@@ -116,10 +119,12 @@ impl<P: Peer> Dispatch<'_, P> {
         let Self { cx, hub, table, me, .. } = self;
         let Some(membership) = &mut me.member.membership else { return false };
         let Some(text) = membership.get(number).map(Box::<str>::from) else { return false };
+        let mut parted = false;
         if let Ok(pattern) = Pattern::new(parts(&text).0, &foreign::limits(cx.config.subjects))
             && hub.part(&text, pattern, me.id.slot, number)
         {
             cx.stats.subscriptions -= 1;
+            parted = true;
         }
         if membership.may_search(cx.now) {
             let returns = membership.take_from(me.queue, Some(number));
@@ -128,6 +133,10 @@ impl<P: Peer> Dispatch<'_, P> {
             cx.stats.dropped_closed += left;
         } else {
             membership.remove(number);
+        }
+        if parted {
+            let (pattern, group) = parts(&text);
+            cx.say_subscription(hub, UNSUBSCRIBED, (me.id, me.member), pattern, Some(group));
         }
         true
     }
@@ -153,6 +162,7 @@ impl<P: Peer> Dispatch<'_, P> {
         {
             self.hub.unsubscribe(pattern, self.me.id.slot, latest);
             self.cx.stats.subscriptions -= 1;
+            self.cx.say_subscription(self.hub, UNSUBSCRIBED, (self.me.id, self.me.member), pattern.as_str(), None);
             if let Some(catch_up) = &mut self.me.member.catch_up {
                 catch_up.forget(pattern.as_str());
             }

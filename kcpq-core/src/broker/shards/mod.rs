@@ -48,6 +48,8 @@ pub(super) enum Told {
     /// So many more bytes of messages have found their place, how those are off whom they are for, and how many sessions got
     /// those that had a ticket.
     Placed { bytes: usize, report: Report, answers: Vec<(u32, u32)> },
+    /// What sessions there have left as the will of the client of this key is void: it has come back.
+    Will { key: u64 },
     /// The server stops, and no more messages follow.
     Last,
 }
@@ -310,6 +312,11 @@ impl Shards {
         }
         self.asked += u64::from(first);
         self.tell_all(&Told::Members { text: text.into(), count });
+    }
+
+    /// What sessions of the other shards have left under this key is void.
+    pub(super) fn void_wills_of(&mut self, key: u64) {
+        self.tell_all(&Told::Will { key });
     }
 
     /// A pattern that a shard wants has been taken note of here.

@@ -1,6 +1,8 @@
 //! Several brokers as one server. What they tell each other is carried as a test likes: late, and in turns of its own.
 
 mod kept;
+#[cfg(feature = "will")]
+mod presence;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;

@@ -8,11 +8,14 @@ mod groups;
 mod kept;
 mod narrow;
 mod permissions;
+mod presence;
 mod relay;
 #[cfg(feature = "request")]
 mod requests;
 #[cfg(feature = "sealed-aes")]
 mod sealed;
+#[cfg(feature = "will")]
+mod wills;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

@@ -25,6 +25,7 @@ mod subscribe;
 mod tables;
 mod tools;
 mod web;
+mod will;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -41,6 +42,7 @@ use kcpq_smol::{Address, Builder, Client, Key};
 use key::SealArg;
 use preset::Preset;
 use tools::{bench, check, top};
+use will::WillArg;
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
 ///
@@ -166,6 +168,11 @@ impl ServerArg {
     async fn connect(&self, name: &'static str) -> Result<Client, Failure> {
         // What waits for its messages is another thread anyway.
         Ok(self.builder(name)?.own_thread().connect(self.first()?).await?)
+    }
+
+    /// The same with a last will, if there is one.
+    async fn connect_with(&self, name: &'static str, will: &WillArg) -> Result<Client, Failure> {
+        Ok(will.apply(self.builder(name)?).connect(self.first()?).await?)
     }
 
     /// The server that is named first.

@@ -15,6 +15,7 @@ use kcpq_smol::{Client, ConfirmError, ConfirmFailure, Event, PublishError};
 use super::header::Header;
 use super::interrupt::Interrupt;
 use super::progress::Progress;
+use super::will::WillArg;
 use super::{Failure, ServerArg};
 
 /// The flags of `kcpq pub`.
@@ -54,6 +55,8 @@ pub(super) struct Publish {
     /// Subject that answers are to go to
     #[arg(long, value_name = "SUBJECT")]
     reply_to: Option<String>,
+    #[command(flatten)]
+    will: WillArg,
     /// Show no progress bar (never shown unless standard error is a terminal)
     #[arg(long)]
     no_progress: bool,
@@ -75,7 +78,7 @@ impl Publish {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let messages = self.messages()?;
         let mut interrupt = Interrupt::listen()?;
-        let connected = or(async { Some(self.server.connect("kcpq pub").await) }, async {
+        let connected = or(async { Some(self.server.connect_with("kcpq pub", &self.will).await) }, async {
             interrupt.come().await;
             None
         });
@@ -109,6 +112,7 @@ impl Publish {
                 Event::Denied { subject } => {
                     return Err(Failure::Error(format!("not permitted to publish to {subject}")));
                 }
+                Event::WillRefused { why } => return Err(Failure::Error(why)),
                 Event::Refused { text } if self.retain => return Err(Failure::Error(text.to_string())),
                 _ => {}
             }

@@ -22,6 +22,7 @@ use kcpq_smol::{Client, Disconnect, Event, Events, Message, SealedBy, Subscripti
 use super::format::Format;
 use super::interrupt::Interrupt;
 use super::reader::Reader;
+use super::will::WillArg;
 use super::{Failure, ServerArg, figures, say};
 
 /// The flags of `kcpq sub`.
@@ -77,6 +78,8 @@ pub(super) struct Subscribe {
     /// As a member of this queue group: each message goes to one member
     #[arg(short, long, value_name = "GROUP")]
     queue: Option<String>,
+    #[command(flatten)]
+    will: WillArg,
     /// What is dropped when messages arrive faster than they can be printed [default: newest, with --latest oldest]
     #[arg(long, value_name = "WHICH")]
     drop: Option<Drop>,
@@ -179,7 +182,7 @@ impl Subscribe {
     }
 
     async fn connect(&self) -> Result<(Client, Vec<Subscription>), Failure> {
-        let client = self.server.connect("kcpq sub").await?;
+        let client = self.server.connect_with("kcpq sub", &self.will).await?;
         let mut asked = Vec::new();
         for subject in &self.subject {
             let subscribe = client.subscribe(subject).capacity(QUEUE);
@@ -463,6 +466,7 @@ async fn tell(mut events: Events, sealed_by: Option<SealedBy>) {
             }
             Event::SubscriptionLost { pattern, why } => say(&format!("subscription to {pattern} lost: {why}")),
             Event::Denied { subject } => say(&format!("not permitted to publish to {subject}")),
+            Event::WillRefused { why } => say(&why),
             Event::Refused { text } => say(&format!("the server says: {text}")),
             _ => {}
         }

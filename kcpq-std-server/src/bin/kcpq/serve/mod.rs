@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use kcpq_core::broker::{self, HandshakeLimits, Keys, LastValues, SlowConsumer};
+use kcpq_core::broker::{self, Audience, HandshakeLimits, Keys, LastValues, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
 use kcpq_core::kcp::{self, CongestionControl};
@@ -137,6 +137,21 @@ pub(super) struct Serve {
     /// Give last values to original clients as well, which cannot tell them from new messages
     #[arg(long)]
     kept_for_original: bool,
+    /// Who may subscribe to $KCPQ.>, where the server says who comes and goes and what they subscribe to
+    #[arg(long, value_enum, default_value_t = To::Nobody, value_name = "WHO")]
+    presence: To,
+    /// Say there as well from which address a client comes
+    #[arg(long)]
+    presence_addresses: bool,
+    /// Maximum number of messages there in a second; what is more is counted, and the count is told
+    #[arg(long, default_value_t = broker::Presence::default().per_second, value_name = "N", value_parser = parse_count::<u32>)]
+    presence_per_second: u32,
+    /// Maximum size of a last will, subject included; 0 takes none
+    #[arg(long, default_value = "16k", value_name = "SIZE", value_parser = parse_size)]
+    max_will: usize,
+    /// Maximum size of all last wills together
+    #[arg(long, default_value = "64M", value_name = "SIZE", value_parser = parse_size)]
+    max_wills_total: usize,
     /// What to do when the queue of a subscriber is full
     #[arg(long, value_enum, default_value_t = Slow::DropNewest, value_name = "POLICY")]
     slow_consumer: Slow,
@@ -216,6 +231,17 @@ enum Slow {
     DropOldest,
     /// Close the subscriber's session
     Disconnect,
+}
+
+/// [`Audience`], as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum To {
+    /// Nobody
+    Nobody,
+    /// Those to whom a group permits it by name, subscribe = ["$KCPQ.>"] or a part of it
+    Permitted,
+    /// These, and those who may subscribe to everything: without any rules everybody
+    Everybody,
 }
 
 /// [`CongestionControl`], as a flag.
@@ -400,6 +426,17 @@ impl Serve {
                     per_second: self.handshakes_per_second,
                     unconfirmed: self.handshakes_unconfirmed,
                 },
+                presence: broker::Presence {
+                    audience: match self.presence {
+                        To::Nobody => Audience::Nobody,
+                        To::Permitted => Audience::Permitted,
+                        To::Everybody => Audience::Everybody,
+                    },
+                    addresses: self.presence_addresses,
+                    per_second: self.presence_per_second,
+                },
+                max_will: self.max_will,
+                max_wills_total: self.max_wills_total,
                 slow_consumer: match self.slow_consumer {
                     Slow::DropNewest => SlowConsumer::DropNewest,
                     Slow::DropOldest => SlowConsumer::DropOldest,

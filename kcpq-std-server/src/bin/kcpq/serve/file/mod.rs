@@ -73,6 +73,8 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "stall_timeout", "stall_timeout"),
     key("limits", "stateless_replies", "stateless_replies"),
     key("limits", "linger", "linger"),
+    key("limits", "max_will", "max_will"),
+    key("limits", "max_wills_total", "max_wills_total"),
     key("handshakes", "before_retry", "handshakes_before_retry"),
     key("handshakes", "per_second", "handshakes_per_second"),
     key("handshakes", "unconfirmed", "handshakes_unconfirmed"),
@@ -86,6 +88,9 @@ pub(super) const KEYS: &[Key] = &[
     key("last_values", "max_value", "max_kept_size"),
     key("last_values", "file", "kept_file"),
     key("last_values", "original", "kept_for_original"),
+    key("presence", "to", "presence"),
+    key("presence", "addresses", "presence_addresses"),
+    key("presence", "per_second", "presence_per_second"),
     key("transport", "preset", "preset"),
     key("transport", "max_datagram", "max_datagram"),
     key("transport", "congestion", "congestion"),
@@ -187,7 +192,7 @@ mod tests {
             wrong("colour = 1"),
             "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'shards', 'spin', 'name', 'key_file', 'secret_file', \
              'register', 'log_level', 'log_format', 'limits', 'handshakes', \
-             'delivery', 'last_values', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
+             'delivery', 'last_values', 'presence', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }
 

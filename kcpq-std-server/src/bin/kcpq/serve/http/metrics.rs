@@ -23,13 +23,7 @@ pub(super) const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A kind of clients, as a label.
 pub(super) fn kind(kind: ClientKind) -> &'static str {
-    match kind {
-        ClientKind::Native => "native",
-        ClientKind::Sealed => "sealed",
-        ClientKind::Original => "original",
-        ClientKind::OriginalWithKey => "original_with_key",
-        _ => "other",
-    }
+    kind.as_str()
 }
 
 /// All metrics at the moment of a look.
@@ -294,6 +288,12 @@ fn messages(look: &Look) -> Vec<Family> {
         ),
         counter("last_values_lapsed", "Last values whose time to live was over", sum.kept_lapsed),
         counter("last_values_delivered", "Last values queued for later subscribers, once for each", sum.kept_delivered),
+        counter("presence_messages", "Messages in which the server said who comes and goes", sum.presence),
+        counter("presence_missed", "What it did not say of that because it was too much", sum.presence_missed),
+        gauge("wills", "Last wills that clients have left", sum.wills as f64),
+        gauge("wills_size", "Size of these", sum.wills_bytes as f64).of(Unit::Bytes),
+        counter("wills_published", "Last wills published because the client was lost", sum.wills_published),
+        counter("wills_refused", "Last wills not taken, or not published", sum.wills_refused),
         counter("messages_withheld", "Messages that a subscriber may not have", sum.messages_withheld),
         counter("messages_relayed", "Messages handed from one thread of the server to another", sum.relayed),
         counter("publishers_throttled", "Times that a publisher was held back", sum.throttled),

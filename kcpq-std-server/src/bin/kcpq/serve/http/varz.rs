@@ -73,6 +73,13 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
             "lapsed": sum.kept_lapsed,
             "delivered": sum.kept_delivered,
         },
+        "presence": { "messages": sum.presence, "missed": sum.presence_missed },
+        "wills": {
+            "left": sum.wills,
+            "bytes": sum.wills_bytes,
+            "published": sum.wills_published,
+            "refused": sum.wills_refused,
+        },
         "transport": transport(&look.transport()),
         "udp_receive_dropped": look.queues.map(|queues| queues.dropped),
         "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),
