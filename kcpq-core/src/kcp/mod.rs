@@ -12,7 +12,6 @@
 mod config;
 mod congestion;
 mod env;
-mod lane;
 #[cfg_attr(not(feature = "mtud"), path = "absent/mtud.rs")]
 mod mtud;
 #[cfg_attr(not(feature = "native"), path = "absent/native.rs")]
@@ -37,7 +36,6 @@ use alloc::collections::VecDeque;
 use core::fmt;
 
 pub use config::{Config, CongestionControl, Mode};
-pub use lane::{Lane, Priority};
 pub use peer::{MtuSearch, Peer};
 pub use recv::Ack;
 pub use rtt::Rtt;
@@ -54,6 +52,7 @@ use self::recv::Receiver;
 use self::segment::flags;
 use self::send::{Delivered, Sender};
 use self::window_probe::WindowProbe;
+use crate::lane::Lane;
 #[cfg(feature = "alloc")]
 use crate::store::{Heap, HeapRx, HeapTx};
 use crate::store::{Store, TooLarge};

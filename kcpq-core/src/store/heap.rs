@@ -271,6 +271,10 @@ impl Inbox<Heap> for HeapInbox {
         &self.buf
     }
 
+    fn another(&self) -> Option<Self> {
+        Some(Self::new(self.limit, self.arena))
+    }
+
     fn expect(&mut self, missing: usize) {
         self.end = self.buf.len() + missing;
     }

@@ -215,6 +215,13 @@ pub trait Inbox<S: Store> {
     fn expect(&mut self, _missing: usize) {}
     /// Appends to the present record. The caller has checked its length against [`capacity`](Self::capacity).
     fn write(&mut self, data: &[u8]);
+    /// Another one like it, without a record, where memory grows.
+    fn another(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
     /// Hands out the finished record; [`clear`](Self::clear) is to be called before a new one begins.
     fn take(&mut self) -> S::Body<'_>;
     /// Hands out the finished record and keeps it.

@@ -1,8 +1,8 @@
 //! Without lanes there is one stream.
 
 use super::in_flight::Slice;
-use crate::kcp::lane::{Lane, Priority};
 use crate::kcp::seq::Sn;
+use crate::lane::{Lane, Priority};
 use crate::store::{Store, TxStream};
 
 /// All segments are of lane 0.
@@ -78,9 +78,9 @@ impl<S: Store> Streams<S> {
         0
     }
 
-    pub(super) fn next(&self, main_cut: usize, _: usize) -> Option<(Cut, usize)> {
+    pub(super) fn next(&self, main_cut: usize, _: usize, window: u16) -> Option<(Cut, u16)> {
         let unsent = self.unsent(main_cut);
-        (unsent > 0).then_some((Cut { tag: Tag, unsent, offset: None }, 0))
+        (unsent > 0).then_some((Cut { tag: Tag, unsent, offset: None }, window))
     }
 
     pub(super) fn longest(_: Tag, len: usize) -> usize {

@@ -14,9 +14,9 @@ use alloc::vec::Vec;
 
 use super::{Receiver, drain};
 use crate::kcp::env::Env;
-use crate::kcp::lane::Lane;
 use crate::kcp::segment::{Header, flags};
-use crate::kcp::send::LANE_HEAD;
+use crate::kcp::send::{LANE_HEAD, RESERVE};
+use crate::lane::Lane;
 use crate::store::{RxWindow, Store};
 
 /// What marks a segment of the window whose data have been taken out.
@@ -79,6 +79,11 @@ impl Place {
 impl Lanes {
     pub(super) fn clear(&mut self) {
         self.0 = None;
+    }
+
+    /// Segments that are kept free for urgent lanes in a window of so many: they are not told.
+    pub(super) fn reserve(&self, slots: usize) -> usize {
+        if self.are_told() { usize::from(RESERVE).min(slots / 4) } else { 0 }
     }
 
     /// Some segment has said its lane.
@@ -204,8 +209,7 @@ impl<S: Store> Receiver<S> {
         let mut next = [0; Lane::COUNT];
         next[0] = self.place.next.0 as u16;
         let waiting = [0; Lane::COUNT];
-        let mut state =
-            Box::new(State { next, waiting, parked: VecDeque::new(), bytes: 0, counts: [0; Lane::COUNT] });
+        let mut state = Box::new(State { next, waiting, parked: VecDeque::new(), bytes: 0, counts: [0; Lane::COUNT] });
         while self.place.ready > 0 {
             if let Some((data, _)) = self.rx.front() {
                 state.park(Lane::NORMAL, data.to_vec(), 0);

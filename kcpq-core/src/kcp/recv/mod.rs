@@ -16,12 +16,12 @@ use self::lanes::Lanes;
 pub(super) use self::pieces::Pieces;
 use super::config::{Config, Mode};
 use super::env::Env;
-use super::lane::Lane;
 use super::packet::Packet;
 use super::repair::Decoder;
 use super::segment::{Command, Header, flags};
 use super::seq::Sn;
 use super::timers::Timer;
+use crate::lane::Lane;
 use crate::store::{RxWindow, Store};
 use crate::time::Duration;
 
@@ -100,7 +100,8 @@ impl<S: Store> Receiver<S> {
 
     /// Free segments, as advertised.
     pub(super) fn window(&self, env: &Env) -> u16 {
-        let free = self.slots(&env.config).saturating_sub(self.unread());
+        let slots = self.slots(&env.config);
+        let free = slots.saturating_sub(self.unread() + self.lanes.reserve(slots));
         match self.rx.room() {
             None => free as u16,
             Some(room) => limited(free, room, env),
@@ -185,7 +186,13 @@ impl<S: Store> Receiver<S> {
     }
 
     /// Takes in a data segment. True if it was new.
-    fn take_in(&mut self, env: &mut Env, header: &Header, data: &[u8], sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> bool {
+    fn take_in(
+        &mut self,
+        env: &mut Env,
+        header: &Header,
+        data: &[u8],
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
+    ) -> bool {
         let slots = self.slots(&env.config);
         let ahead = header.sn.distance(self.place.next);
         let slot = match usize::try_from(ahead) {

@@ -284,14 +284,7 @@ impl<S: Store> InFlight<S> {
 
     /// Adds a segment of `len` bytes, which begins where the last one of lane 0 ends, or at the `offset` of its own lane. It is
     /// sent by [`on_sent`](Self::on_sent).
-    pub(super) fn push(
-        &mut self,
-        now: Instant,
-        len: u16,
-        frg: u8,
-        tag: Tag,
-        offset: Option<u32>,
-    ) -> Result<(), Full> {
+    pub(super) fn push(&mut self, now: Instant, len: u16, frg: u8, tag: Tag, offset: Option<u32>) -> Result<(), Full> {
         let was_empty = self.is_empty();
         self.sent.push(Sent {
             sent_at: now,

@@ -32,7 +32,7 @@ pub use in_flight::Sent;
 pub(super) use self::in_flight::{Delivered, InFlight};
 pub(super) use self::streams::Streams;
 #[cfg(feature = "lanes")]
-pub(super) use self::streams::LANE_HEAD;
+pub(super) use self::streams::{LANE_HEAD, RESERVE};
 
 use self::ack_delay::AckDelay;
 use self::black_hole::BlackHole;
@@ -45,7 +45,6 @@ use self::streams::Cut;
 use super::config::{Config, Mode};
 use super::congestion::{Congestion, Controller};
 use super::env::Env;
-use super::lane::Lane;
 use super::native;
 use super::packet::Packet;
 use super::repair;
@@ -53,6 +52,7 @@ use super::rtt::Rtt;
 use super::segment::{Command, HEADER, Header, flags};
 use super::seq::{Sn, Ts};
 use super::timers::Timer;
+use crate::lane::Lane;
 use crate::store::{Full, Store, TxStream};
 use crate::time::{Duration, Instant};
 
@@ -491,9 +491,9 @@ impl<S: Store> Sender<S> {
     fn next(&self, env: &Env) -> Option<Cut> {
         let Self { streams, flight, state, .. } = self;
         let remote = env.config.send_window.min(state.remote_window);
-        let (cut, reserve) = streams.next(flight.bytes(), remote.into())?;
-        let window = usize::from(remote).saturating_sub(reserve).min(state.congestion.window() as usize);
-        let may = flight.len() < window
+        let (cut, window) = streams.next(flight.bytes(), flight.len(), remote)?;
+        let window = u32::from(window).min(state.congestion.window());
+        let may = flight.len() < window as usize
             && flight.has_room()
             && state.congestion.admits(flight.pipe())
             && (flight.is_empty()

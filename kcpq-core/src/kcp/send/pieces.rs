@@ -50,7 +50,8 @@ impl<S: Store> Sender<S> {
             return Some(false);
         }
         let (command, ts) = (Command::Piece, env.ts());
-        let header = Header { command, frg: slice.tag.flags(), ts, sn, len: (PIECE_HEAD + len) as u32, ..packet.template() };
+        let header =
+            Header { command, frg: slice.tag.flags(), ts, sn, len: (PIECE_HEAD + len) as u32, ..packet.template() };
         let (head, data) = packet.push(header)?.split_first_chunk_mut::<PIECE_HEAD>()?;
         let ([o0, o1], [t0, t1]) = (at.to_le_bytes(), slice.len.to_le_bytes());
         *head = [o0, o1, t0, t1];

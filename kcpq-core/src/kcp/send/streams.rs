@@ -7,9 +7,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::in_flight::Slice;
-use crate::kcp::lane::{Lane, Priority};
 use crate::kcp::segment::flags;
 use crate::kcp::seq::Sn;
+use crate::lane::{Lane, Priority};
 use crate::store::{Store, TxStream};
 
 /// What stands in front of the data of a segment of a lane: the lane u8, and the segment's number in it u16 LE.
@@ -18,8 +18,8 @@ pub(in crate::kcp) const LANE_HEAD: usize = 3;
 const LONGEST: usize = i16::MAX as usize;
 /// So many segments in a row go before those of a lower priority that wait.
 const STREAK: u8 = 15;
-/// Segments of the peer's window that are left to urgent lanes, or a quarter of it if that is less.
-const RESERVE: usize = 16;
+/// Segments that urgent lanes may have under way beyond the peer's window.
+pub(in crate::kcp) const RESERVE: u16 = 16;
 
 /// Whose a segment is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,9 +80,10 @@ struct Lanes<S: Store> {
     main_number: u16,
     /// Segments of other lanes that are not acknowledged.
     under_way: usize,
-    /// Segments that went in a row before some of a lower priority, and the lane that was last.
+    /// Segments that went in a row before some of a lower priority.
     streak: u8,
-    last: Lane,
+    /// Of each priority, and of what went before its time, the lane that was last.
+    last: [Lane; 4],
 }
 
 /// A lane other than 0.
@@ -123,8 +124,13 @@ impl<S: Store> Streams<S> {
             return Some(&mut self.main);
         }
         // All segments so far are of lane 0.
-        let begun =
-            || Lanes { others: Vec::new(), main_number: next.0 as u16, under_way: 0, streak: 0, last: Lane::NORMAL };
+        let begun = || Lanes {
+            others: Vec::new(),
+            main_number: next.0 as u16,
+            under_way: 0,
+            streak: 0,
+            last: [Lane::NORMAL; 4],
+        };
         let lanes = self.lanes.get_or_insert_with(|| Box::new(begun()));
         let index = match lanes.others.iter().position(|other| other.lane == lane) {
             Some(index) => index,
@@ -171,14 +177,14 @@ impl<S: Store> Streams<S> {
         self.others().map(|other| other.cut).sum()
     }
 
-    /// Which segment is next, and how many of the peer's window it leaves to others.
-    pub(super) fn next(&self, main_cut: usize, window: usize) -> Option<(Cut, usize)> {
+    /// Which segment is next, with so many under way and this window of the peer; and how many may be under way for it.
+    pub(super) fn next(&self, main_cut: usize, under_way: usize, window: u16) -> Option<(Cut, u16)> {
         let main = self.main.len().saturating_sub(main_cut);
         let Some(lanes) = &self.lanes else {
-            return (main > 0).then_some((Cut { tag: Tag::default(), unsent: main, offset: None }, 0));
+            return (main > 0).then_some((Cut { tag: Tag::default(), unsent: main, offset: None }, window));
         };
-        let lane = lanes.choose(main)?;
-        let reserve = if lane.priority() == Priority::Urgent { 0 } else { RESERVE.min(window / 4) };
+        let lane = lanes.choose(main, under_way < usize::from(window))?;
+        let window = if lane.priority() == Priority::Urgent { window.saturating_add(RESERVE) } else { window };
         let cut = if lane.is_main() {
             let tag = Tag { lane, number: lanes.main_number, told: lanes.under_way > 0 };
             Cut { tag, unsent: main, offset: None }
@@ -187,7 +193,7 @@ impl<S: Store> Streams<S> {
             let tag = Tag { lane, number: other.number, told: true };
             Cut { tag, unsent: other.unsent(), offset: Some(other.una_offset.wrapping_add(other.cut as u32)) }
         };
-        Some((cut, reserve))
+        Some((cut, window))
     }
 
     /// The most data of a segment that would hold `len` bytes otherwise.
@@ -223,7 +229,7 @@ impl<S: Store> Streams<S> {
     /// True if what waits to be cut goes before a lost segment, because it has a higher priority.
     pub(super) fn overtakes(&self, main_cut: usize, lost: Tag) -> bool {
         let main = self.main.len().saturating_sub(main_cut);
-        let next = self.lanes.as_ref().and_then(|lanes| lanes.choose(main));
+        let next = self.lanes.as_ref().and_then(|lanes| lanes.choose(main, true));
         next.is_some_and(|lane| lane.priority() < lost.priority())
     }
 
@@ -281,28 +287,39 @@ const fn priority_mask(priority: Priority) -> u8 {
 const MASKS: [u8; 3] =
     [priority_mask(Priority::Urgent), priority_mask(Priority::Normal), priority_mask(Priority::Bulk)];
 
+/// Whose turn among those of a higher priority is kept behind the turns of each priority.
+const BEFORE: usize = MASKS.len();
+
+/// Where the turns of these lanes are kept, which have one priority.
+fn turn_of(lanes: u8) -> usize {
+    MASKS.iter().position(|mask| mask & lanes != 0).unwrap_or(BEFORE)
+}
+
 impl<S: Store> Lanes<S> {
-    /// The lanes that have something to be cut, as bits, and those of them that have the highest priority.
-    fn waiting(&self, main: usize) -> (u8, u8) {
+    /// The lanes that have something to be cut, as bits, and those of them that have the highest priority. With a closed window
+    /// only the urgent ones count.
+    fn waiting(&self, main: usize, open: bool) -> (u8, u8) {
         let others = self.others.iter().filter(|other| other.unsent() > 0);
         let all = others.fold(u8::from(main > 0), |bits, other| bits | 1 << other.lane.number());
+        let all = if open { all } else { all & MASKS[0] };
         (all, MASKS.iter().map(|mask| all & mask).find(|bits| *bits != 0).unwrap_or(0))
     }
 
     /// Whose turn it is: the highest priority's, but from time to time that of another; in it the next one in turn.
-    fn choose(&self, main: usize) -> Option<Lane> {
-        let (all, best) = self.waiting(main);
+    fn choose(&self, main: usize, open: bool) -> Option<Lane> {
+        let (all, best) = self.waiting(main, open);
         let lower = all & !best;
-        let among = if self.streak >= STREAK && lower != 0 { lower } else { best };
-        let behind = among & !(u8::MAX >> (7 - self.last.number()));
+        let (among, turn) = if self.streak >= STREAK && lower != 0 { (lower, BEFORE) } else { (best, turn_of(best)) };
+        let behind = among & !(u8::MAX >> (7 - self.last[turn].number()));
         let first = if behind != 0 { behind } else { among };
         Lane::new(first.trailing_zeros() as u8)
     }
 
     fn take_turn(&mut self, lane: Lane, main: usize) {
-        let (all, best) = self.waiting(main);
+        let (all, best) = self.waiting(main, true);
         let goes_before = best & 1 << lane.number() != 0 && all & !best != 0;
+        let turn = if best & 1 << lane.number() != 0 { turn_of(best) } else { BEFORE };
         self.streak = if goes_before { self.streak.saturating_add(1) } else { 0 };
-        self.last = lane;
+        self.last[turn] = lane;
     }
 }

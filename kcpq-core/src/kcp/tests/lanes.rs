@@ -192,10 +192,10 @@ fn a_lane_that_is_not_read_does_not_hold_up_urgent_ones() {
 /// After a burst of losses in a bulk lane what is urgent does not wait for all of it to be sent again.
 #[test]
 fn what_is_urgent_goes_before_what_is_sent_again() {
-    let link = sim::Config { bandwidth: Some(125_000), mtu: 1_472, ..CLEAN };
+    let link = sim::Config { bandwidth: Some(1_250_000), mtu: 1_472, ..CLEAN };
     let mut pair = pair(link, Config { redundancy: 0, ..Config::GAMES }, 1);
-    pair.send(Lane::BULK, &payload(400_000, 1));
-    pair.run_for(Duration::from_millis(800));
+    pair.send(Lane::BULK, &payload(4_000_000, 1));
+    pair.run_for(Duration::from_millis(1_000));
     pair.there.set_down(true);
     pair.run_for(Duration::from_millis(60));
     pair.there.set_down(false);

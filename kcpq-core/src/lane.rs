@@ -14,7 +14,7 @@ use core::fmt;
 /// | 6, 7 | bulk |
 ///
 /// ```
-/// use kcpq_core::kcp::{Lane, Priority};
+/// use kcpq_core::lane::{Lane, Priority};
 ///
 /// assert_eq!(Lane::default(), Lane::NORMAL);
 /// assert_eq!(Lane::new(3).map(Lane::priority), Some(Priority::Normal));
@@ -71,11 +71,45 @@ impl Lane {
         (0..Self::COUNT as u8).map(Self)
     }
 
+    /// Its place in what is kept for each lane of this build.
+    pub(crate) const fn index(self) -> usize {
+        if LANES == 1 { 0 } else { self.0 as usize }
+    }
+
     /// It is lane 0.
     pub const fn is_main(self) -> bool {
         self.0 == 0
     }
 }
+
+/// A lane that somebody has asked for, if so; takes no memory without lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(crate) struct Asked(#[cfg(feature = "lanes")] Option<Lane>);
+
+#[cfg(feature = "lanes")]
+impl From<Lane> for Asked {
+    fn from(lane: Lane) -> Self {
+        Self(Some(lane))
+    }
+}
+
+#[cfg(feature = "lanes")]
+impl Asked {
+    pub(crate) fn get(self) -> Option<Lane> {
+        self.0
+    }
+}
+
+#[cfg(not(feature = "lanes"))]
+impl Asked {
+    pub(crate) fn get(self) -> Option<Lane> {
+        None
+    }
+}
+
+/// Lanes of this build.
+pub(crate) const LANES: usize = if cfg!(feature = "lanes") { Lane::COUNT } else { 1 };
 
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
