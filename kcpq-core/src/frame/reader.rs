@@ -4,6 +4,7 @@ use core::ops::ControlFlow;
 
 use super::head::{Head, LENGTH, check_length};
 use super::{FrameError, Limits};
+#[cfg(feature = "lanes")]
 use crate::lane::Lane;
 use crate::store::{Inbox, Store, copy};
 
@@ -198,6 +199,7 @@ pub(crate) trait Sink<S: Store> {
     /// Something else has come.
     fn flaw(&mut self, flaw: Flaw);
     /// What comes until this is said again is of this lane; of lane 0 before.
+    #[cfg(feature = "lanes")]
     fn enter(&mut self, _lane: Lane) {}
     /// True if the rest of the stream is of no interest: it is taken and forgotten.
     fn is_over(&self) -> bool {

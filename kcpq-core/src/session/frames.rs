@@ -77,15 +77,18 @@ impl<S: FrameStore> Session<S> {
     /// The whole frame, to be given to the user: for the `last` time, so that it need not be kept, or not.
     pub(crate) fn body(&mut self, found: Found, last: bool) -> S::Body<'_> {
         match found.place {
-            Place::Window => self.reader.inbox().adopt(in_window(&self.kcp, found)),
-            Place::Inbox(lane) => {
-                let reader = match lane.is_main() {
-                    true => &mut self.reader,
-                    false => self.lanes.reader(lane).unwrap_or(&mut self.reader),
-                };
-                if last { reader.inbox().take() } else { reader.inbox().duplicate() }
+            Place::Window => {
+                // Others may be putting together something of their own.
+                let Self { kcp, reader, lanes, .. } = self;
+                lanes.reader(kcp.front_lane()).unwrap_or(reader).inbox().adopt(in_window(kcp, found))
             }
+            Place::Inbox(lane) if last => self.reader_of(lane).inbox().take(),
+            Place::Inbox(lane) => self.reader_of(lane).inbox().duplicate(),
         }
+    }
+
+    fn reader_of(&mut self, lane: Lane) -> &mut Reader<S> {
+        self.lanes.reader(lane).unwrap_or(&mut self.reader)
     }
 
     /// A frame is dealt with.

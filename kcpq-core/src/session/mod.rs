@@ -232,10 +232,6 @@ impl<S: FrameStore> Session<S> {
         any
     }
 
-    fn note_expired(&mut self, lane: Lane, count: u32) {
-        self.expired[lane.index()] += count;
-    }
-
     /// Messages that were dropped because their time was over, since the last call, by lane.
     pub(crate) fn take_expired(&mut self) -> [u32; LANES] {
         core::mem::take(&mut self.expired)

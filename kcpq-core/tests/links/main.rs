@@ -6,6 +6,7 @@
 mod bulk;
 #[path = "../common/engine.rs"]
 mod engine;
+mod lanes;
 mod world;
 
 use kcpq_core::kcp;

@@ -71,6 +71,7 @@ impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
         self.outcome.end = Some(Ended::Broken(error));
     }
 
+    #[cfg(feature = "lanes")]
     fn enter(&mut self, lane: Lane) {
         self.lane = lane;
     }

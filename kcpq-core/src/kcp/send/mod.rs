@@ -52,7 +52,7 @@ use super::rtt::Rtt;
 use super::segment::{Command, HEADER, Header, flags};
 use super::seq::{Sn, Ts};
 use super::timers::Timer;
-use crate::lane::Lane;
+use crate::lane::{Lane, Priority};
 use crate::store::{Full, Store, TxStream};
 use crate::time::{Duration, Instant};
 
@@ -527,6 +527,9 @@ impl<S: Store> Sender<S> {
         if index == 0 {
             state.loss.on_progress(env);
             state.ack_delay.on_begin(env.now);
+        }
+        if tag.priority() == Priority::Urgent {
+            state.congestion.on_urgent(env.now);
         }
         state.burst += 1;
         state.redundancy.on_new(len);

@@ -21,11 +21,6 @@ impl<S: FrameStore> Queues<S> {
         &mut self.0
     }
 
-    #[cfg(feature = "alloc")]
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = Lane> {
-        core::iter::empty()
-    }
-
     pub(crate) fn len_of(&self, _: Lane) -> usize {
         self.0.len()
     }

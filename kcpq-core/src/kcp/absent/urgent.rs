@@ -1,0 +1,16 @@
+//! Without lanes nothing is more urgent than the rest.
+
+use crate::time::Instant;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Urgent;
+
+impl Urgent {
+    pub(super) fn is_any(self) -> bool {
+        false
+    }
+
+    pub(super) fn on_sent(&mut self, _: Instant) {}
+
+    pub(super) fn on_time(&mut self, _: Instant) {}
+}
