@@ -9,6 +9,7 @@ mod figures;
 mod format;
 mod header;
 mod interrupt;
+mod lane;
 mod key;
 mod log;
 mod manual;
