@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use kcpq_core::client::State;
 use kcpq_core::frame::Properties;
-use kcpq_core::lane::Lane;
 use kcpq_core::kcp;
+use kcpq_core::lane::Lane;
 
 use crate::address::Address;
 use crate::builder::Builder;

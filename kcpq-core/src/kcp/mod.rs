@@ -259,8 +259,9 @@ impl<S: Store> Kcp<S> {
         self.env.proved
     }
 
-    /// From now on native datagrams are sent, whose numbers begin at 0. For stream mode. What was sent before goes on.
-    pub(crate) fn begin_numbers(&mut self, now: Instant) {
+    /// From now on native datagrams are sent (PROTOCOL.md 1.5), whose numbers begin at 0. For stream mode. What was sent before
+    /// goes on. Without the feature `native` nothing changes.
+    pub fn begin_numbers(&mut self, now: Instant) {
         self.env.now = now;
         if self.env.numbers.is_none() {
             self.env.numbers = Numbers::begin(now);
@@ -328,8 +329,8 @@ impl<S: Store> Kcp<S> {
         self.sender.on_new_path(&mut self.env);
     }
 
-    /// The number of the next native datagram.
-    pub(crate) fn next_number(&self, now: Instant) -> u64 {
+    /// The number of the next native datagram; 0 before they [begin](Self::begin_numbers).
+    pub fn next_number(&self, now: Instant) -> u64 {
         self.env.numbers.as_ref().map_or(0, |numbers| numbers.next(now))
     }
 

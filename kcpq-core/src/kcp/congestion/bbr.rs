@@ -11,6 +11,8 @@
 //!   pacing costs them latency.
 //! * ProbeBW's gains are 1.15 and 0.85 instead of 1.25 and 0.75, and its window gain is 1.5 instead of 2, for a shorter
 //!   queue.
+//! * While something urgent shares the link with what can wait, the gains are lower, and Startup ends with the first sign of a
+//!   queue: what is urgent would wait in it.
 //! * ProbeRTT leaves half a BDP in flight instead of four segments.
 //! * Where more than a third of a round is lost, the bandwidth is lowered; where less is lost and there is no queue,
 //!   that much more is sent.
@@ -94,6 +96,8 @@ const STARTUP_GAIN: u64 = 289;
 const MAX_COMPENSATION: u64 = 10;
 /// Percent of loss that the probes make up for.
 const HARMLESS_LOSS: u64 = 5;
+/// Rounds without growth after which the pipe is full (BBRStartupFullBwCount).
+const FULL_BW_ROUNDS: u8 = 3;
 /// The lifetime of the minimum round trip (RTpropFilterLen).
 const MIN_RTT_FILTER_LEN: Duration = Duration::from_secs(10);
 /// The length of ProbeRTT (ProbeRTTDuration), or a round trip if longer.
@@ -180,7 +184,7 @@ impl Bbr {
 
     /// Startup has found the bottleneck (the draft's filled_pipe).
     fn is_pipe_full(&self) -> bool {
-        self.full_bw_count >= 3
+        self.full_bw_count >= FULL_BW_ROUNDS
     }
 
     /// The pacing rate in bytes per second: pacing gain times bandwidth; `None` if nothing is known yet.
@@ -225,7 +229,7 @@ impl Bbr {
             return; // says nothing about the link; what is known of it stays
         }
         if self.urgent.is_any() && has_queue {
-            self.full_bw_count = self.full_bw_count.max(3);
+            self.full_bw_count = FULL_BW_ROUNDS;
         }
         if !self.is_pipe_full() {
             let max_bw = self.max_bw();
