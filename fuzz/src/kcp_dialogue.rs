@@ -139,10 +139,17 @@ impl<S: Store> End<S> {
 }
 
 enum Op {
-    Datagram { bytes: Vec<u8>, origin: Origin, appetite: usize },
+    Datagram {
+        bytes: Vec<u8>,
+        origin: Origin,
+        appetite: usize,
+    },
     Send(Vec<u8>),
     /// So many bytes, of these lanes.
-    Read { most: usize, lanes: u8 },
+    Read {
+        most: usize,
+        lanes: u8,
+    },
     Consume(usize),
     Message(usize),
     Reset,
@@ -348,7 +355,11 @@ pub fn seeds() -> Vec<Seed> {
         story("reflected", [2, 0x1f], &[&push, &push, &ask, &read, &send, &[1, 0x41], &acknowledge]),
         story("paced", [32, 0xff], &[&send, &acknowledge, &send, &send, &acknowledge, &lose]),
         story("repaired", [64, 0xff], &[&send, &lose, &acknowledge, &push, &[1, 0x41], &send, &[1, 1], &[1, 0x41]]),
-        story("in lanes", [128, 0xff], &[&lane(0, 1, 0), &lane(2, 3, 0), &lane(4, 1, 2), &lane(3, 1, 1), &lane(1, 3, 1), &[1, 11, 255, 9]]),
+        story(
+            "in lanes",
+            [128, 0xff],
+            &[&lane(0, 1, 0), &lane(2, 3, 0), &lane(4, 1, 2), &lane(3, 1, 1), &lane(1, 3, 1), &[1, 11, 255, 9]],
+        ),
         story("congested", [24, 0xf3], &[&send, &send, &[140, 2, 0x51], &[140, 2, 0x10], &lose, &[251, 15]]),
     ]
 }

@@ -750,16 +750,14 @@ impl Me<'_> {
     /// What is urgent is not held back: it would wait for what is not.
     pub(super) fn pauses(&mut self, lane: Lane) -> bool {
         let Self { control, member, .. } = self;
-        let throttled = member.throttle.holds();
-        if throttled && lane.priority() == Priority::Urgent {
-            return false;
-        }
-        if throttled {
+        let held_back = lane.priority() != Priority::Urgent;
+        if member.throttle.holds() && held_back {
             member.paused = Some(Pause::Throttled);
         } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED || member.is_catching_up() {
             member.paused.get_or_insert(Pause::Answers);
+            return true;
         }
-        member.paused.is_some()
+        member.paused.is_some_and(|why| held_back || why != Pause::Throttled)
     }
 
     /// Its next message waits for those who had sessions before a restart.
