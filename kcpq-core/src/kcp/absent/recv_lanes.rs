@@ -6,10 +6,14 @@ use crate::kcp::segment::Header;
 use crate::lane::Lane;
 use crate::store::Store;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes;
 
 impl Lanes {
+    pub(super) const fn new() -> Self {
+        Self
+    }
+
     pub(super) fn clear(&mut self) {}
 
     pub(super) fn reserve(&self, _: usize) -> usize {

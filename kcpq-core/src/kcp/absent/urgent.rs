@@ -2,10 +2,14 @@
 
 use crate::time::Instant;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Urgent;
 
 impl Urgent {
+    pub(super) const fn new() -> Self {
+        Self
+    }
+
     pub(super) fn is_any(self) -> bool {
         false
     }

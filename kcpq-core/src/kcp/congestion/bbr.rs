@@ -143,7 +143,7 @@ impl Bbr {
             saw_full_rate: false,
             compensation: 0,
             mss,
-            urgent: Urgent::default(),
+            urgent: Urgent::new(),
         }
     }
 

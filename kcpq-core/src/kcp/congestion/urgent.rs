@@ -6,10 +6,14 @@ use crate::time::{Duration, Instant};
 const LASTS: Duration = Duration::from_secs(1);
 
 /// See the module.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Urgent(Option<Instant>);
 
 impl Urgent {
+    pub(super) const fn new() -> Self {
+        Self(None)
+    }
+
     pub(super) fn is_any(self) -> bool {
         self.0.is_some()
     }

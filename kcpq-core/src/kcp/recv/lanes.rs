@@ -23,7 +23,7 @@ use crate::store::{RxWindow, Store};
 const TAKEN: u8 = 1 << 7;
 
 /// See the module; nothing as long as no segment has said its lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes(Option<Box<State>>);
 
 #[derive(Debug)]
@@ -77,6 +77,10 @@ impl Place {
 }
 
 impl Lanes {
+    pub(super) const fn new() -> Self {
+        Self(None)
+    }
+
     pub(super) fn clear(&mut self) {
         self.0 = None;
     }

@@ -59,7 +59,7 @@ impl<S: Store> Receiver<S> {
             acks: Acks::new(acks),
             decoder: Decoder::new(),
             pieces: Pieces::new(),
-            lanes: Lanes::default(),
+            lanes: Lanes::new(),
             place: Place::default(),
         }
     }
