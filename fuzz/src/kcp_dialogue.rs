@@ -4,7 +4,8 @@
 //! The first two bytes choose the parameters, the rest are operations, each behind a step of time. An engine over each
 //! store goes through the same; after every step both must have done the same, be within their bounds, and not ask to
 //! be called in the past. Where the module `kcp` reaches arbitrary states by single segments, this one keeps an exchange
-//! going: windows, timers and clocks move.
+//! going: windows, timers and clocks move. Or the datagrams are native ones, with lanes: what comes then says lanes that may
+//! contradict themselves.
 
 use heapless::Deque;
 use kcpq_core::kcp::{
@@ -47,6 +48,7 @@ impl Bytes<'_> {
 struct End<S: Store> {
     kcp: Kcp<S>,
     sent: Vec<Vec<u8>>,
+    /// What was read, and each time of which lane.
     read: Vec<u8>,
 }
 
@@ -55,14 +57,21 @@ impl<S: Store> End<S> {
         Self { kcp: Kcp::new(CONV, config, parts), sent: Vec::new(), read: Vec::new() }
     }
 
+    /// Native datagrams and lanes from here on.
+    fn begin_lanes(&mut self, now: Instant) {
+        self.kcp.negotiated(Peer { lanes: true, pieces: true, repairs: true, ..*self.kcp.peer() });
+        self.kcp.begin_numbers(now);
+    }
+
     fn step(&mut self, now: Instant, op: &Op) {
         let read = &mut self.read;
         match op {
             Op::Datagram { bytes, origin, appetite } => {
                 let mut left = *appetite;
-                let _ = self.kcp.handle_datagram(now, bytes, *origin, |bytes| {
+                let _ = self.kcp.handle_datagram_lanes(now, bytes, *origin, |lane, bytes| {
                     let count = bytes.len().min(left);
                     left -= count;
+                    read.push(lane.number());
                     read.extend_from_slice(&bytes[..count]);
                     count
                 });
@@ -71,16 +80,19 @@ impl<S: Store> End<S> {
                 let _ = self.kcp.send(bytes);
             }
             Op::Send(_) | Op::Wait => {}
-            Op::Read(most) => {
+            Op::Read { most, lanes } => {
                 let mut left = *most;
-                self.kcp.recv(now, |bytes| {
-                    let count = bytes.len().min(left);
+                self.kcp.recv_lanes(now, |lane, bytes| {
+                    let wanted = lanes & 1 << lane.number() != 0;
+                    let count = if wanted { bytes.len().min(left) } else { 0 };
                     left -= count;
+                    read.push(lane.number());
                     read.extend_from_slice(&bytes[..count]);
                     count
                 });
             }
             Op::Consume(count) => {
+                read.push(self.kcp.front_lane().number());
                 let front = self.kcp.front().map_or(0, <[u8]>::len);
                 if let Some(front) = self.kcp.front() {
                     read.extend_from_slice(&front[..front.len().min(*count)]);
@@ -102,8 +114,10 @@ impl<S: Store> End<S> {
     fn transmit(&mut self, now: Instant) {
         let mut out = [0; 2048];
         while let Some(len) = self.kcp.poll_transmit(now, &mut out) {
-            assert!(len >= HEADER && len <= usize::from(self.kcp.mtu()));
-            let mut rest = &out[..len];
+            assert!(len <= usize::from(self.kcp.mtu()));
+            // Native items have no header to be looked at.
+            let mut rest = if self.kcp.has_lanes() { &[][..] } else { &out[..len] };
+            assert!(self.kcp.has_lanes() || len >= HEADER);
             while !rest.is_empty() {
                 let (header, data, behind) = Header::split(rest, CONV).expect("what an engine writes is well-formed");
                 assert!(header.command != Command::Push || !data.is_empty(), "an empty segment stalls a Go peer");
@@ -125,9 +139,17 @@ impl<S: Store> End<S> {
 }
 
 enum Op {
-    Datagram { bytes: Vec<u8>, origin: Origin, appetite: usize },
+    Datagram {
+        bytes: Vec<u8>,
+        origin: Origin,
+        appetite: usize,
+    },
     Send(Vec<u8>),
-    Read(usize),
+    /// So many bytes, of these lanes.
+    Read {
+        most: usize,
+        lanes: u8,
+    },
     Consume(usize),
     Message(usize),
     Reset,
@@ -154,12 +176,18 @@ pub fn run(data: &[u8]) {
         heap.kcp.negotiated(Peer { repairs: true, ..*heap.kcp.peer() });
         lent.kcp.negotiated(Peer { repairs: true, ..*lent.kcp.peer() });
     }
+    // Streams only have lanes.
+    let lanes = data.first().is_some_and(|choice| choice & 128 != 0 && choice & 4 == 0);
 
     let mut now = Instant::from_millis(u64::from(u32::MAX) - 5_000);
     let mut last = Vec::new();
+    if lanes {
+        heap.begin_lanes(now);
+        lent.begin_lanes(now);
+    }
     while !bytes.0.is_empty() {
         now += elapsed(bytes.byte());
-        let op = next_op(&mut bytes, &last, &heap);
+        let op = if lanes { next_native(&mut bytes) } else { next_op(&mut bytes, &last, &heap) };
         heap.step(now, &op);
         lent.step(now, &op);
         assert_eq!(heap.sent, lent.sent, "the stores differ in what they send");
@@ -215,10 +243,41 @@ fn next_op(bytes: &mut Bytes<'_>, last: &[u8], end: &End<Heap>) -> Op {
         2 | 3 => datagram(acknowledge(last, bytes.byte())),
         4..8 => datagram(segments(bytes)),
         8 | 9 => Op::Send(vec![bytes.byte(); usize::from(bytes.byte()) * 4]),
-        10 => Op::Read(usize::from(bytes.byte()) * 8),
+        10 => Op::Read { most: usize::from(bytes.byte()) * 8, lanes: u8::MAX },
         11 => Op::Consume(usize::from(bytes.byte())),
         12 => Op::Message(usize::from(bytes.byte()) * 16),
         13 if end.kcp.in_flight() > 0 && bytes.byte() == 0xa5 => Op::Reset,
+        _ => Op::Wait,
+    }
+}
+
+/// The same in native datagrams, with items that are likely to mean something.
+fn next_native(bytes: &mut Bytes<'_>) -> Op {
+    let kind = bytes.byte();
+    let appetite = [0, 10, usize::MAX][usize::from(kind >> 5 & 3) % 3];
+    match kind & 0x0f {
+        0..9 => {
+            let mut item = Vec::new();
+            // Data of lanes more often than others.
+            let kinds = [0x45, 0x45, 0x46, 0x65, 0x05, 0x4b, 0x07, 0x01, 0x02];
+            item.push(kinds[usize::from(kind & 0x0f)]);
+            item.extend([bytes.byte() % 32, 0]);
+            match item[0] {
+                0x01 => item.extend([bytes.byte() % 40, 0, bytes.byte(), 0]),
+                0x02 => item.extend([bytes.byte(), 0]),
+                0x46 => item.extend([bytes.byte() % 8, 0]),
+                0x07 => item.push(bytes.byte()),
+                _ => {}
+            }
+            // A lane and a small number, and some data.
+            item.extend([bytes.byte() % 9, bytes.byte() % 8, 0]);
+            let len = bytes.byte() % 64;
+            item.extend(bytes.take(len.into()));
+            Op::Datagram { bytes: item, origin: Origin::Numbered(bytes.byte().into()), appetite }
+        }
+        9 | 10 => Op::Send(vec![bytes.byte(); usize::from(bytes.byte()) * 4]),
+        11 | 12 => Op::Read { most: usize::from(bytes.byte()) * 8, lanes: bytes.byte() },
+        13 => Op::Consume(usize::from(bytes.byte())),
         _ => Op::Wait,
     }
 }
@@ -285,6 +344,8 @@ pub fn seeds() -> Vec<Seed> {
     let push = [5, 0x44, 0, 5, b'h', b'e', b'l', b'l', b'o', 0, 32, 0, 0, 0];
     let read = [1, 10, 255];
     let ask = [1, 4, 0, 0, 3, 9, 0, 0, 0];
+    // Segment, lane, number in the lane.
+    let lane = |sn: u8, lane: u8, number: u8| [1, 0x40, sn, lane, number, 4, b'l', b'a', b'n', b'e', sn];
     let story =
         |label: &str, setup: [u8; 2], steps: &[&[u8]]| (label.to_owned(), [&setup[..], &steps.concat()].concat());
     vec![
@@ -294,6 +355,11 @@ pub fn seeds() -> Vec<Seed> {
         story("reflected", [2, 0x1f], &[&push, &push, &ask, &read, &send, &[1, 0x41], &acknowledge]),
         story("paced", [32, 0xff], &[&send, &acknowledge, &send, &send, &acknowledge, &lose]),
         story("repaired", [64, 0xff], &[&send, &lose, &acknowledge, &push, &[1, 0x41], &send, &[1, 1], &[1, 0x41]]),
+        story(
+            "in lanes",
+            [128, 0xff],
+            &[&lane(0, 1, 0), &lane(2, 3, 0), &lane(4, 1, 2), &lane(3, 1, 1), &lane(1, 3, 1), &[1, 11, 255, 9]],
+        ),
         story("congested", [24, 0xf3], &[&send, &send, &[140, 2, 0x51], &[140, 2, 0x10], &lose, &[251, 15]]),
     ]
 }

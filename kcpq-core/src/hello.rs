@@ -16,6 +16,8 @@
 
 use core::fmt;
 
+use crate::lane::{LANES, Lane};
+
 /// The version of the native protocol that is spoken here.
 pub const VERSION: u8 = 1;
 
@@ -117,6 +119,9 @@ pub mod features {
     /// A server's: takes last wills.
     pub const WILLS: u32 = 1 << 12;
 
+    /// Understands lanes ([`Lane`](crate::lane::Lane)); a server's: knows [`lane`](super::Subscribe::lane) of SUB.
+    pub const LANES: u32 = 1 << 13;
+
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
 
@@ -126,7 +131,8 @@ pub mod features {
         | if cfg!(feature = "mtud") { PROBES } else { 0 }
         | if cfg!(feature = "pieces") { PIECES } else { 0 }
         | if cfg!(feature = "native") { NATIVE } else { 0 }
-        | if cfg!(feature = "properties") { PROPERTIES } else { 0 };
+        | if cfg!(feature = "properties") { PROPERTIES } else { 0 }
+        | if cfg!(feature = "lanes") { LANES } else { 0 };
     /// What a server of this build can do, whatever its configuration.
     pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES | CONFIRMS | WILLS;
 }
@@ -209,9 +215,9 @@ impl<'a> Hello<'a> {
 ///
 /// ```text
 ///  0        4         5           6
-/// +--------+---------+-----------+-------+
-/// | number | options | group_len | group |     options: 0 without the byte; a group only if they have bit 1
-/// +--------+---------+-----------+-------+
+/// +--------+---------+-----------+-------+------+     options: 0 without the byte; a group only if they have bit 1,
+/// | number | options | group_len | group | lane |     a lane only if they have bit 3
+/// +--------+---------+-----------+-------+------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -222,6 +228,8 @@ pub struct Subscribe<'a> {
     pub latest: bool,
     /// The values that the server has kept of subjects are not wanted, only what is published from now on.
     pub without_kept: bool,
+    /// The lane in which the messages are to come, if not in the one in which they were published.
+    pub lane: Option<Lane>,
     /// The queue group in which the pattern is had. One that is cut short or not UTF-8 is read as empty, which
     /// [is none](is_group).
     pub group: Option<&'a str>,
@@ -231,12 +239,15 @@ impl<'a> Subscribe<'a> {
     const LATEST: u8 = 1 << 0;
     const QUEUE: u8 = 1 << 1;
     const WITHOUT_KEPT: u8 = 1 << 2;
+    const LANE: u8 = 1 << 3;
 
     /// Writes the record to the front of `out`; returns its length.
     pub fn encode(&self, out: &mut [u8; MAX_SUBSCRIBE]) -> usize {
         out[..4].copy_from_slice(&self.number.to_be_bytes());
         out[4] = u8::from(self.latest) | if self.without_kept { Self::WITHOUT_KEPT } else { 0 };
-        match self.group.map(str::as_bytes).filter(|_| GROUPS) {
+        let lane = self.lane.filter(|_| LANES > 1);
+        out[4] |= if lane.is_some() { Self::LANE } else { 0 };
+        let len = match self.group.map(str::as_bytes).filter(|_| GROUPS) {
             None => 4 + usize::from(out[4] != 0),
             Some(group) => {
                 out[4] |= Self::QUEUE;
@@ -244,8 +255,15 @@ impl<'a> Subscribe<'a> {
                 for (place, byte) in out[5..].iter_mut().zip(core::iter::once(&len).chain(group)) {
                     *place = *byte;
                 }
-                (6 + group.len()).min(MAX_SUBSCRIBE)
+                (6 + group.len()).min(6 + MAX_GROUP)
             }
+        };
+        match lane.zip(out.get_mut(len)) {
+            Some((lane, place)) => {
+                *place = lane.number();
+                len + 1
+            }
+            None => len,
         }
     }
 
@@ -253,21 +271,23 @@ impl<'a> Subscribe<'a> {
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
         let (number, rest) = payload.split_first_chunk()?;
         let (options, rest) = rest.split_first().unwrap_or((&0, &[]));
-        let group = || {
-            let (len, rest) = rest.split_first()?;
-            core::str::from_utf8(rest.get(..usize::from(*len))?).ok()
+        let (group, rest) = match rest.split_first().filter(|_| options & Self::QUEUE != 0) {
+            Some((len, rest)) => rest.split_at_checked(usize::from(*len)).unwrap_or_default(),
+            None => (&[][..], rest),
         };
+        let lane = rest.first().filter(|_| options & Self::LANE != 0).and_then(|number| Lane::new(*number));
         Some(Self {
             number: u32::from_be_bytes(*number),
             latest: options & Self::LATEST != 0,
             without_kept: options & Self::WITHOUT_KEPT != 0,
-            group: (options & Self::QUEUE != 0).then(|| group().unwrap_or_default()),
+            lane,
+            group: (options & Self::QUEUE != 0).then(|| core::str::from_utf8(group).unwrap_or_default()),
         })
     }
 }
 
-/// The longest payload of a SUB, in bytes; there may be no groups.
-pub const MAX_SUBSCRIBE: usize = if GROUPS { 6 + MAX_GROUP } else { 5 };
+/// The longest payload of a SUB, in bytes; there may be no groups, and no lanes.
+pub const MAX_SUBSCRIBE: usize = if GROUPS { 7 + MAX_GROUP } else { 5 };
 const GROUPS: bool = cfg!(any(feature = "alloc", feature = "queue"));
 /// The longest name of a queue group, in bytes.
 pub const MAX_GROUP: usize = 64;

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`time`], [`rng`] | how moments are counted; chance from a seed | what the time is |
 //! | `histogram` | how often values were how great | what they are |
+//! | [`lane`] | what goes before what in a session | who says so |
 //! | [`store`] | where bytes are kept: lent memory, or the allocator's | what they mean |
 //! | [`subject`](mod@subject) | what a subject is, and what a pattern matches | who is interested |
 //! | `header` | whose datagram it is, of native sessions | what is in it |
@@ -43,6 +44,7 @@
 //! | `mtud` | path MTU discovery; says so in HELLO |
 //! | `native` | native datagrams: short headers, and a session that is known by its name and not by its address; says so in HELLO |
 //! | `pieces` | segments that have become too long for their path go in pieces; says so in HELLO; implies `mtud` and `alloc` |
+//! | `lanes` | several streams in one session; says so in HELLO; implies `native` and `alloc` |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `repair` | repairs inside of KCP, which rebuild what is lost; says so in HELLO; implies `redundancy` and `alloc` |
 //! | `ttl` | messages with a time to live |
@@ -91,6 +93,7 @@ pub mod hello;
 #[cfg(feature = "alloc")]
 pub mod histogram;
 pub mod kcp;
+pub mod lane;
 pub mod outbox;
 pub mod puback;
 pub mod rng;

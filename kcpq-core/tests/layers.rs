@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// From bottom to top. A module may use those of the rows below its own, and none of its own row.
 const ROWS: &[&[&str]] = &[
-    &["time", "rng", "field", "hash", "header", "histogram", "store"],
+    &["time", "rng", "field", "hash", "header", "histogram", "lane", "store"],
     &["subject"],
     &["frame", "kcp"],
     &["outbox", "hello", "puback", "fec", "cipher", "seal"],

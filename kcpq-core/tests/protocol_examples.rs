@@ -13,10 +13,11 @@ use kcpq_core::broker::{self, Broker};
 use kcpq_core::client::{self, Client, Parts};
 use kcpq_core::datagram::{LOCAL_DATAGRAM, PATH_DATAGRAM, SAFE_DATAGRAM};
 use kcpq_core::frame::FrameError;
-use kcpq_core::frame::PropertyError;
 use kcpq_core::frame::properties::{self, PropertiesBuf};
+use kcpq_core::frame::{Properties, PropertyError};
 use kcpq_core::hello::Reset;
 use kcpq_core::kcp;
+use kcpq_core::lane::Lane;
 use kcpq_core::seal;
 use kcpq_core::store::Heap;
 use kcpq_core::subject::SubjectError;
@@ -102,6 +103,11 @@ fn the_examples_of_the_specification_are_what_is_sent() {
     let will = talk.ask();
     talk.answer();
     assert_eq!((talk.events(), talk.broker.stats().wills), (0, 1), "left");
+    talk.at(1_108);
+    talk.client.publish_in(talk.now, Lane::URGENT, "greet.world", b"hello", Properties::NONE, None).unwrap();
+    let in_lane = talk.ask();
+    let message_in_lane = talk.answer();
+    assert_eq!(talk.events(), 1, "in its lane");
 
     talk.restart();
     talk.at(1_110);
@@ -129,6 +135,8 @@ fn the_examples_of_the_specification_are_what_is_sent() {
         ("PUBX that wants to know", confirm),
         ("PUBACK", puback),
         ("WILL", will),
+        ("PUB in a lane", in_lane),
+        ("MSG in a lane", message_in_lane),
         ("RESET", Reset { conv: CONV }.encode().to_vec()),
         ("NATIVE RESET", reset),
     ];

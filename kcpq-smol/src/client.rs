@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kcpq_core::client::State;
 use kcpq_core::frame::Properties;
 use kcpq_core::kcp;
+use kcpq_core::lane::Lane;
 
 use crate::address::Address;
 use crate::builder::Builder;
@@ -141,12 +142,13 @@ impl Client {
     /// # Errors
     /// As [`publish`](Self::publish); a full queue is an error at once.
     pub fn try_publish(&self, subject: &str, payload: impl AsRef<[u8]>) -> Result<(), PublishError> {
-        self.queue(subject, payload.as_ref(), Properties::NONE, None)
+        self.queue(Lane::NORMAL, subject, payload.as_ref(), Properties::NONE, None)
     }
 
-    /// Queues a message; it is dropped if it is still in the queue after `ttl`.
+    /// Queues a message in a lane; it is dropped if it is still in the queue after `ttl`.
     pub(crate) fn queue(
         &self,
+        lane: Lane,
         subject: &str,
         payload: &[u8],
         properties: Properties<'_>,
@@ -159,9 +161,9 @@ impl Client {
         let taken = match ttl {
             None => {
                 let now = state.core.now();
-                state.core.publish_with(now, subject, payload, properties, None)
+                state.core.publish_in(now, lane, subject, payload, properties, None)
             }
-            Some(ttl) => state.core.publish_with(shared.now(), subject, payload, properties, Some(ttl.into())),
+            Some(ttl) => state.core.publish_in(shared.now(), lane, subject, payload, properties, Some(ttl.into())),
         };
         shared.published(&mut state);
         taken.map_err(PublishError::Refused)

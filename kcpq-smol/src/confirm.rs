@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use kcpq_core::client::{self, ConfirmFailure, ConfirmId};
 use kcpq_core::frame::PropertyError;
 use kcpq_core::frame::properties::PropertiesBuf;
+use kcpq_core::lane::Lane;
 
 use crate::client::Client;
 use crate::error::{ConfirmError, PublishError};
@@ -34,6 +35,7 @@ pub struct Confirm<'c, P> {
     pub(crate) retain: bool,
     /// When the message expires.
     pub(crate) expires: Option<Instant>,
+    pub(crate) lane: Lane,
     pub(crate) limit: Limit,
 }
 
@@ -81,6 +83,7 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
                 confirmed.properties = properties.properties();
                 confirmed.ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()).into());
                 confirmed.within = self.limit.left().into();
+                confirmed.lane = self.lane;
                 let published = state.core.publish_confirmed(shared.now(), subject, self.payload.as_ref(), &confirmed);
                 if let Ok(id) = published {
                     state.confirms.insert(id, Expected::Waiting(None));

@@ -103,6 +103,7 @@ pub use kcpq_core::client::{
 pub use kcpq_core::frame::{FrameError, PropertyError};
 pub use kcpq_core::hello::{CloseReason, Refusal};
 pub use kcpq_core::kcp::{CongestionControl, Stats as TransportStats};
+pub use kcpq_core::lane::{Lane, Priority};
 pub use kcpq_core::puback::Rejection;
 pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret, Token, TokenHash};
 pub use kcpq_core::store::TooLarge;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use event_listener::EventListener;
-use kcpq_core::client::{self, SubscriptionId};
+use kcpq_core::client::{self, Subscribing, SubscriptionId};
 use kcpq_core::frame::PropertyError;
 use kcpq_core::frame::properties::PropertiesBuf;
+use kcpq_core::lane::Lane;
 
 use crate::client::Client;
 use crate::confirm::Confirm;
@@ -138,6 +139,7 @@ pub struct Publish<'c, P> {
     properties: Result<PropertiesBuf, PropertyError>,
     /// The server is to keep it.
     retain: bool,
+    lane: Lane,
     waiting: Option<(EventListener, Timer)>,
 }
 
@@ -145,7 +147,8 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     pub(crate) fn new(client: &'c Client, subject: Option<&'c str>, payload: P) -> Self {
         let limit = Limit { span: client.shared().timeout, until: None };
         let properties = Ok(PropertiesBuf::new());
-        Self { client, subject, payload, limit, expires: None, properties, retain: false, waiting: None }
+        let (lane, waiting) = (Lane::NORMAL, None);
+        Self { client, subject, payload, limit, expires: None, properties, retain: false, lane, waiting }
     }
 
     deadline!();
@@ -173,9 +176,32 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     /// # }
     /// ```
     pub fn confirmed(self) -> Confirm<'c, P> {
-        let Self { client, subject, payload, limit, expires, properties, retain, .. } = self;
+        let Self { client, subject, payload, limit, expires, properties, retain, lane, .. } = self;
         let limit = if limit.until.is_some() { limit } else { Limit::new(limit.span) };
-        Confirm { client, subject, payload, properties, retain, expires, limit }
+        Confirm { client, subject, payload, properties, retain, expires, lane, limit }
+    }
+
+    /// Publishes it in a lane: it waits for no message of another lane, neither here nor in the network nor at the server, which
+    /// gives it to subscribers in the same lane unless they want [another one](Subscribe::lane). What is in an urgent lane
+    /// goes before all else, and what is in a bulk lane behind all else; and where something urgent shares a link with what
+    /// is not, the link is not filled to the brim.
+    ///
+    /// Messages stay in their order in each lane, and between lanes in none. A server that does not know lanes, such as an
+    /// original one, gets one stream; and so does a client that asks for parity. Before a server has answered only lane 0 goes.
+    /// A message that is to be [kept](Self::retain) goes from the server to its subscribers in lane 0.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client, map: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+    /// use kcpq_smol::Lane;
+    ///
+    /// client.publish("game.map", map).lane(Lane::BULK).await?;
+    /// client.publish("game.state", "x=1 y=2").lane(Lane::URGENT).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lane(mut self, lane: Lane) -> Self {
+        self.lane = lane;
+        self
     }
 
     /// The server keeps the message as the last value of its subject, in the place of the one before: whoever
@@ -215,7 +241,7 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
                 Err(error) => return Poll::Ready(Err(PublishError::Refused(client::PublishError::Properties(*error)))),
             };
             let Some(subject) = self.subject else { return Poll::Ready(Err(PublishError::NoReply)) };
-            match self.client.queue(subject, self.payload.as_ref(), properties, ttl) {
+            match self.client.queue(self.lane, subject, self.payload.as_ref(), properties, ttl) {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }
@@ -255,6 +281,7 @@ pub struct Subscribe<'c> {
     full: Option<Full>,
     latest: bool,
     without_kept: bool,
+    lane: Option<Lane>,
     group: Option<Name>,
     limit: Limit,
 }
@@ -263,7 +290,8 @@ impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
         let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
         let (capacity, pattern) = (client.capacity(), pattern.into());
-        Self { client, pattern, capacity, full: None, latest: false, without_kept: false, group: None, limit }
+        let (latest, without_kept) = (false, false);
+        Self { client, pattern, capacity, full: None, latest, without_kept, lane: None, group: None, limit }
     }
 
     deadline!();
@@ -314,6 +342,17 @@ impl<'c> Subscribe<'c> {
         self
     }
 
+    /// In this lane, in whichever the messages are published: they wait for none of another lane on their way from the server
+    /// to this client, and overtake those whose lane has a lower priority. See [`Publish::lane`].
+    ///
+    /// Of several subscriptions of this client to one pattern the one counts that was made last, and of several patterns that
+    /// match, the lane that goes first. A member of a [queue group](Self::queue) gets each message in its own lane. Without
+    /// effect where the server does not know lanes.
+    pub fn lane(mut self, lane: Lane) -> Self {
+        self.lane = Some(lane);
+        self
+    }
+
     /// As a member of a queue group: each message goes to one of all the members of this name, of all clients, whose patterns
     /// match. The server chooses by turns among those that have least waiting; what waits there for a member that leaves or
     /// dies goes to the others. A name has 1 to 64 bytes, without spaces. [`latest`](Self::latest) has no effect beside it.
@@ -347,12 +386,15 @@ impl<'c> Subscribe<'c> {
             let mut state = shared.lock();
             let now = shared.now();
             let core = &mut state.core;
-            let id = match &self.group {
-                Some(group) => core.subscribe_queue(now, &self.pattern, group),
-                None if self.without_kept => core.subscribe_without_kept(now, &self.pattern, self.latest),
-                None if self.latest => core.subscribe_latest(now, &self.pattern),
-                None => core.subscribe(now, &self.pattern),
-            };
+            let mut wanted = Subscribing::default();
+            match &self.group {
+                Some(group) => wanted.group = Some(group),
+                None => {
+                    (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept);
+                    wanted.lane = self.lane;
+                }
+            }
+            let id = core.subscribe_as(now, &self.pattern, &wanted);
             let id = id.map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None, waiter: None });
             state.nudge();

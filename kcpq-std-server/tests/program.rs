@@ -74,6 +74,35 @@ fn the_members_of_a_queue_group_share_what_comes() {
     assert!(server.wait(PATIENCE).status.success());
 }
 
+/// In whichever lane something is published, and however that is wanted, it comes; in one lane in order.
+#[test]
+fn lanes_are_named_on_the_command_line() {
+    let (server, addr) = serve(|command| {
+        command.args(["--shards", "2"]);
+    });
+    let plain = subscribe(&addr, &["a.*", "--count", "7", "--lines"]);
+    let wanted = subscribe(&addr, &["a.*", "--lane", "urgent", "--count", "7", "--lines"]);
+    let mut from_stdin =
+        kcpq().args(["pub", "-s", &addr, "a.b", "--lines", "--lane", "bulk"]).stdin(Stdio::piped()).spawn().unwrap();
+    from_stdin.stdin.take().unwrap().write_all(b"1\n2\n3\n4\n").unwrap();
+    assert!(from_stdin.wait().unwrap().success());
+    for lane in ["urgent", "normal", "7"] {
+        let published = publish(&addr, &["a.c", lane, "--lane", lane, "--confirm"]);
+        assert_eq!((published.status.success(), text(&published.stdout)), (true, "2\n"));
+    }
+    for subscriber in [plain, wanted] {
+        let output = subscriber.wait(PATIENCE);
+        let (numbers, mut lanes): (Vec<_>, Vec<_>) =
+            text(&output.stdout).lines().partition(|line| ("1"..="4").contains(line));
+        lanes.sort_unstable();
+        assert_eq!((numbers, lanes), (vec!["1", "2", "3", "4"], vec!["7", "normal", "urgent"]));
+    }
+    let refused = publish(&addr, &["a.b", "x", "--lane", "8"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("a number from 0 to 7"));
+    server.terminate();
+    assert!(server.wait(PATIENCE).status.success());
+}
+
 #[test]
 fn who_wants_to_know_is_told_how_many_have_a_message_or_why_none_has() {
     let rules = fresh_path("confirm.toml");
@@ -129,6 +158,7 @@ fn every_flag_is_in_the_help_and_the_key_in_the_environment_is_not() {
     for flag in ["--count", "--wait", "--raw", "--lines", "--json"] {
         assert!(subscribes.contains(flag), "{flag}");
     }
+    assert!(publishes.contains("--lane") && subscribes.contains("--lane"));
     for flag in of_serve {
         assert!(serves.contains(flag), "{flag}");
     }

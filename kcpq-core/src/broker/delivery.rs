@@ -2,7 +2,6 @@
 //!
 //! Publishers and subscribers look alike here, whether they are sessions or other shards.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::context::Context;
@@ -10,17 +9,15 @@ use super::groups::{self, Groups};
 use super::message::Message;
 use super::outlet::{Admission, Level, Outlet};
 use super::party::Party;
-use super::pass::Pass;
 use super::peer::Peer;
 use super::receipts::Reach;
-use super::session::{Me, Member, Session};
+use super::session::{Me, Member, Receiver, Session};
 use super::shards::Shards;
 use super::supply::Patience;
 use super::table::Table;
 use super::throttle::{Claim, Others, Throttle};
 use crate::frame::properties;
 use crate::hello::MAX_GROUP;
-use crate::outbox::HeapOutbox;
 use crate::subject::Subject;
 
 /// To whom a message may go.
@@ -41,7 +38,7 @@ pub(super) struct Publisher<'p> {
     party: Party,
     throttle: &'p mut Throttle,
     /// What waits for it as a subscriber: a session that is read is not in the table meanwhile. A shard gets nothing back.
-    own: Option<(&'p mut HeapOutbox, &'p mut Outlet, Option<&'p mut Box<Pass>>)>,
+    own: Option<Receiver<'p>>,
     /// Where to note how its subscribers are off, if it wants to know.
     about: Option<&'p mut About>,
 }
@@ -58,13 +55,14 @@ pub(super) struct About {
 impl<'p> Publisher<'p> {
     /// A session, while it is not in the table.
     pub(super) fn session(me: &'p mut Me<'_>) -> Self {
-        let Member { throttle, outlet, pass, .. } = &mut *me.member;
-        Self { party: Party::Session(me.id.slot), throttle, own: Some((me.queue, outlet, pass.as_mut())), about: None }
+        let Member { throttle, outlet, pass, lanes, .. } = &mut *me.member;
+        let own = Receiver::new(me.queue, outlet, pass, lanes);
+        Self { party: Party::Session(me.id.slot), throttle, own: Some(own), about: None }
     }
 
     /// The same one, for another message.
     pub(super) fn again(&mut self) -> Publisher<'_> {
-        let own = self.own.as_mut().map(|(queue, outlet, pass)| (&mut **queue, &mut **outlet, pass.as_deref_mut()));
+        let own = self.own.as_mut().map(Receiver::again);
         Publisher { party: self.party, throttle: self.throttle, own, about: self.about.as_deref_mut() }
     }
 
@@ -101,7 +99,7 @@ impl<P: Peer> Reached<'_, P> {
     fn outlet(&mut self, party: Party) -> Option<(&Context<P>, &mut Outlet)> {
         let Self { cx, table, shards, publisher } = self;
         let outlet = match party {
-            party if party == publisher.party => publisher.own.as_mut().map(|(_, outlet, _)| &mut **outlet),
+            party if party == publisher.party => publisher.own.as_mut().map(|own| &mut *own.outlet),
             Party::Session(slot) => table.get_mut(slot).map(|slot| slot.session.outlet().1),
             Party::Shard(index) => shards.outlet(index).map(|(_, outlet)| outlet),
         };
@@ -173,9 +171,10 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
     /// Hands it to one of them, or the `latest` of its subject only; with `more` properties to a member of a group.
     pub(super) fn hand_to(&mut self, to: Party, latest: bool, more: &[u8]) {
         let Reached { cx, table, shards, publisher } = &mut self.reached;
-        let (queue, outlet, pass) = match to {
+        let mut lane = self.message.lane();
+        let mut receiver = match to {
             party if party == publisher.party => match &mut publisher.own {
-                Some((queue, outlet, pass)) => (&mut **queue, &mut **outlet, pass.as_deref_mut()),
+                Some(own) => own.again(),
                 None => return,
             },
             Party::Session(slot) => match table.wake(slot) {
@@ -189,17 +188,19 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
                     return self.ask(index, more, ticket);
                 }
                 match shards.outlet(index) {
-                    Some((queue, outlet)) => (queue, outlet, None),
+                    Some((queue, outlet)) => Receiver::shard(queue, outlet),
                     None => return,
                 }
             }
         };
         self.sessions += u32::from(matches!(to, Party::Session(_)));
+        lane = receiver.lane_of(self.subject, lane);
+        let Receiver { queue, outlet, pass, .. } = receiver;
         if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
             outlet.counts.withheld += 1;
             return;
         }
-        let Admission { taken, slow } = outlet.admit(cx, queue, self.message, latest, more);
+        let Admission { taken, slow } = outlet.admit(cx, queue, self.message, lane, latest, more);
         let level = outlet.level(cx, queue);
         let mut other = Some((level, to));
         if level == Level::Behind
@@ -283,10 +284,9 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
     /// if they are wanted, and not the one that the message came from.
     fn load(&mut self, member: groups::Member, shards: bool) -> Option<u32> {
         let Reached { cx, table, shards: all, publisher } = &mut self.reached;
-        let (queue, outlet, pass) = match member {
+        let Receiver { queue, outlet, pass, .. } = match member {
             groups::Member::Session { slot, .. } if Party::Session(slot) == publisher.party => {
-                let (queue, outlet, pass) = publisher.own.as_mut()?;
-                (&mut **queue, &mut **outlet, pass.as_deref_mut())
+                publisher.own.as_mut()?.again()
             }
             groups::Member::Session { slot, .. } => table.get_mut(slot)?.session.receiver(),
             groups::Member::Shard { index, count } => {

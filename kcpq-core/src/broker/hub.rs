@@ -19,6 +19,7 @@ use super::shards::Shards;
 use super::table::Table;
 use super::throttle::Throttle;
 use crate::frame::{Frame, LENGTH, subject_of};
+use crate::lane::Lane;
 use crate::router::{Place, Router, TooManyShapes};
 use crate::subject::{Pattern, Subject};
 use crate::time::Instant;
@@ -267,13 +268,13 @@ impl Hub {
         delivery.finish(*reach)
     }
 
-    /// Hands messages of another shard, whole MSGs that follow each other, to the sessions here.
+    /// Hands messages of another shard in one lane, whole MSGs that follow each other, to the sessions here.
     pub(super) fn publish_relayed<P: Peer>(
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
         shard: u8,
-        mut frames: Bytes,
+        (lane, mut frames): (Lane, Bytes),
         expires: Option<Instant>,
     ) {
         let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
@@ -318,6 +319,7 @@ impl Hub {
                         message
                     }
                 };
+                message.set_lane(lane);
                 let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let reach = self.publish_to(aim, cx, table, publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);

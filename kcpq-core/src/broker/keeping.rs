@@ -14,9 +14,10 @@ use super::message::Message;
 use super::party::Party;
 use super::peer::Peer;
 use super::receipts::Reach;
-use super::session::{Me, Member, Session};
+use super::session::{Me, Member, Session, asked_for};
 use super::table::Table;
 use crate::frame::{Frame, command, properties};
+use crate::lane::Lane;
 use crate::subject::{Subject, is_reserved};
 use crate::time::{Duration, Instant};
 
@@ -68,6 +69,8 @@ impl Hub {
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> (Reach, Result<(), NotKept>) {
+        // In the lane of those that are told the value later: so none comes in the wrong order.
+        message.set_lane(Lane::NORMAL);
         let verdict = self.kept.judge(subject.as_str(), message.len_kept(), message.is_blank());
         let stamp = self.kept.stamp(cx.now);
         let keeps = verdict == Ok(true);
@@ -167,7 +170,7 @@ impl Hub {
         if member.is_half_open() {
             return false; // its first answer has to fit what it may be sent
         }
-        let Member { catch_up: Some(catch_up), outlet, pass, .. } = &mut **member else { return false };
+        let Member { catch_up: Some(catch_up), outlet, pass, lanes, .. } = &mut **member else { return false };
         let limits = foreign::limits(cx.config.subjects);
         let mut steps = STEPS;
         while let Some(wanted) = catch_up.0.front_mut() {
@@ -197,7 +200,9 @@ impl Hub {
             let said = properties::kept(value.age(cx.now), wanted.number);
             let more = if outlet.is_extended() { &said[..] } else { &[] };
             let before = outlet.counts.messages_out;
-            outlet.admit(cx, queue, &mut message, false, more);
+            let asked = Subject::new(subject, &limits).ok().zip(lanes.as_deref_mut());
+            let lane = asked.and_then(|(subject, lanes)| asked_for(lanes, subject)).unwrap_or_default();
+            outlet.admit(cx, queue, &mut message, lane, false, more);
             cx.stats.kept_delivered += outlet.counts.messages_out - before;
         }
         member.catch_up = None;

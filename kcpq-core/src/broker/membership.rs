@@ -10,7 +10,8 @@ use hashbrown::HashMap;
 
 use super::groups::parts;
 use crate::frame::{Frame, Limits};
-use crate::outbox::HeapOutbox;
+use crate::outbox::Queues;
+use crate::store::Heap;
 use crate::time::{Duration, Instant};
 
 /// See above.
@@ -76,12 +77,13 @@ impl Membership {
     /// text of the membership, the frame, and when it is to be forgotten.
     pub(super) fn take_from(
         &self,
-        queue: &mut HeapOutbox,
+        queue: &mut Queues<Heap>,
         number: Option<u32>,
     ) -> Vec<(Box<str>, Bytes, Option<Instant>)> {
         let of = |frame: &[u8]| Frame::parse(frame, &Limits::NONE).ok()?.message()?.1.member();
         let wanted = |found: u32| number.is_none_or(|number| number == found) && self.texts.contains_key(&found);
-        let taken = queue.extract(|frame| of(frame).is_some_and(wanted));
+        let mut taken = Vec::new();
+        queue.for_each(|outbox| taken.extend(outbox.extract(|frame| of(frame).is_some_and(wanted))));
         let with_text = |(frame, expires): (Bytes, _)| Some((self.texts.get(&of(&frame)?)?.clone(), frame, expires));
         taken.into_iter().filter_map(with_text).collect()
     }

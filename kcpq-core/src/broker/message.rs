@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::frame::{HEAD, Head, Properties, command, properties};
+use crate::lane::Lane;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{HeapInbox, Inbox};
 use crate::time::Instant;
@@ -29,6 +30,8 @@ pub(super) struct Message<'f> {
     expires: Option<Instant>,
     /// Under which number other brokers of the server are to say how many sessions got it, if that matters.
     ticket: Option<u32>,
+    /// The lane in which it was published.
+    lane: Lane,
     /// The MSG, once it exists by itself, and the MSGX.
     shared: Option<Bytes>,
     extended: Option<Bytes>,
@@ -40,8 +43,8 @@ impl<'f> Message<'f> {
     /// The message of a whole PUB; kept once for all subscribers if it has `share_from` bytes.
     pub(super) fn published(frame: &'f [u8], share_from: usize) -> Self {
         let properties = Properties::NONE;
-        let (expires, ticket) = (None, None);
-        Self { bytes: frame, cut: 0, properties, expires, ticket, shared: None, extended: None, share_from }
+        let (expires, ticket, lane) = (None, None, Lane::NORMAL);
+        Self { bytes: frame, cut: 0, properties, expires, ticket, lane, shared: None, extended: None, share_from }
     }
 
     /// The message of a whole PUBX or MSGX, of which `properties` go to subscribers.
@@ -53,12 +56,22 @@ impl<'f> Message<'f> {
         share_from: usize,
     ) -> Self {
         let bytes = frame.get(..frame.len().saturating_sub(cut)).unwrap_or_default();
-        Self { bytes, cut, properties, expires, ticket: None, shared: None, extended: None, share_from }
+        let (ticket, lane) = (None, Lane::NORMAL);
+        Self { bytes, cut, properties, expires, ticket, lane, shared: None, extended: None, share_from }
     }
 
     /// Other brokers of the server are to say under this number how many sessions got it, if there is one.
     pub(super) fn set_ticket(&mut self, ticket: Option<u32>) {
         self.ticket = ticket;
+    }
+
+    /// It was published in this lane.
+    pub(super) fn set_lane(&mut self, lane: Lane) {
+        self.lane = lane;
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
     }
 
     pub(super) fn ticket(&self) -> Option<u32> {

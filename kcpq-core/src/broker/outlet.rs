@@ -18,7 +18,9 @@ use super::stats::Stats;
 use super::supply::{Patience, Supply};
 use super::view::SessionStats;
 use crate::frame::LENGTH;
-use crate::outbox::{HeapOutbox, Outbox};
+use crate::lane::Lane;
+use crate::outbox::Queues;
+use crate::store::Heap;
 use crate::time::{Duration, Instant};
 
 /// See above.
@@ -178,13 +180,14 @@ impl Outlet {
         self.beyond = self.beyond.saturating_sub(bytes);
     }
 
-    /// Queues a message, or the `latest` of its subject only, if the party takes it and there is room; with `more` properties,
+    /// Queues a message in a lane, or the `latest` of its subject only, if the party takes it and there is room; with `more` properties,
     /// to one who knows such.
     pub(super) fn admit<P>(
         &mut self,
         cx: &mut Context<P>,
-        queue: &mut HeapOutbox,
+        queue: &mut Queues<Heap>,
         message: &mut Message<'_>,
+        lane: Lane,
         latest: bool,
         more: &[u8],
     ) -> Admission {
@@ -198,8 +201,8 @@ impl Outlet {
             self.counts.dropped_too_large += 1;
             return Admission::dropped(false);
         }
-        queue.set_now(cx.now);
-        if latest && message.supersede_in(queue, extended, max_queued) {
+        queue.of(lane).set_now(cx.now);
+        if latest && message.supersede_in(queue.of(lane), extended, max_queued) {
             stats.superseded += 1;
             self.counts.superseded += 1;
             self.took(stats, cx.now, len, queue);
@@ -207,14 +210,15 @@ impl Outlet {
         }
         let mut full = false;
         if self.waiting(queue) + len > max_queued {
-            let expired = u64::from(queue.expire(cx.now));
+            let mut expired = 0;
+            queue.expire(cx.now, |_, count| expired += u64::from(count));
             stats.expired += expired;
             self.counts.expired += expired;
-            while !self.has_room(queue, len, max_queued) {
+            while !self.has_room(queue, lane, len, max_queued) {
                 full = true;
                 *self.dropped(stats) += 1;
                 self.counts.dropped_slow += 1;
-                if config.slow_consumer != SlowConsumer::DropOldest || !queue.drop_oldest() {
+                if config.slow_consumer != SlowConsumer::DropOldest || queue.drop_oldest(lane).is_none() {
                     return Admission::dropped(self.is_full(cx));
                 }
             }
@@ -227,34 +231,34 @@ impl Outlet {
             return Admission::dropped(self.is_full(cx));
         }
         if latest {
-            message.append_latest_to(queue, extended, cx.seed);
+            message.append_latest_to(queue.of(lane), extended, cx.seed);
         } else if more.is_empty() {
-            message.append_to(queue, extended);
+            message.append_to(queue.of(lane), extended);
         } else {
-            message.append_with(queue, more);
+            message.append_with(queue.of(lane), more);
         }
         self.took(stats, cx.now, len, queue);
         Admission { taken: true, slow: full && self.is_full(cx) }
     }
 
     /// True if nothing waits for the party, here or on its way to it.
-    pub(super) fn is_idle(&self, queue: &HeapOutbox) -> bool {
+    pub(super) fn is_idle(&self, queue: &Queues<Heap>) -> bool {
         self.waiting(queue) == 0
     }
 
     /// True if it has room for a message of `len` bytes that may as well come later: little waits for it, and nothing
     /// would be dropped.
-    pub(super) fn has_appetite<P>(&self, cx: &Context<P>, queue: &HeapOutbox, len: usize) -> bool {
+    pub(super) fn has_appetite<P>(&self, cx: &Context<P>, queue: &Queues<Heap>, len: usize) -> bool {
         let waiting = self.waiting(queue);
         let left = cx.config.max_queued_total.saturating_sub(cx.stats.queued as usize);
         let limit = APPETITE.min(self.low()).min(cx.config.max_queued).min(self.max_queued).min(left);
         waiting == 0 || waiting + len <= limit
     }
 
-    /// One message may always wait, whatever its size.
-    fn has_room(&self, queue: &HeapOutbox, len: usize, limit: usize) -> bool {
+    /// One message may always wait, whatever its size. A lane that fills the queue leaves others an eighth of it each.
+    fn has_room(&self, queue: &Queues<Heap>, lane: Lane, len: usize, limit: usize) -> bool {
         let waiting = self.waiting(queue);
-        waiting == 0 || waiting + len <= limit
+        waiting == 0 || waiting + len <= limit || !lane.is_main() && queue.len_of(lane) + len <= limit / 8
     }
 
     /// A message was dropped. True if that is news.
@@ -265,7 +269,7 @@ impl Outlet {
         !core::mem::replace(&mut self.slow, true)
     }
 
-    fn took(&mut self, stats: &mut Stats, now: Instant, len: usize, queue: &HeapOutbox) {
+    fn took(&mut self, stats: &mut Stats, now: Instant, len: usize, queue: &Queues<Heap>) {
         match self.kind {
             Kind::Session => {
                 stats.messages_out += 1;
@@ -297,12 +301,12 @@ impl Outlet {
 
     // --- back-pressure ---
 
-    fn waiting(&self, queue: &HeapOutbox) -> usize {
+    fn waiting(&self, queue: &Queues<Heap>) -> usize {
         self.beyond + queue.len()
     }
 
     /// How much waits, now that something was queued.
-    pub(super) fn level<P>(&mut self, cx: &Context<P>, queue: &HeapOutbox) -> Level {
+    pub(super) fn level<P>(&mut self, cx: &Context<P>, queue: &Queues<Heap>) -> Level {
         let waiting = self.waiting(queue);
         if waiting >= self.low() {
             self.supply.feed(cx.now);
@@ -323,7 +327,7 @@ impl Outlet {
 
     /// How much waits for the party beside others that could have a message in its place: 0 is nothing to speak of, and the
     /// most that it gets nothing of it. A shard stands for `sessions`, and says how it is with these, for a while.
-    pub(super) fn load<P>(&self, cx: &Context<P>, queue: &HeapOutbox, sessions: u32) -> u32 {
+    pub(super) fn load<P>(&self, cx: &Context<P>, queue: &Queues<Heap>, sessions: u32) -> u32 {
         if !(self.drained || self.progresses(cx)) {
             return u32::MAX;
         }
@@ -396,7 +400,7 @@ impl Outlet {
 
     /// To be called after something has left the queue, or arrived: what was sent is acknowledged up to offset `acked` of
     /// the stream, and `unacked` bytes behind that are not.
-    pub(super) fn settle<P>(&mut self, cx: &mut Context<P>, queue: &HeapOutbox, acked: u32, unacked: usize) {
+    pub(super) fn settle<P>(&mut self, cx: &mut Context<P>, queue: &Queues<Heap>, acked: u32, unacked: usize) {
         if self.acked != acked {
             self.acked = acked;
             self.on_progress(cx.now);

@@ -32,11 +32,14 @@ use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::{self, command};
 use crate::hello::{CloseReason, Hello, Named, features};
 use crate::kcp;
-use crate::outbox::{HeapOutbox, Outbox, Waits};
+use crate::lane::{Lane, Priority};
+use crate::outbox::{HeapOutbox, Outbox, Queues, Waits};
+use crate::router::Router;
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
-use crate::session::{self, Intake, Queues};
+use crate::session::{self, Intake, Waiting};
 use crate::store::{Heap, HeapInbox};
+use crate::subject::{Pattern, Subject};
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// See above.
@@ -76,6 +79,8 @@ pub(super) struct Member {
     pub(super) announced: bool,
     /// What it has left with the server.
     pub(super) will: Option<Box<Will>>,
+    /// In which lanes the messages of its patterns are to come, if it has asked for such.
+    pub(super) lanes: Option<Box<Router>>,
     /// The queue groups that it is in, once it has asked for one.
     pub(super) membership: Option<Box<Membership>>,
     phase: Phase,
@@ -140,8 +145,47 @@ pub(super) struct Me<'s> {
     /// Replies.
     pub(super) control: &'s mut HeapOutbox,
     /// Messages.
-    pub(super) queue: &'s mut HeapOutbox,
+    pub(super) queue: &'s mut Queues<Heap>,
     pub(super) member: &'s mut Member,
+}
+
+/// A subscriber.
+pub(super) struct Receiver<'r> {
+    /// What waits for it, and the rules for that.
+    pub(super) queue: &'r mut Queues<Heap>,
+    pub(super) outlet: &'r mut Outlet,
+    /// What it may have.
+    pub(super) pass: Option<&'r mut Pass>,
+    /// See [`Member::lanes`].
+    lanes: Option<&'r mut Router>,
+}
+
+impl<'r> Receiver<'r> {
+    pub(super) fn new(
+        queue: &'r mut Queues<Heap>,
+        outlet: &'r mut Outlet,
+        pass: &'r mut Option<Box<Pass>>,
+        lanes: &'r mut Option<Box<Router>>,
+    ) -> Self {
+        Self { queue, outlet, pass: pass.as_deref_mut(), lanes: lanes.as_deref_mut() }
+    }
+
+    /// Another shard in its place, which gets everything.
+    pub(super) fn shard(queue: &'r mut Queues<Heap>, outlet: &'r mut Outlet) -> Self {
+        Self { queue, outlet, pass: None, lanes: None }
+    }
+
+    /// The same for a while.
+    pub(super) fn again(&mut self) -> Receiver<'_> {
+        let Self { queue, outlet, pass, lanes } = self;
+        Receiver { queue, outlet, pass: pass.as_deref_mut(), lanes: lanes.as_deref_mut() }
+    }
+
+    /// The lane in which a message on this subject that was published in `lane` is to come.
+    #[inline]
+    pub(super) fn lane_of(&mut self, subject: Subject<'_>, lane: Lane) -> Lane {
+        self.lanes.as_mut().and_then(|lanes| asked_for(lanes, subject)).unwrap_or(lane)
+    }
 }
 
 /// What a native client's HELLO says of its datagrams.
@@ -191,6 +235,7 @@ impl Session {
                 told_not_kept: None,
                 announced: false,
                 will: None,
+                lanes: None,
                 membership: None,
                 phase: Phase::Open,
                 heard: cx.now,
@@ -207,7 +252,7 @@ impl Session {
     /// Lends out both halves: while the one hands out bytes, the other acts on them.
     pub(super) fn split(&mut self, id: SessionId) -> (Intake<'_, Heap>, Me<'_>) {
         let Self { transport, member } = self;
-        let (intake, Queues { control, outbox }) = transport.split();
+        let (intake, Waiting { control, outbox }) = transport.split();
         (intake, Me { id, control, queue: outbox, member })
     }
 
@@ -356,13 +401,14 @@ impl Session {
     // --- out ---
 
     /// What waits for it: messages, and the rules for them.
-    pub(super) fn outlet(&mut self) -> (&mut HeapOutbox, &mut Outlet) {
+    pub(super) fn outlet(&mut self) -> (&mut Queues<Heap>, &mut Outlet) {
         (&mut self.transport.outbox, &mut self.member.outlet)
     }
 
-    /// The same, and what it may have of them.
-    pub(super) fn receiver(&mut self) -> (&mut HeapOutbox, &mut Outlet, Option<&mut Box<Pass>>) {
-        (&mut self.transport.outbox, &mut self.member.outlet, self.member.pass.as_mut())
+    /// The session as a subscriber.
+    pub(super) fn receiver(&mut self) -> Receiver<'_> {
+        let Member { outlet, pass, lanes, .. } = &mut self.member;
+        Receiver::new(&mut self.transport.outbox, outlet, pass, lanes)
     }
 
     /// The session as a publisher.
@@ -411,9 +457,9 @@ impl Session {
         waits: &mut Waits,
         out: &mut [u8],
     ) -> Option<session::Transmit> {
-        self.transport.outbox.swap_waits(waits);
+        self.transport.outbox.main().swap_waits(waits);
         let transmit = self.poll_batch(now, protection, out);
-        self.transport.outbox.swap_waits(waits);
+        self.transport.outbox.main().swap_waits(waits);
         transmit
     }
 
@@ -431,7 +477,7 @@ impl Session {
 
     /// Brings the totals up to date after session `id` was worked on.
     pub(super) fn settle<P>(&mut self, cx: &mut Context<P>, id: SessionId) {
-        let expired = self.transport.take_expired();
+        let expired = self.transport.take_expired().iter().map(|count| u64::from(*count)).sum::<u64>();
         cx.stats.expired += expired;
         self.member.outlet.counts.expired += expired;
         let session::Session { kcp, outbox, .. } = &self.transport;
@@ -585,7 +631,7 @@ impl Session {
         }
         if self.member.native {
             // Behind the messages, which it is to get before.
-            let _ = self.transport.message(command::CLOSE, &[], &[reason.code()]);
+            self.transport.finish_with(command::CLOSE, &[reason.code()]);
         } else if let Some(text) = match reason {
             CloseReason::SlowConsumer => Some("slow consumer: the session is closed"),
             CloseReason::Kicked => Some("the session is closed by whoever runs the server"),
@@ -693,22 +739,48 @@ impl Member {
         self.catch_up.as_ref().is_some_and(|catch_up| catch_up.len() > keeping::MAX_WANTED)
     }
 
+    /// The messages of this pattern are to come in this lane, or in whichever they are published.
+    pub(super) fn set_lane(&mut self, seed: u64, pattern: Pattern<'_>, lane: Option<Lane>) {
+        if let Some(lanes) = &mut self.lanes {
+            Lane::all().for_each(|lane| _ = lanes.unsubscribe(pattern, lane.number().into()));
+        }
+        if let Some(lane) = lane {
+            let lanes = self.lanes.get_or_insert_with(|| Box::new(Router::new(seed)));
+            lanes.subscribe(pattern, lane.number().into());
+        }
+    }
+
     /// How many subscriptions it has: patterns, and memberships of queue groups.
     pub(super) fn subscriptions(&self) -> usize {
         self.patterns.len() + self.membership.as_ref().map_or(0, |membership| membership.len())
     }
 }
 
+/// Of the lanes that were asked for the messages of patterns that match, the one that goes first.
+#[cold]
+pub(super) fn asked_for(lanes: &mut Router, subject: Subject<'_>) -> Option<Lane> {
+    let mut asked: Option<Lane> = None;
+    lanes.route(subject, |number| {
+        let lane = Lane::new(number as u8);
+        asked = asked.into_iter().chain(lane).min_by_key(|lane| lane.priority());
+    });
+    asked
+}
+
 impl Me<'_> {
     /// True if the next frame has to wait; from then on until [`Session::goes_on`].
-    pub(super) fn pauses(&mut self) -> bool {
+    ///
+    /// What is urgent is not held back: it would wait for what is not.
+    pub(super) fn pauses(&mut self, lane: Lane) -> bool {
         let Self { control, member, .. } = self;
-        if member.throttle.holds() {
+        let held_back = lane.priority() != Priority::Urgent;
+        if member.throttle.holds() && held_back {
             member.paused = Some(Pause::Throttled);
         } else if control.len() > MAX_REPLIES || member.unanswered > MAX_UNANSWERED || member.is_catching_up() {
             member.paused.get_or_insert(Pause::Answers);
+            return true;
         }
-        member.paused.is_some()
+        member.paused.is_some_and(|why| held_back || why != Pause::Throttled)
     }
 
     /// Its next message waits for those who had sessions before a restart.

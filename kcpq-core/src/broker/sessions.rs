@@ -647,7 +647,9 @@ impl<P: Peer> Sessions<P> {
     pub(super) fn handle_relay(&mut self, from: u8, relay: Relay) {
         let Self { cx, hub, table, .. } = self;
         match relay.0 {
-            Told::Messages { frames, expires } => hub.publish_relayed(cx, table, from, frames, expires),
+            Told::Messages { frames, expires, lane } => {
+                hub.publish_relayed(cx, table, from, (lane, frames), expires);
+            }
             Told::Placed { bytes, report, answers } => {
                 hub.shards.on_placed(cx, from, bytes, report);
                 hub.shards.on_answers(from, &answers, &mut hub.receipts);

@@ -11,7 +11,10 @@ use crate::frame::{self, Properties, PropertyError, command, properties};
 use crate::hello::CloseReason;
 #[cfg(any(feature = "alloc", feature = "queue"))]
 use crate::hello::is_group;
-use crate::outbox::{FrameStore, Outbox, PushError};
+#[cfg(feature = "lanes")]
+use crate::lane::Asked;
+use crate::lane::Lane;
+use crate::outbox::{FrameStore, PushError};
 use crate::store::{Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
 #[cfg(any(feature = "properties", feature = "ttl"))]
@@ -66,7 +69,7 @@ impl<S: FrameStore> Client<S> {
         pattern: &str,
         latest: bool,
     ) -> Result<SubscriptionId, SubscribeError> {
-        self.subscribe_to(now, pattern, Wants { latest, without_kept: true }, None)
+        self.subscribe_to(now, pattern, Wants { latest, without_kept: true, ..Wants::default() }, None)
     }
 
     /// As [`subscribe`](Self::subscribe), as a member of a queue group: each message goes to one of all the members of this
@@ -84,6 +87,22 @@ impl<S: FrameStore> Client<S> {
         group: &str,
     ) -> Result<SubscriptionId, SubscribeError> {
         self.subscribe_to(now, pattern, Wants::default(), Some(group))
+    }
+
+    /// As the others, with all that can be wanted of a subscription.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe); [`SubscribeError::Group`].
+    #[cfg(feature = "lanes")]
+    pub fn subscribe_as(
+        &mut self,
+        now: Instant,
+        pattern: &str,
+        wanted: &Subscribing<'_>,
+    ) -> Result<SubscriptionId, SubscribeError> {
+        let Subscribing { latest, without_kept, lane, group } = *wanted;
+        let lane = lane.map(Asked::from).unwrap_or_default();
+        self.subscribe_to(now, pattern, Wants { latest, without_kept, lane }, group)
     }
 
     fn subscribe_to(
@@ -138,7 +157,7 @@ impl<S: FrameStore> Client<S> {
     /// # Errors
     /// [`PublishError`]: nothing was queued.
     pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, Properties::NONE, None)
+        self.publish_until(now, Lane::NORMAL, subject, payload, Properties::NONE, None)
     }
 
     /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`: one that still waits then is
@@ -156,7 +175,7 @@ impl<S: FrameStore> Client<S> {
         payload: &[u8],
         ttl: Duration,
     ) -> Result<(), PublishError> {
-        self.publish_until(now, subject, payload, Properties::NONE, Some(self.now.max(now) + ttl))
+        self.publish_until(now, Lane::NORMAL, subject, payload, Properties::NONE, Some(self.now.max(now) + ttl))
     }
 
     /// As [`publish`](Self::publish), with properties: headers, and where answers are to go. With a `ttl` as
@@ -178,19 +197,41 @@ impl<S: FrameStore> Client<S> {
         ttl: Option<Duration>,
     ) -> Result<(), PublishError> {
         let now = self.now.max(now);
-        self.publish_until(now, subject, payload, properties, ttl.map(|ttl| now + ttl))
+        self.publish_until(now, Lane::NORMAL, subject, payload, properties, ttl.map(|ttl| now + ttl))
+    }
+
+    /// As [`publish_with`](Self::publish_with), in a lane: the message waits for none of another lane, neither here nor in the
+    /// network nor at the server, which gives it to its subscribers in the same lane unless they have asked for another one.
+    /// Messages stay in their order in each lane, and between lanes in none, not even behind a [`subscribe`](Self::subscribe)
+    /// before. To a server that knows no lanes all go in one stream, and before one has answered only those of lane 0 go.
+    ///
+    /// # Errors
+    /// As [`publish_with`](Self::publish_with). A lane may use an eighth of the queue although others fill it.
+    #[cfg(all(feature = "lanes", feature = "properties"))]
+    pub fn publish_in(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        subject: &str,
+        payload: &[u8],
+        properties: Properties<'_>,
+        ttl: Option<Duration>,
+    ) -> Result<(), PublishError> {
+        let now = self.now.max(now);
+        self.publish_until(now, lane, subject, payload, properties, ttl.map(|ttl| now + ttl))
     }
 
     pub(super) fn publish_until(
         &mut self,
         now: Instant,
+        lane: Lane,
         subject: &str,
         payload: &[u8],
         properties: Properties<'_>,
         expires: Option<Instant>,
     ) -> Result<(), PublishError> {
         self.set_now(now);
-        let taken = self.try_publish(subject, payload, properties, expires);
+        let taken = self.try_publish(lane, subject, payload, properties, expires);
         match taken {
             Ok(()) => {}
             Err(PublishError::Full) => self.pending.no_room(),
@@ -201,6 +242,7 @@ impl<S: FrameStore> Client<S> {
 
     fn try_publish(
         &mut self,
+        lane: Lane,
         subject: &str,
         payload: &[u8],
         properties: Properties<'_>,
@@ -227,33 +269,35 @@ impl<S: FrameStore> Client<S> {
         }
         let offline = !self.is_connected();
         loop {
-            let fits = self.session.outbox.is_empty() || self.session.outbox.len() + frame <= self.config.queue;
+            let fits = self.fits(lane, frame);
             let pushed = if !fits {
                 Err(PushError::Full)
             } else {
-                self.session.publish(subject.as_bytes(), payload, properties, expires)
+                self.session.publish(lane, subject.as_bytes(), payload, properties, expires)
             };
             match pushed {
                 Ok(()) => break,
                 Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),
                 Err(PushError::Full) if self.session.expire(self.now) => self.count_expired(),
                 Err(PushError::Full) if offline && self.config.overflow == Overflow::DropNewest => {
-                    self.outgoing.on_published();
-                    self.outgoing.on_dropped(1);
+                    self.outgoing.on_published(lane);
+                    self.outgoing.on_dropped(lane, 1);
                     self.stats.dropped_overflow += 1;
                     return Ok(());
                 }
                 Err(PushError::Full)
-                    if offline && self.config.overflow == Overflow::DropOldest && self.session.outbox.drop_oldest() =>
+                    if offline
+                        && self.config.overflow == Overflow::DropOldest
+                        && let Some(lane) = self.session.outbox.drop_oldest(lane) =>
                 {
-                    self.outgoing.on_dropped(1);
+                    self.outgoing.on_dropped(lane, 1);
                     self.stats.dropped_overflow += 1;
-                    self.confirms.on_dropped(self.outgoing.gone(self.session.moved()));
+                    self.confirms.on_dropped(lane, self.outgoing.gone(lane, self.session.moved_of(lane)));
                 }
                 Err(PushError::Full) => return Err(PublishError::Full),
             }
         }
-        self.outgoing.on_published();
+        self.outgoing.on_published(lane);
         if frame > usize::from(SAFE_DATAGRAM) {
             // The server may not take it, and says so when it answers.
             self.long_waits = true;
@@ -262,6 +306,14 @@ impl<S: FrameStore> Client<S> {
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
         Ok(())
+    }
+
+    /// True if there is room for a frame of so many bytes in a lane. One that fills the queue leaves others an eighth of it each.
+    fn fits(&self, lane: Lane, frame: usize) -> bool {
+        let (outbox, queue) = (&self.session.outbox, self.config.queue);
+        outbox.is_empty()
+            || outbox.len() + frame <= queue
+            || !lane.is_main() && outbox.len_of(lane) + frame <= queue / 8
     }
 
     /// What subjects may be like here and at the server.
@@ -411,6 +463,22 @@ impl<S: FrameStore> Client<S> {
         }
         self.advance();
     }
+}
+
+/// What is wanted of a subscription.
+#[cfg(feature = "lanes")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subscribing<'s> {
+    /// Of the messages of one subject that wait only the newest; see [`Client::subscribe_latest`].
+    pub latest: bool,
+    /// None of the values that the server has kept, only what is published from now on.
+    pub without_kept: bool,
+    /// The messages are to come in this lane, in whichever they were published. Of several subscriptions of a client to one
+    /// pattern the one counts that the server was asked for last, and of several patterns that match the lane that goes
+    /// first. Without effect in a queue group, and where the server knows no lanes.
+    pub lane: Option<Lane>,
+    /// As a member of this queue group; see [`Client::subscribe_queue`].
+    pub group: Option<&'s str>,
 }
 
 /// What is kept of a subscription's pattern and group.

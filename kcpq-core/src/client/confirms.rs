@@ -7,6 +7,7 @@ use super::event::{ConfirmError, ConfirmFailure, ConfirmId};
 use super::{Client, Overflow, State};
 use crate::frame::properties::{self, PropertiesBuf};
 use crate::frame::{self, Properties};
+use crate::lane::Lane;
 use crate::outbox::{Dialect, FrameStore};
 use crate::puback::PubAck;
 use crate::time::{Duration, Instant};
@@ -21,12 +22,14 @@ pub struct Confirmed<'c> {
     pub ttl: Option<Duration>,
     /// For how long the server's word is waited for.
     pub within: Duration,
+    /// The lane in which it goes; see `Client::publish_in`.
+    pub lane: Lane,
 }
 
 impl Default for Confirmed<'_> {
     /// Within 5 s, without properties.
     fn default() -> Self {
-        Self { properties: Properties::NONE, ttl: None, within: Duration::from_secs(5) }
+        Self { properties: Properties::NONE, ttl: None, within: Duration::from_secs(5), lane: Lane::NORMAL }
     }
 }
 
@@ -40,8 +43,9 @@ pub(super) struct Confirms {
 
 #[derive(Clone, Copy, Debug)]
 struct Unconfirmed {
-    /// Which of all messages it is, as [`Outgoing`](super::outgoing::Outgoing) counts them.
+    /// Which message of its lane it is, as [`Outgoing`](super::outgoing::Outgoing) counts them.
     message: u64,
+    lane: Lane,
     /// Bytes of its frame.
     len: usize,
 }
@@ -58,19 +62,21 @@ impl Confirms {
         ack.is_some()
     }
 
-    /// The connection is lost. All up to this message were on their way, or dropped before.
-    pub(super) fn on_lost(&mut self, gone: u64) {
-        self.fail(ConfirmFailure::InDoubt, |unconfirmed| unconfirmed.message <= gone);
+    /// The connection is lost. All up to this message of each lane were on their way, or dropped before.
+    pub(super) fn on_lost(&mut self, gone: impl Fn(Lane) -> u64) {
+        self.fail(ConfirmFailure::InDoubt, |unconfirmed| unconfirmed.message <= gone(unconfirmed.lane));
     }
 
     /// The queue was full, and this message was dropped for another one.
-    pub(super) fn on_dropped(&mut self, message: u64) {
-        self.fail(ConfirmFailure::Dropped, |unconfirmed| unconfirmed.message == message);
+    pub(super) fn on_dropped(&mut self, lane: Lane, message: u64) {
+        self.fail(ConfirmFailure::Dropped, |unconfirmed| (unconfirmed.lane, unconfirmed.message) == (lane, message));
     }
 
-    /// The server takes no frames longer than this, and all behind this message were dropped that are.
-    pub(super) fn on_limit(&mut self, limit: usize, gone: u64) {
-        self.fail(ConfirmFailure::TooLarge, |unconfirmed| unconfirmed.message > gone && unconfirmed.len > limit);
+    /// The server takes no frames longer than this, and all behind this message of each lane were dropped that are.
+    pub(super) fn on_limit(&mut self, limit: usize, gone: impl Fn(Lane) -> u64) {
+        self.fail(ConfirmFailure::TooLarge, |unconfirmed| {
+            unconfirmed.message > gone(unconfirmed.lane) && unconfirmed.len > limit
+        });
     }
 
     /// No word comes of any of them.
@@ -129,14 +135,16 @@ impl<S: FrameStore> Client<S> {
             .map_err(|error| ConfirmError::Refused(super::PublishError::Properties(error)))?;
         let expires = confirmed.ttl.map(|ttl| self.now + ttl);
         let dropped = self.stats.dropped_overflow;
-        self.publish_until(now, subject, payload, properties.properties(), expires).map_err(ConfirmError::Refused)?;
+        let lane = confirmed.lane;
+        self.publish_until(now, lane, subject, payload, properties.properties(), expires)
+            .map_err(ConfirmError::Refused)?;
         let behind = properties.properties().as_bytes().len() + properties::END;
         let ttl = if expires.is_some() { properties::TTL } else { 0 };
         let len = frame::HEAD + subject.len() + payload.len() + behind + ttl;
-        let message = self.outgoing.published();
-        self.confirms.awaited.insert(number, self.now + confirmed.within, Unconfirmed { message, len });
+        let message = self.outgoing.published(lane);
+        self.confirms.awaited.insert(number, self.now + confirmed.within, Unconfirmed { message, lane, len });
         if self.config.overflow == Overflow::DropNewest && self.stats.dropped_overflow > dropped {
-            self.confirms.on_dropped(message);
+            self.confirms.on_dropped(lane, message);
         }
         self.advance();
         Ok(ConfirmId(number))

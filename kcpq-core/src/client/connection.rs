@@ -10,10 +10,10 @@ use super::rhythm::Rhythm;
 use super::subscriptions::Request;
 use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
-use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION};
+use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION, features};
 use crate::outbox::{Dialect, FrameStore, Outbox};
 use crate::rng::draw;
-use crate::session::Native;
+use crate::session::{Native, Session};
 use crate::time::{Duration, Instant};
 
 /// How long the last datagram of a session has to leave before the next one begins.
@@ -114,7 +114,8 @@ impl<S: FrameStore> Client<S> {
         };
         self.stats.connection_errors += u64::from(why != Disconnect::Requested);
         self.handshake.end();
-        self.confirms.on_lost(self.outgoing.gone(self.session.moved()));
+        let Self { confirms, outgoing, session, .. } = self;
+        confirms.on_lost(|lane| outgoing.gone(lane, session.moved_of(lane)));
         self.session.end(matches!(why, Disconnect::ByServer(_)));
         self.subscriptions.on_disconnect();
         let until = match (why, self.config.reconnect) {
@@ -192,7 +193,8 @@ impl<S: FrameStore> Client<S> {
             let (command, pattern, record) = match request {
                 Request::Subscribe { pattern, record } => (command::SUB, pattern, record),
                 Request::Unsubscribe { number, pattern } => {
-                    (command::UNSUB, pattern, Subscribe { number, latest: false, without_kept: false, group: None })
+                    let record = Subscribe { number, latest: false, without_kept: false, lane: None, group: None };
+                    (command::UNSUB, pattern, record)
                 }
             };
             let mut payload = [0; MAX_SUBSCRIBE];
@@ -200,12 +202,13 @@ impl<S: FrameStore> Client<S> {
             session.control(command, pattern.as_bytes(), payload.get(..len).unwrap_or_default()).is_ok()
         });
         if !self.pings.is_flushing()
-            && let Some(published) = self.outgoing.flush_due(self.session.moved())
+            && let Some(published) = self.outgoing.flush_due(|lane| self.session.before_control(lane))
             && self.ping()
         {
             self.pings.is_flush(published);
         }
         if self.session.outbox.is_empty()
+            && self.session.are_lanes_idle()
             && let Phase::Closing { said, .. } = &mut self.phase
         {
             // CLOSE, once; when it is acknowledged the client is closed.
@@ -243,10 +246,12 @@ impl<S: FrameStore> Client<S> {
         });
         // One that is too long for it would end the session.
         let limit = self.largest_message();
-        self.confirms.on_limit(limit + LENGTH, self.outgoing.gone(self.session.moved()));
-        let dropped = self.session.outbox.drop_longer(limit);
-        self.outgoing.on_dropped(dropped.into());
-        self.stats.dropped_too_large += dropped;
+        let Self { confirms, outgoing, session, stats, .. } = self;
+        confirms.on_limit(limit + LENGTH, |lane| outgoing.gone(lane, session.moved_of(lane)));
+        session.outbox.drop_longer(limit, |lane, count| {
+            outgoing.on_dropped(lane, count.into());
+            stats.dropped_too_large += count;
+        });
         self.up(true);
     }
 
@@ -255,7 +260,7 @@ impl<S: FrameStore> Client<S> {
         let held = u32::try_from(self.session.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
-            features: self.framing().features(),
+            features: self.framing().features() & if Session::<S>::knows_lanes() { u32::MAX } else { !features::LANES },
             max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body.min(held),

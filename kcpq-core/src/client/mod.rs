@@ -56,6 +56,8 @@ mod will;
 
 use core::fmt;
 
+#[cfg(feature = "lanes")]
+pub use commands::Subscribing;
 pub use config::{Backoff, Config, Overflow};
 #[cfg(feature = "confirm")]
 pub use confirms::Confirmed;
@@ -92,7 +94,8 @@ use self::subscriptions::Subscriptions;
 use self::will::Wills;
 use crate::datagram::{Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
-use crate::outbox::{FrameStore, Outbox};
+use crate::lane::Lane;
+use crate::outbox::FrameStore;
 use crate::rng::{Rng, draw};
 use crate::session::{self, Arrivals, Session, Word};
 use crate::time::{Duration, Instant};
@@ -388,9 +391,10 @@ impl<S: FrameStore> Client<S> {
 
     /// Takes note of messages that the session has dropped because their time was over.
     pub(super) fn count_expired(&mut self) {
-        let expired = self.session.take_expired();
-        self.outgoing.on_dropped(expired);
-        self.stats.expired += expired;
+        for (lane, expired) in Lane::all().zip(self.session.take_expired()) {
+            self.outgoing.on_dropped(lane, expired.into());
+            self.stats.expired += u64::from(expired);
+        }
     }
 
     // --- getters ---

@@ -1,51 +1,66 @@
 //! How far what was published has come.
 
+use crate::lane::{LANES, Lane};
+
 /// Messages, counted from the first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outgoing {
-    /// Taken from the user; dropped ones and those in doubt included.
-    published: u64,
-    /// Dropped from the queue; expired ones included.
-    dropped: u64,
+    lanes: [Count; LANES],
     /// How far the user wants to know that the server has handled them.
     wanted: u64,
     /// How far the server has said so.
     flushed: u64,
 }
 
+/// Messages of one lane.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    /// Taken from the user; dropped ones and those in doubt included.
+    published: u64,
+    /// Dropped from the queue; expired ones included.
+    dropped: u64,
+    /// As [`Outgoing::wanted`].
+    wanted: u64,
+}
+
 impl Outgoing {
     /// A message was taken.
-    pub(super) fn on_published(&mut self) {
-        self.published += 1;
+    pub(super) fn on_published(&mut self, lane: Lane) {
+        self.lanes[lane.index()].published += 1;
     }
 
-    /// How many messages were taken: the number of the last one.
+    /// How many messages of a lane were taken: the number of the last one.
     #[cfg(feature = "confirm")]
-    pub(super) fn published(&self) -> u64 {
-        self.published
+    pub(super) fn published(&self, lane: Lane) -> u64 {
+        self.lanes[lane.index()].published
     }
 
-    /// How many messages do not wait any more, when so many have been `moved` into the stream: the number of the last one of
-    /// these.
-    pub(super) fn gone(&self, moved: u64) -> u64 {
-        moved + self.dropped
+    /// How many messages of a lane do not wait any more, when so many have been `moved` into its stream: the number of the last
+    /// one of these.
+    pub(super) fn gone(&self, lane: Lane, moved: u64) -> u64 {
+        moved + self.lanes[lane.index()].dropped
     }
 
     /// Messages were dropped from the queue.
-    pub(super) fn on_dropped(&mut self, count: u64) {
-        self.dropped += count;
+    pub(super) fn on_dropped(&mut self, lane: Lane, count: u64) {
+        self.lanes[lane.index()].dropped += count;
     }
 
     /// The user wants to know when all that was published has been handled. Returns how many messages that are.
     pub(super) fn want_flush(&mut self) -> u64 {
-        self.wanted = self.wanted.max(self.published);
+        let mut all = 0;
+        for count in &mut self.lanes {
+            count.wanted = count.published;
+            all += count.published;
+        }
+        self.wanted = self.wanted.max(all);
         self.wanted
     }
 
-    /// How many messages a PING is to be sent behind now, when so many have been `moved` into the stream: all that it covers
-    /// have to be there before it is.
-    pub(super) fn flush_due(&self, moved: u64) -> Option<u64> {
-        (self.wanted > self.flushed && self.gone(moved) >= self.wanted).then_some(self.wanted)
+    /// How many messages a PING is to be sent behind now, when so many of each lane are certain to be handled `before` it.
+    pub(super) fn flush_due(&self, before: impl Fn(Lane) -> u64) -> Option<u64> {
+        let is_there = |lane: Lane| self.gone(lane, before(lane)) >= self.lanes[lane.index()].wanted;
+        (self.wanted > self.flushed && Lane::all().take(LANES).all(is_there)).then_some(self.wanted)
     }
 
     /// The server has handled the first `published` messages.

@@ -13,6 +13,7 @@ use super::subscriptions::{SubscriptionId, Wants};
 use super::{Client, State};
 use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Properties, PropertyError};
+use crate::lane::Lane;
 use crate::outbox::{Dialect, FrameStore};
 use crate::rng::{Rng, draw};
 use crate::store::Text;
@@ -161,7 +162,7 @@ impl<S: FrameStore> Client<S> {
         properties.reply(&reply).and_then(|()| properties.append(request.headers)).map_err(refused)?;
         let expires = self.now + request.within;
         // What has waited here for so long nobody waits for any more.
-        let published = self.publish_until(now, subject, payload, properties.properties(), Some(expires));
+        let published = self.publish_until(now, Lane::NORMAL, subject, payload, properties.properties(), Some(expires));
         published.map_err(RequestError::Refused)?;
         self.requests.awaited.insert(id.0, expires, request.replies.max(1));
         Ok(id)
@@ -183,7 +184,7 @@ impl<S: FrameStore> Client<S> {
         let prefix = format!("_INBOX.{token}.");
         let pattern = S::Text::new(&format!("{prefix}*")).map_err(SubscribeError::TooLong);
         let pattern = pattern.map_err(RequestError::Inbox)?;
-        let wants = Wants { latest: false, without_kept: true };
+        let wants = Wants { without_kept: true, ..Wants::default() };
         let added = if self.subscriptions.has_room() { self.subscriptions.add(pattern, wants) } else { None };
         let subscription = added.ok_or(RequestError::Inbox(SubscribeError::TooMany))?;
         self.requests.inbox = Some(Inbox { subscription, prefix });

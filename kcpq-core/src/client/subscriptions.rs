@@ -15,6 +15,7 @@
 use super::config::Config;
 use super::event::SubscribeFailure;
 use crate::hello::{Refusal, Subscribe};
+use crate::lane::Asked;
 #[cfg(any(feature = "alloc", feature = "queue"))]
 use crate::store::TooLarge;
 use crate::store::{Index, Queue, Store, Text};
@@ -37,6 +38,8 @@ pub struct Subscription<T> {
     latest: bool,
     /// The values that the server has kept are not.
     without_kept: bool,
+    /// The lane in which they are to come.
+    lane: Asked,
     /// There is a group.
     member: bool,
     state: State,
@@ -64,6 +67,8 @@ pub(super) struct Wants {
     pub(super) latest: bool,
     /// Only those that are published from now on, and no kept values.
     pub(super) without_kept: bool,
+    /// In this lane, if not in the one in which each was published.
+    pub(super) lane: Asked,
 }
 
 /// What came of asking for a subscription: it is acknowledged, or has failed.
@@ -138,9 +143,9 @@ impl<S: Store> Subscriptions<S> {
         let id = SubscriptionId(self.last_id);
         self.index.insert(&text, id.0);
         let member = parts(text.as_ref()).1.is_some();
-        let Wants { latest, without_kept } = wants;
+        let Wants { latest, without_kept, lane } = wants;
         let state = State::Wanted;
-        let entry = Subscription { id, text, latest, without_kept, member, state, proven: false, outcome: None };
+        let entry = Subscription { id, text, latest, without_kept, lane, member, state, proven: false, outcome: None };
         let index = self.table.len();
         self.table.push(entry).ok()?;
         self.look_at(index);
@@ -348,7 +353,8 @@ impl<S: Store> Subscriptions<S> {
                     let attempts = if let State::Pausing { attempts, .. } = state { attempts + 1 } else { 1 };
                     let latest = if group.is_some() { entry.latest } else { self.all_latest(&entry.text) };
                     let until = now + config.subscribe_timeout;
-                    let record = Subscribe { number, latest, without_kept: MARKED && entry.without_kept, group };
+                    let (without_kept, lane) = (MARKED && entry.without_kept, entry.lane.get());
+                    let record = Subscribe { number, latest, without_kept, lane, group };
                     (Some(Request::Subscribe { pattern, record }), State::Asked { attempts, until })
                 }
             };

@@ -4,6 +4,8 @@ use core::ops::ControlFlow;
 
 use super::head::{Head, LENGTH, check_length};
 use super::{FrameError, Limits};
+#[cfg(feature = "lanes")]
+use crate::lane::Lane;
 use crate::store::{Inbox, Store, copy};
 
 /// A whole frame whose head makes sense and is within the limits.
@@ -88,6 +90,12 @@ impl<S: Store> Reader<S> {
     #[cfg(feature = "alloc")]
     pub(crate) fn ahead(&self) -> usize {
         self.inbox.ahead()
+    }
+
+    /// Another one, for another stream, if the store has memory for it.
+    #[cfg(feature = "lanes")]
+    pub(crate) fn another(&self) -> Option<Self> {
+        Some(Self::new(self.limits, self.inbox.another()?))
     }
 
     /// Back to the beginning of a stream.
@@ -190,6 +198,9 @@ pub(crate) trait Sink<S: Store> {
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut S::Inbox) -> ControlFlow<()>;
     /// Something else has come.
     fn flaw(&mut self, flaw: Flaw);
+    /// What comes until this is said again is of this lane; of lane 0 before.
+    #[cfg(feature = "lanes")]
+    fn enter(&mut self, _lane: Lane) {}
     /// True if the rest of the stream is of no interest: it is taken and forgotten.
     fn is_over(&self) -> bool {
         false

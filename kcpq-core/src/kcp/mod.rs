@@ -49,8 +49,10 @@ use self::mtud::Mtud;
 use self::native::{Numbers, Scene};
 use self::packet::Packet;
 use self::recv::Receiver;
+use self::segment::flags;
 use self::send::{Delivered, Sender};
 use self::window_probe::WindowProbe;
+use crate::lane::Lane;
 #[cfg(feature = "alloc")]
 use crate::store::{Heap, HeapRx, HeapTx};
 use crate::store::{Store, TooLarge};
@@ -257,8 +259,9 @@ impl<S: Store> Kcp<S> {
         self.env.proved
     }
 
-    /// From now on native datagrams are sent, whose numbers begin at 0. For stream mode. What was sent before goes on.
-    pub(crate) fn begin_numbers(&mut self, now: Instant) {
+    /// From now on native datagrams are sent (PROTOCOL.md 1.5), whose numbers begin at 0. For stream mode. What was sent before
+    /// goes on. Without the feature `native` nothing changes.
+    pub fn begin_numbers(&mut self, now: Instant) {
         self.env.now = now;
         if self.env.numbers.is_none() {
             self.env.numbers = Numbers::begin(now);
@@ -326,8 +329,8 @@ impl<S: Store> Kcp<S> {
         self.sender.on_new_path(&mut self.env);
     }
 
-    /// The number of the next native datagram.
-    pub(crate) fn next_number(&self, now: Instant) -> u64 {
+    /// The number of the next native datagram; 0 before they [begin](Self::begin_numbers).
+    pub fn next_number(&self, now: Instant) -> u64 {
         self.env.numbers.as_ref().map_or(0, |numbers| numbers.next(now))
     }
 
@@ -349,9 +352,28 @@ impl<S: Store> Kcp<S> {
         self.sender.tx()
     }
 
+    /// The outgoing stream of a lane, to append to it as to [`stream`](Self::stream). `None` as long as there are no other lanes
+    /// than 0 ([`has_lanes`](Self::has_lanes)), or the store has no memory for them.
+    pub fn stream_of(&mut self, lane: Lane) -> Option<&mut S::Tx> {
+        if lane.is_main() {
+            return Some(self.sender.tx());
+        }
+        if self.has_lanes() { self.sender.stream_of(lane) } else { None }
+    }
+
+    /// True if there are other lanes than 0: both ends know them, and native datagrams are sent.
+    pub fn has_lanes(&self) -> bool {
+        cfg!(feature = "lanes") && self.env.peer.lanes && self.env.numbers.is_some()
+    }
+
     /// Offers the bytes that have arrived in order to `sink`, which returns how many it took; ends when it takes none
-    /// or there are no more. True if anything was taken. For stream mode.
+    /// or there are no more. True if anything was taken. For stream mode, without lanes.
     pub fn recv(&mut self, now: Instant, mut sink: impl FnMut(&[u8]) -> usize) -> bool {
+        self.recv_lanes(now, |_, bytes| sink(bytes))
+    }
+
+    /// As [`recv`](Self::recv), with the lane of the bytes. One of which the sink takes no more does not hold up the others.
+    pub fn recv_lanes(&mut self, now: Instant, mut sink: impl FnMut(Lane, &[u8]) -> usize) -> bool {
         self.env.now = now;
         self.receiver.recv(&mut self.env, &mut sink)
     }
@@ -359,7 +381,12 @@ impl<S: Store> Kcp<S> {
     /// The next bytes that have arrived in order, up to the end of one segment; they stay until
     /// [`consume`](Self::consume) takes them.
     pub fn front(&self) -> Option<&[u8]> {
-        self.receiver.front()
+        self.receiver.front().map(|(_, data)| data)
+    }
+
+    /// The lane of these bytes.
+    pub fn front_lane(&self) -> Lane {
+        self.receiver.front().map_or(Lane::NORMAL, |(lane, _)| lane)
     }
 
     /// Takes `count` bytes of what [`front`](Self::front) shows; of an empty segment, 0.
@@ -387,7 +414,7 @@ impl<S: Store> Kcp<S> {
         Ok(Some(len))
     }
 
-    /// Takes in the segments of one datagram. In stream mode, bytes that are in order and ahead of which nothing waits
+    /// Takes in the segments of one datagram, without lanes. In stream mode, bytes that are in order and ahead of which nothing waits
     /// go straight from the datagram to `sink`, which returns how many it took; what it leaves is kept for
     /// [`recv`](Self::recv). A sink that takes nothing makes this a plain receive queue.
     ///
@@ -399,6 +426,22 @@ impl<S: Store> Kcp<S> {
         segments: &[u8],
         origin: Origin,
         mut sink: impl FnMut(&[u8]) -> usize,
+    ) -> Result<(), Malformed> {
+        self.handle_datagram_lanes(now, segments, origin, |_, bytes| sink(bytes))
+    }
+
+    /// As [`handle_datagram`](Self::handle_datagram), with the lane of the bytes: these are in order in each lane, whatever
+    /// others miss.
+    ///
+    /// # Errors
+    /// The same.
+    #[inline]
+    pub fn handle_datagram_lanes(
+        &mut self,
+        now: Instant,
+        segments: &[u8],
+        origin: Origin,
+        mut sink: impl FnMut(Lane, &[u8]) -> usize,
     ) -> Result<(), Malformed> {
         self.env.now = now;
         let mut acked = None;
@@ -446,12 +489,22 @@ impl<S: Store> Kcp<S> {
             (numbers, None) => {
                 let (mut header, data, rest) = Header::split(bytes, self.conv)?;
                 if numbers.is_some() && header.command != Command::Ack {
-                    header.ts = Ts::NONE; // a straggler, whose clock cannot be echoed any more
+                    // A straggler, whose clock cannot be echoed any more, and which has no flags.
+                    (header.ts, header.frg) = (Ts::NONE, 0);
                 }
                 Ok(Some((header, data, rest)))
             }
             (None, Some(_)) => Err(Malformed::Command { actual: bytes.first().copied().unwrap_or(0) }),
         }
+    }
+
+    /// True if it says a lane to one who has not agreed to such.
+    #[inline]
+    fn is_foreign_lane(&self, header: &Header) -> bool {
+        header.frg & flags::LANED != 0
+            && self.env.numbers.is_some()
+            && !self.env.peer.lanes
+            && matches!(header.command, Command::Push | Command::Piece)
     }
 
     /// Takes in one segment. What it acknowledges is added to `acked`.
@@ -461,8 +514,11 @@ impl<S: Store> Kcp<S> {
         data: &[u8],
         origin: Origin,
         acked: &mut Option<Acked>,
-        sink: &mut impl FnMut(&[u8]) -> usize,
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
     ) -> Result<(), Malformed> {
+        if self.is_foreign_lane(header) {
+            return Err(Malformed::Command { actual: header.command as u8 });
+        }
         let env = &mut self.env;
         if origin != Origin::Rebuilt {
             let most = if env.proved { u16::MAX } else { Config::UNHEARD_WINDOW };
@@ -606,6 +662,11 @@ impl<S: Store> Kcp<S> {
         self.sender.unsent()
     }
 
+    /// The same in one lane.
+    pub fn unsent_of(&self, lane: Lane) -> usize {
+        self.sender.unsent_of(lane)
+    }
+
     /// True if what `waits` to get into the stream does better to go on waiting, because congestion control lets nothing new go
     /// at present. A timer or an acknowledgement says when it may.
     #[inline]
@@ -621,9 +682,14 @@ impl<S: Store> Kcp<S> {
         self.sender.unacked()
     }
 
-    /// Where in the outgoing stream the first byte not yet acknowledged lies; wraps at 2^32.
+    /// Where in the outgoing stream the first byte not yet acknowledged lies, or the sum of that over all lanes; wraps at 2^32.
     pub fn acked_offset(&self) -> u32 {
         self.sender.acked_offset()
+    }
+
+    /// The same in the stream of one lane.
+    pub fn acked_offset_of(&self, lane: Lane) -> u32 {
+        self.sender.acked_offset_of(lane)
     }
 
     /// Segments sent and not yet acknowledged.

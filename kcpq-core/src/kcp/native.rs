@@ -8,6 +8,7 @@
 //! WINS       | 04 | una u16 | wnd u16 |                as ACK, without an echo
 //! PUSH       | 05 | sn u16 | data, to the end          | 06 | sn u16 | len u16 | data
 //! PATIENT    | 25 | 26 | ...                           as PUSH; its acknowledgement may wait for that of the next one
+//! LANED      | 45 | 46 | 65 | 66 | 4b | 4c | ...       as PUSH, PATIENT and PIECE; the data begin with their lane
 //! REPAIR     | 07 | sn u16 | row u8 | sum, to the end  | 08 | sn u16 | row u8 | len u16 | sum
 //! PIECE      | 0b | sn u16 | piece, to the end         | 0c | sn u16 | len u16 | piece
 //! PROBE      | 09 | length u16 | padding, to the end
@@ -18,7 +19,7 @@
 //! in front of it. The number takes the place of KCP's clock. It is never used twice, so an echo tells which transmission
 //! has arrived. Numbers are cut to 16 bits: what is meant is within a window of them.
 
-use super::segment::{Command, HEADER, Header, Malformed};
+use super::segment::{Command, HEADER, Header, Malformed, flags};
 use super::seq::{Sn, Ts};
 use crate::header;
 use crate::time::{Duration, Instant};
@@ -56,11 +57,11 @@ const PROBE_ACK: u8 = 0x0a;
 const PIECE_LAST: u8 = 0x0b;
 const PIECE: u8 = 0x0c;
 const ACK_OF: u8 = 0x0d;
-/// What the kind of a PUSH gets in addition if its sender is patient; such a one has 1 for `frg`, which native datagrams
-/// do not have.
+/// What the kind of a PUSH gets in addition if its sender is patient, and that of a PUSH or a PIECE if the data are those of a
+/// lane. A segment's header has flags for that in place of `frg`.
 const PATIENT: u8 = 0x20;
-const PATIENT_PUSH_LAST: u8 = PUSH_LAST | PATIENT;
-const PATIENT_PUSH: u8 = PUSH | PATIENT;
+const LANED: u8 = 0x40;
+const MARKS: u8 = PATIENT | if cfg!(feature = "lanes") { LANED } else { 0 };
 
 /// Our datagrams' numbers: each is higher than the one before, and as high as the milliseconds that have passed since the first.
 /// So an echo tells for itself how old it is, unless more datagrams were sent than milliseconds went by.
@@ -167,7 +168,8 @@ impl<'n> Scene<'n> {
         let own = self.template.una;
         let segment = |command, sn: Sn| Header { command, sn, ..self.template };
         let bare = |header, rest| Ok((header, &[][..], rest));
-        match kind {
+        let (base, frg) = marks(kind);
+        match base {
             ACK | ACK_OF | WINS => {
                 let (una, rest) = word(rest).ok_or_else(short)?;
                 let (wnd, rest) = word(rest).ok_or_else(short)?;
@@ -189,11 +191,10 @@ impl<'n> Scene<'n> {
                 bare(Header { ts: self.numbers.echoed(echo), ..segment(Command::Ack, near(own, sn)) }, rest)
             }
             WASK => bare(segment(Command::WindowProbe, own), rest),
-            PUSH_LAST | PUSH | PATIENT_PUSH_LAST | PATIENT_PUSH | PIECE_LAST | PIECE => {
+            PUSH_LAST | PUSH | PIECE_LAST | PIECE => {
                 let (sn, rest) = word(rest).ok_or_else(short)?;
-                let (data, rest) = data(rest, matches!(kind, PUSH | PATIENT_PUSH | PIECE))?;
-                let command = if matches!(kind, PIECE_LAST | PIECE) { Command::Piece } else { Command::Push };
-                let frg = u8::from(kind & PATIENT != 0);
+                let (data, rest) = data(rest, matches!(base, PUSH | PIECE))?;
+                let command = if matches!(base, PIECE_LAST | PIECE) { Command::Piece } else { Command::Push };
                 let sn = near(self.expected, sn);
                 Ok((Header { frg, len: data.len() as u32, ..segment(command, sn) }, data, rest))
             }
@@ -216,9 +217,30 @@ impl<'n> Scene<'n> {
                 let (length, rest) = word(rest).ok_or_else(short)?;
                 bare(segment(Command::MtuProbeAck, Sn(length.into())), rest)
             }
-            actual => Err(Malformed::Command { actual }),
+            _ => Err(Malformed::Command { actual: kind }),
         }
     }
+}
+
+/// The kind of an item without its marks, if it is one that has such, and what they are as flags.
+fn marks(kind: u8) -> (u8, u8) {
+    let base = kind & !MARKS;
+    let known = match base {
+        PUSH_LAST | PUSH => true,
+        PIECE_LAST | PIECE => kind & PATIENT == 0,
+        _ => false,
+    };
+    if !known {
+        return (kind, 0);
+    }
+    let flag = |mark, flag| if kind & mark != 0 { flag } else { 0 };
+    (base, flag(PATIENT, flags::PATIENT) | flag(LANED, flags::LANED))
+}
+
+/// What these flags add to the kind of an item.
+fn marked(flags: u8) -> u8 {
+    let mark = |flag, mark| if flags & flag != 0 { mark } else { 0 };
+    mark(flags::PATIENT, PATIENT) | mark(flags::LANED, LANED)
 }
 
 /// The number near `known` whose low bits are `low`.
@@ -277,10 +299,10 @@ impl Items {
                 item.put(&[WASK])?;
             }
             Command::Push => {
-                item.put(&[if frg == 0 { PUSH } else { PATIENT_PUSH }])?.word(sn16)?.word(Sn16(count as u16))?;
+                item.put(&[PUSH | marked(frg)])?.word(sn16)?.word(Sn16(count as u16))?;
             }
             Command::Piece => {
-                item.put(&[PIECE])?.word(sn16)?.word(Sn16(count as u16))?;
+                item.put(&[PIECE | marked(frg)])?.word(sn16)?.word(Sn16(count as u16))?;
             }
             Command::Repair => {
                 item.put(&[REPAIR])?.word(sn16)?.put(&[frg])?.word(Sn16(count as u16))?;

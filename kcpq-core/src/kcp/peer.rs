@@ -21,6 +21,8 @@ pub struct Peer {
     pub repairs: bool,
     /// Both ends know [`Command::Piece`](super::Command::Piece). For stream mode.
     pub pieces: bool,
+    /// Both ends know lanes (PROTOCOL.md 2.12); they are used in native datagrams. For stream mode.
+    pub lanes: bool,
     /// Both ends know [`Command::MtuProbe`](super::Command::MtuProbe), and it is to be found out how long datagrams may be.
     pub mtu_search: Option<MtuSearch>,
 }
@@ -47,6 +49,7 @@ impl Peer {
             congestion: config.congestion,
             repairs: false,
             pieces: false,
+            lanes: false,
             mtu_search: None,
         }
     }

@@ -38,6 +38,14 @@ pub enum Command {
     Piece = 88,
 }
 
+/// What the header of a segment of a native datagram has in place of `frg`, which is 0 there (PROTOCOL.md 1.5).
+pub(super) mod flags {
+    /// Its acknowledgement may wait.
+    pub(in crate::kcp) const PATIENT: u8 = 1;
+    /// Its data begin with the lane that it is of.
+    pub(in crate::kcp) const LANED: u8 = 2;
+}
+
 /// A segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

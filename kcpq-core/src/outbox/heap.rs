@@ -15,6 +15,10 @@ use crate::time::Instant;
 
 impl FrameStore for Heap {
     type Outbox = HeapOutbox;
+
+    fn outbox() -> Option<HeapOutbox> {
+        Some(HeapOutbox::default())
+    }
 }
 
 /// Frames shorter than this are copied next to each other; longer ones are kept by reference.
@@ -319,6 +323,10 @@ impl Outbox<HeapTx> for HeapOutbox {
 
     fn mid_frame(&self) -> bool {
         false
+    }
+
+    fn swap_waits_with(&mut self, other: &mut Self) {
+        self.swap_waits(&mut other.waits);
     }
 
     fn push(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {

@@ -10,6 +10,8 @@
 
 #[cfg(feature = "alloc")]
 mod heap;
+#[cfg_attr(not(feature = "lanes"), path = "absent/lanes.rs")]
+mod lanes;
 #[cfg(feature = "alloc")]
 mod latest;
 mod lent;
@@ -20,6 +22,7 @@ mod tests;
 pub use heap::HeapOutbox;
 #[cfg(feature = "alloc")]
 pub(crate) use heap::Waits;
+pub(crate) use lanes::Queues;
 pub use lent::LentOutbox;
 
 use crate::store::{Store, TooLarge};
@@ -29,6 +32,11 @@ use crate::time::Instant;
 pub trait FrameStore: Store {
     /// Whole frames that wait for the engine.
     type Outbox: Outbox<Self::Tx>;
+
+    /// Memory for another outbox, where memory grows.
+    fn outbox() -> Option<Self::Outbox> {
+        None
+    }
 }
 
 /// Whole frames that wait for room in the outgoing stream `T`. A frame carries its own length, so the boundaries need no
@@ -73,6 +81,13 @@ pub trait Outbox<T> {
     fn drop_longer(&mut self, limit: usize) -> u32;
     /// Forgets everything, and gives back what an idle session need not hold.
     fn clear(&mut self);
+
+    /// Exchanges with another one where it is counted how long frames wait, if somebody counts that.
+    fn swap_waits_with(&mut self, _other: &mut Self)
+    where
+        Self: Sized,
+    {
+    }
 
     /// Forgets the frames at the front whose time is over at `now`, and says how many those were. What waits behind a
     /// frame that stays is not looked at.

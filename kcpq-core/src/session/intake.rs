@@ -1,10 +1,14 @@
 //! The receiving half of a session: from a datagram to the frames in it.
 
 use super::Session;
+use super::lanes::Lanes;
 use crate::datagram::{Content, Link};
 use crate::frame::{Reader, Sink};
 use crate::kcp::{Kcp, Origin};
+use crate::lane::Lane;
 use crate::outbox::FrameStore;
+#[cfg(feature = "alloc")]
+use crate::outbox::Queues;
 use crate::time::Instant;
 
 /// See above. While it hands out frames the rest of its session can be used.
@@ -12,13 +16,14 @@ pub(crate) struct Intake<'s, S: FrameStore> {
     kcp: &'s mut Kcp<S>,
     link: &'s mut Link,
     reader: &'s mut Reader<S>,
+    lanes: &'s mut Lanes<S>,
 }
 
 /// What waits to be sent in a session.
 #[cfg(feature = "alloc")]
-pub(crate) struct Queues<'s, S: FrameStore> {
+pub(crate) struct Waiting<'s, S: FrameStore> {
     pub(crate) control: &'s mut S::Outbox,
-    pub(crate) outbox: &'s mut S::Outbox,
+    pub(crate) outbox: &'s mut Queues<S>,
 }
 
 /// What has come from the peer.
@@ -40,15 +45,18 @@ impl<S: FrameStore> Intake<'_, S> {
         content: Content<'_>,
         sink: &mut impl Sink<S>,
     ) -> bool {
-        let Self { kcp, link, reader } = self;
-        let mut feed = |bytes: &[u8]| reader.feed(bytes, sink);
+        let Self { kcp, link, reader, lanes } = self;
+        let mut feed = |lane: Lane, bytes: &[u8]| match lane.is_main() {
+            true => reader.feed(bytes, sink),
+            false => lanes.feed(lane, reader, bytes, sink),
+        };
         // First the datagram's own segments, then those that it rebuilds.
         let mut understood = match link.open(now, datagram, content) {
-            Some((segments, origin)) => kcp.handle_datagram(now, segments, origin, &mut feed).is_ok(),
+            Some((segments, origin)) => kcp.handle_datagram_lanes(now, segments, origin, &mut feed).is_ok(),
             None => true,
         };
         while let Some(rebuilt) = link.poll_rebuilt() {
-            understood &= kcp.handle_datagram(now, rebuilt, Origin::Rebuilt, &mut feed).is_ok();
+            understood &= kcp.handle_datagram_lanes(now, rebuilt, Origin::Rebuilt, &mut feed).is_ok();
         }
         understood
     }
@@ -56,17 +64,20 @@ impl<S: FrameStore> Intake<'_, S> {
     /// Reads on where `sink` left something.
     #[cfg(feature = "alloc")]
     pub(crate) fn read_on(&mut self, now: Instant, sink: &mut impl Sink<S>) {
-        let Self { kcp, reader, .. } = self;
-        kcp.recv(now, |bytes| reader.feed(bytes, sink));
+        let Self { kcp, reader, lanes, .. } = self;
+        kcp.recv_lanes(now, |lane, bytes| match lane.is_main() {
+            true => reader.feed(bytes, sink),
+            false => lanes.feed(lane, reader, bytes, sink),
+        });
     }
 }
 
 impl<S: FrameStore> Session<S> {
     /// Lends out the receiving half, and what frames may add to.
     #[cfg(feature = "alloc")]
-    pub(crate) fn split(&mut self) -> (Intake<'_, S>, Queues<'_, S>) {
-        let Self { kcp, link, reader, control, outbox, .. } = self;
-        (Intake { kcp, link, reader }, Queues { control, outbox })
+    pub(crate) fn split(&mut self) -> (Intake<'_, S>, Waiting<'_, S>) {
+        let Self { kcp, link, reader, lanes, control, outbox, .. } = self;
+        (Intake { kcp, link, reader, lanes }, Waiting { control, outbox })
     }
 
     /// See [`Intake::handle_datagram`]. What was left waits for [`poll_frame`](Self::poll_frame).
@@ -77,20 +88,20 @@ impl<S: FrameStore> Session<S> {
         content: Content<'_>,
         sink: &mut impl Sink<S>,
     ) -> bool {
-        let Self { kcp, link, reader, .. } = self;
-        Intake { kcp, link, reader }.handle_datagram(now, datagram, content, sink)
+        let Self { kcp, link, reader, lanes, .. } = self;
+        Intake { kcp, link, reader, lanes }.handle_datagram(now, datagram, content, sink)
     }
 
     /// Bytes of memory taken by what has come and waits, or is put together.
     #[cfg(feature = "alloc")]
     pub(crate) fn held(&self) -> usize {
-        self.kcp.held() + self.reader.held() + self.link.held()
+        self.kcp.held() + self.reader.held() + self.lanes.held() + self.link.held()
     }
 
     /// Bytes that can come without more of that.
     #[cfg(feature = "alloc")]
     pub(crate) fn ahead(&self) -> usize {
-        self.reader.ahead()
+        self.reader.ahead().saturating_add(self.lanes.ahead())
     }
 
     /// Forgets what is only kept to rebuild others with, which are sent again without it.
@@ -105,6 +116,7 @@ impl<S: FrameStore> Session<S> {
     pub(crate) fn forget_received(&mut self) {
         self.kcp.forget_received();
         self.reader.reset();
+        self.lanes.forget_received();
         self.link.forget_helpers();
     }
 

@@ -9,6 +9,8 @@
 
 mod frames;
 mod intake;
+#[cfg_attr(not(feature = "lanes"), path = "absent/lanes.rs")]
+mod lanes;
 mod native;
 mod negotiate;
 mod transmit;
@@ -18,14 +20,16 @@ use core::fmt;
 pub(crate) use self::frames::Found;
 pub(crate) use self::intake::Arrivals;
 #[cfg(feature = "alloc")]
-pub(crate) use self::intake::{Intake, Queues};
+pub(crate) use self::intake::{Intake, Waiting};
+use self::lanes::Lanes;
 pub(crate) use self::native::Word;
 pub(crate) use self::negotiate::Native;
 pub use self::transmit::{Mark, Transmit};
 use crate::datagram::{Framing, Link};
 use crate::frame::{Frame, Limits, Properties, Reader, command, properties};
 use crate::kcp::{self, Kcp};
-use crate::outbox::{Dialect, FrameStore, Outbox, PushError};
+use crate::lane::{LANES, Lane};
+use crate::outbox::{Dialect, FrameStore, Outbox, PushError, Queues};
 use crate::store::{Full, Queue};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -58,8 +62,10 @@ pub(crate) struct Session<S: FrameStore> {
     pub(crate) kcp: Kcp<S>,
     pub(crate) link: Link,
     pub(crate) control: S::Outbox,
-    pub(crate) outbox: S::Outbox,
+    pub(crate) outbox: Queues<S>,
     pub(crate) reader: Reader<S>,
+    /// What there is of other lanes than 0; all else here is of lane 0.
+    lanes: Lanes<S>,
     /// Messages wait for the peer's first answer.
     pub(crate) hold: bool,
     marks: S::Queue<Mark>,
@@ -72,7 +78,7 @@ pub(crate) struct Session<S: FrameStore> {
     /// Messages whose last byte the peer has acknowledged, in all.
     acknowledged: u64,
     /// Messages that waited until their time was over, since that was asked for last.
-    expired: u32,
+    expired: [u32; LANES],
     /// What the peer makes of properties.
     pub(crate) dialect: Dialect,
     speech: Speech,
@@ -96,15 +102,16 @@ impl<S: FrameStore> Session<S> {
             kcp: Kcp::new(conv, config, parts.kcp),
             link,
             control: parts.control,
-            outbox: parts.outbox,
+            outbox: Queues::new(parts.outbox),
             reader: Reader::new(limits, parts.inbox),
+            lanes: Lanes::new(),
             hold: false,
             marks: parts.marks,
             moved_to: 0,
             control_to: 0,
             moved: 0,
             acknowledged: 0,
-            expired: 0,
+            expired: [0; LANES],
             dialect: Dialect::Unknown,
             speech: Speech::Free,
             latency: None,
@@ -117,12 +124,13 @@ impl<S: FrameStore> Session<S> {
     /// acknowledged are given up, and their number is returned.
     pub(crate) fn reset(&mut self, conv: u32, framing: Framing, max_datagram: u16) -> u64 {
         // A frame that has begun to go out cannot go on in another stream.
-        self.moved += u64::from(self.outbox.drop_begun());
+        self.moved += u64::from(self.outbox.main().drop_begun());
         let in_doubt = self.give_up();
         self.kcp.reset(conv);
         self.link.reset(framing, max_datagram);
         self.kcp.set_mtu(self.link.mtu());
         self.reader.reset();
+        self.lanes.reset();
         self.control.clear();
         self.moved_to = 0;
         self.control_to = 0;
@@ -137,6 +145,7 @@ impl<S: FrameStore> Session<S> {
         let in_doubt = self.in_doubt();
         self.acknowledged = self.moved;
         self.marks.clear();
+        self.lanes.give_up();
         in_doubt
     }
 
@@ -161,12 +170,22 @@ impl<S: FrameStore> Session<S> {
 
     /// Messages moved into the stream and not acknowledged.
     pub(crate) fn in_doubt(&self) -> u64 {
-        self.moved - self.acknowledged
+        self.moved() - self.acknowledged - self.lanes.acknowledged()
     }
 
     /// Messages moved into the stream, in all.
     pub(crate) fn moved(&self) -> u64 {
-        self.moved
+        self.moved + self.lanes.moved()
+    }
+
+    /// The same of one lane.
+    pub(crate) fn moved_of(&self, lane: Lane) -> u64 {
+        if lane.is_main() { self.moved } else { self.lanes.moved_of(lane) }
+    }
+
+    /// Messages of a lane that the peer is certain to read before what is queued now as a frame of the protocol.
+    pub(crate) fn before_control(&self, lane: Lane) -> u64 {
+        if self.kcp.peer().lanes && !lane.is_main() { self.lanes.acknowledged_of(lane) } else { self.moved_of(lane) }
     }
 
     /// Queues a frame of the protocol.
@@ -187,13 +206,14 @@ impl<S: FrameStore> Session<S> {
     #[cfg(any(feature = "alloc", test))]
     pub(crate) fn message(&mut self, command: u8, subject: &[u8], payload: &[u8]) -> Result<(), PushError> {
         let head = Frame::head(command, subject.len(), payload.len()).ok_or(PushError::Full)?;
-        self.outbox.push(&[&head, subject, payload], None)
+        self.outbox.main().push(&[&head, subject, payload], None)
     }
 
-    /// Queues a PUB, or a PUBX if it has properties. One with an `expires` is dropped if it has not been moved into the stream
+    /// Queues a PUB in a lane, or a PUBX if it has properties. One with an `expires` is dropped if it has not been moved into the stream
     /// at that moment.
     pub(crate) fn publish(
         &mut self,
+        lane: Lane,
         subject: &[u8],
         payload: &[u8],
         properties: Properties<'_>,
@@ -203,22 +223,26 @@ impl<S: FrameStore> Session<S> {
             let (properties, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
             let behind = payload.len() + properties.len() + end.len();
             let head = Frame::head(command::PUBX, subject.len(), behind).ok_or(PushError::Full)?;
-            return self.outbox.push_extended(&[&head, subject, payload, properties, &end], expires);
+            return self.outbox.of(lane).push_extended(&[&head, subject, payload, properties, &end], expires);
         }
         let head = Frame::head(command::PUB, subject.len(), payload.len()).ok_or(PushError::Full)?;
-        self.outbox.push(&[&head, subject, payload], expires)
+        self.outbox.of(lane).push(&[&head, subject, payload], expires)
     }
 
     /// Drops messages at the front of the queue whose time is over. True if there were any.
     pub(crate) fn expire(&mut self, now: Instant) -> bool {
-        let expired = self.outbox.expire(now);
-        self.expired += expired;
-        expired > 0
+        let Self { outbox, expired, .. } = self;
+        let mut any = false;
+        outbox.expire(now, |lane, count| {
+            expired[lane.index()] += count;
+            any |= count > 0;
+        });
+        any
     }
 
-    /// Messages that were dropped because their time was over, since the last call.
-    pub(crate) fn take_expired(&mut self) -> u64 {
-        core::mem::take(&mut self.expired).into()
+    /// Messages that were dropped because their time was over, since the last call, by lane.
+    pub(crate) fn take_expired(&mut self) -> [u32; LANES] {
+        core::mem::take(&mut self.expired)
     }
 
     /// To be called after the engine has taken in datagrams.
@@ -229,12 +253,12 @@ impl<S: FrameStore> Session<S> {
 
     /// True when all frames of the protocol that were queued have been acknowledged.
     pub(crate) fn is_control_acknowledged(&self) -> bool {
-        self.control.is_empty() && self.kcp.acked_offset().wrapping_sub(self.control_to) as i32 >= 0
+        self.control.is_empty() && self.kcp.acked_offset_of(Lane::NORMAL).wrapping_sub(self.control_to) as i32 >= 0
     }
 
     /// True when all that was queued has been acknowledged.
     pub(crate) fn is_drained(&self) -> bool {
-        self.control.is_empty() && self.outbox.is_empty() && self.kcp.unacked() == 0
+        self.control.is_empty() && self.outbox.is_empty() && self.kcp.unacked() == 0 && !self.lanes.has_last()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {

@@ -62,6 +62,8 @@ impl<S: FrameStore> Session<S> {
         let mut peer = kcp::Peer::unknown(self.kcp.config());
         peer.repairs = plain(features::REPAIR);
         peer.pieces = plain(features::PIECES);
+        // Native datagrams are certain to begin once the session has a name.
+        peer.lanes = plain(features::LANES) && Self::knows_lanes() && self.link.named().is_some();
         if local {
             // There is no link to share, and silence is a busy process.
             peer.congestion = CongestionControl::Off;

@@ -2,6 +2,7 @@
 
 use super::{Session, Speech};
 use crate::datagram::Protection;
+use crate::lane::Lane;
 use crate::outbox::{FrameStore, Outbox};
 use crate::store::Queue;
 use crate::time::{Duration, Instant};
@@ -11,9 +12,9 @@ use crate::time::{Duration, Instant};
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Mark {
     /// Where they end, in bytes of the stream, wrapping.
-    end: u32,
-    frames: u32,
-    at: Instant,
+    pub(super) end: u32,
+    pub(super) frames: u32,
+    pub(super) at: Instant,
 }
 
 /// Datagrams to be sent to one peer, one behind the other.
@@ -95,14 +96,15 @@ impl<S: FrameStore> Session<S> {
 
     /// Moves frames into the stream, as many as the next datagram needs.
     fn refill(&mut self, now: Instant) {
+        self.refill_lanes(now);
         let enough = self.kcp.mss();
-        while self.kcp.unsent() < enough {
-            let control_first = !self.outbox.mid_frame() && !self.control.is_empty();
+        while self.kcp.unsent_of(Lane::NORMAL) < enough {
+            let control_first = !self.outbox.main().mid_frame() && !self.control.is_empty();
             if self.hold && !control_first {
                 return;
             }
-            let from = if control_first { &mut self.control } else { &mut self.outbox };
-            self.expired += from.expire(now);
+            let from = if control_first { &mut self.control } else { self.outbox.main() };
+            self.expired[0] += from.expire(now);
             let Some(moved) = from.move_to(self.kcp.stream(), now, self.dialect) else { return };
             self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
             if control_first {
@@ -124,7 +126,7 @@ impl<S: FrameStore> Session<S> {
         self.end(told);
     }
 
-    fn mark(&mut self, now: Instant, frames: u32) {
+    pub(super) fn mark(&mut self, now: Instant, frames: u32) {
         if frames == 0 {
             return;
         }
@@ -141,7 +143,10 @@ impl<S: FrameStore> Session<S> {
 
     /// Takes note of what the peer has acknowledged, and how long that was under way.
     pub(super) fn on_acknowledged(&mut self, now: Instant) {
-        let acked = self.kcp.acked_offset();
+        if let Some(latency) = self.lanes.on_acknowledged(now, &self.kcp) {
+            self.latency = Some(latency);
+        }
+        let acked = self.kcp.acked_offset_of(Lane::NORMAL);
         while let Some(mark) = self.marks.get(0).copied() {
             if (acked.wrapping_sub(mark.end) as i32) < 0 {
                 return;

@@ -24,6 +24,10 @@ impl Store for Heap {
     type Tx = HeapTx;
     type Rx = HeapRx;
     type Inbox = HeapInbox;
+
+    fn stream() -> Option<HeapTx> {
+        Some(HeapTx::default())
+    }
 }
 
 /// No bound of its own: what goes in is bounded by windows and by the counts that configuration sets.
@@ -143,6 +147,22 @@ impl RxWindow for HeapRx {
         Some((entry.frg, entry.data.len()))
     }
 
+    #[cfg(feature = "lanes")]
+    fn get(&self, slot: usize) -> Option<(u8, &[u8])> {
+        let entry = self.held.get(self.find(slot).ok()?)?;
+        Some((entry.frg, &entry.data))
+    }
+
+    #[cfg(feature = "lanes")]
+    fn take(&mut self, slot: usize, frg: u8) -> Option<Vec<u8>> {
+        let index = self.find(slot).ok()?;
+        let entry = self.held.get_mut(index)?;
+        entry.frg = frg;
+        let data = core::mem::take(&mut entry.data);
+        self.bytes -= data.capacity();
+        Some(data)
+    }
+
     fn consume(&mut self, count: usize) {
         self.consumed = self.consumed.saturating_add(count);
     }
@@ -249,6 +269,10 @@ impl Inbox<Heap> for HeapInbox {
 
     fn bytes(&self) -> &[u8] {
         &self.buf
+    }
+
+    fn another(&self) -> Option<Self> {
+        Some(Self::new(self.limit, self.arena))
     }
 
     fn expect(&mut self, missing: usize) {

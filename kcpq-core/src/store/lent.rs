@@ -1,5 +1,8 @@
 //! Memory lent by the caller: slices and fixed-capacity queues, for firmware without an allocator.
 
+#[cfg(feature = "lanes")]
+use alloc::vec::Vec;
+
 use heapless::deque::DequeView;
 
 use super::ring::{LentTx, copy};
@@ -157,6 +160,21 @@ impl RxWindow for LentRx<'_> {
     fn peek(&self, slot: usize) -> Option<(u8, usize)> {
         let info = self.slots.get(self.index(slot)?).filter(|info| info.used)?;
         Some((info.frg, usize::from(info.len)))
+    }
+
+    #[cfg(feature = "lanes")]
+    fn get(&self, slot: usize) -> Option<(u8, &[u8])> {
+        let index = self.index(slot)?;
+        let info = self.slots.get(index).filter(|info| info.used)?;
+        Some((info.frg, self.bytes.get(index * self.slot_size..)?.get(..usize::from(info.len))?))
+    }
+
+    #[cfg(feature = "lanes")]
+    fn take(&mut self, slot: usize, frg: u8) -> Option<Vec<u8>> {
+        let data = self.get(slot)?.1.to_vec();
+        let index = self.index(slot)?;
+        *self.slots.get_mut(index)? = SlotInfo { used: true, frg, len: 0 };
+        Some(data)
     }
 
     fn consume(&mut self, count: usize) {

@@ -29,6 +29,8 @@ mod rope;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "lanes")]
+use alloc::vec::Vec;
 use core::fmt;
 
 #[cfg(feature = "alloc")]
@@ -59,6 +61,11 @@ pub trait Store: Sized {
     type Rx: RxWindow;
     /// The record being put together from several segments.
     type Inbox: Inbox<Self>;
+
+    /// Memory for another stream beside the one that was given, where memory grows.
+    fn stream() -> Option<Self::Tx> {
+        None
+    }
 }
 
 /// A text of its own, as long as the store allows.
@@ -181,6 +188,12 @@ pub trait RxWindow {
     fn front(&self) -> Option<(&[u8], u8)>;
     /// The fragment number and the length of the segment in `slot`.
     fn peek(&self, slot: usize) -> Option<(u8, usize)>;
+    /// The segment in `slot`, wherever that is: its fragment number and its data.
+    #[cfg(feature = "lanes")]
+    fn get(&self, slot: usize) -> Option<(u8, &[u8])>;
+    /// Takes the data out of `slot`, which stays in use, with this fragment number.
+    #[cfg(feature = "lanes")]
+    fn take(&mut self, slot: usize, frg: u8) -> Option<Vec<u8>>;
     /// Takes `count` bytes off the front segment.
     fn consume(&mut self, count: usize);
     /// Moves the window on by one segment, whether the front slot holds one or not.
@@ -209,6 +222,13 @@ pub trait Inbox<S: Store> {
     fn expect(&mut self, _missing: usize) {}
     /// Appends to the present record. The caller has checked its length against [`capacity`](Self::capacity).
     fn write(&mut self, data: &[u8]);
+    /// Another one like it, without a record, where memory grows.
+    fn another(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
     /// Hands out the finished record; [`clear`](Self::clear) is to be called before a new one begins.
     fn take(&mut self) -> S::Body<'_>;
     /// Hands out the finished record and keeps it.

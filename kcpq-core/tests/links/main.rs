@@ -7,6 +7,7 @@ mod bulk;
 mod crowd;
 #[path = "../common/engine.rs"]
 mod engine;
+mod lanes;
 mod reno;
 mod shared;
 mod world;

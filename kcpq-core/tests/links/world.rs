@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use kcpq_core::broker::{self, Broker, Keys};
 use kcpq_core::client::{self, Client, Event, Parts, PublishError};
+use kcpq_core::frame::Properties;
+use kcpq_core::lane::Lane;
 use kcpq_core::seal::{Cipher, SharedSecret, Trust};
 use kcpq_core::sim::{self, Link};
 use kcpq_core::store::Heap;
@@ -94,6 +96,16 @@ impl World {
         let mut payload = vec![number as u8; size.max(8)];
         payload[..8].copy_from_slice(&number.to_be_bytes());
         let result = self.publisher.client.publish(self.now, "video.camera", &payload);
+        self.settle();
+        result
+    }
+
+    /// The same in a lane.
+    pub(crate) fn publish_in(&mut self, lane: Lane, number: u64, size: usize) -> Result<(), PublishError> {
+        let mut payload = vec![number as u8; size.max(8)];
+        payload[..8].copy_from_slice(&number.to_be_bytes());
+        let client = &mut self.publisher.client;
+        let result = client.publish_in(self.now, lane, "video.camera", &payload, Properties::NONE, None);
         self.settle();
         result
     }

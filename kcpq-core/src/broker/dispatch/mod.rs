@@ -19,6 +19,7 @@ use super::table::Table;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole, command};
 use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, features};
+use crate::lane::Lane;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Pattern, Subject};
@@ -34,6 +35,8 @@ pub(super) struct Dispatch<'b, P: Peer> {
     me: Me<'b>,
     /// The longest datagram that a native client there may send.
     max_datagram: u16,
+    /// Of which frames are read.
+    lane: Lane,
     outcome: Outcome,
 }
 
@@ -48,7 +51,7 @@ pub(super) struct Outcome {
 
 impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
-        !(self.is_over() || self.me.pauses() || self.cx.comeback.is_awaited() && self.waits(reader, input))
+        !(self.is_over() || self.me.pauses(self.lane) || self.cx.comeback.is_awaited() && self.waits(reader, input))
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
@@ -69,6 +72,11 @@ impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
         self.outcome.end = Some(Ended::Broken(error));
     }
 
+    #[cfg(feature = "lanes")]
+    fn enter(&mut self, lane: Lane) {
+        self.lane = lane;
+    }
+
     fn is_over(&self) -> bool {
         self.outcome.end.is_some() || self.cx.draining || !self.me.is_open()
     }
@@ -82,7 +90,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         me: Me<'b>,
         max_datagram: u16,
     ) -> Self {
-        Self { cx, hub, table, me, max_datagram, outcome: Outcome::default() }
+        Self { cx, hub, table, me, max_datagram, lane: Lane::NORMAL, outcome: Outcome::default() }
     }
 
     pub(super) fn finish(self) -> Outcome {

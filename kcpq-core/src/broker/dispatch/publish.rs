@@ -45,6 +45,7 @@ impl<P: Peer> Dispatch<'_, P> {
         if cx.guard.is_some() {
             self.may_publish(subject, message.frame_len())?;
         }
+        message.set_lane(self.lane);
         let Self { cx, hub, table, me, .. } = self;
         if retain || hub.kept.chooses(subject) {
             return self.publish_kept(subject, message, retain);

@@ -68,6 +68,7 @@ impl<P: Peer> Dispatch<'_, P> {
             self.cx.stats.subscriptions += 1;
             self.cx.say_subscription(self.hub, SUBSCRIBED, (*id, member), pattern.as_str(), None);
         }
+        self.me.member.set_lane(self.cx.seed, pattern, record.and_then(|record| record.lane));
         // One that is asked for again has got them; another one of the same pattern is told them as its own.
         let wants_kept = record.map_or_else(|| self.hub.kept.is_for_original(), |record| !record.without_kept);
         if wants_kept && (is_new || above && self.me.member.outlet.is_extended()) {
@@ -160,6 +161,7 @@ impl<P: Peer> Dispatch<'_, P> {
         if let Ok(pattern) = pattern
             && let Some(latest) = self.me.member.patterns.remove(pattern.as_str())
         {
+            self.me.member.set_lane(self.cx.seed, pattern, None);
             self.hub.unsubscribe(pattern, self.me.id.slot, latest);
             self.cx.stats.subscriptions -= 1;
             self.cx.say_subscription(self.hub, UNSUBSCRIBED, (self.me.id, self.me.member), pattern.as_str(), None);

@@ -28,7 +28,9 @@ use super::party::MAX_SHARDS;
 use super::receipts::Receipts;
 use super::supply::Patience;
 use super::throttle::Throttle;
-use crate::outbox::{HeapOutbox, Outbox};
+use crate::lane::Lane;
+use crate::outbox::{HeapOutbox, Queues};
+use crate::store::Heap;
 use crate::time::{Deadline, Instant, Why};
 
 /// What one broker tells another.
@@ -37,8 +39,8 @@ pub struct Relay(pub(super) Told);
 
 #[derive(Clone, Debug)]
 pub(super) enum Told {
-    /// Messages, as whole frames that follow each other, to be forgotten if they still wait then.
-    Messages { frames: Bytes, expires: Option<Instant> },
+    /// Messages of one lane, as whole frames that follow each other, to be forgotten if they still wait then.
+    Messages { frames: Bytes, expires: Option<Instant>, lane: Lane },
     /// Whether there are sessions with this pattern.
     Interest { pattern: Box<str>, wanted: bool },
     /// How many subscriptions of sessions there are with this pattern in this queue group.
@@ -57,7 +59,7 @@ pub(super) enum Told {
 /// Another broker of the same server, as this one sees it.
 struct Shard {
     /// Messages for it.
-    queue: HeapOutbox,
+    queue: Queues<Heap>,
     outlet: Outlet,
     /// All else.
     told: VecDeque<Told>,
@@ -83,7 +85,7 @@ struct Shard {
 impl Shard {
     fn new(high_water: usize) -> Self {
         Self {
-            queue: HeapOutbox::default(),
+            queue: Queues::new(HeapOutbox::default()),
             outlet: Outlet::of_shard(high_water),
             told: VecDeque::new(),
             throttle: Throttle::default(),
@@ -119,12 +121,12 @@ impl Shard {
             return Some(told);
         }
         if !self.queue.is_empty() {
-            cx.stats.expired += u64::from(self.queue.expire(cx.now));
+            self.queue.expire(cx.now, |_, count| cx.stats.expired += u64::from(count));
             let front = self.queue.take_front();
-            self.outlet.sent(front.as_ref().map_or(0, |(frames, _)| frames.len()));
+            self.outlet.sent(front.as_ref().map_or(0, |(_, frames, _)| frames.len()));
             self.outlet.settle(cx, &self.queue, 0, 0);
-            if let Some((frames, expires)) = front {
-                return Some(Told::Messages { frames, expires });
+            if let Some((lane, frames, expires)) = front {
+                return Some(Told::Messages { frames, expires, lane });
             }
         }
         core::mem::take(&mut self.last_due).then_some(Told::Last)
@@ -176,7 +178,7 @@ impl Shards {
     // --- messages ---
 
     /// What waits for a shard, and the rules for it.
-    pub(super) fn outlet(&mut self, index: u8) -> Option<(&mut HeapOutbox, &mut Outlet)> {
+    pub(super) fn outlet(&mut self, index: u8) -> Option<(&mut Queues<Heap>, &mut Outlet)> {
         self.get_mut(index).map(|shard| (&mut shard.queue, &mut shard.outlet))
     }
 

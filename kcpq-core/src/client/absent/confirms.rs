@@ -1,6 +1,7 @@
 //! Without confirmations no server says what became of a message.
 
 use super::event::{ConfirmFailure, ConfirmId};
+use crate::lane::Lane;
 use crate::time::Instant;
 
 #[derive(Debug, Default)]
@@ -11,11 +12,11 @@ impl Confirms {
         true
     }
 
-    pub(super) fn on_lost(&mut self, _: u64) {}
+    pub(super) fn on_lost(&mut self, _: impl Fn(Lane) -> u64) {}
 
-    pub(super) fn on_dropped(&mut self, _: u64) {}
+    pub(super) fn on_dropped(&mut self, _: Lane, _: u64) {}
 
-    pub(super) fn on_limit(&mut self, _: usize, _: u64) {}
+    pub(super) fn on_limit(&mut self, _: usize, _: impl Fn(Lane) -> u64) {}
 
     pub(super) fn fail_all(&mut self, _: ConfirmFailure) {}
 

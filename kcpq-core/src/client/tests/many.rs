@@ -132,7 +132,7 @@ fn requests<I: Index<HeapText>>(table: &mut Table<I>, now: Instant, mut room: us
 
 /// Those that want no kept values follow others of their pattern.
 fn wants(latest: bool) -> Wants {
-    Wants { latest, without_kept: true }
+    Wants { latest, without_kept: true, ..Wants::default() }
 }
 
 fn outcomes<I: Index<HeapText>>(table: &mut Table<I>) -> Vec<(SubscriptionId, Result<(), SubscribeFailure>)> {
@@ -237,7 +237,7 @@ fn an_index_changes_nothing_but_the_cost() {
             match rng.u8(..20) {
                 0..7 => {
                     let (pattern, latest) = (text(["a", "b", "c", "d.*"][rng.usize(..4)]), rng.bool());
-                    let wants = Wants { latest, without_kept: rng.u8(..3) > 0 };
+                    let wants = Wants { latest, without_kept: rng.u8(..3) > 0, ..Wants::default() };
                     let added = with.add(pattern.clone(), wants);
                     assert_eq!(added, without.add(pattern, wants));
                     last = added.unwrap().0;

@@ -6,6 +6,8 @@ mod confirms;
 mod groups;
 #[cfg(all(feature = "properties", feature = "ttl"))]
 mod kept;
+#[cfg(all(feature = "lanes", feature = "properties", feature = "fec"))]
+mod lanes;
 mod narrow;
 mod permissions;
 mod presence;

@@ -2,7 +2,7 @@
 
 use super::packet::Packet;
 use super::segment::Header;
-use super::send::InFlight;
+use super::send::{InFlight, Streams};
 use super::seq::{Sn, Ts};
 use crate::store::Store;
 use crate::time::Duration;
@@ -25,7 +25,7 @@ impl Encoder {
         Self
     }
 
-    pub(super) fn write<S: Store>(&mut self, _: &InFlight<S>, _: &mut S::Tx, _: &mut Packet<'_>, _: Ts) -> bool {
+    pub(super) fn write<S: Store>(&mut self, _: &InFlight<S>, _: &mut Streams<S>, _: &mut Packet<'_>, _: Ts) -> bool {
         false
     }
 }
@@ -56,7 +56,7 @@ impl Decoder {
         0
     }
 
-    pub(super) fn on_segment(&mut self, _: Sn, _: &[u8]) -> bool {
+    pub(super) fn on_segment(&mut self, _: Sn, _: u8, _: &[u8]) -> bool {
         false
     }
 

@@ -14,12 +14,15 @@
 //!   not get old.
 //! * ProbeBW's gains are 1.15 and 0.85 instead of 1.25 and 0.75, and its window gain is 1.5 instead of 2, for a shorter
 //!   queue.
+//! * While something urgent shares the link with what can wait, the gains are lower, and Startup ends with the first sign of a
+//!   queue: what is urgent would wait in it.
 //! * ProbeRTT leaves half a BDP in flight instead of four segments.
 //! * Where more than a third of a round is lost, the bandwidth is lowered; where less is lost and there is no queue,
 //!   that much more is sent.
 
 use super::bound::Bound;
 use super::pacer::{Pacer, Pacing};
+use super::urgent::Urgent;
 use super::{Controller, Sample};
 use crate::kcp::config::CongestionControl;
 use crate::time::{Duration, Instant};
@@ -79,6 +82,7 @@ pub(in crate::kcp) struct Bbr {
     /// [`HARMLESS_LOSS`], at most [`MAX_COMPENSATION`].
     compensation: u64,
     mss: u32,
+    urgent: Urgent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,8 @@ enum Phase {
 const BW_FILTER_LEN: usize = 10;
 /// ProbeBW's pacing gains, each for one minimum round trip, in percent of the bandwidth.
 const PACING_GAINS: [u64; 8] = [115, 85, 100, 100, 100, 100, 100, 100];
+/// The same while something urgent shares the link, which would wait in whatever queue there is.
+const URGENT_GAINS: [u64; 8] = [105, 80, 92, 92, 92, 92, 92, 92];
 /// Startup's gain, 2 / ln 2, in percent: the least pacing gain that doubles the rate every round.
 const STARTUP_GAIN: u64 = 289;
 /// Rounds without growth that show that the pipe is full.
@@ -159,6 +165,7 @@ impl Bbr {
             saw_full_rate: false,
             compensation: 0,
             mss,
+            urgent: Urgent::new(),
         }
     }
 
@@ -182,7 +189,9 @@ impl Bbr {
     /// The congestion window in bytes: window gain (cwnd_gain) times BDP.
     fn cwnd(&self) -> u64 {
         let gain = match self.phase {
+            Phase::Startup | Phase::Drain if self.urgent.is_any() => 200,
             Phase::Startup | Phase::Drain => STARTUP_GAIN,
+            Phase::ProbeBw { .. } if self.urgent.is_any() => 115,
             Phase::ProbeBw { .. } => 150,
             Phase::ProbeRtt { .. } => 50,
         };
@@ -205,6 +214,7 @@ impl Bbr {
         let gain = match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => 10_000 / STARTUP_GAIN,
+            Phase::ProbeBw { step, .. } if self.urgent.is_any() => URGENT_GAINS[usize::from(step) % URGENT_GAINS.len()],
             Phase::ProbeBw { step, .. } => pacing_gain(step),
             Phase::ProbeRtt { .. } => 100,
         };
@@ -212,6 +222,9 @@ impl Bbr {
         let rate = self.max_bw() * gain / (100 - self.compensation.min(MAX_COMPENSATION));
         let least = match (self.phase, self.round_trip()) {
             // App-limited flows show their own rate, not the link's.
+            (Phase::Startup, Some(rtt)) if self.urgent.is_any() => {
+                u64::from(10 * self.mss) * 1_000_000 / rtt.as_micros().max(1)
+            }
             (Phase::Startup, Some(rtt)) => MAX_UNPACED_BURST * 1_000_000 / rtt.as_micros().max(1),
             _ => 0,
         };
@@ -239,6 +252,9 @@ impl Bbr {
         if !core::mem::take(&mut self.saw_full_rate) {
             return; // says nothing about the link; what is known of it stays
         }
+        if self.urgent.is_any() && has_queue {
+            self.full_bw_count = FULL;
+        }
         if !self.is_pipe_full() {
             let max_bw = self.max_bw();
             if max_bw >= self.full_bw + self.full_bw / 4 {
@@ -257,6 +273,7 @@ impl Bbr {
     }
 
     fn change_phase(&mut self, now: Instant, pipe: u32) {
+        self.urgent.on_time(now);
         let pipe = u64::from(pipe);
         let probe_bw = Phase::ProbeBw { step: 2, since: now };
         match self.phase {
@@ -323,6 +340,7 @@ impl Controller for Bbr {
     fn release_at(&mut self, now: Instant, again: bool) -> Option<Instant> {
         let rate = self.pacing_rate()?;
         let mss = u64::from(self.mss);
+        let urgent = self.urgent.is_any();
         let quantum = |rate: u64, least: u64| (rate / 1_000).min(MAX_UNPACED_BURST).max(least);
         let pacing = match self.bound.rate() {
             Some(bound) if bound < rate => {
@@ -331,8 +349,12 @@ impl Controller for Bbr {
                 Pacing { rate: bound, quantum, burst: quantum.max(mss / 2), credit }
             }
             _ => {
-                let quantum = quantum(rate, 2 * mss);
-                let burst = if self.is_pipe_full() { quantum.max(10 * mss) } else { MAX_UNPACED_BURST };
+                let quantum = quantum(rate, if urgent { mss } else { 2 * mss });
+                let burst = match urgent {
+                    true => 2 * quantum,
+                    false if self.is_pipe_full() => quantum.max(10 * mss),
+                    false => MAX_UNPACED_BURST,
+                };
                 Pacing { rate, quantum, burst, credit: 0 }
             }
         };
@@ -352,6 +374,10 @@ impl Controller for Bbr {
             len,
             app_limited: self.app_limited_until.is_some(),
         }
+    }
+
+    fn on_urgent(&mut self, now: Instant) {
+        self.urgent.on_sent(now);
     }
 
     fn on_app_limited(&mut self, pipe: u32) {

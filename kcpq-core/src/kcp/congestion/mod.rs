@@ -10,6 +10,9 @@ mod jitter;
 mod kcp_window;
 #[cfg(feature = "bbr")]
 mod pacer;
+#[cfg(feature = "bbr")]
+#[cfg_attr(not(feature = "lanes"), path = "../absent/urgent.rs")]
+mod urgent;
 
 pub(super) use bbr::Snapshot;
 
@@ -82,6 +85,9 @@ pub(super) trait Controller {
     fn on_sent(&mut self, _now: Instant, _len: u16, _pipe: u32) -> Snapshot {
         Snapshot::default()
     }
+
+    /// Something urgent is sent, which suffers from any queue.
+    fn on_urgent(&mut self, _now: Instant) {}
 
     /// App-limited: all that waited has been sent, and `pipe` bytes are in flight.
     fn on_app_limited(&mut self, _pipe: u32) {}
@@ -186,6 +192,10 @@ impl Controller for Congestion {
 
     fn on_sent(&mut self, now: Instant, len: u16, pipe: u32) -> Snapshot {
         chosen!(self, controller => controller.on_sent(now, len, pipe))
+    }
+
+    fn on_urgent(&mut self, now: Instant) {
+        chosen!(self, controller => controller.on_urgent(now));
     }
 
     fn on_app_limited(&mut self, pipe: u32) {

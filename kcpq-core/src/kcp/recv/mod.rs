@@ -1,6 +1,8 @@
 //! The receiving half: reordering, the window that is advertised, and the acknowledgements that are owed.
 
 mod acks;
+#[cfg_attr(not(feature = "lanes"), path = "../absent/recv_lanes.rs")]
+mod lanes;
 #[cfg_attr(not(feature = "pieces"), path = "../absent/recv_pieces.rs")]
 mod pieces;
 
@@ -10,14 +12,16 @@ pub use acks::Ack;
 pub(super) use self::pieces::PIECE_HEAD;
 
 use self::acks::Acks;
+use self::lanes::Lanes;
 pub(super) use self::pieces::Pieces;
 use super::config::{Config, Mode};
 use super::env::Env;
 use super::packet::Packet;
 use super::repair::Decoder;
-use super::segment::{Command, Header};
+use super::segment::{Command, Header, flags};
 use super::seq::Sn;
 use super::timers::Timer;
+use crate::lane::Lane;
 use crate::store::{RxWindow, Store};
 use crate::time::Duration;
 
@@ -31,6 +35,7 @@ pub(super) struct Receiver<S: Store> {
     acks: Acks<S>,
     decoder: Decoder,
     pieces: Pieces,
+    lanes: Lanes,
     place: Place,
 }
 
@@ -49,7 +54,14 @@ struct Place {
 
 impl<S: Store> Receiver<S> {
     pub(super) fn new(rx: S::Rx, acks: S::Queue<Ack>) -> Self {
-        Self { rx, acks: Acks::new(acks), decoder: Decoder::new(), pieces: Pieces::new(), place: Place::default() }
+        Self {
+            rx,
+            acks: Acks::new(acks),
+            decoder: Decoder::new(),
+            pieces: Pieces::new(),
+            lanes: Lanes::new(),
+            place: Place::default(),
+        }
     }
 
     pub(super) fn reset(&mut self) {
@@ -57,6 +69,7 @@ impl<S: Store> Receiver<S> {
         self.acks.clear();
         self.decoder = Decoder::new();
         self.pieces = Pieces::new();
+        self.lanes.clear();
         self.place = Place::default();
     }
 
@@ -79,9 +92,16 @@ impl<S: Store> Receiver<S> {
         self.rx.slots().min(usize::from(config.recv_window))
     }
 
+    /// Segments in order that were not read yet.
+    #[inline]
+    fn unread(&self) -> usize {
+        self.place.ready + self.lanes.parked()
+    }
+
     /// Free segments, as advertised.
     pub(super) fn window(&self, env: &Env) -> u16 {
-        let free = self.slots(&env.config).saturating_sub(self.place.ready);
+        let slots = self.slots(&env.config);
+        let free = slots.saturating_sub(self.unread() + self.lanes.reserve(slots));
         match self.rx.room() {
             None => free as u16,
             Some(room) => limited(free, room, env),
@@ -96,9 +116,9 @@ impl<S: Store> Receiver<S> {
         env: &mut Env,
         header: &Header,
         data: &[u8],
-        sink: &mut impl FnMut(&[u8]) -> usize,
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
     ) {
-        if self.take_in(env, header, data, sink) && self.decoder.on_segment(header.sn, data) {
+        if self.take_in(env, header, data, sink) && self.decoder.on_segment(header.sn, header.frg, data) {
             self.rebuild(env, header, sink);
         }
     }
@@ -110,11 +130,11 @@ impl<S: Store> Receiver<S> {
         env: &mut Env,
         header: &Header,
         body: &[u8],
-        sink: &mut impl FnMut(&[u8]) -> usize,
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
     ) {
         let ahead = usize::try_from(header.sn.distance(self.place.next));
         match ahead.map(|ahead| ahead + self.place.ready) {
-            Ok(slot) if slot >= self.slots(&env.config) => env.stats.refused += 1,
+            Ok(slot) if slot + self.lanes.parked() >= self.slots(&env.config) => env.stats.refused += 1,
             Ok(slot) if !self.rx.has(slot) && self.rx.room() == Some(0) => {
                 self.refuse(env);
             }
@@ -138,7 +158,7 @@ impl<S: Store> Receiver<S> {
         env: &mut Env,
         header: &Header,
         body: &[u8],
-        sink: &mut impl FnMut(&[u8]) -> usize,
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
     ) {
         let Self { rx, decoder, place: Place { next, ready, .. }, .. } = self;
         if rx.room() == Some(0) {
@@ -151,7 +171,7 @@ impl<S: Store> Receiver<S> {
     }
 
     /// Takes in the segments that are known since that of `header` has come.
-    fn rebuild(&mut self, env: &mut Env, header: &Header, sink: &mut impl FnMut(&[u8]) -> usize) {
+    fn rebuild(&mut self, env: &mut Env, header: &Header, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
         while let Some(rebuilt) = self.decoder.poll() {
             let Some(data) = rebuilt.data() else {
                 env.stats.malformed += 1;
@@ -160,13 +180,19 @@ impl<S: Store> Receiver<S> {
             let header = rebuilt.header(*header);
             if self.take_in(env, &header, data, sink) {
                 env.stats.rebuilt += 1;
-                self.decoder.on_segment(header.sn, data);
+                self.decoder.on_segment(header.sn, header.frg, data);
             }
         }
     }
 
     /// Takes in a data segment. True if it was new.
-    fn take_in(&mut self, env: &mut Env, header: &Header, data: &[u8], sink: &mut impl FnMut(&[u8]) -> usize) -> bool {
+    fn take_in(
+        &mut self,
+        env: &mut Env,
+        header: &Header,
+        data: &[u8],
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
+    ) -> bool {
         let slots = self.slots(&env.config);
         let ahead = header.sn.distance(self.place.next);
         let slot = match usize::try_from(ahead) {
@@ -178,7 +204,7 @@ impl<S: Store> Receiver<S> {
                 return false;
             }
         };
-        if slot >= slots {
+        if slot + self.lanes.parked() >= slots {
             env.stats.refused += 1;
             return false;
         }
@@ -190,11 +216,14 @@ impl<S: Store> Receiver<S> {
         if self.rx.room().is_some() && !self.use_room(data.len()) {
             return self.refuse(env);
         }
+        if header.frg & flags::LANED != 0 && env.peer.lanes || self.lanes.are_told() {
+            return self.take_in_told(env, header, slot, data, sink);
+        }
         let in_order = ahead == 0 && self.place.ready == 0 && env.config.mode == Mode::Stream;
         let mut rest = data;
         if in_order {
             let had = self.place.partial.min(data.len());
-            self.place.partial = had + drain(data.get(had..).unwrap_or_default(), sink);
+            self.place.partial = had + drain(Lane::NORMAL, data.get(had..).unwrap_or_default(), sink);
             rest = data.get(self.place.partial..).unwrap_or_default();
         }
         if in_order && rest.is_empty() {
@@ -207,11 +236,7 @@ impl<S: Store> Receiver<S> {
         if in_order {
             self.place.partial = 0;
         }
-        // The peer sends: it knows the window.
-        self.place.updates = 0;
-        env.timers.stop(Timer::WindowUpdate);
-        env.stats.segments_received += 1;
-        env.stats.bytes_received += data.len() as u64;
+        self.on_news(env, data.len());
         while self.rx.has(self.place.ready) {
             self.place.ready += 1;
             self.place.next = self.place.next.plus(1);
@@ -221,6 +246,36 @@ impl<S: Store> Receiver<S> {
         if env.config.mode == Mode::Stream {
             self.recv(env, sink);
         }
+        true
+    }
+
+    /// A new segment with so many bytes has been taken in.
+    fn on_news(&mut self, env: &mut Env, len: usize) {
+        // The peer sends: it knows the window.
+        self.place.updates = 0;
+        env.timers.stop(Timer::WindowUpdate);
+        env.stats.segments_received += 1;
+        env.stats.bytes_received += len as u64;
+    }
+
+    /// The same as [`take_in`](Self::take_in) for a new segment, once there are lanes.
+    #[inline(never)]
+    fn take_in_told(
+        &mut self,
+        env: &mut Env,
+        header: &Header,
+        slot: usize,
+        data: &[u8],
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
+    ) -> bool {
+        let ahead = slot - self.place.ready;
+        if !self.take_in_lane(env, header, ahead, data, sink) {
+            env.stats.refused += 1;
+            return false;
+        }
+        self.on_news(env, data.len());
+        self.pieces.forget_before(self.place.next);
+        self.acks.owe(env, header, self.slots(&env.config), ahead > 0 || !self.may_wait(env, header));
         true
     }
 
@@ -242,20 +297,20 @@ impl<S: Store> Receiver<S> {
 
     /// True if the acknowledgement of a segment that has come in its turn may wait for that of the next one.
     fn may_wait(&self, env: &Env, header: &Header) -> bool {
-        env.numbers.is_some() && header.frg > 0 && !self.owes_acks()
+        env.numbers.is_some() && header.frg & flags::PATIENT != 0 && !self.owes_acks()
     }
 
     /// Offers in-order bytes to `sink` until it takes no more. True if anything was taken.
-    pub(super) fn recv(&mut self, env: &mut Env, sink: &mut impl FnMut(&[u8]) -> usize) -> bool {
-        if self.place.ready == 0 {
+    pub(super) fn recv(&mut self, env: &mut Env, sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> bool {
+        if self.unread() == 0 {
             return false;
         }
         let closed = self.window(env) == 0;
-        let mut any = false;
+        let mut any = self.lanes.recv(sink);
         while self.place.ready > 0 {
             let Some((data, _)) = self.rx.front() else { break };
             let len = data.len();
-            let taken = drain(data, sink);
+            let taken = drain(Lane::NORMAL, data, sink);
             any |= taken > 0;
             if taken < len {
                 self.rx.consume(taken);
@@ -297,23 +352,27 @@ impl<S: Store> Receiver<S> {
         self.reopen(env, closed);
     }
 
-    /// The unread bytes at the front of the window.
-    pub(super) fn front(&self) -> Option<&[u8]> {
+    /// The unread bytes that are first, and of which lane they are.
+    pub(super) fn front(&self) -> Option<(Lane, &[u8])> {
         if self.place.ready == 0 {
-            return None;
+            return self.lanes.front();
         }
-        self.rx.front().map(|(data, _)| data)
+        self.rx.front().map(|(data, _)| (Lane::NORMAL, data))
     }
 
     /// Takes `count` of the bytes that [`front`](Self::front) showed.
     pub(super) fn consume(&mut self, env: &mut Env, count: usize) {
-        let Some(len) = self.front().map(<[u8]>::len) else { return };
-        if count < len {
+        let Some(len) = self.front().map(|(_, data)| data.len()) else { return };
+        if count < len && self.place.ready > 0 {
             self.rx.consume(count);
             return;
         }
         let closed = self.window(env) == 0;
-        self.pop();
+        if self.place.ready > 0 {
+            self.pop();
+        } else {
+            self.lanes.consume(count);
+        }
         self.reopen(env, closed);
     }
 
@@ -346,7 +405,7 @@ impl<S: Store> Receiver<S> {
     /// Bytes of memory taken by what waits for earlier segments, or to be read, or to be of use for others.
     #[cfg(feature = "alloc")]
     pub(super) fn held(&self) -> usize {
-        self.rx.held() + self.pieces.held() + self.decoder.held()
+        self.rx.held() + self.lanes.held() + self.pieces.held() + self.decoder.held()
     }
 
     /// How many more bytes may be taken in, where memory is short. Whoever was told that there is none is told when there is.
@@ -367,6 +426,7 @@ impl<S: Store> Receiver<S> {
     #[cfg(feature = "alloc")]
     pub(super) fn forget(&mut self) {
         self.rx.clear();
+        self.lanes.forget();
         self.decoder = Decoder::new();
         self.pieces = Pieces::new();
         self.place.ready = 0;
@@ -410,11 +470,11 @@ fn limited(free: usize, room: usize, env: &Env) -> u16 {
     free.min(room.div_ceil(env.mss().max(1))) as u16
 }
 
-/// Offers `data` until the sink takes no more; returns how much it took.
-fn drain(data: &[u8], sink: &mut impl FnMut(&[u8]) -> usize) -> usize {
+/// Offers `data` of a lane until the sink takes no more; returns how much it took.
+fn drain(lane: Lane, data: &[u8], sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> usize {
     let mut taken = 0;
     while let Some(rest) = data.get(taken..).filter(|rest| !rest.is_empty()) {
-        match sink(rest).min(rest.len()) {
+        match sink(lane, rest).min(rest.len()) {
             0 => break,
             count => taken += count,
         }

@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{LONGEST, WINDOW, covers, factor, times};
+use super::{LANED, LONGEST, WINDOW, covers, factor, length, times};
 use crate::field::{Multiplier, exp, log};
-use crate::kcp::segment::{Command, Header};
+use crate::kcp::segment::{Command, Header, flags};
 use crate::kcp::seq::{Sn, Ts};
 
 /// Segments kept to decode others with: the decoding window.
@@ -34,13 +34,15 @@ pub(in crate::kcp) struct Rebuilt {
 impl Rebuilt {
     /// The header that it came with, as far as that is known: the rest is that of what rebuilt it.
     pub(in crate::kcp) fn header(&self, by: Header) -> Header {
-        Header { command: Command::Push, frg: 0, sn: self.sn, ts: self.ts, ..by }
+        let told = self.symbol.first_chunk().is_some_and(|length| u16::from_le_bytes(*length) & LANED != 0);
+        let frg = if told { flags::LANED } else { 0 };
+        Header { command: Command::Push, frg, sn: self.sn, ts: self.ts, ..by }
     }
 
     /// The data, or `None` if they contradict themselves.
     pub(in crate::kcp) fn data(&self) -> Option<&[u8]> {
         let (len, rest) = self.symbol.split_first_chunk()?;
-        let (data, padding) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        let (data, padding) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len) & !LANED))?;
         padding.iter().all(|byte| *byte == 0).then_some(data)
     }
 }
@@ -108,9 +110,9 @@ impl Decoder {
 
     /// A segment has come that was not there. False if nothing can follow from that.
     #[inline]
-    pub(in crate::kcp) fn on_segment(&mut self, sn: Sn, data: &[u8]) -> bool {
+    pub(in crate::kcp) fn on_segment(&mut self, sn: Sn, flags: u8, data: &[u8]) -> bool {
         let Some(equations) = &mut self.0 else { return false };
-        equations.on_segment(sn, data);
+        equations.on_segment(sn, flags, data);
         true
     }
 
@@ -179,7 +181,7 @@ impl Equations {
     }
 
     #[inline(never)]
-    fn on_segment(&mut self, sn: Sn, data: &[u8]) {
+    fn on_segment(&mut self, sn: Sn, flags: u8, data: &[u8]) {
         self.quiet = self.quiet.saturating_add(1);
         if !covers(data.len()) {
             return; // no repair covers it
@@ -187,7 +189,7 @@ impl Equations {
         let place = sn.0 as usize % KEPT;
         let mut symbol = self.kept[place].take().map(|(_, symbol)| symbol).unwrap_or_default();
         symbol.clear();
-        symbol.extend((data.len() as u16).to_le_bytes());
+        symbol.extend(length(data.len() as u16, flags));
         symbol.extend_from_slice(data);
         let known = [(sn, 1)];
         let affordable = self.afford(symbol.len(), self.equations.len());
@@ -297,7 +299,7 @@ mod tests {
             let earned = (before + WORK_PER_BYTE * (body.len() - 1) as u32).min(MAX_CREDIT);
             done += u64::from(earned - equations.credit);
             if round % 7 == 0 {
-                equations.on_segment(Sn(round % 16), &[1]);
+                equations.on_segment(Sn(round % 16), 0, &[1]);
             }
         }
         let per_byte = done / sent as u64;

@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 
-use super::{OVERHEAD, WINDOW, covers, factor, flip};
+use super::{OVERHEAD, WINDOW, covers, factor, flip, length};
 use crate::field::Multiplier;
 use crate::kcp::packet::Packet;
 use crate::kcp::segment::{Command, Header};
-use crate::kcp::send::InFlight;
+use crate::kcp::send::{InFlight, Streams};
 use crate::kcp::seq::Ts;
-use crate::store::{Store, TxStream};
+use crate::store::Store;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Encoder {
     pub(in crate::kcp) fn write<S: Store>(
         &mut self,
         flight: &InFlight<S>,
-        tx: &mut S::Tx,
+        streams: &mut Streams<S>,
         packet: &mut Packet<'_>,
         now: Ts,
     ) -> bool {
@@ -54,9 +54,9 @@ impl Encoder {
         self.row = row;
         for slice in slices() {
             self.symbol.clear();
-            self.symbol.extend(slice.len.to_le_bytes());
+            self.symbol.extend(length(slice.len, slice.tag.flags()));
             self.symbol.resize(2 + usize::from(slice.len), 0);
-            tx.copy_to(slice.skip, &mut self.symbol[2..]);
+            streams.copy_to(&slice, 0, &mut self.symbol[2..]);
             self.multiplier.add(factor(slice.sn, row), &self.symbol, sum);
         }
         true

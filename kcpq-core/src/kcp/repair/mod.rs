@@ -11,6 +11,8 @@
 //!          cmd  frg
 //! ```
 //!
+//! The top bit of a length says that the data are those of a lane.
+//!
 //! The clock of a repair has its top bit turned over. It comes back in the acknowledgement of what it rebuilt, and so
 //! tells the sender that the segment itself was lost.
 
@@ -20,6 +22,7 @@ mod encoder;
 pub(super) use self::decoder::Decoder;
 pub(super) use self::encoder::Encoder;
 
+use super::segment::flags;
 use super::seq::{Sn, Ts};
 use crate::field::{exp, log};
 use crate::time::Duration;
@@ -34,6 +37,14 @@ const LONGEST: usize = 2_048;
 /// True if repairs are made over segments of `len` bytes of data.
 pub(super) fn covers(len: usize) -> bool {
     len <= LONGEST
+}
+
+/// The top bit of a length: the data begin with a lane.
+const LANED: u16 = 1 << 15;
+
+/// What stands in front of the data of a segment with these flags.
+fn length(len: u16, flags: u8) -> [u8; 2] {
+    (len | if flags & flags::LANED != 0 { LANED } else { 0 }).to_le_bytes()
 }
 
 /// The factor of segment `sn` in the repairs of `row`: Cauchy's matrix, of which each square part is regular.

@@ -4,6 +4,7 @@
 //! covers, bytes in flight, segments that are lost); what a segment's history means is decided elsewhere: loss detection
 //! passes its verdict on segments that the table shows it.
 
+use super::streams::Tag;
 use crate::kcp::congestion::{Sample, Snapshot};
 use crate::kcp::env::Env;
 use crate::kcp::seq::{Sn, Ts};
@@ -26,6 +27,8 @@ pub struct Sent {
     /// Repair delay: microseconds after it was sent until the last repair that covers it goes out.
     repair_delay: u16,
     frg: u8,
+    /// Whose it is.
+    tag: Tag,
     /// A repair for it was planned.
     covered: bool,
     /// Copies that it still gets.
@@ -49,6 +52,15 @@ pub struct Sent {
 impl Sent {
     pub(super) fn len(&self) -> u16 {
         self.len
+    }
+
+    pub(super) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Bytes of its stream.
+    pub(super) fn stream_len(&self) -> usize {
+        usize::from(self.len).saturating_sub(self.tag.head())
     }
 
     /// When the last of its planned repairs is out: it cannot be missed before.
@@ -154,8 +166,9 @@ pub(in crate::kcp) struct Slice {
     pub(in crate::kcp) sn: Sn,
     pub(in crate::kcp) frg: u8,
     pub(in crate::kcp) len: u16,
-    /// From the front of the stream.
+    /// From the front of the stream of lane 0; of another lane where its data begin, wrapping.
     pub(in crate::kcp) skip: usize,
+    pub(in crate::kcp) tag: Tag,
 }
 
 /// The table.
@@ -174,7 +187,7 @@ struct Sums {
     una_at: Instant,
     /// When the oldest segment became the oldest.
     oldest_at: Instant,
-    /// Bytes of the stream that the segments cover.
+    /// Bytes of the stream of lane 0 that the segments cover.
     bytes: usize,
     /// Bytes in flight that are neither acknowledged nor lost.
     pipe: u32,
@@ -254,7 +267,7 @@ impl<S: Store> InFlight<S> {
         self.sent.get(0).is_some_and(Sent::is_timed_out)
     }
 
-    /// Bytes of the stream that the segments cover.
+    /// Bytes of the stream of lane 0 that the segments cover.
     pub(super) fn bytes(&self) -> usize {
         self.sums.bytes
     }
@@ -269,12 +282,13 @@ impl<S: Store> InFlight<S> {
         self.sums.lost > 0
     }
 
-    /// Adds a segment of `len` bytes, which begins where the last one ends. It is sent by [`on_sent`](Self::on_sent).
-    pub(super) fn push(&mut self, now: Instant, len: u16, frg: u8) -> Result<(), Full> {
+    /// Adds a segment of `len` bytes, which begins where the last one of lane 0 ends, or at the `offset` of its own lane. It is
+    /// sent by [`on_sent`](Self::on_sent).
+    pub(super) fn push(&mut self, now: Instant, len: u16, frg: u8, tag: Tag, offset: Option<u32>) -> Result<(), Full> {
         let was_empty = self.is_empty();
         self.sent.push(Sent {
             sent_at: now,
-            offset: self.sums.una_offset.wrapping_add(self.sums.bytes as u32),
+            offset: offset.unwrap_or_else(|| self.sums.una_offset.wrapping_add(self.sums.bytes as u32)),
             rto: 0,
             ts: Ts::default(),
             first_ts: Ts::default(),
@@ -282,6 +296,7 @@ impl<S: Store> InFlight<S> {
             repair_delay: 0,
             covered: false,
             frg,
+            tag,
             copies: 0,
             overtaken: 0,
             overtaken_at: now,
@@ -295,18 +310,22 @@ impl<S: Store> InFlight<S> {
         if was_empty {
             self.sums.oldest_at = now;
         }
-        self.sums.bytes += usize::from(len);
+        if tag.is_main() {
+            self.sums.bytes += usize::from(len) - tag.head();
+        }
         Ok(())
     }
 
     /// Where segment `index` lies.
     pub(in crate::kcp) fn slice(&self, index: usize) -> Option<Slice> {
         let segment = self.sent.get(index)?;
+        let begin = if segment.tag.is_main() { self.sums.una_offset } else { 0 };
         Some(Slice {
             sn: self.sums.una.plus(index as u32),
             frg: segment.frg,
             len: segment.len,
-            skip: segment.offset.wrapping_sub(self.sums.una_offset) as usize,
+            skip: segment.offset.wrapping_sub(begin) as usize,
+            tag: segment.tag,
         })
     }
 
@@ -355,6 +374,17 @@ impl<S: Store> InFlight<S> {
         found
     }
 
+    /// The first segment that is lost; if there are several lanes, of those of the highest priority.
+    pub(super) fn next_lost(&mut self, lanes: bool) -> Option<usize> {
+        let first = self.first_lost()?;
+        if !lanes {
+            return Some(first);
+        }
+        let lost = |index: &usize| self.sent.get(*index).filter(|segment| segment.lost);
+        let all = (first..self.sent.len()).filter(|index| lost(index).is_some());
+        all.min_by_key(|index| lost(index).map(|segment| segment.tag.priority()))
+    }
+
     /// Segment `sn` has arrived; `ts` is the echo of when that copy was sent.
     pub(super) fn ack(&mut self, env: &Env, sn: Sn, ts: Ts) -> Acked {
         let now = env.now;
@@ -399,9 +429,15 @@ impl<S: Store> InFlight<S> {
         Acked { news, delivered, echoed: recent, least_age }
     }
 
-    /// Everything before `una` has arrived. Shows the segments that were not known to have, and returns how many bytes
-    /// leave the stream; `None` if that is no news, or was never sent.
-    pub(super) fn release(&mut self, now: Instant, una: Sn, mut arrived: impl FnMut(&Sent)) -> Option<usize> {
+    /// Everything before `una` has arrived. Shows the segments that were not known to have, and those of `other` lanes, and
+    /// returns how many bytes leave the stream of lane 0; `None` if that is no news, or was never sent.
+    pub(super) fn release(
+        &mut self,
+        now: Instant,
+        una: Sn,
+        mut arrived: impl FnMut(&Sent),
+        mut other: impl FnMut(&Sent),
+    ) -> Option<usize> {
         let news = una.distance(self.sums.una);
         if news <= 0 || news as usize > self.sent.len() {
             return None;
@@ -409,7 +445,11 @@ impl<S: Store> InFlight<S> {
         let mut bytes = 0;
         for _ in 0..news {
             let Some(segment) = self.sent.pop() else { break };
-            bytes += usize::from(segment.len);
+            if segment.tag.is_main() {
+                bytes += segment.stream_len();
+            } else {
+                other(&segment);
+            }
             self.sums.lost -= u16::from(segment.lost);
             if !segment.acked {
                 if !segment.lost {

@@ -2,6 +2,7 @@
 //!
 //! | part | what it decides |
 //! |---|---|
+//! | `streams` | which lane's turn it is |
 //! | `in_flight` | nothing: what was sent and is not acknowledged |
 //! | `loss` | which of that is lost |
 //! | `black_hole` | whether only what is long gets lost |
@@ -21,12 +22,17 @@ mod messages;
 mod pieces;
 #[cfg_attr(not(feature = "redundancy"), path = "../absent/redundancy.rs")]
 mod redundancy;
+#[cfg_attr(not(feature = "lanes"), path = "../absent/streams.rs")]
+mod streams;
 
 use core::fmt;
 
 pub use in_flight::Sent;
 
 pub(super) use self::in_flight::{Delivered, InFlight};
+pub(super) use self::streams::Streams;
+#[cfg(feature = "lanes")]
+pub(super) use self::streams::{LANE_HEAD, RESERVE};
 
 use self::ack_delay::AckDelay;
 use self::black_hole::BlackHole;
@@ -35,6 +41,7 @@ use self::loss::LossDetection;
 use self::messages::Messages;
 use self::pieces::CutUp;
 use self::redundancy::Redundancy;
+use self::streams::Cut;
 use super::config::{Config, Mode};
 use super::congestion::{Congestion, Controller};
 use super::env::Env;
@@ -42,9 +49,10 @@ use super::native;
 use super::packet::Packet;
 use super::repair;
 use super::rtt::Rtt;
-use super::segment::{Command, HEADER, Header};
+use super::segment::{Command, HEADER, Header, flags};
 use super::seq::{Sn, Ts};
 use super::timers::Timer;
+use crate::lane::{Lane, Priority};
 use crate::store::{Full, Store, TxStream};
 use crate::time::{Duration, Instant};
 
@@ -81,7 +89,7 @@ impl fmt::Display for SendError {
 impl core::error::Error for SendError {}
 
 pub(super) struct Sender<S: Store> {
-    tx: S::Tx,
+    streams: Streams<S>,
     messages: Messages<S>,
     flight: InFlight<S>,
     encoder: repair::Encoder,
@@ -125,7 +133,7 @@ impl State {
 impl<S: Store> Sender<S> {
     pub(super) fn new(env: &Env, tx: S::Tx, sent: S::Queue<Sent>, ends: S::Queue<u32>) -> Self {
         Self {
-            tx,
+            streams: Streams::new(tx),
             messages: Messages::new(ends),
             flight: InFlight::new(sent),
             encoder: repair::Encoder::new(),
@@ -135,7 +143,7 @@ impl<S: Store> Sender<S> {
 
     /// Back to the state of a new conversation.
     pub(super) fn reset(&mut self, env: &Env) {
-        self.tx.clear();
+        self.streams.clear();
         self.messages.clear();
         self.flight.reset();
         self.encoder = repair::Encoder::new();
@@ -164,22 +172,35 @@ impl<S: Store> Sender<S> {
     }
 
     pub(super) fn tx(&mut self) -> &mut S::Tx {
-        &mut self.tx
+        self.streams.main()
     }
 
-    /// Bytes not yet cut into segments.
+    /// The stream of a lane.
+    pub(super) fn stream_of(&mut self, lane: Lane) -> Option<&mut S::Tx> {
+        self.streams.of(lane, self.flight.una().plus(self.flight.len() as u32))
+    }
+
+    /// Bytes not yet cut into segments: of all lanes, and of one.
     pub(super) fn unsent(&self) -> usize {
-        self.tx.len().saturating_sub(self.flight.bytes())
+        self.streams.unsent(self.flight.bytes())
+    }
+
+    pub(super) fn unsent_of(&self, lane: Lane) -> usize {
+        self.streams.unsent_of(lane, self.flight.bytes())
     }
 
     /// Bytes not yet acknowledged, sent or not.
     pub(super) fn unacked(&self) -> usize {
-        self.tx.len()
+        self.streams.len()
     }
 
-    /// Offset of the first byte not yet acknowledged, wrapping.
+    /// Offset of the first byte not yet acknowledged, wrapping: in the stream of a lane, and in all of them together.
+    pub(super) fn acked_offset_of(&self, lane: Lane) -> u32 {
+        if lane.is_main() { self.flight.una_offset() } else { self.streams.una_offset(lane) }
+    }
+
     pub(super) fn acked_offset(&self) -> u32 {
-        self.flight.una_offset()
+        self.flight.una_offset().wrapping_add(self.streams.una_offsets())
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -230,9 +251,9 @@ impl<S: Store> Sender<S> {
             return Err(SendError::Empty);
         }
         if env.config.mode != Mode::Stream {
-            return self.messages.send(&mut self.tx, self.flight.una_offset(), env.mss(), bytes);
+            return self.messages.send(self.streams.main(), self.flight.una_offset(), env.mss(), bytes);
         }
-        self.tx.push(bytes).map_err(|Full| SendError::Full)
+        self.streams.main().push(bytes).map_err(|Full| SendError::Full)
     }
 
     /// The number of the first segment that is not acknowledged.
@@ -275,16 +296,17 @@ impl<S: Store> Sender<S> {
 
     /// Everything before `una` has arrived.
     pub(super) fn on_una(&mut self, env: &mut Env, una: Sn) {
-        let state = &mut self.state;
-        let released = self.flight.release(env.now, una, |segment| {
+        let Self { flight, streams, state, .. } = self;
+        let arrived = |segment: &Sent| {
             state.congestion.on_acked(env.now, segment.len());
             state.black_hole.on_arrival(segment.len(), |len| env.fits(len));
             if !(segment.is_timed_out() && state.ack_delay.is_expected()) {
                 state.redundancy.sample(segment.is_resent());
             }
-        });
-        let Some(bytes) = released else { return };
-        self.tx.release(bytes);
+        };
+        let other = |segment: &Sent| streams.release(segment.tag(), segment.stream_len());
+        let Some(bytes) = flight.release(env.now, una, arrived, other) else { return };
+        self.streams.main().release(bytes);
         self.state.loss.on_progress(env);
         if self.flight.is_empty() {
             self.state.loss.on_empty(env);
@@ -404,15 +426,17 @@ impl<S: Store> Sender<S> {
         }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
-        if (self.flight.has_lost() || self.may_cut(env) || self.state.congestion.is_holding() && self.has_room(env))
+        if (self.flight.has_lost()
+            || self.may_cut(env)
+            || self.state.congestion.is_holding() && self.has_room(env, self.window(env)))
             && let Some(at) = self.state.congestion.release_at(env.now, self.flight.has_lost())
         {
             env.timers.start(Timer::Pacing, at);
             return None;
         }
-        let (index, whole, patient) = match self.flight.first_lost() {
-            Some(index) => (index, self.goes_again(env, packet, index)?, false),
-            None => (self.cut(env, room, packet.len() == 0)?, true, self.is_patient(env)),
+        let (index, whole, patient) = match self.flight.next_lost(self.streams.are_several()) {
+            Some(index) if !self.is_overtaken(env, index) => (index, self.goes_again(env, packet, index)?, false),
+            _ => (self.cut(env, room, packet.len() == 0)?, true, self.is_patient(env)),
         };
         let Self { flight, state, .. } = self;
         let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room || !whole)?;
@@ -427,10 +451,16 @@ impl<S: Store> Sender<S> {
             state.redundancy.on_resent(env, flight, &state.rtt, index);
         }
         if whole {
-            return self.put(env, packet, Slice { frg: slice.frg | u8::from(patient), ..slice });
+            return self.put(env, packet, Slice { frg: slice.frg | if patient { flags::PATIENT } else { 0 }, ..slice });
         }
         state.cut_up.begin(slice.sn);
         self.write_piece(env, packet)?.then_some(())
+    }
+
+    /// True if a new segment goes before the lost one, because its lane has a higher priority.
+    fn is_overtaken(&self, env: &Env, index: usize) -> bool {
+        let lost = self.flight.slice(index).filter(|_| self.streams.are_several());
+        lost.is_some_and(|lost| self.streams.overtakes(self.flight.bytes(), lost.tag)) && self.next(env).is_some()
     }
 
     /// Whether the acknowledgement of a new segment may be late: of a thin flow on a clean path, where nothing is to be learnt
@@ -452,10 +482,10 @@ impl<S: Store> Sender<S> {
 
     /// Writes a segment as it goes out now.
     fn put(&mut self, env: &mut Env, packet: &mut Packet<'_>, slice: Slice) -> Option<()> {
-        let Slice { sn, frg, len, skip } = slice;
-        let (command, ts, len) = (Command::Push, env.ts(), u32::from(len));
+        let Slice { sn, frg, len, tag, .. } = slice;
+        let (command, frg, ts, len) = (Command::Push, frg | tag.flags(), env.ts(), u32::from(len));
         let data = packet.push(Header { command, frg, ts, sn, len, ..packet.template() })?;
-        self.tx.copy_to(skip, data);
+        self.streams.copy_to(&slice, 0, data);
         env.stats.segments_sent += 1;
         Some(())
     }
@@ -474,31 +504,43 @@ impl<S: Store> Sender<S> {
 
     /// True if there are data for another segment, and room for it.
     fn may_cut(&self, env: &Env) -> bool {
-        self.unsent() > 0 && self.has_room(env)
+        self.next(env).is_some()
     }
 
-    /// True if windows and memory have room for another segment.
-    fn has_room(&self, env: &Env) -> bool {
-        let Self { flight, state, .. } = self;
-        let window = u32::from(env.config.send_window.min(state.remote_window)).min(state.congestion.window());
+    /// Of whose data the next new segment is, if windows and memory have room for it.
+    #[inline]
+    fn next(&self, env: &Env) -> Option<Cut> {
+        let Self { streams, flight, .. } = self;
+        let (cut, window) = streams.next(flight.bytes(), flight.len(), self.window(env))?;
+        self.has_room(env, window).then_some(cut)
+    }
+
+    /// How many segments may be under way for the peer and our own memory.
+    fn window(&self, env: &Env) -> u16 {
+        env.config.send_window.min(self.state.remote_window)
+    }
+
+    /// True if congestion control and memory have room for another segment as well, where so many may be under way.
+    #[inline]
+    fn has_room(&self, env: &Env, window: u16) -> bool {
+        let Self { streams, flight, state, .. } = self;
+        let window = u32::from(window).min(state.congestion.window());
         flight.len() < window as usize
             && flight.has_room()
             && state.congestion.admits(flight.pipe())
             && (flight.is_empty()
                 || state.congestion.is_rate_based()
-                || flight.bytes() < env.config.max_in_flight as usize)
+                || flight.bytes() + streams.cut_of_others() < env.config.max_in_flight as usize)
     }
 
     /// Cuts a new segment off the stream if the windows allow one, and returns its index. `fresh`: it would be the first
     /// of its datagram.
     fn cut(&mut self, env: &mut Env, room: usize, fresh: bool) -> Option<usize> {
-        if !self.may_cut(env) {
-            return None;
-        }
+        let Cut { tag, unsent, offset } = self.next(env)?;
         let (index, mss) = (self.flight.len(), env.mss());
         let stream = env.config.mode == Mode::Stream;
         let (want, frg) = if stream {
-            (self.unsent().min(mss), 0)
+            ((unsent + tag.head()).min(Streams::<S>::longest(tag, mss)), 0)
         } else {
             self.messages.next(self.flight.una_offset().wrapping_add(self.flight.bytes() as u32), mss)?
         };
@@ -506,14 +548,19 @@ impl<S: Store> Sender<S> {
         // shorter than others from the start may have no longer one behind it, as where the peer's address is not proved.
         let fill = stream && want > room && (fresh || room >= mss / 4);
         let len = if fill { room } else { want };
-        if len > room || len == 0 {
+        if len > room || len <= tag.head() {
             return None;
         }
-        self.flight.push(env.now, len as u16, frg).ok()?;
+        let cut = self.flight.bytes();
+        self.flight.push(env.now, len as u16, frg, tag, offset).ok()?;
+        self.streams.on_cut(tag, len - tag.head(), cut);
         let state = &mut self.state;
         if index == 0 {
             state.loss.on_progress(env);
             state.ack_delay.on_begin(env.now);
+        }
+        if tag.priority() == Priority::Urgent {
+            state.congestion.on_urgent(env.now);
         }
         state.burst += 1;
         state.redundancy.on_new(len);
@@ -531,7 +578,7 @@ impl<S: Store> Sender<S> {
             // One that was planned before the peer said that it knows none is not made.
             let known = env.repairs();
             let whole = !known || packet.len() == 0 && packet.capacity() >= usize::from(env.mtu);
-            let written = known && self.encoder.write(&self.flight, &mut self.tx, packet, env.ts());
+            let written = known && self.encoder.write(&self.flight, &mut self.streams, packet, env.ts());
             env.stats.repairs_sent += u64::from(written);
             // Without room it goes in the next datagram.
             if written || whole {

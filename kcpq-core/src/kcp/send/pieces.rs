@@ -9,7 +9,7 @@ use crate::kcp::packet::Packet;
 use crate::kcp::recv::PIECE_HEAD;
 use crate::kcp::segment::{Command, Header};
 use crate::kcp::seq::Sn;
-use crate::store::{Store, TxStream};
+use crate::store::Store;
 
 /// The rest of a datagram is not filled with less.
 const WORTH: u16 = 256;
@@ -50,11 +50,12 @@ impl<S: Store> Sender<S> {
             return Some(false);
         }
         let (command, ts) = (Command::Piece, env.ts());
-        let header = Header { command, ts, sn, len: (PIECE_HEAD + len) as u32, ..packet.template() };
+        let header =
+            Header { command, frg: slice.tag.flags(), ts, sn, len: (PIECE_HEAD + len) as u32, ..packet.template() };
         let (head, data) = packet.push(header)?.split_first_chunk_mut::<PIECE_HEAD>()?;
         let ([o0, o1], [t0, t1]) = (at.to_le_bytes(), slice.len.to_le_bytes());
         *head = [o0, o1, t0, t1];
-        self.tx.copy_to(slice.skip + usize::from(at), data);
+        self.streams.copy_to(&slice, at.into(), data);
         env.stats.pieces_sent += 1;
         let end = at + len as u16;
         self.state.cut_up.0 = Some((sn, end)).filter(|_| end < slice.len);

@@ -2,6 +2,8 @@
 
 #[path = "../../../tests/common/engine.rs"]
 mod engine;
+#[cfg(all(feature = "lanes", feature = "repair", feature = "pieces"))]
+mod lanes;
 #[cfg(feature = "pieces")]
 mod mtu;
 #[cfg(all(feature = "native", feature = "repair"))]
@@ -37,8 +39,11 @@ struct Pair<A: Store, B: Store> {
     back: Link,
     /// Bytes that `b` has read.
     got: Vec<u8>,
-    /// Bytes that `b` will still take.
+    /// The same of other lanes than 0, by their numbers.
+    by_lane: [Vec<u8>; Lane::COUNT],
+    /// Bytes that `b` will still take, and lanes of which it takes nothing, as bits.
     appetite: usize,
+    refused: u8,
     /// Every datagram that `a` sent: when, and its bytes.
     trace: Vec<(Instant, Vec<u8>)>,
     /// Datagrams are native ones; their number stands in front.
@@ -67,7 +72,19 @@ impl<A: Store, B: Store> Pair<A, B> {
     fn new(a: Kcp<A>, b: Kcp<B>, link: sim::Config, seed: u64) -> Self {
         let now = Instant::from_millis(1);
         let (there, back) = (Link::new(link, seed), Link::new(link, seed ^ 0x5555));
-        Self { now, a, b, there, back, got: Vec::new(), appetite: usize::MAX, trace: Vec::new(), numbered: false }
+        Self {
+            now,
+            a,
+            b,
+            there,
+            back,
+            got: Vec::new(),
+            by_lane: Default::default(),
+            appetite: usize::MAX,
+            refused: 0,
+            trace: Vec::new(),
+            numbered: false,
+        }
     }
 
     /// Handles everything due at this moment.
@@ -77,11 +94,13 @@ impl<A: Store, B: Store> Pair<A, B> {
             let mut idle = true;
             while let Some(datagram) = self.there.recv(self.now) {
                 let (origin, datagram) = arrived(self.numbered, &datagram);
-                let (got, appetite) = (&mut self.got, &mut self.appetite);
-                let _ = self.b.handle_datagram(self.now, datagram, origin, |bytes| {
-                    let count = bytes.len().min(*appetite);
+                let Self { got, by_lane, appetite, refused, .. } = self;
+                let _ = self.b.handle_datagram_lanes(self.now, datagram, origin, |lane, bytes| {
+                    let taken = *refused & 1 << lane.number() == 0;
+                    let count = if taken { bytes.len().min(*appetite) } else { 0 };
                     *appetite -= count;
-                    got.extend_from_slice(&bytes[..count]);
+                    let place = if lane.is_main() { &mut *got } else { &mut by_lane[usize::from(lane.number())] };
+                    place.extend_from_slice(&bytes[..count]);
                     count
                 });
                 idle = false;
@@ -729,6 +748,7 @@ fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() 
         congestion: CongestionControl::Off,
         repairs: true,
         pieces: true,
+        lanes: true,
         mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0, native: false }),
     };
     kcp.negotiated(agreed);

@@ -10,6 +10,7 @@ mod format;
 mod header;
 mod interrupt;
 mod key;
+mod lane;
 mod log;
 mod manual;
 mod ping;

@@ -10,13 +10,13 @@ use async_io::Timer;
 use clap::Parser;
 use futures_lite::future::or;
 use futures_lite::{FutureExt, StreamExt};
-use kcpq_smol::{Client, ConfirmError, ConfirmFailure, Event, PublishError};
+use kcpq_smol::{Client, ConfirmError, ConfirmFailure, Event, Lane, PublishError};
 
 use super::header::Header;
 use super::interrupt::Interrupt;
 use super::progress::Progress;
 use super::will::WillArg;
-use super::{Failure, ServerArg};
+use super::{Failure, ServerArg, lane};
 
 /// The flags of `kcpq pub`.
 #[derive(Debug, Parser)]
@@ -42,6 +42,10 @@ pub(super) struct Publish {
     /// Time to live: drop a message if it is still in a queue after this long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+    /// Publish in this lane: urgent, normal or bulk, or its number from 0 to 7 (1 and 2 are urgent, 6 and 7 bulk). Messages of
+    /// one lane do not wait for those of another
+    #[arg(long, value_name = "LANE", value_parser = lane::parse)]
+    lane: Option<Lane>,
     /// Keep the message as the last value of its subject, for those who subscribe later; an empty one takes it away
     #[arg(long)]
     retain: bool,
@@ -210,6 +214,9 @@ impl Publish {
             }
             if self.retain {
                 publish = publish.retain();
+            }
+            if let Some(lane) = self.lane {
+                publish = publish.lane(lane);
             }
             if let Some(ttl) = self.ttl {
                 publish = publish.ttl(ttl);

@@ -17,13 +17,13 @@ use clap::{Parser, ValueEnum};
 use futures_lite::future::{or, pending, poll_once, yield_now};
 use futures_lite::{FutureExt, Stream};
 use kcpq_core::subject::{Limits, Pattern, Subject};
-use kcpq_smol::{Client, Disconnect, Event, Events, Message, SealedBy, Subscription};
+use kcpq_smol::{Client, Disconnect, Event, Events, Lane, Message, SealedBy, Subscription};
 
 use super::format::Format;
 use super::interrupt::Interrupt;
 use super::reader::Reader;
 use super::will::WillArg;
-use super::{Failure, ServerArg, figures, say};
+use super::{Failure, ServerArg, figures, lane, say};
 
 /// The flags of `kcpq sub`.
 #[derive(Debug, Parser)]
@@ -75,6 +75,9 @@ pub(super) struct Subscribe {
     /// Without the last values that the server has kept of subjects: only what is published from now on
     #[arg(long)]
     no_kept: bool,
+    /// In this lane, in whichever the messages are published: urgent, normal or bulk, or its number from 0 to 7
+    #[arg(long, value_name = "LANE", value_parser = lane::parse, conflicts_with = "queue")]
+    lane: Option<Lane>,
     /// As a member of this queue group: each message goes to one member
     #[arg(short, long, value_name = "GROUP")]
     queue: Option<String>,
@@ -188,6 +191,10 @@ impl Subscribe {
             let subscribe = client.subscribe(subject).capacity(QUEUE);
             let subscribe = if self.latest { subscribe.latest() } else { subscribe };
             let subscribe = if self.no_kept { subscribe.without_kept() } else { subscribe };
+            let subscribe = match self.lane {
+                Some(lane) => subscribe.lane(lane),
+                None => subscribe,
+            };
             let subscribe = match &self.queue {
                 Some(group) => subscribe.queue(group),
                 None => subscribe,

@@ -1,0 +1,61 @@
+//! Without lanes there is one stream, and nobody says more of it.
+
+use super::Receiver;
+use crate::kcp::env::Env;
+use crate::kcp::segment::Header;
+use crate::lane::Lane;
+use crate::store::Store;
+
+#[derive(Debug)]
+pub(super) struct Lanes;
+
+impl Lanes {
+    pub(super) const fn new() -> Self {
+        Self
+    }
+
+    pub(super) fn clear(&mut self) {}
+
+    pub(super) fn reserve(&self, _: usize) -> usize {
+        0
+    }
+
+    pub(super) fn are_told(&self) -> bool {
+        false
+    }
+
+    pub(super) fn parked(&self) -> usize {
+        0
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(super) fn held(&self) -> usize {
+        0
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(super) fn forget(&mut self) {}
+
+    pub(super) fn front(&self) -> Option<(Lane, &[u8])> {
+        None
+    }
+
+    pub(super) fn consume(&mut self, _: usize) {}
+
+    pub(super) fn recv(&mut self, _: &mut impl FnMut(Lane, &[u8]) -> usize) -> bool {
+        false
+    }
+}
+
+impl<S: Store> Receiver<S> {
+    pub(super) fn take_in_lane(
+        &mut self,
+        _: &Env,
+        _: &Header,
+        _: usize,
+        _: &[u8],
+        _: &mut impl FnMut(Lane, &[u8]) -> usize,
+    ) -> bool {
+        false
+    }
+}

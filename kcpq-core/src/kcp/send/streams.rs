@@ -1,0 +1,325 @@
+//! What is to be sent, as a stream for each lane, and whose turn it is (PROTOCOL.md 2.12).
+//!
+//! All lanes have one numbering of segments, so losses, windows and congestion are those of the conversation. What belongs to
+//! a lane stands in front of the segment's data; lane 0 needs that only while others have something under way.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::in_flight::Slice;
+use crate::kcp::segment::flags;
+use crate::kcp::seq::Sn;
+use crate::lane::{Lane, Priority};
+use crate::store::{Store, TxStream};
+
+/// What stands in front of the data of a segment of a lane: the lane u8, and the segment's number in it u16 LE.
+pub(in crate::kcp) const LANE_HEAD: usize = 3;
+/// The longest data of such a segment: repairs use the bit above for what kind it is.
+const LONGEST: usize = i16::MAX as usize;
+/// So many segments in a row go before those of a lower priority that wait.
+const STREAK: u8 = 15;
+/// Segments that urgent lanes may have under way beyond the peer's window.
+pub(in crate::kcp) const RESERVE: u16 = 16;
+
+/// Whose a segment is.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(in crate::kcp) struct Tag {
+    lane: Lane,
+    /// Its number in its lane.
+    number: u16,
+    /// It says so.
+    told: bool,
+}
+
+impl Tag {
+    /// It is of lane 0.
+    pub(super) fn is_main(self) -> bool {
+        self.lane.is_main()
+    }
+
+    /// Bytes of the segment's data that are not of the stream.
+    pub(super) fn head(self) -> usize {
+        if self.told { LANE_HEAD } else { 0 }
+    }
+
+    pub(super) fn priority(self) -> Priority {
+        self.lane.priority()
+    }
+
+    /// What its header says of that.
+    pub(in crate::kcp) fn flags(self) -> u8 {
+        if self.told { flags::LANED } else { 0 }
+    }
+
+    fn bytes(self) -> [u8; LANE_HEAD] {
+        let [low, high] = self.number.to_le_bytes();
+        [self.lane.number(), low, high]
+    }
+}
+
+/// What is to be cut next.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    pub(super) tag: Tag,
+    /// Bytes of its stream that were not sent yet.
+    pub(super) unsent: usize,
+    /// Where its data begin in its stream, if that is not lane 0.
+    pub(super) offset: Option<u32>,
+}
+
+/// See the module.
+pub(in crate::kcp) struct Streams<S: Store> {
+    main: S::Tx,
+    lanes: Option<Box<Lanes<S>>>,
+}
+
+struct Lanes<S: Store> {
+    others: Vec<Other<S>>,
+    /// The number of the next segment of lane 0.
+    main_number: u16,
+    /// Segments of other lanes that are not acknowledged.
+    under_way: usize,
+    /// Segments that went in a row before some of a lower priority.
+    streak: u8,
+    /// Of each priority, and of what went before its time, the lane that was last.
+    last: [Lane; 4],
+}
+
+/// A lane other than 0.
+struct Other<S: Store> {
+    lane: Lane,
+    tx: S::Tx,
+    /// Where its stream begins, in bytes, wrapping.
+    una_offset: u32,
+    /// Bytes of it that were cut into segments.
+    cut: usize,
+    /// The number of its next segment.
+    number: u16,
+}
+
+impl<S: Store> Streams<S> {
+    pub(super) fn new(main: S::Tx) -> Self {
+        Self { main, lanes: None }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.main.clear();
+        self.lanes = None;
+    }
+
+    pub(super) fn main(&mut self) -> &mut S::Tx {
+        &mut self.main
+    }
+
+    /// Bytes of all that is not acknowledged.
+    pub(super) fn len(&self) -> usize {
+        self.main.len() + self.others().map(|other| other.tx.len()).sum::<usize>()
+    }
+
+    /// The stream of a lane, for which memory is taken if need be; `next` is the number of the next segment. `None` if the store
+    /// has none to take.
+    pub(super) fn of(&mut self, lane: Lane, next: Sn) -> Option<&mut S::Tx> {
+        if lane.is_main() {
+            return Some(&mut self.main);
+        }
+        // All segments so far are of lane 0.
+        let begun = || Lanes {
+            others: Vec::new(),
+            main_number: next.0 as u16,
+            under_way: 0,
+            streak: 0,
+            last: [Lane::NORMAL; 4],
+        };
+        let lanes = self.lanes.get_or_insert_with(|| Box::new(begun()));
+        let index = match lanes.others.iter().position(|other| other.lane == lane) {
+            Some(index) => index,
+            None => {
+                lanes.others.push(Other { lane, tx: S::stream()?, una_offset: 0, cut: 0, number: 0 });
+                lanes.others.len() - 1
+            }
+        };
+        lanes.others.get_mut(index).map(|other| &mut other.tx)
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Other<S>> {
+        self.lanes.iter().flat_map(|lanes| &lanes.others)
+    }
+
+    fn other(&self, lane: Lane) -> Option<&Other<S>> {
+        self.others().find(|other| other.lane == lane)
+    }
+
+    /// Where the stream of another lane begins, in bytes, wrapping; and of all of them together.
+    pub(super) fn una_offset(&self, lane: Lane) -> u32 {
+        self.other(lane).map_or(0, |other| other.una_offset)
+    }
+
+    pub(super) fn una_offsets(&self) -> u32 {
+        self.others().fold(0, |sum, other| sum.wrapping_add(other.una_offset))
+    }
+
+    /// Bytes that are not sent yet, of which lane 0 has so many under way; of one lane, and of all.
+    pub(super) fn unsent_of(&self, lane: Lane, main_cut: usize) -> usize {
+        match self.other(lane) {
+            Some(other) => other.unsent(),
+            None if lane.is_main() => self.main.len().saturating_sub(main_cut),
+            None => 0,
+        }
+    }
+
+    pub(super) fn unsent(&self, main_cut: usize) -> usize {
+        self.main.len().saturating_sub(main_cut) + self.others().map(Other::unsent).sum::<usize>()
+    }
+
+    /// Bytes of other lanes that were cut into segments.
+    pub(super) fn cut_of_others(&self) -> usize {
+        self.others().map(|other| other.cut).sum()
+    }
+
+    /// Which segment is next, with so many under way and this window of the peer; and how many may be under way for it.
+    pub(super) fn next(&self, main_cut: usize, under_way: usize, window: u16) -> Option<(Cut, u16)> {
+        let main = self.main.len().saturating_sub(main_cut);
+        let Some(lanes) = &self.lanes else {
+            return (main > 0).then_some((Cut { tag: Tag::default(), unsent: main, offset: None }, window));
+        };
+        let lane = lanes.choose(main, under_way < usize::from(window))?;
+        let window = if lane.priority() == Priority::Urgent { window.saturating_add(RESERVE) } else { window };
+        let cut = if lane.is_main() {
+            let tag = Tag { lane, number: lanes.main_number, told: lanes.under_way > 0 };
+            Cut { tag, unsent: main, offset: None }
+        } else {
+            let other = lanes.others.iter().find(|other| other.lane == lane)?;
+            let tag = Tag { lane, number: other.number, told: true };
+            Cut { tag, unsent: other.unsent(), offset: Some(other.una_offset.wrapping_add(other.cut as u32)) }
+        };
+        Some((cut, window))
+    }
+
+    /// The most data of a segment that would hold `len` bytes otherwise.
+    pub(super) fn longest(tag: Tag, len: usize) -> usize {
+        if tag.told { len.min(LONGEST) } else { len }
+    }
+
+    /// `len` bytes of this lane were cut into its next segment.
+    pub(super) fn on_cut(&mut self, tag: Tag, len: usize, main_cut: usize) {
+        let main = self.main.len().saturating_sub(main_cut);
+        let Some(lanes) = &mut self.lanes else { return };
+        lanes.take_turn(tag.lane, main);
+        if tag.is_main() {
+            lanes.main_number = lanes.main_number.wrapping_add(1);
+        } else if let Some(other) = lanes.others.iter_mut().find(|other| other.lane == tag.lane) {
+            other.cut += len;
+            other.number = other.number.wrapping_add(1);
+            lanes.under_way += 1;
+        }
+    }
+
+    /// A segment of another lane, with `len` bytes of its stream, has arrived, and so has all before it.
+    pub(super) fn release(&mut self, tag: Tag, len: usize) {
+        let Some(lanes) = &mut self.lanes else { return };
+        lanes.under_way = lanes.under_way.saturating_sub(1);
+        if let Some(other) = lanes.others.iter_mut().find(|other| other.lane == tag.lane) {
+            other.tx.release(len);
+            other.cut -= len.min(other.cut);
+            other.una_offset = other.una_offset.wrapping_add(len as u32);
+        }
+    }
+
+    /// True if what waits to be cut goes before a lost segment, because it has a higher priority.
+    pub(super) fn overtakes(&self, main_cut: usize, lost: Tag) -> bool {
+        let main = self.main.len().saturating_sub(main_cut);
+        let next = self.lanes.as_ref().and_then(|lanes| lanes.choose(main, true));
+        next.is_some_and(|lane| lane.priority() < lost.priority())
+    }
+
+    /// There are other lanes.
+    pub(super) fn are_several(&self) -> bool {
+        self.lanes.is_some()
+    }
+
+    /// Copies `out.len()` bytes from byte `from` of the segment's data.
+    pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
+        if slice.tag.told {
+            self.copy_told(slice, from, out);
+        } else {
+            self.main.copy_to(slice.skip + from, out);
+        }
+    }
+
+    #[cold]
+    fn copy_told(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
+        let head = slice.tag.bytes();
+        let head = head.get(from..).unwrap_or_default();
+        let count = head.len().min(out.len());
+        let (first, rest) = out.split_at_mut(count);
+        first.copy_from_slice(head.get(..count).unwrap_or_default());
+        let from = (from + count).saturating_sub(LANE_HEAD);
+        if slice.tag.is_main() {
+            return self.main.copy_to(slice.skip + from, rest);
+        }
+        let others = self.lanes.iter_mut().flat_map(|lanes| &mut lanes.others);
+        if let Some(other) = others.into_iter().find(|other| other.lane == slice.tag.lane) {
+            let skip = (slice.skip as u32).wrapping_sub(other.una_offset) as usize;
+            other.tx.copy_to(skip + from, rest);
+        }
+    }
+}
+
+impl<S: Store> Other<S> {
+    fn unsent(&self) -> usize {
+        self.tx.len().saturating_sub(self.cut)
+    }
+}
+
+/// Lanes as bits.
+const fn priority_mask(priority: Priority) -> u8 {
+    let (mut mask, mut number) = (0, 0);
+    while let Some(lane) = Lane::new(number) {
+        if lane.priority() as u8 == priority as u8 {
+            mask |= 1 << number;
+        }
+        number += 1;
+    }
+    mask
+}
+
+const MASKS: [u8; 3] =
+    [priority_mask(Priority::Urgent), priority_mask(Priority::Normal), priority_mask(Priority::Bulk)];
+
+/// Whose turn among those of a higher priority is kept behind the turns of each priority.
+const BEFORE: usize = MASKS.len();
+
+/// Where the turns of these lanes are kept, which have one priority.
+fn turn_of(lanes: u8) -> usize {
+    MASKS.iter().position(|mask| mask & lanes != 0).unwrap_or(BEFORE)
+}
+
+impl<S: Store> Lanes<S> {
+    /// The lanes that have something to be cut, as bits, and those of them that have the highest priority. With a closed window
+    /// only the urgent ones count.
+    fn waiting(&self, main: usize, open: bool) -> (u8, u8) {
+        let others = self.others.iter().filter(|other| other.unsent() > 0);
+        let all = others.fold(u8::from(main > 0), |bits, other| bits | 1 << other.lane.number());
+        let all = if open { all } else { all & MASKS[0] };
+        (all, MASKS.iter().map(|mask| all & mask).find(|bits| *bits != 0).unwrap_or(0))
+    }
+
+    /// Whose turn it is: the highest priority's, but from time to time that of another; in it the next one in turn.
+    fn choose(&self, main: usize, open: bool) -> Option<Lane> {
+        let (all, best) = self.waiting(main, open);
+        let lower = all & !best;
+        let (among, turn) = if self.streak >= STREAK && lower != 0 { (lower, BEFORE) } else { (best, turn_of(best)) };
+        let behind = among & !(u8::MAX >> (7 - self.last[turn].number()));
+        let first = if behind != 0 { behind } else { among };
+        Lane::new(first.trailing_zeros() as u8)
+    }
+
+    fn take_turn(&mut self, lane: Lane, main: usize) {
+        let (all, best) = self.waiting(main, true);
+        let goes_before = best & 1 << lane.number() != 0 && all & !best != 0;
+        let turn = if best & 1 << lane.number() != 0 { turn_of(best) } else { BEFORE };
+        self.streak = if goes_before { self.streak.saturating_add(1) } else { 0 };
+        self.last[turn] = lane;
+    }
+}

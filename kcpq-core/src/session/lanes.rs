@@ -1,0 +1,235 @@
+//! What a session has for each of its lanes but lane 0 (PROTOCOL.md 2.12).
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::{Mark, Session};
+use crate::frame::{Reader, Sink};
+use crate::kcp::Kcp;
+use crate::lane::{Lane, Priority};
+use crate::outbox::{Dialect, FrameStore, Outbox};
+use crate::time::{Duration, Instant};
+
+/// Lanes that were used, in either direction.
+pub(crate) struct Lanes<S: FrameStore> {
+    used: Vec<Branch<S>>,
+    /// A frame that goes when all lanes have been acknowledged: command and payload.
+    last: Option<(u8, Box<[u8]>)>,
+}
+
+/// One of them.
+struct Branch<S: FrameStore> {
+    lane: Lane,
+    reader: Reader<S>,
+    marks: VecDeque<Mark>,
+    /// The end of what was moved into its stream, wrapping.
+    moved_to: u32,
+    /// Messages moved into its stream, and those whose last byte the peer has acknowledged, in all.
+    moved: u64,
+    acknowledged: u64,
+}
+
+impl<S: FrameStore> Lanes<S> {
+    pub(super) const fn new() -> Self {
+        Self { used: Vec::new(), last: None }
+    }
+
+    /// What is kept of a lane other than 0; `main` shows how frames are read. `None` if the store has no memory for it.
+    fn of(&mut self, lane: Lane, main: &Reader<S>) -> Option<&mut Branch<S>> {
+        let index = match self.used.iter().position(|branch| branch.lane == lane) {
+            Some(index) => index,
+            None => {
+                let (reader, marks) = (main.another()?, VecDeque::new());
+                self.used.push(Branch { lane, reader, marks, moved_to: 0, moved: 0, acknowledged: 0 });
+                self.used.len() - 1
+            }
+        };
+        self.used.get_mut(index)
+    }
+
+    fn get(&self, lane: Lane) -> Option<&Branch<S>> {
+        self.used.iter().find(|branch| branch.lane == lane)
+    }
+
+    /// The reader of a lane other than 0.
+    pub(super) fn reader(&mut self, lane: Lane) -> Option<&mut Reader<S>> {
+        self.used.iter_mut().find(|branch| branch.lane == lane).map(|branch| &mut branch.reader)
+    }
+
+    /// What that reader has put together.
+    pub(super) fn assembled(&self, lane: Lane) -> &[u8] {
+        self.get(lane).map_or(&[], |branch| branch.reader.assembled())
+    }
+
+    /// Feeds bytes of a lane other than 0 to its reader; returns how many were taken.
+    #[cold]
+    pub(super) fn feed(&mut self, lane: Lane, main: &Reader<S>, bytes: &[u8], sink: &mut impl Sink<S>) -> usize {
+        let Some(branch) = self.of(lane, main) else { return bytes.len() };
+        sink.enter(lane);
+        let taken = branch.reader.feed(bytes, sink);
+        sink.enter(Lane::NORMAL);
+        taken
+    }
+
+    /// Begins anew with another conversation.
+    pub(super) fn reset(&mut self) {
+        self.last = None;
+        for branch in &mut self.used {
+            branch.reader.reset();
+            branch.moved_to = 0;
+        }
+    }
+
+    /// Messages in doubt are given up.
+    pub(super) fn give_up(&mut self) {
+        for branch in &mut self.used {
+            branch.acknowledged = branch.moved;
+            branch.marks.clear();
+        }
+    }
+
+    /// What came and was not read is of no interest any more.
+    #[cfg(feature = "alloc")]
+    pub(super) fn forget_received(&mut self) {
+        self.used.iter_mut().for_each(|branch| branch.reader.reset());
+    }
+
+    /// Bytes of memory taken by frames that are being put together, and how many can come without more of that.
+    #[cfg(feature = "alloc")]
+    pub(super) fn held(&self) -> usize {
+        self.used.iter().map(|branch| branch.reader.held()).sum()
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(super) fn ahead(&self) -> usize {
+        self.used.iter().fold(0, |sum: usize, branch| sum.saturating_add(branch.reader.ahead()))
+    }
+
+    /// Messages moved into the streams of all these lanes, and those of one; and acknowledged.
+    pub(super) fn moved(&self) -> u64 {
+        self.used.iter().map(|branch| branch.moved).sum()
+    }
+
+    pub(super) fn moved_of(&self, lane: Lane) -> u64 {
+        self.get(lane).map_or(0, |branch| branch.moved)
+    }
+
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.used.iter().map(|branch| branch.acknowledged).sum()
+    }
+
+    pub(super) fn acknowledged_of(&self, lane: Lane) -> u64 {
+        self.get(lane).map_or(0, |branch| branch.acknowledged)
+    }
+
+    /// Takes note of what the peer has acknowledged. Returns how long the last of it was under way.
+    pub(super) fn on_acknowledged(&mut self, now: Instant, kcp: &Kcp<S>) -> Option<Duration> {
+        let mut latency = None;
+        for branch in &mut self.used {
+            let acked = kcp.acked_offset_of(branch.lane);
+            while let Some(mark) = branch.marks.pop_front_if(|mark| acked.wrapping_sub(mark.end) as i32 >= 0) {
+                branch.acknowledged += u64::from(mark.frames);
+                latency = Some(now.since(mark.at));
+            }
+        }
+        latency
+    }
+
+    /// All that was moved into the streams of these lanes has been acknowledged.
+    fn are_acknowledged(&self, kcp: &Kcp<S>) -> bool {
+        self.used.iter().all(|branch| kcp.acked_offset_of(branch.lane) == branch.moved_to)
+    }
+
+    /// A frame is to go last of all, and has not gone.
+    pub(super) fn has_last(&self) -> bool {
+        self.last.is_some()
+    }
+}
+
+impl<S: FrameStore> Session<S> {
+    /// True if there can be other lanes than 0: it has memory for them.
+    pub(crate) fn knows_lanes() -> bool {
+        S::stream().is_some()
+    }
+
+    /// Nothing waits in other lanes than 0, nor is under way there.
+    pub(crate) fn are_lanes_idle(&self) -> bool {
+        self.outbox.waiting().next().is_none() && self.lanes.are_acknowledged(&self.kcp)
+    }
+
+    /// Moves frames of other lanes than 0 into their streams, as many as the next datagram needs; to a peer that knows no lanes
+    /// into the one stream, those that go first in front.
+    pub(super) fn refill_lanes(&mut self, now: Instant) {
+        if self.outbox.waiting().next().is_some() && !self.hold {
+            self.move_lanes(now);
+        }
+        if self.lanes.last.is_some() && self.outbox.is_empty() && self.are_lanes_idle() {
+            self.say_last();
+        }
+    }
+
+    #[cold]
+    fn move_lanes(&mut self, now: Instant) {
+        let one_stream = !self.kcp.peer().lanes && self.dialect != Dialect::Unknown;
+        if !(one_stream || self.kcp.has_lanes()) {
+            return; // it is not known yet, or native datagrams are about to begin
+        }
+        let enough = self.kcp.mss();
+        while let Some(lane) = self.next_lane(enough, one_stream) {
+            if !self.move_one(now, lane, one_stream) {
+                return;
+            }
+        }
+    }
+
+    /// A lane other than 0 whose stream needs more.
+    fn next_lane(&self, enough: usize, one_stream: bool) -> Option<Lane> {
+        self.outbox.waiting().find(|lane| {
+            let stream = if one_stream { Lane::NORMAL } else { *lane };
+            let turn = !one_stream || lane.priority() < Priority::Bulk || self.outbox.len_of(Lane::NORMAL) == 0;
+            turn && self.kcp.unsent_of(stream) < enough
+        })
+    }
+
+    /// Moves some frames of a lane. False if there are none that could be moved.
+    fn move_one(&mut self, now: Instant, lane: Lane, one_stream: bool) -> bool {
+        let into = if one_stream { Lane::NORMAL } else { lane };
+        self.outbox.lend_waits(lane);
+        let expired = self.outbox.of(lane).expire(now);
+        self.expired[lane.index()] += expired;
+        let Some(stream) = self.kcp.stream_of(into) else { return false };
+        let moved = self.outbox.of(lane).move_to(stream, now, self.dialect);
+        self.outbox.lend_waits(lane);
+        let Some(moved) = moved else { return expired > 0 };
+        let Some(branch) = self.lanes.of(lane, &self.reader) else { return false };
+        branch.moved += u64::from(moved.frames);
+        if one_stream {
+            // It is acknowledged as what is of lane 0.
+            self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
+            self.mark(now, moved.frames);
+        } else {
+            branch.moved_to = branch.moved_to.wrapping_add(moved.bytes as u32);
+            branch.marks.push_back(Mark { end: branch.moved_to, frames: moved.frames, at: now });
+        }
+        true
+    }
+
+    /// Queues a frame that goes behind all that waits, in whichever lane: only when that is acknowledged it is certain to be
+    /// the last that is read.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn finish_with(&mut self, command: u8, payload: &[u8]) {
+        if self.are_lanes_idle() {
+            let _ = self.message(command, &[], payload);
+        } else {
+            self.lanes.last = Some((command, payload.into()));
+        }
+    }
+
+    #[cold]
+    fn say_last(&mut self) {
+        if let Some((command, payload)) = self.lanes.last.take() {
+            let _ = self.control(command, &[], &payload);
+        }
+    }
+}
