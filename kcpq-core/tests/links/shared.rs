@@ -227,7 +227,7 @@ fn many_flows_on_one_link() {
         judge(Work::new(flows, 0.9), held(1.1, 0.03, 2.2, 0.5));
         judge(Work::new(flows, 0.7), held(1.25, 0.18, 7.0, 0.4));
         // There is hardly a datagram of each flow under way.
-        judge(Work::new(flows, 0.3), held(3.3, 0.7, 65.0, 0.25));
+        judge(Work::new(flows, 0.3), held(7.0, 0.85, 75.0, 0.25));
     }
 }
 
@@ -237,9 +237,9 @@ fn few_flows_on_one_link() {
         for times in [1.0, 1.2, 1.5, 3.0] {
             judge(Work::new(flows, times), GOAL);
         }
-        judge(Work::new(flows, 0.9), held(1.1, 0.05, 3.0, 0.8));
-        judge(Work::new(flows, 0.7), held(1.25, 0.17, 2.5, 0.7));
-        judge(Work::new(flows, 0.3), held(5.5, 0.82, 60.0, 0.4));
+        judge(Work::new(flows, 0.9), held(1.2, 0.05, 3.0, 0.75));
+        judge(Work::new(flows, 0.7), held(1.3, 0.2, 4.0, 0.6));
+        judge(Work::new(flows, 0.3), held(6.5, 0.85, 75.0, 0.35));
     }
 }
 
@@ -247,9 +247,9 @@ fn few_flows_on_one_link() {
 #[test]
 fn many_flows_and_a_short_queue() {
     for (flows, times, goal) in [
-        (32, 0.7, held(1.8, 0.4, 9.0, 0.3)),
-        (64, 0.7, held(1.8, 0.4, 9.0, 0.3)),
-        (32, 0.9, held(1.5, 0.3, 4.5, 0.4)),
+        (32, 0.7, held(2.3, 0.55, 18.0, 0.25)),
+        (64, 0.7, held(2.3, 0.55, 18.0, 0.25)),
+        (32, 0.9, held(1.7, 0.4, 8.0, 0.35)),
         (32, 1.2, GOAL),
     ] {
         judge(Work { queue: ms(30), ..Work::new(flows, times) }, goal);

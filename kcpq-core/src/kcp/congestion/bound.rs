@@ -227,8 +227,7 @@ impl Bound {
         let (arrived, lost) = (u64::from(round.arrived), u64::from(round.lost));
         let delivery = arrived * 1_000_000 / took.as_micros().max(1);
         self.delivery = (self.delivery + delivery) / 2;
-        let weight = (took.as_micros() / 50_000).clamp(1, 4);
-        self.loss = (self.loss * (16 - weight) + lost * 1_024 * weight / (lost + arrived).max(1)) / 16;
+        self.loss = (self.loss * 15 + lost * 1_024 / (lost + arrived).max(1)) / 16;
         let arrives = delivery.max(self.delivery);
         let target = self.target(least);
         let is_long = self.is_long(&round, target);
@@ -485,7 +484,7 @@ mod tests {
     #[test]
     fn without_room_for_a_queue_loss_tells() {
         let (mut bound, mut now) = begun();
-        for _ in 0..100 {
+        for _ in 0..300 {
             bound.on_lost(u32::from(LEN));
             pass(&mut bound, &mut now, [1]);
         }
