@@ -115,6 +115,7 @@ impl Adversary {
         let a_while = Duration::from_millis(rng.u64(1..longest));
         let until = now + a_while;
         let alive = world.is_alive(index);
+        world.trace(|| format!("fault: {} {index} {a_while}", kind.name()));
         let path = world.nodes[index].path;
         match kind {
             Kind::Narrow => {
@@ -137,14 +138,15 @@ impl Adversary {
                 self.ends.push((until, End::Path(index)));
             }
             Kind::Rebind => {
-                let addr = &mut world.nodes[index].addr;
+                let mut addr = world.nodes[index].addr;
                 addr.set_port(addr.port().wrapping_add(100).max(1_024));
-                world.clear_way(index);
+                world.move_to(index, addr);
             }
             Kind::Roam => {
                 let host = Ipv4Addr::new(198, 51, 100 + rng.u8(..100), 1 + index as u8);
-                world.nodes[index].addr.set_ip(IpAddr::V4(host));
-                world.clear_way(index);
+                let mut addr = world.nodes[index].addr;
+                addr.set_ip(IpAddr::V4(host));
+                world.move_to(index, addr);
             }
             Kind::ClientCrash if alive => {
                 world.kill(index);
@@ -187,6 +189,7 @@ impl Adversary {
     }
 
     fn end(&mut self, world: &mut World<'_>, end: End) {
+        world.trace(|| "a fault ends".into());
         match end {
             End::Path(index) => {
                 let path = bad(world, index);

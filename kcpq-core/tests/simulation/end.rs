@@ -30,7 +30,6 @@ pub(crate) enum News {
 }
 
 /// A message as it came.
-#[derive(Debug)]
 pub(crate) struct Got {
     pub(crate) subject: String,
     pub(crate) payload: Vec<u8>,
@@ -38,6 +37,14 @@ pub(crate) struct Got {
     pub(crate) kept: Option<Duration>,
     pub(crate) reply: Option<String>,
     pub(crate) header: Option<String>,
+}
+
+impl std::fmt::Debug for Got {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { subject, payload, kept, .. } = self;
+        write!(f, "{subject} {:?}", crate::message::read(payload))?;
+        kept.map_or(Ok(()), |age| write!(f, " kept for {age}"))
+    }
 }
 
 impl Got {

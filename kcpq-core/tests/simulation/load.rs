@@ -16,7 +16,9 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         let (life, local) = (node.life, node.clock.read(self.now));
         let Some(end) = &mut node.end else { return };
-        if let Ok(id) = end.subscribe(local, pattern, how) {
+        let asked = end.subscribe(local, pattern, how);
+        self.trace(|| format!("client {index} subscribes: {asked:?} {pattern} {how:?}"));
+        if let Ok(id) = asked {
             self.oracle.on_subscribe(index, life, id, pattern, how);
         }
     }
@@ -30,7 +32,13 @@ impl World<'_> {
         if order.header.is_some() {
             order.header = Some(id.number.to_string());
         }
-        let number = match node.end.as_mut()?.publish(local, &order) {
+        let early = !node.end.as_ref()?.is_connected();
+        let published = node.end.as_mut()?.publish(local, &order);
+        self.trace(|| {
+            let Order { subject, ttl, retain, confirm, replies, .. } = &order;
+            format!("client {index}: {published:?} {id:?} {subject} {len} bytes, {ttl:?} {retain} {confirm} {replies:?}")
+        });
+        let number = match published {
             Ok(number) => number,
             Err(why) => {
                 self.tally.count(&format!("refused: {}", why.split(':').next().unwrap_or_default()));
@@ -41,6 +49,7 @@ impl World<'_> {
             len: order.payload.len(),
             subject: order.subject,
             at: self.now,
+            early,
             header: order.header.is_some(),
             retain: order.retain,
             copies: 0,
@@ -103,6 +112,7 @@ impl World<'_> {
         if let Some(end) = &mut node.end {
             end.unsubscribe(local, id);
         }
+        self.trace(|| format!("client {index} unsubscribes {id}"));
         if let Some(sub) = self.oracle.sub(index, life, id) {
             sub.alive = false;
         }

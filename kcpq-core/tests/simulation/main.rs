@@ -6,6 +6,7 @@
 //! KCPQ_SIM_COUNT=10000 cargo test ...                                            more
 //! KCPQ_SIM_FIRST=5000 ...                                                        from another one on
 //! KCPQ_SIM_SEED=17 KCPQ_SIM_WITHOUT=loss,client3 cargo test ...                  one, without some of it
+//! KCPQ_SIM_TRACE=1 KCPQ_SIM_SEED=17 ...                                          and all that happens in it
 //! ```
 
 mod adversary;
@@ -146,6 +147,7 @@ fn whatever_goes_wrong_the_rules_of_delivery_hold() {
     if let Some(seed) = number("KCPQ_SIM_SEED") {
         let mut plan = Plan::of(seed);
         plan.leave_out(&std::env::var("KCPQ_SIM_WITHOUT").unwrap_or_default());
+        plan.traced = std::env::var_os("KCPQ_SIM_TRACE").is_some();
         println!("seed {seed}: {plan}");
         simulate(&plan).print();
         return;

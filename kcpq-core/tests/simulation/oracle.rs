@@ -22,6 +22,8 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
     pub(crate) len: usize,
     pub(crate) header: bool,
+    /// It was published while its client had no connection, and so may have been sent in the first datagrams of one.
+    pub(crate) early: bool,
     /// It is to be kept as the last value.
     pub(crate) retain: bool,
     /// Sessions that have got it, and queue groups.
@@ -73,6 +75,8 @@ pub(crate) struct Oracle {
     losses: Vec<Vec<Instant>>,
     /// When the server was started again.
     pub(crate) restarts: Vec<Instant>,
+    /// When a client got another address.
+    pub(crate) moves: Vec<(usize, Instant)>,
     got_by_node: HashSet<(usize, Id)>,
     got_by_group: HashSet<(&'static str, Id)>,
     confirms: HashMap<(usize, u32, u32), Wait>,
@@ -205,8 +209,14 @@ impl Oracle {
         let sent = &self.sent[id.node][id.number as usize];
         let (subject, at) = (sent.subject.clone(), sent.at);
         let keeps = sent.retain || subject.starts_with("auto.");
+        // Before its session has a name a client that sends its first datagrams again from another address opens another one
+        // (PROTOCOL.md 6).
+        let again = sent.early && self.moves.iter().any(|(node, moved)| *node == id.node && *moved >= at);
         let sub = &self.subs[index];
         let (node, how) = (sub.node, sub.how);
+        if again && sub.seen.contains(&id) {
+            return;
+        }
         if sub.seen.contains(&id) {
             broken!("once", "{id:?} came twice for {} of {node} ({how:?})", sub.pattern);
         }
@@ -221,7 +231,7 @@ impl Oracle {
         }
         let is_copy = match how {
             How::Group(group) => {
-                if !self.got_by_group.insert((group, id)) {
+                if !self.got_by_group.insert((group, id)) && !again {
                     broken!("once", "{id:?} came to two members of group {group}, the second is {node}");
                 }
                 true

@@ -138,6 +138,8 @@ pub(crate) struct Plan {
     pub(crate) shards: usize,
     /// For how long things go wrong.
     pub(crate) span: Duration,
+    /// Everything that happens is told.
+    pub(crate) traced: bool,
 }
 
 impl Plan {
@@ -158,6 +160,7 @@ impl Plan {
             absent: Vec::new(),
             shards: if kinds.has(Kind::Shards) { rng.usize(2..5) } else { 1 },
             span: Duration::from_millis(rng.u64(1_000..20_000)),
+            traced: false,
         }
     }
 

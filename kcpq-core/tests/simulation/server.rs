@@ -200,9 +200,10 @@ impl Server {
     }
 
     /// Takes note of what the brokers tell.
-    pub(crate) fn take_events(&mut self) {
+    pub(crate) fn take_events(&mut self, trace: impl Fn(String)) {
         for broker in &mut self.brokers {
             while let Some(event) = broker.poll_event() {
+                trace(format!("server: {event:?}"));
                 match event {
                     Event::Greeted { id, peer, name: Some(name), .. } => {
                         self.register.insert(id, (peer, name));

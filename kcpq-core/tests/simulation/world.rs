@@ -34,6 +34,8 @@ pub(crate) struct Node<'m> {
     pub(crate) stuck_until: Instant,
     pub(crate) addr: SocketAddr,
     pub(crate) up: Link,
+    /// What it has sent from former addresses.
+    former: Vec<(SocketAddr, Link)>,
     pub(crate) down: Link,
     /// What its path is like.
     pub(crate) path: sim::Config,
@@ -76,6 +78,7 @@ impl<'m> World<'m> {
                 stuck_until: Instant::ZERO,
                 addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1 + index as u8), 5_000)),
                 up: Link::new(path, plan.seed ^ index as u64),
+                former: Vec::new(),
                 down: Link::new(path, !plan.seed ^ index as u64),
                 path,
                 closing: false,
@@ -110,9 +113,9 @@ impl<'m> World<'m> {
         end.connect(node.clock.read(self.now));
         node.end = Some(end);
         // Another process has another socket.
-        let port = node.addr.port().wrapping_add(1).max(1_024);
-        node.addr.set_port(port);
-        self.clear_way(index);
+        let mut addr = node.addr;
+        addr.set_port(addr.port().wrapping_add(1).max(1_024));
+        self.move_to(index, addr);
         let subscriptions = node_subscriptions(&self.nodes[index].make);
         for (pattern, how) in subscriptions {
             self.subscribe(index, &pattern, how);
@@ -127,11 +130,15 @@ impl<'m> World<'m> {
         }
     }
 
-    /// What is on its way to a client's former address is lost.
-    pub(crate) fn clear_way(&mut self, index: usize) {
+    /// A client has another address. What is on its way from the former one arrives, what is on its way to it is lost.
+    pub(crate) fn move_to(&mut self, index: usize, addr: SocketAddr) {
         let seed = self.rng.u64(..);
+        self.oracle.moves.push((index, self.now));
         let node = &mut self.nodes[index];
-        node.down = Link::new(node.path, seed);
+        let up = std::mem::replace(&mut node.up, Link::new(node.path, !seed));
+        node.former.push((node.addr, up));
+        node.former.retain(|(_, link)| link.next_arrival().is_some());
+        (node.addr, node.down) = (addr, Link::new(node.path, seed));
     }
 
     pub(crate) fn set_path(&mut self, index: usize, path: sim::Config) {
@@ -171,14 +178,15 @@ impl<'m> World<'m> {
         let (now, mut moved) = (self.now, false);
         let awake = self.server.is_up() && !self.server.clock.is_asleep(now);
         for node in &mut self.nodes {
-            if !self.server.is_up() {
-                while node.up.recv(now).is_some() {}
-            } else if awake {
-                let mut read = 0;
-                while let Some(mut datagram) = node.up.recv(now) {
+            let mut read = 0;
+            let current = (&node.addr, &mut node.up);
+            for (addr, up) in node.former.iter_mut().map(|(addr, up)| (&*addr, up)).chain([current]) {
+                while (awake || !self.server.is_up())
+                    && let Some(mut datagram) = up.recv(now)
+                {
                     read += 1;
-                    if read <= SOCKET {
-                        self.server.handle_datagram(now, node.addr, &mut datagram);
+                    if awake && read <= SOCKET {
+                        self.server.handle_datagram(now, *addr, &mut datagram);
                         moved = true;
                     }
                 }
@@ -188,7 +196,8 @@ impl<'m> World<'m> {
             return moved;
         }
         moved |= self.server.carry(now);
-        self.server.take_events();
+        let (traced, at) = (self.plan.traced, now.as_micros() as f64 / 1e6);
+        self.server.take_events(|what| if traced { println!("{at:>12.6} {what}") });
         let local = self.server.clock.read(now);
         for shard in 0..self.server.brokers.len() {
             while let Some(transmit) = self.server.brokers[shard].poll_transmit(local, &mut self.buf) {
@@ -260,6 +269,7 @@ impl<'m> World<'m> {
     }
 
     fn on_news(&mut self, index: usize, news: News) {
+        self.trace(|| format!("client {index} {}: {news:?}", self.nodes[index].life));
         let (now, node) = (self.now, &mut self.nodes[index]);
         let life = node.life;
         match news {
@@ -319,7 +329,8 @@ impl<'m> World<'m> {
     fn next(&self) -> Option<Instant> {
         let server = if self.server.is_up() { self.server.next() } else { None };
         let nodes = self.nodes.iter().flat_map(|node| {
-            let up = node.up.next_arrival().map(|at| match self.server.is_up() {
+            let former = node.former.iter().filter_map(|(_, up)| up.next_arrival()).min();
+            let up = Instant::earlier(node.up.next_arrival(), former).map(|at| match self.server.is_up() {
                 true => self.server.clock.no_earlier(at),
                 false => at,
             });
@@ -377,6 +388,13 @@ impl<'m> World<'m> {
             self.step(end);
         }
         true
+    }
+
+    /// Tells what happens, if whoever replays a seed wants that.
+    pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.plan.traced {
+            println!("{:>12.6} {}", self.now.as_micros() as f64 / 1e6, what());
+        }
     }
 
     /// What a node shows of itself.
