@@ -39,7 +39,14 @@ impl Policy {
             4..=5 => May::Little,
             _ => May::Everything,
         };
-        Self(Some(std::array::from_fn(|_| may())))
+        let mut all: [May; 6] = std::array::from_fn(|_| may());
+        // Whose key or token is not known is one of those who have none.
+        for shows in [Shows::Key, Shows::Token] {
+            if all[shows as usize] == May::Nothing {
+                all[shows as usize] = all[Shows::Sealed as usize];
+            }
+        }
+        Self(Some(all))
     }
 
     pub(crate) fn of(&self, shows: Shows) -> May {
