@@ -17,7 +17,8 @@ use kcpq_core::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) enum News {
     Connected,
-    Disconnected(Disconnect),
+    /// Why, and how many messages it had received.
+    Disconnected(Disconnect, u64),
     Subscribed(u32),
     SubscribeFailed(u32, String),
     Message(u32, Got),
@@ -191,9 +192,10 @@ impl<S: Drive> End for Native<S> {
             return Some(news);
         }
         loop {
+            let received = self.client.stats().messages_received;
             return Some(match self.client.poll_event()? {
                 Event::Connected { .. } => News::Connected,
-                Event::Disconnected { why, .. } => News::Disconnected(why),
+                Event::Disconnected { why, .. } => News::Disconnected(why, received),
                 Event::Subscribed(id) => News::Subscribed(id.0),
                 Event::SubscribeFailed { id, why } => News::SubscribeFailed(id.0, why.to_string()),
                 Event::Message { subscription, message } => {

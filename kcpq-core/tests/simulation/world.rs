@@ -274,9 +274,9 @@ impl<'m> World<'m> {
         let life = node.life;
         match news {
             News::Connected => node.connection += 1,
-            News::Disconnected(why) => {
+            News::Disconnected(why, received) => {
                 self.tally.disconnected(why);
-                node.received_before = node.end.as_ref().map_or(0, |end| end.stats().messages_received);
+                node.received_before = received;
                 self.oracle.on_loss(index, now);
             }
             News::Subscribed(id) => {
