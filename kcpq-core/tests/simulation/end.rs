@@ -49,6 +49,11 @@ impl std::fmt::Debug for Got {
 }
 
 impl Got {
+    /// Without properties.
+    pub(crate) fn plain(subject: &str, payload: &[u8]) -> Self {
+        Self::new(subject, payload, Properties::NONE)
+    }
+
     fn new(subject: &str, payload: &[u8], properties: Properties<'_>) -> Self {
         Self {
             subject: subject.into(),
@@ -102,6 +107,10 @@ pub(crate) trait End {
     /// Bytes of messages that wait.
     fn queued(&self) -> usize;
     fn stats(&self) -> Stats;
+    /// It sends from another address from now on. Told once.
+    fn takes_moved(&mut self) -> bool {
+        false
+    }
 }
 
 /// A store, and how a driver for it works.

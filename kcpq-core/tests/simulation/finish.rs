@@ -7,8 +7,10 @@ use kcpq_core::time::Duration;
 
 use crate::end::{How, Order};
 use crate::fleet::subjects;
+use crate::keys::Shows;
 use crate::message::{HEAD, Id};
 use crate::oracle::{Sub, broken};
+use crate::plan::Kind;
 use crate::rules::matches;
 use crate::world::World;
 
@@ -103,6 +105,7 @@ fn publish_everywhere(world: &mut World<'_>, confirm: bool) -> Vec<Id> {
         let Some(index) = may.find(|index| policy.may_publish(world.shows(**index), &subject)).copied() else {
             continue;
         };
+        let confirm = confirm && world.shows(index) != Shows::Original;
         let order = Order { subject, confirm, ..Order::default() };
         let Some(id) = world.publish(index, order, HEAD, None) else {
             broken!("progress", "client {index} takes no message although all is well: {:?}", world.nodes[index].end.as_ref().map(|end| end.queued()));
@@ -224,8 +227,10 @@ fn everybody_leaves(world: &mut World<'_>) {
         }
     }
     let gone = |world: &World<'_>| world.server.sessions() == 0 && world.nodes.iter().all(|node| node.end.is_none());
-    if !world.run_until(Duration::from_secs(10), gone) {
-        broken!("progress", "{} sessions are left 10 s after all clients closed", world.server.sessions());
+    // Clients of the original vanish without a word.
+    let within = if world.plan.kinds.has(Kind::Original) { FORGOTTEN } else { THERE };
+    if !world.run_until(within, gone) {
+        broken!("progress", "{} sessions are left {within} after all clients closed", world.server.sessions());
     }
     world.run_to(world.now + Duration::from_secs(1));
     for broker in &world.server.brokers {

@@ -9,6 +9,7 @@ use kcpq_core::time::{Duration, Instant};
 
 use crate::end::{End, How, Native, config};
 use crate::keys::Shows;
+use crate::original::Original;
 use crate::plan::{Kind, Plan};
 
 /// What a microcontroller has.
@@ -49,9 +50,10 @@ impl<'m> Fleet<'m> {
         // Each from numbers of its own, so that clients stay as they are when others are left out.
         let mut rng = plan.rng(1_000 + index as u64);
         let sealed = [Shows::Sealed, Shows::Secret, Shows::Key, Shows::Token];
-        let (shows, lent) = match rng.u8(..4) {
+        let (shows, lent) = match rng.u8(..5) {
             0 if plan.kinds.has(Kind::Sealed) => (sealed[rng.usize(..4)], rng.u8(..4) == 0),
             1 if plan.kinds.has(Kind::Lent) => (Shows::Nothing, true),
+            2 if plan.kinds.has(Kind::Original) => (Shows::Original, false),
             _ => (Shows::Nothing, false),
         };
         let lent = lent && plan.kinds.has(Kind::Lent);
@@ -72,8 +74,11 @@ impl<'m> Fleet<'m> {
     }
 
     /// A process. None if there is no memory for it.
-    pub(crate) fn make(&mut self, make: &Make, index: usize, life: u32, _now: Instant) -> Option<Box<dyn End + 'm>> {
+    pub(crate) fn make(&mut self, make: &Make, index: usize, life: u32, now: Instant) -> Option<Box<dyn End + 'm>> {
         let seed = self.rng.u64(..) ^ (index as u64) << 32 ^ u64::from(life);
+        if make.shows == Shows::Original {
+            return Some(Box::new(Original::new(seed as u32, now)));
+        }
         let mut entropy = [0; 32];
         entropy[..8].copy_from_slice(&seed.to_le_bytes());
         let mut config = config(make.queue, make.early, make.native_datagram);

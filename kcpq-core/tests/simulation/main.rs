@@ -12,12 +12,17 @@
 mod adversary;
 mod clock;
 mod end;
+#[path = "../common/engine.rs"]
+mod engine;
 mod finish;
 mod fleet;
 mod keys;
 mod load;
 mod message;
 mod oracle;
+mod original;
+#[path = "../original/peer.rs"]
+mod peer;
 mod plan;
 mod report;
 mod rules;
@@ -29,6 +34,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kcpq_core::broker::{Config, LastValues, SlowConsumer};
+use kcpq_core::time::Duration;
 
 use crate::adversary::Adversary;
 use crate::finish::finish;
@@ -40,6 +46,10 @@ use crate::world::World;
 
 /// How many seeds are tried if nothing else is said.
 const SEEDS: u64 = 200;
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
 
 /// How the server of a simulation is set up.
 fn server(plan: &Plan) -> Server {

@@ -220,7 +220,11 @@ impl Oracle {
         if sub.seen.contains(&id) {
             broken!("once", "{id:?} came twice for {} of {node} ({how:?})", sub.pattern);
         }
-        let about = (id.node, (how == How::Latest).then(|| subject.clone()));
+        // What a client has asked for is only as good as the subscriptions that the server knows: as long as one to the
+        // latest comes or goes there is no order between subjects.
+        let life = sub.life;
+        let latest = self.subs.iter().any(|sub| (sub.node, sub.life, sub.how) == (node, life, How::Latest));
+        let about = (id.node, latest.then(|| subject.clone()));
         // What waited for a member of a group that has left comes later, to another.
         if let Some((last, last_at)) = sub.last.get(&about).copied()
             && last > id.number

@@ -46,6 +46,11 @@ impl Policy {
                 all[shows as usize] = all[Shows::Sealed as usize];
             }
         }
+        // The original does not tell its program what it may not subscribe to.
+        let original = &mut all[Shows::Original as usize];
+        if *original != May::Nothing {
+            *original = May::Everything;
+        }
         Self(Some(all))
     }
 

@@ -246,6 +246,13 @@ impl<'m> World<'m> {
             moved = true;
             news.push(one);
         }
+        if end.takes_moved() {
+            let mut addr = node.addr;
+            addr.set_port(addr.port().wrapping_add(1).max(1_024));
+            self.move_to(index, addr);
+        }
+        let node = &mut self.nodes[index];
+        let Some(end) = &mut node.end else { return moved };
         while let Some(transmit) = end.poll_transmit(local, &mut self.buf) {
             moved = true;
             let longest = transmit.segment.unwrap_or(transmit.len);
