@@ -29,7 +29,7 @@ pub(crate) struct Adversary {
 }
 
 /// What happens now and then. All else is a matter of the paths from the beginning.
-const SUDDEN: [Kind; 18] = [
+pub(crate) const SUDDEN: [Kind; 18] = [
     Kind::Narrow,
     Kind::Mtu,
     Kind::Cut,
@@ -72,6 +72,7 @@ impl Adversary {
             let next = self.ends.iter().map(|(at, _)| *at).chain([self.next_fault, self.next_work, end]);
             world.run_to(next.min().unwrap_or(end).max(world.now + Duration::from_micros(1)));
             world.answer();
+            world.check_memory();
             self.turn(world);
         }
         self.heal(world);

@@ -25,8 +25,8 @@ pub(crate) enum News {
     Reply { request: u32, got: Got, last: bool },
     RequestFailed(u32, RequestFailure),
     Confirmed(u32, Result<u32, ConfirmFailure>),
-    Flushed(u64),
-    Denied(String),
+    Flushed,
+    Denied,
     Closed,
 }
 
@@ -217,8 +217,8 @@ impl<S: Drive> End for Native<S> {
                 }
                 Event::RequestFailed { request, why } => News::RequestFailed(number(&request), why),
                 Event::Confirmed { id, outcome } => News::Confirmed(number(&id), outcome),
-                Event::Flushed { published } => News::Flushed(published),
-                Event::Denied(subject) => News::Denied(subject.into()),
+                Event::Flushed { .. } => News::Flushed,
+                Event::Denied(_) => News::Denied,
                 Event::Closed => News::Closed,
                 _ => continue,
             });

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use kcpq_core::broker::{SessionCursor, SlowConsumer};
+use kcpq_core::client::Overflow;
 use kcpq_core::time::Duration;
 
 use crate::end::{How, Order};
@@ -207,7 +208,12 @@ fn counters_of_clients(world: &World<'_>) {
     for index in world.alive() {
         let Some(end) = &world.nodes[index].end else { continue };
         let stats = end.stats();
-        let gone = stats.expired + stats.dropped_in_doubt + stats.dropped_overflow + u64::from(stats.dropped_too_large);
+        // The newest one is not even put in the queue.
+        let put_in = world.nodes[index].make.overflow != Overflow::DropNewest;
+        let gone = stats.expired
+            + stats.dropped_in_doubt
+            + if put_in { stats.dropped_overflow } else { 0 }
+            + u64::from(stats.dropped_too_large);
         if stats.messages_sent != stats.messages_acknowledged + gone || end.queued() > 0 {
             broken!("counters", "client {index} has {} bytes waiting, and {stats:?}", end.queued());
         }

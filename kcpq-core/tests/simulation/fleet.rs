@@ -1,7 +1,7 @@
 //! The clients of a simulation: what each is like, and how its process is made.
 
 use fastrand::Rng;
-use kcpq_core::client::{Client, Memory, Parts};
+use kcpq_core::client::{Client, Memory, Overflow, Parts};
 use kcpq_core::seal::Cipher;
 use kcpq_core::sim;
 use kcpq_core::store::{Heap, Lent};
@@ -28,6 +28,7 @@ pub(crate) struct Make {
     early: bool,
     native_datagram: u16,
     pub(crate) queue: usize,
+    pub(crate) overflow: Overflow,
     pub(crate) path: sim::Config,
     /// Longer datagrams are refused at once (EMSGSIZE).
     pub(crate) system_mtu: usize,
@@ -67,6 +68,7 @@ impl<'m> Fleet<'m> {
             early: rng.bool(),
             native_datagram: [1_400, 9_000][rng.usize(..2)],
             queue: if lent { 4_096 } else { [20_000, 1 << 20][rng.usize(..2)] },
+            overflow: [Overflow::Refuse, Overflow::DropNewest, Overflow::DropOldest][rng.usize(..3)],
             path: sim::Config { mtu, ..sim::Config::clean(delay) },
             system_mtu: if rng.u8(..4) == 0 { 1_472 } else { usize::MAX },
             subscriptions: subscriptions(plan, &mut rng, if lent { 3 } else { 5 }),
@@ -82,6 +84,7 @@ impl<'m> Fleet<'m> {
         let mut entropy = [0; 32];
         entropy[..8].copy_from_slice(&seed.to_le_bytes());
         let mut config = config(make.queue, make.early, make.native_datagram);
+        config.overflow = make.overflow;
         let trust = make.shows.trust();
         if make.lent {
             (config.kcp.send_window, config.kcp.recv_window, config.native_datagram) = (16, 16, 1_400);

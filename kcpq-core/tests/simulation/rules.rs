@@ -16,7 +16,7 @@ pub(crate) enum May {
     Everything,
     /// Everything, but neither subscribe to secrets nor publish to `s.2`.
     Most,
-    /// Only what is in `s`, requests and answers.
+    /// Only what is in `s`, requests and answers, and not too fast.
     Little,
 }
 
@@ -81,12 +81,13 @@ impl Policy {
         let all = self.0?;
         let rules = |allow: Option<&[&str]>, deny: &[&str]| Rules::of(allow, deny);
         let group = |permissions| Group { name: "group".into(), permissions, limits: Limits::default() };
+        let slow = Limits { bytes_per_second: Some(20_000), ..Limits::default() };
         let little = || rules(Some(&["s.>", "req.>", "_INBOX.>"]), &[]);
         let most = Permissions { publish: rules(None, &["s.2.>"]), subscribe: rules(None, &["secret.>"]) };
         let groups = vec![
             group(Permissions::default()),
             group(most),
-            group(Permissions { publish: little(), subscribe: little() }),
+            Group { limits: slow, ..group(Permissions { publish: little(), subscribe: little() }) },
         ];
         let place = |shows: Shows| match all[shows as usize] {
             May::Nothing => None,

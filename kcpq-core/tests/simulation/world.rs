@@ -314,8 +314,8 @@ impl<'m> World<'m> {
                 self.tally.confirmed(outcome);
                 self.oracle.on_confirmed((index, life, number), outcome);
             }
-            News::Flushed(_) => self.tally.count("flushed"),
-            News::Denied(_) => self.tally.count("denied"),
+            News::Flushed => self.tally.count("flushed"),
+            News::Denied => self.tally.count("denied"),
             News::Closed => {
                 node.end = None;
                 self.oracle.on_death(index, life, now);
@@ -329,6 +329,22 @@ impl<'m> World<'m> {
             && got.subject.starts_with("req.")
         {
             self.to_answer.push((index, reply.clone(), request));
+        }
+    }
+
+    /// What peers can make the server keep has limits (PROTOCOL.md 6), whatever they do.
+    pub(crate) fn check_memory(&self) {
+        // One message may always wait for each session, and one frame of each shard may be begun beyond the limit. What is
+        // kept to rebuild others with (2.9) stays until the session is worked on.
+        const MESSAGE: u64 = 320_000;
+        const SESSION: u64 = (32 + 64) << 10;
+        for broker in &self.server.brokers {
+            let (stats, config) = (broker.stats(), &self.server.config);
+            let queued = config.max_queued_total as u64 + stats.sessions * MESSAGE;
+            let received = config.max_received_total as u64 + stats.sessions * SESSION + MESSAGE;
+            if stats.queued > queued || stats.received > received {
+                broken!("memory", "{} bytes are queued, {} received, of {queued} and {received}", stats.queued, stats.received);
+            }
         }
     }
 
