@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use kcpq_core::client::{
-    Arrived, Client, Config, Confirmed, ConfirmFailure, Disconnect, Event, Recipient, Request, RequestFailure, Stats,
+    Arrived, Client, Config, ConfirmFailure, Confirmed, Disconnect, Event, Recipient, Request, RequestFailure, Stats,
     SubscriptionId,
 };
 use kcpq_core::frame::properties::PropertiesBuf;
@@ -22,7 +22,11 @@ pub(crate) enum News {
     Subscribed(u32),
     SubscribeFailed(u32, String),
     Message(u32, Got),
-    Reply { request: u32, got: Got, last: bool },
+    Reply {
+        request: u32,
+        got: Got,
+        last: bool,
+    },
     RequestFailed(u32, RequestFailure),
     Confirmed(u32, Result<u32, ConfirmFailure>),
     Flushed,

@@ -109,7 +109,11 @@ fn publish_everywhere(world: &mut World<'_>, confirm: bool) -> Vec<Id> {
         let confirm = confirm && world.shows(index) != Shows::Original;
         let order = Order { subject, confirm, ..Order::default() };
         let Some(id) = world.publish(index, order, HEAD, None) else {
-            broken!("progress", "client {index} takes no message although all is well: {:?}", world.nodes[index].end.as_ref().map(|end| end.queued()));
+            broken!(
+                "progress",
+                "client {index} takes no message although all is well: {:?}",
+                world.nodes[index].end.as_ref().map(|end| end.queued())
+            );
         };
         fresh.push(id);
         let pause = world.now + Duration::from_millis(1);

@@ -105,8 +105,8 @@ impl<'m> Fleet<'m> {
 }
 
 const PATTERNS: [&str; 16] = [
-    "s.>", "s.*.1", "s.1.*", "s.0.0", "s.2.2", ">", "*.1", "kept.*", "kept.1", "kept.>", "auto.>", "auto.0", "secret.*",
-    "secret.1", "*.*.2", "s.2.*",
+    "s.>", "s.*.1", "s.1.*", "s.0.0", "s.2.2", ">", "*.1", "kept.*", "kept.1", "kept.>", "auto.>", "auto.0",
+    "secret.*", "secret.1", "*.*.2", "s.2.*",
 ];
 pub(crate) const GROUPS: [&str; 2] = ["g1", "g2"];
 

@@ -36,7 +36,9 @@ impl World<'_> {
         let published = node.end.as_mut()?.publish(local, &order);
         self.trace(|| {
             let Order { subject, ttl, retain, confirm, replies, .. } = &order;
-            format!("client {index}: {published:?} {id:?} {subject} {len} bytes, {ttl:?} {retain} {confirm} {replies:?}")
+            format!(
+                "client {index}: {published:?} {id:?} {subject} {len} bytes, {ttl:?} {retain} {confirm} {replies:?}"
+            )
         });
         let number = match published {
             Ok(number) => number,

@@ -201,7 +201,11 @@ impl Oracle {
             broken!("permission", "{id:?} on {} came to {node}, and may not be published", got.subject);
         }
         self.delivered += 1;
-        if got.kept.is_some() { self.on_kept(now, index, connection, id) } else { self.on_live(now, index, id) }
+        if got.kept.is_some() {
+            self.on_kept(now, index, connection, id)
+        } else {
+            self.on_live(now, index, id)
+        }
         id
     }
 

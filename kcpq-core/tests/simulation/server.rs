@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 use kcpq_core::access::Access;
-use kcpq_core::broker::{
-    Broker, Config, Ended, Event, Forward, Keys, KeptCursor, LastValues, Relay, SessionId, Stats,
-};
+use kcpq_core::broker::{Broker, Config, Ended, Event, Forward, KeptCursor, Keys, LastValues, Relay, SessionId, Stats};
 use kcpq_core::time::{Duration, Instant};
 
 use crate::clock::Clock;

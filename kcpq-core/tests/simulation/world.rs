@@ -197,7 +197,11 @@ impl<'m> World<'m> {
         }
         moved |= self.server.carry(now);
         let (traced, at) = (self.plan.traced, now.as_micros() as f64 / 1e6);
-        self.server.take_events(|what| if traced { println!("{at:>12.6} {what}") });
+        self.server.take_events(|what| {
+            if traced {
+                println!("{at:>12.6} {what}")
+            }
+        });
         let local = self.server.clock.read(now);
         for shard in 0..self.server.brokers.len() {
             while let Some(transmit) = self.server.brokers[shard].poll_transmit(local, &mut self.buf) {
@@ -334,16 +338,21 @@ impl<'m> World<'m> {
 
     /// What peers can make the server keep has limits (PROTOCOL.md 6), whatever they do.
     pub(crate) fn check_memory(&self) {
-        // One message may always wait for each session, and one frame of each shard may be begun beyond the limit. What is
-        // kept to rebuild others with (2.9) stays until the session is worked on.
+        // One message may always wait for each session, and one frame of each shard may be begun beyond the limit, with
+        // memory that grows by doubling. What is kept to rebuild others with stays until its session is worked on.
         const MESSAGE: u64 = 320_000;
         const SESSION: u64 = (32 + 64) << 10;
         for broker in &self.server.brokers {
             let (stats, config) = (broker.stats(), &self.server.config);
             let queued = config.max_queued_total as u64 + stats.sessions * MESSAGE;
-            let received = config.max_received_total as u64 + stats.sessions * SESSION + MESSAGE;
+            let received = config.max_received_total as u64 + stats.sessions * SESSION + 2 * MESSAGE;
             if stats.queued > queued || stats.received > received {
-                broken!("memory", "{} bytes are queued, {} received, of {queued} and {received}", stats.queued, stats.received);
+                broken!(
+                    "memory",
+                    "{} bytes are queued, {} received, of {queued} and {received}",
+                    stats.queued,
+                    stats.received
+                );
             }
         }
     }
