@@ -82,7 +82,7 @@ impl Adversary {
         let now = world.now;
         while let Some(at) = self.ends.iter().position(|(at, _)| *at <= now) {
             let (_, end) = self.ends.swap_remove(at);
-            self.end(world, end);
+            self.end(world, &end);
         }
         if self.next_save <= now {
             self.next_save = now + Duration::from_secs(1);
@@ -189,9 +189,9 @@ impl Adversary {
         world.tally.count(&format!("fault: {}", kind.name()));
     }
 
-    fn end(&mut self, world: &mut World<'_>, end: End) {
+    fn end(&mut self, world: &mut World<'_>, end: &End) {
         world.trace(|| "a fault ends".into());
-        match end {
+        match *end {
             End::Path(index) => {
                 let path = bad(world, index);
                 world.set_path(index, path);
@@ -205,7 +205,7 @@ impl Adversary {
                     world.tally.count(if world.server.is_drained() { "stopped: drained" } else { "stopped: late" });
                     world.server.end();
                 }
-                self.end(world, End::Server { register });
+                self.end(world, &End::Server { register });
             }
             End::Server { register } => {
                 if world.server.is_up() {
@@ -225,7 +225,7 @@ impl Adversary {
     /// Nothing goes wrong any more.
     fn heal(&mut self, world: &mut World<'_>) {
         for (_, end) in std::mem::take(&mut self.ends) {
-            self.end(world, end);
+            self.end(world, &end);
         }
         let policy = if world.plan.kinds.has(Kind::Rules) { Policy::draw(&mut self.rng, true) } else { Policy::OPEN };
         set_policy(world, policy);

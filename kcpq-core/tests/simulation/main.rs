@@ -54,9 +54,8 @@ const fn ms(millis: u64) -> Duration {
 /// How the server of a simulation is set up.
 fn server(plan: &Plan) -> Server {
     let mut rng = plan.rng(4);
-    let mut config = Config::default();
-    config.slow_consumer =
-        [SlowConsumer::DropNewest, SlowConsumer::DropOldest, SlowConsumer::Disconnect][rng.usize(..3)];
+    let policies = [SlowConsumer::DropNewest, SlowConsumer::DropOldest, SlowConsumer::Disconnect];
+    let mut config = Config { slow_consumer: policies[rng.usize(..3)], ..Config::default() };
     if plan.kinds.has(Kind::ShortQueues) {
         config.max_queued = rng.usize(2_000..200_000);
         config.high_water = config.max_queued / 8;

@@ -202,9 +202,9 @@ impl Oracle {
         }
         self.delivered += 1;
         if got.kept.is_some() {
-            self.on_kept(now, index, connection, id)
+            self.on_kept(now, index, connection, id);
         } else {
-            self.on_live(now, index, id)
+            self.on_live(now, index, id);
         }
         id
     }

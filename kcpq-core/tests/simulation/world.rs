@@ -18,6 +18,9 @@ use crate::server::Server;
 
 /// What a socket's buffer holds of datagrams that nobody reads.
 const SOCKET: usize = 300;
+/// Bytes that a session may hold to rebuild lost segments with, at rest as well: the last 32 of up to 2 KiB, and as much in
+/// sums of them.
+pub(crate) const HELPERS: u64 = 128 << 10;
 /// So often something may happen at one moment.
 const ROUNDS: u32 = 100_000;
 
@@ -199,7 +202,7 @@ impl<'m> World<'m> {
         let (traced, at) = (self.plan.traced, now.as_micros() as f64 / 1e6);
         self.server.take_events(|what| {
             if traced {
-                println!("{at:>12.6} {what}")
+                println!("{at:>12.6} {what}");
             }
         });
         let local = self.server.clock.read(now);
@@ -341,11 +344,11 @@ impl<'m> World<'m> {
         // One message may always wait for each session, and one frame of each shard may be begun beyond the limit, with
         // memory that grows by doubling. What is kept to rebuild others with stays until its session is worked on.
         const MESSAGE: u64 = 320_000;
-        const SESSION: u64 = (32 + 64) << 10;
+        const SESSION: u64 = 32 << 10;
         for broker in &self.server.brokers {
             let (stats, config) = (broker.stats(), &self.server.config);
             let queued = config.max_queued_total as u64 + stats.sessions * MESSAGE;
-            let received = config.max_received_total as u64 + stats.sessions * SESSION + 2 * MESSAGE;
+            let received = config.max_received_total as u64 + stats.sessions * (SESSION + HELPERS) + 2 * MESSAGE;
             if stats.queued > queued || stats.received > received {
                 broken!(
                     "memory",
