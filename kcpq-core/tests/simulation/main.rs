@@ -189,3 +189,12 @@ fn whatever_goes_wrong_the_rules_of_delivery_hold() {
     let missing = if count >= SEEDS { tally.missing(count) } else { Vec::new() };
     assert!(missing.is_empty(), "never reached, though the simulation claims to: {}", missing.join("; "));
 }
+
+/// Or nothing could be replayed.
+#[test]
+fn a_seed_makes_the_same_simulation_each_time() {
+    for seed in [1, 2, 71] {
+        let plan = Plan::of(seed);
+        assert!(simulate(&plan) == simulate(&plan), "seed {seed} has reached different things");
+    }
+}

@@ -84,7 +84,7 @@ const RARE: &[&str] = &[
 ];
 
 /// What has happened, and in how many simulations.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally(BTreeMap<String, (u64, u64)>);
 
 impl Tally {

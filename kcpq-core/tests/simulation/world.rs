@@ -42,7 +42,7 @@ pub(crate) struct Node<'m> {
     pub(crate) down: Link,
     /// What its path is like.
     pub(crate) path: sim::Config,
-    /// Longer datagrams are refused by its system.
+    /// Its program has closed it.
     pub(crate) closing: bool,
     /// When it starts again.
     pub(crate) back_at: Option<Instant>,
@@ -119,8 +119,7 @@ impl<'m> World<'m> {
         let mut addr = node.addr;
         addr.set_port(addr.port().wrapping_add(1).max(1_024));
         self.move_to(index, addr);
-        let subscriptions = node_subscriptions(&self.nodes[index].make);
-        for (pattern, how) in subscriptions {
+        for (pattern, how) in self.nodes[index].make.subscriptions.clone() {
             self.subscribe(index, &pattern, how);
         }
     }
@@ -436,8 +435,4 @@ impl<'m> World<'m> {
     pub(crate) fn shows(&self, index: usize) -> Shows {
         self.nodes[index].make.shows
     }
-}
-
-fn node_subscriptions(make: &Make) -> Vec<(String, crate::end::How)> {
-    make.subscriptions.clone()
 }
