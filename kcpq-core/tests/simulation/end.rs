@@ -17,8 +17,8 @@ use kcpq_core::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) enum News {
     Connected,
-    /// Why, and how many messages it had received.
-    Disconnected(Disconnect, u64),
+    /// Why, and how many messages it had received and had acknowledged.
+    Disconnected(Disconnect, Counts),
     Subscribed(u32),
     SubscribeFailed(u32, String),
     Message(u32, Got),
@@ -32,6 +32,13 @@ pub(crate) enum News {
     Flushed,
     Denied,
     Closed,
+}
+
+/// Messages in all, each way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) received: u64,
+    pub(crate) acknowledged: u64,
 }
 
 /// A message as it came.
@@ -205,10 +212,11 @@ impl<S: Drive> End for Native<S> {
             return Some(news);
         }
         loop {
-            let received = self.client.stats().messages_received;
+            let stats = self.client.stats();
+            let counts = Counts { received: stats.messages_received, acknowledged: stats.messages_acknowledged };
             return Some(match self.client.poll_event()? {
                 Event::Connected { .. } => News::Connected,
-                Event::Disconnected { why, .. } => News::Disconnected(why, received),
+                Event::Disconnected { why, .. } => News::Disconnected(why, counts),
                 Event::Subscribed(id) => News::Subscribed(id.0),
                 Event::SubscribeFailed { id, why } => News::SubscribeFailed(id.0, why.to_string()),
                 Event::Message { subscription, message } => {

@@ -199,9 +199,19 @@ fn counters_of_sessions(world: &mut World<'_>) {
             let Some(end) = &node.end else { continue };
             let messages = session.messages;
             let gone = messages.superseded + messages.expired + if drops_oldest { messages.dropped_slow } else { 0 };
-            let came = end.stats().messages_received - node.received_before;
+            let stats = end.stats();
+            let came = stats.messages_received - node.before.received;
             if messages.messages_out - gone != came && !world.oracle.has_left_groups(index) {
                 broken!("counters", "client {index} received {came} messages, and its session has {messages:?}");
+            }
+            // Who reads late hears late of its loss, and what it has sent since counts with what it had sent before.
+            let sent = stats.messages_acknowledged - node.before.acknowledged;
+            let known = node.make.shows != Shows::Original && !world.plan.kinds.has(Kind::Stuck);
+            if known && sent != messages.messages_in + messages.refused {
+                broken!(
+                    "counters",
+                    "{sent} messages of client {index} were acknowledged, its session has {messages:?}"
+                );
             }
         }
     }

@@ -8,7 +8,7 @@ use kcpq_core::frame::{Frame, command};
 use kcpq_core::session::Transmit;
 use kcpq_core::time::{Duration, Instant};
 
-use crate::end::{End, Got, How, News, Order};
+use crate::end::{Counts, End, Got, How, News, Order};
 use crate::peer::Ticking;
 use crate::rules::matches;
 
@@ -67,7 +67,7 @@ impl Original {
 
     /// Gives the connection up and makes another one, from another socket.
     fn begin_anew(&mut self, why: Disconnect) {
-        self.news.push_back(News::Disconnected(why, self.received));
+        self.news.push_back(News::Disconnected(why, Counts { received: self.received, acknowledged: 0 }));
         self.conv = self.conv.wrapping_add(1);
         self.peer = Ticking::new(self.conv, TICK, Duration::ZERO, self.now);
         (self.connected, self.moved, self.heard, self.next_heartbeat) = (false, true, self.now, self.now);

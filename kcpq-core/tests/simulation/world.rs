@@ -7,7 +7,7 @@ use kcpq_core::sim::{self, Link};
 use kcpq_core::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::end::{End, Got, News};
+use crate::end::{Counts, End, Got, News};
 use crate::fleet::{Fleet, Make};
 use crate::keys::Shows;
 use crate::message::Id;
@@ -46,8 +46,8 @@ pub(crate) struct Node<'m> {
     pub(crate) closing: bool,
     /// When it starts again.
     pub(crate) back_at: Option<Instant>,
-    /// Messages received before the present connection.
-    pub(crate) received_before: u64,
+    /// Messages before the present connection.
+    pub(crate) before: Counts,
 }
 
 pub(crate) struct World<'m> {
@@ -86,7 +86,7 @@ impl<'m> World<'m> {
                 path,
                 closing: false,
                 back_at: None,
-                received_before: 0,
+                before: Counts::default(),
             }
         };
         let nodes: Vec<_> = makes.into_iter().enumerate().map(node).collect();
@@ -109,7 +109,7 @@ impl<'m> World<'m> {
     pub(crate) fn start(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         node.life += 1;
-        (node.back_at, node.closing, node.received_before) = (None, false, 0);
+        (node.back_at, node.closing, node.before) = (None, false, Counts::default());
         let Some(mut end) = self.fleet.make(&node.make, index, node.life, node.clock.read(self.now)) else {
             return; // no memory is left for another one
         };
@@ -287,9 +287,9 @@ impl<'m> World<'m> {
         let life = node.life;
         match news {
             News::Connected => node.connection += 1,
-            News::Disconnected(why, received) => {
+            News::Disconnected(why, counts) => {
                 self.tally.disconnected(why);
-                node.received_before = received;
+                node.before = counts;
                 self.oracle.on_loss(index, now);
             }
             News::Subscribed(id) => {
