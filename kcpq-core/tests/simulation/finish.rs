@@ -45,6 +45,12 @@ pub(crate) fn finish(world: &mut World<'_>) {
     world.oracle.check_over();
     counts_of_copies(world, &fresh);
     memory_is_free(world);
+    // A value that was dropped on its way to another shard is not its last one there.
+    if world.server.stats().dropped_relay == 0
+        && let Some(shard) = world.server.differs()
+    {
+        broken!("kept", "shard {shard} has other last values than the first one");
+    }
     counters_of_sessions(world);
     counters_of_clients(world);
     everybody_leaves(world);

@@ -233,6 +233,7 @@ impl Oracle {
         if let Some((last, last_at)) = sub.last.get(&about).copied()
             && last > id.number
             && !matches!(how, How::Group(_))
+            && !again
             && !self.has_lost(id.node, at, last_at)
         {
             broken!("order", "{id:?} came to {node} after number {last} ({how:?} {})", sub.pattern);

@@ -228,16 +228,14 @@ impl Server {
 
     /// The last values, as a file keeps them.
     pub(crate) fn save(&self) -> Vec<(bytes::Bytes, Duration, Option<Duration>)> {
-        let Some(broker) = self.brokers.first() else { return Vec::new() };
-        let (mut from, mut all) = (KeptCursor::default(), Vec::new());
-        loop {
-            let page = broker.view_kept(&from, 100);
-            all.extend(page.items.into_iter().map(|kept| (kept.frame, kept.age, kept.left)));
-            match page.next {
-                Some(next) => from = next,
-                None => return all,
-            }
-        }
+        self.brokers.first().map_or_else(Vec::new, kept)
+    }
+
+    /// A shard that has other last values than the first one.
+    pub(crate) fn differs(&self) -> Option<usize> {
+        let frames = |broker| kept(broker).into_iter().map(|(frame, ..)| frame).collect::<Vec<_>>();
+        let all: Vec<_> = self.brokers.iter().map(frames).collect();
+        all.iter().position(|frames| *frames != all[0])
     }
 
     pub(crate) fn restore(&mut self, now: Instant, kept: &[(bytes::Bytes, Duration, Option<Duration>)]) {
@@ -247,6 +245,19 @@ impl Server {
                 // What the limits do not let in is not kept.
                 let _ = broker.restore(now, frame, *age, *left);
             }
+        }
+    }
+}
+
+/// The last values that a broker has.
+fn kept(broker: &Broker<SocketAddr>) -> Vec<(bytes::Bytes, Duration, Option<Duration>)> {
+    let (mut from, mut all) = (KeptCursor::default(), Vec::new());
+    loop {
+        let page = broker.view_kept(&from, 100);
+        all.extend(page.items.into_iter().map(|kept| (kept.frame, kept.age, kept.left)));
+        match page.next {
+            Some(next) => from = next,
+            None => return all,
         }
     }
 }

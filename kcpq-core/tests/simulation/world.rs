@@ -340,13 +340,13 @@ impl<'m> World<'m> {
 
     /// What peers can make the server keep has limits (PROTOCOL.md 6), whatever they do.
     pub(crate) fn check_memory(&self) {
-        // One message may always wait for each session, and one frame of each shard may be begun beyond the limit, with
+        // One message may always wait for each session and each other shard, and one frame of each shard may be begun beyond the limit, with
         // memory that grows by doubling. What is kept to rebuild others with stays until its session is worked on.
         const MESSAGE: u64 = 320_000;
         const SESSION: u64 = 32 << 10;
         for broker in &self.server.brokers {
             let (stats, config) = (broker.stats(), &self.server.config);
-            let queued = config.max_queued_total as u64 + stats.sessions * MESSAGE;
+            let queued = config.max_queued_total as u64 + (stats.sessions + self.server.shards as u64) * MESSAGE;
             let received = config.max_received_total as u64 + stats.sessions * (SESSION + HELPERS) + 2 * MESSAGE;
             if stats.queued > queued || stats.received > received {
                 broken!(
