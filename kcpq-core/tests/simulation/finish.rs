@@ -45,8 +45,9 @@ pub(crate) fn finish(world: &mut World<'_>) {
     world.oracle.check_over();
     counts_of_copies(world, &fresh);
     memory_is_free(world);
-    // A value that was dropped on its way to another shard is not its last one there.
-    if world.server.stats().dropped_relay == 0
+    // A value that was dropped on its way to another shard is not the last one there.
+    let stats = world.server.stats();
+    if stats.dropped_relay + stats.dropped_memory == 0
         && let Some(shard) = world.server.differs()
     {
         broken!("kept", "shard {shard} has other last values than the first one");
