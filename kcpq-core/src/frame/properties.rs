@@ -299,6 +299,7 @@ impl<'p> Properties<'p> {
     }
 
     /// True if it is the server's word that nobody is subscribed to what was published.
+    #[cfg(feature = "request")]
     pub(crate) fn has_nobody(mut self) -> bool {
         self.any(|property| property.tag == tag::STATUS && property.value == [tag::NOBODY])
     }
