@@ -50,7 +50,7 @@ pub(crate) fn finish(world: &mut World<'_>) {
     if stats.dropped_relay + stats.dropped_memory == 0
         && let Some(shard) = world.server.differs()
     {
-        broken!("kept", "shard {shard} has other last values than the first one");
+        broken!("kept", "shard {shard} has other last values than the first one; {} were refused", stats.kept_refused);
     }
     counters_of_sessions(world);
     counters_of_clients(world);
