@@ -100,7 +100,10 @@ impl<'f> Message<'f> {
             Some(frame) => {
                 let (message, properties) = frame.message().unwrap_or_default();
                 let cut = frame.payload.len() - message.len();
-                Self { extended: shared, ..Self::extended(msg, cut, properties.for_subscribers(), expires, share_from) }
+                let theirs = properties.for_subscribers();
+                // What shards tell each other goes no further.
+                let shared = shared.filter(|_| theirs == properties);
+                Self { extended: shared, ..Self::extended(msg, cut, theirs, expires, share_from) }
             }
             None => Self { shared, expires, ..Self::published(msg, share_from) },
         }

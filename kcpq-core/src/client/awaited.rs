@@ -43,10 +43,12 @@ impl<T> Awaited<T> {
         Some(number(slot.into(), self.places.get(usize::from(slot))?))
     }
 
-    /// Waits for the thing that has this number, the upcoming one.
+    /// Waits for the thing that has this number, which was the upcoming one; others may have been removed meanwhile.
     pub(super) fn insert(&mut self, number: u32, until: Instant, thing: T) {
-        if let Some(place) = self.places.get_mut(slot(number)) {
-            self.free.pop();
+        if let Some(place) = self.places.get_mut(slot(number))
+            && let Some(at) = self.free.iter().rposition(|free| usize::from(*free) == slot(number))
+        {
+            self.free.swap_remove(at);
             (place.until, place.thing) = (until, Some(thing));
             self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
         }

@@ -97,10 +97,8 @@ impl<S: FrameStore> Client<S> {
 
     /// The request that an answer is for, and whether it is the last.
     fn take_reply(&mut self, found: Found) -> Option<(RequestId, bool)> {
-        let frame = self.session.frame(found);
-        let (_, properties) = frame.message().unwrap_or_default();
-        let reply = self.requests.on_reply(frame.subject, properties);
-        self.stats.unmatched += u64::from(reply.is_none() && !properties.has_nobody());
+        let reply = self.requests.on_reply(self.session.frame(found).subject);
+        self.stats.unmatched += u64::from(reply.is_none());
         reply
     }
 
@@ -108,7 +106,9 @@ impl<S: FrameStore> Client<S> {
     fn on_message(&mut self, found: Found) {
         let frame = self.session.frame(found);
         // An original server forwards any subject; only what is text can be matched.
-        let next = if frame.is_understood() && Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
+        let next = if self.requests.hears_of_nobody(frame) {
+            None
+        } else if frame.is_understood() && Subject::from_bytes(frame.subject, &self.config.subjects).is_ok() {
             self.stats.on_message(frame);
             let next = match frame.addressee() {
                 Some(number) => self.subscriptions.addressee(number),

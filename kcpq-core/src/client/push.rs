@@ -106,6 +106,9 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
             };
             self.recent.look_up(subject, self.subscriptions, &self.config.subjects);
         }
+        if self.requests.hears_of_nobody(frame) {
+            return ControlFlow::Continue(());
+        }
         self.stats.on_message(frame);
         let addressee = frame.addressee().map(|number| self.subscriptions.addressee(number));
         let wanted_by = addressee.as_ref().map_or(&self.recent.wanted_by[..], Option::as_slice);
@@ -113,9 +116,8 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
         for id in wanted_by {
             let mut recipient = Recipient::Subscription(*id);
             if self.requests.is_inbox(*id) {
-                let (_, properties) = frame.message().unwrap_or_default();
-                let reply = self.requests.on_reply(frame.subject, properties);
-                self.stats.unmatched += u64::from(reply.is_none() && !properties.has_nobody());
+                let reply = self.requests.on_reply(frame.subject);
+                self.stats.unmatched += u64::from(reply.is_none());
                 let Some((id, last)) = reply else { continue };
                 recipient = Recipient::Request { id, last };
             }

@@ -12,7 +12,7 @@ use super::event::{PublishError, RequestError, RequestFailure, RequestId, Subscr
 use super::subscriptions::{SubscriptionId, Wants};
 use super::{Client, State};
 use crate::frame::properties::PropertiesBuf;
-use crate::frame::{Properties, PropertyError};
+use crate::frame::{Frame, Properties, PropertyError};
 use crate::lane::Lane;
 use crate::outbox::{Dialect, FrameStore};
 use crate::rng::{Rng, draw};
@@ -71,17 +71,9 @@ impl Requests {
         self.inbox.as_ref().is_some_and(|inbox| inbox.subscription == id)
     }
 
-    /// An answer has come: to which request, and whether it is the last. `None` if nobody waits for it, or if it is the word
-    /// of the server that there is nobody to answer.
-    pub(super) fn on_reply(&mut self, subject: &[u8], properties: Properties<'_>) -> Option<(RequestId, bool)> {
-        let number = subject.strip_prefix(self.inbox.as_ref()?.prefix.as_bytes())?;
-        let id = RequestId(core::str::from_utf8(number).ok()?.parse().ok()?);
-        if properties.has_nobody() {
-            if self.awaited.remove(id.0).is_some() {
-                self.failed.push_back((id, RequestFailure::NoResponders));
-            }
-            return None;
-        }
+    /// An answer has come: to which request, and whether it is the last. `None` if nobody waits for it.
+    pub(super) fn on_reply(&mut self, subject: &[u8]) -> Option<(RequestId, bool)> {
+        let id = self.named(subject)?;
         let left = self.awaited.get_mut(id.0)?;
         *left -= 1;
         let last = *left == 0;
@@ -89,6 +81,23 @@ impl Requests {
             self.awaited.remove(id.0);
         }
         Some((id, last))
+    }
+
+    /// The name of a request, if the subject is that of answers to it.
+    fn named(&self, subject: &[u8]) -> Option<RequestId> {
+        let number = subject.strip_prefix(self.inbox.as_ref()?.prefix.as_bytes())?;
+        Some(RequestId(core::str::from_utf8(number).ok()?.parse().ok()?))
+    }
+
+    /// True if this is not a message but the server's word that nobody is there to answer a request of this client, which
+    /// is for no subscription, whatever it matches.
+    pub(super) fn hears_of_nobody(&mut self, frame: Frame<'_>) -> bool {
+        let Some(id) = self.named(frame.subject) else { return false };
+        let is_word = frame.message().is_some_and(|(_, properties)| properties.has_nobody());
+        if is_word && self.awaited.remove(id.0).is_some() {
+            self.failed.push_back((id, RequestFailure::NoResponders));
+        }
+        is_word
     }
 
     /// What came of asking for a subscription, if that is the one for answers.

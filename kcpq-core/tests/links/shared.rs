@@ -237,7 +237,7 @@ fn few_flows_on_one_link() {
         for times in [1.0, 1.2, 1.5, 3.0] {
             judge(Work::new(flows, times), GOAL);
         }
-        judge(Work::new(flows, 0.9), held(1.2, 0.05, 3.0, 0.75));
+        judge(Work::new(flows, 0.9), held(1.3, 0.2, 4.0, 0.6));
         judge(Work::new(flows, 0.7), held(1.3, 0.2, 4.0, 0.6));
         judge(Work::new(flows, 0.3), held(6.5, 0.85, 75.0, 0.35));
     }
@@ -247,9 +247,9 @@ fn few_flows_on_one_link() {
 #[test]
 fn many_flows_and_a_short_queue() {
     for (flows, times, goal) in [
-        (32, 0.7, held(2.3, 0.55, 18.0, 0.25)),
-        (64, 0.7, held(2.3, 0.55, 18.0, 0.25)),
-        (32, 0.9, held(1.7, 0.4, 8.0, 0.35)),
+        (32, 0.7, held(2.3, 0.55, 30.0, 0.25)),
+        (64, 0.7, held(2.3, 0.55, 30.0, 0.25)),
+        (32, 0.9, held(1.8, 0.45, 15.0, 0.35)),
         (32, 1.2, GOAL),
     ] {
         judge(Work { queue: ms(30), ..Work::new(flows, times) }, goal);

@@ -628,6 +628,31 @@ fn a_publisher_is_told_of_the_sessions_of_all_shards() {
     assert_eq!(server.sum(|stats| stats.confirmed), 3);
 }
 
+/// What shards tell each other of a message is not for subscribers.
+#[test]
+fn a_confirmed_message_with_headers_is_the_same_on_all_shards() {
+    let mut properties = PropertiesBuf::new();
+    properties.header("unit", "K").unwrap();
+    for (size, ttl) in [(8, None), (2_000, None), (8, Some(60)), (2_000, Some(60))] {
+        let mut server = Server::new(2, &[0, 0, 1], &Config::default());
+        for end in [1, 2] {
+            server.ends[end].client.subscribe(server.now, "a").unwrap();
+        }
+        server.settle();
+        server.carry_all();
+        let mut confirmed = client::Confirmed::default();
+        (confirmed.properties, confirmed.ttl) = (properties.properties(), ttl.map(Duration::from_secs));
+        server.ends[0].client.publish_confirmed(server.now, "a", &vec![0; size], &confirmed).unwrap();
+        server.settle();
+        server.carry_all();
+        assert_eq!(server.ends[0].confirmed, [2]);
+        let [here, there] = [1, 2].map(|end| &server.ends[end]);
+        assert_eq!((&here.headers[..], &there.headers[..]), (&["unit=K".into()][..], &["unit=K".into()][..]));
+        let [here, there] = [here, there].map(|end| end.client.stats());
+        assert_eq!((here.bytes_received, there.malformed), (there.bytes_received, 0), "{size} bytes, {ttl:?}");
+    }
+}
+
 #[test]
 fn a_publisher_is_told_of_messages_that_are_dropped_on_the_way_to_another_shard() {
     let mut server = Server::new(2, &[0, 1, 0], &Config { max_queued: 2_000, ..Config::default() });

@@ -2,7 +2,7 @@
 
 use super::event::{RequestFailure, RequestId, SubscribeFailure};
 use super::subscriptions::SubscriptionId;
-use crate::frame::Properties;
+use crate::frame::Frame;
 use crate::time::Instant;
 
 #[derive(Debug)]
@@ -17,8 +17,12 @@ impl Requests {
         false
     }
 
-    pub(super) fn on_reply(&mut self, _: &[u8], _: Properties<'_>) -> Option<(RequestId, bool)> {
+    pub(super) fn on_reply(&mut self, _: &[u8]) -> Option<(RequestId, bool)> {
         None
+    }
+
+    pub(super) fn hears_of_nobody(&mut self, _: Frame<'_>) -> bool {
+        false
     }
 
     pub(super) fn on_outcome(&mut self, _: SubscriptionId, _: Result<(), SubscribeFailure>) -> bool {

@@ -8,6 +8,13 @@ fn publish<S: Make>(world: &mut World<S>, node: usize, subject: &str, confirmed:
     world.nodes[node].client.publish_confirmed(world.now, subject, b"21.5", confirmed).unwrap()
 }
 
+impl Log {
+    /// How many messages were told to be dropped.
+    fn dropped(&self) -> usize {
+        self.confirmed.iter().filter(|(_, outcome)| *outcome == Err(ConfirmFailure::Dropped)).count()
+    }
+}
+
 /// What a client has told of a message.
 fn told<S: Make>(world: &World<S>, node: usize, id: ConfirmId) -> Vec<Result<u32, ConfirmFailure>> {
     world.nodes[node].log.confirmed.iter().filter(|(about, _)| *about == id).map(|(_, outcome)| *outcome).collect()
@@ -148,6 +155,22 @@ fn what_was_on_its_way_is_in_doubt_and_what_waited_goes_to_the_next_server() {
     assert_eq!(outcome(&mut world, publisher, waits), Ok(0));
     assert_eq!(world.broker.stats().messages_in, 2, "nothing was sent twice");
     assert_eq!(told(&world, publisher, short).len(), 1, "and the late word is of no interest");
+}
+
+/// Each message that makes room is told of while the one that needs it is given its name.
+#[test]
+fn messages_that_push_each_other_out_of_a_full_queue_have_different_names() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    world.away = true;
+    let publisher = world.add(Config { overflow: Overflow::DropOldest, queue: 90, ..Config::default() }, CLEAN);
+    let ids: Vec<_> = (0..20).map(|_| publish(&mut world, publisher, "a", &Confirmed::default())).collect();
+    world.away = false;
+    world.run_for(Duration::from_secs(30));
+    let all: alloc::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(all.len(), ids.len(), "{ids:?}");
+    assert!(ids.iter().all(|id| told(&world, publisher, *id).len() == 1));
+    assert_eq!(told(&world, publisher, ids[0]), [Err(ConfirmFailure::Dropped)]);
+    assert_eq!(world.nodes[publisher].client.stats().dropped_overflow, world.nodes[publisher].log.dropped() as u64);
 }
 
 #[test]

@@ -72,6 +72,23 @@ fn that_nobody_is_subscribed_is_said_at_once() {
     assert_eq!((world.broker.stats().unrouted, world.nodes[asker].client.stats().unmatched), (3, 0));
 }
 
+/// It is no message: who listens to everything does not get it, and nobody counts it.
+#[test]
+fn that_nobody_is_subscribed_is_said_to_the_request_alone() {
+    fn says<S: Make>() {
+        let mut world = World::<S>::new(broker::Config::default());
+        let asker = world.add(Config::default(), CLEAN);
+        let all = world.subscribe(asker, "_INBOX.>");
+        ask(&mut world, asker, "nobody", "?", 1);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.nodes[asker].log.saw("RequestFailed"), 1);
+        assert!(world.nodes[asker].log.payloads(all).is_empty());
+        assert_eq!(world.nodes[asker].client.stats().messages_received, 0);
+    }
+    says::<Heap>();
+    says::<Lent<'static>>();
+}
+
 #[test]
 fn several_may_answer_until_the_time_is_over_or_enough_have() {
     let mut world = World::<Heap>::new(broker::Config::default());
