@@ -487,7 +487,7 @@ impl<S: Store> Sender<S> {
     }
 
     /// Of whose data the next new segment is, if windows and memory have room for it.
-    #[inline]
+    #[inline(always)] // most have one stream, and ask for each segment
     fn next(&self, env: &Env) -> Option<Cut> {
         let Self { streams, flight, state, .. } = self;
         let remote = env.config.send_window.min(state.remote_window);
