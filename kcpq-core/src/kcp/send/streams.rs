@@ -26,15 +26,15 @@ pub(in crate::kcp) const RESERVE: u16 = 16;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(in crate::kcp) struct Tag {
     lane: Lane,
-    /// Its number in its lane.
-    number: u16,
+    /// Its number in its lane, little-endian; as bytes it fits what is left of a segment's record.
+    number: [u8; 2],
     /// It says so.
     told: bool,
 }
 
 impl Tag {
     /// Of a segment of lane 0 that says nothing of it.
-    const MAIN: Self = Self { lane: Lane::NORMAL, number: 0, told: false };
+    const MAIN: Self = Self { lane: Lane::NORMAL, number: [0; 2], told: false };
 
     /// It is of lane 0.
     pub(super) fn is_main(self) -> bool {
@@ -56,7 +56,7 @@ impl Tag {
     }
 
     fn bytes(self) -> [u8; LANE_HEAD] {
-        let [low, high] = self.number.to_le_bytes();
+        let [low, high] = self.number;
         [self.lane.number(), low, high]
     }
 }
@@ -316,11 +316,11 @@ impl<S: Store> Lanes<S> {
         let lane = self.choose(main, under_way < usize::from(window))?;
         let window = if lane.priority() == Priority::Urgent { window.saturating_add(RESERVE) } else { window };
         let cut = if lane.is_main() {
-            let tag = Tag { lane, number: self.main_number, told: self.under_way > 0 };
+            let tag = Tag { lane, number: self.main_number.to_le_bytes(), told: self.under_way > 0 };
             Cut { tag, unsent: main, offset: None }
         } else {
             let other = self.others.iter().find(|other| other.lane == lane)?;
-            let tag = Tag { lane, number: other.number, told: true };
+            let tag = Tag { lane, number: other.number.to_le_bytes(), told: true };
             Cut { tag, unsent: other.unsent(), offset: Some(other.una_offset.wrapping_add(other.cut as u32)) }
         };
         Some((cut, window))
