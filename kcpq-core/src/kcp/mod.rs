@@ -414,8 +414,8 @@ impl<S: Store> Kcp<S> {
         Ok(Some(len))
     }
 
-    /// Takes in the segments of one datagram, without lanes. In stream mode, bytes that are in order and ahead of which nothing waits
-    /// go straight from the datagram to `sink`, which returns how many it took; what it leaves is kept for
+    /// Takes in the segments of one datagram, without lanes. In stream mode, bytes that are in order and ahead of which
+    /// nothing waits go straight from the datagram to `sink`, which returns how many it took; what it leaves is kept for
     /// [`recv`](Self::recv). A sink that takes nothing makes this a plain receive queue.
     ///
     /// # Errors

@@ -71,7 +71,7 @@ impl<S: FrameStore> Queues<S> {
 
     /// True if nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.all().all(Outbox::is_empty)
+        self.main.is_empty() && self.others.iter().all(|(_, outbox)| outbox.is_empty())
     }
 
     /// Frames that wait.

@@ -250,6 +250,7 @@ impl<S: Store> Receiver<S> {
     }
 
     /// A new segment with so many bytes has been taken in.
+    #[inline(always)]
     fn on_news(&mut self, env: &mut Env, len: usize) {
         // The peer sends: it knows the window.
         self.place.updates = 0;

@@ -508,7 +508,7 @@ impl<S: Store> Sender<S> {
     }
 
     /// Of whose data the next new segment is, if windows and memory have room for it.
-    #[inline]
+    #[inline(always)] // most have one stream, and ask for each segment
     fn next(&self, env: &Env) -> Option<Cut> {
         let Self { streams, flight, .. } = self;
         let (cut, window) = streams.next(flight.bytes(), flight.len(), self.window(env))?;

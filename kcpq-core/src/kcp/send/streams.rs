@@ -26,13 +26,16 @@ pub(in crate::kcp) const RESERVE: u16 = 16;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(in crate::kcp) struct Tag {
     lane: Lane,
-    /// Its number in its lane.
-    number: u16,
+    /// Its number in its lane, little-endian; as bytes it fits what is left of a segment's record.
+    number: [u8; 2],
     /// It says so.
     told: bool,
 }
 
 impl Tag {
+    /// Of a segment of lane 0 that says nothing of it.
+    const MAIN: Self = Self { lane: Lane::NORMAL, number: [0; 2], told: false };
+
     /// It is of lane 0.
     pub(super) fn is_main(self) -> bool {
         self.lane.is_main()
@@ -53,7 +56,7 @@ impl Tag {
     }
 
     fn bytes(self) -> [u8; LANE_HEAD] {
-        let [low, high] = self.number.to_le_bytes();
+        let [low, high] = self.number;
         [self.lane.number(), low, high]
     }
 }
@@ -113,8 +116,9 @@ impl<S: Store> Streams<S> {
     }
 
     /// Bytes of all that is not acknowledged.
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.main.len() + self.others().map(|other| other.tx.len()).sum::<usize>()
+        self.main.len() + self.lanes.as_ref().map_or(0, |lanes| lanes.sum(|other| other.tx.len()))
     }
 
     /// The stream of a lane, for which memory is taken if need be; `next` is the number of the next segment. `None` if the store
@@ -155,45 +159,41 @@ impl<S: Store> Streams<S> {
         self.other(lane).map_or(0, |other| other.una_offset)
     }
 
+    #[inline]
     pub(super) fn una_offsets(&self) -> u32 {
-        self.others().fold(0, |sum, other| sum.wrapping_add(other.una_offset))
+        self.lanes.as_ref().map_or(0, |lanes| lanes.una_offsets())
     }
 
     /// Bytes that are not sent yet, of which lane 0 has so many under way; of one lane, and of all.
+    #[inline]
     pub(super) fn unsent_of(&self, lane: Lane, main_cut: usize) -> usize {
-        match self.other(lane) {
-            Some(other) => other.unsent(),
-            None if lane.is_main() => self.main.len().saturating_sub(main_cut),
-            None => 0,
+        if lane.is_main() {
+            return self.main.len().saturating_sub(main_cut);
         }
+        self.other(lane).map_or(0, Other::unsent)
     }
 
+    #[inline]
     pub(super) fn unsent(&self, main_cut: usize) -> usize {
-        self.main.len().saturating_sub(main_cut) + self.others().map(Other::unsent).sum::<usize>()
+        let main = self.main.len().saturating_sub(main_cut);
+        main + self.lanes.as_ref().map_or(0, |lanes| lanes.sum(Other::unsent))
     }
 
     /// Bytes of other lanes that were cut into segments.
+    #[inline]
     pub(super) fn cut_of_others(&self) -> usize {
-        self.others().map(|other| other.cut).sum()
+        self.lanes.as_ref().map_or(0, |lanes| lanes.sum(|other| other.cut))
     }
 
     /// Which segment is next, with so many under way and this window of the peer; and how many may be under way for it.
+    #[inline(always)] // most have no lanes, and ask for each segment
     pub(super) fn next(&self, main_cut: usize, under_way: usize, window: u16) -> Option<(Cut, u16)> {
         let main = self.main.len().saturating_sub(main_cut);
-        let Some(lanes) = &self.lanes else {
-            return (main > 0).then_some((Cut { tag: Tag::default(), unsent: main, offset: None }, window));
-        };
-        let lane = lanes.choose(main, under_way < usize::from(window))?;
-        let window = if lane.priority() == Priority::Urgent { window.saturating_add(RESERVE) } else { window };
-        let cut = if lane.is_main() {
-            let tag = Tag { lane, number: lanes.main_number, told: lanes.under_way > 0 };
-            Cut { tag, unsent: main, offset: None }
-        } else {
-            let other = lanes.others.iter().find(|other| other.lane == lane)?;
-            let tag = Tag { lane, number: other.number, told: true };
-            Cut { tag, unsent: other.unsent(), offset: Some(other.una_offset.wrapping_add(other.cut as u32)) }
-        };
-        Some((cut, window))
+        match &self.lanes {
+            None if main > 0 => Some((Cut { tag: Tag::MAIN, unsent: main, offset: None }, window)),
+            None => None,
+            Some(lanes) => lanes.next(main, under_way, window),
+        }
     }
 
     /// The most data of a segment that would hold `len` bytes otherwise.
@@ -202,16 +202,10 @@ impl<S: Store> Streams<S> {
     }
 
     /// `len` bytes of this lane were cut into its next segment.
+    #[inline]
     pub(super) fn on_cut(&mut self, tag: Tag, len: usize, main_cut: usize) {
-        let main = self.main.len().saturating_sub(main_cut);
-        let Some(lanes) = &mut self.lanes else { return };
-        lanes.take_turn(tag.lane, main);
-        if tag.is_main() {
-            lanes.main_number = lanes.main_number.wrapping_add(1);
-        } else if let Some(other) = lanes.others.iter_mut().find(|other| other.lane == tag.lane) {
-            other.cut += len;
-            other.number = other.number.wrapping_add(1);
-            lanes.under_way += 1;
+        if let Some(lanes) = &mut self.lanes {
+            lanes.on_cut(tag, len, self.main.len().saturating_sub(main_cut));
         }
     }
 
@@ -239,6 +233,7 @@ impl<S: Store> Streams<S> {
     }
 
     /// Copies `out.len()` bytes from byte `from` of the segment's data.
+    #[inline]
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
         if slice.tag.told {
             self.copy_told(slice, from, out);
@@ -305,6 +300,32 @@ impl<S: Store> Lanes<S> {
         (all, MASKS.iter().map(|mask| all & mask).find(|bits| *bits != 0).unwrap_or(0))
     }
 
+    #[cold]
+    fn sum(&self, count: impl Fn(&Other<S>) -> usize) -> usize {
+        self.others.iter().map(count).sum()
+    }
+
+    #[cold]
+    fn una_offsets(&self) -> u32 {
+        self.others.iter().fold(0, |sum, other| sum.wrapping_add(other.una_offset))
+    }
+
+    /// See [`Streams::next`]; so many bytes of lane 0 wait.
+    #[cold]
+    fn next(&self, main: usize, under_way: usize, window: u16) -> Option<(Cut, u16)> {
+        let lane = self.choose(main, under_way < usize::from(window))?;
+        let window = if lane.priority() == Priority::Urgent { window.saturating_add(RESERVE) } else { window };
+        let cut = if lane.is_main() {
+            let tag = Tag { lane, number: self.main_number.to_le_bytes(), told: self.under_way > 0 };
+            Cut { tag, unsent: main, offset: None }
+        } else {
+            let other = self.others.iter().find(|other| other.lane == lane)?;
+            let tag = Tag { lane, number: other.number.to_le_bytes(), told: true };
+            Cut { tag, unsent: other.unsent(), offset: Some(other.una_offset.wrapping_add(other.cut as u32)) }
+        };
+        Some((cut, window))
+    }
+
     /// Whose turn it is: the highest priority's, but from time to time that of another; in it the next one in turn.
     fn choose(&self, main: usize, open: bool) -> Option<Lane> {
         let (all, best) = self.waiting(main, open);
@@ -313,6 +334,19 @@ impl<S: Store> Lanes<S> {
         let behind = among & !(u8::MAX >> (7 - self.last[turn].number()));
         let first = if behind != 0 { behind } else { among };
         Lane::new(first.trailing_zeros() as u8)
+    }
+
+    /// `len` bytes of a lane were cut; so many bytes of lane 0 waited.
+    #[cold]
+    fn on_cut(&mut self, tag: Tag, len: usize, main: usize) {
+        self.take_turn(tag.lane, main);
+        if tag.is_main() {
+            self.main_number = self.main_number.wrapping_add(1);
+        } else if let Some(other) = self.others.iter_mut().find(|other| other.lane == tag.lane) {
+            other.cut += len;
+            other.number = other.number.wrapping_add(1);
+            self.under_way += 1;
+        }
     }
 
     fn take_turn(&mut self, lane: Lane, main: usize) {
