@@ -237,8 +237,8 @@ fn few_flows_on_one_link() {
         for times in [1.0, 1.2, 1.5, 3.0] {
             judge(Work::new(flows, times), GOAL);
         }
-        judge(Work::new(flows, 0.9), held(1.3, 0.2, 8.0, 0.5));
-        judge(Work::new(flows, 0.7), held(1.3, 0.2, 8.0, 0.5));
+        judge(Work::new(flows, 0.9), held(1.3, 0.2, 8.0, 0.35));
+        judge(Work::new(flows, 0.7), held(1.3, 0.2, 8.0, 0.35));
         judge(Work::new(flows, 0.3), held(6.5, 0.85, 75.0, 0.35));
     }
 }
