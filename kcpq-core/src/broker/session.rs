@@ -477,9 +477,11 @@ impl Session {
 
     /// Brings the totals up to date after session `id` was worked on.
     pub(super) fn settle<P>(&mut self, cx: &mut Context<P>, id: SessionId) {
-        let expired = self.transport.take_expired().iter().map(|count| u64::from(*count)).sum::<u64>();
-        cx.stats.expired += expired;
-        self.member.outlet.counts.expired += expired;
+        if let Some(expired) = self.transport.take_expired() {
+            let expired = expired.into_iter().map(u64::from).sum::<u64>();
+            cx.stats.expired += expired;
+            self.member.outlet.counts.expired += expired;
+        }
         let session::Session { kcp, outbox, .. } = &self.transport;
         self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
         if self.member.share.limited || cx.memory.is_short(cx.stats.received) {

@@ -391,7 +391,7 @@ impl<S: FrameStore> Client<S> {
 
     /// Takes note of messages that the session has dropped because their time was over.
     pub(super) fn count_expired(&mut self) {
-        for (lane, expired) in Lane::all().zip(self.session.take_expired()) {
+        for (lane, expired) in self.session.take_expired().into_iter().flat_map(|all| Lane::all().zip(all)) {
             self.outgoing.on_dropped(lane, expired.into());
             self.stats.expired += u64::from(expired);
         }

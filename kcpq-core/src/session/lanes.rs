@@ -197,7 +197,7 @@ impl<S: FrameStore> Session<S> {
         let into = if one_stream { Lane::NORMAL } else { lane };
         self.outbox.lend_waits(lane);
         let expired = self.outbox.of(lane).expire(now);
-        self.expired[lane.index()] += expired;
+        self.on_expired(lane, expired);
         let Some(stream) = self.kcp.stream_of(into) else { return false };
         let moved = self.outbox.of(lane).move_to(stream, now, self.dialect);
         self.outbox.lend_waits(lane);

@@ -79,6 +79,7 @@ pub(crate) struct Session<S: FrameStore> {
     acknowledged: u64,
     /// Messages that waited until their time was over, since that was asked for last.
     expired: [u32; LANES],
+    has_expired: bool,
     /// What the peer makes of properties.
     pub(crate) dialect: Dialect,
     speech: Speech,
@@ -112,6 +113,7 @@ impl<S: FrameStore> Session<S> {
             moved: 0,
             acknowledged: 0,
             expired: [0; LANES],
+            has_expired: false,
             dialect: Dialect::Unknown,
             speech: Speech::Free,
             latency: None,
@@ -237,12 +239,22 @@ impl<S: FrameStore> Session<S> {
             expired[lane.index()] += count;
             any |= count > 0;
         });
+        self.has_expired |= any;
         any
     }
 
-    /// Messages that were dropped because their time was over, since the last call, by lane.
-    pub(crate) fn take_expired(&mut self) -> [u32; LANES] {
-        core::mem::take(&mut self.expired)
+    #[inline]
+    fn on_expired(&mut self, lane: Lane, count: u32) {
+        if count > 0 {
+            self.expired[lane.index()] += count;
+            self.has_expired = true;
+        }
+    }
+
+    /// Messages that were dropped because their time was over, since the last call, by lane; `None` if there were none.
+    #[inline]
+    pub(crate) fn take_expired(&mut self) -> Option<[u32; LANES]> {
+        core::mem::take(&mut self.has_expired).then(|| core::mem::take(&mut self.expired))
     }
 
     /// To be called after the engine has taken in datagrams.

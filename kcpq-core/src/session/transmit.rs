@@ -104,7 +104,9 @@ impl<S: FrameStore> Session<S> {
                 return;
             }
             let from = if control_first { &mut self.control } else { self.outbox.main() };
-            self.expired[0] += from.expire(now);
+            let expired = from.expire(now);
+            self.on_expired(Lane::NORMAL, expired);
+            let from = if control_first { &mut self.control } else { self.outbox.main() };
             let Some(moved) = from.move_to(self.kcp.stream(), now, self.dialect) else { return };
             self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);
             if control_first {

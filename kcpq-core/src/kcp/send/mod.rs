@@ -426,8 +426,9 @@ impl<S: Store> Sender<S> {
         }
         let room = packet.room()?;
         env.timers.stop(Timer::Pacing);
+        let next = self.next(env);
         if (self.flight.has_lost()
-            || self.may_cut(env)
+            || next.is_some()
             || self.state.congestion.is_holding() && self.has_room(env, self.window(env)))
             && let Some(at) = self.state.congestion.release_at(env.now, self.flight.has_lost())
         {
@@ -435,8 +436,10 @@ impl<S: Store> Sender<S> {
             return None;
         }
         let (index, whole, patient) = match self.flight.next_lost(self.streams.are_several()) {
-            Some(index) if !self.is_overtaken(env, index) => (index, self.goes_again(env, packet, index)?, false),
-            _ => (self.cut(env, room, packet.len() == 0)?, true, self.is_patient(env)),
+            Some(index) if !(next.is_some() && self.is_overtaken(index)) => {
+                (index, self.goes_again(env, packet, index)?, false)
+            }
+            _ => (self.cut(env, next?, room, packet.len() == 0)?, true, self.is_patient(env)),
         };
         let Self { flight, state, .. } = self;
         let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room || !whole)?;
@@ -458,9 +461,9 @@ impl<S: Store> Sender<S> {
     }
 
     /// True if a new segment goes before the lost one, because its lane has a higher priority.
-    fn is_overtaken(&self, env: &Env, index: usize) -> bool {
+    fn is_overtaken(&self, index: usize) -> bool {
         let lost = self.flight.slice(index).filter(|_| self.streams.are_several());
-        lost.is_some_and(|lost| self.streams.overtakes(self.flight.bytes(), lost.tag)) && self.next(env).is_some()
+        lost.is_some_and(|lost| self.streams.overtakes(self.flight.bytes(), lost.tag))
     }
 
     /// Whether the acknowledgement of a new segment may be late: of a thin flow on a clean path, where nothing is to be learnt
@@ -502,13 +505,8 @@ impl<S: Store> Sender<S> {
         self.state.congestion.hold(env.now, waits, unsent, self.flight.pipe())
     }
 
-    /// True if there are data for another segment, and room for it.
-    fn may_cut(&self, env: &Env) -> bool {
-        self.next(env).is_some()
-    }
-
     /// Of whose data the next new segment is, if windows and memory have room for it.
-    #[inline(always)] // most have one stream, and ask for each segment
+    #[inline(always)] // into the one place that asks
     fn next(&self, env: &Env) -> Option<Cut> {
         let Self { streams, flight, .. } = self;
         let (cut, window) = streams.next(flight.bytes(), flight.len(), self.window(env))?;
@@ -533,10 +531,10 @@ impl<S: Store> Sender<S> {
                 || flight.bytes() + streams.cut_of_others() < env.config.max_in_flight as usize)
     }
 
-    /// Cuts a new segment off the stream if the windows allow one, and returns its index. `fresh`: it would be the first
+    /// Cuts the next segment off its stream, as the windows allow, and returns its index. `fresh`: it would be the first
     /// of its datagram.
-    fn cut(&mut self, env: &mut Env, room: usize, fresh: bool) -> Option<usize> {
-        let Cut { tag, unsent, offset } = self.next(env)?;
+    fn cut(&mut self, env: &mut Env, next: Cut, room: usize, fresh: bool) -> Option<usize> {
+        let Cut { tag, unsent, offset } = next;
         let (index, mss) = (self.flight.len(), env.mss());
         let stream = env.config.mode == Mode::Stream;
         let (want, frg) = if stream {
