@@ -207,7 +207,6 @@ impl Bound {
     /// A segment of `len` bytes took `rtt`, where `least` is the least round trip; `busy` if there was more to send.
     pub(super) fn on_sample(&mut self, now: Instant, rtt: Duration, least: Duration, len: u16, busy: bool) {
         self.jitter.on_sample(rtt);
-        let enough = self.enough_samples(least);
         let round = &mut self.round;
         self.shortest = self.shortest.min(rtt);
         self.base = self.base.min(rtt - least);
@@ -217,7 +216,7 @@ impl Bound {
         round.longest = round.longest.max(len);
         round.busy |= busy;
         let took = now.since(round.began);
-        if took >= rtt.max(MIN_ROUND) && round.samples >= enough {
+        if took >= rtt.max(MIN_ROUND) && self.round.samples >= self.enough_samples(least) {
             self.end_round(now, took, rtt, least);
         }
     }
