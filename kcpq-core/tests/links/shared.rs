@@ -238,8 +238,8 @@ fn few_flows_on_one_link() {
             judge(Work::new(flows, times), GOAL);
         }
         judge(Work::new(flows, 0.9), held(1.3, 0.2, 8.0, 0.35));
-        judge(Work::new(flows, 0.7), held(1.3, 0.2, 8.0, 0.35));
-        judge(Work::new(flows, 0.3), held(6.5, 0.85, 75.0, 0.35));
+        judge(Work::new(flows, 0.7), held(1.6, 0.35, 25.0, 0.25));
+        judge(Work::new(flows, 0.3), held(9.0, 0.9, 80.0, 0.25));
     }
 }
 
