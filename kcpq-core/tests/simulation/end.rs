@@ -34,6 +34,13 @@ pub(crate) enum News {
     Closed,
 }
 
+impl News {
+    /// A program that has ended a subscription reads no more of it, though it had come before.
+    pub(crate) fn forget(waiting: &mut VecDeque<Self>, subscription: u32) {
+        waiting.retain(|news| !matches!(news, Self::Message(of, _) if *of == subscription));
+    }
+}
+
 /// Messages in all, each way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -295,6 +302,7 @@ impl<S: Drive> End for Native<S> {
 
     fn unsubscribe(&mut self, now: Instant, id: u32) {
         self.client.unsubscribe(now, SubscriptionId(id));
+        News::forget(&mut self.pushed, id);
     }
 
     fn flush(&mut self, now: Instant) {

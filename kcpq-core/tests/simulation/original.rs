@@ -196,6 +196,7 @@ impl End for Original {
         self.now = now;
         let Some(at) = self.subscriptions.iter().position(|sub| sub.id == id) else { return };
         let pattern = self.subscriptions.remove(at).pattern;
+        News::forget(&mut self.news, id);
         if !self.subscriptions.iter().any(|sub| sub.pattern == pattern) {
             self.write(command::UNSUB, &pattern, &[]);
         }
