@@ -38,8 +38,6 @@ pub(in crate::kcp) struct Snapshot {
     delivered_at: Instant,
     /// When the segment was sent whose acknowledgement that was.
     first_sent_at: Instant,
-    /// Its bytes.
-    len: u16,
     /// App-limited: the application had too little to send to fill the link.
     app_limited: bool,
 }
@@ -371,7 +369,6 @@ impl Controller for Bbr {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
-            len,
             app_limited: self.app_limited_until.is_some(),
         }
     }
@@ -389,7 +386,7 @@ impl Controller for Bbr {
     fn on_acked(&mut self, now: Instant, len: u16) {
         self.delivered = self.delivered.wrapping_add(u32::from(len));
         self.delivered_at = now;
-        self.bound.on_acked(len);
+        self.bound.on_acked(now, len, self.round_trip());
         self.acked_in_round = self.acked_in_round.saturating_add(u32::from(len));
         if self.app_limited_until.is_some_and(|mark| (self.delivered.wrapping_sub(mark) as i32) >= 0) {
             self.app_limited_until = None;
@@ -400,8 +397,8 @@ impl Controller for Bbr {
         self.bound.on_spurious(self.mss);
     }
 
-    fn on_lost(&mut self, bytes: u32) {
-        self.bound.on_lost(bytes);
+    fn on_lost(&mut self, bytes: u32, longest: u16) {
+        self.bound.on_lost(bytes, longest);
         self.lost_in_round = self.lost_in_round.saturating_add(bytes);
     }
 
@@ -415,7 +412,7 @@ impl Controller for Bbr {
             self.min_rtt_at = now;
         }
         if let Some(least) = self.round_trip() {
-            self.bound.on_sample(now, rtt, least, snapshot.len, !snapshot.app_limited);
+            self.bound.on_sample(now, rtt, least, !snapshot.app_limited);
         }
         self.round_rtt = self.round_rtt.min(rtt);
         self.round_samples = self.round_samples.saturating_add(1);

@@ -13,7 +13,9 @@
 //! A queue that does not react was made by flows that heed nothing but loss. To keep it short would mean to starve, so for
 //! a while delay says nothing, and loss is heeded (the competitive mode of Copa, Arun and Balakrishnan, NSDI 2018).
 
+use super::drain::{Drain, Effect, REACTS};
 use super::jitter::Jitter;
+use super::losses::Losses;
 use crate::time::{Duration, Instant};
 
 /// The bound of one flow.
@@ -24,8 +26,9 @@ pub(super) struct Bound {
     rate: u64,
     /// The rate of delivery, smoothed, in bytes per second.
     delivery: u64,
-    /// What gets lost, smoothed, in 1024ths.
-    loss: u64,
+    losses: Losses,
+    /// The last round trip.
+    rtt: Duration,
     /// How much longer than the least round trip a full segment takes although there is no queue: its serialization.
     base: Duration,
     /// The least round trip ever.
@@ -34,6 +37,8 @@ pub(super) struct Bound {
     /// What it was when there was no bound, and no queue: flows that share one make some themselves.
     own_jitter: Duration,
     effect: Effect,
+    /// How long it competes when draining is in vain again.
+    competes_for: Duration,
     /// How many rounds on end saw a queue that is too long.
     long_rounds: u8,
     round: Round,
@@ -53,19 +58,6 @@ enum State {
     Draining(Drain),
     /// The queue is not ours.
     Competing { until: Instant },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Drain {
-    rounds: u8,
-    /// The longest queue in its first rounds, the shortest since it began, and the last one.
-    most: Duration,
-    least: Duration,
-    last: Duration,
-    /// Rounds on end in which the queue stayed as it was.
-    still: u8,
-    /// The rate of delivery when it began.
-    delivery: u64,
 }
 
 /// What is seen in a round, which lasts for a round trip at least.
@@ -96,10 +88,6 @@ const ENOUGH: u8 = 16;
 /// it.
 const LOSES: u64 = 100;
 const VERY_LONG: u32 = 4;
-/// A drain helps after which the queue is less than so many percent of what it was, in the mean; after so many on end that do
-/// not help there was none.
-const HELPS: u32 = 85;
-const IN_VAIN: u8 = 5;
 /// Least length of a round.
 const MIN_ROUND: Duration = Duration::from_millis(20);
 /// Percent of what arrives that is sent while a queue drains, and of what was sent before that is sent afterwards.
@@ -107,18 +95,16 @@ const DRAIN_GAIN: u64 = 60;
 const REFILL_GAIN: u64 = 80;
 /// What is added for each round trip, in bytes for each round trip.
 const STEP: u64 = 60;
-/// A queue that is ours drains by a quarter in so many rounds, and is gone in so many.
-const REACTS: u8 = 3;
-const DRAINS: u8 = 10;
-/// What looks like a queue and does not change in so many rounds is none.
-const STEADY: u8 = 2;
-/// Queues that differ less are the same.
-const SAME: Duration = Duration::from_millis(1);
-const COMPETES_FOR: Duration = Duration::from_secs(10);
+/// How long a queue that does not drain is taken for that of others; each time on end twice as long.
+const COMPETES_FOR: Duration = Duration::from_secs(1);
+const MAX_COMPETES_FOR: Duration = Duration::from_secs(16);
 /// A flow that need not wait for so long is not bounded any more.
 const SETTLES: Duration = Duration::from_secs(1);
 /// How long it takes after a queue until there is room for what could be left out; twice as long if that made the queue.
 const CALM: Duration = Duration::from_secs(2);
+/// In which time it comes back, and of what it takes a growing part.
+const RETURNS_IN: Duration = Duration::from_secs(2);
+const SLICE: Duration = Duration::from_millis(64);
 const MAX_CALM: Duration = Duration::from_secs(32);
 /// Where more is lost, a third, that is a queue too short to be seen.
 const HEAVY: u64 = 340;
@@ -137,12 +123,14 @@ impl Bound {
             state: State::Free,
             rate: 0,
             delivery: 0,
-            loss: 0,
+            losses: Losses::new(),
+            rtt: Duration::ZERO,
             base: Duration::ZERO,
             shortest: Duration::MAX,
             jitter: Jitter::default(),
             own_jitter: Duration::ZERO,
             effect: Effect::default(),
+            competes_for: COMPETES_FOR,
             long_rounds: 0,
             round: Round::begin(Instant::ZERO),
             congested_at: None,
@@ -162,14 +150,22 @@ impl Bound {
         Some(1 + self.rate()?.saturating_mul(longest.as_micros()) / 1_000_000)
     }
 
-    /// True if there was no queue for some time: what could be left out may be sent as well.
+    /// True if what could be left out may be sent as well: there was no queue for some time. Then it comes back little by
+    /// little, in a growing part of each [`SLICE`], so that a queue that it makes is seen before it is full.
     pub(super) fn is_calm(&self, now: Instant) -> bool {
-        self.congested_at.is_none_or(|at| now.since(at) > self.calm)
+        let Some(since) = self.congested_at.map(|at| now.since(at)) else { return true };
+        let (into_slice, returned) =
+            (since.as_micros() % SLICE.as_micros(), (since - self.calm).min(RETURNS_IN).as_micros());
+        into_slice * RETURNS_IN.as_micros() < returned * SLICE.as_micros()
     }
 
-    /// True if the queue is ours, and gone now and then: the least round trip is what it was.
+    /// True if the queue is ours, as far as is known, and gone now and then: the least round trip is what it was.
     pub(super) fn drains(&self) -> bool {
-        matches!(self.state, State::Filling { .. } | State::Draining(_))
+        match self.state {
+            State::Free => false,
+            State::Filling { .. } | State::Draining(_) => true,
+            State::Competing { .. } => self.competes_for < MAX_COMPETES_FOR,
+        }
     }
 
     /// The longest queue that is no reason to send less, where the least round trip is `least`: jitter makes none.
@@ -185,56 +181,72 @@ impl Bound {
     /// How many samples make a round. With a bound they are few where there is little jitter: it has to react soon.
     fn enough_samples(&self, least: Duration) -> u8 {
         let is_quick = self.rate().is_some() && self.jitter().saturating_mul(2) <= self.target(least);
-        let loses = self.loss > HEAVY || self.round.lost / 4 > self.round.arrived;
-        if is_quick || loses { 1 } else { SAMPLES }
+        if is_quick || self.loses_much() { 1 } else { SAMPLES }
     }
 
-    /// `len` bytes have arrived.
-    pub(super) fn on_acked(&mut self, len: u16) {
+    /// A segment of `len` bytes has arrived, where `least` is the least round trip, if one is known.
+    pub(super) fn on_acked(&mut self, now: Instant, len: u16, least: Option<Duration>) {
         self.round.arrived = self.round.arrived.saturating_add(len.into());
+        self.round.longest = self.round.longest.max(len);
+        self.losses.on_acked(now, len, self.rtt);
+        // Where nearly everything is sent again there are few round trips to wait for.
+        if self.loses_much()
+            && let Some(least) = least
+        {
+            self.round.queue = self.round.queue.min(self.rtt - least - self.base);
+            self.end_round_in_time(now, least);
+        }
     }
 
-    /// So many bytes got lost.
-    pub(super) fn on_lost(&mut self, bytes: u32) {
+    /// So many bytes got lost, in segments of up to `longest`.
+    pub(super) fn on_lost(&mut self, bytes: u32, longest: u16) {
         self.round.lost = self.round.lost.saturating_add(bytes);
+        self.losses.on_lost(bytes, longest);
     }
 
     /// Of what was lost so many bytes had not been.
     pub(super) fn on_spurious(&mut self, bytes: u32) {
         self.round.lost = self.round.lost.saturating_sub(bytes);
+        self.losses.on_spurious(bytes);
     }
 
-    /// A segment of `len` bytes took `rtt`, where `least` is the least round trip; `busy` if there was more to send.
-    pub(super) fn on_sample(&mut self, now: Instant, rtt: Duration, least: Duration, len: u16, busy: bool) {
+    /// A segment took `rtt`, where `least` is the least round trip; `busy` if there was more to send.
+    pub(super) fn on_sample(&mut self, now: Instant, rtt: Duration, least: Duration, busy: bool) {
         self.jitter.on_sample(rtt);
+        self.rtt = rtt;
         let round = &mut self.round;
         self.shortest = self.shortest.min(rtt);
         self.base = self.base.min(rtt - least);
         round.queue = round.queue.min(rtt - least - self.base);
         self.effect.on_sample(rtt - least);
         round.samples = round.samples.saturating_add(1);
-        round.longest = round.longest.max(len);
         round.busy |= busy;
-        let took = now.since(round.began);
-        if took >= rtt.max(MIN_ROUND) && self.round.samples >= self.enough_samples(least) {
-            self.end_round(now, took, rtt, least);
+        if self.round.samples >= self.enough_samples(least) {
+            self.end_round_in_time(now, least);
         }
     }
 
-    fn end_round(&mut self, now: Instant, took: Duration, rtt: Duration, least: Duration) {
+    fn end_round_in_time(&mut self, now: Instant, least: Duration) {
+        let took = now.since(self.round.began);
+        if took >= self.rtt.max(MIN_ROUND) {
+            self.end_round(now, took, least);
+        }
+    }
+
+    fn end_round(&mut self, now: Instant, took: Duration, least: Duration) {
+        let rtt = self.rtt;
         let round = core::mem::replace(&mut self.round, Round::begin(now));
-        let (arrived, lost) = (u64::from(round.arrived), u64::from(round.lost));
-        let delivery = arrived * 1_000_000 / took.as_micros().max(1);
+        let delivery = u64::from(round.arrived) * 1_000_000 / took.as_micros().max(1);
         self.delivery = (self.delivery + delivery) / 2;
-        self.loss = (self.loss * 15 + lost * 1_024 / (lost + arrived).max(1)) / 16;
         let arrives = delivery.max(self.delivery);
         let target = self.target(least);
         let is_long = self.is_long(&round, target);
         let per_trip = arrives.saturating_mul(least.as_micros()) / 1_000_000;
-        let counts =
-            self.loss > LOSES || self.effect.is_proved || round.queue > base_target(least).saturating_mul(VERY_LONG);
+        let counts = self.losses.part() > LOSES
+            || self.effect.is_proved
+            || round.queue > base_target(least).saturating_mul(VERY_LONG);
         self.long_rounds = if is_long && counts { self.long_rounds.saturating_add(1) } else { 0 };
-        let is_known = self.jitter.samples() >= ENOUGH || self.loss > HEAVY;
+        let is_known = self.rate().is_some() || self.jitter.samples() >= ENOUGH || self.loses_much();
         if per_trip > THIN || !is_known {
             self.state = State::Free;
         } else {
@@ -243,7 +255,7 @@ impl Bound {
             let step = STEP * trips * 10_000 / rtt.as_micros().max(1);
             self.adapt(now, &round, arrives, step, target);
         }
-        if self.rate().is_none() && lost == 0 && round.queue <= base_target(least).div(2) {
+        if self.rate().is_none() && round.lost == 0 && round.queue <= base_target(least).div(2) {
             self.own_jitter = self.jitter.mean();
         }
         // The least round trip may have been measured anew beside flows that keep the queue full.
@@ -255,26 +267,31 @@ impl Bound {
 
     /// True if there is a queue, where it should be no longer than `target`, or it is too short to be seen and loses.
     fn is_long(&self, round: &Round, target: Duration) -> bool {
-        round.queue > target || self.loss > HEAVY
+        round.queue > target || self.loses_much() && round.lost > 0
+    }
+
+    /// True if so much gets lost that there must be a queue.
+    fn loses_much(&self) -> bool {
+        self.losses.part() > HEAVY
     }
 
     /// True if the last rounds make a queue.
     fn is_standing(&self) -> bool {
-        self.long_rounds >= CONVINCING || self.long_rounds > 0 && self.loss > HEAVY
+        self.long_rounds >= CONVINCING || self.long_rounds > 0 && self.loses_much()
     }
 
     /// A round is over, in which this much `arrives` in a second, where a queue should be no longer than `target`; `step` is to
     /// be added to the rate for the time it took.
     fn adapt(&mut self, now: Instant, round: &Round, arrives: u64, step: u64, target: Duration) {
         let (is_short, is_long) = (round.queue <= target.div(2), self.is_long(round, target));
-        let is_standing = self.is_standing();
+        let (is_standing, loses_much) = (self.is_standing(), self.loses_much());
         match &mut self.state {
             State::Free if is_standing => {
                 self.effect.forget();
                 self.drain(round, arrives, arrives);
             }
             State::Free => return,
-            State::Filling { .. } if is_long && self.effect.is_none() && self.loss <= HEAVY => {
+            State::Filling { .. } if is_long && self.effect.is_none() && !loses_much => {
                 self.own_jitter = self.jitter.mean();
                 self.effect.is_proved = false;
                 self.state = State::Free;
@@ -294,23 +311,25 @@ impl Bound {
             }
             State::Draining(drain) => {
                 let is_longer = drain.observe(round.queue);
-                if drain.is_serialization(round) {
+                if drain.is_serialization(round.longest) {
                     self.base = self.base + drain.least;
                     self.rate = drain.delivery;
                     self.state = State::Filling { since: now };
                 } else if is_short || drain.rounds > REACTS && !is_long {
+                    self.competes_for = COMPETES_FOR;
                     self.rate = self.rate * REFILL_GAIN / DRAIN_GAIN;
                     self.state = State::Filling { since: now };
                 } else if drain.is_in_vain() {
                     self.rate = drain.delivery;
-                    self.state = State::Competing { until: now + COMPETES_FOR };
+                    self.state = State::Competing { until: now + self.competes_for };
+                    self.competes_for = self.competes_for.saturating_mul(2).min(MAX_COMPETES_FOR);
                 } else if is_longer && drain.rounds % REACTS == 0 {
                     self.rate = (self.rate * DRAIN_GAIN / 100).max(drain.delivery / 4);
                 }
             }
             State::Competing { until } if now > *until || is_short => self.state = State::Filling { since: now },
             State::Competing { .. } if round.lost > 0 => self.rate = self.delivery * 70 / 100,
-            State::Competing { .. } => self.rate = (self.rate + step + self.rate / 8).min(self.delivery * 4),
+            State::Competing { .. } => self.rate = (self.rate + step + self.rate / 8).min(self.delivery * 2),
         }
         self.rate = self.rate.max(step).max(1);
     }
@@ -318,10 +337,8 @@ impl Bound {
     /// Begins to drain the queue, of which no more is ours than arrives, or than was sent at `rate`.
     fn drain(&mut self, round: &Round, arrives: u64, rate: u64) {
         self.effect.begin();
-        let (queue, delivery) = (round.queue, self.delivery);
         self.rate = rate.min(arrives * 5 / 4) * DRAIN_GAIN / 100;
-        let (most, least, last) = (queue, queue, Duration::MAX);
-        self.state = State::Draining(Drain { rounds: 0, most, least, last, still: 0, delivery });
+        self.state = State::Draining(Drain::new(round.queue, self.delivery));
     }
 
     #[cold]
@@ -334,75 +351,6 @@ impl Bound {
                 self.calm = self.calm.saturating_mul(2).min(MAX_CALM);
             }
         }
-    }
-}
-
-/// Whether draining makes the queue shorter.
-#[derive(Clone, Copy, Debug, Default)]
-struct Effect {
-    /// The queue in the mean: now, when it was to drain last, and at its shortest since.
-    mean: Duration,
-    before: Duration,
-    shortest: Duration,
-    /// How often on end it did not help, as known when it is to drain again.
-    in_vain: u8,
-    /// It has helped: the path has a queue that is ours.
-    is_proved: bool,
-}
-
-impl Effect {
-    fn on_sample(&mut self, queue: Duration) {
-        self.mean = (self.mean.saturating_mul(15) + queue).div(16);
-        self.shortest = self.shortest.min(self.mean);
-    }
-
-    /// A queue is to drain for the first time.
-    fn forget(&mut self) {
-        (self.before, self.in_vain) = (Duration::ZERO, 0);
-    }
-
-    fn begin(&mut self) {
-        self.in_vain = self.times_in_vain();
-        self.is_proved |= self.in_vain == 0;
-        (self.before, self.shortest) = (self.mean, self.mean);
-    }
-
-    fn times_in_vain(&self) -> u8 {
-        let helped = self.shortest.as_micros() * 100 < self.before.as_micros().saturating_mul(HELPS.into());
-        if helped { 0 } else { self.in_vain + 1 }
-    }
-
-    /// True if it has not helped for too often.
-    fn is_none(&self) -> bool {
-        self.times_in_vain() >= IN_VAIN
-    }
-}
-
-impl Drain {
-    /// A round is over that has seen this `queue`. True if it is no shorter than before.
-    fn observe(&mut self, queue: Duration) -> bool {
-        let is_same = queue + SAME >= self.last && self.last + SAME >= queue;
-        let is_longer = queue >= self.last;
-        self.still = if is_same { self.still + 1 } else { 0 };
-        self.rounds += 1;
-        if self.rounds < REACTS {
-            self.most = self.most.max(queue);
-        }
-        self.least = self.least.min(queue);
-        self.last = queue;
-        is_longer
-    }
-
-    /// True if what looks like a queue is the time in which a segment leaves: always the same, and no longer than it takes at
-    /// the rate of delivery.
-    fn is_serialization(&self, round: &Round) -> bool {
-        let update = u64::from(round.longest) * 1_250_000 / self.delivery.max(1);
-        self.still >= STEADY && round.queue.as_micros() <= update
-    }
-
-    /// True if the queue does not react.
-    fn is_in_vain(&self) -> bool {
-        self.rounds > DRAINS || self.rounds > REACTS && self.least.saturating_mul(4) > self.most.saturating_mul(3)
     }
 }
 
@@ -422,8 +370,8 @@ mod tests {
     fn pass(bound: &mut Bound, now: &mut Instant, queues: impl IntoIterator<Item = u64>) {
         for queue in queues {
             *now += Duration::from_millis(20);
-            bound.on_acked(LEN);
-            bound.on_sample(*now, LEAST + Duration::from_millis(queue), LEAST, LEN, false);
+            bound.on_acked(*now, LEN, Some(LEAST));
+            bound.on_sample(*now, LEAST + Duration::from_millis(queue), LEAST, false);
         }
     }
 
@@ -452,6 +400,18 @@ mod tests {
     }
 
     #[test]
+    fn what_could_be_left_out_comes_back_little_by_little() {
+        let (mut bound, mut now) = begun();
+        pass(&mut bound, &mut now, [70; 24]);
+        pass(&mut bound, &mut now, [0; 100]);
+        assert_eq!(bound.rate(), None);
+        let at = bound.congested_at.unwrap() + bound.calm;
+        let part = |from: u64| (0..320).filter(|n| bound.is_calm(at + Duration::from_millis(from + n))).count();
+        let parts = [0, 500, 1_000, 1_500, 2_000].map(part);
+        assert!(parts.is_sorted() && parts[0] < 40 && (100..220).contains(&parts[2]) && parts[4] == 320, "{parts:?}");
+    }
+
+    #[test]
     fn jitter_is_no_queue_even_if_there_was_one_once() {
         let (mut bound, mut now) = begun();
         pass(&mut bound, &mut now, [70; 24]);
@@ -473,8 +433,8 @@ mod tests {
         pass(&mut bound, &mut now, (0..30).map(|n| 80 + n % 5));
         let before = bound.rate().unwrap();
         pass(&mut bound, &mut now, (0..20).map(|n| 80 + n % 5));
-        assert!(bound.rate().unwrap() > before && !bound.drains());
-        bound.on_lost(700);
+        assert!(bound.rate().unwrap() > before && matches!(bound.state, State::Competing { .. }));
+        bound.on_lost(700, LEN);
         let before = bound.rate().unwrap();
         pass(&mut bound, &mut now, [80; 6]);
         assert!(bound.rate().unwrap() < before, "loss is heeded");
@@ -484,7 +444,7 @@ mod tests {
     fn without_room_for_a_queue_loss_tells() {
         let (mut bound, mut now) = begun();
         for _ in 0..300 {
-            bound.on_lost(u32::from(LEN));
+            bound.on_lost(u32::from(LEN), LEN);
             pass(&mut bound, &mut now, [1]);
         }
         assert!(bound.rate().is_some());
@@ -495,9 +455,9 @@ mod tests {
         let (mut bound, mut now) = begun();
         for rtt in [Duration::MAX, Duration::ZERO, Duration::from_secs(1 << 30)] {
             now += Duration::from_secs(1 << 20);
-            bound.on_lost(u32::MAX);
+            bound.on_lost(u32::MAX, u16::MAX);
             bound.round.arrived = u32::MAX;
-            bound.on_sample(now, rtt, Duration::ZERO, u16::MAX, true);
+            bound.on_sample(now, rtt, Duration::ZERO, true);
             assert!(bound.window(rtt).is_none_or(|window| window > 0));
         }
     }

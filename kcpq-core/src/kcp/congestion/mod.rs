@@ -5,9 +5,13 @@ mod bbr;
 #[cfg(feature = "bbr")]
 mod bound;
 #[cfg(feature = "bbr")]
+mod drain;
+#[cfg(feature = "bbr")]
 mod jitter;
 #[cfg_attr(not(feature = "kcp-modes"), path = "../absent/kcp_window.rs")]
 mod kcp_window;
+#[cfg(feature = "bbr")]
+mod losses;
 #[cfg(feature = "bbr")]
 mod pacer;
 #[cfg(feature = "bbr")]
@@ -95,8 +99,8 @@ pub(super) trait Controller {
     /// A segment of `len` bytes was acknowledged for the first time.
     fn on_acked(&mut self, _now: Instant, _len: u16) {}
 
-    /// Segments of `bytes` bytes in all are considered lost.
-    fn on_lost(&mut self, _bytes: u32) {}
+    /// Segments of `bytes` bytes in all are considered lost, the longest of them of `longest` bytes.
+    fn on_lost(&mut self, _bytes: u32, _longest: u16) {}
 
     /// Of the segments that a datagram acknowledged, `sample` is of the one that was sent last; `pipe` bytes are still in
     /// flight.
@@ -206,8 +210,8 @@ impl Controller for Congestion {
         chosen!(self, controller => controller.on_acked(now, len));
     }
 
-    fn on_lost(&mut self, bytes: u32) {
-        chosen!(self, controller => controller.on_lost(bytes));
+    fn on_lost(&mut self, bytes: u32, longest: u16) {
+        chosen!(self, controller => controller.on_lost(bytes, longest));
     }
 
     fn on_sample(&mut self, now: Instant, sample: &Sample, pipe: u32) {

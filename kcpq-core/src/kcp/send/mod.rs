@@ -350,7 +350,7 @@ impl<S: Store> Sender<S> {
         if env.timers.is_due(Timer::Rto, env.now) {
             let lost = state.loss.on_rto(env, flight, &state.rtt, state.ack_delay.is_expected());
             if lost.segments > 0 {
-                state.congestion.on_lost(lost.bytes);
+                state.congestion.on_lost(lost.bytes, lost.longest);
                 state.congestion.on_timeout();
                 state.black_hole.on_lost(env.longest_of(lost.longest));
             }
@@ -358,7 +358,7 @@ impl<S: Store> Sender<S> {
         if env.timers.is_due(Timer::OutageProbe, env.now) {
             let burst = state.last_burst.max(state.burst);
             let lost = state.loss.on_outage_probe(env, flight, &state.rtt, burst);
-            state.congestion.on_lost(lost.bytes);
+            state.congestion.on_lost(lost.bytes, lost.longest);
             state.black_hole.on_lost(env.longest_of(lost.longest));
         }
     }
@@ -367,7 +367,7 @@ impl<S: Store> Sender<S> {
     fn on_overtaken(&mut self, env: &Env, lost: Lost) {
         if lost.segments > 0 {
             self.state.black_hole.on_lost(env.longest_of(lost.longest));
-            self.state.congestion.on_lost(lost.bytes);
+            self.state.congestion.on_lost(lost.bytes, lost.longest);
             self.state.congestion.on_fast_loss(self.flight.len() as u32, env.config.fast_resend);
         }
     }
