@@ -346,8 +346,8 @@ impl<'c> Subscribe<'c> {
     /// to this client, and overtake those whose lane has a lower priority. See [`Publish::lane`].
     ///
     /// Of several subscriptions of this client to one pattern the one counts that was made last, and of several patterns that
-    /// match, the lane that goes first. A member of a [queue group](Self::queue) gets each message in its own lane. Without
-    /// effect where the server does not know lanes.
+    /// match, the lane that goes first. Each member of a [queue group](Self::queue) has its own. Without effect where the server
+    /// does not know lanes.
     pub fn lane(mut self, lane: Lane) -> Self {
         self.lane = Some(lane);
         self
@@ -389,10 +389,7 @@ impl<'c> Subscribe<'c> {
             let mut wanted = Subscribing::default();
             match &self.group {
                 Some(group) => wanted.group = Some(group),
-                None => {
-                    (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept);
-                    wanted.lane = self.lane;
-                }
+                None => (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept),
             }
             let id = core.subscribe_as(now, &self.pattern, &wanted);
             let id = id.map_err(SubscribeError::Refused)?;
@@ -436,6 +433,7 @@ impl<'c> IntoFuture for Subscribe<'c> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }
+            wanted.lane = self.lane;
 }
 
 /// Waits until the server has handled everything published before, across a reconnect if necessary. If messages were in

@@ -194,7 +194,9 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
             }
         };
         self.sessions += u32::from(matches!(to, Party::Session(_)));
-        lane = receiver.lane_of(self.subject, lane);
+        if more.is_empty() {
+            lane = receiver.lane_of(self.subject, lane);
+        }
         let Receiver { queue, outlet, pass, .. } = receiver;
         if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
             outlet.counts.withheld += 1;
@@ -260,7 +262,9 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
                 chosen = groups.choose(shares, |member| self.load(member, true));
             }
             match chosen {
-                Some(groups::Member::Session { slot, number }) => {
+                Some(groups::Member::Session { slot, number, lane }) => {
+                    let published = self.message.lane();
+                    self.message.set_lane(lane.get().unwrap_or(published));
                     self.hand_to(Party::Session(slot), false, &properties::member(number));
                 }
                 Some(groups::Member::Shard { index, .. }) => {
@@ -275,6 +279,7 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
                 }
                 None => continue,
             }
+                    self.message.set_lane(published);
             count += 1;
         }
         count

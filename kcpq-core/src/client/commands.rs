@@ -101,7 +101,7 @@ impl<S: FrameStore> Client<S> {
         wanted: &Subscribing<'_>,
     ) -> Result<SubscriptionId, SubscribeError> {
         let Subscribing { latest, without_kept, lane, group } = *wanted;
-        let lane = lane.map(Asked::from).unwrap_or_default();
+        let lane = lane.map(Asked::of).unwrap_or_default();
         self.subscribe_to(now, pattern, Wants { latest, without_kept, lane }, group)
     }
 
@@ -475,7 +475,7 @@ pub struct Subscribing<'s> {
     pub without_kept: bool,
     /// The messages are to come in this lane, in whichever they were published. Of several subscriptions of a client to one
     /// pattern the one counts that the server was asked for last, and of several patterns that match the lane that goes
-    /// first. Without effect in a queue group, and where the server knows no lanes.
+    /// first. Each member of a queue group has its own. Without effect where the server knows no lanes.
     pub lane: Option<Lane>,
     /// As a member of this queue group; see [`Client::subscribe_queue`].
     pub group: Option<&'s str>,
