@@ -309,6 +309,7 @@ impl Hub {
                 let Ok(subject) = subject else { continue };
                 let (_, properties) = parsed.message().unwrap_or_default();
                 let (group, ticket, stamp) = (properties.group(), properties.ticket(), properties.stamp());
+                let latest = properties.supersedes();
                 let aim = match group.map(|group| self.groups.named(group)) {
                     None => Aim::Each,
                     Some(Some(group)) => Aim::Group(group),
@@ -328,6 +329,7 @@ impl Hub {
                     }
                 };
                 message.set_lane(lane);
+                message.set_latest(latest);
                 let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let reach = self.publish_to(aim, cx, table, publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);
