@@ -59,7 +59,7 @@ impl<S: Store> End<S> {
 
     /// Native datagrams and lanes from here on.
     fn begin_lanes(&mut self, now: Instant) {
-        self.kcp.negotiated(Peer { lanes: true, pieces: true, repairs: true, ..*self.kcp.peer() });
+        self.kcp.negotiated(Peer { lanes: true, latest: true, pieces: true, repairs: true, ..*self.kcp.peer() });
         self.kcp.begin_numbers(now);
     }
 
@@ -269,8 +269,12 @@ fn next_native(bytes: &mut Bytes<'_>) -> Op {
                 0x07 => item.push(bytes.byte()),
                 _ => {}
             }
-            // A lane and a small number, and some data.
-            item.extend([bytes.byte() % 9, bytes.byte() % 8, 0]);
+            // A lane, perhaps of a message of which only the latest counts or that is void, a small number, and some data.
+            let lane = bytes.byte();
+            item.extend([lane % 9 | lane & 0xc0, bytes.byte() % 8, 0]);
+            if lane & 0x80 != 0 {
+                item.extend([bytes.byte() % 4, 0, bytes.byte() % 8, 0]);
+            }
             let len = bytes.byte() % 64;
             item.extend(bytes.take(len.into()));
             Op::Datagram { bytes: item, origin: Origin::Numbered(bytes.byte().into()), appetite }
@@ -346,6 +350,9 @@ pub fn seeds() -> Vec<Seed> {
     let ask = [1, 4, 0, 0, 3, 9, 0, 0, 0];
     // Segment, lane, number in the lane.
     let lane = |sn: u8, lane: u8, number: u8| [1, 0x40, sn, lane, number, 4, b'l', b'a', b'n', b'e', sn];
+    // The same of lane 1, with flow and run of a message of which only the latest counts; and a void one.
+    let latest = |sn: u8, number: u8, flow: u8, run: u8| [1, 0x40, sn, 0x88, number, flow, run, 2, b'l', b'a', sn];
+    let void = |sn: u8, number: u8| [1, 0x40, sn, 0x40, number, 0, sn];
     let story =
         |label: &str, setup: [u8; 2], steps: &[&[u8]]| (label.to_owned(), [&setup[..], &steps.concat()].concat());
     vec![
@@ -359,6 +366,11 @@ pub fn seeds() -> Vec<Seed> {
             "in lanes",
             [128, 0xff],
             &[&lane(0, 1, 0), &lane(2, 3, 0), &lane(4, 1, 2), &lane(3, 1, 1), &lane(1, 3, 1), &[1, 11, 255, 9]],
+        ),
+        story(
+            "superseded",
+            [128, 0xff],
+            &[&latest(2, 2, 1, 2), &latest(1, 1, 1, 1), &latest(5, 5, 0, 0), &void(0, 0), &void(4, 4), &latest(3, 3, 2, 0)],
         ),
         story("congested", [24, 0xf3], &[&send, &send, &[140, 2, 0x51], &[140, 2, 0x10], &lose, &[251, 15]]),
     ]

@@ -26,7 +26,7 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 14] = [
+const WORK: [Work; 16] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
@@ -36,6 +36,8 @@ const WORK: [Work; 14] = [
     ("relay", |count| assert_eq!(Relay::new().run(count, &[7; 128]), count)),
     ("relay-1k", |count| assert_eq!(Relay::new().run(count, &[7; 1024]), count)),
     ("relay-permitted", |count| assert_eq!(Relay::permitted().run(count, &[7; 128]), count)),
+    ("relay-crowded", |count| assert_eq!(Relay::crowded().run(count, &[7; 128]), count)),
+    ("relay-group", |count| assert_eq!(Relay::group(8).run(count, &[7; 128]), count)),
     // Of a session, a page at a time.
     ("view", views),
     ("first-look", first_looks),

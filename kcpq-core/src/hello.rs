@@ -122,6 +122,9 @@ pub mod features {
     /// Understands lanes ([`Lane`](crate::lane::Lane)); a server's: knows [`lane`](super::Subscribe::lane) of SUB.
     pub const LANES: u32 = 1 << 13;
 
+    /// Understands messages in lanes of which only the latest counts (PROTOCOL.md 2.12).
+    pub const SUPERSEDES: u32 = 1 << 14;
+
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
 
@@ -132,7 +135,7 @@ pub mod features {
         | if cfg!(feature = "pieces") { PIECES } else { 0 }
         | if cfg!(feature = "native") { NATIVE } else { 0 }
         | if cfg!(feature = "properties") { PROPERTIES } else { 0 }
-        | if cfg!(feature = "lanes") { LANES } else { 0 };
+        | if cfg!(feature = "lanes") { LANES | SUPERSEDES } else { 0 };
     /// What a server of this build can do, whatever its configuration.
     pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES | CONFIRMS | WILLS;
 }

@@ -88,14 +88,11 @@ impl Lane {
 pub(crate) struct Asked(#[cfg(feature = "lanes")] Option<Lane>);
 
 #[cfg(feature = "lanes")]
-impl From<Lane> for Asked {
-    fn from(lane: Lane) -> Self {
+impl Asked {
+    pub(crate) fn of(lane: Lane) -> Self {
         Self(Some(lane))
     }
-}
 
-#[cfg(feature = "lanes")]
-impl Asked {
     pub(crate) fn get(self) -> Option<Lane> {
         self.0
     }
@@ -103,6 +100,11 @@ impl Asked {
 
 #[cfg(not(feature = "lanes"))]
 impl Asked {
+    #[cfg(feature = "alloc")]
+    pub(crate) fn of(_: Lane) -> Self {
+        Self()
+    }
+
     pub(crate) fn get(self) -> Option<Lane> {
         None
     }

@@ -38,6 +38,9 @@ fn several_messages_from_publisher_through_broker_to_subscriber_share_an_allocat
     assert!(relay_allocations(Relay::new(), 16) <= 20_000 / 100 * 3);
     // Whether they are permitted is known.
     assert!(relay_allocations(Relay::permitted(), 16) <= 20_000 / 100 * 3);
+    // Nor where much waits, for one or for members of a queue group by turns.
+    assert!(relay_allocations(Relay::crowded(), 128) <= 20_000 / 100 * 3);
+    assert!(relay_allocations(Relay::group(8), 128) <= 20_000 / 100 * 3);
 }
 
 /// HELLO and one segment at the end of the window are two datagrams of a stranger; they must not cost a table of 4096

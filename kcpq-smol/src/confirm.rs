@@ -13,7 +13,7 @@ use kcpq_core::lane::Lane;
 
 use crate::client::Client;
 use crate::error::{ConfirmError, PublishError};
-use crate::operation::{BoxFuture, Limit, deadline, headers};
+use crate::operation::{BoxFuture, Limit, Marks, deadline, headers};
 use crate::shared::Handle;
 
 /// Publishes a message; ready when the server has said to how many sessions it has given it. Made by
@@ -31,8 +31,7 @@ pub struct Confirm<'c, P> {
     pub(crate) subject: Option<&'c str>,
     pub(crate) payload: P,
     pub(crate) properties: Result<PropertiesBuf, PropertyError>,
-    /// The server is to keep it.
-    pub(crate) retain: bool,
+    pub(crate) marks: Marks,
     /// When the message expires.
     pub(crate) expires: Option<Instant>,
     pub(crate) lane: Lane,
@@ -45,11 +44,7 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
     headers!();
 
     async fn run(mut self) -> Result<u32, ConfirmError> {
-        if self.retain
-            && let Ok(properties) = &mut self.properties
-        {
-            properties.retain();
-        }
+        self.marks.add_to(&mut self.properties);
         let mut expected = self.publish().await?;
         poll_fn(|cx| {
             let mut state = expected.handle.0.lock();

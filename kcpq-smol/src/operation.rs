@@ -123,6 +123,28 @@ macro_rules! headers {
 }
 pub(crate) use headers;
 
+/// What the server is to do with a message besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    /// Keep it as the last value of its subject.
+    retain: bool,
+    /// Forget those before it of its subject that are under way.
+    latest: bool,
+}
+
+impl Marks {
+    /// Adds them to what the message carries.
+    pub(crate) fn add_to(self, properties: &mut Result<PropertiesBuf, PropertyError>) {
+        let Ok(properties) = properties else { return };
+        if self.retain {
+            properties.retain();
+        }
+        if self.latest {
+            properties.latest();
+        }
+    }
+}
+
 /// Publishes a message; ready when it is queued, which is at once unless the queue is full.
 ///
 /// Cancel-safe: if dropped before it is ready, nothing was queued.
@@ -137,8 +159,7 @@ pub struct Publish<'c, P> {
     expires: Option<Instant>,
     /// What it carries besides.
     properties: Result<PropertiesBuf, PropertyError>,
-    /// The server is to keep it.
-    retain: bool,
+    marks: Marks,
     lane: Lane,
     waiting: Option<(EventListener, Timer)>,
 }
@@ -147,8 +168,8 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     pub(crate) fn new(client: &'c Client, subject: Option<&'c str>, payload: P) -> Self {
         let limit = Limit { span: client.shared().timeout, until: None };
         let properties = Ok(PropertiesBuf::new());
-        let (lane, waiting) = (Lane::NORMAL, None);
-        Self { client, subject, payload, limit, expires: None, properties, retain: false, lane, waiting }
+        let (marks, lane, waiting) = (Marks::default(), Lane::NORMAL, None);
+        Self { client, subject, payload, limit, expires: None, properties, marks, lane, waiting }
     }
 
     deadline!();
@@ -176,9 +197,9 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     /// # }
     /// ```
     pub fn confirmed(self) -> Confirm<'c, P> {
-        let Self { client, subject, payload, limit, expires, properties, retain, lane, .. } = self;
+        let Self { client, subject, payload, limit, expires, properties, marks, lane, .. } = self;
         let limit = if limit.until.is_some() { limit } else { Limit::new(limit.span) };
-        Confirm { client, subject, payload, properties, retain, expires, lane, limit }
+        Confirm { client, subject, payload, properties, marks, expires, lane, limit }
     }
 
     /// Publishes it in a lane: it waits for no message of another lane, neither here nor in the network nor at the server, which
@@ -213,7 +234,31 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     /// keeps none, it is a message like any other. What the server has no room for it delivers and does not keep, and
     /// says so ([`Event::Refused`](crate::Event::Refused)).
     pub fn retain(mut self) -> Self {
-        self.retain = true;
+        self.marks.retain = true;
+        self
+    }
+
+    /// For state where a new message replaces the last, such as where something is, sixty times a second: of the messages of
+    /// one subject that are under way only the latest counts. Where one waits, here or at the server for each subscriber, the
+    /// newer one takes its place, however the subscriber has subscribed; and in another [lane](Self::lane) than 0 one that the
+    /// network loses is not sent again if there is a newer one, which does not wait for it.
+    ///
+    /// A subscriber never gets something older of a subject after something newer, and always the newest at last; in such a
+    /// lane messages of different subjects may overtake each other. What is longer than a datagram is sent again like
+    /// other messages, and so is everything where an end does not know that, such as an original one. A message that is to be
+    /// [kept](Self::retain), or for a [queue group](Subscribe::queue), is for these a message like any other; one that is
+    /// [confirmed](Self::confirmed) is superseded only behind the server.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use kcpq_smol::Lane;
+    ///
+    /// client.publish("game.player.7", "x=1 y=2").lane(Lane::URGENT).latest().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn latest(mut self) -> Self {
+        self.marks.latest = true;
         self
     }
 
@@ -229,11 +274,7 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.retain
-            && let Ok(properties) = &mut this.properties
-        {
-            properties.retain();
-        }
+        this.marks.add_to(&mut this.properties);
         loop {
             let ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()));
             let properties = match &self.properties {
@@ -325,7 +366,8 @@ impl<'c> Subscribe<'c> {
 
     /// Latest only, for state where a new message replaces the last: of the messages of one subject that wait, only the
     /// newest is kept, in the place of the one before. That holds for the queue of this subscription and, unless the message
-    /// also matches another one of this client without this option, for what the server has queued for this client. A server
+    /// also matches another one of this client without this option, for what the server has queued for this client, and in
+    /// another [lane](Self::lane) than 0 for what the network loses (see [`Publish::latest`]). A server
     /// that does not know the option, such as an original one, sends every message.
     ///
     /// When more subjects wait than the queue has room for, the oldest message is dropped, unless
@@ -346,8 +388,8 @@ impl<'c> Subscribe<'c> {
     /// to this client, and overtake those whose lane has a lower priority. See [`Publish::lane`].
     ///
     /// Of several subscriptions of this client to one pattern the one counts that was made last, and of several patterns that
-    /// match, the lane that goes first. A member of a [queue group](Self::queue) gets each message in its own lane. Without
-    /// effect where the server does not know lanes.
+    /// match, the lane that goes first. Each member of a [queue group](Self::queue) has its own. Without effect where the server
+    /// does not know lanes.
     pub fn lane(mut self, lane: Lane) -> Self {
         self.lane = Some(lane);
         self
@@ -389,11 +431,9 @@ impl<'c> Subscribe<'c> {
             let mut wanted = Subscribing::default();
             match &self.group {
                 Some(group) => wanted.group = Some(group),
-                None => {
-                    (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept);
-                    wanted.lane = self.lane;
-                }
+                None => (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept),
             }
+            wanted.lane = self.lane;
             let id = core.subscribe_as(now, &self.pattern, &wanted);
             let id = id.map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None, waiter: None });

@@ -172,6 +172,8 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
     pub(super) fn hand_to(&mut self, to: Party, latest: bool, more: &[u8]) {
         let Reached { cx, table, shards, publisher } = &mut self.reached;
         let mut lane = self.message.lane();
+        // A member of a group gets each of them.
+        let latest = latest || self.message.is_latest() && more.is_empty();
         let mut receiver = match to {
             party if party == publisher.party => match &mut publisher.own {
                 Some(own) => own.again(),
@@ -187,6 +189,9 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
                 if let Some(ticket) = self.message.ticket() {
                     return self.ask(index, more, ticket);
                 }
+                if self.message.is_latest() {
+                    return self.tell_latest(index, more);
+                }
                 match shards.outlet(index) {
                     Some((queue, outlet)) => Receiver::shard(queue, outlet),
                     None => return,
@@ -194,7 +199,9 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
             }
         };
         self.sessions += u32::from(matches!(to, Party::Session(_)));
-        lane = receiver.lane_of(self.subject, lane);
+        if more.is_empty() {
+            lane = receiver.lane_of(self.subject, lane);
+        }
         let Receiver { queue, outlet, pass, .. } = receiver;
         if pass.is_some_and(|pass| pass.is_filtered && cx.withholds(pass, self.subject)) {
             outlet.counts.withheld += 1;
@@ -230,6 +237,14 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         }
     }
 
+    /// The same to another shard, which is to know that only the latest of its subject counts.
+    #[cold]
+    fn tell_latest(&mut self, index: u8, more: &[u8]) {
+        self.message.set_latest(false);
+        self.hand_to(Party::Shard(index), false, &[more, &properties::LATEST].concat());
+        self.message.set_latest(true);
+    }
+
     /// The same to another shard, which is to say how many sessions got it.
     #[cold]
     fn ask(&mut self, index: u8, more: &[u8], ticket: u32) {
@@ -260,8 +275,11 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
                 chosen = groups.choose(shares, |member| self.load(member, true));
             }
             match chosen {
-                Some(groups::Member::Session { slot, number }) => {
+                Some(groups::Member::Session { slot, number, lane }) => {
+                    let published = self.message.lane();
+                    self.message.set_lane(lane.get().unwrap_or(published));
                     self.hand_to(Party::Session(slot), false, &properties::member(number));
+                    self.message.set_lane(published);
                 }
                 Some(groups::Member::Shard { index, .. }) => {
                     let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();

@@ -4,6 +4,9 @@
 //! subject -> shares that match -> by group -> the next member in turn that has nothing waiting, or the least
 //! ```
 //!
+//! What members have waiting is not asked of all of them for each message: what each had when it was last asked tells whom to
+//! ask, and with some messages one of the others is asked again.
+//!
 //! A *share* is what those have in common who are in the same group with the same pattern: the router knows shares, and not
 //! their members. All sessions of another shard are one member of a share here, with as many turns as they are.
 
@@ -14,6 +17,8 @@ use alloc::vec::Vec;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
+
+use crate::lane::Asked;
 
 /// See above.
 pub(super) struct Groups {
@@ -37,7 +42,12 @@ struct Name {
 struct Share {
     text: Box<str>,
     group: u32,
-    members: Vec<Member>,
+    seats: Vec<Seat>,
+    /// What the member had waiting that was chosen last: none of those that are looked at is known to have less.
+    least: u32,
+    /// Messages since somebody was asked again who has more waiting than others, and who is next to be.
+    since: u8,
+    again: usize,
     /// Whose turn it is, and how many it has had.
     next: usize,
     turns: u32,
@@ -45,11 +55,18 @@ struct Share {
     weight: u32,
 }
 
+/// The place of a member in the turns of a share.
+struct Seat {
+    member: Member,
+    /// What it had waiting when it was last asked.
+    load: u32,
+}
+
 /// One who takes part in a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Member {
-    /// A subscription of a session here.
-    Session { slot: u32, number: u32 },
+    /// A subscription of a session here, and the lane in which its messages are to come, if it has asked for one.
+    Session { slot: u32, number: u32, lane: Asked },
     /// The sessions of another shard, so many.
     Shard { index: u8, count: u32 },
 }
@@ -70,8 +87,10 @@ pub(super) struct Change {
     pub(super) here: u32,
 }
 
-/// So many members in turn are looked at for one that has nothing waiting.
-const LOOKED_AT: usize = 16;
+/// So many members in turn are looked at for the one that has least waiting.
+const LOOKED_AT: usize = 64;
+/// With so many messages one is asked again who had something waiting; where another one has nothing, with each message.
+const AGAIN: u8 = 4;
 
 /// What names a share: the pattern and the group, with a space between them, which neither of them has.
 pub(super) fn text(pattern: &str, group: &str) -> String {
@@ -109,7 +128,8 @@ impl Groups {
         let index = known.unwrap_or_else(|| self.open(text));
         let Some(share) = self.share(index) else { return Change { share: None, here: 0 } };
         share.remove(|other| other.is(member));
-        share.members.push(member);
+        share.seats.push(Seat { member, load: 0 });
+        share.least = 0;
         share.weight += member.weight();
         Change { share: known.is_none().then_some(index), here: share.here() }
     }
@@ -121,11 +141,20 @@ impl Groups {
         if !share.remove(|other| other.is(member)) {
             return None;
         }
-        let (here, empty) = (share.here(), share.members.is_empty());
+        let (here, empty) = (share.here(), share.seats.is_empty());
         if empty {
             self.close(index);
         }
         Some(Change { share: empty.then_some(index), here })
+    }
+
+    /// Somebody goes on to take part as this member: the same one in another lane.
+    pub(super) fn change(&mut self, text: &str, member: Member) {
+        let share = self.by_text.get(text).copied().and_then(|index| self.share(index));
+        let mut seats = share.into_iter().flat_map(|share| &mut share.seats);
+        if let Some(seat) = seats.find(|seat| seat.member.is(member)) {
+            seat.member = member;
+        }
     }
 
     fn share(&mut self, index: u32) -> Option<&mut Share> {
@@ -226,13 +255,13 @@ impl Groups {
 
 impl Share {
     fn here(&self) -> u32 {
-        self.members.iter().filter(|member| matches!(member, Member::Session { .. })).count() as u32
+        self.seats.iter().filter(|seat| matches!(seat.member, Member::Session { .. })).count() as u32
     }
 
     /// True if there was such a member.
     fn remove(&mut self, which: impl Fn(&Member) -> bool) -> bool {
-        let Some(place) = self.members.iter().position(which) else { return false };
-        let member = self.members.remove(place);
+        let Some(place) = self.seats.iter().position(|seat| which(&seat.member)) else { return false };
+        let Seat { member, .. } = self.seats.remove(place);
         self.weight -= member.weight();
         if place < self.next {
             self.next -= 1;
@@ -242,32 +271,74 @@ impl Share {
         true
     }
 
-    /// The first in turn that has nothing waiting, or of some the one that has least.
-    fn best(&self, mut load: impl FnMut(Member) -> Option<u32>) -> Option<(u32, usize)> {
-        let count = self.members.len();
-        let places = (0..count).map(|place| (self.next + place) % count);
-        let loads = places.filter_map(|place| Some((load(*self.members.get(place)?)?, place)));
-        let mut best: Option<(u32, usize)> = None;
-        for (load, place) in loads.take(LOOKED_AT) {
-            if best.is_none_or(|(least, _)| load < least) {
-                best = Some((load, place));
-            }
-            if load == 0 {
-                break;
+    /// The member that is to get a message, and what it has waiting: the first in turn of those that have least.
+    fn best(&mut self, mut load: impl FnMut(Member) -> Option<u32>) -> Option<(u32, usize)> {
+        self.ask_again(&mut load);
+        // Who cannot have the message, as bits, by turns.
+        let mut without = 0;
+        while let Some((turn, place)) = self.least(without) {
+            let seat = self.seats.get_mut(place)?;
+            match load(seat.member) {
+                // It may have more by now than another one.
+                Some(load) if load > seat.load => seat.load = load,
+                Some(load) => {
+                    (seat.load, self.least) = (load, load);
+                    return Some((load, place));
+                }
+                None => without |= 1 << turn,
             }
         }
-        best
+        let mut others = self.in_turn().skip(LOOKED_AT);
+        others.find_map(|place| Some((load(self.seats.get(place)?.member)?, place)))
+    }
+
+    /// The first in turn of those that had least waiting, without some of them: its turn, and its place.
+    fn least(&self, without: u64) -> Option<(usize, usize)> {
+        let mut best: Option<(u32, usize, usize)> = None;
+        for (turn, place) in self.in_turn().take(LOOKED_AT).enumerate() {
+            let load = self.seats.get(place)?.load;
+            if without & 1 << turn == 0 && best.is_none_or(|(least, ..)| load < least) {
+                best = Some((load, turn, place));
+                if load <= self.least {
+                    break;
+                }
+            }
+        }
+        best.map(|(_, turn, place)| (turn, place))
+    }
+
+    /// Places in the order of their turns.
+    fn in_turn(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.next..self.seats.len()).chain(0..self.next)
+    }
+
+    /// Asks now and then somebody who had something waiting: it may have less by now.
+    fn ask_again(&mut self, load: &mut impl FnMut(Member) -> Option<u32>) {
+        self.since += 1;
+        if self.since < AGAIN && self.least > 0 {
+            return;
+        }
+        (self.since, self.again) = (0, self.again + 1);
+        if self.again >= self.seats.len() {
+            self.again = 0;
+        }
+        if let Some(seat) = self.seats.get_mut(self.again).filter(|seat| seat.load > 0)
+            && let Some(load) = load(seat.member)
+        {
+            seat.load = load;
+            self.least = self.least.min(load);
+        }
     }
 
     /// It is this one's turn.
     fn take(&mut self, place: usize) -> Option<Member> {
-        let member = *self.members.get(place)?;
+        let member = self.seats.get(place)?.member;
         if place != self.next {
             (self.next, self.turns) = (place, 0);
         }
         self.turns += 1;
         if self.turns >= member.weight() {
-            (self.next, self.turns) = ((place + 1) % self.members.len(), 0);
+            (self.next, self.turns) = ((place + 1) % self.seats.len(), 0);
         }
         Some(member)
     }
@@ -282,9 +353,12 @@ impl Member {
         }
     }
 
-    /// The same one, with however many sessions.
+    /// The same one, with however many sessions, and in whichever lane.
     fn is(self, other: Self) -> bool {
         match (self, other) {
+            (Self::Session { slot, number, .. }, Self::Session { slot: other, number: its, .. }) => {
+                (slot, number) == (other, its)
+            }
             (Self::Shard { index, .. }, Self::Shard { index: other, .. }) => index == other,
             _ => self == other,
         }
@@ -298,7 +372,7 @@ mod tests {
     use super::*;
 
     fn session(slot: u32) -> Member {
-        Member::Session { slot, number: 1 }
+        Member::Session { slot, number: 1, lane: Asked::default() }
     }
 
     /// How often each of these slots is chosen out of `count` times.
@@ -344,6 +418,37 @@ mod tests {
         let all_busy = |member| load(member).map(|load| load.max(7));
         assert_eq!(chosen(&mut groups, &[share], 99, all_busy), [0, 33, 0, 33, 33, 0, 0, 0, 0, 0]);
         assert_eq!(chosen(&mut groups, &[share], 9, |_| None), [0; 10]);
+    }
+
+    #[test]
+    fn who_is_busy_is_not_asked_for_each_message_and_nobody_is_forgotten() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        (1..8).for_each(|slot| assert!(groups.join("a g", session(slot)).share.is_none()));
+        let found = [groups.found(share)];
+        // All have something waiting: it leaves them at their own pace, as much as comes.
+        let (mut waiting, mut asked, mut given) = ([640; 8], 0, [0; 8]);
+        let mut load = |waiting: &[u32; 8], groups: &mut Groups| {
+            let chosen = groups.choose(&found, |member| {
+                asked += 1;
+                let Member::Session { slot, .. } = member else { return None };
+                Some(waiting[slot as usize] / 64)
+            });
+            let Some(Member::Session { slot, .. }) = chosen else { panic!("somebody can have it") };
+            slot as usize
+        };
+        for round in 0..20_000 {
+            let slot = load(&waiting, &mut groups);
+            waiting[slot] += 1;
+            given[slot] += 1;
+            // The last one takes twice as much as any other.
+            let taker = (round % 9).min(7);
+            waiting[taker] = waiting[taker].saturating_sub(1);
+        }
+        assert!(asked < 5 * 20_000 / 2, "{asked} times");
+        let least = waiting.iter().min().unwrap() / 64;
+        assert!(waiting.iter().all(|waiting| waiting / 64 <= least + 1), "{waiting:?}: evenly");
+        assert!(given[7] > 4_000 && given[..7].iter().all(|given| (2_000..2_500).contains(given)), "{given:?}");
     }
 
     #[test]

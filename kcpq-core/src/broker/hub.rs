@@ -19,7 +19,7 @@ use super::shards::Shards;
 use super::table::Table;
 use super::throttle::Throttle;
 use crate::frame::{Frame, LENGTH, subject_of};
-use crate::lane::Lane;
+use crate::lane::{Asked, Lane};
 use crate::router::{Place, Router, TooManyShapes};
 use crate::subject::{Pattern, Subject};
 use crate::time::Instant;
@@ -128,16 +128,24 @@ impl Hub {
 
     /// A subscription of a session takes part in a group. Its pattern is had by the session as well, as far as it matters how
     /// dear that is.
-    pub(super) fn join(&mut self, text: &str, pattern: Pattern<'_>, slot: u32, number: u32) {
-        let change = self.groups.join(text, groups::Member::Session { slot, number });
+    pub(super) fn join(&mut self, text: &str, pattern: Pattern<'_>, slot: u32, number: u32, lane: Asked) {
+        let change = self.groups.join(text, groups::Member::Session { slot, number, lane });
         self.router.charge(pattern, Subscriber::session(slot, false).into());
         self.follow(pattern, change, true);
         self.shards.count_members(text, change.here, change.here == 1);
     }
 
+    /// It goes on to take part, and wants its messages in this lane, or in none of its own.
+    pub(super) fn set_member_lane(&mut self, text: &str, slot: u32, number: u32, lane: Asked) {
+        self.groups.change(text, groups::Member::Session { slot, number, lane });
+    }
+
     /// It takes part no more. False if it did not.
     pub(super) fn part(&mut self, text: &str, pattern: Pattern<'_>, slot: u32, number: u32) -> bool {
-        let Some(change) = self.groups.leave(text, groups::Member::Session { slot, number }) else { return false };
+        let Some(change) = self.groups.leave(text, groups::Member::Session { slot, number, lane: Asked::default() })
+        else {
+            return false;
+        };
         self.router.discharge(pattern, Subscriber::session(slot, false).into());
         self.follow(pattern, change, false);
         self.shards.count_members(text, change.here, false);
@@ -301,6 +309,7 @@ impl Hub {
                 let Ok(subject) = subject else { continue };
                 let (_, properties) = parsed.message().unwrap_or_default();
                 let (group, ticket, stamp) = (properties.group(), properties.ticket(), properties.stamp());
+                let latest = properties.supersedes();
                 let aim = match group.map(|group| self.groups.named(group)) {
                     None => Aim::Each,
                     Some(Some(group)) => Aim::Group(group),
@@ -320,6 +329,7 @@ impl Hub {
                     }
                 };
                 message.set_lane(lane);
+                message.set_latest(latest);
                 let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let reach = self.publish_to(aim, cx, table, publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);

@@ -71,6 +71,7 @@ impl Hub {
     ) -> (Reach, Result<(), NotKept>) {
         // In the lane of those that are told the value later: so none comes in the wrong order.
         message.set_lane(Lane::NORMAL);
+        message.set_latest(false);
         let verdict = self.kept.judge(subject.as_str(), message.len_kept(), message.is_blank());
         let stamp = self.kept.stamp(cx.now);
         let keeps = verdict == Ok(true);

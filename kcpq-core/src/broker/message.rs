@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{HEAD, Head, Properties, command, properties};
+use crate::frame::{HEAD, Head, Properties, command, properties, subject_of};
 use crate::lane::Lane;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{HeapInbox, Inbox};
@@ -32,6 +32,8 @@ pub(super) struct Message<'f> {
     ticket: Option<u32>,
     /// The lane in which it was published.
     lane: Lane,
+    /// Of the messages of its subject that are under way only the latest counts.
+    latest: bool,
     /// The MSG, once it exists by itself, and the MSGX.
     shared: Option<Bytes>,
     extended: Option<Bytes>,
@@ -43,8 +45,19 @@ impl<'f> Message<'f> {
     /// The message of a whole PUB; kept once for all subscribers if it has `share_from` bytes.
     pub(super) fn published(frame: &'f [u8], share_from: usize) -> Self {
         let properties = Properties::NONE;
-        let (expires, ticket, lane) = (None, None, Lane::NORMAL);
-        Self { bytes: frame, cut: 0, properties, expires, ticket, lane, shared: None, extended: None, share_from }
+        let (expires, ticket, lane, latest) = (None, None, Lane::NORMAL, false);
+        Self {
+            bytes: frame,
+            cut: 0,
+            properties,
+            expires,
+            ticket,
+            lane,
+            latest,
+            shared: None,
+            extended: None,
+            share_from,
+        }
     }
 
     /// The message of a whole PUBX or MSGX, of which `properties` go to subscribers.
@@ -56,8 +69,8 @@ impl<'f> Message<'f> {
         share_from: usize,
     ) -> Self {
         let bytes = frame.get(..frame.len().saturating_sub(cut)).unwrap_or_default();
-        let (ticket, lane) = (None, Lane::NORMAL);
-        Self { bytes, cut, properties, expires, ticket, lane, shared: None, extended: None, share_from }
+        let (ticket, lane, latest) = (None, Lane::NORMAL, false);
+        Self { bytes, cut, properties, expires, ticket, lane, latest, shared: None, extended: None, share_from }
     }
 
     /// Other brokers of the server are to say under this number how many sessions got it, if there is one.
@@ -72,6 +85,15 @@ impl<'f> Message<'f> {
 
     pub(super) fn lane(&self) -> Lane {
         self.lane
+    }
+
+    /// Of the messages of its subject that are under way only the latest counts, if so.
+    pub(super) fn set_latest(&mut self, latest: bool) {
+        self.latest = latest;
+    }
+
+    pub(super) fn is_latest(&self) -> bool {
+        self.latest
     }
 
     pub(super) fn ticket(&self) -> Option<u32> {
@@ -171,6 +193,7 @@ impl<'f> Message<'f> {
 
     /// Appends the message to what waits for one subscriber, with its properties if `extended`.
     pub(super) fn append_to(&mut self, queue: &mut HeapOutbox, extended: bool) {
+        queue.hold(subject_of(self.bytes));
         if self.bytes.len() < self.share_from && self.expires.is_none() {
             // Copied next to the other small ones: cheaper than a count of references each.
             if extended {
@@ -187,6 +210,7 @@ impl<'f> Message<'f> {
 
     /// The same for one who is told `more` about it than others are, by another property.
     pub(super) fn append_with(&mut self, queue: &mut HeapOutbox, more: &[u8]) {
+        queue.hold(subject_of(self.bytes));
         let Some((head, rest, end)) = self.parts_with(more.len()) else { return };
         let parts = [&head, rest, self.properties.as_bytes(), more, &end];
         if self.expires.is_some() {

@@ -101,7 +101,7 @@ impl<S: FrameStore> Client<S> {
         wanted: &Subscribing<'_>,
     ) -> Result<SubscriptionId, SubscribeError> {
         let Subscribing { latest, without_kept, lane, group } = *wanted;
-        let lane = lane.map(Asked::from).unwrap_or_default();
+        let lane = lane.map(Asked::of).unwrap_or_default();
         self.subscribe_to(now, pattern, Wants { latest, without_kept, lane }, group)
     }
 
@@ -202,6 +202,8 @@ impl<S: FrameStore> Client<S> {
 
     /// As [`publish_with`](Self::publish_with), in a lane: the message waits for none of another lane, neither here nor in the
     /// network nor at the server, which gives it to its subscribers in the same lane unless they have asked for another one.
+    /// With [`Properties::LATEST`] or such among them only the latest of its subject counts: what waits gives way to it
+    /// ([`Stats::superseded`](super::Stats::superseded)), and in another lane than 0 what got lost is not sent again.
     /// Messages stay in their order in each lane, and between lanes in none, not even behind a [`subscribe`](Self::subscribe)
     /// before. To a server that knows no lanes all go in one stream, and before one has answered only those of lane 0 go.
     ///
@@ -267,6 +269,13 @@ impl<S: FrameStore> Client<S> {
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
         }
+        let (name, queue) = (subject.as_bytes(), self.config.queue);
+        if properties.supersedes() && self.session.supersede(lane, name, payload, properties, expires, queue) {
+            // It stands in the queue for both.
+            self.stats.superseded += 1;
+            self.count_published(subject, payload);
+            return Ok(());
+        }
         let offline = !self.is_connected();
         loop {
             let fits = self.fits(lane, frame);
@@ -303,9 +312,13 @@ impl<S: FrameStore> Client<S> {
             self.long_waits = true;
             self.session.hold |= matches!(self.phase, Phase::Connecting { .. });
         }
+        self.count_published(subject, payload);
+        Ok(())
+    }
+
+    fn count_published(&mut self, subject: &str, payload: &[u8]) {
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
-        Ok(())
     }
 
     /// True if there is room for a frame of so many bytes in a lane. One that fills the queue leaves others an eighth of it each.
@@ -475,7 +488,7 @@ pub struct Subscribing<'s> {
     pub without_kept: bool,
     /// The messages are to come in this lane, in whichever they were published. Of several subscriptions of a client to one
     /// pattern the one counts that the server was asked for last, and of several patterns that match the lane that goes
-    /// first. Without effect in a queue group, and where the server knows no lanes.
+    /// first. Each member of a queue group has its own. Without effect where the server knows no lanes.
     pub lane: Option<Lane>,
     /// As a member of this queue group; see [`Client::subscribe_queue`].
     pub group: Option<&'s str>,

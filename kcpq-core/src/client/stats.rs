@@ -45,6 +45,9 @@ pub struct Stats<At = Instant, Span = Duration> {
     pub dropped_too_large: u32,
     /// Messages dropped: their time to live was over while they were in the send queue.
     pub expired: u64,
+    /// Messages that were not sent: while they were in the send queue a newer one of their subject came, which supersedes
+    /// them.
+    pub superseded: u64,
     /// Messages in flight when a connection was lost: they may have arrived or not, and are not sent again.
     pub dropped_in_doubt: u64,
     /// Messages that were still in the send queue or in flight when the client closed; the latter count as in doubt, too.
@@ -107,6 +110,7 @@ impl Stats {
             dropped_overflow: self.dropped_overflow,
             dropped_too_large: self.dropped_too_large,
             expired: self.expired,
+            superseded: self.superseded,
             dropped_in_doubt: self.dropped_in_doubt,
             lost_on_close: self.lost_on_close,
             unmatched: self.unmatched,

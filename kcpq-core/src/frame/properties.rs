@@ -44,6 +44,8 @@ pub mod tag {
     pub const STAMP: u8 = SERVER | 0x05;
     /// Between brokers (shards) of one server: under which number it is to be said how many sessions got the message.
     pub const TICKET: u8 = SERVER | 0x06;
+    /// Of the messages of its subject that are under way only the latest counts: empty.
+    pub const LATEST: u8 = SERVER | 0x07;
 
     /// A status: nobody is subscribed to the subject.
     pub const NOBODY: u8 = 1;
@@ -72,7 +74,7 @@ pub(crate) const STAMP: usize = HEAD + 9;
 /// Bytes of a time to live as a property.
 pub(crate) const TTL: usize = NUMBER;
 /// Most bytes of the properties of one message, besides those of which there can be one only and that have a few bytes:
-/// time to live, retain, confirm, and what the server adds.
+/// time to live, retain, latest, confirm, and what the server adds.
 pub const MAX_BYTES: usize = 16 * 1024;
 /// Most properties of one message, besides the same.
 pub const MAX_COUNT: usize = 64;
@@ -142,6 +144,9 @@ impl<'p> Properties<'p> {
     pub const NONE: Self = Self { bytes: &[] };
     /// The server is to keep the message as the last value of its subject, and nothing else.
     pub const RETAIN: Self = Self { bytes: &[tag::RETAIN, 0, 0] };
+    /// Of the messages of its subject that are under way only the latest counts, and nothing else.
+    #[cfg(feature = "alloc")]
+    pub const LATEST: Self = Self { bytes: &LATEST };
 
     /// Takes what stands behind a message, without the length.
     ///
@@ -228,6 +233,16 @@ impl<'p> Properties<'p> {
     /// True if the server is to keep the message as the last value of its subject.
     pub fn retains(mut self) -> bool {
         EXTENDED && self.any(|property| property.tag == tag::RETAIN)
+    }
+
+    /// True if of the messages of its subject that are under way only the latest counts.
+    pub fn supersedes(mut self) -> bool {
+        cfg!(feature = "alloc") && self.any(|property| property.tag == tag::LATEST)
+    }
+
+    /// True if a newer message of its subject may take its place: nobody waits to hear what has become of it.
+    pub(crate) fn gives_way(mut self) -> bool {
+        self.supersedes() && !self.any(|property| property.tag == tag::CONFIRM)
     }
 
     /// For how long the server has kept the message, if it is not a new one but the last value of its subject.
@@ -418,6 +433,7 @@ fn once(property: Property<'_>) -> u8 {
         tag::KEPT => 1 << 2,
         tag::RETAIN => 1 << 3,
         tag::CONFIRM => 1 << 4,
+        tag::LATEST => 1 << 5,
         _ => 0,
     }
 }
@@ -428,6 +444,10 @@ pub(crate) fn group(len: usize) -> [u8; HEAD] {
     let [high, low] = (len as u16).to_be_bytes(); // a name has at most 64 bytes
     [tag::GROUP, high, low]
 }
+
+/// The property that says that only the latest message of its subject counts.
+#[cfg(feature = "alloc")]
+pub(crate) const LATEST: [u8; HEAD] = [tag::LATEST, 0, 0];
 
 /// The server's word that nobody is subscribed, as it stands behind a message.
 #[cfg(feature = "alloc")]
@@ -586,8 +606,17 @@ impl PropertiesBuf {
 
     /// As [`Writer::retain`].
     pub fn retain(&mut self) {
-        if !core::mem::replace(&mut self.closed, true) {
+        if !self.properties().retains() {
             self.bytes.extend_from_slice(&[tag::RETAIN, 0, 0]);
+            self.closed = true;
+        }
+    }
+
+    /// Of the messages of its subject that are under way only the latest counts. Nothing may follow but for the server.
+    pub fn latest(&mut self) {
+        if !self.properties().supersedes() {
+            self.bytes.extend_from_slice(&LATEST);
+            self.closed = true;
         }
     }
 

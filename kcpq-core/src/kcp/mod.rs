@@ -361,6 +361,18 @@ impl<S: Store> Kcp<S> {
         if self.has_lanes() { self.sender.stream_of(lane) } else { None }
     }
 
+    /// Says that the last `len` bytes of a lane's stream, which is not that of lane 0, are a message of which only the latest of
+    /// its subject counts (PROTOCOL.md 2.12); `key` is a hash of that, 64 bits without known collisions. Of the same subject
+    /// what was not sent yet, or gets lost, is not sent any more. Without effect if the peer does not know such.
+    #[cfg(feature = "lanes")]
+    pub fn supersede(&mut self, lane: Lane, len: usize, key: u64) {
+        if self.env.peer.latest
+            && let Ok(len) = u16::try_from(len)
+        {
+            self.sender.supersede(lane, len, key);
+        }
+    }
+
     /// True if there are other lanes than 0: both ends know them, and native datagrams are sent.
     pub fn has_lanes(&self) -> bool {
         cfg!(feature = "lanes") && self.env.peer.lanes && self.env.numbers.is_some()

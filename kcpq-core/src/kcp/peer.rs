@@ -23,6 +23,8 @@ pub struct Peer {
     pub pieces: bool,
     /// Both ends know lanes (PROTOCOL.md 2.12); they are used in native datagrams. For stream mode.
     pub lanes: bool,
+    /// Both ends know messages in lanes of which only the latest counts (PROTOCOL.md 2.12).
+    pub latest: bool,
     /// Both ends know [`Command::MtuProbe`](super::Command::MtuProbe), and it is to be found out how long datagrams may be.
     pub mtu_search: Option<MtuSearch>,
 }
@@ -50,6 +52,7 @@ impl Peer {
             repairs: false,
             pieces: false,
             lanes: false,
+            latest: false,
             mtu_search: None,
         }
     }

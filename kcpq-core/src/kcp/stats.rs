@@ -43,6 +43,10 @@ pub struct Stats {
     pub narrowed: u64,
     /// Pieces of segments that were sent when the path carried more.
     pub pieces_sent: u64,
+    /// Void segments sent, in place of messages that newer ones had superseded (PROTOCOL.md 2.12).
+    pub voids_sent: u64,
+    /// Messages that did not come for that reason, or were not handed on.
+    pub superseded: u64,
 }
 
 impl Stats {
@@ -78,5 +82,7 @@ impl Stats {
         act(&mut self.mtu_probes, other.mtu_probes);
         act(&mut self.narrowed, other.narrowed);
         act(&mut self.pieces_sent, other.pieces_sent);
+        act(&mut self.voids_sent, other.voids_sent);
+        act(&mut self.superseded, other.superseded);
     }
 }

@@ -35,6 +35,8 @@ struct Chunk {
     expires: Option<Instant>,
     /// There are PUBX among them.
     extended: bool,
+    /// Its only frame gives way to the next one of its subject.
+    latest: bool,
     /// When the first of its frames came, and the last: microseconds, wrapping after 71 minutes.
     first: u32,
     last: u32,
@@ -43,7 +45,7 @@ struct Chunk {
 impl Chunk {
     /// One frame, which came at this time.
     fn one(piece: Piece, expires: Option<Instant>, came: u32) -> Self {
-        Self { piece, frames: 1, expires, extended: false, first: came, last: came }
+        Self { piece, frames: 1, expires, extended: false, latest: false, first: came, last: came }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -73,13 +75,13 @@ impl Chunk {
 
     /// Moves its only frame into the stream, which says how much time is left.
     #[cold]
-    fn move_told(self, stream: &mut HeapTx, now: Instant) -> Moved {
+    fn move_told(self, stream: &mut HeapTx, now: Instant, latest: Option<u64>) -> Moved {
         let (before, frames) = (stream.len(), self.frames);
         match self.told(now) {
             Some(told) => told.move_to(stream, self.piece),
             None => stream.append(self.piece),
         }
-        Moved { bytes: stream.len() - before, frames }
+        Moved { bytes: stream.len() - before, frames, latest }
     }
 
     /// Makes all its frames ordinary ones.
@@ -205,14 +207,14 @@ impl HeapOutbox {
     /// `seed` is random: peers choose the subjects.
     pub fn push_latest(&mut self, frame: Bytes, expires: Option<Instant>, seed: u64) {
         let number = self.left + self.chunks.len() as u64;
-        self.push_shared(frame, expires);
+        self.append(Chunk { latest: true, ..Chunk::one(frame.into(), expires, self.now) });
         let Self { chunks, left, latest, .. } = self;
         let latest = latest.get_or_insert_with(|| Box::new(Latest::new(seed)));
         latest.insert(number, |number| subject_of(chunk_at(chunks, *left, number)));
     }
 
-    /// Puts `frame` in the place of the one of its subject that was appended by [`push_latest`](Self::push_latest) and
-    /// still waits. False if there is none, or if more than `limit` bytes would wait then.
+    /// Puts `frame` in the place of the one of its subject that was appended by
+    /// [`push_latest`](Self::push_latest) and still waits. False if there is none, or if more than `limit` bytes would wait then.
     pub fn supersede(&mut self, frame: &Bytes, expires: Option<Instant>, limit: usize) -> bool {
         let Self { chunks, len, left, latest: Some(latest), .. } = self else { return false };
         let key = subject_of(frame);
@@ -225,7 +227,8 @@ impl HeapOutbox {
             return false;
         }
         *len = after;
-        *chunk = Chunk::one(frame.clone().into(), expires, self.now);
+        let (extended, latest) = (chunk.extended, true);
+        *chunk = Chunk { extended, latest, ..Chunk::one(frame.clone().into(), expires, self.now) };
         true
     }
 
@@ -369,6 +372,26 @@ impl Outbox<HeapTx> for HeapOutbox {
         Ok(())
     }
 
+    fn push_superseding(&mut self, parts: &[&[u8]], expires: Option<Instant>, seed: u64) -> Result<(), PushError> {
+        self.push_latest(parts.concat().into(), expires, seed);
+        if let Some(chunk) = self.chunks.back_mut() {
+            chunk.extended = true;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn hold(&mut self, subject: &[u8]) {
+        let Self { chunks, left, latest, .. } = self;
+        if let Some(latest) = latest.as_mut().filter(|latest| !latest.is_empty()) {
+            latest.forget(subject, |number| subject_of(chunk_at(chunks, *left, *number)) == subject);
+        }
+    }
+
+    fn replace(&mut self, parts: &[&[u8]], expires: Option<Instant>, limit: usize) -> bool {
+        self.latest.is_some() && self.supersede(&parts.concat().into(), expires, limit)
+    }
+
     fn expires(&self) -> Option<Instant> {
         self.chunks.front()?.expires
     }
@@ -410,10 +433,14 @@ impl Outbox<HeapTx> for HeapOutbox {
         if self.spare.capacity() == 0 {
             self.spare = stream.take_spare();
         }
+        let latest = match &self.latest {
+            Some(latest) if chunk.latest => Some(latest.key(subject_of(chunk.bytes()))),
+            _ => None,
+        };
         if chunk.expires.is_some() && peer == Dialect::Extended {
-            return Some(chunk.move_told(stream, now));
+            return Some(chunk.move_told(stream, now, latest));
         }
-        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames };
+        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames, latest };
         stream.append(chunk.piece);
         Some(moved)
     }

@@ -19,6 +19,11 @@ impl Latest {
         Self { secret: Secret::new(seed), numbers: HashTable::new() }
     }
 
+    /// A hash of a subject, as good as the subject itself.
+    pub(super) fn key(&self, subject: &[u8]) -> u64 {
+        self.secret.hash(0, subject)
+    }
+
     /// The number of the frame with this subject, which `is` recognises by its number.
     pub(super) fn find(&self, subject: &[u8], mut is: impl FnMut(u64) -> bool) -> Option<u64> {
         self.numbers.find(self.secret.hash(0, subject), |number| is(*number)).copied()
@@ -28,6 +33,20 @@ impl Latest {
     pub(super) fn insert<'s>(&mut self, number: u64, subject_of: impl Fn(u64) -> &'s [u8]) {
         let Self { secret, numbers } = self;
         numbers.insert_unique(secret.hash(0, subject_of(number)), number, |number| secret.hash(0, subject_of(*number)));
+    }
+
+    /// Forgets the frame with this subject, which `is` recognises by its number.
+    #[cold]
+    pub(super) fn forget(&mut self, subject: &[u8], is: impl FnMut(&u64) -> bool) {
+        if let Ok(entry) = self.numbers.find_entry(self.secret.hash(0, subject), is) {
+            entry.remove();
+        }
+    }
+
+    /// True if no frame gives way.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
     }
 
     /// Forgets a frame, if it is known.

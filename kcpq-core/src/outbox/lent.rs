@@ -178,7 +178,7 @@ impl Outbox<LentTx<'_>> for LentOutbox<'_> {
     }
 
     fn move_to(&mut self, stream: &mut LentTx<'_>, now: Instant, peer: Dialect) -> Option<Moved> {
-        let mut moved = Moved { bytes: 0, frames: 0 };
+        let mut moved = Moved { bytes: 0, frames: 0, latest: None };
         while stream.room() > 0 {
             if self.rest == 0 {
                 let waits = |front: Special| {

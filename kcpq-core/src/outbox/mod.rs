@@ -72,6 +72,22 @@ pub trait Outbox<T> {
     fn push_extended(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {
         self.push(parts, expires)
     }
+    /// The same for one that gives way to the next one of its subject (see [`replace`](Self::replace)), where memory grows.
+    /// `seed` decides how these are found.
+    ///
+    /// # Errors
+    /// [`PushError`]: nothing was appended.
+    fn push_superseding(&mut self, parts: &[&[u8]], expires: Option<Instant>, _seed: u64) -> Result<(), PushError> {
+        self.push_extended(parts, expires)
+    }
+    /// Puts a frame in the place of the one of its subject that was appended by
+    /// [`push_superseding`](Self::push_superseding) and still waits. False if there is none, or if more than `limit` bytes
+    /// would wait then.
+    fn replace(&mut self, _parts: &[&[u8]], _expires: Option<Instant>, _limit: usize) -> bool {
+        false
+    }
+    /// What waits of this subject gives way no more: something is about to be appended that stands behind it.
+    fn hold(&mut self, _subject: &[u8]) {}
     /// Moves bytes into the stream, as many as fit and as are convenient, but nothing behind a frame whose time runs: in
     /// the stream it does not count any more, so such a frame is moved at its turn and alone. To a peer that knows
     /// properties it says what is left at `now`; to others all go without properties. `None` when nothing could be moved.
@@ -118,6 +134,8 @@ pub struct Moved {
     pub bytes: usize,
     /// Frames whose last byte was among them.
     pub frames: u32,
+    /// A hash of the subject, if it was one frame that gives way to the next one of that.
+    pub latest: Option<u64>,
 }
 
 /// Why a frame cannot wait in an outbox.

@@ -5,6 +5,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
+#[cfg(feature = "alloc")]
+use crate::frame::subject_of;
 use crate::frame::{Frame, command};
 #[cfg(feature = "alloc")]
 use crate::store::HeapTx;
@@ -227,6 +229,37 @@ fn outboxes_forget_frames_whose_time_is_over() {
     an_outbox_forgets_in_time(|| (LentOutbox::new(leak(1_000)), LentTx::new(leak(111))));
     #[cfg(feature = "alloc")]
     an_outbox_forgets_in_time(|| (HeapOutbox::default(), HeapTx::default()));
+}
+
+/// A frame gives way to the next one of its subject, unless something ordinary stands between them.
+#[cfg(feature = "alloc")]
+#[test]
+fn the_latest_takes_the_place_of_the_one_before_and_overtakes_nothing() {
+    let at = Instant::from_millis;
+    let (mut outbox, mut tx) = (HeapOutbox::default(), HeapTx::default());
+    let none: [u8; 0] = [];
+    let push = |outbox: &mut HeapOutbox, payload: &[u8]| {
+        let frame = extended(payload, &none);
+        if !Outbox::<HeapTx>::replace(outbox, &[&frame], None, 1_000) {
+            outbox.push_superseding(&[&frame], None, 1).unwrap();
+        }
+    };
+    push(&mut outbox, b"1");
+    push(&mut outbox, b"2");
+    outbox.hold(b"another");
+    push(&mut outbox, b"3");
+    outbox.hold(subject_of(&frame(b"4")));
+    outbox.push(&[&frame(b"4")], None).unwrap();
+    push(&mut outbox, b"5");
+    push(&mut outbox, b"6");
+    assert_eq!(outbox.frames(), 3);
+    let latest =
+        |outbox: &mut HeapOutbox, tx: &mut HeapTx| outbox.move_to(tx, at(1), Dialect::Extended).unwrap().latest;
+    let keys = [latest(&mut outbox, &mut tx), latest(&mut outbox, &mut tx), latest(&mut outbox, &mut tx)];
+    assert!(keys[0].is_some() && keys[0] == keys[2] && keys[1].is_none(), "{keys:?}");
+    let mut bytes = vec![0; tx.len()];
+    tx.copy_to(0, &mut bytes);
+    assert_eq!(bytes, [extended(b"3", &none), frame(b"4"), extended(b"6", &none)].concat());
 }
 
 /// Who knows properties gets them, others get the message, and as long as that is not known it waits. With `ttl` there are

@@ -204,6 +204,9 @@ impl<S: FrameStore> Session<S> {
         let Some(moved) = moved else { return expired > 0 };
         let Some(branch) = self.lanes.of(lane, &self.reader) else { return false };
         branch.moved += u64::from(moved.frames);
+        if let Some(key) = moved.latest.filter(|_| !one_stream) {
+            self.kcp.supersede(lane, moved.bytes, key);
+        }
         if one_stream {
             // It is acknowledged as what is of lane 0.
             self.moved_to = self.moved_to.wrapping_add(moved.bytes as u32);

@@ -222,13 +222,38 @@ impl<S: FrameStore> Session<S> {
         expires: Option<Instant>,
     ) -> Result<(), PushError> {
         if EXTENDED && !properties.is_empty() {
-            let (properties, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
-            let behind = payload.len() + properties.len() + end.len();
+            let (bytes, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
+            let behind = payload.len() + bytes.len() + end.len();
             let head = Frame::head(command::PUBX, subject.len(), behind).ok_or(PushError::Full)?;
-            return self.outbox.of(lane).push_extended(&[&head, subject, payload, properties, &end], expires);
+            let (parts, seed) = ([&head, subject, payload, bytes, &end], self.kcp.conv().into());
+            let outbox = self.outbox.of(lane);
+            if properties.gives_way() {
+                return outbox.push_superseding(&parts, expires, seed);
+            }
+            outbox.hold(subject);
+            return outbox.push_extended(&parts, expires);
         }
         let head = Frame::head(command::PUB, subject.len(), payload.len()).ok_or(PushError::Full)?;
-        self.outbox.of(lane).push(&[&head, subject, payload], expires)
+        let outbox = self.outbox.of(lane);
+        outbox.hold(subject);
+        outbox.push(&[&head, subject, payload], expires)
+    }
+
+    /// Puts a message in the place of the one of its subject that waits in its lane, if it supersedes it. False if there is none,
+    /// or if more than `limit` bytes would wait then.
+    pub(crate) fn supersede(
+        &mut self,
+        lane: Lane,
+        subject: &[u8],
+        payload: &[u8],
+        properties: Properties<'_>,
+        expires: Option<Instant>,
+        limit: usize,
+    ) -> bool {
+        let (bytes, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
+        let head = Frame::head(command::PUBX, subject.len(), payload.len() + bytes.len() + end.len());
+        let Some(head) = head.filter(|_| properties.gives_way()) else { return false };
+        self.outbox.of(lane).replace(&[&head, subject, payload, bytes, &end], expires, limit)
     }
 
     /// Drops messages at the front of the queue whose time is over. True if there were any.

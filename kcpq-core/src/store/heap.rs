@@ -154,13 +154,13 @@ impl RxWindow for HeapRx {
     }
 
     #[cfg(feature = "lanes")]
-    fn take(&mut self, slot: usize, frg: u8) -> Option<Vec<u8>> {
+    fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<Vec<u8>> {
         let index = self.find(slot).ok()?;
         let entry = self.held.get_mut(index)?;
         entry.frg = frg;
-        let data = core::mem::take(&mut entry.data);
-        self.bytes -= data.capacity();
-        Some(data)
+        let before = core::mem::replace(&mut entry.data, data.to_vec());
+        self.bytes = self.bytes + entry.data.capacity() - before.capacity();
+        Some(before)
     }
 
     fn consume(&mut self, count: usize) {

@@ -170,11 +170,13 @@ impl RxWindow for LentRx<'_> {
     }
 
     #[cfg(feature = "lanes")]
-    fn take(&mut self, slot: usize, frg: u8) -> Option<Vec<u8>> {
-        let data = self.get(slot)?.1.to_vec();
+    fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<Vec<u8>> {
+        let before = self.get(slot)?.1.to_vec();
         let index = self.index(slot)?;
-        *self.slots.get_mut(index)? = SlotInfo { used: true, frg, len: 0 };
-        Some(data)
+        let data = data.get(..before.len()).unwrap_or(data);
+        *self.slots.get_mut(index)? = SlotInfo { used: true, frg, len: data.len() as u16 };
+        copy(data, self.bytes.get_mut(index * self.slot_size..).unwrap_or_default());
+        Some(before)
     }
 
     fn consume(&mut self, count: usize) {

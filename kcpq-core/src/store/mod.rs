@@ -191,9 +191,9 @@ pub trait RxWindow {
     /// The segment in `slot`, wherever that is: its fragment number and its data.
     #[cfg(feature = "lanes")]
     fn get(&self, slot: usize) -> Option<(u8, &[u8])>;
-    /// Takes the data out of `slot`, which stays in use, with this fragment number.
+    /// Takes the data out of `slot`, which stays in use, with this fragment number and no more `data` in place of them.
     #[cfg(feature = "lanes")]
-    fn take(&mut self, slot: usize, frg: u8) -> Option<Vec<u8>>;
+    fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<Vec<u8>>;
     /// Takes `count` bytes off the front segment.
     fn consume(&mut self, count: usize);
     /// Moves the window on by one segment, whether the front slot holds one or not.

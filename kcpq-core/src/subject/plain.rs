@@ -12,35 +12,29 @@ const fn zeros(bytes: u64) -> u64 {
     !((bytes & !HIGH).wrapping_add(!HIGH) | bytes) & HIGH
 }
 
-/// The dots of eight bytes of UTF-8, a bit for each; `None` if there is anything else but ordinary characters.
-const fn dots(bytes: u64) -> Option<u64> {
+/// The dots of eight bytes of UTF-8, a bit for each, and whether there is anything else but ordinary characters: not 0.
+const fn look(bytes: u64) -> (u64, u64) {
     let low = bytes & !HIGH;
     // Up to a space; and 0x7f.
-    let illegal = !(low.wrapping_add(all(0x7f - b' ')) | bytes) | low.wrapping_add(all(1)) & !bytes;
-    let dots = zeros(bytes ^ all(b'.'));
-    // `*`, `.`, `>`, and `:`, which differ in two bits.
+    let illegal = (!low.wrapping_add(all(0x7f - b' ')) | low.wrapping_add(all(1))) & !bytes & HIGH;
+    // `*`, `.`, `>`, and `:`, which differ in two bits; a dot has the lower one alone.
     let special = zeros((bytes | all(0x14)) ^ all(b'>'));
-    if (illegal & HIGH) | (special ^ dots) == 0 { Some(dots) } else { None }
+    let differs = bytes ^ all(0x04);
+    (special, illegal | (differs << 3 | differs << 5) & special)
 }
 
 /// True if a text of at least eight bytes is a subject of as many tokens as there may be in it. False says nothing.
 pub(super) const fn is_plain(text: &[u8]) -> bool {
     let ([first, ..], [.., last], Some(tail)) = (text, text, text.last_chunk()) else { return false };
-    if *first == b'.' || *last == b'.' {
-        return false;
-    }
+    // What is left behind whole words, and some before it once more.
+    let (dots, mut wrong) = look(u64::from_le_bytes(*tail));
+    wrong |= dots & dots << 8; // an empty token
     let (mut rest, mut before) = (text, 0);
     while let Some((bytes, behind)) = rest.split_first_chunk() {
-        let Some(dots) = dots(u64::from_le_bytes(*bytes)) else { return false };
-        if dots & (dots << 8 | before) != 0 {
-            return false; // an empty token
-        }
+        let (dots, others) = look(u64::from_le_bytes(*bytes));
+        wrong |= others | dots & (dots << 8 | before);
         before = dots >> 56;
         rest = behind;
     }
-    // What is left, and some before it once more.
-    match dots(u64::from_le_bytes(*tail)) {
-        Some(dots) => dots & dots << 8 == 0,
-        None => false,
-    }
+    wrong == 0 && *first != b'.' && *last != b'.'
 }

@@ -1,4 +1,4 @@
-//! A publisher, a broker and a subscriber between which no time passes.
+//! A publisher, a broker and its subscribers between which no time passes.
 
 use std::net::SocketAddr;
 
@@ -13,15 +13,18 @@ use kcpq_core::{Duration, Instant};
 const KCP: kcp::Config =
     kcp::Config { congestion: CongestionControl::Off, send_window: 256, recv_window: 256, ..kcp::Config::GAMES };
 const PUBLISHER: usize = 0;
-const SUBSCRIBER: usize = 1;
-/// Messages published before datagrams are carried.
+const PATTERN: &str = "sensor.*.temperature";
+/// Messages published before datagrams are carried; so many that something waits for each member of a queue group.
 const BATCH: u64 = 100;
+const LONG_BATCH: u64 = 2_000;
 
 /// See above.
 pub(crate) struct Relay {
     now: Instant,
     broker: Broker<SocketAddr>,
-    clients: [Client<Heap>; 2],
+    /// The publisher first.
+    clients: Vec<Client<Heap>>,
+    batch: u64,
     received: u64,
     buf: Vec<u8>,
 }
@@ -36,6 +39,20 @@ impl Relay {
         Self::with_access(None)
     }
 
+    /// The subscriber has more waiting for it at times.
+    pub(crate) fn crowded() -> Self {
+        Self { batch: LONG_BATCH, ..Self::new() }
+    }
+
+    /// The same with so many members of a queue group in the subscriber's place.
+    pub(crate) fn group(members: u64) -> Self {
+        let mut relay = Self { batch: LONG_BATCH, ..Self::between(1 + members, None) };
+        for client in relay.clients.iter_mut().skip(1) {
+            client.subscribe_queue(relay.now, PATTERN, "workers").unwrap();
+        }
+        relay.settled()
+    }
+
     /// The same with a thousand rules for who may publish to what, and for who may be given what.
     pub(crate) fn permitted() -> Self {
         let rooms = |what: &str| (0..1_000).map(|room| format!("sensor.{what}-{room}.>").into()).collect::<Vec<_>>();
@@ -48,20 +65,31 @@ impl Relay {
     }
 
     fn with_access(access: Option<&Access>) -> Self {
+        let mut relay = Self::between(2, access);
+        relay.clients[1].subscribe(relay.now, PATTERN).unwrap();
+        relay.settled()
+    }
+
+    /// So many clients that connect.
+    fn between(clients: u64, access: Option<&Access>) -> Self {
         let now = Instant::from_millis(1);
         let config = client::Config { kcp: KCP, ..client::Config::default() };
-        let clients = [1, 2].map(|seed| {
+        let connect = |seed| {
             let mut client = Client::new(config, seed, Parts::heap(&config));
             client.connect(now);
             client
-        });
+        };
+        let clients = (1..=clients).map(connect).collect();
         let mut broker = Broker::new(broker::Config { kcp: KCP, ..broker::Config::default() }, 1);
         broker.set_access(now, access).unwrap();
-        let mut relay = Self { now, broker, clients, received: 0, buf: vec![0; 60_000] };
-        relay.clients[SUBSCRIBER].subscribe(now, "sensor.*.temperature").unwrap();
-        relay.carry();
-        relay.pass();
-        relay
+        Self { now, broker, clients, batch: BATCH, received: 0, buf: vec![0; 60_000] }
+    }
+
+    /// Once all are connected and have subscribed.
+    fn settled(mut self) -> Self {
+        self.carry();
+        self.pass();
+        self
     }
 
     /// Carries `count` messages of `payload`; returns how many arrived.
@@ -69,7 +97,7 @@ impl Relay {
         let before = self.received;
         for sent in 1..=count {
             self.clients[PUBLISHER].publish(self.now, "sensor.kitchen.temperature", payload).unwrap();
-            if sent % BATCH == 0 || sent == count {
+            if sent % self.batch == 0 || sent == count {
                 self.carry();
                 self.pass();
             }
@@ -88,7 +116,7 @@ impl Relay {
 
     /// Lets everything happen that is due.
     fn carry(&mut self) {
-        let Self { now, broker, clients, received, buf } = self;
+        let Self { now, broker, clients, received, buf, .. } = self;
         let now = *now;
         loop {
             let mut idle = true;

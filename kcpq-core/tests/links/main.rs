@@ -8,6 +8,7 @@ mod crowd;
 #[path = "../common/engine.rs"]
 mod engine;
 mod lanes;
+mod latest;
 mod reno;
 mod shared;
 mod world;

@@ -110,6 +110,16 @@ impl World {
         result
     }
 
+    /// The same, where only the latest counts.
+    pub(crate) fn publish_latest(&mut self, lane: Lane, number: u64, size: usize) -> Result<(), PublishError> {
+        let mut payload = vec![number as u8; size.max(8)];
+        payload[..8].copy_from_slice(&number.to_be_bytes());
+        let client = &mut self.publisher.client;
+        let result = client.publish_in(self.now, lane, "video.camera", &payload, Properties::LATEST, None);
+        self.settle();
+        result
+    }
+
     /// Goes on to `end`.
     pub(crate) fn run_to(&mut self, end: Instant) {
         while self.now < end {

@@ -8,6 +8,7 @@ use kcpq_core::client::{
 };
 use kcpq_core::frame::properties::PropertiesBuf;
 use kcpq_core::frame::{Frame, Limits, Properties};
+use kcpq_core::lane::Lane;
 use kcpq_core::outbox::FrameStore;
 use kcpq_core::session::Transmit;
 use kcpq_core::store::{Heap, Lent};
@@ -41,7 +42,7 @@ impl News {
     }
 }
 
-/// Messages in all, each way.
+/// Messages in all, each way; received are also those that newer ones superseded on the way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) received: u64,
@@ -101,6 +102,8 @@ pub(crate) struct Order {
     pub(crate) retain: bool,
     pub(crate) header: Option<String>,
     pub(crate) confirm: bool,
+    /// Only the latest of its subject counts, in this lane.
+    pub(crate) state: Option<Lane>,
     /// Answers are wanted, so many.
     pub(crate) replies: Option<u32>,
 }
@@ -125,6 +128,8 @@ pub(crate) trait End {
     /// Bytes of messages that wait.
     fn queued(&self) -> usize;
     fn stats(&self) -> Stats;
+    /// Messages that have come, or were superseded on the way.
+    fn came(&self) -> u64;
     /// It sends from another address from now on. Told once.
     fn takes_moved(&mut self) -> bool {
         false
@@ -220,7 +225,7 @@ impl<S: Drive> End for Native<S> {
         }
         loop {
             let stats = self.client.stats();
-            let counts = Counts { received: stats.messages_received, acknowledged: stats.messages_acknowledged };
+            let counts = Counts { received: self.came(), acknowledged: stats.messages_acknowledged };
             return Some(match self.client.poll_event()? {
                 Event::Connected { .. } => News::Connected,
                 Event::Disconnected { why, .. } => News::Disconnected(why, counts),
@@ -257,13 +262,16 @@ impl<S: Drive> End for Native<S> {
     }
 
     fn publish(&mut self, now: Instant, order: &Order) -> Result<u32, String> {
-        let Order { subject, payload, ttl, retain, header, confirm, replies } = order;
+        let Order { subject, payload, ttl, retain, header, confirm, state, replies } = order;
         let mut properties = PropertiesBuf::new();
         if let Some(header) = header {
             properties.header("id", header).expect("a header");
         }
         if *retain {
             properties.retain();
+        }
+        if state.is_some() {
+            properties.latest();
         }
         let properties = properties.properties();
         if let Some(replies) = replies {
@@ -279,6 +287,10 @@ impl<S: Drive> End for Native<S> {
             (confirmed.properties, confirmed.ttl) = (properties, *ttl);
             let published = self.client.publish_confirmed(now, subject, payload, &confirmed);
             return published.map(|id| number(&id)).map_err(|error| error.to_string());
+        }
+        if let Some(lane) = *state {
+            let published = self.client.publish_in(now, lane, subject, payload, properties, *ttl);
+            return published.map(|()| 0).map_err(|error| error.to_string());
         }
         let published = match (properties.is_empty(), *ttl) {
             (true, None) => self.client.publish(now, subject, payload),
@@ -327,6 +339,10 @@ impl<S: Drive> End for Native<S> {
 
     fn stats(&self) -> Stats {
         self.client.stats()
+    }
+
+    fn came(&self) -> u64 {
+        self.client.stats().messages_received + self.client.transport().superseded
     }
 }
 

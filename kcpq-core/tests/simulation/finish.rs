@@ -7,7 +7,7 @@ use kcpq_core::client::Overflow;
 use kcpq_core::time::Duration;
 
 use crate::end::{How, Order};
-use crate::fleet::subjects;
+use crate::fleet::{lane_of_state, subjects, subjects_of_state};
 use crate::keys::Shows;
 use crate::message::{HEAD, Id};
 use crate::oracle::{Sub, broken};
@@ -107,14 +107,16 @@ fn waits(world: &mut World<'_>) -> Option<String> {
 fn publish_everywhere(world: &mut World<'_>, confirm: bool) -> Vec<Id> {
     let alive = world.alive();
     let mut fresh = Vec::new();
-    for (turn, subject) in subjects().enumerate() {
+    let state = world.plan.kinds.has(Kind::State).then(subjects_of_state).into_iter().flatten();
+    for (turn, subject) in subjects().chain(state).enumerate() {
         let policy = &world.oracle.policies.last().expect("there is always one").1;
         let mut may = alive.iter().cycle().skip(turn).take(alive.len());
         let Some(index) = may.find(|index| policy.may_publish(world.shows(**index), &subject)).copied() else {
             continue;
         };
-        let confirm = confirm && world.shows(index) != Shows::Original;
-        let order = Order { subject, confirm, ..Order::default() };
+        let native = world.shows(index) != Shows::Original;
+        let state = lane_of_state(&subject).filter(|_| native);
+        let order = Order { subject, confirm: confirm && native && state.is_none(), state, ..Order::default() };
         let Some(id) = world.publish(index, order, HEAD, None) else {
             broken!(
                 "progress",
@@ -207,14 +209,14 @@ fn counters_of_sessions(world: &mut World<'_>) {
             let messages = session.messages;
             let gone = messages.superseded + messages.expired + if drops_oldest { messages.dropped_slow } else { 0 };
             let stats = end.stats();
-            let came = stats.messages_received - node.before.received;
+            let came = end.came() - node.before.received;
             if messages.messages_out - gone != came && !world.oracle.has_left_groups(index) {
                 broken!("counters", "client {index} received {came} messages, and its session has {messages:?}");
             }
             // Who reads late hears late of its loss, and what it has sent since counts with what it had sent before.
             let sent = stats.messages_acknowledged - node.before.acknowledged;
             let known = node.make.shows != Shows::Original && !world.plan.kinds.has(Kind::Stuck);
-            if known && sent != messages.messages_in + messages.refused {
+            if known && sent != messages.messages_in + messages.refused + session.transport.superseded {
                 broken!(
                     "counters",
                     "{sent} messages of client {index} were acknowledged, its session has {messages:?}"
@@ -232,6 +234,7 @@ fn counters_of_clients(world: &World<'_>) {
         // The newest one is not even put in the queue.
         let put_in = world.nodes[index].make.overflow != Overflow::DropNewest;
         let gone = stats.expired
+            + stats.superseded
             + stats.dropped_in_doubt
             + if put_in { stats.dropped_overflow } else { 0 }
             + u64::from(stats.dropped_too_large);

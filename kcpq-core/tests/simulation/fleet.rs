@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 use kcpq_core::client::{Client, Memory, Overflow, Parts};
+use kcpq_core::lane::Lane;
 use kcpq_core::seal::Cipher;
 use kcpq_core::sim;
 use kcpq_core::store::{Heap, Lent};
@@ -108,12 +109,17 @@ const PATTERNS: [&str; 16] = [
     "s.>", "s.*.1", "s.1.*", "s.0.0", "s.2.2", ">", "*.1", "kept.*", "kept.1", "kept.>", "auto.>", "auto.0",
     "secret.*", "secret.1", "*.*.2", "s.2.*",
 ];
+const STATE: [&str; 4] = ["state.*", "state.1", "state.2", "*.0"];
 pub(crate) const GROUPS: [&str; 2] = ["g1", "g2"];
 
 /// A subscription.
 pub(crate) fn subscription(plan: &Plan, rng: &mut Rng) -> (String, How) {
     let has = |kind| plan.kinds.has(kind);
-    let pattern = PATTERNS[rng.usize(..PATTERNS.len())].into();
+    let pattern = match has(Kind::State) && rng.bool() {
+        true => STATE[rng.usize(..STATE.len())],
+        false => PATTERNS[rng.usize(..PATTERNS.len())],
+    };
+    let pattern = pattern.into();
     let how = match rng.u8(..8) {
         0 if has(Kind::Latest) => How::Latest,
         1 if has(Kind::Retain) => How::WithoutKept,
@@ -137,11 +143,22 @@ pub(crate) fn subject(plan: &Plan, rng: &mut Rng) -> String {
         0 => format!("secret.{}", rng.u8(..3)),
         1..=2 if plan.kinds.has(Kind::Retain) => format!("kept.{}", rng.u8(..3)),
         3 if plan.kinds.has(Kind::Retain) => format!("auto.{}", rng.u8(..3)),
+        4..=6 if plan.kinds.has(Kind::State) => format!("state.{}", rng.u8(..3)),
         _ => format!("s.{}.{}", rng.u8(..3), rng.u8(..3)),
     }
 }
 
-/// All subjects that may be published to.
+/// The lane of state on this subject: always the same, and one of them that of all else.
+pub(crate) fn lane_of_state(subject: &str) -> Option<Lane> {
+    Lane::new(3 * subject.strip_prefix("state.")?.parse::<u8>().ok()?)
+}
+
+/// Subjects of state.
+pub(crate) fn subjects_of_state() -> impl Iterator<Item = String> {
+    (0..3).map(|number| format!("state.{number}"))
+}
+
+/// All other subjects that may be published to.
 pub(crate) fn subjects() -> impl Iterator<Item = String> {
     let of = |first: &'static str| (0..3).map(move |n| format!("{first}.{n}"));
     let deep = (0..9).map(|n| format!("s.{}.{}", n / 3, n % 3));

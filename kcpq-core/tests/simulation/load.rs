@@ -4,7 +4,8 @@ use fastrand::Rng;
 use kcpq_core::time::Duration;
 
 use crate::end::{How, Order};
-use crate::fleet::{subject, subscription};
+use crate::fleet::{lane_of_state, subject, subscription};
+use crate::keys::Shows;
 use crate::message::{self, Id};
 use crate::oracle::Sent;
 use crate::plan::Kind;
@@ -54,6 +55,7 @@ impl World<'_> {
             early,
             header: order.header.is_some(),
             retain: order.retain,
+            state: order.state.is_some(),
             copies: 0,
             confirmed: None,
             answers,
@@ -124,11 +126,13 @@ impl World<'_> {
         let has = |kind| self.plan.kinds.has(kind);
         let subject = subject(&self.plan, rng);
         let retain = subject.starts_with("kept.") && rng.u8(..3) > 0;
+        let state = lane_of_state(&subject).filter(|_| self.nodes[index].make.shows != Shows::Original);
         let order = Order {
             retain,
+            state,
             ttl: (has(Kind::Ttl) && rng.u8(..3) == 0).then(|| Duration::from_millis([5, 100, 3_000][rng.usize(..3)])),
             header: (has(Kind::Headers) && rng.u8(..3) == 0).then(String::new),
-            confirm: has(Kind::Confirm) && rng.u8(..3) == 0,
+            confirm: state.is_none() && has(Kind::Confirm) && rng.u8(..3) == 0,
             subject,
             ..Order::default()
         };

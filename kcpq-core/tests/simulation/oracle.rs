@@ -26,6 +26,8 @@ pub(crate) struct Sent {
     pub(crate) early: bool,
     /// It is to be kept as the last value.
     pub(crate) retain: bool,
+    /// Only the latest of its subject counts.
+    pub(crate) state: bool,
     /// Sessions that have got it, and queue groups.
     pub(crate) copies: u32,
     /// The server said that so many have it.
@@ -211,7 +213,7 @@ impl Oracle {
 
     fn on_live(&mut self, now: Instant, index: usize, id: Id) {
         let sent = &self.sent[id.node][id.number as usize];
-        let (subject, at) = (sent.subject.clone(), sent.at);
+        let (subject, at, state) = (sent.subject.clone(), sent.at, sent.state);
         let keeps = sent.retain || subject.starts_with("auto.");
         // Before its session has a name a client that sends its first datagrams again from another address opens another one
         // (PROTOCOL.md 6).
@@ -228,7 +230,7 @@ impl Oracle {
         // latest comes or goes there is no order between subjects.
         let life = sub.life;
         let latest = self.subs.iter().any(|sub| (sub.node, sub.life, sub.how) == (node, life, How::Latest));
-        let about = (id.node, latest.then(|| subject.clone()));
+        let about = (id.node, (latest || state).then(|| subject.clone()));
         // What waited for a member of a group that has left comes later, to another.
         if let Some((last, last_at)) = sub.last.get(&about).copied()
             && last > id.number

@@ -229,6 +229,10 @@ impl End for Original {
         stats
     }
 
+    fn came(&self) -> u64 {
+        self.received
+    }
+
     fn takes_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }

@@ -106,6 +106,8 @@ kinds! {
     Churn "churn",
     /// Many messages at a time.
     Flood "flood",
+    /// State of which only the latest counts, in lanes.
+    State "state",
 }
 
 /// Some kinds.
@@ -148,7 +150,9 @@ impl Plan {
         let mut kinds = Kinds::default();
         // Few faults let the others show what they do alone.
         let share = [0.1, 0.25, 0.5][rng.usize(..3)];
-        for kind in Kind::ALL {
+        // What came later decides for itself, so that what others do in a simulation stays as it was.
+        kinds.set(Kind::State, Rng::with_seed(seed ^ 0x7374_6174).bool());
+        for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::State) {
             let share = if *kind >= Kind::Lent { 0.5 } else { share };
             kinds.set(*kind, rng.f64() < share);
         }

@@ -129,11 +129,12 @@ impl<P: Peer> Dispatch<'_, P> {
             Err(unread) => return self.refuse_extended(confirm, unread),
         };
         let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
-        let retain = properties.retains();
+        let (retain, latest) = (properties.retains(), properties.supersedes());
         let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
         let mut message = Message::extended(bytes, cut, properties, expires, share_from);
         let ticket = confirm.filter(|_| self.hub.shards.count() > 1).map(|_| self.hub.receipts.ticket());
         message.set_ticket(ticket);
+        message.set_latest(latest);
         let outcome = self.publish(subject, &mut message, retain);
         if outcome.is_ok_and(|reach| reach.subscribers == 0)
             && let Some(reply) = properties.reply()

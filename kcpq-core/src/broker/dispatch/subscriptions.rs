@@ -14,6 +14,7 @@ use crate::broker::presence::{SUBSCRIBED, UNSUBSCRIBED};
 use crate::broker::session::Me;
 use crate::frame::{Frame, command};
 use crate::hello::{Ack, Refusal, Subscribe, is_group};
+use crate::lane::{Asked, Lane};
 use crate::outbox::HeapOutbox;
 use crate::subject::Pattern;
 
@@ -41,8 +42,8 @@ impl<P: Peer> Dispatch<'_, P> {
             let text = format!("not permitted to subscribe to {}", pattern.as_str());
             return self.refuse(number, Refusal::NotPermitted, &text);
         }
-        if let Some(Subscribe { number, group: Some(group), .. }) = record {
-            return self.join(number, pattern, group);
+        if let Some(Subscribe { number, group: Some(group), lane, .. }) = record {
+            return self.join(number, pattern, group, lane);
         }
         let latest = record.is_some_and(|record| record.latest);
         let Me { id, member, .. } = &mut self.me;
@@ -78,7 +79,7 @@ impl<P: Peer> Dispatch<'_, P> {
     }
 
     /// A SUB of a pattern in a queue group.
-    fn join(&mut self, number: u32, pattern: Pattern<'_>, group: &str) {
+    fn join(&mut self, number: u32, pattern: Pattern<'_>, group: &str, lane: Option<Lane>) {
         let (seed, Me { id, member, .. }) = (self.cx.seed, &mut self.me);
         let refusal = if !is_group(group) {
             Some("the name of a queue group is 1 to 64 bytes without spaces and control characters")
@@ -91,6 +92,7 @@ impl<P: Peer> Dispatch<'_, P> {
             return self.refuse(Some(number), Refusal::InvalidPattern, text);
         }
         let text = text(pattern.as_str(), group);
+        let lane = lane.map(Asked::of).unwrap_or_default();
         let known = member.membership.as_ref().and_then(|membership| membership.get(number));
         if known != Some(&text) {
             let limit = self.cx.max_subscriptions(member.pass.as_deref());
@@ -107,9 +109,11 @@ impl<P: Peer> Dispatch<'_, P> {
             self.part(number);
             let Me { id, member, .. } = &mut self.me;
             member.membership.get_or_insert_with(|| Box::new(Membership::new(seed))).insert(number, &text);
-            self.hub.join(&text, pattern, id.slot, number);
+            self.hub.join(&text, pattern, id.slot, number, lane);
             self.cx.stats.subscriptions += 1;
             self.cx.say_subscription(self.hub, SUBSCRIBED, (*id, member), pattern.as_str(), Some(group));
+        } else {
+            self.hub.set_member_lane(&text, id.slot, number, lane);
         }
         self.acknowledge(Some(number), "", pattern.as_str().as_bytes());
     }

@@ -8,6 +8,8 @@ mod groups;
 mod kept;
 #[cfg(all(feature = "lanes", feature = "properties", feature = "fec"))]
 mod lanes;
+#[cfg(all(feature = "lanes", feature = "properties", feature = "fec", feature = "confirm"))]
+mod latest;
 mod narrow;
 mod permissions;
 mod presence;

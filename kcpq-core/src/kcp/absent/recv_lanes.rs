@@ -47,10 +47,14 @@ impl Lanes {
     }
 }
 
+pub(super) fn is_void(_: u8, _: &[u8]) -> bool {
+    false
+}
+
 impl<S: Store> Receiver<S> {
     pub(super) fn take_in_lane(
         &mut self,
-        _: &Env,
+        _: &mut Env,
         _: &Header,
         _: usize,
         _: &[u8],

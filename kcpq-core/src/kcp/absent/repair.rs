@@ -60,6 +60,8 @@ impl Decoder {
         false
     }
 
+    pub(super) fn on_void(&mut self, _: Sn) {}
+
     pub(super) fn on_repair(&mut self, _: &Header, _: &[u8], _: impl Fn(Sn) -> bool) -> bool {
         false
     }

@@ -19,6 +19,18 @@ impl Tag {
         0
     }
 
+    pub(super) fn is_whole(self) -> bool {
+        false
+    }
+
+    pub(super) fn ordinary(self) -> Self {
+        self
+    }
+
+    pub(super) fn is_void(self) -> bool {
+        false
+    }
+
     pub(super) fn priority(self) -> Priority {
         Priority::Normal
     }
@@ -90,6 +102,10 @@ impl<S: Store> Streams<S> {
     pub(super) fn on_cut(&mut self, _: Tag, _: usize, _: usize) {}
 
     pub(super) fn release(&mut self, _: Tag, _: usize) {}
+
+    pub(super) fn or_void(&self, slice: Slice) -> Slice {
+        slice
+    }
 
     pub(super) fn overtakes(&self, _: usize, _: Tag) -> bool {
         false

@@ -336,6 +336,9 @@ impl Controller for Bbr {
     }
 
     fn release_at(&mut self, now: Instant, again: bool) -> Option<Instant> {
+        if self.pacer.is_filled(now) {
+            return None; // whatever the rate is
+        }
         let rate = self.pacing_rate()?;
         let mss = u64::from(self.mss);
         let urgent = self.urgent.is_any();

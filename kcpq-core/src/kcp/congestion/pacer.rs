@@ -33,6 +33,11 @@ impl Pacer {
         self.tokens -= i64::from(len);
     }
 
+    /// True if there is something left of what was filled in at this moment: the next segment may be sent.
+    pub(super) fn is_filled(&self, now: Instant) -> bool {
+        self.tokens > 0 && self.filled_at == now
+    }
+
     /// When the next segment may be sent, if not now.
     pub(super) fn release_at(&mut self, now: Instant, pacing: &Pacing) -> Option<Instant> {
         let Pacing { rate, quantum, burst, credit } = *pacing;

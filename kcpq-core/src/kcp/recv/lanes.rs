@@ -5,6 +5,9 @@
 //!         `--no--> window, until what is missing of its lane has come
 //! ```
 //!
+//! A message of which only the latest of its subject counts waits for none of its kind. Who has gone before its turn leaves its
+//! number in the window, and what is older than it is not handed on any more.
+//!
 //! Begins with the first segment that says its lane. From then on nothing that is in order stays in the window, so a lane that
 //! is not read takes no numbers from the others, only segments of the window that is told.
 
@@ -15,7 +18,7 @@ use alloc::vec::Vec;
 use super::{Receiver, drain};
 use crate::kcp::env::Env;
 use crate::kcp::segment::{Header, flags};
-use crate::kcp::send::{LANE_HEAD, RESERVE};
+use crate::kcp::send::{LANE_HEAD, LATEST, LATEST_HEAD, RESERVE, VOID};
 use crate::lane::Lane;
 use crate::store::{RxWindow, Store};
 
@@ -37,6 +40,16 @@ struct State {
     /// Bytes of memory that these take, and how many of each lane there are.
     bytes: usize,
     counts: [u16; Lane::COUNT],
+    /// The newest messages that were handed on before their turn.
+    early: Vec<Early>,
+}
+
+/// A message that was handed on before its turn: nothing older of its flow is from then on.
+#[derive(Debug)]
+struct Early {
+    lane: Lane,
+    flow: u16,
+    number: u16,
 }
 
 #[derive(Debug)]
@@ -56,18 +69,58 @@ enum Place {
     Untold,
 }
 
-impl Place {
-    /// Reads what stands in front of the data, and says how long that is. One that makes no sense says nothing.
-    fn read(frg: u8, data: &[u8]) -> (Self, usize) {
-        if frg & flags::LANED != 0
-            && let Some(&[lane, low, high]) = data.first_chunk::<LANE_HEAD>()
-            && let Some(lane) = Lane::new(lane)
-        {
-            return (Self::Told(lane, u16::from_le_bytes([low, high])), LANE_HEAD);
-        }
-        (Self::Untold, 0)
-    }
+/// What a segment of a lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A part of the lane's stream.
+    Ordinary,
+    /// A message of this flow of which only the latest counts, with so many segments before it that are such as well.
+    Latest { flow: u16, run: u16 },
+    /// Nothing, or nothing any more.
+    Void,
+}
 
+/// What stands in front of the data of a segment.
+#[derive(Clone, Copy)]
+struct Head {
+    whose: Place,
+    kind: Kind,
+    len: usize,
+}
+
+impl Head {
+    /// Reads it. One that makes no sense says nothing.
+    fn read(frg: u8, data: &[u8]) -> Self {
+        if frg & flags::LANED != 0
+            && let Some((&[lane, low, high], rest)) = data.split_first_chunk::<LANE_HEAD>()
+            && let Some(number) = Lane::new(lane & !(LATEST | VOID))
+        {
+            let whose = Place::Told(number, u16::from_le_bytes([low, high]));
+            return match (lane & (LATEST | VOID), rest.first_chunk()) {
+                (LATEST, Some(&[flow, flow_high, run, run_high])) => {
+                    let (flow, run) = (u16::from_le_bytes([flow, flow_high]), u16::from_le_bytes([run, run_high]));
+                    Self { whose, kind: Kind::Latest { flow, run }, len: LATEST_HEAD }
+                }
+                (0, _) => Self { whose, kind: Kind::Ordinary, len: LANE_HEAD },
+                _ => Self { whose, kind: Kind::Void, len: data.len() },
+            };
+        }
+        Self { whose: Place::Untold, kind: Kind::Ordinary, len: 0 }
+    }
+}
+
+/// What stands in the window for the segment of this number in this lane once its data have gone before their turn.
+fn void(lane: Lane, number: u16) -> [u8; LANE_HEAD] {
+    let [low, high] = number.to_le_bytes();
+    [lane.number() | VOID, low, high]
+}
+
+/// True if nothing comes for a segment that says its lane.
+pub(super) fn is_void(frg: u8, data: &[u8]) -> bool {
+    frg & flags::LANED != 0 && Head::read(frg, data).kind == Kind::Void
+}
+
+impl Place {
     fn lane(self) -> Lane {
         match self {
             Self::Told(lane, _) => lane,
@@ -102,13 +155,13 @@ impl Lanes {
 
     /// Bytes of memory that these take.
     pub(super) fn held(&self) -> usize {
-        self.0.as_ref().map_or(0, |state| state.bytes)
+        self.0.as_ref().map_or(0, |state| state.bytes + state.early.capacity() * size_of::<Early>())
     }
 
     /// Forgets what has come and was not read.
     pub(super) fn forget(&mut self) {
         if let Some(state) = &mut self.0 {
-            state.parked = VecDeque::new();
+            (state.parked, state.early) = (VecDeque::new(), Vec::new());
             (state.bytes, state.counts, state.waiting) = (0, Default::default(), Default::default());
         }
     }
@@ -181,15 +234,42 @@ impl State {
         }
     }
 
-    /// Hands on what is next of a lane.
+    /// True if a segment of a lane need not wait for its turn.
+    fn may_overtake(&self, lane: Lane, number: u16, kind: Kind) -> bool {
+        let Kind::Latest { run, .. } = kind else { return false };
+        ahead(number.wrapping_sub(run), self.next[usize::from(lane.number())]) <= 0
+    }
+
+    /// A segment of a lane is about to be handed on. False if it is not to be, because something newer was.
+    fn admit(&mut self, whose: Place, kind: Kind) -> bool {
+        let (Place::Told(lane, number), Kind::Latest { flow, .. }) = (whose, kind) else {
+            return kind == Kind::Ordinary;
+        };
+        let next = self.next[usize::from(lane.number())];
+        // Behind all that is in order nothing older can come.
+        self.early.retain(|early| early.lane != lane || ahead(early.number, next) >= 0);
+        match self.early.iter_mut().find(|early| early.lane == lane && early.flow == flow) {
+            Some(early) if ahead(early.number, number) > 0 => return false,
+            Some(early) => early.number = number,
+            None if number == next => {}
+            None => self.early.push(Early { lane, flow, number }),
+        }
+        true
+    }
+
+    /// The next segment of a lane has come, whatever becomes of it.
+    fn pass(&mut self, lane: Lane) {
+        let next = &mut self.next[usize::from(lane.number())];
+        *next = next.wrapping_add(1);
+    }
+
+    /// Hands on what is in order of a lane.
     fn hand(&mut self, lane: Lane, data: Handed<'_>, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
-        let number = usize::from(lane.number());
-        self.next[number] = self.next[number].wrapping_add(1);
         let bytes = match &data {
             Handed::Lent(bytes) => bytes,
             Handed::Own(bytes, skip) => bytes.get(*skip..).unwrap_or_default(),
         };
-        let taken = if self.counts[number] > 0 { 0 } else { drain(lane, bytes, sink) };
+        let taken = if self.counts[usize::from(lane.number())] > 0 { 0 } else { drain(lane, bytes, sink) };
         if taken < bytes.len() {
             match data {
                 Handed::Lent(bytes) => self.park(lane, bytes.get(taken..).unwrap_or_default().to_vec(), 0),
@@ -197,6 +277,11 @@ impl State {
             }
         }
     }
+}
+
+/// How far `number` is ahead of `other` in their lane.
+fn ahead(number: u16, other: u16) -> i16 {
+    number.wrapping_sub(other) as i16
 }
 
 /// Data of a segment: in the datagram, or taken out of the window with so many bytes in front of them.
@@ -213,7 +298,8 @@ impl<S: Store> Receiver<S> {
         let mut next = [0; Lane::COUNT];
         next[0] = self.place.next.0 as u16;
         let waiting = [0; Lane::COUNT];
-        let mut state = Box::new(State { next, waiting, parked: VecDeque::new(), bytes: 0, counts: [0; Lane::COUNT] });
+        let (parked, early, counts) = (VecDeque::new(), Vec::new(), [0; Lane::COUNT]);
+        let mut state = Box::new(State { next, waiting, parked, bytes: 0, counts, early });
         while self.place.ready > 0 {
             if let Some((data, _)) = self.rx.front() {
                 state.park(Lane::NORMAL, data.to_vec(), 0);
@@ -226,7 +312,7 @@ impl<S: Store> Receiver<S> {
     /// Takes in a new segment for which there is room, `ahead` of the next one in all.
     pub(super) fn take_in_lane(
         &mut self,
-        env: &Env,
+        env: &mut Env,
         header: &Header,
         ahead: usize,
         data: &[u8],
@@ -239,7 +325,7 @@ impl<S: Store> Receiver<S> {
         // The beginning of it may have been read when it could not be kept.
         let partial = if ahead == 0 { core::mem::take(&mut place.partial) } else { 0 };
         let laned = if env.peer.lanes { header.frg & flags::LANED } else { 0 };
-        let (whose, head) = Place::read(laned, data);
+        let Head { whose, kind, len } = Head::read(laned, data);
         let lane = whose.lane();
         let in_turn = match whose {
             // With nothing missing before it nothing can be missing of its lane.
@@ -248,8 +334,17 @@ impl<S: Store> Receiver<S> {
             Place::Untold => false,
         };
         if !in_turn {
-            let kept = rx.put(ahead, laned, data).is_ok();
+            let early = match whose {
+                Place::Told(lane, number) if state.may_overtake(lane, number, kind) => Some(void(lane, number)),
+                _ => None,
+            };
+            let kept = rx.put(ahead, laned, early.as_ref().map_or(data, |void| &void[..])).is_ok();
             state.waiting[usize::from(lane.number())] += u16::from(kept && whose != Place::Untold);
+            let wanted = early.is_some() && kept && state.admit(whose, kind);
+            if wanted {
+                state.hand(lane, Handed::Lent(data.get(len..).unwrap_or_default()), sink);
+            }
+            env.stats.superseded += u64::from(kept && !wanted && (early.is_some() || kind == Kind::Void));
             return kept;
         }
         if ahead == 0 {
@@ -261,21 +356,26 @@ impl<S: Store> Receiver<S> {
         if let Place::Told(_, number) = whose {
             state.next[usize::from(lane.number())] = number;
         }
-        state.hand(lane, Handed::Lent(data.get(head + partial..).unwrap_or_default()), sink);
-        self.hand_on(lane, if ahead == 0 { 0 } else { ahead + 1 }, sink);
+        let wanted = state.admit(whose, kind);
+        state.pass(lane);
+        if wanted {
+            state.hand(lane, Handed::Lent(data.get(len + partial..).unwrap_or_default()), sink);
+        }
+        env.stats.superseded += u64::from(!wanted);
+        self.hand_on(env, lane, if ahead == 0 { 0 } else { ahead + 1 }, sink);
         true
     }
 
     /// Hands on what has waited in the window for what has come of this lane; the next segment of it is not before `from`.
-    fn hand_on(&mut self, lane: Lane, from: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
-        self.hand_lane(lane, from, sink);
+    fn hand_on(&mut self, env: &mut Env, lane: Lane, from: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
+        self.hand_lane(env, lane, from, sink);
         let slots = self.rx.slots();
         for _ in 0..slots {
             let Some((frg, _)) = self.rx.get(0) else { return };
             if frg != TAKEN {
                 // Nothing is missing before it.
-                let Some(lane) = self.hand_slot(0, sink) else { return };
-                self.hand_lane(lane, 1, sink);
+                let Some(lane) = self.hand_slot(env, 0, sink) else { return };
+                self.hand_lane(env, lane, 1, sink);
             }
             self.rx.advance();
             self.place.next = self.place.next.plus(1);
@@ -283,38 +383,64 @@ impl<S: Store> Receiver<S> {
     }
 
     /// The same for the segments of this lane that follow each other, from `slot` on.
-    fn hand_lane(&mut self, lane: Lane, from: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
+    fn hand_lane(&mut self, env: &mut Env, lane: Lane, from: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
         let number = usize::from(lane.number());
+        // Those of the lane that go on waiting.
+        let mut left = 0;
         for slot in from..self.rx.slots() {
             let Self { rx, lanes: Lanes(Some(state)), .. } = &mut *self else { return };
-            if state.waiting[number] == 0 {
+            if state.waiting[number] <= left {
                 return;
             }
             let Some((frg, data)) = rx.get(slot).filter(|(frg, _)| *frg != TAKEN) else { continue };
-            match Place::read(frg, data).0 {
-                Place::Told(other, sn) if other == lane && state.next[number] == sn => {
-                    self.hand_slot(slot, sink);
+            let Head { whose, kind, .. } = Head::read(frg, data);
+            match whose {
+                Place::Told(other, sn) if other == lane => {
+                    left += u16::from(state.next[number] != sn);
+                    if state.next[number] == sn || state.may_overtake(lane, sn, kind) {
+                        self.hand_slot(env, slot, sink);
+                    } else if kind != Kind::Void {
+                        return; // numbers of a lane are in order, and what is behind this one waits for it
+                    }
                 }
-                // Numbers of a lane are in order, and what says nothing of lanes comes behind all.
-                Place::Told(other, _) if other == lane => return,
+                // What says nothing of lanes comes behind all.
                 Place::Untold if lane.is_main() => return,
                 Place::Told(..) | Place::Untold => {}
             }
         }
     }
 
-    /// Hands on the segment in this slot, and says of which lane it was.
-    fn hand_slot(&mut self, slot: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> Option<Lane> {
+    /// Hands on the segment in this slot, and says of which lane it was. One that goes before its turn leaves its number there.
+    fn hand_slot(&mut self, env: &mut Env, slot: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> Option<Lane> {
         let Self { rx, lanes: Lanes(Some(state)), .. } = self else { return None };
         let (frg, data) = rx.get(slot)?;
-        let (whose, head) = Place::read(frg, data);
-        let number = usize::from(whose.lane().number());
-        if let Place::Told(_, sn) = whose {
-            state.waiting[number] = state.waiting[number].saturating_sub(1);
-            state.next[number] = sn;
+        let Head { whose, kind, len } = Head::read(frg, data);
+        let lane = whose.lane();
+        let number = usize::from(lane.number());
+        let early = match whose {
+            Place::Told(_, sn) if slot > 0 && state.next[number] != sn => Some(void(lane, sn)),
+            _ => None,
+        };
+        let wanted = match early {
+            Some(_) => state.admit(whose, kind),
+            None => {
+                if let Place::Told(_, sn) = whose {
+                    state.waiting[number] = state.waiting[number].saturating_sub(1);
+                    state.next[number] = sn;
+                }
+                let wanted = state.admit(whose, kind);
+                state.pass(lane);
+                wanted
+            }
+        };
+        let data = match early {
+            Some(void) => rx.exchange(slot, flags::LANED, &void)?,
+            None => rx.exchange(slot, TAKEN, &[])?,
+        };
+        if wanted {
+            state.hand(lane, Handed::Own(data, len), sink);
         }
-        let data = rx.take(slot, TAKEN)?;
-        state.hand(whose.lane(), Handed::Own(data, head), sink);
-        Some(whose.lane())
+        env.stats.superseded += u64::from(!wanted && kind != Kind::Void);
+        Some(lane)
     }
 }

@@ -118,7 +118,12 @@ impl<S: Store> Receiver<S> {
         data: &[u8],
         sink: &mut impl FnMut(Lane, &[u8]) -> usize,
     ) {
-        if self.take_in(env, header, data, sink) && self.decoder.on_segment(header.sn, header.frg, data) {
+        if !self.take_in(env, header, data, sink) {
+            return;
+        }
+        if lanes::is_void(header.frg, data) {
+            self.decoder.on_void(header.sn);
+        } else if self.decoder.on_segment(header.sn, header.frg, data) {
             self.rebuild(env, header, sink);
         }
     }

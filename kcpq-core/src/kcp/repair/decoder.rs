@@ -116,6 +116,14 @@ impl Decoder {
         true
     }
 
+    /// Nothing comes for a segment that was not there: repairs know its data, and nothing else does.
+    #[inline]
+    pub(in crate::kcp) fn on_void(&mut self, sn: Sn) {
+        if let Some(equations) = &mut self.0 {
+            equations.kept[sn.0 as usize % KEPT] = Some((sn, Vec::new()));
+        }
+    }
+
     /// A repair has come. `has` says which segments have. False if it says nothing new.
     pub(in crate::kcp) fn on_repair(&mut self, header: &Header, body: &[u8], has: impl Fn(Sn) -> bool) -> bool {
         self.0.get_or_insert_with(|| Box::new(Equations::new())).on_repair(header, body, has)
@@ -231,6 +239,7 @@ impl Equations {
                 continue;
             }
             match &self.kept[sn.0 as usize % KEPT] {
+                Some((kept, symbol)) if *kept == sn && symbol.is_empty() => new.missing.push((sn, factor)),
                 Some((kept, symbol)) if *kept == sn && symbol.len() <= sum.len() => {
                     self.multiplier.add(factor, symbol, &mut new.sum);
                 }

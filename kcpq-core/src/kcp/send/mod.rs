@@ -3,6 +3,7 @@
 //! | part | what it decides |
 //! |---|---|
 //! | `streams` | which lane's turn it is |
+//! | `latest` | what is not sent again because a newer message has superseded it |
 //! | `in_flight` | nothing: what was sent and is not acknowledged |
 //! | `loss` | which of that is lost |
 //! | `black_hole` | whether only what is long gets lost |
@@ -15,6 +16,8 @@ mod ack_delay;
 #[cfg_attr(not(feature = "mtud"), path = "../absent/black_hole.rs")]
 mod black_hole;
 mod in_flight;
+#[cfg(feature = "lanes")]
+mod latest;
 mod loss;
 #[cfg_attr(not(feature = "kcp-modes"), path = "../absent/messages.rs")]
 mod messages;
@@ -32,7 +35,7 @@ pub use in_flight::Sent;
 pub(super) use self::in_flight::{Delivered, InFlight};
 pub(super) use self::streams::Streams;
 #[cfg(feature = "lanes")]
-pub(super) use self::streams::{LANE_HEAD, RESERVE};
+pub(super) use self::streams::{LANE_HEAD, LATEST, LATEST_HEAD, RESERVE, VOID};
 
 use self::ack_delay::AckDelay;
 use self::black_hole::BlackHole;
@@ -178,6 +181,12 @@ impl<S: Store> Sender<S> {
     /// The stream of a lane.
     pub(super) fn stream_of(&mut self, lane: Lane) -> Option<&mut S::Tx> {
         self.streams.of(lane, self.flight.una().plus(self.flight.len() as u32))
+    }
+
+    /// The last `len` bytes of a lane's stream are a message of which only the latest counts; `key` is the hash of its subject.
+    #[cfg(feature = "lanes")]
+    pub(super) fn supersede(&mut self, lane: Lane, len: u16, key: u64) {
+        self.streams.supersede(lane, len, key);
     }
 
     /// Bytes not yet cut into segments: of all lanes, and of one.
@@ -441,8 +450,11 @@ impl<S: Store> Sender<S> {
             }
             _ => (self.cut(env, next?, room, packet.len() == 0)?, true, self.is_patient(env)),
         };
-        let Self { flight, state, .. } = self;
-        let slice = flight.slice(index).filter(|slice| usize::from(slice.len) <= room || !whole)?;
+        let Self { flight, streams, state, .. } = self;
+        let slice = streams.or_void(flight.slice(index)?);
+        if whole && usize::from(slice.len) > room {
+            return None;
+        }
         let snapshot = state.congestion.on_sent(env.now, slice.len, flight.pipe());
         let rto = state.rtt.rto() + if patient { native::PATIENCE } else { Duration::ZERO };
         let (again, rto) = flight.on_sent(env, index, rto, patient, snapshot)?;
@@ -476,11 +488,16 @@ impl<S: Store> Sender<S> {
     /// Whether the lost segment `index` may go in this datagram: true as it is, false in pieces.
     #[cold]
     fn goes_again(&self, env: &Env, packet: &mut Packet<'_>, index: usize) -> Option<bool> {
-        let len = self.flight.slice(index)?.len;
+        let len = self.slice(index)?.len;
         if self.flight.is_resent(index) && !packet.takes_again(len) {
             return None;
         }
         Some(env.fits(len) || !env.pieces())
+    }
+
+    /// Where segment `index` lies, or what goes in its place.
+    fn slice(&self, index: usize) -> Option<Slice> {
+        self.flight.slice(index).map(|slice| self.streams.or_void(slice))
     }
 
     /// Writes a segment as it goes out now.
@@ -490,6 +507,7 @@ impl<S: Store> Sender<S> {
         let data = packet.push(Header { command, frg, ts, sn, len, ..packet.template() })?;
         self.streams.copy_to(&slice, 0, data);
         env.stats.segments_sent += 1;
+        env.stats.voids_sent += u64::from(tag.is_void());
         Some(())
     }
 
@@ -537,6 +555,9 @@ impl<S: Store> Sender<S> {
         let Cut { tag, unsent, offset } = next;
         let (index, mss) = (self.flight.len(), env.mss());
         let stream = env.config.mode == Mode::Stream;
+        // A message that is longer than a segment goes as others do.
+        let most = || Streams::<S>::longest(tag, if fresh { mss.min(room) } else { mss });
+        let tag = if tag.is_whole() && unsent + tag.head() > most() { tag.ordinary() } else { tag };
         let (want, frg) = if stream {
             ((unsent + tag.head()).min(Streams::<S>::longest(tag, mss)), 0)
         } else {
@@ -544,7 +565,7 @@ impl<S: Store> Sender<S> {
         };
         // Coalescing: the rest of a datagram is worth filling, but not with less than a quarter of an MSS. A datagram that is
         // shorter than others from the start may have no longer one behind it, as where the peer's address is not proved.
-        let fill = stream && want > room && (fresh || room >= mss / 4);
+        let fill = stream && !tag.is_whole() && want > room && (fresh || room >= mss / 4);
         let len = if fill { room } else { want };
         if len > room || len <= tag.head() {
             return None;
@@ -589,7 +610,7 @@ impl<S: Store> Sender<S> {
     fn write_copy(&mut self, env: &mut Env, packet: &mut Packet<'_>, rides: bool) -> Option<()> {
         let index = self.state.redundancy.take_copy(env, &mut self.flight, packet.room()?, rides)?;
         env.stats.repairs_sent += 1;
-        let slice = self.flight.slice(index)?;
+        let slice = self.slice(index)?;
         self.put(env, packet, slice)
     }
 

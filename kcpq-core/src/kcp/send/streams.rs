@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::in_flight::Slice;
+use super::latest::{Latest, Next, Said};
 use crate::kcp::segment::flags;
 use crate::kcp::seq::Sn;
 use crate::lane::{Lane, Priority};
@@ -14,6 +15,13 @@ use crate::store::{Store, TxStream};
 
 /// What stands in front of the data of a segment of a lane: the lane u8, and the segment's number in it u16 LE.
 pub(in crate::kcp) const LANE_HEAD: usize = 3;
+/// The same of one that is a message of which only the latest counts: besides the number of its subject u16 LE, and how many
+/// segments before it are such messages u16 LE.
+pub(in crate::kcp) const LATEST_HEAD: usize = LANE_HEAD + 4;
+/// Bit of the lane: it is such a message.
+pub(in crate::kcp) const LATEST: u8 = 1 << 7;
+/// Bit of the lane: nothing comes for this number.
+pub(in crate::kcp) const VOID: u8 = 1 << 6;
 /// The longest data of such a segment: repairs use the bit above for what kind it is.
 const LONGEST: usize = i16::MAX as usize;
 /// So many segments in a row go before those of a lower priority that wait.
@@ -28,13 +36,27 @@ pub(in crate::kcp) struct Tag {
     lane: Lane,
     /// Its number in its lane, little-endian; as bytes it fits what is left of a segment's record.
     number: [u8; 2],
-    /// It says so.
-    told: bool,
+    kind: Kind,
+}
+
+/// What a segment says of its lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum Kind {
+    /// Nothing.
+    #[default]
+    Untold,
+    /// Lane and number.
+    Told,
+    /// That it is a message of which only the latest counts as well.
+    Latest,
+    /// That nothing comes for this number.
+    Void,
 }
 
 impl Tag {
     /// Of a segment of lane 0 that says nothing of it.
-    const MAIN: Self = Self { lane: Lane::NORMAL, number: [0; 2], told: false };
+    const MAIN: Self = Self { lane: Lane::NORMAL, number: [0; 2], kind: Kind::Untold };
 
     /// It is of lane 0.
     pub(super) fn is_main(self) -> bool {
@@ -43,7 +65,26 @@ impl Tag {
 
     /// Bytes of the segment's data that are not of the stream.
     pub(super) fn head(self) -> usize {
-        if self.told { LANE_HEAD } else { 0 }
+        match self.kind {
+            Kind::Untold => 0,
+            Kind::Told | Kind::Void => LANE_HEAD,
+            Kind::Latest => LATEST_HEAD,
+        }
+    }
+
+    /// It is a message, and not to be cut.
+    pub(super) fn is_whole(self) -> bool {
+        self.kind == Kind::Latest
+    }
+
+    /// The same as a part of its lane's stream like others.
+    pub(super) fn ordinary(self) -> Self {
+        Self { kind: if self.is_whole() { Kind::Told } else { self.kind }, ..self }
+    }
+
+    /// Nothing comes for its number.
+    pub(super) fn is_void(self) -> bool {
+        self.kind == Kind::Void
     }
 
     pub(super) fn priority(self) -> Priority {
@@ -52,12 +93,18 @@ impl Tag {
 
     /// What its header says of that.
     pub(in crate::kcp) fn flags(self) -> u8 {
-        if self.told { flags::LANED } else { 0 }
+        if self.kind == Kind::Untold { 0 } else { flags::LANED }
     }
 
-    fn bytes(self) -> [u8; LANE_HEAD] {
-        let [low, high] = self.number;
-        [self.lane.number(), low, high]
+    fn bytes(self, said: Said) -> [u8; LATEST_HEAD] {
+        let ([low, high], [flow, flow_high]) = (self.number, said.flow.to_le_bytes());
+        let [run, run_high] = said.run.to_le_bytes();
+        let kind = match self.kind {
+            Kind::Latest => LATEST,
+            Kind::Void => VOID,
+            Kind::Untold | Kind::Told => 0,
+        };
+        [self.lane.number() | kind, low, high, flow, flow_high, run, run_high]
     }
 }
 
@@ -99,6 +146,7 @@ struct Other<S: Store> {
     cut: usize,
     /// The number of its next segment.
     number: u16,
+    latest: Latest,
 }
 
 impl<S: Store> Streams<S> {
@@ -139,7 +187,14 @@ impl<S: Store> Streams<S> {
         let index = match lanes.others.iter().position(|other| other.lane == lane) {
             Some(index) => index,
             None => {
-                lanes.others.push(Other { lane, tx: S::stream()?, una_offset: 0, cut: 0, number: 0 });
+                lanes.others.push(Other {
+                    lane,
+                    tx: S::stream()?,
+                    una_offset: 0,
+                    cut: 0,
+                    number: 0,
+                    latest: Latest::default(),
+                });
                 lanes.others.len() - 1
             }
         };
@@ -198,7 +253,7 @@ impl<S: Store> Streams<S> {
 
     /// The most data of a segment that would hold `len` bytes otherwise.
     pub(super) fn longest(tag: Tag, len: usize) -> usize {
-        if tag.told { len.min(LONGEST) } else { len }
+        if tag.kind == Kind::Untold { len } else { len.min(LONGEST) }
     }
 
     /// `len` bytes of this lane were cut into its next segment.
@@ -217,7 +272,30 @@ impl<S: Store> Streams<S> {
             other.tx.release(len);
             other.cut -= len.min(other.cut);
             other.una_offset = other.una_offset.wrapping_add(len as u32);
+            other.latest.release(other.una_offset);
         }
+    }
+
+    /// The last `len` bytes of a lane's stream are a message of which only the latest of its subject counts; `key` is the hash
+    /// of that. Lane 0 has none.
+    pub(super) fn supersede(&mut self, lane: Lane, len: u16, key: u64) {
+        let others = self.lanes.iter_mut().flat_map(|lanes| &mut lanes.others);
+        if let Some(other) = others.into_iter().find(|other| other.lane == lane) {
+            let end = other.una_offset.wrapping_add(other.tx.len() as u32);
+            other.latest.add(end.wrapping_sub(len.into()), len, key);
+        }
+    }
+
+    /// The same segment, or what goes in its place if it is a message that a newer one has superseded.
+    #[inline]
+    pub(super) fn or_void(&self, slice: Slice) -> Slice {
+        if slice.tag.is_whole()
+            && self.other(slice.tag.lane).is_some_and(|other| other.latest.is_stale(slice.skip as u32))
+        {
+            let tag = Tag { kind: Kind::Void, ..slice.tag };
+            return Slice { len: LANE_HEAD as u16, tag, ..slice };
+        }
+        slice
     }
 
     /// True if what waits to be cut goes before a lost segment, because it has a higher priority.
@@ -235,7 +313,7 @@ impl<S: Store> Streams<S> {
     /// Copies `out.len()` bytes from byte `from` of the segment's data.
     #[inline]
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
-        if slice.tag.told {
+        if slice.tag.kind != Kind::Untold {
             self.copy_told(slice, from, out);
         } else {
             self.main.copy_to(slice.skip + from, out);
@@ -244,12 +322,17 @@ impl<S: Store> Streams<S> {
 
     #[cold]
     fn copy_told(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
-        let head = slice.tag.bytes();
-        let head = head.get(from..).unwrap_or_default();
+        let said = match self.other(slice.tag.lane).filter(|_| slice.tag.is_whole()) {
+            Some(other) => other.latest.said(slice.skip as u32),
+            None => Said::default(),
+        };
+        let head = slice.tag.bytes(said);
+        let len = slice.tag.head();
+        let head = head.get(from..len).unwrap_or_default();
         let count = head.len().min(out.len());
         let (first, rest) = out.split_at_mut(count);
         first.copy_from_slice(head.get(..count).unwrap_or_default());
-        let from = (from + count).saturating_sub(LANE_HEAD);
+        let from = (from + count).saturating_sub(len);
         if slice.tag.is_main() {
             return self.main.copy_to(slice.skip + from, rest);
         }
@@ -316,12 +399,17 @@ impl<S: Store> Lanes<S> {
         let lane = self.choose(main, under_way < usize::from(window))?;
         let window = if lane.priority() == Priority::Urgent { window.saturating_add(RESERVE) } else { window };
         let cut = if lane.is_main() {
-            let tag = Tag { lane, number: self.main_number.to_le_bytes(), told: self.under_way > 0 };
+            let kind = if self.under_way > 0 { Kind::Told } else { Kind::Untold };
+            let tag = Tag { lane, number: self.main_number.to_le_bytes(), kind };
             Cut { tag, unsent: main, offset: None }
         } else {
             let other = self.others.iter().find(|other| other.lane == lane)?;
-            let tag = Tag { lane, number: other.number.to_le_bytes(), told: true };
-            Cut { tag, unsent: other.unsent(), offset: Some(other.una_offset.wrapping_add(other.cut as u32)) }
+            let start = other.una_offset.wrapping_add(other.cut as u32);
+            let (kind, unsent) = match other.latest.next(start, other.unsent()) {
+                Next::Message(len) => (Kind::Latest, len),
+                Next::Bytes(len) => (Kind::Told, len),
+            };
+            Cut { tag: Tag { lane, number: other.number.to_le_bytes(), kind }, unsent, offset: Some(start) }
         };
         Some((cut, window))
     }
@@ -344,6 +432,8 @@ impl<S: Store> Lanes<S> {
             self.main_number = self.main_number.wrapping_add(1);
         } else if let Some(other) = self.others.iter_mut().find(|other| other.lane == tag.lane) {
             other.cut += len;
+            let end = other.una_offset.wrapping_add(other.cut as u32);
+            other.latest.on_cut(other.number, end, tag.is_whole());
             other.number = other.number.wrapping_add(1);
             self.under_way += 1;
         }

@@ -3,10 +3,10 @@
 use super::*;
 use crate::store::{Heap, TxStream};
 
-type Lanes = Pair<Heap, Heap>;
+pub(super) type Lanes = Pair<Heap, Heap>;
 
 /// Two native ends that know all there is.
-fn pair(link: sim::Config, config: Config, seed: u64) -> Lanes {
+pub(super) fn pair(link: sim::Config, config: Config, seed: u64) -> Lanes {
     let (mut a, mut b) = (Heap::engine(CONV, config), Heap::engine(CONV, config));
     for end in [&mut a, &mut b] {
         end.negotiated(Peer { repairs: true, pieces: true, lanes: true, ..*end.peer() });
@@ -22,12 +22,12 @@ impl Lanes {
         self.a.stream_of(lane).unwrap().push(bytes).unwrap();
     }
 
-    fn got(&self, lane: Lane) -> &[u8] {
+    pub(super) fn got(&self, lane: Lane) -> &[u8] {
         if lane.is_main() { &self.got } else { &self.by_lane[usize::from(lane.number())] }
     }
 
     /// Reads what was left, of all lanes but those that are refused.
-    fn read_on(&mut self) {
+    pub(super) fn read_on(&mut self) {
         let Self { b, got, by_lane, refused, .. } = self;
         b.recv_lanes(self.now, |lane, bytes| {
             if *refused & 1 << lane.number() != 0 {
@@ -41,7 +41,7 @@ impl Lanes {
     }
 }
 
-fn lane(number: u8) -> Lane {
+pub(super) fn lane(number: u8) -> Lane {
     Lane::new(number).unwrap()
 }
 

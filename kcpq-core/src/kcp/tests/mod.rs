@@ -4,6 +4,8 @@
 mod engine;
 #[cfg(all(feature = "lanes", feature = "repair", feature = "pieces"))]
 mod lanes;
+#[cfg(all(feature = "lanes", feature = "repair", feature = "pieces"))]
+mod latest;
 #[cfg(feature = "pieces")]
 mod mtu;
 #[cfg(all(feature = "native", feature = "repair"))]
@@ -749,6 +751,7 @@ fn what_was_agreed_holds_for_one_conversation_and_what_was_configured_for_all() 
         repairs: true,
         pieces: true,
         lanes: true,
+        latest: true,
         mtu_search: Some(MtuSearch { longest: 8_000, overhead: 0, native: false }),
     };
     kcp.negotiated(agreed);

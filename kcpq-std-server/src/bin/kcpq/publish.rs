@@ -46,6 +46,10 @@ pub(super) struct Publish {
     /// one lane do not wait for those of another
     #[arg(long, value_name = "LANE", value_parser = lane::parse)]
     lane: Option<Lane>,
+    /// Of the messages of the subject that are under way only the latest counts: older ones that wait, or in another lane than
+    /// 0 get lost, are not sent any more
+    #[arg(long)]
+    latest: bool,
     /// Keep the message as the last value of its subject, for those who subscribe later; an empty one takes it away
     #[arg(long)]
     retain: bool,
@@ -214,6 +218,9 @@ impl Publish {
             }
             if self.retain {
                 publish = publish.retain();
+            }
+            if self.latest {
+                publish = publish.latest();
             }
             if let Some(lane) = self.lane {
                 publish = publish.lane(lane);

@@ -76,7 +76,7 @@ pub(super) struct Subscribe {
     #[arg(long)]
     no_kept: bool,
     /// In this lane, in whichever the messages are published: urgent, normal or bulk, or its number from 0 to 7
-    #[arg(long, value_name = "LANE", value_parser = lane::parse, conflicts_with = "queue")]
+    #[arg(long, value_name = "LANE", value_parser = lane::parse)]
     lane: Option<Lane>,
     /// As a member of this queue group: each message goes to one member
     #[arg(short, long, value_name = "GROUP")]

@@ -92,6 +92,36 @@ fn members_of_one_client_are_members_and_its_other_subscriptions_get_all() {
     assert_eq!(world.broker.stats().subscriptions, 3);
 }
 
+/// Each member gets its messages in the lane that it has asked for, also when it asks for another one.
+#[cfg(feature = "lanes")]
+#[test]
+fn each_member_has_its_own_lane() {
+    use crate::client::Subscribing;
+    use crate::lane::Lane;
+
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let publisher = world.add(Config::default(), CLEAN);
+    let node = world.add(Config::default(), sim::Config { bandwidth: Some(100_000), ..CLEAN });
+    world.run_until("the connection", |world| world.nodes[node].client.is_connected());
+    let mut join = |lane| {
+        let wanted = Subscribing { lane, group: Some("workers"), ..Subscribing::default() };
+        let id = world.nodes[node].client.subscribe_as(world.now, "jobs.*", &wanted).unwrap();
+        world.run_for(Duration::from_millis(200));
+        (node, id)
+    };
+    let [bulk, normal, urgent] = [Some(Lane::BULK), None, Some(Lane::URGENT)].map(&mut join);
+    world.publish_numbers(publisher, "jobs.a", 0..300, 1_000);
+    world.run_for(Duration::from_millis(1_500));
+    let [bulk_count, normal_count, urgent_count] = [bulk, normal, urgent].map(|which| world.numbers(which).len());
+    assert!(
+        urgent_count > 80 && normal_count < 80 && bulk_count < normal_count,
+        "{urgent_count} {normal_count} {bulk_count}"
+    );
+    world.run_for(Duration::from_secs(20));
+    let counts = [bulk, normal, urgent].map(|which| world.numbers(which).len());
+    assert!(counts.iter().sum::<usize>() == 300 && counts.iter().all(|count| (90..=110).contains(count)), "{counts:?}");
+}
+
 #[test]
 fn memberships_are_asked_for_again_after_a_restart() {
     let mut world = World::<Heap>::new(broker::Config::default());
