@@ -34,6 +34,22 @@ pub(super) fn check_http(addr: SocketAddr, open: bool) -> Result<(), String> {
     ))
 }
 
+/// Refuses WebSockets where there is no HTTP, and where others can come by them who prove nothing, unless somebody has said that
+/// this is meant.
+///
+/// # Errors
+/// A line for people, which says how.
+pub(super) fn check_ws(http: Option<SocketAddr>, access: Option<&Access>, open: bool) -> Result<(), String> {
+    let Some(addr) = http else { return Err("WebSockets (--http-ws) need an address: give --http ADDR".into()) };
+    if open || is_local(addr) || access.is_some_and(|access| access.anonymous.is_none()) {
+        return Ok(());
+    }
+    Err(format!(
+        "refused to take WebSockets on {addr}, which other machines can reach, from clients that prove nothing: give rules that \
+         keep them out ([anonymous] in the configuration), or say --open to let everybody in"
+    ))
+}
+
 /// True if nobody is let in from other machines who proves nothing.
 pub(super) fn needs_keys(access: &Access) -> bool {
     access.anonymous.is_none() && access.original.is_none()
@@ -66,6 +82,12 @@ mod tests {
             assert!(check_http(addr, true).is_ok());
             assert!(check(addr, true, false).is_ok() && check(addr, false, true).is_ok());
         }
+        let (here, there) = ("127.0.0.1:1".parse().unwrap(), "192.0.2.1:1".parse().unwrap());
+        assert!(check_ws(None, None, true).unwrap_err().contains("--http ADDR"));
+        assert!(check_ws(Some(there), None, false).is_err() && check_ws(Some(there), None, true).is_ok());
+        assert!(check_ws(Some(here), None, false).is_ok());
+        assert!(check_ws(Some(there), Some(&Access::default()), false).is_ok());
+        assert!(check_ws(Some(there), Some(&Access::open()), false).is_err());
         assert!(needs_keys(&Access::default()) && !needs_keys(&Access::open()));
         assert!(needs_keys(&Access { original_with_key: Some(0), ..Access::default() }));
         assert!(!needs_keys(&Access { original: Some(0), ..Access::default() }));
