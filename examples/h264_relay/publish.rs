@@ -43,7 +43,8 @@ impl Source {
 
 /// Publishes a video until it ends, `fps` access units a second or as they come, and returns how many there were.
 ///
-/// Headers say the number of each, when it was sent, and whether a decoder can begin with it. An empty message is the end.
+/// Headers say the number of each, when it was sent, and whether a decoder can begin with it. An empty message is the
+/// end.
 ///
 /// # Errors
 /// What keeps it from being read or sent.

@@ -1,5 +1,5 @@
-//! A video through a server over a link that loses every tenth datagram, each way: what comes out is what went in, frame
-//! by frame.
+//! A video through a server over a link that loses every tenth datagram, each way: what comes out is what went in,
+//! frame by frame.
 
 #[path = "../h264_relay/annex_b.rs"]
 mod annex_b;
