@@ -39,7 +39,8 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     };
     let http_addr = http.as_ref().and_then(|listener| listener.local_addr().ok());
     if serve.http_ws {
-        policy::check_ws(http_addr, config.access.as_ref(), serve.open).map_err(Failure::Error)?;
+        policy::check_ws(http_addr, config.access.as_ref(), config.compat_key.is_some(), serve.open)
+            .map_err(Failure::Error)?;
     }
     let door = serve.http_ws.then(|| Door {
         origins: serve.http_ws_origin.clone(),
