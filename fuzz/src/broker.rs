@@ -1,10 +1,13 @@
 //! A broker that hears arbitrary datagrams from several peers, some of them made to be understood: frames of any kind in
-//! segments that open a session and go on with it, plain and behind FEC headers, beside parity and noise.
+//! segments that open a session and go on with it, plain and behind FEC headers, beside parity and noise; and streams of bytes, as
+//! WebSockets bring them.
 //!
 //! Whatever comes: no panic, no deadline in the past, everything it holds within its limits.
 
 use kcpq_core::access::{Access, Group, Limits, Permissions, Rules};
-use kcpq_core::broker::{Audience, Broker, Config, Event, KeptCursor, LastValues, Peer, Presence};
+use kcpq_core::broker::{
+    Audience, Broker, Config, Event, KeptCursor, LastValues, Peer, Presence, STREAM_WINDOW, SessionId, StreamEvent,
+};
 use kcpq_core::fec::header;
 use kcpq_core::header as native;
 use kcpq_core::kcp::{Command, Header, Sn, Ts};
@@ -59,6 +62,7 @@ pub fn run(data: &[u8]) {
     let mut seqid = 0u32;
     // The name of each peer's session, and the last number.
     let mut named = [(0u64, 0u64); 8];
+    let mut streams = Streams::default();
     let mut out = vec![0; 20_000];
     let mut rest = data;
     while let [kind, peer, len, tail @ ..] = rest {
@@ -108,6 +112,8 @@ pub fn run(data: &[u8]) {
             }
             // The peer begins anew.
             6 => next[peer as usize] = 0,
+            // Another way to come: bytes of a stream, or its end. Some never take what they are sent.
+            _ if kind / 8 % 4 == 3 => streams.act(&mut broker, now, usize::from(peer), payload),
             // The rules of who may do what change, or time passes.
             _ if kind / 8 % 4 == 1 => broker.set_access(now, Some(&rules(*len))).expect("rules that make sense"),
             _ if kind / 8 % 4 == 2 => broker.set_access(now, None).expect("no rules"),
@@ -118,10 +124,16 @@ pub fn run(data: &[u8]) {
         }
         broker.handle_timeout(now);
         let mut sent = 0;
-        while let Some(transmit) = broker.poll_transmit(now, &mut out) {
-            assert!(transmit.len > 0 && transmit.len <= out.len());
+        loop {
+            while let Some(transmit) = broker.poll_transmit(now, &mut out) {
+                assert!(transmit.len > 0 && transmit.len <= out.len());
+                sent += 1;
+                assert!(sent < 10_000, "it would send for ever");
+            }
+            if !streams.take(&mut broker, now) {
+                break;
+            }
             sent += 1;
-            assert!(sent < 10_000, "it would send for ever");
         }
         while let Some(event) = broker.poll_event() {
             if let Event::Greeted { peer, name: Some(name), .. } = event {
@@ -142,6 +154,79 @@ pub fn run(data: &[u8]) {
         assert!(stats.subscriptions <= (SESSIONS * 4) as u64);
         // One message always may wait for a session.
         assert!(stats.queued <= (4 * QUEUED + SESSIONS * 300) as u64, "{} bytes wait", stats.queued);
+    }
+}
+
+/// Who carries the streams of peers, as a driver does.
+#[derive(Default)]
+struct Streams {
+    open: [Option<Carried>; 8],
+}
+
+struct Carried {
+    id: SessionId,
+    /// Bytes that came and were not told to be read; that were handed out and not told to be sent.
+    unread: usize,
+    unsent: usize,
+}
+
+impl Streams {
+    /// The bytes are for the stream of this peer, which is opened if there is none; if there are none it ends.
+    fn act(&mut self, broker: &mut Broker<Number>, now: Instant, peer: usize, bytes: &[u8]) {
+        let place = &mut self.open[peer];
+        match place {
+            None => {
+                let token = bytes.first().filter(|first| **first > 200).map(|first| [*first; 32]);
+                let id = broker.open_stream(now, Number(16 + peer as u8), token);
+                *place = id.ok().map(|id| Carried { id, unread: 0, unsent: 0 });
+            }
+            Some(stream) if bytes.is_empty() => {
+                broker.on_stream_lost(now, stream.id);
+                assert!(!broker.handle_stream(now, stream.id, b"late"));
+            }
+            Some(stream) => {
+                assert!(broker.handle_stream(now, stream.id, bytes), "one that has ended says so");
+                stream.unread += bytes.len();
+            }
+        }
+    }
+
+    /// True if there was something.
+    fn take(&mut self, broker: &mut Broker<Number>, now: Instant) -> bool {
+        let (mut sent, mut any) = (Vec::new(), false);
+        while let Some((id, event)) = broker.poll_stream() {
+            any = true;
+            let place = self
+                .open
+                .iter_mut()
+                .enumerate()
+                .find(|(_, stream)| stream.as_ref().is_some_and(|known| known.id == id));
+            let (peer, place) = place.expect("a stream that was opened");
+            let stream = place.as_mut().expect("it was found");
+            match event {
+                StreamEvent::Frames(frames) => {
+                    let mut rest = &frames[..];
+                    while !rest.is_empty() {
+                        let frame = kcpq_core::frame::Frame::parse(rest, &kcpq_core::frame::Limits::NONE);
+                        rest = &rest[frame.expect("whole frames").encoded_len()..];
+                    }
+                    stream.unsent += frames.len();
+                    assert!(stream.unsent < STREAM_WINDOW + QUEUED + (64 << 10), "{} bytes", stream.unsent);
+                    sent.push((peer, id, frames.len()));
+                }
+                StreamEvent::Read(bytes) => {
+                    stream.unread = stream.unread.checked_sub(bytes).expect("no more than came");
+                }
+                StreamEvent::Ended => *place = None,
+            }
+        }
+        for (peer, id, bytes) in sent.into_iter().filter(|(peer, ..)| *peer != 7) {
+            if let Some(stream) = &mut self.open[peer] {
+                stream.unsent -= bytes;
+            }
+            broker.on_stream_sent(now, id, bytes);
+        }
+        any
     }
 }
 
@@ -245,6 +330,25 @@ pub fn seeds() -> Vec<Seed> {
         op(1, 3, &[0, 0, 0, 1, 9]),
     ]
     .concat();
+    let streamed = [
+        op(31, 0, b""),
+        op(31, 0, &frame(0x10, "", &hello[..len])),
+        op(31, 0, &[frame(1, "x.*", &[0, 0, 0, 9]), frame(3, "x.y", &[1; 90]), frame(5, "", b"")].concat()),
+        op(31, 0, &frame(0x15, "x.y", &[1, 1, 0x81, 0, 4, 0, 0, 3, 232, 0, 7])[..9]),
+        op(31, 0, &frame(0x15, "x.y", &[1, 1, 0x81, 0, 4, 0, 0, 3, 232, 0, 7])[9..]),
+        op(31, 0, &frame(0x18, "x.y", &[0, 0, 0, 0, 0, 0, 0, 7, 1, 0x82, 0, 0, 0, 3])),
+        op(31, 7, &[]),
+        op(31, 7, &frame(0x10, "", &hello[..len])),
+        op(31, 7, &frame(1, "x.*", &[0, 0, 0, 9])),
+        op(31, 0, &frame(3, "x.y", &[1; 90])),
+        op(31, 0, b""),
+        op(31, 2, &[250]),
+        op(31, 2, &[0, 0, 0, 1, 9]),
+        op(31, 1, &[]),
+        op(31, 1, &frame(0x12, "", &[0])),
+        op(7, 0, &[0; 250]),
+    ]
+    .concat();
     let moving = [
         op(4, 3, &frame(0x10, "", &hello[..len])),
         // WINS, then SUB, then the same from elsewhere, and an answer to the challenge that nobody could know.
@@ -262,6 +366,7 @@ pub fn seeds() -> Vec<Seed> {
     vec![
         ("original".to_owned(), original),
         ("native".to_owned(), native),
+        ("streamed".to_owned(), streamed),
         ("moving".to_owned(), moving),
         ("restricted".to_owned(), restricted),
         ("noise".to_owned(), op(0, 0, &[0; 40])),

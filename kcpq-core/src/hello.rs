@@ -136,6 +136,10 @@ pub mod features {
         | if cfg!(feature = "native") { NATIVE } else { 0 }
         | if cfg!(feature = "properties") { PROPERTIES } else { 0 }
         | if cfg!(feature = "lanes") { LANES | SUPERSEDES } else { 0 };
+
+    /// What is about datagrams: of no use in a session over a WebSocket (PROTOCOL.md 11).
+    pub const OF_DATAGRAMS: u32 = FEC | WANTS_PARITY | REPAIR | PROBES | PIECES | NATIVE;
+
     /// What a server of this build can do, whatever its configuration.
     pub const SERVER: u32 = SUPPORTED | LATEST | PROPERTIES | QUEUES | CONFIRMS | WILLS;
 }

@@ -29,12 +29,14 @@ mod register;
 mod replace;
 mod server;
 mod shard;
+mod stream;
 mod values;
 mod view;
 
 pub use kcpq_core::{access, broker};
 pub use kernel::ReceiveQueues;
 pub use server::{BindError, Config, Server, Snapshot};
+pub use stream::Stream;
 pub use view::{Counters, Pattern, Session, View};
 
 /// The example of README.md is compiled, too.

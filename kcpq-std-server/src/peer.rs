@@ -15,6 +15,16 @@ pub(crate) struct Client {
     pub(crate) listener: u8,
 }
 
+impl Client {
+    /// The listener of those that came over a stream: no address that datagrams come to.
+    const STREAM: u8 = u8::MAX;
+
+    /// One that came over a stream.
+    pub(crate) fn of_stream(remote: SocketAddr) -> Self {
+        Self { path: remote.into(), listener: Self::STREAM }
+    }
+}
+
 impl Peer for Client {
     type Host = IpAddr;
 
@@ -27,7 +37,7 @@ impl Peer for Client {
     }
 
     fn is_local(&self) -> bool {
-        SocketAddr::is_local(&self.path.remote)
+        self.listener != Self::STREAM && SocketAddr::is_local(&self.path.remote)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::events::EventLog;
 use crate::peer::Client;
 use crate::register::Reporter;
 use crate::server::Snapshot;
+use crate::stream::{self, Streams};
 use crate::values;
 use crate::view::{Counters, KeptPage, PatternPage, SessionPage};
 
@@ -44,6 +45,10 @@ pub(crate) enum Command {
     Relays(usize, Vec<Relay>),
     /// Take in a datagram that came to another shard.
     Forward(Box<Forward<Client>>),
+    /// Serve a client over a stream.
+    OpenStream(Box<stream::Opening>),
+    /// Something has become of a stream.
+    Stream(u64, stream::Change),
     /// Fail as a defect would.
     #[cfg(test)]
     Panic,
@@ -118,6 +123,7 @@ pub(crate) struct Shard {
     siblings: Vec<Handle>,
     own: usize,
     relays: Vec<Vec<Relay>>,
+    pub(crate) streams: Streams,
     draining: bool,
     /// Datagrams that the system refused to send.
     pub(crate) unsendable: u64,
@@ -162,6 +168,7 @@ impl Shard {
             siblings: Vec::new(),
             own: 0,
             relays: Vec::new(),
+            streams: Streams::default(),
             draining: false,
             unsendable: 0,
             spin: StdDuration::ZERO,
@@ -213,6 +220,7 @@ impl Shard {
             self.log.handle_timeout(now);
             self.log_events();
             self.transmit();
+            self.feed_streams();
             self.relay();
             self.log_events();
             if let Some(values) = &mut self.values {
@@ -407,6 +415,8 @@ impl Shard {
                     self.broker.handle_relay(now, from, relay);
                 }
             }
+            Command::OpenStream(opening) => self.open_stream(*opening),
+            Command::Stream(key, change) => self.change_stream(key, change),
             Command::Forward(forward) => self.broker.handle_forward(self.now(), *forward),
             Command::SetAccess(access) => {
                 let now = self.now();

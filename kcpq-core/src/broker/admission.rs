@@ -58,6 +58,7 @@ impl<P: Peer> Context<P> {
     pub(super) fn credential(&self, member: &Member, native: bool) -> Credential {
         let knows_local = || self.guard.as_ref().is_some_and(|guard| guard.knows(&Credential::Local));
         match (native, self.headroom) {
+            _ if member.stream.is_some() => Credential::Anonymous,
             (true, _) if member.local && knows_local() => Credential::Local,
             (true, _) => Credential::Anonymous,
             (false, 0) => Credential::Original,

@@ -193,6 +193,8 @@ pub enum Ended {
     /// Nothing showed that it was where it said it was, for [`Config::half_open_timeout`](super::Config) or when its place was
     /// needed.
     HalfOpen,
+    /// Its stream has ended: the connection was lost, or its client gave it up without a word.
+    Lost,
 }
 
 impl Ended {
@@ -203,6 +205,7 @@ impl Ended {
             Self::ByBroker(reason) => reason.as_str(),
             Self::Broken(_) => CloseReason::Protocol.as_str(),
             Self::HalfOpen => "half_open",
+            Self::Lost => "lost",
         }
     }
 }
@@ -214,6 +217,7 @@ impl fmt::Display for Ended {
             Self::ByBroker(reason) => reason.fmt(f),
             Self::Broken(error) => write!(f, "broken frame: {error}"),
             Self::HalfOpen => f.write_str("its address was never proved"),
+            Self::Lost => f.write_str("its connection has ended without a word"),
         }
     }
 }

@@ -100,6 +100,11 @@ impl Guard {
         self.find(credential).is_some()
     }
 
+    /// The same, where whoever shows something that is not known is not worth as much as who shows nothing.
+    pub(super) fn knows_exactly(&self, credential: &Credential) -> bool {
+        self.known.contains_key(credential)
+    }
+
     /// The number of an identity.
     fn find(&self, credential: &Credential) -> Option<u32> {
         let found = self.known.get(credential).copied();

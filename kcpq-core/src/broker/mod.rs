@@ -70,6 +70,7 @@ mod sessions;
 mod shards;
 mod stats;
 mod strays;
+mod stream;
 mod supply;
 mod table;
 #[cfg(test)]
@@ -94,6 +95,7 @@ pub use peer::{Peer, Transmit};
 pub use sessions::Forward;
 pub use shards::Relay;
 pub use stats::Stats;
+pub use stream::{STREAM_WINDOW, StreamEvent, refusal};
 pub use view::{
     ClientKind, KeptCursor, KeptView, Page, PatternCursor, PatternView, SessionCursor, SessionStats, SessionView,
 };
@@ -205,9 +207,10 @@ impl<P: Peer> Broker<P> {
         let hub = Hub::new(seed, Shards::new(0, 1, seed, 0));
         let cx = Context::new(config, seed);
         let (table, strays) = (Table::new(seed), Strays::new());
-        let (half_open, forwards, announcements) = (VecDeque::new(), VecDeque::new(), Announcements::new());
+        let (half_open, forwards, streams, announcements) =
+            (VecDeque::new(), VecDeque::new(), VecDeque::new(), Announcements::new());
         let handshakes = Handshakes::new(seed);
-        let sessions = Sessions { cx, hub, table, strays, half_open, forwards, announcements, handshakes };
+        let sessions = Sessions { cx, hub, table, strays, half_open, forwards, streams, announcements, handshakes };
         Self { protection: Protection::NONE, sessions }
     }
 

@@ -24,6 +24,7 @@ use super::memory::{Progress, Share};
 use super::outlet::Outlet;
 use super::pass::Pass;
 use super::peer::Peer;
+use super::stream::Stream;
 use super::throttle::Throttle;
 use super::view::ClientKind;
 use super::wills::Will;
@@ -38,7 +39,7 @@ use crate::router::Router;
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
 use crate::session::{self, Intake, Waiting};
-use crate::store::{Heap, HeapInbox};
+use crate::store::{Heap, HeapInbox, HeapTx};
 use crate::subject::{Pattern, Subject};
 use crate::time::{Deadline, Duration, Instant, Why};
 
@@ -79,6 +80,8 @@ pub(super) struct Member {
     pub(super) announced: bool,
     /// What it has left with the server.
     pub(super) will: Option<Box<Will>>,
+    /// Its frames come and go in a stream of the driver's, and the engine rests.
+    pub(super) stream: Option<Box<Stream>>,
     /// In which lanes the messages of its patterns are to come, if it has asked for such.
     pub(super) lanes: Option<Box<Router>>,
     /// The queue groups that it is in, once it has asked for one.
@@ -235,6 +238,7 @@ impl Session {
                 told_not_kept: None,
                 announced: false,
                 will: None,
+                stream: None,
                 lanes: None,
                 membership: None,
                 phase: Phase::Open,
@@ -254,6 +258,11 @@ impl Session {
         let Self { transport, member } = self;
         let (intake, Waiting { control, outbox }) = transport.split();
         (intake, Me { id, control, queue: outbox, member })
+    }
+
+    /// Something has come of its stream.
+    pub(super) fn heard_stream(&mut self, now: Instant) {
+        self.member.heard = now;
     }
 
     /// A datagram of this content and `len` bytes has been taken in.
@@ -296,9 +305,12 @@ impl Session {
 
     /// It is a native one from here on, with datagrams of at most `max_datagram` bytes if it takes such.
     pub(super) fn greet(&mut self, greeting: Greeting, max_datagram: u16, local: bool) {
-        let Greeting { max_datagram: accepts, features, .. } = greeting;
-        let framing = Framing::to_client(features);
-        self.transport.set_native(&session::Native { framing, max_datagram, accepts, local, features });
+        let Greeting { max_datagram: accepts, features: theirs, .. } = greeting;
+        if self.member.stream.is_some() {
+            return self.set_stream_dialect(theirs & features::PROPERTIES != 0);
+        }
+        let framing = Framing::to_client(theirs);
+        self.transport.set_native(&session::Native { framing, max_datagram, accepts, local, features: theirs });
     }
 
     /// See [`Broker::on_too_long`](super::Broker::on_too_long).
@@ -331,6 +343,12 @@ impl Session {
         self.member.native
     }
 
+    /// It is known to be where it says it is.
+    pub(super) fn begin_proved(&mut self) {
+        self.member.half_open = None;
+        self.transport.kcp.prove();
+    }
+
     // --- native datagrams ---
 
     /// Both ends know it by this name from now on.
@@ -341,8 +359,7 @@ impl Session {
     /// A sealed one: its peer is where it says it is.
     #[cfg(feature = "sealed")]
     pub(super) fn begin_sealed(&mut self, named: Named, transport: Transport) {
-        self.member.half_open = None;
-        self.transport.kcp.prove();
+        self.begin_proved();
         self.transport.begin_sealed(named, transport);
     }
 
@@ -354,6 +371,9 @@ impl Session {
 
     /// What kind of client it has; `has_key` if there is a key of the original's cipher.
     pub(super) fn kind(&self, has_key: bool) -> ClientKind {
+        if self.member.stream.is_some() {
+            return ClientKind::WebSocket;
+        }
         match (self.is_sealed(), self.is_native(), has_key) {
             (true, ..) => ClientKind::Sealed,
             (false, true, _) => ClientKind::Native,
@@ -457,10 +477,26 @@ impl Session {
         waits: &mut Waits,
         out: &mut [u8],
     ) -> Option<session::Transmit> {
+        if self.member.stream.is_some() {
+            return None;
+        }
         self.transport.outbox.main().swap_waits(waits);
         let transmit = self.poll_batch(now, protection, out);
         self.transport.outbox.main().swap_waits(waits);
         transmit
+    }
+
+    /// The same for its stream, up to some `enough` bytes. Returns how many messages are among them.
+    pub(super) fn move_out(&mut self, now: Instant, waits: &mut Waits, out: &mut HeapTx, enough: usize) -> u64 {
+        self.transport.outbox.main().swap_waits(waits);
+        let messages = self.transport.move_out(now, out, enough);
+        self.transport.outbox.main().swap_waits(waits);
+        messages
+    }
+
+    /// The client at the other end of its stream knows properties, or not.
+    pub(super) fn set_stream_dialect(&mut self, extended: bool) {
+        self.transport.set_stream(extended);
     }
 
     fn poll_batch(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<session::Transmit> {
@@ -483,7 +519,11 @@ impl Session {
             self.member.outlet.counts.expired += expired;
         }
         let session::Session { kcp, outbox, .. } = &self.transport;
-        self.member.outlet.settle(cx, outbox, kcp.acked_offset(), kcp.unacked());
+        let (acked, unacked) = match &self.member.stream {
+            None => (kcp.acked_offset(), kcp.unacked()),
+            Some(stream) => (stream.sent(), stream.under_way()),
+        };
+        self.member.outlet.settle(cx, outbox, acked, unacked);
         if self.member.share.limited || cx.memory.is_short(cx.stats.received) {
             self.settle_share(cx, id);
         }
@@ -505,13 +545,16 @@ impl Session {
         let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger).saturating_add(ahead);
         let room = cx.memory.is_short(cx.stats.received).then(room);
         self.member.share.limited = room.is_some();
-        self.transport.kcp.set_room(cx.now, room);
+        match &mut self.member.stream {
+            None => self.transport.kcp.set_room(cx.now, room),
+            Some(stream) => stream.set_room(room),
+        }
         room.unwrap_or(usize::MAX)
     }
 
     /// What it has is counted.
     fn count_held<P>(&mut self, cx: &mut Context<P>) {
-        let held = self.transport.held() as u64;
+        let held = (self.transport.held() + self.member.stream.as_ref().map_or(0, |stream| stream.held())) as u64;
         let before = self.member.share.set_held(held);
         if held != before {
             cx.stats.received = (cx.stats.received + held).saturating_sub(before);
@@ -557,12 +600,16 @@ impl Session {
     }
 
     fn progress(&self) -> Progress {
-        Progress { bytes: self.stats().bytes_received, messages: self.member.outlet.counts.messages_in }
+        let bytes = self.member.stream.as_ref().map_or_else(|| self.stats().bytes_received, |stream| stream.read());
+        Progress { bytes, messages: self.member.outlet.counts.messages_in }
     }
 
     /// What has come of it is of no interest any more.
     pub(super) fn forget_received<P>(&mut self, cx: &mut Context<P>) {
         self.transport.forget_received();
+        if let Some(stream) = &mut self.member.stream {
+            stream.take_arrived();
+        }
         self.count_held(cx);
     }
 
@@ -608,6 +655,10 @@ impl Session {
     /// When it ends because the oldest segment under way is not acknowledged, although it is heard. One that is silent has
     /// longer.
     fn stalls_at(&self, config: &Config) -> Option<Instant> {
+        if let Some(stream) = &self.member.stream {
+            // What is sent is known of it, whether it is heard or not.
+            return stream.stalls_at(config.stall_timeout).filter(|_| self.member.phase == Phase::Open);
+        }
         let since = self.transport.kcp.stalled_since().filter(|_| self.member.phase == Phase::Open)?;
         (self.member.heard >= since + config.stall_timeout.div(2)).then(|| since + config.stall_timeout)
     }
@@ -631,7 +682,7 @@ impl Session {
             self.member.outlet.counts.dropped_slow += dropped;
             self.transport.outbox.clear();
         }
-        if self.member.native {
+        if self.member.native || self.member.stream.is_some() {
             // Behind the messages, which it is to get before.
             self.transport.finish_with(command::CLOSE, &[reason.code()]);
         } else if let Some(text) = match reason {
@@ -647,19 +698,28 @@ impl Session {
     /// Why it ends, once all that it was still to get has been acknowledged.
     pub(super) fn has_ended(&self) -> Option<CloseReason> {
         match self.member.phase {
-            Phase::Closing { reason, .. } if self.transport.is_drained() => Some(reason),
+            Phase::Closing { reason, .. } if self.is_drained() => Some(reason),
             _ => None,
         }
     }
 
+    fn is_drained(&self) -> bool {
+        self.transport.is_drained() && self.member.stream.as_ref().is_none_or(|stream| stream.under_way() == 0)
+    }
+
     /// Writes what is owed to a peer that has closed the session: a datagram of acknowledgements, not protected yet.
     pub(super) fn last_words(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        if self.member.stream.is_some() {
+            return None;
+        }
         self.transport.poll_transmit(now, &mut Protection::default(), out)
     }
 
     /// Messages that it did not get, or not certainly.
     pub(super) fn undelivered(&self) -> u64 {
-        self.transport.outbox.frames() as u64 + self.transport.in_doubt()
+        let under_way =
+            self.member.stream.as_ref().map_or_else(|| self.transport.in_doubt(), |stream| stream.in_doubt());
+        self.transport.outbox.frames() as u64 + under_way
     }
 
     // --- getters ---
@@ -702,7 +762,7 @@ impl Session {
             round_trip_variation: kcp.rtt().rttvar(),
             path_mtu: self.transport.max_datagram(),
             queued: control.len() + outbox.len(),
-            unacked: kcp.unacked(),
+            unacked: self.member.stream.as_ref().map_or_else(|| kcp.unacked(), |stream| stream.under_way()),
         }
     }
 

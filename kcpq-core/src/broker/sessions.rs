@@ -21,6 +21,7 @@ use super::session::Greeting;
 use super::session::{Due, Session};
 use super::shards::{Relay, Told};
 use super::strays::{MAX_STRAY, Strays};
+use super::stream::StreamEvent;
 use super::table::{self, Slot, Table};
 use crate::datagram::{Content, Framing, Protection};
 use crate::hello::CloseReason;
@@ -43,6 +44,8 @@ pub(super) struct Sessions<P: Peer> {
     pub(super) half_open: VecDeque<SessionId>,
     /// Datagrams for other shards.
     pub(super) forwards: VecDeque<(usize, Forward<P>)>,
+    /// What there is for the streams of sessions.
+    pub(super) streams: VecDeque<(SessionId, StreamEvent)>,
     pub(super) announcements: Announcements<P>,
     pub(super) handshakes: Handshakes<P>,
 }
@@ -234,16 +237,21 @@ impl<P: Peer> Sessions<P> {
         if let Some((_, _, Content::Native(..))) = input {
             slot.session.begin_native(now);
         }
+        let arrived = slot.session.member().stream.as_mut().map(|stream| stream.take_arrived());
         let (mut intake, me) = slot.session.split(slot.id);
         let mut dispatch = Dispatch::new(cx, hub, table, me, max_datagram);
-        let understood = match input {
-            Some((_, datagram, content)) => intake.handle_datagram(now, datagram, content, &mut dispatch),
-            None => {
-                intake.read_on(now, &mut dispatch);
-                true
+        let (mut understood, mut read) = (true, 0);
+        match (input, &arrived) {
+            (Some((_, datagram, content)), _) => {
+                understood = intake.handle_datagram(now, datagram, content, &mut dispatch);
             }
-        };
+            (None, None) => intake.read_on(now, &mut dispatch),
+            (None, Some(arrived)) => read = intake.read_stream(arrived, &mut dispatch),
+        }
         let Outcome { greeted, end } = dispatch.finish();
+        if let (Some(stream), Some(arrived)) = (&mut slot.session.member().stream, arrived) {
+            stream.put_back(arrived, read);
+        }
         cx.stats.malformed_datagrams += u64::from(!understood);
         if let Some((from, datagram, content)) = input {
             slot.session.heard(cx, content, datagram.len(), slot.peer.is_local());
@@ -264,7 +272,7 @@ impl<P: Peer> Sessions<P> {
             cx.tell(Event::Greeted { id: slot.id, peer: slot.peer, version: greeting.version, name });
         }
         match end {
-            None | Some(Ended::HalfOpen) => {}
+            None | Some(Ended::HalfOpen | Ended::Lost) => {}
             Some(why @ Ended::ByClient(_)) => {
                 // Nothing more is for it but the acknowledgement of its CLOSE.
                 let mut out = [0; MAX_STRAY];
@@ -505,6 +513,9 @@ impl<P: Peer> Sessions<P> {
                 continue;
             }
             let goes_on = slot.session.catch_up(&mut self.cx, &self.hub, slot.id);
+            while let Some(event) = slot.session.poll_stream(&mut self.cx) {
+                self.streams.push_back((slot.id, event));
+            }
             let batch = slot.session.poll_transmit(self.cx.now, protection, &mut self.cx.waits, out);
             if batch.is_none() {
                 let deadline = slot.session.poll_timeout(&self.cx.config);
@@ -612,12 +623,15 @@ impl<P: Peer> Sessions<P> {
     }
 
     /// A session that was taken out is no more.
-    fn remove(&mut self, mut slot: Box<Slot<P, Session>>, why: Ended) {
+    pub(super) fn remove(&mut self, mut slot: Box<Slot<P, Session>>, why: Ended) {
         self.unsubscribe_all(&mut slot);
         self.end_will(&mut slot, !matches!(why, Ended::ByClient(_)));
         self.say_closed(&slot, why);
         let undelivered = self.give_back(&mut slot) + slot.session.undelivered();
         slot.session.outlet().1.close(&mut self.cx);
+        if slot.session.as_member().stream.is_some() {
+            self.streams.push_back((slot.id, StreamEvent::Ended));
+        }
         slot.session.release_memory(&mut self.cx, slot.id);
         self.cx.stats.dropped_closed += undelivered;
         self.cx.stats.native_sessions -= u64::from(slot.session.is_native());

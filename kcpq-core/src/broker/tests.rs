@@ -19,6 +19,7 @@ use crate::time::Duration;
 mod kept;
 mod memory;
 mod presence;
+mod stream;
 mod view;
 
 /// A broker and clients that are connected without any delay; some may be deaf.

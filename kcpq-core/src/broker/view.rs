@@ -133,6 +133,13 @@ pub enum ClientKind {
     Original,
     /// The same, with the key of the original's cipher.
     OriginalWithKey,
+    /// It came over a WebSocket (PROTOCOL.md 11).
+    WebSocket,
+}
+
+impl ClientKind {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Native, Self::Sealed, Self::Original, Self::OriginalWithKey, Self::WebSocket];
 }
 
 impl ClientKind {
@@ -143,6 +150,7 @@ impl ClientKind {
             Self::Sealed => "sealed",
             Self::Original => "original",
             Self::OriginalWithKey => "original_with_key",
+            Self::WebSocket => "websocket",
         }
     }
 }

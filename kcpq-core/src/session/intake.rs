@@ -15,7 +15,7 @@ use crate::time::Instant;
 pub(crate) struct Intake<'s, S: FrameStore> {
     kcp: &'s mut Kcp<S>,
     link: &'s mut Link,
-    reader: &'s mut Reader<S>,
+    pub(super) reader: &'s mut Reader<S>,
     lanes: &'s mut Lanes<S>,
 }
 

@@ -164,6 +164,11 @@ impl<S: FrameStore> Session<S> {
         if self.outbox.waiting().next().is_some() && !self.hold {
             self.move_lanes(now);
         }
+        self.finish_lanes();
+    }
+
+    /// Queues what is to go last of all, when all else has gone.
+    pub(super) fn finish_lanes(&mut self) {
         if self.lanes.last.is_some() && self.outbox.is_empty() && self.are_lanes_idle() {
             self.say_last();
         }

@@ -13,6 +13,8 @@ mod intake;
 mod lanes;
 mod native;
 mod negotiate;
+#[cfg(feature = "alloc")]
+mod stream;
 mod transmit;
 
 use core::fmt;

@@ -189,11 +189,16 @@ impl<'b, P: Peer> Dispatch<'b, P> {
         let first = me.member.greet(&hello);
         cx.stats.native_sessions += u64::from(first);
         let takes_native = features::SUPPORTED & hello.features & features::NATIVE != 0;
-        let named = first && takes_native && Framing::to_client(hello.features) == Framing::Plain;
+        let named =
+            first && takes_native && me.member.stream.is_none() && Framing::to_client(hello.features) == Framing::Plain;
         let name = named.then(|| cx.name());
         self.outcome.greeted = Some(Greeting::new(&hello, name));
         let mut payload = [0; MAX_WELCOME];
-        let len = welcome(cx, &hello, self.max_datagram, name).encode(&mut payload);
+        let mut welcome = welcome(cx, &hello, self.max_datagram, name);
+        if me.member.stream.is_some() {
+            welcome.features &= !features::OF_DATAGRAMS;
+        }
+        let len = welcome.encode(&mut payload);
         self.reply(command::WELCOME, &[], &payload[..len]);
     }
 

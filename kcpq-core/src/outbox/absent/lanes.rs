@@ -63,6 +63,14 @@ impl<S: FrameStore> Queues<S> {
     }
 
     #[cfg(feature = "alloc")]
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = Lane> {
+        core::iter::empty()
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(crate) fn lend_waits(&mut self, _: Lane) {}
+
+    #[cfg(feature = "alloc")]
     pub(crate) fn for_each(&mut self, mut act: impl FnMut(&mut S::Outbox)) {
         act(&mut self.0);
     }

@@ -82,6 +82,9 @@ impl<S: FrameStore> Session<S> {
     pub(super) fn refill_lanes(&mut self, _: Instant) {}
 
     #[cfg(feature = "alloc")]
+    pub(super) fn finish_lanes(&mut self) {}
+
+    #[cfg(feature = "alloc")]
     pub(crate) fn finish_with(&mut self, command: u8, payload: &[u8]) {
         let _ = self.message(command, &[], payload);
     }

@@ -74,6 +74,17 @@ pub(super) struct Serve {
     /// and there are no rules, and none otherwise
     #[arg(long, value_name = "PATTERN", value_parser = parse_http_subscribe)]
     http_subscribe: Vec<String>,
+    /// Take clients there that speak the protocol over a WebSocket, as /ws: browsers, by /kcpq.js. They may what clients without a
+    /// key may that are not on this machine, or what the token lets them that they show
+    #[arg(long)]
+    http_ws: bool,
+    /// Let pages of this origin come by WebSocket, SCHEME://HOST[:PORT], besides those that are here; * lets all. May be given
+    /// several times
+    #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
+    http_ws_origin: Vec<String>,
+    /// Maximum number of clients that come by WebSocket. Each takes a file of those that the server may open (ulimit -n)
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = parse_count::<usize>)]
+    http_ws_max: usize,
     /// Number of server threads, or auto for one per processor; each serves its own clients. More than one needs Linux
     #[arg(long, default_value = "1", value_name = "N", value_parser = parse_shards)]
     shards: usize,
@@ -263,6 +274,15 @@ fn parse_listen(text: &str) -> Result<Address, AddressError> {
 /// What the page may show; empty for nothing.
 fn parse_http_subscribe(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { parse_pattern(text).map(Into::into) }
+}
+
+/// Where a page is from, as a browser says it.
+fn parse_origin(text: &str) -> Result<String, String> {
+    let is_origin = |(scheme, host): (&str, &str)| !scheme.is_empty() && !host.is_empty() && !host.contains('/');
+    if text == "*" || text.split_once("://").is_some_and(is_origin) {
+        return Ok(text.to_owned());
+    }
+    Err("it has to be SCHEME://HOST or SCHEME://HOST:PORT, as in https://example.org, or *".into())
 }
 
 /// A number of shards.

@@ -34,6 +34,34 @@ pub(super) fn check_http(addr: SocketAddr, open: bool) -> Result<(), String> {
     ))
 }
 
+/// Refuses WebSockets where there is no HTTP, and where somebody can come by them who proves nothing and could not come
+/// otherwise, unless it is said that this is meant. `cipher`: all others need the key of the original's.
+///
+/// # Errors
+/// A line for people, which says how.
+pub(super) fn check_ws(
+    http: Option<SocketAddr>,
+    access: Option<&Access>,
+    cipher: bool,
+    open: bool,
+) -> Result<(), String> {
+    let Some(addr) = http else { return Err("WebSockets (--http-ws) need an address: give --http ADDR".into()) };
+    if cipher && !open {
+        return Err(
+            "refused to take WebSockets beside the original's cipher (--aes256-key-file): who comes by one needs no \
+                    key; say --open if that is meant"
+                .into(),
+        );
+    }
+    if open || is_local(addr) || access.is_some_and(|access| access.anonymous.is_none()) {
+        return Ok(());
+    }
+    Err(format!(
+        "refused to take WebSockets on {addr}, which other machines can reach, from clients that prove nothing: give rules that \
+         keep them out ([anonymous] in the configuration), or say --open to let everybody in"
+    ))
+}
+
 /// True if nobody is let in from other machines who proves nothing.
 pub(super) fn needs_keys(access: &Access) -> bool {
     access.anonymous.is_none() && access.original.is_none()
@@ -66,6 +94,13 @@ mod tests {
             assert!(check_http(addr, true).is_ok());
             assert!(check(addr, true, false).is_ok() && check(addr, false, true).is_ok());
         }
+        let (here, there) = ("127.0.0.1:1".parse().unwrap(), "192.0.2.1:1".parse().unwrap());
+        assert!(check_ws(None, None, false, true).unwrap_err().contains("--http ADDR"));
+        assert!(check_ws(Some(there), None, false, false).is_err() && check_ws(Some(there), None, false, true).is_ok());
+        assert!(check_ws(Some(here), None, false, false).is_ok());
+        assert!(check_ws(Some(here), None, true, false).is_err() && check_ws(Some(here), None, true, true).is_ok());
+        assert!(check_ws(Some(there), Some(&Access::default()), false, false).is_ok());
+        assert!(check_ws(Some(there), Some(&Access::open()), false, false).is_err());
         assert!(needs_keys(&Access::default()) && !needs_keys(&Access::open()));
         assert!(needs_keys(&Access { original_with_key: Some(0), ..Access::default() }));
         assert!(!needs_keys(&Access { original: Some(0), ..Access::default() }));

@@ -11,7 +11,7 @@ use kcpq_std_server::{Config, Server, View};
 use smol::channel::Receiver;
 
 use super::flood::Flood;
-use super::http::{self, About, Http, Pass, Viewing};
+use super::http::{self, About, Door, Http, Pass, Viewing};
 use super::reread::Reread;
 use super::{Serve, policy, supervisor};
 use crate::{Failure, signals};
@@ -19,7 +19,8 @@ use crate::{Failure, signals};
 /// Serves until a signal comes, or a thread of the server fails.
 pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     let serve = &reread.settings.serve;
-    let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP } else { 0 };
+    let of_websockets = if serve.http_ws { serve.http_ws_max } else { 0 };
+    let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP + of_websockets } else { 0 };
     let of_shards = (DESCRIPTORS_OF_A_SHARD + DESCRIPTORS_OF_A_SOCKET * serve.listen.len()) * serve.shards;
     reserve_descriptors(DESCRIPTORS + of_http + of_shards)?;
     // Before the first client can come, so that a signal is never missed.
@@ -36,7 +37,17 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
         max_queued: config.broker.max_queued,
         max_queued_total: config.broker.max_queued_total,
     };
-    let local = http.as_ref().and_then(|listener| listener.local_addr().ok()).is_some_and(policy::is_local);
+    let http_addr = http.as_ref().and_then(|listener| listener.local_addr().ok());
+    if serve.http_ws {
+        policy::check_ws(http_addr, config.access.as_ref(), config.compat_key.is_some(), serve.open)
+            .map_err(Failure::Error)?;
+    }
+    let door = serve.http_ws.then(|| Door {
+        origins: serve.http_ws_origin.clone(),
+        most: serve.http_ws_max,
+        max_message: config.broker.frames.max_body,
+    });
+    let local = http_addr.is_some_and(policy::is_local);
     let (pass, patterns) = (pass(&config), watchable(serve, &config, local));
     let server = Server::bind(config)?;
     let viewing = Viewing { address: nearest(&server), pass, patterns };
@@ -47,7 +58,7 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     });
     announce(server.local_addrs());
     // Until the server has ended.
-    let _http = http.map(|listener| monitor(listener, server.view(), about, viewing)).transpose()?;
+    let _http = http.map(|listener| monitor(listener, server.view(), about, viewing, door)).transpose()?;
     supervisor::ready(server.local_addrs());
     if open {
         let whom = if server.local_addrs().iter().all(|addr| policy::is_local(*addr)) {
@@ -127,9 +138,9 @@ fn announce(addrs: &[SocketAddr]) {
 }
 
 /// Begins to answer over HTTP, and says where.
-fn monitor(listener: TcpListener, view: View, about: About, viewing: Viewing) -> io::Result<Http> {
+fn monitor(listener: TcpListener, view: View, about: About, viewing: Viewing, door: Option<Door>) -> io::Result<Http> {
     let addr = listener.local_addr()?;
-    let http = Http::start(listener, view, about, viewing)?;
+    let http = Http::start(listener, view, about, viewing, door)?;
     let mut out = io::stdout();
     if let Err(error) = writeln!(out, "monitoring on http://{addr}").and_then(|()| out.flush()) {
         tracing::warn!(%error, "cannot write to standard output");

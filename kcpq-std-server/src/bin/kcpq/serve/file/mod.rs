@@ -52,6 +52,9 @@ pub(super) const KEYS: &[Key] = &[
     key("", "http", "http"),
     key("", "http_open", "http_open"),
     key("", "http_subscribe", "http_subscribe"),
+    key("", "http_ws", "http_ws"),
+    key("", "http_ws_origin", "http_ws_origin"),
+    key("", "http_ws_max", "http_ws_max"),
     key("", "shards", "shards"),
     key("", "spin", "spin"),
     key("", "name", "name"),
@@ -100,7 +103,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Flags that can be given several times: their keys may be lists.
-const LISTS: &[&str] = &["listen", "http_subscribe", "keep"];
+const LISTS: &[&str] = &["listen", "http_subscribe", "http_ws_origin", "keep"];
 
 /// Bytes of a file that are read: some files have no end.
 const LONGEST: u64 = 16 << 20;
@@ -190,7 +193,7 @@ mod tests {
         assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
         assert_eq!(
             wrong("colour = 1"),
-            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'shards', 'spin', 'name', 'key_file', 'secret_file', \
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'http_ws', 'http_ws_origin', 'http_ws_max', 'shards', 'spin', 'name', 'key_file', 'secret_file', \
              'register', 'log_level', 'log_format', 'limits', 'handshakes', \
              'delivery', 'last_values', 'presence', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );

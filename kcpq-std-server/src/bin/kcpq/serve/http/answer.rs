@@ -3,15 +3,19 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::{Method, Response, StatusCode, Uri};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::{self, Body};
 use super::crowd::{Crowd, Lease};
 use super::look::Looker;
 use super::query::Query;
+use super::websocket::Visitor;
 use super::{connz, keptz, live, messages, metrics, page, subsz, varz};
 
 /// What there is, for people without a browser.
@@ -24,7 +28,8 @@ const INDEX: &str = "kcpq\n\n\
     /subsz    its patterns: offset, limit, sort, order, search, test\n\
     /keptz    the last values of subjects: offset, limit, sort, order, search, test\n\
     /live     varz, connz, subsz once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n\
-    /messages what is published, as server-sent events, where the configuration lets it: pattern\n";
+    /messages what is published, as server-sent events, where the configuration lets it: pattern\n\
+    /ws       the protocol itself, over a WebSocket, where the configuration lets it; /kcpq.js speaks it\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -39,10 +44,11 @@ pub(super) fn answer(
     crowd: &Crowd,
     lease: &Rc<Lease>,
     local: bool,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
+    request: &mut Request<Incoming>,
+    comes: impl FnOnce(Visitor),
 ) -> Response<Body> {
+    let upgrade = (request.uri().path() == "/ws").then(|| hyper::upgrade::on(&mut *request));
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     if local && !headers.get(HOST).is_none_or(names_this_machine) {
         // A page of a stranger, whose name was made to lead here (DNS rebinding).
         return error(StatusCode::FORBIDDEN, "only by an address of this machine, or as localhost");
@@ -61,6 +67,19 @@ pub(super) fn answer(
             // A page of a stranger cannot read it, but would take the places of those who can.
             error(StatusCode::FORBIDDEN, "only for the page that is here")
         }
+        "/ws" => match looker.door.as_ref().zip(upgrade) {
+            None => error(StatusCode::NOT_FOUND, "the server takes no WebSockets (--http-ws)"),
+            Some((door, _)) if crowd.staying() >= door.most => {
+                error(StatusCode::SERVICE_UNAVAILABLE, "there are as many WebSockets as may be (--http-ws-max)")
+            }
+            Some((door, upgrade)) => match door.open(headers, || upgrade) {
+                Ok((response, visitor)) => {
+                    comes(visitor);
+                    response
+                }
+                Err((status, why)) => error(status, why),
+            },
+        },
         "/live" => match live::events(Rc::clone(looker), Rc::clone(lease), &query) {
             Ok(events) => {
                 crowd.listen(lease);
@@ -98,6 +117,10 @@ pub(super) fn answer(
             Some(part) => {
                 let mut response = respond(StatusCode::OK, part.content_type, part.text);
                 response.headers_mut().extend(page::policy());
+                if path == page::MODULE {
+                    // Pages of others may have it: who they may connect to is decided when they come.
+                    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+                }
                 response
             }
             None => error(StatusCode::NOT_FOUND, "there is no such document"),
@@ -111,7 +134,7 @@ fn accepts(headers: &HeaderMap, content: &str) -> bool {
 }
 
 /// True for `localhost` and for addresses, with or without a port.
-fn names_this_machine(host: &HeaderValue) -> bool {
+pub(super) fn names_this_machine(host: &HeaderValue) -> bool {
     let Ok(host) = host.to_str() else { return false };
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok());

@@ -36,6 +36,8 @@ enum Part {
     Listens,
     /// It listened, and another one has its place.
     Leaves,
+    /// It is a client of the server's, which sees to it.
+    Stays,
 }
 
 impl Crowd {
@@ -43,13 +45,23 @@ impl Crowd {
     pub(super) fn admit(&self, talk: impl FnOnce(Rc<Lease>) -> Task<()>) {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|(_, task)| !task.is_finished());
-        if connections.len() >= MAX_CONNECTIONS {
-            let asks = connections.iter().position(|(lease, _)| lease.part.get() != Part::Listens);
-            connections.remove(asks.unwrap_or(0));
+        let passing = connections.iter().filter(|(lease, _)| lease.part.get() != Part::Stays).count();
+        if passing >= MAX_CONNECTIONS {
+            let asks = |lease: &Lease| !matches!(lease.part.get(), Part::Listens | Part::Stays);
+            let first = |is: &dyn Fn(&Lease) -> bool| connections.iter().position(|(lease, _)| is(lease));
+            let least = first(&asks).or_else(|| first(&|lease| lease.part.get() == Part::Listens));
+            least.map(|index| connections.remove(index));
         }
         let lease = Rc::new(Lease { until: Cell::new(Instant::now() + CONNECTION_TIME), part: Cell::new(Part::Asks) });
         let task = talk(Rc::clone(&lease));
         connections.push_back((lease, task));
+    }
+
+    /// How many are clients of the server's.
+    pub(super) fn staying(&self) -> usize {
+        let connections = self.connections.borrow();
+        let there = connections.iter().filter(|(_, task)| !task.is_finished());
+        there.filter(|(lease, _)| lease.part.get() == Part::Stays).count()
     }
 
     /// A connection listens from now on.
@@ -79,9 +91,17 @@ impl Lease {
         self.part.get() == Part::Leaves
     }
 
+    /// It is of no concern here any more.
+    pub(super) fn stay(&self) {
+        self.part.set(Part::Stays);
+    }
+
     /// Waits until it is over.
     pub(super) async fn end(&self) {
-        while Instant::now() < self.until.get() {
+        while self.part.get() == Part::Stays || Instant::now() < self.until.get() {
+            if self.part.get() == Part::Stays {
+                std::future::pending::<()>().await;
+            }
             Timer::at(self.until.get()).await;
         }
     }
@@ -116,6 +136,10 @@ mod tests {
                 .iter()
                 .all(|lease| !lease.is_lost() && crowd_of(&crowd).iter().any(|known| Rc::ptr_eq(known, lease)))
         );
+        let client = connect(&crowd, &executor);
+        client.stay();
+        (0..2 * MAX_CONNECTIONS).for_each(|_| drop(connect(&crowd, &executor)));
+        assert_eq!((crowd_of(&crowd).len(), crowd.staying()), (MAX_CONNECTIONS + 1, 1), "it takes nobody's place");
         let newest = connect(&crowd, &executor);
         crowd.listen(&newest);
         assert!(listeners[0].is_lost() && listeners[1..].iter().all(|lease| !lease.is_lost()) && !newest.is_lost());

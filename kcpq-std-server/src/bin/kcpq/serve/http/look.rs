@@ -12,6 +12,7 @@ use smol::Timer;
 use super::messages::{Viewer, Viewing};
 use super::patterns::Patterns;
 use super::recent::Recent;
+use super::websocket::Door;
 
 /// What does not change.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub(super) struct Looker {
     pub(super) about: About,
     /// What is published.
     pub(super) viewer: Rc<Viewer>,
+    /// Who may come by WebSocket, if anybody may.
+    pub(super) door: Option<Door>,
     look: Kept<Look>,
     /// The last look's, for the next one.
     recent: RefCell<Option<Rc<Recent>>>,
@@ -94,11 +97,12 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 const PULSE: Duration = Duration::from_secs(2);
 
 impl Looker {
-    pub(super) fn new(view: View, about: About, viewing: Viewing) -> Self {
+    pub(super) fn new(view: View, about: About, viewing: Viewing, door: Option<Door>) -> Self {
         Self {
             view,
             about,
             viewer: Rc::new(Viewer::new(viewing)),
+            door,
             look: Kept::default(),
             recent: RefCell::default(),
             patterns: Kept::default(),

@@ -169,7 +169,7 @@ fn families(about: &About, look: &Look) -> Vec<Family> {
 
 fn sessions(about: &About, look: &Look) -> Vec<Family> {
     let (sum, sessions) = (look.broker(), &look.sessions);
-    let kinds = [ClientKind::Native, ClientKind::Sealed, ClientKind::Original, ClientKind::OriginalWithKey];
+    let kinds = ClientKind::ALL;
     let of = |wanted: ClientKind| sessions.iter().filter(|session| session.kind == wanted).count() as f64;
     let which =
         |is: fn(&kcpq_std_server::Session) -> bool| sessions.iter().filter(|session| is(session)).count() as f64;

@@ -6,10 +6,11 @@
 //!                        live     the documents again and again
 //!                        messages what is published to a pattern
 //!                        page     what a browser makes of these
+//!                        websocket    clients that speak the protocol, if they are let in
 //! ```
 //!
-//! Nobody who can reach the port does more than read, nor keeps others from it, and however often it is asked the threads that
-//! serve are asked once a second at most.
+//! Nobody who can reach the port does more than read, unless WebSockets are let in, which are clients like others;
+//! nobody keeps others from it, and however often it is asked the threads that serve are asked once a second at most.
 
 mod answer;
 mod body;
@@ -26,7 +27,9 @@ mod query;
 mod recent;
 mod subsz;
 mod varz;
+mod websocket;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -47,6 +50,7 @@ use self::crowd::{Crowd, Lease};
 pub(super) use self::look::About;
 use self::look::Looker;
 pub(super) use self::messages::{Pass, Viewing};
+pub(super) use self::websocket::Door;
 use super::policy;
 
 /// How long a client may take to say what it wants.
@@ -98,12 +102,18 @@ impl Http {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn start(listener: TcpListener, view: View, about: About, viewing: Viewing) -> io::Result<Self> {
+    pub(super) fn start(
+        listener: TcpListener,
+        view: View,
+        about: About,
+        viewing: Viewing,
+        door: Option<Door>,
+    ) -> io::Result<Self> {
         let local = listener.local_addr()?;
         let listener = Async::new(listener)?;
         let (stop, stopped) = bounded(1);
         let serve = move || {
-            let looker = Rc::new(Looker::new(view, about, viewing));
+            let looker = Rc::new(Looker::new(view, about, viewing, door));
             async_io::block_on(serve(&listener, &stopped, looker, policy::is_local(local)));
         };
         let thread = std::thread::Builder::new().name("kcpq-http".into()).spawn(serve)?;
@@ -151,12 +161,14 @@ async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, lo
     executor.run(or(stop, accept)).await;
 }
 
-/// One connection: one request.
+/// One connection: one request, unless it becomes a WebSocket.
 async fn talk(stream: Async<TcpStream>, looker: Rc<Looker>, crowd: Weak<Crowd>, lease: Rc<Lease>, local: bool) {
-    let service = service_fn(|request| {
-        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let visitor = RefCell::new(None);
+    let service = service_fn(|mut request| {
         // It owns this connection, and so is there.
-        let answer = crowd.upgrade().map(|crowd| answer::answer(&looker, &crowd, &lease, local, method, uri, headers));
+        let answer = crowd.upgrade().map(|crowd| {
+            answer::answer(&looker, &crowd, &lease, local, &mut request, |came| _ = visitor.replace(Some(came)))
+        });
         async { answer.ok_or("the server ends") }
     });
     let connection = http1::Builder::new()
@@ -164,9 +176,14 @@ async fn talk(stream: Async<TcpStream>, looker: Rc<Looker>, crowd: Weak<Crowd>, 
         .header_read_timeout(HEADER_TIME)
         .keep_alive(false)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(FuturesIo::new(stream), service);
+        .serve_connection(FuturesIo::new(stream), service)
+        .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "HTTP");
+    }
+    if let (Some(visitor), Some(door)) = (visitor.take(), &looker.door) {
+        lease.stay();
+        visitor.stay(looker.view(), door).await;
     }
 }
 

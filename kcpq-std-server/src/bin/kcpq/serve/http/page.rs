@@ -10,11 +10,17 @@ pub(super) struct Part {
     pub(super) text: &'static str,
 }
 
+/// The client for browsers.
+pub(super) const MODULE: &str = "/kcpq.js";
+
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const PARTS: [Part; 9] = [
+/// Types for TypeScript, which no browser reads.
+const TYPES: &str = "text/plain; charset=utf-8";
+
+const PARTS: [Part; 16] = [
     Part { path: "/", content_type: HTML, text: include_str!("page/index.html") },
     Part { path: "/style.css", content_type: CSS, text: include_str!("page/style.css") },
     Part { path: "/dashboard.js", content_type: SCRIPT, text: include_str!("page/dashboard.js") },
@@ -23,6 +29,13 @@ const PARTS: [Part; 9] = [
     Part { path: "/format.js", content_type: SCRIPT, text: include_str!("page/format.js") },
     Part { path: "/messages.js", content_type: SCRIPT, text: include_str!("page/messages.js") },
     Part { path: "/table.js", content_type: SCRIPT, text: include_str!("page/table.js") },
+    Part { path: "/kcpq.js", content_type: SCRIPT, text: include_str!("page/kcpq.js") },
+    Part { path: "/kcpq.d.ts", content_type: TYPES, text: include_str!("page/kcpq.d.ts") },
+    Part { path: "/tuned.js", content_type: SCRIPT, text: include_str!("page/tuned.js") },
+    Part { path: "/telemetry.html", content_type: HTML, text: include_str!("page/telemetry.html") },
+    Part { path: "/telemetry.js", content_type: SCRIPT, text: include_str!("page/telemetry.js") },
+    Part { path: "/video.html", content_type: HTML, text: include_str!("page/video.html") },
+    Part { path: "/video.js", content_type: SCRIPT, text: include_str!("page/video.js") },
     Part { path: "/icon.svg", content_type: "image/svg+xml", text: include_str!("page/icon.svg") },
 ];
 

@@ -12,7 +12,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
     let About { name, started, max_sessions, max_message, max_queued, max_queued_total } = &looker.about;
     let (sum, view) = (look.broker(), looker.view());
     let of = |wanted: ClientKind| look.sessions.iter().filter(|session| session.kind == wanted).count();
-    let kinds = [ClientKind::Native, ClientKind::Sealed, ClientKind::Original, ClientKind::OriginalWithKey];
+    let kinds = ClientKind::ALL;
     let addrs = view.local_addrs();
     let addr = addrs.first();
     let [median, p90, p99, longest] = look.round_trips([0.5, 0.9, 0.99, 1.0]);

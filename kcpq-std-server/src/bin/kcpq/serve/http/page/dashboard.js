@@ -34,7 +34,7 @@ const fillClient = (cell, row) => {
   cell.classList.toggle("none", !row.name);
 };
 
-const KINDS = { original_with_key: "original, key" };
+const KINDS = { original_with_key: "original, key", websocket: "WebSocket" };
 const sessions = new Table(
   element("sessions"),
   [
