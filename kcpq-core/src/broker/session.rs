@@ -501,8 +501,8 @@ impl Session {
     /// It may take in so much, or anything.
     #[cold]
     fn set_room<P>(&mut self, cx: &Context<P>, id: SessionId) -> usize {
-        let (stranger, ahead) = (self.is_half_open(), self.transport.ahead());
-        let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger).saturating_add(ahead);
+        let (stranger, ahead, frames) = (self.is_half_open(), self.transport.ahead(), self.transport.announced());
+        let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger, frames).saturating_add(ahead);
         let room = cx.memory.is_short(cx.stats.received).then(room);
         self.member.share.limited = room.is_some();
         self.transport.kcp.set_room(cx.now, room);
@@ -557,7 +557,9 @@ impl Session {
     }
 
     fn progress(&self) -> Progress {
-        Progress { bytes: self.stats().bytes_received, messages: self.member.outlet.counts.messages_in }
+        // What waits for earlier segments has not got anywhere yet.
+        let bytes = self.stats().bytes_received.saturating_sub(self.transport.kcp.held() as u64);
+        Progress { bytes, messages: self.member.outlet.counts.messages_in }
     }
 
     /// What has come of it is of no interest any more.

@@ -13,7 +13,7 @@ use crate::message::{HEAD, Id};
 use crate::oracle::{Sub, broken};
 use crate::plan::Kind;
 use crate::rules::matches;
-use crate::world::{HELPERS, World};
+use crate::world::{EACH, World};
 
 /// All clients that live are connected, and subscribed, after this time.
 const BACK: Duration = Duration::from_secs(120);
@@ -188,7 +188,7 @@ fn memory_is_free(world: &World<'_>) {
         received += broker.stats().received;
     }
     let sessions = world.server.sessions() as u64;
-    if queued > 0 || received > sessions * HELPERS {
+    if queued > 0 || received > sessions * EACH {
         broken!("memory", "{queued} bytes are queued and {received} received at rest, with {sessions} sessions");
     }
 }
