@@ -180,6 +180,12 @@ impl Outlet {
         self.beyond = self.beyond.saturating_sub(bytes);
     }
 
+    /// Messages for the party that were dropped, for whatever reason.
+    pub(super) fn lost(&self) -> u64 {
+        let SessionStats { expired, dropped_slow, dropped_memory, dropped_too_large, .. } = self.counts;
+        expired + dropped_slow + dropped_memory + dropped_too_large
+    }
+
     /// Queues a message in a lane, or the `latest` of its subject only, if the party takes it and there is room; with `more` properties,
     /// to one who knows such.
     pub(super) fn admit<P>(

@@ -123,7 +123,9 @@ impl World<'_> {
     fn publish_something(&mut self, index: usize, rng: &mut Rng) {
         let has = |kind| self.plan.kinds.has(kind);
         let subject = subject(&self.plan, rng);
-        let retain = subject.starts_with("kept.") && rng.u8(..3) > 0;
+        // Some secrets are last values as well, which not everybody may have.
+        let keeps = subject.starts_with("kept.") || subject.starts_with("secret.") && has(Kind::Retain);
+        let retain = keeps && rng.u8(..3) > 0;
         let order = Order {
             retain,
             ttl: (has(Kind::Ttl) && rng.u8(..3) == 0).then(|| Duration::from_millis([5, 100, 3_000][rng.usize(..3)])),
