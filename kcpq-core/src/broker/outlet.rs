@@ -342,6 +342,13 @@ impl Outlet {
         own.saturating_add(self.reported.filter(|_| recent).map_or(0, |report| report.load))
     }
 
+    /// How much may wait for the party at present.
+    fn limit<P>(&self, cx: &Context<P>) -> usize {
+        let (own, total) = (cx.config.max_queued.min(self.max_queued), cx.config.max_queued_total);
+        let left = total.saturating_sub(cx.stats.queued as usize);
+        if left < total / 2 { own.min(left) } else { own }
+    }
+
     /// The low-water mark.
     fn low(&self) -> usize {
         self.high / 8
@@ -416,7 +423,7 @@ impl Outlet {
         self.account(&mut cx.stats, waiting);
         self.drained = waiting + unacked == 0;
         cx.emptied |= self.supply.drain(cx.now, waiting, acked, unacked);
-        if self.slow && waiting <= cx.config.max_queued.min(self.max_queued) / 2 {
+        if self.slow && waiting <= self.limit(cx) / 2 {
             self.slow = false;
         }
         if let Some(since) = &mut self.behind {

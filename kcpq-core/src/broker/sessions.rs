@@ -355,6 +355,7 @@ impl<P: Peer> Sessions<P> {
             self.cx.tell(Event::Slow { id: slot.id, peer: slot.peer });
             self.say_slow(index);
             if self.cx.config.slow_consumer == SlowConsumer::Disconnect {
+                self.cx.stats.slow_sessions += 1;
                 self.close(index, CloseReason::SlowConsumer);
             }
         }
