@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{HEAD, Head, Properties, command, properties};
+use crate::frame::{HEAD, Head, Properties, command, properties, subject_of};
 use crate::lane::Lane;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{HeapInbox, Inbox};
@@ -200,6 +200,11 @@ impl<'f> Message<'f> {
     /// `limit` bytes would wait then. True if there was one.
     pub(super) fn supersede_in(&mut self, queue: &mut HeapOutbox, extended: bool, limit: usize) -> bool {
         queue.supersede(&self.shared(extended), self.expires, limit)
+    }
+
+    /// It is to follow as one that does not give way, behind any that would.
+    pub(super) fn settle_place_in(&self, queue: &mut HeapOutbox) {
+        queue.settle_place(subject_of(self.bytes));
     }
 
     /// The same where there was none before. `seed` is random: peers choose the subjects.

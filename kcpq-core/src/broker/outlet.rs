@@ -236,6 +236,9 @@ impl Outlet {
             self.counts.dropped_memory += 1;
             return Admission::dropped(self.is_full(cx));
         }
+        if !latest && queue.of(lane).has_latest() {
+            message.settle_place_in(queue.of(lane));
+        }
         if latest {
             message.append_latest_to(queue.of(lane), extended, cx.seed);
         } else if more.is_empty() {
