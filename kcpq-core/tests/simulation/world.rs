@@ -341,14 +341,14 @@ impl<'m> World<'m> {
     /// What peers can make the server keep has limits (PROTOCOL.md 6), whatever they do.
     pub(crate) fn check_memory(&mut self) {
         // One message may always wait for each session and each other shard, and one frame of each shard may be begun beyond the
-        // limit, with what comes in a turn.
+        // limit, with what comes in a turn; what of it is behind something that is missing waits beside it.
         const MESSAGE: u64 = 320_000;
         const TURN: u64 = 128 << 10;
         let now = self.server.clock.read(self.now);
         for broker in &mut self.server.brokers {
             let (stats, config) = (broker.stats(), &self.server.config);
             let queued = config.max_queued_total as u64 + (stats.sessions + self.server.shards as u64) * MESSAGE;
-            let received = config.max_received_total as u64 + stats.sessions * EACH + MESSAGE + TURN;
+            let received = config.max_received_total as u64 + stats.sessions * EACH + 2 * MESSAGE + TURN;
             if stats.queued > queued || stats.received > received {
                 let sessions = broker.view_sessions(now, SessionCursor::default(), 1_000).items;
                 let held: Vec<_> = sessions.iter().map(|session| (session.peer, session.received)).collect();
