@@ -291,10 +291,8 @@ impl Hub {
         // The shard wrote them.
         while let Some(len) = frames.first_chunk().map(|announced| LENGTH + u32::from_be_bytes(*announced) as usize) {
             let frame = frames.split_to(len.min(frames.len()));
-            if expires.is_some_and(|at| at <= cx.now) {
-                cx.stats.expired += 1;
-                continue;
-            }
+            let is_over = expires.is_some_and(|at| at <= cx.now);
+            cx.stats.expired += u64::from(is_over);
             if let Ok(parsed) = Frame::parse(&frame, &cx.config.frames) {
                 let limits = cx.config.subjects;
                 let written;
@@ -310,6 +308,13 @@ impl Hub {
                 let (_, properties) = parsed.message().unwrap_or_default();
                 let (group, ticket, stamp) = (properties.group(), properties.ticket(), properties.stamp());
                 let latest = properties.supersedes();
+                if is_over {
+                    // Nobody gets it, but what was the last value before is so no more.
+                    if let Some((stamp, _)) = stamp {
+                        self.keep_relayed(cx, (stamp, shard), subject.as_str(), None, expires);
+                    }
+                    continue;
+                }
                 let aim = match group.map(|group| self.groups.named(group)) {
                     None => Aim::Each,
                     Some(Some(group)) => Aim::Group(group),
@@ -324,7 +329,9 @@ impl Hub {
                         let message = Message::kept(&frame, expires, self.share_from());
                         // One with a ticket lies among others, and would keep all of them.
                         let alone = ticket.and_then(|_| message.stamped(stamp.0, stamp.1));
-                        self.keep_relayed(cx, shard, subject, alone.as_ref().unwrap_or(&frame), stamp, expires);
+                        let value = alone.as_ref().unwrap_or(&frame);
+                        let value = Some(value).filter(|_| stamp.1);
+                        self.keep_relayed(cx, (stamp.0, shard), subject.as_str(), value, expires);
                         message
                     }
                 };

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::delivery::{Aim, Delivery, Publisher};
 use super::foreign;
 use super::hub::Hub;
-use super::kept::{Cursor, NotKept, Step};
+use super::kept::{Cursor, NotKept, Stamp, Step};
 use super::message::Message;
 use super::party::Party;
 use super::peer::Peer;
@@ -92,28 +92,29 @@ impl Hub {
             let mut delivery = Delivery::new(cx, table, &mut self.shards, publisher.again(), subject, &mut whole);
             (0..count).for_each(|shard| delivery.hand_to(Party::Shard(shard), false, &[]));
             elsewhere = delivery.finish(1).shards;
+            (0..count).for_each(|shard| self.shards.note_value(shard, subject.as_str(), stamp));
         }
         let mut reach = self.publish_to(Aim::Here, cx, table, publisher, subject, message);
         reach.shards += elsewhere;
         (reach, verdict.map(drop))
     }
 
-    /// What another shard says of the last value of a subject.
+    /// What another shard says of the last value of a subject: this frame, or none. One whose time is over is none.
     #[inline(never)]
     pub(super) fn keep_relayed<P>(
         &mut self,
         cx: &mut Context<P>,
-        shard: u8,
-        subject: Subject<'_>,
-        frame: &Bytes,
-        (stamp, keeps): (u64, bool),
+        (stamp, shard): Stamp,
+        subject: &str,
+        frame: Option<&Bytes>,
         expires: Option<Instant>,
     ) {
-        let verdict = self.kept.judge(subject.as_str(), frame.len(), !keeps);
+        let frame = frame.filter(|_| expires.is_none_or(|at| at > cx.now));
+        let verdict = self.kept.judge(subject, frame.map_or(0, |frame| frame.len()), frame.is_none());
         // There was room where it came from; here others were first.
         cx.stats.kept_refused += u64::from(verdict.is_err());
-        let value = (verdict == Ok(true)).then(|| frame.clone());
-        self.kept.put((cx.now, Duration::ZERO), subject.as_str(), value, (stamp, shard), expires, true);
+        let value = frame.filter(|_| verdict == Ok(true)).cloned();
+        self.kept.put((cx.now, Duration::ZERO), subject, value, (stamp, shard), expires, true);
     }
 
     /// Keeps a value of the server's last life, which had this `age` and is worth something for so long.

@@ -84,7 +84,7 @@ struct Mark {
 /// What has come of a session so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
-    /// Bytes of its stream.
+    /// Bytes of its stream, but for those that wait for earlier ones.
     pub(super) bytes: u64,
     /// Whole messages.
     pub(super) messages: u64,
@@ -190,10 +190,13 @@ impl Share {
         matches!(self.stage, Stage::Turn { .. })
     }
 
-    /// How many more bytes session `id` may take in when all have `received` bytes; a `stranger` has not shown where it is.
-    pub(super) fn room(&self, memory: &Memory, received: u64, id: SessionId, stranger: bool) -> usize {
+    /// How many more bytes session `id` may take in when all have `received` bytes; a `stranger` has not shown where it is, and
+    /// the `frames` that have begun to come will have so many bytes.
+    pub(super) fn room(&self, memory: &Memory, received: u64, id: SessionId, stranger: bool, frames: usize) -> usize {
         let limit = match self.stage {
-            Stage::Turn { limit } if memory.turns.front() == Some(&id) => limit.max(memory.frame + COST),
+            Stage::Turn { limit } if memory.turns.front() == Some(&id) => {
+                limit.max(memory.frame.min(frames as u64) + COST)
+            }
             Stage::Turn { limit } => limit,
             _ => {
                 let rest = (memory.limit / 4 * 3).saturating_sub(received);
@@ -245,7 +248,8 @@ impl Share {
             return false;
         }
         let mark = *self.mark.get_or_insert(Mark { until: now + PATIENCE, progress });
-        let gets_on = progress.bytes - mark.progress.bytes >= CHUNK || progress.messages > mark.progress.messages;
+        let gets_on =
+            progress.bytes.saturating_sub(mark.progress.bytes) >= CHUNK || progress.messages > mark.progress.messages;
         if gets_on {
             self.mark = Some(Mark { until: now + PATIENCE, progress });
         }

@@ -226,6 +226,11 @@ impl<'f> Message<'f> {
         queue.supersede(&self.shared(extended), self.expires, limit)
     }
 
+    /// It is to follow as one that does not give way, behind any that would.
+    pub(super) fn settle_place_in(&self, queue: &mut HeapOutbox) {
+        queue.settle_place(subject_of(self.bytes));
+    }
+
     /// The same where there was none before. `seed` is random: peers choose the subjects.
     pub(super) fn append_latest_to(&mut self, queue: &mut HeapOutbox, extended: bool, seed: u64) {
         queue.push_latest(self.shared(extended), self.expires, seed);

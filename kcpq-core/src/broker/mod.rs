@@ -461,8 +461,8 @@ impl<P: Peer> Broker<P> {
     /// The next thing to be told to another broker of the same server, and to which; to be called until `None` when
     /// [`poll_transmit`](Self::poll_transmit) has nothing more.
     pub fn poll_relay(&mut self) -> Option<(usize, Relay)> {
-        let Sessions { cx, hub: Hub { shards, receipts, .. }, .. } = &mut self.sessions;
-        let relay = shards.poll(cx, receipts);
+        let Sessions { cx, hub: Hub { shards, kept, receipts, .. }, .. } = &mut self.sessions;
+        let relay = shards.poll(cx, kept, receipts);
         self.sessions.hand_out_receipts();
         relay
     }

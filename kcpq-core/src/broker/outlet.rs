@@ -180,6 +180,12 @@ impl Outlet {
         self.beyond = self.beyond.saturating_sub(bytes);
     }
 
+    /// Messages for the party that were dropped, for whatever reason.
+    pub(super) fn lost(&self) -> u64 {
+        let SessionStats { expired, dropped_slow, dropped_memory, dropped_too_large, .. } = self.counts;
+        expired + dropped_slow + dropped_memory + dropped_too_large
+    }
+
     /// Queues a message in a lane, or the `latest` of its subject only, if the party takes it and there is room; with `more` properties,
     /// to one who knows such.
     pub(super) fn admit<P>(
@@ -229,6 +235,9 @@ impl Outlet {
             stats.dropped_memory += 1;
             self.counts.dropped_memory += 1;
             return Admission::dropped(self.is_full(cx));
+        }
+        if !latest && queue.of(lane).has_latest() {
+            message.settle_place_in(queue.of(lane));
         }
         if latest {
             message.append_latest_to(queue.of(lane), extended, cx.seed);
@@ -336,6 +345,13 @@ impl Outlet {
         own.saturating_add(self.reported.filter(|_| recent).map_or(0, |report| report.load))
     }
 
+    /// How much may wait for the party at present.
+    fn limit<P>(&self, cx: &Context<P>) -> usize {
+        let (own, total) = (cx.config.max_queued.min(self.max_queued), cx.config.max_queued_total);
+        let left = total.saturating_sub(cx.stats.queued as usize);
+        if left < total / 2 { own.min(left) } else { own }
+    }
+
     /// The low-water mark.
     fn low(&self) -> usize {
         self.high / 8
@@ -410,7 +426,7 @@ impl Outlet {
         self.account(&mut cx.stats, waiting);
         self.drained = waiting + unacked == 0;
         cx.emptied |= self.supply.drain(cx.now, waiting, acked, unacked);
-        if self.slow && waiting <= cx.config.max_queued.min(self.max_queued) / 2 {
+        if self.slow && waiting <= self.limit(cx) / 2 {
             self.slow = false;
         }
         if let Some(since) = &mut self.behind {

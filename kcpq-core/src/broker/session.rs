@@ -541,8 +541,8 @@ impl Session {
     /// It may take in so much, or anything.
     #[cold]
     fn set_room<P>(&mut self, cx: &Context<P>, id: SessionId) -> usize {
-        let (stranger, ahead) = (self.is_half_open(), self.transport.ahead());
-        let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger).saturating_add(ahead);
+        let (stranger, ahead, frames) = (self.is_half_open(), self.transport.ahead(), self.transport.announced());
+        let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger, frames).saturating_add(ahead);
         let room = cx.memory.is_short(cx.stats.received).then(room);
         self.member.share.limited = room.is_some();
         match &mut self.member.stream {
@@ -600,7 +600,11 @@ impl Session {
     }
 
     fn progress(&self) -> Progress {
-        let bytes = self.member.stream.as_ref().map_or_else(|| self.stats().bytes_received, |stream| stream.read());
+        let came = || {
+            // What waits for earlier segments has not got anywhere yet.
+            self.stats().bytes_received.saturating_sub(self.transport.kcp.held() as u64)
+        };
+        let bytes = self.member.stream.as_ref().map_or_else(came, |stream| stream.read());
         Progress { bytes, messages: self.member.outlet.counts.messages_in }
     }
 

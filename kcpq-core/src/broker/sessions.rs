@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::announce::Announcements;
 use super::config::SlowConsumer;
 use super::context::Context;
-use super::delivery::Publisher;
+use super::delivery::{About, Publisher};
 use super::dispatch::{self, Dispatch, Outcome};
 use super::event::{Ended, Event, SessionId};
 use super::foreign;
@@ -363,6 +363,7 @@ impl<P: Peer> Sessions<P> {
             self.cx.tell(Event::Slow { id: slot.id, peer: slot.peer });
             self.say_slow(index);
             if self.cx.config.slow_consumer == SlowConsumer::Disconnect {
+                self.cx.stats.slow_sessions += 1;
                 self.close(index, CloseReason::SlowConsumer);
             }
         }
@@ -663,6 +664,11 @@ impl<P: Peer> Sessions<P> {
         match relay.0 {
             Told::Messages { frames, expires, lane } => {
                 hub.publish_relayed(cx, table, from, (lane, frames), expires);
+            }
+            Told::Value { subject, stamp, frame, expires } => {
+                hub.keep_relayed(cx, (stamp, from), &subject, frame.as_ref(), expires);
+                let bytes = frame.map_or(0, |frame| frame.len());
+                hub.shards.has_placed(from, bytes, About::default(), Vec::new());
             }
             Told::Placed { bytes, report, answers } => {
                 hub.shards.on_placed(cx, from, bytes, report);

@@ -96,8 +96,10 @@ pub struct Stats {
     pub relayed: u64,
     /// Messages dropped: too many were on their way to another broker of the same server.
     pub dropped_relay: u64,
-    /// Sessions closed as slow consumers.
+    /// Sessions that have begun to miss messages; one that has caught up since and does so again counts again.
     pub slow_consumers: u64,
+    /// Of these, sessions closed for that, if the configuration says so ([`SlowConsumer`](super::SlowConsumer)).
+    pub slow_sessions: u64,
     /// Sessions closed by [`Config::idle_timeout`](super::Config): nothing was received from them.
     pub idle_sessions: u64,
     /// Sessions closed by [`Config::stall_timeout`](super::Config): they were heard and did not acknowledge.
@@ -194,6 +196,7 @@ impl Stats {
             relayed,
             dropped_relay,
             slow_consumers,
+            slow_sessions,
             idle_sessions,
             stalled_sessions,
             half_open_sessions,
@@ -261,6 +264,7 @@ impl Stats {
         self.relayed += relayed;
         self.dropped_relay += dropped_relay;
         self.slow_consumers += slow_consumers;
+        self.slow_sessions += slow_sessions;
         self.idle_sessions += idle_sessions;
         self.stalled_sessions += stalled_sessions;
         self.half_open_sessions += half_open_sessions;

@@ -179,6 +179,21 @@ fn a_publisher_is_held_back_while_a_subscriber_is_behind_and_nothing_is_dropped(
     assert_eq!(room.clients[OTHER].2, sent + more);
 }
 
+/// It is held to what is left of the memory of all, which is less than its own limit: it has not caught up while it has so much.
+#[test]
+fn a_subscriber_is_said_to_be_slow_once_where_the_memory_of_all_is_what_it_lacks() {
+    let config = Config { high_water: 100_000, max_queued: 1_000_000, max_queued_total: 300_000, ..Config::default() };
+    let mut room = crowded(config);
+    room.clients[SUBSCRIBER].1 = true;
+    for _ in 0..100 {
+        room.flood(PUBLISHER, 100, 1_000);
+        room.pass(Duration::from_millis(10));
+    }
+    let stats = room.broker.stats();
+    assert!(stats.dropped_memory > 1_000, "{stats:?}");
+    assert!((1..10).contains(&stats.slow_consumers) && stats.slow_sessions == 0, "{stats:?}");
+}
+
 #[test]
 fn a_subscriber_that_stays_behind_harms_itself_only() {
     for policy in [SlowConsumer::DropNewest, SlowConsumer::DropOldest, SlowConsumer::Disconnect] {

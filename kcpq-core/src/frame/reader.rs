@@ -86,6 +86,12 @@ impl<S: Store> Reader<S> {
         self.inbox.held()
     }
 
+    /// Bytes that it will have once it is whole.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn announced(&self) -> usize {
+        self.inbox.announced()
+    }
+
     /// Bytes of it that can come without more of that.
     #[cfg(feature = "alloc")]
     pub(crate) fn ahead(&self) -> usize {

@@ -224,12 +224,27 @@ impl HeapOutbox {
         let Some(chunk) = chunks.get_mut((number - *left) as usize) else { return false };
         let after = *len - chunk.bytes().len() + frame.len();
         if after > limit && after > *len {
+            latest.remove(key, number);
             return false;
         }
         *len = after;
         let (extended, latest) = (chunk.extended, true);
         *chunk = Chunk { extended, latest, ..Chunk::one(frame.clone().into(), expires, self.now) };
         true
+    }
+
+    /// There may be frames that give way.
+    #[inline]
+    pub(crate) fn has_latest(&self) -> bool {
+        self.latest.is_some()
+    }
+
+    /// A frame of this subject is to follow that does not give way: so none that comes later may take a place before it.
+    pub(crate) fn settle_place(&mut self, subject: &[u8]) {
+        let Self { chunks, left, latest: Some(latest), .. } = self else { return };
+        if let Some(number) = latest.find(subject, |number| subject_of(chunk_at(chunks, *left, number)) == subject) {
+            latest.remove(subject, number);
+        }
     }
 
     /// Takes out whole frames that lie together, and when they are to be forgotten.

@@ -311,3 +311,29 @@ fn outboxes_know_whom_properties_are_for() {
     #[cfg(feature = "alloc")]
     an_outbox_knows_whom_properties_are_for(|| (HeapOutbox::default(), HeapTx::default()), true);
 }
+
+/// A subscription to every message comes and goes beside one to the latest: what was queued for it has its place, and nothing that
+/// is newer comes before it.
+#[test]
+#[cfg(feature = "alloc")]
+fn nothing_takes_a_place_before_a_frame_of_its_subject_that_does_not_give_way() {
+    let mut outbox = HeapOutbox::default();
+    let shared = |number: u8| bytes::Bytes::from(frame(&[number; 9]));
+    outbox.push_latest(shared(1), None, 7);
+    assert!(outbox.has_latest());
+    outbox.settle_place(b"s");
+    outbox.push_shared(shared(2), None);
+    assert!(!outbox.supersede(&shared(3), None, usize::MAX));
+    outbox.push_latest(shared(3), None, 7);
+    assert!(outbox.supersede(&shared(4), None, usize::MAX));
+    // One for which there is no room in the place of the one before may come behind it, and is the latest then.
+    let longer = bytes::Bytes::from(frame(&[5; 90]));
+    assert!(!outbox.supersede(&longer, None, 0));
+    outbox.push_latest(longer, None, 7);
+    assert!(outbox.supersede(&shared(6), None, 0));
+    let mut came = Vec::new();
+    while let Some((bytes, _)) = outbox.take_front() {
+        came.push(bytes.last().copied().unwrap());
+    }
+    assert_eq!(came, [1, 2, 4, 6]);
+}

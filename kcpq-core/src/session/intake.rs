@@ -98,6 +98,12 @@ impl<S: FrameStore> Session<S> {
         self.kcp.held() + self.reader.held() + self.lanes.held() + self.link.held()
     }
 
+    /// Bytes of the frames that have begun to come, once they are whole.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn announced(&self) -> usize {
+        self.reader.announced() + self.lanes.announced()
+    }
+
     /// Bytes that can come without more of that.
     #[cfg(feature = "alloc")]
     pub(crate) fn ahead(&self) -> usize {

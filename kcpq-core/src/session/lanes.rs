@@ -101,6 +101,12 @@ impl<S: FrameStore> Lanes<S> {
         self.used.iter().map(|branch| branch.reader.held()).sum()
     }
 
+    /// Bytes of these frames once they are whole.
+    #[cfg(feature = "alloc")]
+    pub(super) fn announced(&self) -> usize {
+        self.used.iter().map(|branch| branch.reader.announced()).sum()
+    }
+
     #[cfg(feature = "alloc")]
     pub(super) fn ahead(&self) -> usize {
         self.used.iter().fold(0, |sum: usize, branch| sum.saturating_add(branch.reader.ahead()))

@@ -314,6 +314,10 @@ impl Inbox<Heap> for HeapInbox {
         (2 * self.buf.len()).min(self.end.max(self.buf.len()))
     }
 
+    fn announced(&self) -> usize {
+        if self.buf.is_empty() { 0 } else { self.end.max(self.buf.len()) }
+    }
+
     fn ahead(&self) -> usize {
         if 2 * self.buf.len() < self.end { 0 } else { self.end.saturating_sub(self.buf.len()) }
     }

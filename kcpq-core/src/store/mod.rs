@@ -242,6 +242,10 @@ pub trait Inbox<S: Store> {
     fn held(&self) -> usize {
         0
     }
+    /// Bytes that the present record will have once it is whole, where memory is shared with others.
+    fn announced(&self) -> usize {
+        0
+    }
     /// Bytes that can come to it without more of that.
     fn ahead(&self) -> usize {
         usize::MAX

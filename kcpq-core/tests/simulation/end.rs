@@ -224,11 +224,9 @@ impl<S: Drive> End for Native<S> {
             return Some(news);
         }
         loop {
-            let stats = self.client.stats();
-            let counts = Counts { received: self.came(), acknowledged: stats.messages_acknowledged };
-            return Some(match self.client.poll_event()? {
+            let mut news = match self.client.poll_event()? {
                 Event::Connected { .. } => News::Connected,
-                Event::Disconnected { why, .. } => News::Disconnected(why, counts),
+                Event::Disconnected { why, .. } => News::Disconnected(why, Counts::default()),
                 Event::Subscribed(id) => News::Subscribed(id.0),
                 Event::SubscribeFailed { id, why } => News::SubscribeFailed(id.0, why.to_string()),
                 Event::Message { subscription, message } => {
@@ -245,7 +243,13 @@ impl<S: Drive> End for Native<S> {
                 Event::Denied(_) => News::Denied,
                 Event::Closed => News::Closed,
                 _ => continue,
-            });
+            };
+            if let News::Disconnected(_, counts) = &mut news {
+                // Messages that nobody wanted any more may have been read before that in the same call.
+                let acknowledged = self.client.stats().messages_acknowledged;
+                *counts = Counts { received: self.came(), acknowledged };
+            }
+            return Some(news);
         }
     }
 

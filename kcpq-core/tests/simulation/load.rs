@@ -125,7 +125,9 @@ impl World<'_> {
     fn publish_something(&mut self, index: usize, rng: &mut Rng) {
         let has = |kind| self.plan.kinds.has(kind);
         let subject = subject(&self.plan, rng);
-        let retain = subject.starts_with("kept.") && rng.u8(..3) > 0;
+        // Some secrets are last values as well, which not everybody may have.
+        let keeps = subject.starts_with("kept.") || subject.starts_with("secret.") && has(Kind::Retain);
+        let retain = keeps && rng.u8(..3) > 0;
         let state = lane_of_state(&subject).filter(|_| self.nodes[index].make.shows != Shows::Original);
         let order = Order {
             retain,

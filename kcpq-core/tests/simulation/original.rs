@@ -105,6 +105,9 @@ impl Original {
 impl End for Original {
     fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
         self.now = now;
+        if self.closed {
+            return; // whoever closes it reads no more, though the news of that may be late
+        }
         if datagram.len() < 24 {
             return; // shorter than a segment: a hint for others
         }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use fastrand::Rng;
+use kcpq_core::broker::SessionCursor;
 use kcpq_core::sim::{self, Link};
 use kcpq_core::time::{Duration, Instant};
 
@@ -18,9 +19,8 @@ use crate::server::Server;
 
 /// What a socket's buffer holds of datagrams that nobody reads.
 const SOCKET: usize = 300;
-/// Bytes that a session may hold to rebuild lost segments with, at rest as well: the last 32 of up to 2 KiB, and as much in
-/// sums of them.
-pub(crate) const HELPERS: u64 = 128 << 10;
+/// Bytes that a session may hold however short memory is, at rest as well: of what is kept to rebuild lost segments with.
+pub(crate) const EACH: u64 = 32 << 10;
 /// So often something may happen at one moment.
 const ROUNDS: u32 = 100_000;
 
@@ -339,19 +339,22 @@ impl<'m> World<'m> {
     }
 
     /// What peers can make the server keep has limits (PROTOCOL.md 6), whatever they do.
-    pub(crate) fn check_memory(&self) {
-        // One message may always wait for each session and each other shard, and one frame of each shard may be begun beyond the limit, with
-        // memory that grows by doubling. What is kept to rebuild others with stays until its session is worked on.
+    pub(crate) fn check_memory(&mut self) {
+        // One message may always wait for each session and each other shard, and one frame of each shard may be begun beyond the
+        // limit, with what comes in a turn; what of it is behind something that is missing waits beside it.
         const MESSAGE: u64 = 320_000;
-        const SESSION: u64 = 32 << 10;
-        for broker in &self.server.brokers {
+        const TURN: u64 = 128 << 10;
+        let now = self.server.clock.read(self.now);
+        for broker in &mut self.server.brokers {
             let (stats, config) = (broker.stats(), &self.server.config);
             let queued = config.max_queued_total as u64 + (stats.sessions + self.server.shards as u64) * MESSAGE;
-            let received = config.max_received_total as u64 + stats.sessions * (SESSION + HELPERS) + 2 * MESSAGE;
+            let received = config.max_received_total as u64 + stats.sessions * EACH + 2 * MESSAGE + TURN;
             if stats.queued > queued || stats.received > received {
+                let sessions = broker.view_sessions(now, SessionCursor::default(), 1_000).items;
+                let held: Vec<_> = sessions.iter().map(|session| (session.peer, session.received)).collect();
                 broken!(
                     "memory",
-                    "{} bytes are queued, {} received, of {queued} and {received}",
+                    "{} bytes are queued, {} received, of {queued} and {received}: {held:?}",
                     stats.queued,
                     stats.received
                 );

@@ -164,6 +164,11 @@ impl Kept {
         self.values.contains_key(subject)
     }
 
+    /// The value of this subject.
+    pub(super) fn get(&self, subject: &str) -> Option<&Value> {
+        self.values.get(subject)
+    }
+
     /// From this stamp on the subject has this value, or none; unless it is known what it has from a later one on. With
     /// `shared` another broker may still tell of an earlier one.
     pub(super) fn put(
@@ -196,12 +201,14 @@ impl Kept {
         self.values.insert(subject.into(), value);
     }
 
-    fn remove(&mut self, subject: &str) {
-        let Some(value) = self.values.remove(subject) else { return };
+    /// The stamp of what it was.
+    fn remove(&mut self, subject: &str) -> Option<Stamp> {
+        let value = self.values.remove(subject)?;
         self.bytes -= cost(subject, value.frame.len());
         if let Some(at) = value.expires {
             self.lapses.remove(&(at, value.number));
         }
+        Some(value.stamp)
     }
 
     /// Lets values go whose time is over, a number of them at a time. Says how many.
@@ -213,7 +220,10 @@ impl Kept {
             && let Some((_, subject)) = self.lapses.pop_first()
         {
             self.changes += 1;
-            self.remove(&subject);
+            if let Some(stamp) = self.remove(&subject) {
+                // Another broker may still tell of one from before.
+                self.cleared.note(&subject, stamp);
+            }
             count += 1;
         }
         count

@@ -8,6 +8,7 @@
 //! A subscription is acknowledged when all other shards know of it. Back-pressure crosses over as well: each says how well
 //! the sessions are off that it has messages for, and throttles the other as it would a session.
 
+mod owed;
 #[cfg(test)]
 mod tests;
 
@@ -20,9 +21,11 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use self::owed::Owed;
 use super::context::Context;
 use super::delivery::About;
 use super::event::SessionId;
+use super::kept::Kept;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
 use super::receipts::Receipts;
@@ -41,6 +44,8 @@ pub struct Relay(pub(super) Told);
 pub(super) enum Told {
     /// Messages of one lane, as whole frames that follow each other, to be forgotten if they still wait then.
     Messages { frames: Bytes, expires: Option<Instant>, lane: Lane },
+    /// The last value of a subject since that stamp, or that there is none: a message that said so may have been lost.
+    Value { subject: Box<str>, stamp: u64, frame: Option<Bytes>, expires: Option<Instant> },
     /// Whether there are sessions with this pattern.
     Interest { pattern: Box<str>, wanted: bool },
     /// How many subscriptions of sessions there are with this pattern in this queue group.
@@ -61,6 +66,8 @@ struct Shard {
     /// Messages for it.
     queue: Queues<Heap>,
     outlet: Outlet,
+    /// Last values that it may not know.
+    owed: Owed,
     /// All else.
     told: VecDeque<Told>,
     /// It as the publisher of what comes from there.
@@ -87,6 +94,7 @@ impl Shard {
         Self {
             queue: Queues::new(HeapOutbox::default()),
             outlet: Outlet::of_shard(high_water),
+            owed: Owed::default(),
             told: VecDeque::new(),
             throttle: Throttle::default(),
             placed: 0,
@@ -108,7 +116,7 @@ impl Shard {
     }
 
     /// The next thing to tell it. What is told besides messages may overtake them.
-    fn poll<P>(&mut self, cx: &mut Context<P>) -> Option<Told> {
+    fn poll<P>(&mut self, cx: &mut Context<P>, kept: &Kept) -> Option<Told> {
         let behind = self.throttle.holds();
         if self.placed > 0 || self.told_behind != Some(behind) {
             self.told_behind = Some(behind);
@@ -121,7 +129,10 @@ impl Shard {
             return Some(told);
         }
         if !self.queue.is_empty() {
-            self.queue.expire(cx.now, |_, count| cx.stats.expired += u64::from(count));
+            self.queue.expire(cx.now, |_, count| {
+                cx.stats.expired += u64::from(count);
+                self.outlet.counts.expired += u64::from(count);
+            });
             let front = self.queue.take_front();
             self.outlet.sent(front.as_ref().map_or(0, |(_, frames, _)| frames.len()));
             self.outlet.settle(cx, &self.queue, 0, 0);
@@ -129,7 +140,8 @@ impl Shard {
                 return Some(Told::Messages { frames, expires, lane });
             }
         }
-        core::mem::take(&mut self.last_due).then_some(Told::Last)
+        let owed = self.owed.poll(cx, kept, &mut self.outlet, &self.queue, self.last_due);
+        owed.or_else(|| core::mem::take(&mut self.last_due).then_some(Told::Last))
     }
 }
 
@@ -180,6 +192,13 @@ impl Shards {
     /// What waits for a shard, and the rules for it.
     pub(super) fn outlet(&mut self, index: u8) -> Option<(&mut Queues<Heap>, &mut Outlet)> {
         self.get_mut(index).map(|shard| (&mut shard.queue, &mut shard.outlet))
+    }
+
+    /// A last value with this stamp, or that there is none, was put on the way to a shard, or dropped before.
+    pub(super) fn note_value(&mut self, index: u8, subject: &str, stamp: u64) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.owed.note(subject, stamp);
+        }
     }
 
     /// A shard as a publisher.
@@ -258,11 +277,16 @@ impl Shards {
     }
 
     /// The next thing to be told to a shard, and to which.
-    pub(super) fn poll<P>(&mut self, cx: &mut Context<P>, receipts: &mut Receipts) -> Option<(usize, Relay)> {
+    pub(super) fn poll<P>(
+        &mut self,
+        cx: &mut Context<P>,
+        kept: &Kept,
+        receipts: &mut Receipts,
+    ) -> Option<(usize, Relay)> {
         let mut shards = self.all.iter_mut().enumerate();
         shards.find_map(|(index, shard)| {
             let shard = shard.as_mut()?;
-            let told = shard.poll(cx);
+            let told = shard.poll(cx, kept);
             if !shard.asked.is_empty() {
                 shard.give_up_asking(receipts); // time was over for all that waited
             }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::access::{Access, Group, Permissions, Rules};
-use crate::broker::{Broker, Config, LastValues, PatternCursor, Relay, SessionCursor, Stats};
+use crate::broker::{Broker, Config, LastValues, PatternCursor, Relay, SessionCursor, SlowConsumer, Stats};
 use crate::client::{self, Client, Parts, SubscriptionId};
 use crate::frame::Properties;
 use crate::frame::properties::PropertiesBuf;

@@ -284,6 +284,31 @@ fn what_comes_out_of_order_counts_and_what_is_missing_is_taken_in_turn() {
     assert_eq!((stats.messages_in, stats.received, stats.stuck_sessions), (60, 0, 0));
 }
 
+/// A byte in each segment, of which the first is missing: what a segment takes besides its data is most of what it takes.
+#[test]
+fn segments_of_a_byte_take_no_more_memory_than_others() {
+    const LIMIT: usize = MIB;
+    const SESSIONS: u64 = 100;
+    let mut broker = Broker::new(Config { max_received_total: LIMIT, ..Config::default() }, 1);
+    let now = Instant::from_millis(1);
+    for conv in 1..=SESSIONS as u32 {
+        let segment = |sn, data: &[u8]| {
+            let (command, len, ts, una) = (kcp::Command::Push, data.len() as u32, kcp::Ts(0), kcp::Sn(0));
+            let header = kcp::Header { conv, command, frg: 0, wnd: 32, ts, sn: kcp::Sn(sn), una, len };
+            [&header.to_bytes(), data].concat()
+        };
+        let mut begin = segment(0, &Frame::head(command::PUB, 1, FRAME - 100).unwrap());
+        broker.handle_datagram(now, Hall::addr(conv as usize), &mut begin);
+        for first in (2..1_000).step_by(40) {
+            let mut datagram = (first..first + 40).flat_map(|sn| segment(sn, b"x")).collect::<Vec<u8>>();
+            broker.handle_datagram(now, Hall::addr(conv as usize), &mut datagram);
+        }
+    }
+    let stats = broker.stats();
+    assert!(stats.receive_waits > 0 && stats.sessions == SESSIONS, "{stats:?}");
+    assert!(stats.received < LIMIT as u64 / 4 * 5, "{} bytes", stats.received);
+}
+
 /// A message with properties is written anew, so what came of it is left where it was put together.
 #[test]
 fn a_large_message_that_was_handed_on_takes_no_memory_any_more() {

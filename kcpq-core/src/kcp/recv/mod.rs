@@ -30,6 +30,9 @@ const WINDOW_UPDATES: u8 = 8;
 /// Interval of the first two window updates; it doubles with each further one.
 const WINDOW_UPDATE_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What keeping a segment takes besides its data, in bytes, where memory is short.
+const BESIDES: usize = 64;
+
 pub(super) struct Receiver<S: Store> {
     rx: S::Rx,
     acks: Acks<S>,
@@ -218,7 +221,7 @@ impl<S: Store> Receiver<S> {
             self.acks.owe(env, header, slots, true);
             return false;
         }
-        if self.rx.room().is_some() && !self.use_room(data.len()) {
+        if self.rx.room().is_some() && !self.use_room(data.len(), ahead > 0) {
             return self.refuse(env);
         }
         if header.frg & flags::LANED != 0 && env.peer.lanes || self.lanes.are_told() {
@@ -285,11 +288,11 @@ impl<S: Store> Receiver<S> {
         true
     }
 
-    /// So many of the bytes that have room have come. False if there was none.
+    /// So many of the bytes that have room have come, in a segment that `waits` for others or not. False if there was none.
     #[cold]
-    fn use_room(&mut self, len: usize) -> bool {
-        let room = self.rx.room();
-        self.rx.set_room(room.map(|room| room.saturating_sub(len)));
+    fn use_room(&mut self, len: usize, waits: bool) -> bool {
+        let (room, cost) = (self.rx.room(), len + if waits { BESIDES } else { 0 });
+        self.rx.set_room(room.map(|room| room.saturating_sub(cost)));
         room != Some(0)
     }
 

@@ -13,6 +13,10 @@ use crate::kcp::seq::{Sn, Ts};
 const KEPT: usize = 32;
 /// Maximum pending equations.
 const EQUATIONS: usize = 16;
+/// Bytes of memory that all of it may take, at rest as well, and what equations may: the last [`WINDOW`] segments of a
+/// datagram of 1,500 bytes each find their place beside them.
+const MOST: usize = 30 * 1024;
+const MOST_EQUATIONS: usize = 10 * 1024;
 /// Segments without any repair after which nothing is kept any more.
 const QUIET: u32 = 1_024;
 /// Work that each byte of a segment or repair may cause, in bytes that are multiplied: once for each segment covered and
@@ -144,6 +148,9 @@ impl Decoder {
 struct Equations {
     multiplier: Multiplier,
     kept: [Option<Kept>; KEPT],
+    /// Bytes that these take, and where the newest of them is.
+    bytes: usize,
+    newest: usize,
     /// Solved for their first missing segments: none of these is in another one.
     equations: Vec<Equation>,
     /// Segments since the last repair.
@@ -157,6 +164,8 @@ impl Equations {
         Self {
             multiplier: Multiplier::new(),
             kept: [const { None }; KEPT],
+            bytes: 0,
+            newest: 0,
             equations: Vec::new(),
             quiet: 0,
             credit: MAX_CREDIT,
@@ -165,11 +174,26 @@ impl Equations {
 
     #[inline(never)]
     fn held(&self) -> usize {
-        let kept = self.kept.iter().flatten().map(|(_, symbol)| symbol.capacity());
-        let equation =
-            |equation: &Equation| equation.sum.capacity() + equation.missing.capacity() * size_of::<(Sn, u8)>();
-        let equations = self.equations.iter().map(equation);
-        size_of::<Self>() + self.equations.capacity() * size_of::<Equation>() + kept.chain(equations).sum::<usize>()
+        size_of::<Self>() + self.equations.capacity() * size_of::<Equation>() + self.bytes + self.held_by_equations()
+    }
+
+    fn held_by_equations(&self) -> usize {
+        let held = |equation: &Equation| equation.sum.capacity() + equation.missing.capacity() * size_of::<(Sn, u8)>();
+        self.equations.iter().map(held).sum()
+    }
+
+    /// Forgets the oldest of what is kept, if it takes too much memory.
+    fn trim(&mut self) {
+        while self.equations.len() > 1 && self.held_by_equations() > MOST_EQUATIONS {
+            self.equations.remove(0);
+        }
+        let newest = self.newest;
+        let mut oldest = (1..KEPT).map(|further| (newest + further) % KEPT);
+        while self.held() > MOST
+            && let Some(place) = oldest.next()
+        {
+            self.bytes -= self.kept[place].take().map_or(0, |(_, symbol)| symbol.capacity());
+        }
     }
 
     /// `bytes` came, and up to `additions` sums over the longest equation are to follow. False if that is more work than
@@ -196,7 +220,9 @@ impl Equations {
         }
         let place = sn.0 as usize % KEPT;
         let mut symbol = self.kept[place].take().map(|(_, symbol)| symbol).unwrap_or_default();
+        self.bytes -= symbol.capacity();
         symbol.clear();
+        symbol.reserve_exact(2 + data.len());
         symbol.extend(length(data.len() as u16, flags));
         symbol.extend_from_slice(data);
         let known = [(sn, 1)];
@@ -219,7 +245,10 @@ impl Equations {
                 }
             }
         }
+        self.bytes += symbol.capacity();
         self.kept[place] = Some((sn, symbol));
+        self.newest = place;
+        self.trim();
     }
 
     fn on_repair(&mut self, header: &Header, body: &[u8], has: impl Fn(Sn) -> bool) -> bool {
@@ -267,6 +296,7 @@ impl Equations {
             self.equations.remove(0);
         }
         self.equations.push(new);
+        self.trim();
         true
     }
 
@@ -290,6 +320,23 @@ mod tests {
         let header =
             Header { conv: 1, command: Command::Repair, frg: row, wnd: 1, ts: Ts(0), sn: Sn(first), una: Sn(0), len };
         (header, body)
+    }
+
+    /// Segments and sums that are as long as can be, of which some are missing for good.
+    #[test]
+    fn it_takes_no_more_memory_than_a_session_may_have() {
+        let (mut decoder, mut most) = (Decoder::new(), 0);
+        let comes = |sn: u32| !sn.is_multiple_of(5);
+        for sn in 0..1_000 {
+            if comes(sn) {
+                decoder.on_segment(Sn(sn), 0, &[7; LONGEST]);
+            }
+            let (header, body) = repair(sn.saturating_sub(11), 12, (sn % 128) as u8, LONGEST + 2);
+            decoder.on_repair(&header, &body, |known| known.0 <= sn && comes(known.0));
+            while decoder.poll().is_some() {}
+            most = most.max(decoder.held());
+        }
+        assert!((20 << 10..32 << 10).contains(&most), "{most} bytes");
     }
 
     /// Repairs of three bytes that each make two kilobytes be multiplied thirty times: chains of them fitted into one

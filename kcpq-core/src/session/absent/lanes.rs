@@ -41,6 +41,11 @@ impl<S: FrameStore> Lanes<S> {
     }
 
     #[cfg(feature = "alloc")]
+    pub(super) fn announced(&self) -> usize {
+        0
+    }
+
+    #[cfg(feature = "alloc")]
     pub(super) fn ahead(&self) -> usize {
         0
     }

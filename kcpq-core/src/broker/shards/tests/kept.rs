@@ -1,5 +1,9 @@
 //! Last values of subjects in several brokers.
 
+use alloc::boxed::Box;
+
+use bytes::Bytes;
+
 use super::*;
 use crate::broker::KeptCursor;
 
@@ -153,4 +157,84 @@ fn a_value_that_its_publisher_has_confirmed_is_the_same_in_all_shards() {
     };
     assert_eq!(kept(&server.brokers[0]).len(), 3);
     assert_eq!(kept(&server.brokers[0]), kept(&server.brokers[1]));
+}
+
+/// The last values that a broker has.
+fn values(broker: &Broker<SocketAddr>) -> Vec<(Box<str>, Bytes)> {
+    let page = broker.view_kept(&KeptCursor::default(), 100);
+    page.items.into_iter().map(|value| (value.subject, value.frame)).collect()
+}
+
+fn retain(server: &mut Server, end: usize, subject: &str, payload: &[u8], ttl: Option<Duration>) {
+    let mut properties = PropertiesBuf::new();
+    properties.retain();
+    let client = &mut server.ends[end].client;
+    client.publish_with(server.now, subject, payload, properties.properties(), ttl).unwrap();
+    server.settle();
+}
+
+/// Queues that are too short, and times that are over on the way: subscribers miss messages, which is counted, and in the end
+/// every broker has the same values all the same.
+#[test]
+fn what_was_lost_on_its_way_to_a_shard_is_not_missing_from_its_last_values() {
+    let mut lost = [0; 2];
+    for seed in 0..60 {
+        let mut rng = Rng::with_seed(seed);
+        let slow_consumer = [SlowConsumer::DropNewest, SlowConsumer::DropOldest][rng.usize(..2)];
+        let config = Config { max_queued: 1_500, slow_consumer, ..Config::default() };
+        let mut server = Server::new(3, &[0, 1, 2], &config);
+        let watch = server.ends[2].client.subscribe(server.now, "s.>").unwrap();
+        server.settle();
+        server.carry_all();
+        for number in 0..200_u32 {
+            match rng.u8(..4) {
+                0 => {
+                    for _ in 0..rng.u8(..8) {
+                        server.carry(rng.usize(..3), rng.usize(..3));
+                    }
+                    server.pass(Duration::from_millis(rng.u64(..20)));
+                }
+                _ => {
+                    let (end, subject) = (rng.usize(..3), format!("s.{}", rng.u8(..6)));
+                    let payload = [(end as u32).to_be_bytes(), number.to_be_bytes()].concat();
+                    let payload = if rng.u8(..5) == 0 { &[][..] } else { &payload };
+                    let ttl = (rng.u8(..3) == 0).then(|| Duration::from_millis(rng.u64(1..30)));
+                    retain(&mut server, end, &subject, payload, ttl);
+                }
+            }
+        }
+        server.carry_all();
+        server.pass(Duration::from_millis(30));
+        server.carry_all();
+        let first = values(&server.brokers[0]);
+        let all: Vec<_> = server.brokers.iter().map(values).collect();
+        assert!(all.iter().all(|values| *values == first), "the same everywhere, seed {seed}: {all:?}");
+        let came = server.ends[2].values.remove(&watch).unwrap_or_default();
+        for publisher in 0..3 {
+            for subject in 0..6 {
+                let of = came.iter().filter(|(on, from, ..)| *from == publisher && *on == format!("s.{subject}"));
+                assert!(of.is_sorted_by(|a, b| a.2 < b.2), "seed {seed}: {came:?}");
+            }
+        }
+        lost[0] += server.sum(|stats| stats.dropped_relay);
+        lost[1] += server.sum(|stats| stats.expired);
+        assert_eq!(server.sum(|stats| stats.queued + stats.kept_refused), 0, "seed {seed}");
+    }
+    assert!(lost.iter().all(|count| *count > 100), "{lost:?} messages were dropped, and too old, on the way");
+}
+
+/// Nothing more comes of the subject, so nothing else would mend that.
+#[test]
+fn a_value_whose_time_is_over_on_its_way_takes_the_one_before_with_it() {
+    let mut server = Server::new(2, &[0, 1], &Config::default());
+    server.carry_all();
+    retain(&mut server, 0, "s", b"first 12", None);
+    server.carry_all();
+    assert!(server.brokers.iter().all(|broker| values(broker).len() == 1));
+    retain(&mut server, 0, "s", b"second 1", Some(Duration::from_millis(5)));
+    server.now += Duration::from_millis(10);
+    server.carry_all();
+    server.pass(Duration::ZERO);
+    assert!(server.brokers.iter().all(|broker| values(broker).is_empty()));
+    assert_eq!(server.sum(|stats| stats.expired), 1);
 }
