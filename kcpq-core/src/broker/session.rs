@@ -505,7 +505,7 @@ impl Session {
         let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger).saturating_add(ahead);
         let room = cx.memory.is_short(cx.stats.received).then(room);
         self.member.share.limited = room.is_some();
-        self.transport.kcp.set_room(cx.now, room);
+        self.transport.set_room(cx.now, room);
         room.unwrap_or(usize::MAX)
     }
 

@@ -237,6 +237,8 @@ pub trait Inbox<S: Store> {
     fn adopt<'b>(&'b mut self, source: &'b [u8]) -> S::Body<'b>;
     /// Forgets the present record.
     fn clear(&mut self);
+    /// Takes no memory for the next record because of those before.
+    fn be_frugal(&mut self) {}
     /// Bytes of memory that the present record takes, or may take with what comes next, where memory is shared with others;
     /// 0 where it is its own.
     fn held(&self) -> usize {

@@ -167,3 +167,37 @@ fn a_record_takes_no_more_than_twice_what_there_is_of_it_nor_more_than_it_will_h
     assert_eq!((record.len(), inbox.capacity_now()), (1_000_000, 0), "nothing of it is kept besides the record");
     assert!(record.is_unique());
 }
+
+/// Has a record of `end` bytes come; returns what was held and could come at its first bytes, and how often its memory moved.
+#[cfg(feature = "alloc")]
+fn a_record_comes(inbox: &mut HeapInbox, end: usize) -> (usize, usize, usize) {
+    let (mut first, mut moves, mut at) = (None, 0, None);
+    for left in (1..=end).rev().step_by(1_000) {
+        Inbox::<Heap>::expect(inbox, left);
+        Inbox::<Heap>::write(inbox, &[7; 1_000][..left.min(1_000)]);
+        let (held, ahead) = (Inbox::<Heap>::held(inbox), Inbox::<Heap>::ahead(inbox));
+        assert!(inbox.capacity_now() <= held.max(2_000), "{} for {held}", inbox.capacity_now());
+        first.get_or_insert((held, ahead));
+        let lies = inbox.bytes().as_ptr();
+        moves += usize::from(at.replace(lies).is_some_and(|before| before != lies));
+    }
+    assert_eq!(Inbox::<Heap>::take(inbox).as_ref(), vec![7; end]);
+    Inbox::<Heap>::clear(inbox);
+    assert_eq!((inbox.capacity_now(), Inbox::<Heap>::held(inbox)), (0, 0), "an idle one holds nothing");
+    let (held, ahead) = first.unwrap();
+    (held, ahead, moves)
+}
+
+#[cfg(feature = "alloc")]
+#[test]
+fn a_record_after_others_of_its_length_lies_where_it_stays_from_its_first_byte_on() {
+    let mut inbox = HeapInbox::new(1 << 20, 0);
+    assert_eq!(a_record_comes(&mut inbox, 50_000).0, 2_000, "what is only announced costs nothing");
+    assert_eq!(a_record_comes(&mut inbox, 50_000), (50_000, 49_000, 0));
+    assert_eq!(a_record_comes(&mut inbox, 30_000), (30_000, 29_000, 0), "nor more than it will have");
+    // Memory that is not for one record only.
+    assert_eq!(a_record_comes(&mut inbox, 1_000_000).0, 30_000);
+    assert_eq!(a_record_comes(&mut inbox, 1_000_000).0, 64 * 1024);
+    Inbox::<Heap>::be_frugal(&mut inbox);
+    assert_eq!(a_record_comes(&mut inbox, 50_000).0, 2_000);
+}
