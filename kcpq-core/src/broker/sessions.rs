@@ -30,6 +30,7 @@ use crate::kcp::{Command, Header};
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
 use crate::session;
+use crate::store::Gather;
 use crate::subject::Pattern;
 use crate::time::Duration;
 
@@ -490,7 +491,12 @@ impl<P: Peer> Sessions<P> {
     }
 
     /// Fills `out` with datagrams of one session; `None` when no session has any.
-    pub(super) fn poll_transmit(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<Transmit<P>> {
+    pub(super) fn poll_transmit(
+        &mut self,
+        protection: &mut Protection,
+        out: &mut [u8],
+        mut gather: Option<&mut Gather>,
+    ) -> Option<Transmit<P>> {
         let mut searches = MAX_SEARCHES;
         while let Some(mut slot) = self.table.take_ready() {
             let (index, to) = (slot.id.slot, slot.peer);
@@ -505,7 +511,8 @@ impl<P: Peer> Sessions<P> {
                 continue;
             }
             let goes_on = slot.session.catch_up(&mut self.cx, &self.hub, slot.id);
-            let batch = slot.session.poll_transmit(self.cx.now, protection, &mut self.cx.waits, out);
+            let gather = gather.as_deref_mut();
+            let batch = slot.session.poll_transmit(self.cx.now, protection, &mut self.cx.waits, out, gather);
             if batch.is_none() {
                 let deadline = slot.session.poll_timeout(&self.cx.config);
                 // What was heard or sent just now may have shown that its time is over.

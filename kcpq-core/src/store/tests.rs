@@ -201,3 +201,55 @@ fn a_record_after_others_of_its_length_lies_where_it_stays_from_its_first_byte_o
     Inbox::<Heap>::be_frugal(&mut inbox);
     assert_eq!(a_record_comes(&mut inbox, 50_000).0, 2_000);
 }
+
+/// Datagrams of any lengths, each a few bytes of its own and some of a stream whose pieces are shared or not; what is gathered
+/// is what would have been copied.
+#[cfg(feature = "alloc")]
+#[test]
+fn what_is_gathered_is_what_would_have_been_copied() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..200 {
+        let mut tx = HeapTx::default();
+        let mut gather = Gather::default();
+        let (mut stream, mut shared): (Vec<u8>, usize) = (Vec::new(), 0);
+        let (mut buffer, mut copied) = (vec![0; 60_000], vec![0; 60_000]);
+        gather.begin(&buffer);
+        tx.swap_gather(&mut gather);
+        for _ in 0..rng.usize(1..20) {
+            let len = rng.usize(1..4_000);
+            let bytes: Vec<u8> = core::iter::repeat_with(|| rng.u8(..)).take(len).collect();
+            stream.extend(&bytes);
+            if rng.bool() {
+                shared += bytes.len();
+                tx.push_shared(bytes.into());
+            } else {
+                // Alone it is copied; what is long is shared from here on.
+                tx.append(Piece::from(bytes));
+            }
+        }
+        tx.release(stream.len() / 4);
+        stream.drain(..stream.len() / 4);
+        let (mut at, mut skip) = (0, 0);
+        while skip < stream.len() && at + 3_000 < buffer.len() {
+            let (head, data) = (rng.usize(0..30), rng.usize(1..2_000).min(stream.len() - skip));
+            buffer[at..at + head].fill(rng.u8(..));
+            let own = buffer[at..at + head].to_vec();
+            copied[at..at + head].copy_from_slice(&own);
+            at += head;
+            tx.place(skip, &mut buffer[at..at + data]);
+            tx.copy_to(skip, &mut copied[at..at + data]);
+            (at, skip) = (at + data, skip + data);
+        }
+        // One that was written and given up, and another place than the buffer.
+        tx.place(0, &mut buffer[at..at + stream.len().min(600)]);
+        let mut elsewhere = vec![0; stream.len().min(700)];
+        tx.place(0, &mut elsewhere);
+        assert_eq!(elsewhere, stream[..elsewhere.len()]);
+        tx.swap_gather(&mut gather);
+        assert_eq!(gather.slices(&buffer[..at]).collect::<Vec<_>>().concat(), copied[..at]);
+        assert!(gather.slices(&buffer[..at]).all(|slice| !slice.is_empty()));
+        gather.fill(&mut buffer[..at]);
+        assert!(gather.is_empty() && buffer[..at] == copied[..at], "{shared} bytes were shared");
+        assert_eq!(gather.slices(&buffer[..at]).count(), usize::from(at > 0));
+    }
+}

@@ -99,6 +99,10 @@ impl<S: Store> Streams<S> {
         false
     }
 
+    pub(super) fn place(&mut self, slice: &Slice, out: &mut [u8]) {
+        self.0.place(slice.skip, out);
+    }
+
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
         self.0.copy_to(slice.skip + from, out);
     }

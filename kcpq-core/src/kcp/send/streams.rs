@@ -232,6 +232,16 @@ impl<S: Store> Streams<S> {
         self.lanes.is_some()
     }
 
+    /// Writes the segment's data to their place in a datagram.
+    #[inline]
+    pub(super) fn place(&mut self, slice: &Slice, out: &mut [u8]) {
+        if slice.tag.told {
+            self.copy_told(slice, 0, out);
+        } else {
+            self.main.place(slice.skip, out);
+        }
+    }
+
     /// Copies `out.len()` bytes from byte `from` of the segment's data.
     #[inline]
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
