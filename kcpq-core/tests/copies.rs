@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use kcpq_core::broker::{self, Broker, Keys};
 use kcpq_core::client::{self, Arrived, Client, Parts};
+use kcpq_core::datagram::LOCAL_DATAGRAM;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::lane::Lane;
 use kcpq_core::seal::{Cipher, SharedSecret, Trust};
@@ -16,7 +17,7 @@ use kcpq_core::{Duration, Instant};
 
 const KCP: kcp::Config =
     kcp::Config { congestion: CongestionControl::Off, send_window: 256, recv_window: 256, ..kcp::Config::GAMES };
-const LEN: usize = 50_000;
+const LEN: usize = 200_000;
 /// Clients: the first publishes, the others subscribe.
 const CLIENTS: u16 = 3;
 
@@ -63,7 +64,9 @@ impl World {
     /// All are connected, and have subscribed.
     fn new(sealed: bool) -> Self {
         let now = Instant::from_millis(1);
-        let config = client::Config { kcp: KCP, ..client::Config::default() };
+        // Long datagrams, as on one machine.
+        let native_datagram = LOCAL_DATAGRAM;
+        let config = client::Config { kcp: KCP, local: true, native_datagram, ..client::Config::default() };
         let secret = || SharedSecret::from_bytes(&[1; 32]);
         let clients = (0..CLIENTS).map(|seed| {
             let client = Client::new(config, seed.into(), Parts::heap(&config));
@@ -95,7 +98,7 @@ impl World {
     /// Lets everything happen that is due within some round trips.
     fn carry(&mut self) {
         let Self { now, broker, clients, up, down, got } = self;
-        let (mut out, mut gather) = (vec![0; 60_000], Gather::default());
+        let (mut out, mut gather) = (vec![0; 65_000], Gather::default());
         for _ in 0..50 {
             *now += Duration::from_millis(2);
             broker.handle_timeout(*now);
@@ -104,7 +107,7 @@ impl World {
                 while let Some(transmit) = client.poll_transmit_gather(*now, &mut out, 20, &mut gather) {
                     let mut datagrams = up[index].on_batch(&gather, &out[..transmit.len], transmit.segment);
                     for datagram in datagrams.chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
-                        broker.handle_datagram(*now, SocketAddr::from(([192, 0, 2, 1], index as u16 + 1)), datagram);
+                        broker.handle_datagram(*now, SocketAddr::from(([127, 0, 0, 1], index as u16 + 1)), datagram);
                     }
                 }
             }
@@ -149,7 +152,7 @@ fn a_long_message_goes_to_the_system_from_where_it_lies() {
     }
     // Several datagrams go in one call.
     for sent in [&world.up[0], first, second] {
-        assert!(sent.calls * 3 < sent.datagrams, "{} datagrams in {} calls", sent.datagrams, sent.calls);
+        assert!(sent.calls * 2 <= sent.datagrams, "{} datagrams in {} calls", sent.datagrams, sent.calls);
     }
     // Whoever published it has it alone again once the server has all of it.
     assert!(payload.is_unique());

@@ -102,11 +102,8 @@ impl HeapTx {
         self.append(bytes.into());
     }
 
-    pub(crate) fn append(&mut self, mut piece: Piece) {
+    pub(crate) fn append(&mut self, piece: Piece) {
         self.len += piece.bytes().len();
-        if self.gather.is_some() && piece.own_len() > Some(SPARE) {
-            piece = piece.share().into();
-        }
         self.pieces.push_back(piece);
     }
 

@@ -212,26 +212,25 @@ fn what_is_gathered_is_what_would_have_been_copied() {
         let mut tx = HeapTx::default();
         let mut gather = Gather::default();
         let (mut stream, mut shared): (Vec<u8>, usize) = (Vec::new(), 0);
-        let (mut buffer, mut copied) = (vec![0; 60_000], vec![0; 60_000]);
+        let (mut buffer, mut copied) = (vec![0; 200_000], vec![0; 200_000]);
         gather.begin(&buffer);
         tx.swap_gather(&mut gather);
         for _ in 0..rng.usize(1..20) {
-            let len = rng.usize(1..4_000);
+            let len = rng.usize(1..20_000);
             let bytes: Vec<u8> = core::iter::repeat_with(|| rng.u8(..)).take(len).collect();
             stream.extend(&bytes);
             if rng.bool() {
                 shared += bytes.len();
                 tx.push_shared(bytes.into());
             } else {
-                // Alone it is copied; what is long is shared from here on.
                 tx.append(Piece::from(bytes));
             }
         }
         tx.release(stream.len() / 4);
         stream.drain(..stream.len() / 4);
         let (mut at, mut skip) = (0, 0);
-        while skip < stream.len() && at + 3_000 < buffer.len() {
-            let (head, data) = (rng.usize(0..30), rng.usize(1..2_000).min(stream.len() - skip));
+        while skip < stream.len() && at + 30_000 < buffer.len() {
+            let (head, data) = (rng.usize(0..30), rng.usize(1..16_000).min(stream.len() - skip));
             buffer[at..at + head].fill(rng.u8(..));
             let own = buffer[at..at + head].to_vec();
             copied[at..at + head].copy_from_slice(&own);
@@ -241,8 +240,8 @@ fn what_is_gathered_is_what_would_have_been_copied() {
             (at, skip) = (at + data, skip + data);
         }
         // One that was written and given up, and another place than the buffer.
-        tx.place(0, &mut buffer[at..at + stream.len().min(600)]);
-        let mut elsewhere = vec![0; stream.len().min(700)];
+        tx.place(0, &mut buffer[at..at + stream.len().min(6_000)]);
+        let mut elsewhere = vec![0; stream.len().min(7_000)];
         tx.place(0, &mut elsewhere);
         assert_eq!(elsewhere, stream[..elsewhere.len()]);
         tx.swap_gather(&mut gather);
