@@ -2,7 +2,6 @@
 
 use super::{Session, Speech};
 use crate::datagram::Protection;
-use crate::kcp;
 use crate::lane::Lane;
 use crate::outbox::{FrameStore, Outbox};
 use crate::store::Queue;
@@ -80,7 +79,7 @@ impl<S: FrameStore> Session<S> {
         let first = self.poll_transmit(now, protection, out)?;
         let (mut len, mut count) = (first, 1);
         // A native one that holds a full segment is shorter than it may be: what KCP's header would take is not used.
-        let full = first <= size && first + kcp::HEADER > size;
+        let full = first <= size && first + crate::kcp::HEADER > size;
         while full
             && len == count * first
             && count < most

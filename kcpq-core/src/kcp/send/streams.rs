@@ -243,6 +243,7 @@ impl<S: Store> Streams<S> {
     }
 
     /// Copies `out.len()` bytes from byte `from` of the segment's data.
+    #[cfg(any(feature = "pieces", feature = "repair"))]
     #[inline]
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
         if slice.tag.told {
