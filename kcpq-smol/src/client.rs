@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kcpq_core::client::State;
 use kcpq_core::frame::Properties;
 use kcpq_core::kcp;
@@ -118,6 +119,23 @@ impl Client {
         Publish::new(self, Some(subject), payload)
     }
 
+    /// As [`publish`](Self::publish), for a payload that need not be copied: it is kept by reference until the server has it,
+    /// if it is long (4 KiB at least) and has neither headers nor a time to live. `Vec<u8>` and `String` become
+    /// [`Bytes`](crate::Bytes) as they are; `Bytes` may be published several times.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client, frame: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.publish_bytes("camera.1", frame).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_bytes<'c>(&'c self, subject: &'c str, payload: impl Into<Bytes>) -> Publish<'c, Bytes> {
+        Publish::shared(self, subject, payload.into())
+    }
+
     /// Asks for an answer: publishes a message, and is ready with what whoever is subscribed to `subject` answers by
     /// [`Message::respond`](crate::Message::respond). Any number may wait for answers at the same time, up to 65,536. All answers
     /// of a client come to one subscription, whose name others do not know.
@@ -165,6 +183,16 @@ impl Client {
             }
             Some(ttl) => state.core.publish_in(shared.now(), lane, subject, payload, properties, Some(ttl.into())),
         };
+        shared.published(&mut state);
+        taken.map_err(PublishError::Refused)
+    }
+
+    /// Queues a message in a lane without copying it.
+    pub(crate) fn queue_bytes(&self, lane: Lane, subject: &str, payload: &Bytes) -> Result<(), PublishError> {
+        let shared = self.shared();
+        let mut state = shared.lock();
+        let now = state.core.now();
+        let taken = state.core.publish_bytes(now, lane, subject, payload);
         shared.published(&mut state);
         taken.map_err(PublishError::Refused)
     }

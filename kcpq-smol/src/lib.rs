@@ -84,6 +84,7 @@ mod will;
 
 pub use address::{Address, AddressError};
 pub use builder::Builder;
+pub use bytes::Bytes;
 pub use client::{Client, Latency, Snapshot, Stats};
 pub use confirm::Confirm;
 pub use connection::{ConnectionState, ServerInfo, Watch};

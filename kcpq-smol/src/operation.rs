@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
+use bytes::Bytes;
 use event_listener::EventListener;
 use kcpq_core::client::{self, Subscribing, SubscriptionId};
 use kcpq_core::frame::PropertyError;
@@ -154,6 +155,8 @@ pub struct Publish<'c, P> {
     /// `None`: the message that is answered asks for no answer.
     subject: Option<&'c str>,
     payload: P,
+    /// The payload to be kept by reference, if that is possible.
+    share: fn(&P) -> Option<&Bytes>,
     limit: Limit,
     /// When the message expires.
     expires: Option<Instant>,
@@ -169,7 +172,8 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
         let limit = Limit { span: client.shared().timeout, until: None };
         let properties = Ok(PropertiesBuf::new());
         let (marks, lane, waiting) = (Marks::default(), Lane::NORMAL, None);
-        Self { client, subject, payload, limit, expires: None, properties, marks, lane, waiting }
+        let share = |_: &P| None;
+        Self { client, subject, payload, share, limit, expires: None, properties, marks, lane, waiting }
     }
 
     deadline!();
@@ -269,6 +273,13 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
     }
 }
 
+impl<'c> Publish<'c, Bytes> {
+    /// The same with a payload that need not be copied.
+    pub(crate) fn shared(client: &'c Client, subject: &'c str, payload: Bytes) -> Self {
+        Self { share: |payload| Some(payload), ..Self::new(client, Some(subject), payload) }
+    }
+}
+
 impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
     type Output = Result<(), PublishError>;
 
@@ -282,7 +293,12 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
                 Err(error) => return Poll::Ready(Err(PublishError::Refused(client::PublishError::Properties(*error)))),
             };
             let Some(subject) = self.subject else { return Poll::Ready(Err(PublishError::NoReply)) };
-            match self.client.queue(self.lane, subject, self.payload.as_ref(), properties, ttl) {
+            let shared = (self.share)(&self.payload).filter(|_| properties.is_empty() && ttl.is_none());
+            let queued = match shared {
+                Some(payload) => self.client.queue_bytes(self.lane, subject, payload),
+                None => self.client.queue(self.lane, subject, self.payload.as_ref(), properties, ttl),
+            };
+            match queued {
                 Err(PublishError::Refused(client::PublishError::Full)) => {}
                 done => return Poll::Ready(done),
             }

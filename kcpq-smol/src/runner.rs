@@ -10,7 +10,8 @@ use event_listener::EventListener;
 use futures_lite::future::{or, yield_now};
 use kcpq_core::Instant;
 use kcpq_core::client::{State, Transmit};
-use kcpq_udp::{is_about_peer, is_too_long};
+use kcpq_core::store::Gather;
+use kcpq_udp::{Socket, is_about_peer, is_too_long};
 
 use crate::events::Event;
 use crate::own::Own;
@@ -41,6 +42,8 @@ pub(crate) struct Runner {
     /// When names that stand for nothing are looked up again.
     look_up_at: Option<Instant>,
     out: Vec<u8>,
+    /// What of the datagrams in `out` lies elsewhere.
+    gather: Gather,
     /// Wakes the runner when it sleeps, and when that is. It is set anew only for an earlier moment, or when it has run
     /// out: each setting costs a system call and the waking of whoever waits for all timers.
     timer: Timer,
@@ -55,9 +58,20 @@ impl Runner {
         let conversation = shared.lock().core.conversation();
         let look_up_at = (!route.is_known()).then_some(Instant::ZERO);
         let out = vec![0; MAX_BATCH];
-        let timer = Timer::never();
-        let mut runner =
-            Self { shared, route, paths, conversation, looked_up: false, look_up_at, out, timer, alarm: None, own };
+        let (gather, timer) = (Gather::default(), Timer::never());
+        let mut runner = Self {
+            shared,
+            route,
+            paths,
+            conversation,
+            looked_up: false,
+            look_up_at,
+            out,
+            gather,
+            timer,
+            alarm: None,
+            own,
+        };
         runner.tell_sender();
         runner
     }
@@ -232,6 +246,7 @@ impl Runner {
     async fn transmit(&mut self) -> bool {
         let left = self.shared.lock().direct.take_left(&mut self.out);
         if left > 0 {
+            self.gather.clear();
             self.send(Transmit { len: left, segment: None, asks: false }).await;
         }
         for _ in 0..TRANSMITS {
@@ -246,11 +261,12 @@ impl Runner {
     async fn send(&mut self, Transmit { len, segment, asks }: Transmit) {
         let (mut refused, mut rebound) = (false, false);
         loop {
-            let Some(batch) = self.out.get(..len) else { return };
+            let Some(batch) = self.out.get_mut(..len) else { return };
             let Some(path) = self.paths.settled() else {
+                self.gather.fill(batch);
                 return self.paths.say(self.shared.now(), batch, segment);
             };
-            match path.udp.socket.sender().send(path.server, batch, segment) {
+            match path.udp.socket.sender().send_slices(path.server, self.gather.slices(batch), segment) {
                 Ok(()) => return,
                 // The socket is full: that is back-pressure, not loss.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -295,8 +311,14 @@ impl Runner {
     fn poll_transmit(&mut self) -> Option<Transmit> {
         let mut state = self.shared.lock();
         let now = self.shared.now();
-        let segments = self.paths.settled().map_or(1, |path| path.udp.socket.max_segments());
-        let transmit = state.core.poll_transmit_batch(now, &mut self.out, segments);
+        self.gather.clear();
+        let transmit = match self.paths.settled().map(|path| &path.udp.socket) {
+            Some(socket) if socket.sender().gathers() => {
+                state.core.poll_transmit_gather(now, &mut self.out, socket.max_segments(), &mut self.gather)
+            }
+            // Some may be for several paths.
+            socket => state.core.poll_transmit_batch(now, &mut self.out, socket.map_or(1, Socket::max_segments)),
+        };
         self.shared.deliver(&mut state);
         transmit
     }

@@ -7,7 +7,8 @@ use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
 use kcpq_core::access::Access;
-use kcpq_core::broker::{Broker, Forward, KeptCursor, PatternCursor, Relay, SessionCursor, SessionId};
+use kcpq_core::broker::{Broker, Forward, KeptCursor, PatternCursor, Relay, SessionCursor, SessionId, Transmit};
+use kcpq_core::store::Gather;
 use kcpq_udp::{Socket, is_too_long};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -119,6 +120,9 @@ pub(crate) struct Shard {
     commands: Receiver<Command>,
     epoch: std::time::Instant,
     out: Vec<u8>,
+    /// What of the datagrams in `out` lies elsewhere, if the system takes it from there.
+    gather: Gather,
+    gathers: bool,
     /// The other shards of the server, and which of all this one is; what is to be told to each.
     siblings: Vec<Handle>,
     own: usize,
@@ -144,6 +148,7 @@ impl Shard {
     ) -> io::Result<(Self, Handle)> {
         let (sender, commands) = mpsc::channel();
         let segments = sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
+        let gathers = sockets.iter().all(|socket| socket.sender().gathers());
         let batch = usize::from(max_datagram) * segments;
         let out = vec![0; batch.min(MAX_BATCH.max(usize::from(max_datagram)))];
         let poll = Poll::new()?;
@@ -165,6 +170,8 @@ impl Shard {
             commands,
             epoch,
             out,
+            gather: Gather::default(),
+            gathers,
             siblings: Vec::new(),
             own: 0,
             relays: Vec::new(),
@@ -303,10 +310,11 @@ impl Shard {
 
     /// Sends what is due.
     fn transmit(&mut self) {
-        while let Some(transmit) = self.broker.poll_transmit(self.now(), &mut self.out) {
+        while let Some(transmit) = self.poll_transmit() {
             // Who came to an address that the server does not listen on any more is not told.
             while let Some(Listener { socket, .. }) = self.listeners.get(usize::from(transmit.to.listener)) {
-                match socket.sender().send(transmit.to.path, &self.out[..transmit.len], transmit.segment) {
+                let datagrams = self.gather.slices(&self.out[..transmit.len]);
+                match socket.sender().send_slices(transmit.to.path, datagrams, transmit.segment) {
                     Ok(()) => break,
                     // The socket is full: that is back-pressure, not loss.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -328,6 +336,16 @@ impl Shard {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets the broker write what is due to the front of `out`, but for what the system takes from where it lies.
+    fn poll_transmit(&mut self) -> Option<Transmit<Client>> {
+        let now = self.now();
+        if self.gathers {
+            self.broker.poll_transmit_gather(now, &mut self.out, &mut self.gather)
+        } else {
+            self.broker.poll_transmit(now, &mut self.out)
         }
     }
 

@@ -114,6 +114,7 @@ use crate::access::{Access, AccessError, Credential, RuleError};
 use crate::datagram::{self, Content, Framing, Protection};
 use crate::hello::CloseReason;
 use crate::kcp;
+use crate::store::Gather;
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// Says whether [`Broker::set_access`] takes an [`Access`].
@@ -442,6 +443,17 @@ impl<P: Peer> Broker<P> {
     /// datagram of [`Config::max_datagram`] bytes; if it holds several, as many as there are follow each other, all of
     /// the same length but the last.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit<P>> {
+        self.transmit(now, out, None)
+    }
+
+    /// As [`poll_transmit`](Self::poll_transmit), for systems that take a datagram in parts: `gather` has what lies elsewhere
+    /// and was not copied to `out`, until the next call.
+    pub fn poll_transmit_gather(&mut self, now: Instant, out: &mut [u8], gather: &mut Gather) -> Option<Transmit<P>> {
+        gather.clear();
+        self.transmit(now, out, Some(gather))
+    }
+
+    fn transmit(&mut self, now: Instant, out: &mut [u8], gather: Option<&mut Gather>) -> Option<Transmit<P>> {
         let Self { protection, sessions } = self;
         sessions.cx.advance(now);
         sessions.announce();
@@ -455,7 +467,7 @@ impl<P: Peer> Broker<P> {
             }
             return Some(Transmit { to, len: place.len(), segment: None, asks: false });
         }
-        sessions.poll_transmit(protection, out)
+        sessions.poll_transmit(protection, out, gather)
     }
 
     /// The next thing to be told to another broker of the same server, and to which; to be called until `None` when

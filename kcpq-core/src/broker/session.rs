@@ -39,7 +39,7 @@ use crate::router::Router;
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
 use crate::session::{self, Intake, Waiting};
-use crate::store::{Heap, HeapInbox, HeapTx};
+use crate::store::{Gather, Heap, HeapInbox, HeapTx};
 use crate::subject::{Pattern, Subject};
 use crate::time::{Deadline, Duration, Instant, Why};
 
@@ -476,12 +476,13 @@ impl Session {
         protection: &mut Protection,
         waits: &mut Waits,
         out: &mut [u8],
+        gather: Option<&mut Gather>,
     ) -> Option<session::Transmit> {
         if self.member.stream.is_some() {
             return None;
         }
         self.transport.outbox.main().swap_waits(waits);
-        let transmit = self.poll_batch(now, protection, out);
+        let transmit = self.poll_batch(now, protection, out, gather);
         self.transport.outbox.main().swap_waits(waits);
         transmit
     }
@@ -499,11 +500,20 @@ impl Session {
         self.transport.set_stream(extended);
     }
 
-    fn poll_batch(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<session::Transmit> {
+    fn poll_batch(
+        &mut self,
+        now: Instant,
+        protection: &mut Protection,
+        out: &mut [u8],
+        gather: Option<&mut Gather>,
+    ) -> Option<session::Transmit> {
         // What little may go to an address that is not proved is for the answers, and for sending these again.
         self.transport.hold = self.member.is_open() && self.member.half_open.is_some();
         let Some(half_open) = &mut self.member.half_open else {
-            return self.transport.poll_batch(now, protection, out, MAX_BATCH);
+            return match gather {
+                Some(gather) => self.transport.poll_gathered(now, protection, out, MAX_BATCH, gather),
+                None => self.transport.poll_batch(now, protection, out, MAX_BATCH),
+            };
         };
         let room = half_open.room()?.min(out.len());
         let transmit = self.transport.poll_batch(now, protection, out.get_mut(..room)?, 1)?;
@@ -546,7 +556,7 @@ impl Session {
         let room = cx.memory.is_short(cx.stats.received).then(room);
         self.member.share.limited = room.is_some();
         match &mut self.member.stream {
-            None => self.transport.kcp.set_room(cx.now, room),
+            None => self.transport.set_room(cx.now, room),
             Some(stream) => stream.set_room(room),
         }
         room.unwrap_or(usize::MAX)

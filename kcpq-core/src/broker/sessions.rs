@@ -31,6 +31,7 @@ use crate::kcp::{Command, Header};
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
 use crate::session;
+use crate::store::Gather;
 use crate::subject::Pattern;
 use crate::time::Duration;
 
@@ -499,7 +500,12 @@ impl<P: Peer> Sessions<P> {
     }
 
     /// Fills `out` with datagrams of one session; `None` when no session has any.
-    pub(super) fn poll_transmit(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<Transmit<P>> {
+    pub(super) fn poll_transmit(
+        &mut self,
+        protection: &mut Protection,
+        out: &mut [u8],
+        mut gather: Option<&mut Gather>,
+    ) -> Option<Transmit<P>> {
         let mut searches = MAX_SEARCHES;
         while let Some(mut slot) = self.table.take_ready() {
             let (index, to) = (slot.id.slot, slot.peer);
@@ -517,7 +523,8 @@ impl<P: Peer> Sessions<P> {
             while let Some(event) = slot.session.poll_stream(&mut self.cx) {
                 self.streams.push_back((slot.id, event));
             }
-            let batch = slot.session.poll_transmit(self.cx.now, protection, &mut self.cx.waits, out);
+            let gather = gather.as_deref_mut();
+            let batch = slot.session.poll_transmit(self.cx.now, protection, &mut self.cx.waits, out, gather);
             if batch.is_none() {
                 let deadline = slot.session.poll_timeout(&self.cx.config);
                 // What was heard or sent just now may have shown that its time is over.

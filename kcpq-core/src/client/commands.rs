@@ -1,5 +1,8 @@
 //! What the user asks for.
 
+#[cfg(feature = "alloc")]
+use bytes::Bytes;
+
 use super::event::{Disconnect, PublishError, SubscribeError};
 use super::phase::Phase;
 #[cfg(any(feature = "alloc", feature = "queue"))]
@@ -15,6 +18,9 @@ use crate::hello::is_group;
 use crate::lane::Asked;
 use crate::lane::Lane;
 use crate::outbox::{FrameStore, PushError};
+use crate::session::Session;
+#[cfg(feature = "alloc")]
+use crate::store::Heap;
 use crate::store::{Text, TooLarge};
 use crate::subject::{Limits, Pattern, Subject};
 #[cfg(any(feature = "properties", feature = "ttl"))]
@@ -233,7 +239,12 @@ impl<S: FrameStore> Client<S> {
         expires: Option<Instant>,
     ) -> Result<(), PublishError> {
         self.set_now(now);
-        let taken = self.try_publish(lane, subject, payload, properties, expires);
+        let push = |session: &mut Session<S>| session.publish(lane, subject.as_bytes(), payload, properties, expires);
+        let taken = self.try_publish(lane, subject, payload, properties, expires, push);
+        self.count_published(taken)
+    }
+
+    fn count_published(&mut self, taken: Result<(), PublishError>) -> Result<(), PublishError> {
         match taken {
             Ok(()) => {}
             Err(PublishError::Full) => self.pending.no_room(),
@@ -242,6 +253,7 @@ impl<S: FrameStore> Client<S> {
         taken
     }
 
+    /// Publishes what `push` puts into the queue, with this payload.
     fn try_publish(
         &mut self,
         lane: Lane,
@@ -249,6 +261,7 @@ impl<S: FrameStore> Client<S> {
         payload: &[u8],
         properties: Properties<'_>,
         expires: Option<Instant>,
+        mut push: impl FnMut(&mut Session<S>) -> Result<(), PushError>,
     ) -> Result<(), PublishError> {
         if self.is_ending() {
             return Err(PublishError::Closed);
@@ -273,17 +286,13 @@ impl<S: FrameStore> Client<S> {
         if properties.supersedes() && self.session.supersede(lane, name, payload, properties, expires, queue) {
             // It stands in the queue for both.
             self.stats.superseded += 1;
-            self.count_published(subject, payload);
+            self.count_sent(subject, payload);
             return Ok(());
         }
         let offline = !self.is_connected();
         loop {
             let fits = self.fits(lane, frame);
-            let pushed = if !fits {
-                Err(PushError::Full)
-            } else {
-                self.session.publish(lane, subject.as_bytes(), payload, properties, expires)
-            };
+            let pushed = if !fits { Err(PushError::Full) } else { push(&mut self.session) };
             match pushed {
                 Ok(()) => break,
                 Err(PushError::TooLarge(error)) => return Err(PublishError::TooLarge(error)),
@@ -312,11 +321,11 @@ impl<S: FrameStore> Client<S> {
             self.long_waits = true;
             self.session.hold |= matches!(self.phase, Phase::Connecting { .. });
         }
-        self.count_published(subject, payload);
+        self.count_sent(subject, payload);
         Ok(())
     }
 
-    fn count_published(&mut self, subject: &str, payload: &[u8]) {
+    fn count_sent(&mut self, subject: &str, payload: &[u8]) {
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
     }
@@ -509,4 +518,26 @@ fn subscription_text<T: Text>(pattern: &str, group: Option<&str>) -> Result<T, S
 #[cfg(not(any(feature = "alloc", feature = "queue")))]
 fn subscription_text<T: Text>(pattern: &str, _: Option<&str>) -> Result<T, SubscribeError> {
     T::new(pattern).map_err(SubscribeError::TooLong)
+}
+
+#[cfg(feature = "alloc")]
+impl Client<Heap> {
+    /// As [`publish`](Self::publish) in a [lane](Lane), for a payload that need not be copied: it is kept by reference until the
+    /// server has it, if it has 4 KiB at least. With [`poll_transmit_gather`](Self::poll_transmit_gather) it goes to the system
+    /// from where it lies.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_bytes(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        subject: &str,
+        payload: &Bytes,
+    ) -> Result<(), PublishError> {
+        self.set_now(now);
+        let push = |session: &mut Session<Heap>| session.publish_bytes(lane, subject.as_bytes(), payload);
+        let taken = self.try_publish(lane, subject, payload, Properties::NONE, None, push);
+        self.count_published(taken)
+    }
 }

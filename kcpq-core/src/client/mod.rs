@@ -98,6 +98,8 @@ use crate::lane::Lane;
 use crate::outbox::FrameStore;
 use crate::rng::{Rng, draw};
 use crate::session::{self, Arrivals, Session, Word};
+#[cfg(feature = "alloc")]
+use crate::store::{Gather, Heap};
 use crate::time::{Duration, Instant};
 
 /// The memory of a client.
@@ -484,5 +486,24 @@ impl<S: FrameStore> Client<S> {
     /// What the present server said of itself; `None` from an original one, and without a connection.
     pub fn server(&self) -> Option<Server> {
         self.server.filter(|_| self.is_connected())
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Client<Heap> {
+    /// As [`poll_transmit_batch`](Self::poll_transmit_batch), for systems that take a datagram in parts: `gather` has what lies
+    /// elsewhere and was not copied to `out`, until the next call.
+    pub fn poll_transmit_gather(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        most: usize,
+        gather: &mut Gather,
+    ) -> Option<Transmit> {
+        gather.clear();
+        let alone = |len| Transmit { len, segment: None, asks: false };
+        self.transmit(now, out, alone, |session, now, protection, out| {
+            session.poll_gathered(now, protection, out, most, gather)
+        })
     }
 }

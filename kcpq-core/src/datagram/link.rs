@@ -250,6 +250,12 @@ impl Link {
         self.identity.is_active()
     }
 
+    /// True if nothing but a header comes to the segments of its datagrams, whatever these are.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_only_framed(&self) -> bool {
+        self.is_native() && !self.is_sealed() && self.protection == 0
+    }
+
     /// True if no later datagram has come than the last one.
     #[cfg(feature = "alloc")]
     pub(crate) fn is_newest(&self) -> bool {

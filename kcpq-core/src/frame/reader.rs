@@ -98,6 +98,12 @@ impl<S: Store> Reader<S> {
         self.inbox.ahead()
     }
 
+    /// Memory is short: what there is of the next frame is all that counts.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn be_frugal(&mut self) {
+        self.inbox.be_frugal();
+    }
+
     /// Another one, for another stream, if the store has memory for it.
     #[cfg(feature = "lanes")]
     pub(crate) fn another(&self) -> Option<Self> {

@@ -26,10 +26,12 @@ const COPY_BELOW: usize = 4096;
 /// A run of copied frames is closed when it is this long: about the data of the longest datagrams.
 const RUN: usize = 16 * 1024;
 
-/// Whole frames that lie together.
+/// Whole frames that lie together, or one that lies apart.
 #[derive(Debug)]
 struct Chunk {
     piece: Piece,
+    /// The payload of its only frame, if that lies elsewhere. Such a frame has no properties, and its time does not run.
+    payload: Option<Bytes>,
     frames: u32,
     /// When its only frame is to be forgotten, if ever.
     expires: Option<Instant>,
@@ -45,9 +47,23 @@ struct Chunk {
 impl Chunk {
     /// One frame, which came at this time.
     fn one(piece: Piece, expires: Option<Instant>, came: u32) -> Self {
-        Self { piece, frames: 1, expires, extended: false, latest: false, first: came, last: came }
+        Self { piece, payload: None, frames: 1, expires, extended: false, latest: false, first: came, last: came }
     }
 
+    fn len(&self) -> usize {
+        self.bytes().len() + self.payload.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The bytes, to be kept by others as well.
+    fn share(self) -> Bytes {
+        let bytes = self.piece.share();
+        match self.payload {
+            None => bytes,
+            Some(payload) => [&bytes[..], &payload[..]].concat().into(),
+        }
+    }
+
+    /// The bytes, but for a payload that lies elsewhere.
     fn bytes(&self) -> &[u8] {
         self.piece.bytes()
     }
@@ -222,7 +238,7 @@ impl HeapOutbox {
             return false;
         };
         let Some(chunk) = chunks.get_mut((number - *left) as usize) else { return false };
-        let after = *len - chunk.bytes().len() + frame.len();
+        let after = *len - chunk.len() + frame.len();
         if after > limit && after > *len {
             latest.remove(key, number);
             return false;
@@ -251,7 +267,19 @@ impl HeapOutbox {
     pub fn take_front(&mut self) -> Option<(Bytes, Option<Instant>)> {
         let chunk = self.pop()?;
         self.last_run = chunk.piece.own_len().unwrap_or(self.last_run);
-        Some((chunk.piece.share(), chunk.expires))
+        let expires = chunk.expires;
+        Some((chunk.share(), expires))
+    }
+
+    /// Appends one whole frame whose payload is kept where it lies if it is long, behind `head`.
+    pub(crate) fn push_apart(&mut self, head: &[&[u8]], payload: &Bytes) {
+        let head: Vec<u8> = head.concat();
+        if payload.len() < COPY_BELOW {
+            // It has room: there is always more.
+            let _ = self.push(&[&head, payload], None);
+            return;
+        }
+        self.append(Chunk { payload: Some(payload.clone()), ..Chunk::one(Bytes::from(head).into(), None, self.now) });
     }
 
     /// Takes out the frames that `wanted` says, with the times when they are to be forgotten. The others stay in their order.
@@ -295,7 +323,7 @@ impl HeapOutbox {
     }
 
     fn append(&mut self, chunk: Chunk) {
-        self.len += chunk.bytes().len();
+        self.len += chunk.len();
         self.frames += chunk.frames as usize;
         self.chunks.push_back(chunk);
     }
@@ -307,7 +335,7 @@ impl HeapOutbox {
             latest.remove(subject_of(chunk.bytes()), self.left);
         }
         self.left += 1;
-        self.len -= chunk.bytes().len();
+        self.len -= chunk.len();
         self.frames -= chunk.frames as usize;
         self.trim();
         Some(chunk)
@@ -455,8 +483,11 @@ impl Outbox<HeapTx> for HeapOutbox {
         if chunk.expires.is_some() && peer == Dialect::Extended {
             return Some(chunk.move_told(stream, now, latest));
         }
-        let moved = Moved { bytes: chunk.bytes().len(), frames: chunk.frames, latest };
+        let moved = Moved { bytes: chunk.len(), frames: chunk.frames, latest };
         stream.append(chunk.piece);
+        if let Some(payload) = chunk.payload {
+            stream.push_shared(payload);
+        }
         Some(moved)
     }
 
@@ -469,7 +500,7 @@ impl Outbox<HeapTx> for HeapOutbox {
                 Some(_) if chunk.extended => properties::TTL,
                 Some(_) => properties::TTL + properties::END,
             };
-            if chunk.bytes().len() + ttl <= limit + LENGTH {
+            if chunk.len() + ttl <= limit + LENGTH {
                 self.append(chunk);
             } else if chunk.frames > 1 {
                 for frame in frames(chunk.bytes()) {

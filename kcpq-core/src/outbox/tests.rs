@@ -337,3 +337,64 @@ fn nothing_takes_a_place_before_a_frame_of_its_subject_that_does_not_give_way() 
     }
     assert_eq!(came, [1, 2, 4, 6]);
 }
+
+/// A long payload stays where it lies, from the queue to the stream, and counts like any other frame.
+#[cfg(feature = "alloc")]
+#[test]
+fn a_frame_whose_payload_lies_apart_is_one_like_any_other() {
+    use bytes::Bytes;
+
+    use crate::store::Gather;
+
+    let at = Instant::from_millis;
+    let (long, short) = (Bytes::from(vec![5; 9_000]), Bytes::from(vec![6; 90]));
+    let head = |payload: &[u8]| {
+        let whole = frame(payload);
+        whole[..whole.len() - payload.len()].to_vec()
+    };
+    let push = |outbox: &mut HeapOutbox, payload: &Bytes| {
+        let head = head(payload);
+        outbox.push_apart(&[&head[..7], &head[7..]], payload);
+    };
+    let filled = || {
+        let mut outbox = HeapOutbox::default();
+        outbox.push(&[&frame(b"before")], None).unwrap();
+        push(&mut outbox, &long);
+        push(&mut outbox, &short);
+        outbox.push(&[&frame(b"after")], None).unwrap();
+        outbox
+    };
+    let all = [frame(b"before"), frame(&long), frame(&short), frame(b"after")];
+    let mut outbox = filled();
+    assert_eq!((outbox.len(), outbox.frames()), (all.concat().len(), 4));
+    assert!(!long.is_unique() && short.is_unique(), "what is short is copied");
+    let mut other = HeapOutbox::default();
+    outbox.append_to(&mut other);
+    assert_eq!((outbox.len(), outbox.frames(), other.frames()), (0, 0, 4));
+    // It leaves by reference.
+    let (mut tx, mut out, mut gather) = (HeapTx::default(), vec![0; 20_000], Gather::default());
+    while other.move_to(&mut tx, at(1), Dialect::Plain).is_some() {}
+    let out = &mut out[..tx.len()];
+    gather.begin(out);
+    tx.swap_gather(&mut gather);
+    tx.place(0, out);
+    tx.swap_gather(&mut gather);
+    assert_eq!(gather.slices(out).collect::<Vec<_>>().concat(), all.concat());
+    assert!(gather.slices(out).any(|slice| slice.as_ptr() == long.as_ptr() && slice.len() == long.len()));
+    // Whole, where it is taken out.
+    let (mut outbox, mut taken) = (filled(), Vec::new());
+    while let Some((bytes, expires)) = outbox.take_front() {
+        assert_eq!(expires, None);
+        taken.extend_from_slice(&bytes);
+    }
+    assert_eq!((taken, outbox.len(), outbox.frames()), (all.concat(), 0, 0));
+    // Dropped, as the oldest or because it is too long, and as a whole.
+    let mut outbox = filled();
+    assert!(outbox.drop_oldest() && outbox.drop_oldest());
+    assert_eq!((outbox.len(), outbox.frames()), (all[2..].concat().len(), 2));
+    let mut outbox = filled();
+    assert_eq!((outbox.drop_longer(8_000), outbox.frames()), (1, 3));
+    assert_eq!(outbox.drop_longer(9_100), 0);
+    let mut outbox = filled();
+    assert_eq!((outbox.drop_longer(9_100), outbox.frames(), outbox.len()), (0, 4, all.concat().len()));
+}

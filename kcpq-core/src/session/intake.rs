@@ -110,6 +110,16 @@ impl<S: FrameStore> Session<S> {
         self.reader.ahead().saturating_add(self.lanes.ahead())
     }
 
+    /// How many more bytes may be taken in, where memory is short.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn set_room(&mut self, now: Instant, room: Option<usize>) {
+        if room.is_some() {
+            self.reader.be_frugal();
+            self.lanes.be_frugal();
+        }
+        self.kcp.set_room(now, room);
+    }
+
     /// Forgets what is only kept to rebuild others with, which are sent again without it.
     #[cfg(feature = "alloc")]
     pub(crate) fn forget_helpers(&mut self) {

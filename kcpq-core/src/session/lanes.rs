@@ -107,6 +107,12 @@ impl<S: FrameStore> Lanes<S> {
         self.used.iter().map(|branch| branch.reader.announced()).sum()
     }
 
+    /// As [`Reader::be_frugal`], for all of them.
+    #[cfg(feature = "alloc")]
+    pub(super) fn be_frugal(&mut self) {
+        self.used.iter_mut().for_each(|branch| branch.reader.be_frugal());
+    }
+
     #[cfg(feature = "alloc")]
     pub(super) fn ahead(&self) -> usize {
         self.used.iter().fold(0, |sum: usize, branch| sum.saturating_add(branch.reader.ahead()))

@@ -19,6 +19,9 @@ mod transmit;
 
 use core::fmt;
 
+#[cfg(feature = "alloc")]
+use bytes::Bytes;
+
 pub(crate) use self::frames::Found;
 pub(crate) use self::intake::Arrivals;
 #[cfg(feature = "alloc")]
@@ -31,6 +34,8 @@ use crate::datagram::{Framing, Link};
 use crate::frame::{Frame, Limits, Properties, Reader, command, properties};
 use crate::kcp::{self, Kcp};
 use crate::lane::{LANES, Lane};
+#[cfg(feature = "alloc")]
+use crate::outbox::HeapOutbox;
 use crate::outbox::{Dialect, FrameStore, Outbox, PushError, Queues};
 use crate::store::{Full, Queue};
 use crate::time::{Deadline, Duration, Instant};
@@ -256,6 +261,17 @@ impl<S: FrameStore> Session<S> {
         let head = Frame::head(command::PUBX, subject.len(), payload.len() + bytes.len() + end.len());
         let Some(head) = head.filter(|_| properties.gives_way()) else { return false };
         self.outbox.of(lane).replace(&[&head, subject, payload, bytes, &end], expires, limit)
+    }
+
+    /// Queues a PUB in a lane whose payload is kept by reference, if it is long.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn publish_bytes(&mut self, lane: Lane, subject: &[u8], payload: &Bytes) -> Result<(), PushError>
+    where
+        S: FrameStore<Outbox = HeapOutbox>,
+    {
+        let head = Frame::head(command::PUB, subject.len(), payload.len()).ok_or(PushError::Full)?;
+        self.outbox.of(lane).push_apart(&[&head, subject], payload);
+        Ok(())
     }
 
     /// Drops messages at the front of the queue whose time is over. True if there were any.

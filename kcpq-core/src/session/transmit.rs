@@ -5,6 +5,8 @@ use crate::datagram::Protection;
 use crate::lane::Lane;
 use crate::outbox::{FrameStore, Outbox};
 use crate::store::Queue;
+#[cfg(feature = "alloc")]
+use crate::store::{Gather, HeapTx, Store};
 use crate::time::{Duration, Instant};
 
 /// When which frames went into the stream.
@@ -63,7 +65,8 @@ impl<S: FrameStore> Session<S> {
     }
 
     /// Writes as many datagrams to the front of `out` as there are and as fit, `most` at most, all of the same length but the
-    /// last. One that asks about the path is longer, and goes alone.
+    /// last. One that asks about the path is longer, and goes alone; so does one that could hold much more, since the next may
+    /// be longer.
     #[cfg(feature = "alloc")]
     pub(crate) fn poll_batch(
         &mut self,
@@ -75,16 +78,42 @@ impl<S: FrameStore> Session<S> {
         let size = usize::from(self.link.max_datagram());
         let first = self.poll_transmit(now, protection, out)?;
         let (mut len, mut count) = (first, 1);
-        // It goes on while they are as long as they can be: only then it is certain that the next is not longer.
-        while len == count * size
+        // A native one that holds a full segment is shorter than it may be: what KCP's header would take is not used.
+        let full = first <= size && first + crate::kcp::HEADER > size;
+        while full
+            && len == count * first
             && count < most
-            && let Some(room) = out.get_mut(len..len + size)
+            && let Some(room) = out.get_mut(len..len + first)
             && let Some(written) = self.poll_transmit(now, protection, room)
         {
             len += written;
             count += 1;
         }
         Some(Transmit { len, segment: (count > 1).then_some(first), asks: first > size })
+    }
+
+    /// The same, for whoever sends what lies elsewhere from there: then `gather` has that. What has to be encrypted, or to be
+    /// protected against loss as a whole, is written to `out`.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn poll_gathered(
+        &mut self,
+        now: Instant,
+        protection: &mut Protection,
+        out: &mut [u8],
+        most: usize,
+        gather: &mut Gather,
+    ) -> Option<Transmit>
+    where
+        S: Store<Tx = HeapTx>,
+    {
+        gather.begin(out);
+        if !self.link.is_only_framed() {
+            return self.poll_batch(now, protection, out, most);
+        }
+        self.kcp.stream().swap_gather(gather);
+        let transmit = self.poll_batch(now, protection, out, most);
+        self.kcp.stream().swap_gather(gather);
+        transmit
     }
 
     /// True while no frame may go: those that there are wait where they may still expire, or give way to newer ones.

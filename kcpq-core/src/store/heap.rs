@@ -209,7 +209,13 @@ impl RxWindow for HeapRx {
     }
 }
 
+/// The longest record for which memory is taken at its beginning.
+const USUAL: usize = 64 * 1024;
+
 /// [`Inbox`] that hands out pieces of larger buffers, so that small records cost no allocation each.
+///
+/// The memory of a record grows with what there is of it, to twice that: what is only announced costs nothing. Each time it
+/// grows it may have to be copied; so one that comes after others of its length has memory for all of it at once.
 #[derive(Debug)]
 pub struct HeapInbox {
     limit: usize,
@@ -217,12 +223,16 @@ pub struct HeapInbox {
     buf: BytesMut,
     /// The length that the present record will have, as far as that is known.
     end: usize,
+    /// The length of the records before, up to [`USUAL`].
+    usual: usize,
+    /// What was taken for the present one because of that.
+    reserved: usize,
 }
 
 impl HeapInbox {
     /// An inbox for records of up to `limit` bytes; small records share buffers of `arena` bytes.
     pub fn new(limit: usize, arena: usize) -> Self {
-        Self { limit, arena, buf: BytesMut::new(), end: 0 }
+        Self { limit, arena, buf: BytesMut::new(), end: 0, usual: 0, reserved: 0 }
     }
 
     /// The bytes of the present record so far, to change them.
@@ -242,11 +252,12 @@ impl HeapInbox {
         self.buf.capacity()
     }
 
-    /// Makes room for `len` bytes: at most for as many again, and not beyond what was announced.
+    /// Makes room for `len` bytes: at most for as many again, or for a usual record, and not beyond what was announced.
     fn grow(&mut self, len: usize) {
         let (had, has) = (self.buf.len(), self.buf.len() + len);
-        let room = self.end.max(has).min(2 * has);
-        if had > 0 && room == self.end && room > self.arena {
+        self.reserved = self.reserved.max(self.usual);
+        let room = self.end.max(has).min(self.usual.max(2 * has));
+        if room == self.end && room > self.arena {
             // Exactly so much.
             let mut all = BytesMut::with_capacity(room);
             all.extend_from_slice(&self.buf);
@@ -259,6 +270,13 @@ impl HeapInbox {
     /// The longest buffer that is kept for what comes next.
     fn spare(&self) -> usize {
         self.arena.max(SPARE)
+    }
+
+    /// If the record is whole, the next ones may be as long. One that is shorter is not yet a reason to think otherwise.
+    fn learn(&mut self) {
+        if self.end > 0 && self.buf.len() == self.end {
+            self.usual = self.end.min(USUAL).max(self.usual / 2);
+        }
     }
 }
 
@@ -284,6 +302,7 @@ impl Inbox<Heap> for HeapInbox {
     }
 
     fn take(&mut self) -> Bytes {
+        self.learn();
         let record = self.buf.split().freeze();
         if record.len() > self.spare() {
             // What is left of its buffer would keep all of it.
@@ -302,16 +321,22 @@ impl Inbox<Heap> for HeapInbox {
     }
 
     fn clear(&mut self) {
+        self.learn();
         if self.buf.capacity() > self.spare() {
             self.buf = BytesMut::new();
         } else {
             self.buf.clear();
         }
-        self.end = 0;
+        (self.end, self.reserved) = (0, 0);
+    }
+
+    fn be_frugal(&mut self) {
+        self.usual = 0;
     }
 
     fn held(&self) -> usize {
-        (2 * self.buf.len()).min(self.end.max(self.buf.len()))
+        let len = self.buf.len();
+        self.reserved.max(2 * len).min(self.end.max(len))
     }
 
     fn announced(&self) -> usize {
@@ -319,6 +344,7 @@ impl Inbox<Heap> for HeapInbox {
     }
 
     fn ahead(&self) -> usize {
-        if 2 * self.buf.len() < self.end { 0 } else { self.end.saturating_sub(self.buf.len()) }
+        let (len, held) = (self.buf.len(), self.held());
+        if held < self.end { (held / 2).saturating_sub(len) } else { self.end.saturating_sub(len) }
     }
 }

@@ -19,6 +19,8 @@
 //! What waits before `Tx` are whole frames, so it is kept a floor higher: see `outbox`.
 
 #[cfg(feature = "alloc")]
+mod gather;
+#[cfg(feature = "alloc")]
 mod heap;
 #[cfg(feature = "alloc")]
 mod index;
@@ -33,6 +35,8 @@ mod tests;
 use alloc::vec::Vec;
 use core::fmt;
 
+#[cfg(feature = "alloc")]
+pub use gather::Gather;
 #[cfg(feature = "alloc")]
 pub use heap::{Heap, HeapInbox, HeapRx};
 #[cfg(feature = "alloc")]
@@ -167,6 +171,11 @@ pub trait TxStream {
     /// Copies `out.len()` bytes from `skip` bytes behind the front. The caller stays within [`len`](Self::len); what
     /// lies beyond is left as it was.
     fn copy_to(&mut self, skip: usize, out: &mut [u8]);
+    /// The same for a place in a datagram, which may stay a gap if whoever sends it gathers what lies elsewhere.
+    #[inline]
+    fn place(&mut self, skip: usize, out: &mut [u8]) {
+        self.copy_to(skip, out);
+    }
     /// Forgets the first `count` bytes.
     fn release(&mut self, count: usize);
     /// Forgets everything.
@@ -237,6 +246,8 @@ pub trait Inbox<S: Store> {
     fn adopt<'b>(&'b mut self, source: &'b [u8]) -> S::Body<'b>;
     /// Forgets the present record.
     fn clear(&mut self);
+    /// Takes no memory for the next record because of those before.
+    fn be_frugal(&mut self) {}
     /// Bytes of memory that the present record takes, or may take with what comes next, where memory is shared with others;
     /// 0 where it is its own.
     fn held(&self) -> usize {

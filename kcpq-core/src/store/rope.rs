@@ -1,10 +1,12 @@
 //! Bytes in pieces, each with memory of its own or shared with others, and the outgoing stream made of them.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::gather::{Gather, Lent};
 use super::heap::SPARE;
 use super::{Full, TxStream};
 
@@ -58,6 +60,14 @@ impl Piece {
         }
     }
 
+    /// Some of the bytes, to be kept by others as well; `None` if the memory is its own.
+    fn slice(&self, from: usize, count: usize) -> Option<Bytes> {
+        match &self.data {
+            Data::Own(_) => None,
+            Data::Shared(bytes) => Some(bytes.slice(self.start + from..self.start + from + count)),
+        }
+    }
+
     /// Forgets `count` bytes at its front.
     pub(crate) fn skip(&mut self, count: usize) {
         self.start += count;
@@ -82,6 +92,8 @@ pub struct HeapTx {
     /// so the next one need not walk from the front.
     cursor: (usize, usize),
     spare: Vec<u8>,
+    /// Where to leave what need not be copied, while somebody gathers that.
+    gather: Option<Box<Lent>>,
 }
 
 impl HeapTx {
@@ -93,6 +105,35 @@ impl HeapTx {
     pub(crate) fn append(&mut self, piece: Piece) {
         self.len += piece.bytes().len();
         self.pieces.push_back(piece);
+    }
+
+    /// Exchanges where to leave what need not be copied.
+    pub(crate) fn swap_gather(&mut self, gather: &mut Gather) {
+        core::mem::swap(&mut self.gather, &mut gather.lent);
+    }
+
+    /// Shows the pieces of `out.len()` bytes from `skip` bytes behind the front: where in a piece they begin, and their places.
+    #[inline]
+    fn read(&mut self, skip: usize, out: &mut [u8], mut each: impl FnMut(&Piece, usize, &mut [u8])) {
+        let (mut index, mut before) = if skip >= self.cursor.1 { self.cursor } else { (0, 0) };
+        let mut out = out;
+        let mut skip = skip;
+        while let Some(piece) = self.pieces.get(index) {
+            let held = piece.bytes().len();
+            if let Some(from) = skip.checked_sub(before).filter(|from| *from <= held) {
+                let count = (held - from).min(out.len());
+                let (place, rest) = out.split_at_mut(count);
+                each(piece, from, place);
+                out = rest;
+                skip += count;
+            }
+            if out.is_empty() {
+                break;
+            }
+            before += held;
+            index += 1;
+        }
+        self.cursor = (index, before);
     }
 
     /// An emptied buffer, if one was kept.
@@ -112,24 +153,17 @@ impl TxStream for HeapTx {
     }
 
     fn copy_to(&mut self, skip: usize, out: &mut [u8]) {
-        let (mut index, mut before) = if skip >= self.cursor.1 { self.cursor } else { (0, 0) };
-        let mut out = out;
-        let mut skip = skip;
-        while let Some(piece) = self.pieces.get(index) {
-            let bytes = piece.bytes();
-            if let Some(from) = skip.checked_sub(before).and_then(|at| bytes.get(at..)) {
-                let count = from.len().min(out.len());
-                out[..count].copy_from_slice(&from[..count]);
-                out = &mut out[count..];
-                skip += count;
+        self.read(skip, out, copy);
+    }
+
+    fn place(&mut self, skip: usize, out: &mut [u8]) {
+        let Some(mut gather) = self.gather.take() else { return self.read(skip, out, copy) };
+        self.read(skip, out, |piece, from, place| {
+            if !gather.lend(place, || piece.slice(from, place.len())) {
+                copy(piece, from, place);
             }
-            if out.is_empty() {
-                break;
-            }
-            before += bytes.len();
-            index += 1;
-        }
-        self.cursor = (index, before);
+        });
+        self.gather = Some(gather);
     }
 
     fn release(&mut self, count: usize) {
@@ -157,6 +191,13 @@ impl TxStream for HeapTx {
     }
 
     fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { gather: self.gather.take(), ..Self::default() };
+    }
+}
+
+/// Copies what of a piece begins at `from` to its place.
+fn copy(piece: &Piece, from: usize, place: &mut [u8]) {
+    if let Some(bytes) = piece.bytes().get(from..from + place.len()) {
+        place.copy_from_slice(bytes);
     }
 }

@@ -167,3 +167,88 @@ fn a_record_takes_no_more_than_twice_what_there_is_of_it_nor_more_than_it_will_h
     assert_eq!((record.len(), inbox.capacity_now()), (1_000_000, 0), "nothing of it is kept besides the record");
     assert!(record.is_unique());
 }
+
+/// Has a record of `end` bytes come; returns what was held and could come at its first bytes, and how often its memory moved.
+#[cfg(feature = "alloc")]
+fn a_record_comes(inbox: &mut HeapInbox, end: usize) -> (usize, usize, usize) {
+    let (mut first, mut moves, mut at) = (None, 0, None);
+    for left in (1..=end).rev().step_by(1_000) {
+        Inbox::<Heap>::expect(inbox, left);
+        Inbox::<Heap>::write(inbox, &[7; 1_000][..left.min(1_000)]);
+        let (held, ahead) = (Inbox::<Heap>::held(inbox), Inbox::<Heap>::ahead(inbox));
+        assert!(inbox.capacity_now() <= held.max(2_000), "{} for {held}", inbox.capacity_now());
+        first.get_or_insert((held, ahead));
+        let lies = inbox.bytes().as_ptr();
+        moves += usize::from(at.replace(lies).is_some_and(|before| before != lies));
+    }
+    assert_eq!(Inbox::<Heap>::take(inbox).as_ref(), vec![7; end]);
+    Inbox::<Heap>::clear(inbox);
+    assert_eq!((inbox.capacity_now(), Inbox::<Heap>::held(inbox)), (0, 0), "an idle one holds nothing");
+    let (held, ahead) = first.unwrap();
+    (held, ahead, moves)
+}
+
+#[cfg(feature = "alloc")]
+#[test]
+fn a_record_after_others_of_its_length_lies_where_it_stays_from_its_first_byte_on() {
+    let mut inbox = HeapInbox::new(1 << 20, 0);
+    assert_eq!(a_record_comes(&mut inbox, 50_000).0, 2_000, "what is only announced costs nothing");
+    assert_eq!(a_record_comes(&mut inbox, 50_000), (50_000, 49_000, 0));
+    assert_eq!(a_record_comes(&mut inbox, 30_000), (30_000, 29_000, 0), "nor more than it will have");
+    // Memory that is not for one record only.
+    assert_eq!(a_record_comes(&mut inbox, 1_000_000).0, 30_000);
+    assert_eq!(a_record_comes(&mut inbox, 1_000_000).0, 64 * 1024);
+    Inbox::<Heap>::be_frugal(&mut inbox);
+    assert_eq!(a_record_comes(&mut inbox, 50_000).0, 2_000);
+}
+
+/// Datagrams of any lengths, each a few bytes of its own and some of a stream whose pieces are shared or not; what is gathered
+/// is what would have been copied.
+#[cfg(feature = "alloc")]
+#[test]
+fn what_is_gathered_is_what_would_have_been_copied() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..200 {
+        let mut tx = HeapTx::default();
+        let mut gather = Gather::default();
+        let (mut stream, mut shared): (Vec<u8>, usize) = (Vec::new(), 0);
+        let (mut buffer, mut copied) = (vec![0; 200_000], vec![0; 200_000]);
+        gather.begin(&buffer);
+        tx.swap_gather(&mut gather);
+        for _ in 0..rng.usize(1..20) {
+            let len = rng.usize(1..20_000);
+            let bytes: Vec<u8> = core::iter::repeat_with(|| rng.u8(..)).take(len).collect();
+            stream.extend(&bytes);
+            if rng.bool() {
+                shared += bytes.len();
+                tx.push_shared(bytes.into());
+            } else {
+                tx.append(Piece::from(bytes));
+            }
+        }
+        tx.release(stream.len() / 4);
+        stream.drain(..stream.len() / 4);
+        let (mut at, mut skip) = (0, 0);
+        while skip < stream.len() && at + 30_000 < buffer.len() {
+            let (head, data) = (rng.usize(0..30), rng.usize(1..16_000).min(stream.len() - skip));
+            buffer[at..at + head].fill(rng.u8(..));
+            let own = buffer[at..at + head].to_vec();
+            copied[at..at + head].copy_from_slice(&own);
+            at += head;
+            tx.place(skip, &mut buffer[at..at + data]);
+            tx.copy_to(skip, &mut copied[at..at + data]);
+            (at, skip) = (at + data, skip + data);
+        }
+        // One that was written and given up, and another place than the buffer.
+        tx.place(0, &mut buffer[at..at + stream.len().min(6_000)]);
+        let mut elsewhere = vec![0; stream.len().min(7_000)];
+        tx.place(0, &mut elsewhere);
+        assert_eq!(elsewhere, stream[..elsewhere.len()]);
+        tx.swap_gather(&mut gather);
+        assert_eq!(gather.slices(&buffer[..at]).collect::<Vec<_>>().concat(), copied[..at]);
+        assert!(gather.slices(&buffer[..at]).all(|slice| !slice.is_empty()));
+        gather.fill(&mut buffer[..at]);
+        assert!(gather.is_empty() && buffer[..at] == copied[..at], "{shared} bytes were shared");
+        assert_eq!(gather.slices(&buffer[..at]).count(), usize::from(at > 0));
+    }
+}

@@ -14,9 +14,11 @@ const KCP: kcp::Config =
     kcp::Config { congestion: CongestionControl::Off, send_window: 256, recv_window: 256, ..kcp::Config::GAMES };
 const PUBLISHER: usize = 0;
 const PATTERN: &str = "sensor.*.temperature";
-/// Messages published before datagrams are carried; so many that something waits for each member of a queue group.
+/// Messages published before datagrams are carried; so many that something waits for each member of a queue group; and about
+/// how many bytes of them at most.
 const BATCH: u64 = 100;
 const LONG_BATCH: u64 = 2_000;
+const BATCH_BYTES: u64 = 256 * 1024;
 
 /// See above.
 pub(crate) struct Relay {
@@ -95,9 +97,10 @@ impl Relay {
     /// Carries `count` messages of `payload`; returns how many arrived.
     pub(crate) fn run(&mut self, count: u64, payload: &[u8]) -> u64 {
         let before = self.received;
+        let batch = (BATCH_BYTES / payload.len().max(1) as u64).clamp(1, self.batch);
         for sent in 1..=count {
             self.clients[PUBLISHER].publish(self.now, "sensor.kitchen.temperature", payload).unwrap();
-            if sent % self.batch == 0 || sent == count {
+            if sent % batch == 0 || sent == count {
                 self.carry();
                 self.pass();
             }

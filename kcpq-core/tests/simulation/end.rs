@@ -11,7 +11,7 @@ use kcpq_core::frame::{Frame, Limits, Properties};
 use kcpq_core::lane::Lane;
 use kcpq_core::outbox::FrameStore;
 use kcpq_core::session::Transmit;
-use kcpq_core::store::{Heap, Lent};
+use kcpq_core::store::{Gather, Heap, Lent};
 use kcpq_core::time::{Duration, Instant};
 
 /// What a client has told.
@@ -163,7 +163,10 @@ impl Drive for Heap {
     }
 
     fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        client.poll_transmit_batch(now, out, 5)
+        let mut gather = Gather::default();
+        let transmit = client.poll_transmit_gather(now, out, 5, &mut gather)?;
+        gathered(&gather, &mut out[..transmit.len]);
+        Some(transmit)
     }
 
     fn join(client: &mut Client<Self>, now: Instant, pattern: &str, group: &str) -> Result<SubscriptionId, String> {
@@ -183,6 +186,12 @@ impl Drive for Lent<'_> {
     fn join(client: &mut Client<Self>, now: Instant, pattern: &str, group: &str) -> Result<SubscriptionId, String> {
         client.subscribe_queue(now, pattern, group).map_err(|error| error.to_string())
     }
+}
+
+/// Does to datagrams what a system call does that gathers them.
+pub(crate) fn gathered(gather: &Gather, datagrams: &mut [u8]) {
+    let whole = gather.slices(datagrams).collect::<Vec<_>>().concat();
+    datagrams.copy_from_slice(&whole);
 }
 
 /// Ids of requests and confirmations keep their numbers to themselves, but for who looks at them.

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use fastrand::Rng;
 use kcpq_core::broker::SessionCursor;
 use kcpq_core::sim::{self, Link};
+use kcpq_core::store::Gather;
 use kcpq_core::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::end::{Counts, End, Got, News};
+use crate::end::{Counts, End, Got, News, gathered};
 use crate::fleet::{Fleet, Make};
 use crate::keys::Shows;
 use crate::message::Id;
@@ -206,8 +207,12 @@ impl<'m> World<'m> {
         });
         let local = self.server.clock.read(now);
         for shard in 0..self.server.brokers.len() {
-            while let Some(transmit) = self.server.brokers[shard].poll_transmit(local, &mut self.buf) {
+            let mut gather = Gather::default();
+            while let Some(transmit) =
+                self.server.brokers[shard].poll_transmit_gather(local, &mut self.buf, &mut gather)
+            {
                 moved = true;
+                gathered(&gather, &mut self.buf[..transmit.len]);
                 let longest = transmit.segment.unwrap_or(transmit.len);
                 let Some(node) = self.nodes.iter_mut().find(|node| node.addr == transmit.to) else { continue };
                 if longest > node.make.system_mtu {

@@ -1,6 +1,7 @@
 //! A UDP socket that moves many datagrams per system call: what the server and the client on smol have in common.
 //!
-//! `quinn-udp` does the work: segmentation offload on the way out, `recvmmsg` and receive offload on the way in. Where
+//! `quinn-udp` does the work: segmentation offload on the way out, `recvmmsg` and receive offload on the way in. What lies in
+//! several places goes out by a call of its own ([`Sender::send_slices`]; Linux), without being copied together. Where
 //! the system refuses what that needs, the plain calls of the standard library stand in.
 //!
 //! A [`Socket`] is non-blocking, and waiting for it is left to its user: a poller takes [`Socket::socket`], a reactor the
@@ -23,11 +24,13 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "absent/gather.rs")]
+mod gather;
 mod path;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -244,6 +247,39 @@ impl Sender {
         let Some(segment) = segment.filter(|_| error.kind() != io::ErrorKind::WouldBlock) else { return Err(error) };
         // Some systems advertise an offload that they do not have and say so only now.
         contents.chunks(segment).try_for_each(|datagram| self.calls.send(&self.socket, path, datagram, None))
+    }
+
+    /// True if the system takes what [`send_slices`](Self::send_slices) sends from where it lies. Otherwise that copies it.
+    pub fn gathers(&self) -> bool {
+        gather::GATHERS && self.calls.max_segments() > 1
+    }
+
+    /// As [`send`](Self::send), for datagrams that lie in several places, one behind the other: the length of a slice says
+    /// nothing about that of a datagram.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_slices<'s>(
+        &self,
+        to: impl Into<Path>,
+        slices: impl Iterator<Item = &'s [u8]>,
+        segment: Option<usize>,
+    ) -> io::Result<()> {
+        let path = to.into();
+        let slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
+        if let [contents] = &slices[..] {
+            return self.send(path, contents, segment);
+        }
+        if self.gathers() {
+            match gather::send(&self.socket, path, &slices, segment) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+        // What the system does not take this way it may in one piece, or each by itself; if not its error is told.
+        let mut contents = Vec::new();
+        slices.iter().for_each(|slice| contents.extend_from_slice(slice));
+        self.send(path, &contents, segment)
     }
 }
 

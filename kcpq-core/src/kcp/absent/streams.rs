@@ -115,6 +115,11 @@ impl<S: Store> Streams<S> {
         false
     }
 
+    pub(super) fn place(&mut self, slice: &Slice, out: &mut [u8]) {
+        self.0.place(slice.skip, out);
+    }
+
+    #[cfg(any(feature = "pieces", feature = "repair"))]
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
         self.0.copy_to(slice.skip + from, out);
     }

@@ -505,7 +505,7 @@ impl<S: Store> Sender<S> {
         let Slice { sn, frg, len, tag, .. } = slice;
         let (command, frg, ts, len) = (Command::Push, frg | tag.flags(), env.ts(), u32::from(len));
         let data = packet.push(Header { command, frg, ts, sn, len, ..packet.template() })?;
-        self.streams.copy_to(&slice, 0, data);
+        self.streams.place(&slice, data);
         env.stats.segments_sent += 1;
         env.stats.voids_sent += u64::from(tag.is_void());
         Some(())

@@ -310,7 +310,18 @@ impl<S: Store> Streams<S> {
         self.lanes.is_some()
     }
 
+    /// Writes the segment's data to their place in a datagram.
+    #[inline]
+    pub(super) fn place(&mut self, slice: &Slice, out: &mut [u8]) {
+        if slice.tag.kind != Kind::Untold {
+            self.copy_told(slice, 0, out);
+        } else {
+            self.main.place(slice.skip, out);
+        }
+    }
+
     /// Copies `out.len()` bytes from byte `from` of the segment's data.
+    #[cfg(any(feature = "pieces", feature = "repair"))]
     #[inline]
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
         if slice.tag.kind != Kind::Untold {

@@ -36,6 +36,9 @@ impl<S: FrameStore> Lanes<S> {
     pub(super) fn forget_received(&mut self) {}
 
     #[cfg(feature = "alloc")]
+    pub(super) fn be_frugal(&mut self) {}
+
+    #[cfg(feature = "alloc")]
     pub(super) fn held(&self) -> usize {
         0
     }
