@@ -15,6 +15,8 @@ pub(crate) struct Document {
     rows: Vec<usize>,
     /// Where it leads, in order.
     links: Vec<String>,
+    /// Flags of programs that it names outside of blocks.
+    pub(crate) flags: Vec<String>,
 }
 
 /// A fenced block.
@@ -31,7 +33,7 @@ pub(crate) struct Block {
 impl Document {
     pub(crate) fn read(repository: &Path, path: String) -> Self {
         let text = fs::read_to_string(repository.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let mut document = Self { path, blocks: vec![], headings: vec![], rows: vec![], links: vec![] };
+        let mut document = Self { path, blocks: vec![], headings: vec![], rows: vec![], links: vec![], flags: vec![] };
         let mut above = "";
         let mut lines = text.lines().enumerate();
         while let Some((index, line)) = lines.next() {
@@ -63,6 +65,8 @@ impl Document {
             let target = line[at + 2..].split(')').next().unwrap_or_default();
             self.links.push(english(target));
         }
+        // In code; dashes in prose are no flags.
+        self.flags.extend(line.split('`').skip(1).step_by(2).flat_map(flags).map(str::to_owned));
     }
 
     /// Blocks in this language.
@@ -120,6 +124,12 @@ impl Block {
         };
         self.text.lines().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Words of a text that begin with two dashes.
+pub(crate) fn flags(text: &str) -> impl Iterator<Item = &str> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.split(move |c: char| !is_part(c)).filter(|word| word.len() > 4 && word.starts_with("--"))
 }
 
 /// The path of the English document for that of a Chinese one; others as they are. What is named in a heading is not

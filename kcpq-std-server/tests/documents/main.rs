@@ -12,7 +12,7 @@ mod support;
 mod document;
 mod shell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -114,6 +114,28 @@ fn snippets_are_compiled() {
             );
         }
     }
+}
+
+/// Of kcpq, as its man pages have them, or of a script of ours; the rest are cargo's.
+#[test]
+fn flags_that_are_named_exist() {
+    const OTHERS: [&str; 2] = ["--features", "--no-default-features"];
+    let folder = Folder::new("flags");
+    assert!(kcpq().arg("man").arg(&folder.0).status().unwrap().success());
+    let mut known = String::new();
+    for folder in [folder.0.clone(), repository().join("scripts")] {
+        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            known += &fs::read_to_string(file).unwrap().replace("\\-", "-");
+        }
+    }
+    let known: BTreeSet<&str> = document::flags(&known).chain(OTHERS).collect();
+    let mut wrong = String::new();
+    for document in english().into_iter().chain(documents("README.zh-CN.md", CHINESE)) {
+        for flag in document.flags.iter().filter(|flag| !known.contains(flag.as_str())) {
+            let _ = writeln!(wrong, "{}: {flag}", document.path);
+        }
+    }
+    assert!(wrong.is_empty(), "nothing has these flags:\n{wrong}");
 }
 
 #[test]
