@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -371,7 +372,7 @@ def main(args, target):
     with tempfile.TemporaryDirectory() as folder:
         known = find_peers(str(target / "kcpq"), str(target / "rivals"), folder)
         peers = [known[key] for key in (args.peers or DEFAULT_PEERS).split(",") if key in known]
-        rows = [row for row in ROWS if not args.only or args.only in row.name or args.only == row.kind]
+        rows = [row for row in ROWS if not args.only or re.search(args.only, row.name) or args.only == row.kind]
         results = {(row.name, peer.key): [] for row in rows for peer in peers}
         writing = threading.Lock()
 

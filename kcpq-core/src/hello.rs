@@ -153,7 +153,7 @@ pub const MAX_WELCOME: usize = MAX_HELLO + Named::LEN;
 impl<'a> Hello<'a> {
     /// Writes the record to the front of `out`; returns its length. A name longer than 255 bytes is cut.
     pub fn encode(&self, out: &mut [u8; MAX_WELCOME]) -> usize {
-        let name = self.name.get(..self.name.floor_char_boundary(usize::from(u8::MAX))).unwrap_or_default().as_bytes();
+        let name = beginning(self.name, usize::from(u8::MAX)).as_bytes();
         out[0] = self.version;
         out[1..5].copy_from_slice(&self.features.to_be_bytes());
         out[5..7].copy_from_slice(&self.max_datagram.to_be_bytes());
@@ -216,6 +216,15 @@ impl<'a> Hello<'a> {
             session: Named::decode(rest).filter(|_| u32_at(1) & features::NATIVE != 0),
         })
     }
+}
+
+/// As much of a text as `max` bytes hold.
+pub(crate) fn beginning(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 /// The payload of a native SUB or UNSUB: its number, and how a subscription is wanted (PROTOCOL.md 3.8).

@@ -378,7 +378,7 @@ fn the_limits_of_the_specification_are_the_defaults() {
 }
 
 fn document() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../PROTOCOL.md")).unwrap()
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("PROTOCOL.md")).unwrap()
 }
 
 /// A client and a broker without a network between them.

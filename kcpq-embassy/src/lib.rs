@@ -65,6 +65,8 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+// docs.rs says of each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod client;
 mod config;

@@ -49,6 +49,8 @@
 //! The protocol is in [`kcpq_core::client`]; this crate adds the socket, the clock and the tasks.
 
 #![forbid(unsafe_code)]
+// docs.rs says of each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
 pub mod blocking;

@@ -457,9 +457,9 @@ fn alerts_and_dashboard_ask_for_what_is_shown() {
             || histogram.is_some_and(|name| shown.contains(&format!("# TYPE {name} histogram\n")))
     };
     for (file, text) in [
-        ("alerts.yml", include_str!("../../docs/monitoring/alerts.yml")),
-        ("alerts_test.yml", include_str!("../../docs/monitoring/alerts_test.yml")),
-        ("grafana.json", include_str!("../../docs/monitoring/grafana.json")),
+        ("alerts.yml", include_str!("monitoring/alerts.yml")),
+        ("alerts_test.yml", include_str!("monitoring/alerts_test.yml")),
+        ("grafana.json", include_str!("monitoring/grafana.json")),
     ] {
         let names =
             text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| word.starts_with("kcpq_"));
@@ -470,5 +470,5 @@ fn alerts_and_dashboard_ask_for_what_is_shown() {
         }
         assert!(count > 5, "{file}");
     }
-    assert!(serde_json::from_str::<Value>(include_str!("../../docs/monitoring/grafana.json")).is_ok());
+    assert!(serde_json::from_str::<Value>(include_str!("monitoring/grafana.json")).is_ok());
 }

@@ -13,7 +13,7 @@ use support::folder::Folder;
 const COLUMNS: u64 = 24;
 
 fn dashboard() -> Value {
-    serde_json::from_str(include_str!("../../docs/monitoring/grafana.json")).unwrap()
+    serde_json::from_str(include_str!("monitoring/grafana.json")).unwrap()
 }
 
 fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {

@@ -147,16 +147,16 @@ impl<S: FrameStore> Client<S> {
                 }
                 self.up(false);
             }
-            command::ERR if let Some(Notice::SubscriptionEnded(pattern)) = Notice::decode(frame.payload) => {
-                self.subscriptions.on_ended(pattern);
-            }
             command::ERR => {
                 let connecting = self.server.is_none() && matches!(self.phase, Phase::Connecting { .. });
-                if !(connecting && frame.subject.starts_with(UNKNOWN_COMMAND)) {
+                if let Some(Notice::SubscriptionEnded(pattern)) = Notice::decode(frame.payload) {
+                    self.subscriptions.on_ended(pattern);
+                } else if connecting && frame.subject.starts_with(UNKNOWN_COMMAND) {
+                    // The answer of an original server to HELLO: it is there, and speaks the original protocol.
+                    self.up(false);
+                } else {
                     return true;
                 }
-                // The answer of an original server to HELLO: it is there, and speaks the original protocol.
-                self.up(false);
             }
             command::WELCOME => {
                 let hello = Hello::decode(frame.payload).filter(|hello| hello.version >= VERSION);

@@ -310,7 +310,8 @@ impl HeapOutbox {
 
     /// Lets go of chunks at the front of which nothing is left.
     fn trim(&mut self) {
-        while self.chunks.pop_front_if(|chunk| chunk.frames == 0).is_some() {
+        while self.chunks.front().is_some_and(|chunk| chunk.frames == 0) {
+            self.chunks.pop_front();
             self.left += 1;
         }
     }

@@ -140,7 +140,10 @@ impl<S: FrameStore> Lanes<S> {
         let mut latency = None;
         for branch in &mut self.used {
             let acked = kcp.acked_offset_of(branch.lane);
-            while let Some(mark) = branch.marks.pop_front_if(|mark| acked.wrapping_sub(mark.end) as i32 >= 0) {
+            while let Some(&mark) = branch.marks.front()
+                && acked.wrapping_sub(mark.end) as i32 >= 0
+            {
+                branch.marks.pop_front();
                 branch.acknowledged += u64::from(mark.frames);
                 latency = Some(now.since(mark.at));
             }

@@ -178,7 +178,8 @@ impl Server {
             }
         }
         for index in 0..self.on_the_way.len() {
-            while let Some((_, carried)) = self.on_the_way[index].pop_front_if(|(at, _)| *at <= now) {
+            while self.on_the_way[index].front().is_some_and(|(at, _)| *at <= now) {
+                let Some((_, carried)) = self.on_the_way[index].pop_front() else { break };
                 let (from, broker) = (index / shards, &mut self.brokers[index % shards]);
                 match carried {
                     Carried::Relay(relay) => broker.handle_relay(local, from, relay),

@@ -18,7 +18,7 @@ use super::session::{Greeting, Me, Session};
 use super::table::Table;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole, command};
-use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, features};
+use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, beginning, features};
 use crate::lane::Lane;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
@@ -248,7 +248,7 @@ pub(super) fn notify(control: &mut HeapOutbox, native: bool, text: &str, notice:
 
 /// What an original client takes of a text.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+    beginning(text, MAX_TEXT)
 }
 
 /// Appends a frame. A heap outbox has room; how much may wait is bounded where frames are read.

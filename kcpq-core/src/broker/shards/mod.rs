@@ -374,7 +374,8 @@ impl Shards {
     /// The next answer that need not wait any more.
     pub(super) fn poll_answer(&mut self) -> Option<(SessionId, HeapOutbox)> {
         let known = self.known();
-        let (_, id, answer) = self.answers.pop_front_if(|(asked, ..)| *asked <= known)?;
+        self.answers.front().filter(|(asked, ..)| *asked <= known)?;
+        let (_, id, answer) = self.answers.pop_front()?;
         Some((id, answer))
     }
 

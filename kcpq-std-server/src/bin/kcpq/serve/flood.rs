@@ -105,7 +105,11 @@ impl Visit for Example<'_> {
             return;
         }
         let _ = write!(self.0, "{value:?}");
-        self.0.truncate(self.0.floor_char_boundary(EXAMPLE));
+        let mut end = self.0.len().min(EXAMPLE);
+        while !self.0.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.0.truncate(end);
     }
 }
 

@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_example_is_what_it_says() {
-        let example = include_str!("../../../../../examples/kcpq.toml");
+        let example = include_str!("../../../../kcpq.toml");
         let settings = load("example", example, &[]).unwrap();
         let defaults = load("defaults", "", &[]).unwrap();
         let values =

@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn whatever_a_file_holds_it_is_read_or_refused_with_a_place() {
-        let example = include_str!("../../../../../../examples/kcpq.toml");
+        let example = include_str!("../../../../../kcpq.toml");
         let mut rng = fastrand::Rng::with_seed(0xc0f1);
         for _ in 0..3_000 {
             let mut bytes = example.as_bytes().to_vec();

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use indicatif::HumanCount;
 use serde_json::{Value, json};
 
 use super::args::{Common, Connections, Plan};
@@ -90,21 +91,21 @@ fn usage_json(usage: Usage) -> Value {
 fn to_text(plan: &Plan, outcome: &Outcome) -> String {
     let mut lines = vec![headline(plan)];
     if plan.roles != Roles::Subscribe {
-        lines.push(format!("published     {}", thousands(outcome.published)));
+        lines.push(format!("published     {}", HumanCount(outcome.published)));
     }
-    let (delivered, lost) = (thousands(outcome.delivered), thousands(outcome.lost));
+    let (delivered, lost) = (HumanCount(outcome.delivered), HumanCount(outcome.lost));
     lines.push(match plan.roles {
         // Whether anybody was there to receive them is not known here.
         Roles::Publish if outcome.lost == 0 => format!("acknowledged  {delivered}"),
         Roles::Publish => format!(
             "acknowledged  {delivered}, not acknowledged {lost}: {} in doubt after a lost connection, {} never sent",
-            thousands(outcome.in_doubt),
-            thousands(outcome.unsent)
+            HumanCount(outcome.in_doubt),
+            HumanCount(outcome.unsent)
         ),
         _ => format!("delivered     {delivered}, lost {lost}"),
     });
     if plan.queue.is_some() {
-        lines.push(format!("each member   {} to {}", thousands(outcome.slowest), thousands(outcome.most)));
+        lines.push(format!("each member   {} to {}", HumanCount(outcome.slowest), HumanCount(outcome.most)));
     }
     if outcome.repeated + outcome.dropped > 0 {
         lines.push(format!("              {} repeated, {} dropped here", outcome.repeated, outcome.dropped));
@@ -114,7 +115,7 @@ fn to_text(plan: &Plan, outcome: &Outcome) -> String {
     }
     lines.push(format!("time          {:.3} s", outcome.seconds));
     let rate = outcome.rate();
-    lines.push(format!("rate          {} msg/s, {:.1} MB/s", thousands(rate as u64), rate * plan.size as f64 / 1e6));
+    lines.push(format!("rate          {} msg/s, {:.1} MB/s", HumanCount(rate as u64), rate * plan.size as f64 / 1e6));
     if let Some(latency) = outcome.latency.as_ref().filter(|latency| !latency.is_empty()) {
         let values: Vec<_> = PERCENTILES
             .iter()
@@ -125,15 +126,15 @@ fn to_text(plan: &Plan, outcome: &Outcome) -> String {
     let transport = &outcome.transport;
     lines.push(format!(
         "datagrams     {} sent, {} received{}",
-        thousands(transport.datagrams_sent),
-        thousands(transport.datagrams_received),
-        outcome.overrun.map_or(String::new(), |lost| format!(", {} overran a socket", thousands(lost)))
+        HumanCount(transport.datagrams_sent),
+        HumanCount(transport.datagrams_received),
+        outcome.overrun.map_or(String::new(), |lost| format!(", {} overran a socket", HumanCount(lost)))
     ));
     lines.push(format!(
         "segments      {} sent, {} of them again; {} came more than once",
-        thousands(transport.segments_sent),
-        thousands(transport.retransmitted),
-        thousands(transport.duplicates)
+        HumanCount(transport.segments_sent),
+        HumanCount(transport.retransmitted),
+        HumanCount(transport.duplicates)
     ));
     lines.extend(outcome.own.map(|usage| usage_text("this process", usage)));
     lines.extend(outcome.server.map(|usage| usage_text("server", usage)));
@@ -163,29 +164,4 @@ fn micros(nanos: u64) -> f64 {
 
 fn plural(count: u16, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// 1234567 as 1,234,567.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_234_567), "1,234,567");
-    }
 }
