@@ -142,7 +142,10 @@ impl Latest {
 
     /// All before `una` has arrived.
     pub(super) fn release(&mut self, una: u32) {
-        while let Some(message) = self.messages.pop_front_if(|message| (message.start.wrapping_sub(una) as i32) < 0) {
+        let is_released = |message: &Message| (message.start.wrapping_sub(una) as i32) < 0;
+        while self.messages.front().is_some_and(is_released)
+            && let Some(message) = self.messages.pop_front()
+        {
             self.cut = self.cut.saturating_sub(1);
             let newest = |flow: &Flow| flow.key == message.key && flow.newest == message.start;
             if let Ok(flow) = self.flows.find_entry(message.key, newest) {
