@@ -241,9 +241,14 @@ impl Share {
         *self = Self { held: self.held, ..Self::default() };
     }
 
+    /// True if it has more than what each may have.
+    pub(super) fn has_much(&self) -> bool {
+        self.held >= EACH
+    }
+
     /// True if it keeps others waiting and does not get on. One that is not to be `judged` need not.
     pub(super) fn is_stuck(&mut self, now: Instant, progress: Progress, judged: bool) -> bool {
-        if self.held < EACH || self.waits() || !judged {
+        if !self.has_much() || self.waits() || !judged {
             self.mark = None;
             return false;
         }

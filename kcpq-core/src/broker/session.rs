@@ -604,7 +604,13 @@ impl Session {
     }
 
     /// True if it keeps others waiting for memory and does not get on itself. One that is held back, or about to end, need not.
-    pub(super) fn is_stuck(&mut self, now: Instant) -> bool {
+    /// What is only kept to rebuild lost segments with makes room for those who wait.
+    pub(super) fn is_stuck<P>(&mut self, cx: &mut Context<P>) -> bool {
+        if self.member.share.has_much() {
+            self.transport.forget_helpers();
+            self.count_held(cx);
+        }
+        let now = cx.now;
         let (progress, judged) = (self.progress(), self.member.is_open() && !self.member.throttle.holds());
         self.member.share.is_stuck(now, progress, judged)
     }

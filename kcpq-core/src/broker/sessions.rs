@@ -422,7 +422,7 @@ impl<P: Peer> Sessions<P> {
     fn end_stuck(&mut self) {
         for index in self.table.indices() {
             if let Some(slot) = self.table.get_mut(index)
-                && slot.session.is_stuck(self.cx.now)
+                && slot.session.is_stuck(&mut self.cx)
                 && let Some(mut slot) = self.table.take(index)
             {
                 self.cx.stats.stuck_sessions += 1;

@@ -20,8 +20,9 @@ use crate::server::Server;
 
 /// What a socket's buffer holds of datagrams that nobody reads.
 const SOCKET: usize = 300;
-/// Bytes that a session may hold however short memory is, at rest as well: of what is kept to rebuild lost segments with.
-pub(crate) const EACH: u64 = 32 << 10;
+/// Bytes that a session may hold at rest: what is kept to rebuild lost segments with. It forgets that when memory is short, and
+/// may then have 32 KiB.
+pub(crate) const EACH: u64 = 72 << 10;
 /// So often something may happen at one moment.
 const ROUNDS: u32 = 100_000;
 
