@@ -282,8 +282,10 @@ impl<S: FrameStore> Client<S> {
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
         }
-        let (name, queue) = (subject.as_bytes(), self.config.queue);
-        if properties.supersedes() && self.session.supersede(lane, name, payload, properties, expires, queue) {
+        #[cfg(feature = "lanes")]
+        if properties.supersedes()
+            && self.session.supersede(lane, subject.as_bytes(), payload, properties, expires, self.config.queue)
+        {
             // It stands in the queue for both.
             self.stats.superseded += 1;
             self.count_sent(subject, payload);

@@ -47,6 +47,7 @@ pub struct Stats<At = Instant, Span = Duration> {
     pub expired: u64,
     /// Messages that were not sent: while they were in the send queue a newer one of their subject came, which supersedes
     /// them.
+    #[cfg(feature = "lanes")]
     pub superseded: u64,
     /// Messages in flight when a connection was lost: they may have arrived or not, and are not sent again.
     pub dropped_in_doubt: u64,
@@ -110,6 +111,7 @@ impl Stats {
             dropped_overflow: self.dropped_overflow,
             dropped_too_large: self.dropped_too_large,
             expired: self.expired,
+            #[cfg(feature = "lanes")]
             superseded: self.superseded,
             dropped_in_doubt: self.dropped_in_doubt,
             lost_on_close: self.lost_on_close,

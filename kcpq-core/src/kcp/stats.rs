@@ -44,8 +44,10 @@ pub struct Stats {
     /// Pieces of segments that were sent when the path carried more.
     pub pieces_sent: u64,
     /// Void segments sent, in place of messages that newer ones had superseded (PROTOCOL.md 2.12).
+    #[cfg(feature = "lanes")]
     pub voids_sent: u64,
     /// Messages that did not come for that reason, or were not handed on.
+    #[cfg(feature = "lanes")]
     pub superseded: u64,
 }
 
@@ -82,7 +84,10 @@ impl Stats {
         act(&mut self.mtu_probes, other.mtu_probes);
         act(&mut self.narrowed, other.narrowed);
         act(&mut self.pieces_sent, other.pieces_sent);
-        act(&mut self.voids_sent, other.voids_sent);
-        act(&mut self.superseded, other.superseded);
+        #[cfg(feature = "lanes")]
+        {
+            act(&mut self.voids_sent, other.voids_sent);
+            act(&mut self.superseded, other.superseded);
+        }
     }
 }

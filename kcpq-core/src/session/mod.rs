@@ -248,6 +248,7 @@ impl<S: FrameStore> Session<S> {
 
     /// Puts a message in the place of the one of its subject that waits in its lane, if it supersedes it. False if there is none,
     /// or if more than `limit` bytes would wait then.
+    #[cfg(feature = "lanes")]
     pub(crate) fn supersede(
         &mut self,
         lane: Lane,

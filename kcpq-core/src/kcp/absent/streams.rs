@@ -27,10 +27,6 @@ impl Tag {
         self
     }
 
-    pub(super) fn is_void(self) -> bool {
-        false
-    }
-
     pub(super) fn priority(self) -> Priority {
         Priority::Normal
     }

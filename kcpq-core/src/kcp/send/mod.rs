@@ -507,7 +507,10 @@ impl<S: Store> Sender<S> {
         let data = packet.push(Header { command, frg, ts, sn, len, ..packet.template() })?;
         self.streams.place(&slice, data);
         env.stats.segments_sent += 1;
-        env.stats.voids_sent += u64::from(tag.is_void());
+        #[cfg(feature = "lanes")]
+        {
+            env.stats.voids_sent += u64::from(tag.is_void());
+        }
         Some(())
     }
 
