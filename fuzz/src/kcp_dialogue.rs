@@ -370,7 +370,14 @@ pub fn seeds() -> Vec<Seed> {
         story(
             "superseded",
             [128, 0xff],
-            &[&latest(2, 2, 1, 2), &latest(1, 1, 1, 1), &latest(5, 5, 0, 0), &void(0, 0), &void(4, 4), &latest(3, 3, 2, 0)],
+            &[
+                &latest(2, 2, 1, 2),
+                &latest(1, 1, 1, 1),
+                &latest(5, 5, 0, 0),
+                &void(0, 0),
+                &void(4, 4),
+                &latest(3, 3, 2, 0),
+            ],
         ),
         story("congested", [24, 0xf3], &[&send, &send, &[140, 2, 0x51], &[140, 2, 0x10], &lose, &[251, 15]]),
     ]
