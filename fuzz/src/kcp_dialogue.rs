@@ -271,7 +271,7 @@ fn next_native(bytes: &mut Bytes<'_>) -> Op {
             }
             // A lane, perhaps of a message of which only the latest counts or that is void, a small number, and some data.
             let lane = bytes.byte();
-            item.extend([lane % 9 | lane & 0xc0, bytes.byte() % 8, 0]);
+            item.extend([(lane % 9) | lane & 0xc0, bytes.byte() % 8, 0]);
             if lane & 0x80 != 0 {
                 item.extend([bytes.byte() % 4, 0, bytes.byte() % 8, 0]);
             }
