@@ -1,7 +1,8 @@
 //! What of a long message is copied on its way, told by where its bytes lie.
 //!
-//! Left are two copies: into memory of its own at the server, and at each subscriber, both from datagrams. What goes to the
-//! system lies where it was published, or where the server has put it together.
+//! Of one that is published by reference, and for which there is room, two copies are left: into memory of its own at the server,
+//! and at each subscriber, both from datagrams. What goes to the system lies where it was published, or where the server has
+//! put it together.
 
 use std::net::SocketAddr;
 
