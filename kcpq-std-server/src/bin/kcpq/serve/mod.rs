@@ -78,8 +78,8 @@ pub(super) struct Serve {
     /// key may that are not on this machine, or what the token lets them that they show
     #[arg(long)]
     http_ws: bool,
-    /// Let pages of this origin come by WebSocket, SCHEME://HOST[:PORT], besides those that are here; * lets all. May be given
-    /// several times
+    /// Let pages of this origin come by WebSocket, a scheme, a host and a port if need be, besides those that are here; * lets
+    /// all. May be given several times
     #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
     http_ws_origin: Vec<String>,
     /// Maximum number of clients that come by WebSocket. Each takes a file of those that the server may open (ulimit -n)
