@@ -1,6 +1,6 @@
 //! The client for browsers in one: against recorded frames, a real server, and the pages that use it.
 
-#[path = "../../examples/h264_relay/annex_b.rs"]
+#[path = "support/annex_b.rs"]
 mod annex_b;
 mod support;
 

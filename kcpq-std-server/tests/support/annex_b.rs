@@ -1,0 +1,1 @@
+../../../examples/h264_relay/annex_b.rs
