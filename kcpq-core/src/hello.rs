@@ -414,7 +414,32 @@ pub enum CloseReason {
     Other(u8),
 }
 
+/// Most bytes of the list of servers in CLOSE (PROTOCOL.md 3.6).
+#[cfg(feature = "alloc")]
+pub const MAX_SUCCESSORS: usize = 255;
+
 impl CloseReason {
+    /// Writes a payload: the reason, and, if the server stops, who takes its place, as far as that fits.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn encode<'o>(self, successors: &str, out: &'o mut [u8; 1 + MAX_SUCCESSORS]) -> &'o [u8] {
+        let list = match self {
+            Self::Shutdown if successors.len() <= MAX_SUCCESSORS => successors,
+            _ => "",
+        };
+        out[0] = self.code();
+        out[1..=list.len()].copy_from_slice(list.as_bytes());
+        &out[..=list.len()]
+    }
+
+    /// Reads who takes the place of a server that stops: servers as `host:port`, those first that are to be tried first.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn successors(payload: &[u8]) -> &str {
+        match payload {
+            [1, list @ ..] if list.len() <= MAX_SUCCESSORS => core::str::from_utf8(list).unwrap_or_default(),
+            _ => "",
+        }
+    }
+
     /// The byte on the wire.
     pub fn code(self) -> u8 {
         match self {

@@ -41,8 +41,12 @@ impl Resolver {
 pub(crate) struct Route {
     servers: Vec<Address>,
     addrs: Vec<SocketAddr>,
+    /// Servers that the last one has said take its place: they are tried before those of the user.
+    successors: Vec<Address>,
     /// Where a server answered last.
     proven: Option<SocketAddr>,
+    /// Where servers were that let nobody in, or stopped: since one did let the client in, others are tried before.
+    closed: Vec<SocketAddr>,
     lookup: Option<Lookup>,
     longest: Longest,
     resolver: Resolver,
@@ -60,7 +64,8 @@ pub(crate) struct Longest {
 impl Route {
     /// `addrs` are those of `servers`, as far as they are known.
     pub(crate) fn new(servers: Vec<Address>, addrs: Vec<SocketAddr>, longest: Longest, resolver: Resolver) -> Self {
-        Self { servers, addrs, proven: None, lookup: None, longest, resolver }
+        let (successors, closed) = (Vec::new(), Vec::new());
+        Self { servers, addrs, successors, proven: None, closed, lookup: None, longest, resolver }
     }
 
     /// The longest datagram that the way there may carry, in bytes of UDP payload.
@@ -84,10 +89,37 @@ impl Route {
         !self.addrs.is_empty()
     }
 
-    /// The addresses in the order in which they are to be tried: first the one where a server answered last.
+    /// The addresses in the order in which they are to be tried: first the one where a server answered last, and last those
+    /// where it was no use.
     pub(crate) fn candidates(&self) -> Vec<SocketAddr> {
-        let first = self.proven.filter(|addr| self.addrs.contains(addr));
-        first.into_iter().chain(self.addrs.iter().copied().filter(|addr| Some(*addr) != first)).collect()
+        let rank = |addr: &SocketAddr| (self.closed.contains(addr), Some(*addr) != self.proven);
+        let mut candidates = self.addrs.clone();
+        candidates.sort_by_key(rank);
+        candidates
+    }
+
+    /// The server there stops, or does not let the client in; and who takes its place, as it says. True if there is another one
+    /// to be tried at once.
+    pub(crate) fn closed(&mut self, addr: SocketAddr, successors: Vec<Address>) -> bool {
+        self.closed.push(addr);
+        if !successors.is_empty() {
+            let known = successors.iter().filter_map(|server| match server {
+                Address::Socket(addr) => Some(*addr),
+                Address::Name(_) => None,
+            });
+            for (index, addr) in known.enumerate() {
+                self.addrs.retain(|other| *other != addr);
+                self.addrs.insert(index.min(self.addrs.len()), addr);
+            }
+            self.successors = successors;
+        }
+        self.proven = self.proven.filter(|proven| *proven != addr);
+        let another = self.addrs.iter().any(|addr| !self.closed.contains(addr));
+        if !another {
+            // It is the same everywhere.
+            self.closed.clear();
+        }
+        another
     }
 
     /// True if all addresses are this machine's.
@@ -98,12 +130,24 @@ impl Route {
     /// A server has answered at `addr`.
     pub(crate) fn answered(&mut self, addr: SocketAddr) {
         self.proven = Some(addr);
+        self.closed.clear();
+    }
+
+    /// True if a server answered there last.
+    pub(crate) fn is_proven(&self, addr: SocketAddr) -> bool {
+        self.proven == Some(addr)
+    }
+
+    /// The servers, those first that are tried first.
+    fn all(&self) -> Vec<Address> {
+        self.successors.iter().chain(&self.servers).cloned().collect()
     }
 
     /// Begins to look the names up again, unless that is under way or there is none. True if there is something to wait for.
     pub(crate) fn look_up(&mut self) -> bool {
-        if self.lookup.is_none() && self.servers.iter().any(|server| matches!(server, Address::Name(_))) {
-            self.lookup = Some(self.resolver.look_up(self.servers.clone()));
+        let servers = self.all();
+        if self.lookup.is_none() && servers.iter().any(|server| matches!(server, Address::Name(_))) {
+            self.lookup = Some(self.resolver.look_up(servers));
         }
         self.lookup.is_some()
     }
@@ -214,5 +258,25 @@ mod tests {
         assert_eq!(route.candidates(), [known]);
         // An address needs no look-up.
         assert!(!Route::new(vec![known.into()], vec![known], LONGEST, Resolver::default()).look_up());
+    }
+
+    #[test]
+    fn where_it_was_no_use_is_tried_last_and_successors_are_tried_first() {
+        let [a, b, c, d] = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "192.0.2.4:1"].map(addr);
+        let mut route = Route::new(vec![a.into(), b.into()], vec![a, b], LONGEST, Resolver::default());
+        route.answered(a);
+        assert!(route.closed(a, Vec::new()));
+        assert_eq!(route.candidates(), [b, a]);
+        assert!(!route.closed(b, Vec::new()), "it is the same everywhere");
+        assert_eq!(route.candidates(), [a, b]);
+        route.answered(b);
+        assert!(route.closed(b, vec![c.into(), Address::from("d.example:1"), a.into()]));
+        assert_eq!(route.candidates(), [c, a, b]);
+        // The names are looked up before the next attempt.
+        assert!(route.look_up());
+        route.addrs = vec![c, d, a, b];
+        assert_eq!(route.candidates(), [c, d, a, b]);
+        route.answered(d);
+        assert_eq!(route.candidates(), [d, c, a, b]);
     }
 }

@@ -9,7 +9,8 @@ use async_io::Timer;
 use event_listener::EventListener;
 use futures_lite::future::{or, yield_now};
 use kcpq_core::Instant;
-use kcpq_core::client::{State, Transmit};
+use kcpq_core::client::{Disconnect, State, Transmit};
+use kcpq_core::hello::CloseReason;
 use kcpq_core::store::Gather;
 use kcpq_udp::{Socket, is_about_peer, is_too_long};
 
@@ -28,6 +29,8 @@ const TRANSMITS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(50);
 /// When names that stand for nothing are looked up again, if there is no other address.
 const LOOK_UP: kcpq_core::Duration = kcpq_core::Duration::from_secs(2);
+/// Servers that one that stops can send its clients to.
+const SUCCESSORS: usize = 16;
 /// The longest UDP payload, and so the longest batch of datagrams that one call sends.
 const MAX_BATCH: usize = 65_507;
 
@@ -173,6 +176,7 @@ impl Runner {
             }
             // The names may stand for something else by the next attempt.
             State::Waiting { .. } if !std::mem::replace(&mut self.looked_up, true) => {
+                self.leave_closed(now);
                 self.route.look_up();
             }
             _ => {}
@@ -183,6 +187,25 @@ impl Runner {
         }
         self.paths.on_time(now);
         closed
+    }
+
+    /// If the server stops, or lets nobody in, others come before it in the next attempt: those that it has named, if any.
+    fn leave_closed(&mut self, now: Instant) {
+        let Some(server) = self.paths.settled().map(|path| path.server) else { return };
+        let mut state = self.shared.lock();
+        let Some(Disconnect::ByServer(CloseReason::Shutdown | CloseReason::Limit | CloseReason::Denied)) =
+            state.last_loss
+        else {
+            return;
+        };
+        let successors = state.core.successors().filter_map(|server| server.parse().ok()).take(SUCCESSORS).collect();
+        let was_up = self.route.is_proven(server);
+        let another = self.route.closed(server, successors);
+        state.core.set_path(self.route.is_local(), self.route.datagram());
+        // Those whose connection is lost wait a little, each for another time: there may be many.
+        if another && !was_up {
+            state.core.hurry(now);
+        }
     }
 
     /// Gives a new conversation sockets of its own.

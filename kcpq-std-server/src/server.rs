@@ -345,6 +345,15 @@ impl Server {
         self.watch.on_failure(Box::new(act));
     }
 
+    /// Opens no more sessions, and lets those of native clients go, evenly over this time: each is told that the server stops,
+    /// and where to go instead ([`successors`](broker::Config::successors)). Returns at once; all else goes on until
+    /// [`shutdown`](Self::shutdown).
+    pub fn hand_over(&self, over: Duration) {
+        for shard in &*self.shards {
+            shard.send(Command::HandOver(over));
+        }
+    }
+
     /// Tells all clients that the server stops, sends what waits for them within the linger time, and ends.
     pub fn shutdown(mut self) {
         self.end(|| Command::Drain);

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Ping(Sender<()>),
     /// Replace the rules of who may do what by these, which have been checked.
     SetAccess(Option<Arc<Access>>),
+    /// Open no more sessions, and let those go over this time that can be told to.
+    HandOver(StdDuration),
     /// End all sessions, then the thread.
     Drain,
     /// End the thread.
@@ -445,6 +447,10 @@ impl Shard {
             Command::Stop => {}
             #[cfg(test)]
             Command::Panic => panic!("as it was told"),
+            Command::HandOver(over) => {
+                let now = self.now();
+                self.broker.hand_over(now, over.into());
+            }
             // A second time it would begin its time anew.
             Command::Drain if self.draining => {}
             Command::Drain => {

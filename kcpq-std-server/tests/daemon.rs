@@ -105,6 +105,29 @@ fn a_supervisor_is_told_when_it_is_ready_works_and_stops() {
 // --- its end ---
 
 #[test]
+fn at_a_signal_clients_go_to_another_server_and_a_second_one_ends_it() {
+    let (other, elsewhere) = serve(&mut kcpq());
+    let args = ["--drain", "1h", "--successor", &elsewhere];
+    let (server, addr) = serve_with(kcpq().stderr(Stdio::piped()), &args);
+    // The second has half an hour before it has to go.
+    let (first, second) = (subscribe(&addr, &["--count", "1"]), subscribe(&addr, &["--count", "1"]));
+    server.terminate();
+    server.expect_logged("letting sessions go", PATIENCE);
+    server.terminate();
+    assert!(server.wait(PATIENCE).status.success());
+    for subscriber in [first, second] {
+        subscriber.expect_error_line("connected again", PATIENCE);
+        assert!(publishes(&elsewhere));
+        assert_eq!(subscriber.wait(PATIENCE).stdout, b"a: b\n");
+    }
+    // With nobody left it does not wait.
+    let (server, addr) = serve_with(&mut kcpq(), &args);
+    assert!(publishes(&addr));
+    serves_and_stops(server, &addr);
+    drop(other);
+}
+
+#[test]
 fn who_only_listens_is_told_when_a_killed_server_is_back() {
     // None of them would ask before an hour has passed.
     let hour = Duration::from_secs(3_600);

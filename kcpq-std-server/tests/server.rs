@@ -54,6 +54,38 @@ async fn event(events: &mut Events, what: &str, wanted: impl Fn(&Event) -> bool)
 
 // --- its life ---
 
+/// Its clients are sent elsewhere, and come with their subscriptions; newcomers pass it over.
+#[test]
+fn a_server_that_stops_sends_its_clients_to_another() {
+    let other = serve(broker::Config::default());
+    let successors = other.local_addr().to_string().into();
+    let server = serve(broker::Config { successors, ..broker::Config::default() });
+    smol::block_on(async {
+        let mut clients = Vec::new();
+        for builder in [quick(), quick().own_thread()] {
+            let client = builder.connect(server.local_addr()).await.unwrap();
+            clients.push((client.subscribe("a").await.unwrap(), client.events(), client));
+        }
+        server.hand_over(Duration::from_millis(10));
+        for (heard, events, client) in &mut clients {
+            event(events, "the other server", |event| matches!(event, Event::Reconnected { .. })).await;
+            client.publish("a", "there").confirmed().await.unwrap();
+            assert_eq!(soon("the message", heard.next()).await.unwrap().payload(), b"there");
+        }
+        assert_eq!((stats(&server).sessions, stats(&other).sessions), (0, 2));
+        // One that knows both is not kept out by the one that stops, and one that knows only that is sent on.
+        for builder in [quick().or_server(other.local_addr()), quick()] {
+            let late = builder.connect(server.local_addr()).await.unwrap();
+            late.publish("a", "late").confirmed().await.unwrap();
+        }
+        for (heard, ..) in &mut clients {
+            while soon("the last messages", heard.next()).await.unwrap().payload() != b"late" {}
+        }
+        assert_eq!(stats(&server).sessions, 0);
+        server.shutdown();
+    });
+}
+
 #[test]
 fn a_server_takes_a_free_port_counts_and_forgets_who_left() {
     let (first, second) = (serve(broker::Config::default()), serve(broker::Config::default()));

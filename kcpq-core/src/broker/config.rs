@@ -168,6 +168,9 @@ pub struct Config {
     pub max_wills_total: usize,
     /// Name of the server, as reported to clients.
     pub name: Box<str>,
+    /// Servers that clients are told to go to when this one stops, as `host:port`, with commas between, those first that are to
+    /// be tried first (PROTOCOL.md 3.6). A list of more than [`MAX_SUCCESSORS`](crate::hello::MAX_SUCCESSORS) bytes is not told.
+    pub successors: Box<str>,
 }
 
 impl Default for Config {
@@ -201,6 +204,7 @@ impl Default for Config {
             max_will: 16 << 10,
             max_wills_total: 64 << 20,
             name: "kcpq".into(),
+            successors: "".into(),
         }
     }
 }

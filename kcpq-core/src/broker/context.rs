@@ -42,7 +42,9 @@ pub(super) struct Context<P> {
     secret: Secret,
     /// Last values of subjects are kept.
     pub(super) keeps: bool,
-    /// The server stops: no session is opened, and nothing more is read.
+    /// The server stops soon: no session is opened.
+    pub(super) stops: bool,
+    /// It stops: nothing more is read.
     pub(super) draining: bool,
     /// Bytes that the protection adds to each datagram.
     pub(super) headroom: u16,
@@ -91,6 +93,7 @@ impl<P> Context<P> {
             guard: None,
             secret: Secret::new(seed),
             keeps: true,
+            stops: false,
             draining: false,
             headroom: 0,
             stats: Stats::default(),

@@ -49,6 +49,7 @@ mod foreign;
 mod groups;
 mod guard;
 mod half_open;
+mod hand_over;
 #[cfg_attr(not(feature = "sealed"), path = "absent/handshakes.rs")]
 mod handshakes;
 mod hub;
@@ -103,6 +104,7 @@ pub use view::{
 use self::announce::Announcements;
 use self::context::Context;
 use self::guard::Guard;
+use self::hand_over::HandOver;
 use self::handshakes::Handshakes;
 use self::hub::Hub;
 use self::kept::Kept;
@@ -210,8 +212,9 @@ impl<P: Peer> Broker<P> {
         let (table, strays) = (Table::new(seed), Strays::new());
         let (half_open, forwards, streams, announcements) =
             (VecDeque::new(), VecDeque::new(), VecDeque::new(), Announcements::new());
-        let handshakes = Handshakes::new(seed);
-        let sessions = Sessions { cx, hub, table, strays, half_open, forwards, streams, announcements, handshakes };
+        let (handshakes, hand_over) = (Handshakes::new(seed), HandOver::default());
+        let sessions =
+            Sessions { cx, hub, table, strays, half_open, forwards, streams, announcements, handshakes, hand_over };
         Self { protection: Protection::NONE, sessions }
     }
 
@@ -283,6 +286,13 @@ impl<P: Peer> Broker<P> {
         let cx = &mut self.sessions.cx;
         cx.advance(now);
         cx.comeback.begin(cx.now + cx.config.restart_wait, peers);
+    }
+
+    /// The server stops soon: opens no more sessions, and ends those of clients that can be told to go, evenly over this time;
+    /// they are told where to ([`Config::successors`]). All else goes on until [`drain`](Self::drain), original clients too.
+    pub fn hand_over(&mut self, now: Instant, over: Duration) {
+        self.sessions.cx.advance(now);
+        self.sessions.hand_over(over);
     }
 
     /// Ends all sessions and opens no more: native clients are told, what waits still goes out within
@@ -487,7 +497,7 @@ impl<P: Peer> Broker<P> {
 
     /// When the broker wants to be called again, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let Sessions { cx, hub, table, strays, announcements, .. } = &self.sessions;
+        let Sessions { cx, hub, table, strays, announcements, hand_over, .. } = &self.sessions;
         if table.has_ready() || !strays.is_empty() {
             return Some(Deadline { at: cx.now, why: Why::Transmit });
         }
@@ -497,7 +507,8 @@ impl<P: Peer> Broker<P> {
         let others = Deadline::earlier(comeback, others);
         let others = Deadline::earlier(others, hub.kept.poll_timeout());
         let missed = cx.notices.poll_timeout().map(|at| Deadline { at, why: Why::Throttle });
-        let others = Deadline::earlier(others, missed);
+        let leaving = hand_over.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
+        let others = Deadline::earlier(leaving, Deadline::earlier(others, missed));
         Deadline::earlier(announce, Deadline::earlier(table.poll_timeout(), others))
     }
 

@@ -31,7 +31,7 @@ use super::wills::Will;
 use crate::access::Credential;
 use crate::datagram::{Content, Framing, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::{self, command};
-use crate::hello::{CloseReason, Hello, Named, features};
+use crate::hello::{CloseReason, Hello, MAX_SUCCESSORS, Named, features};
 use crate::kcp;
 use crate::lane::{Lane, Priority};
 use crate::outbox::{HeapOutbox, Outbox, Queues, Waits};
@@ -702,9 +702,10 @@ impl Session {
             self.member.outlet.counts.dropped_slow += dropped;
             self.transport.outbox.clear();
         }
-        if self.member.native || self.member.stream.is_some() {
+        if self.understands_close() {
             // Behind the messages, which it is to get before.
-            self.transport.finish_with(command::CLOSE, &[reason.code()]);
+            let mut payload = [0; 1 + MAX_SUCCESSORS];
+            self.transport.finish_with(command::CLOSE, reason.encode(&cx.config.successors, &mut payload));
         } else if let Some(text) = match reason {
             CloseReason::SlowConsumer => Some("slow consumer: the session is closed"),
             CloseReason::Kicked => Some("the session is closed by whoever runs the server"),
@@ -713,6 +714,11 @@ impl Session {
         } {
             let _ = self.transport.message(command::ERR, text.as_bytes(), &[]);
         }
+    }
+
+    /// True if its client can be told that the session ends, and why.
+    pub(super) fn understands_close(&self) -> bool {
+        self.member.native || self.member.stream.is_some()
     }
 
     /// Why it ends, once all that it was still to get has been acknowledged.

@@ -12,6 +12,7 @@ use super::dispatch::{self, Dispatch, Outcome};
 use super::event::{Ended, Event, SessionId};
 use super::foreign;
 use super::groups;
+use super::hand_over::HandOver;
 use super::handshakes::Handshakes;
 use super::hub::Hub;
 use super::party::Party;
@@ -48,6 +49,7 @@ pub(super) struct Sessions<P: Peer> {
     /// What there is for the streams of sessions.
     pub(super) streams: VecDeque<(SessionId, StreamEvent)>,
     pub(super) announcements: Announcements<P>,
+    pub(super) hand_over: HandOver,
     pub(super) handshakes: Handshakes<P>,
 }
 
@@ -174,7 +176,7 @@ impl<P: Peer> Sessions<P> {
     pub(super) fn keeps_out(&self, peer: P) -> Option<CloseReason> {
         let Self { cx, table, half_open, .. } = self;
         let full = table.len() >= cx.config.max_sessions && half_open.is_empty();
-        match cx.draining {
+        match cx.stops {
             true => Some(CloseReason::Shutdown),
             false if full || table.of_host(peer.host()) >= cx.config.max_sessions_per_host => Some(CloseReason::Limit),
             false => None,
@@ -183,7 +185,7 @@ impl<P: Peer> Sessions<P> {
 
     /// True if there is room for a session of `peer`.
     pub(super) fn make_room(&mut self, peer: P) -> bool {
-        if self.cx.draining {
+        if self.cx.stops {
             return false;
         }
         // One socket of an original client carries one session: a new conversation from there means that the old one
@@ -456,6 +458,7 @@ impl<P: Peer> Sessions<P> {
             self.say_of_server("started");
         }
         self.on_presence_timeout();
+        self.let_go();
         self.hub.review_shards(&mut self.cx, &mut self.table);
         self.see_to_others();
     }
@@ -559,11 +562,37 @@ impl<P: Peer> Sessions<P> {
 
     /// Opens no more sessions and ends all: those that other shards still have messages for as soon as these came.
     pub(super) fn drain(&mut self) {
-        self.say_of_server("stopping");
-        self.see_to_others();
+        self.stop();
         self.cx.draining = true;
         if !self.hub.shards.say_last(self.cx.now + self.cx.config.linger) {
             self.close_all();
+        }
+    }
+
+    /// Opens no more sessions, and lets those go over this time that can be told to.
+    pub(super) fn hand_over(&mut self, over: Duration) {
+        self.stop();
+        let sessions = self.table.indices().into_iter().filter_map(|index| Some(self.table.get(index)?.id)).collect();
+        self.hand_over.begin(self.cx.now, over, sessions);
+        self.let_go();
+        self.see_to_others();
+    }
+
+    /// Opens no more sessions, and says so.
+    fn stop(&mut self) {
+        if !core::mem::replace(&mut self.cx.stops, true) {
+            self.say_of_server("stopping");
+            self.see_to_others();
+        }
+    }
+
+    /// Ends the sessions whose turn it is. Original clients would not know, and stay.
+    fn let_go(&mut self) {
+        while let Some(id) = self.hand_over.poll(self.cx.now) {
+            let is_told = |slot: &Slot<P, Session>| slot.id == id && slot.session.understands_close();
+            if self.table.get(id.slot).is_some_and(is_told) {
+                self.close(id.slot, CloseReason::Shutdown);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::datagram::{Framing, Protection};
 use crate::frame::command;
 #[cfg(feature = "sealed")]
 use crate::hello::Named;
-use crate::hello::{CloseReason, Reset};
+use crate::hello::{CloseReason, MAX_SUCCESSORS, Reset};
 use crate::kcp::Origin;
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
@@ -35,11 +35,8 @@ pub(super) struct Strays<P> {
 }
 
 /// Why a newcomer is kept out, and in words.
-fn refusal(draining: bool) -> (CloseReason, &'static str) {
-    match draining {
-        true => (CloseReason::Shutdown, "the server stops"),
-        false => (CloseReason::Limit, "too many sessions"),
-    }
+fn refusal<P>(cx: &Context<P>) -> (CloseReason, &'static str) {
+    if cx.stops { (CloseReason::Shutdown, "the server stops") } else { (CloseReason::Limit, "too many sessions") }
 }
 
 /// Longest datagram that leaves without a session.
@@ -102,11 +99,11 @@ impl<P: Copy> Strays<P> {
         if !self.may_answer(cx) {
             return;
         }
-        let (reason, text) = refusal(cx.draining);
+        let ((reason, text), mut payload) = (refusal(cx), [0; 1 + MAX_SUCCESSORS]);
         let mut session = session::transport(cx, conv, framing);
         let _ = session.kcp.handle_datagram(cx.now, segments, Origin::Wire, <[u8]>::len);
         // CLOSE first: to a native client ERR alone would be the answer of an original server. Original ones pass CLOSE over.
-        let _ = session.control(command::CLOSE, text.as_bytes(), &[reason.code()]);
+        let _ = session.control(command::CLOSE, text.as_bytes(), reason.encode(&cx.config.successors, &mut payload));
         let _ = session.control(command::ERR, text.as_bytes(), &[]);
         let mut out = [0; MAX_STRAY];
         if let Some(len) = session.poll_transmit(cx.now, &mut Protection::default(), &mut out) {
@@ -121,12 +118,12 @@ impl<P: Copy> Strays<P> {
         if !self.may_answer(cx) {
             return;
         }
-        let (reason, text) = refusal(cx.draining);
+        let ((reason, text), mut payload) = (refusal(cx), [0; 1 + MAX_SUCCESSORS]);
         let mut session = session::transport(cx, 0, Framing::Plain);
         session.kcp.prove();
         session.begin_sealed(named, keys);
         session.greet_sealed(cx.now);
-        let _ = session.control(command::CLOSE, text.as_bytes(), &[reason.code()]);
+        let _ = session.control(command::CLOSE, text.as_bytes(), reason.encode(&cx.config.successors, &mut payload));
         let mut out = [0; MAX_STRAY];
         if let Some(len) = session.poll_transmit(cx.now, &mut Protection::default(), &mut out) {
             self.push_bare(peer, &out[..len]);

@@ -195,7 +195,7 @@ impl Session {
 impl<P: Peer> Sessions<P> {
     /// Opens a session over a stream. One that shows nothing is an anonymous native one, wherever it is.
     pub(super) fn open_stream(&mut self, peer: P, token: Option<[u8; 32]>) -> Result<SessionId, CloseReason> {
-        if self.cx.draining {
+        if self.cx.stops {
             return Err(CloseReason::Shutdown);
         }
         if !self.make_room(peer) {

@@ -434,6 +434,14 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// Waits no longer for the next attempt to connect, since it goes to another server. Without effect unless the client waits.
+    pub fn hurry(&mut self, now: Instant) {
+        self.set_now(now);
+        if let Phase::Waiting { until, .. } = &mut self.phase {
+            *until = self.now;
+        }
+    }
+
     /// The server says that it does not know this session, or anybody does in its name.
     pub(super) fn on_hint(&mut self) {
         match &mut self.phase {

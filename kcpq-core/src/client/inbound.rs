@@ -183,6 +183,7 @@ impl<S: FrameStore> Client<S> {
             }
             command::CLOSE => {
                 let reason = CloseReason::decode(frame.payload);
+                self.names.on_close(frame.payload);
                 self.lose(Disconnect::ByServer(reason));
                 return false;
             }

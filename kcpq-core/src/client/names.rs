@@ -1,14 +1,16 @@
-//! What both ends call themselves.
+//! What both ends call themselves, and who takes the server's place.
 
 use alloc::boxed::Box;
 
 use super::Client;
+use crate::hello::CloseReason;
 use crate::outbox::FrameStore;
 
 #[derive(Debug, Default)]
 pub(super) struct Names {
     own: Option<Box<str>>,
     server: Option<Box<str>>,
+    successors: Box<str>,
 }
 
 impl Names {
@@ -22,6 +24,11 @@ impl Names {
         if self.server.as_deref() != Some(name) {
             self.server = Some(name.into());
         }
+    }
+
+    /// The server has said CLOSE.
+    pub(super) fn on_close(&mut self, payload: &[u8]) {
+        self.successors = CloseReason::successors(payload).into();
     }
 }
 
@@ -37,5 +44,12 @@ impl<S: FrameStore> Client<S> {
     /// What the present server calls itself, if it is a native one.
     pub fn server_name(&self) -> Option<&str> {
         self.names.server.as_deref().filter(|_| self.server.is_some())
+    }
+
+    /// Who takes the place of the server that has closed the last connection because it stops, as `host:port`, those first
+    /// that are to be tried first (PROTOCOL.md 3.6); nobody if it has not said so. It is the word of that server, as good as
+    /// the session in which it was said.
+    pub fn successors(&self) -> impl Iterator<Item = &str> {
+        self.names.successors.split(',').filter(|server| !server.is_empty())
     }
 }

@@ -10,4 +10,6 @@ impl Names {
     }
 
     pub(super) fn on_server(&mut self, _: &str) {}
+
+    pub(super) fn on_close(&mut self, _: &[u8]) {}
 }

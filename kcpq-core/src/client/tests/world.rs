@@ -35,6 +35,7 @@ use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
 #[cfg(feature = "properties")]
 use crate::frame::{Properties, PropertyError};
+use crate::hello::CloseReason;
 use crate::sim::{Link as SimLink, Relay};
 
 /// What a client has told.
@@ -707,6 +708,59 @@ fn a_draining_server_tells_its_clients() {
     world.run_until("news of it", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Shutdown)") > 0);
     world.run_until("the end of the session", |world| world.broker.sessions() == 0);
     assert!(world.now.since(now) < Duration::from_millis(100));
+}
+
+#[test]
+fn a_server_hands_over_its_clients_one_after_the_other() {
+    const TOLD: &str = "Disconnected { why: ByServer(Shutdown)";
+    let successors = "b.example:4000,192.0.2.9:4000";
+    let mut world = World::<Heap>::new(broker::Config { successors: successors.into(), ..broker::Config::default() });
+    let nodes: Vec<_> = (0..20).map(|_| world.add(Config::default(), CLEAN)).collect();
+    let ids: Vec<_> = nodes.iter().map(|node| world.subscribe(*node, "a")).collect();
+    let now = world.now;
+    world.broker.hand_over(now, Duration::from_secs(10));
+    let gone = |world: &World<Heap>| nodes.iter().filter(|node| world.nodes[**node].log.saw(TOLD) > 0).count();
+    for expected in [5, 10, 15] {
+        let before_the_next = now + Duration::from_millis(expected as u64 * 500 - 1);
+        world.run_for(before_the_next.since(world.now));
+        assert_eq!(gone(&world), expected);
+        // Those whose turn is not the next go on as before.
+        let staying = &nodes[..19 - expected];
+        world.publish(staying[0], "a", &[expected as u8]).unwrap();
+        world.run_until("the message", |world| {
+            staying
+                .iter()
+                .all(|node| world.nodes[*node].log.payloads(ids[*node]).last() == Some(&&[expected as u8][..]))
+        });
+    }
+    // Who comes now is told the same.
+    let late = world.add(Config::default(), CLEAN);
+    world.run_until("a word", |world| world.nodes[late].log.saw(TOLD) > 0);
+    world.run_until("the last", |world| gone(world) == 20);
+    assert!(world.now.since(now) < Duration::from_secs(10));
+    for node in nodes.iter().chain([&late]) {
+        assert_eq!(world.nodes[*node].client.successors().collect::<Vec<_>>(), ["b.example:4000", "192.0.2.9:4000"]);
+    }
+    world.run_until("the end of the sessions", |world| world.broker.sessions() == 0);
+    assert!(!world.broker.is_drained(), "it serves until it is told to end");
+    world.broker.drain(world.now);
+    assert!(world.broker.is_drained());
+}
+
+#[test]
+fn what_a_server_says_of_successors_is_taken_as_far_as_it_makes_sense() {
+    let mut world =
+        World::<Heap>::new(broker::Config { successors: "x".repeat(300).into(), ..broker::Config::default() });
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "a");
+    world.broker.drain(world.now);
+    world.run_until("news of it", |world| world.nodes[node].log.saw("Disconnected { why: ByServer(Shutdown)") > 0);
+    assert_eq!(world.nodes[node].client.successors().count(), 0, "too many to be told");
+    assert_eq!(CloseReason::successors(&[1, b'a', b',', b'b']), "a,b");
+    assert_eq!(CloseReason::successors(&[9, b'a']), "", "only who stops has any");
+    assert_eq!(CloseReason::successors(&[1, 0xff]), "");
+    assert_eq!(CloseReason::successors(&[]), "");
+    assert_eq!(CloseReason::successors(&[1; 300]), "");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use clap::{Parser, ValueEnum};
 use kcpq_core::broker::{self, Audience, HandshakeLimits, Keys, LastValues, SlowConsumer};
 use kcpq_core::datagram::{Framing, PATH_DATAGRAM, USUAL_DATAGRAM};
 use kcpq_core::fec::header::Shards;
+use kcpq_core::hello::MAX_SUCCESSORS;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::subject::Pattern;
 use kcpq_core::{frame, subject};
@@ -181,6 +182,14 @@ pub(super) struct Serve {
     /// Maximum time to deliver pending messages when stopping
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     linger: Duration,
+    /// When told to stop (SIGTERM), let nobody in any more, and native clients go one after the other over this time, so that
+    /// other servers do not get all of them at once. A second signal ends it
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    drain: Duration,
+    /// Server that native clients are told to go to when this one stops, HOST:PORT; those given first are tried first. May be
+    /// given several times
+    #[arg(long, value_name = "ADDR")]
+    successor: Vec<Address>,
     /// Maximum datagram size towards other machines, in bytes of UDP payload. Native clients get as much of it as path
     /// MTU discovery allows, original ones at most 1400
     #[arg(long, default_value_t = PATH_DATAGRAM, value_name = "BYTES",
@@ -395,6 +404,18 @@ impl Serve {
         }
     }
 
+    /// The servers that take this one's place, as clients are told of them.
+    fn successors(&self) -> Result<String, Failure> {
+        let list = self.successor.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
+        if list.len() > MAX_SUCCESSORS {
+            return Err(Failure::Error(format!(
+                "successors take {} bytes, with commas between, and {MAX_SUCCESSORS} can be told: name fewer",
+                list.len()
+            )));
+        }
+        Ok(list)
+    }
+
     /// # Errors
     /// Also if nobody may listen there like that.
     fn config(&self, access: Option<Access>) -> Result<Config, Failure> {
@@ -479,6 +500,7 @@ impl Serve {
                     ..preset
                 },
                 linger: self.linger.into(),
+                successors: self.successors()?.into(),
                 compat_framing: if self.compat_parity {
                     Framing::Parity(Shards::KCPQ)
                 } else {

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use async_io::Timer;
 use async_signal::{Signal, Signals};
 use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
@@ -49,6 +50,7 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     });
     let local = http_addr.is_some_and(policy::is_local);
     let (pass, patterns) = (pass(&config), watchable(serve, &config, local));
+    let (drain, linger) = (serve.drain, serve.linger);
     let server = Server::bind(config)?;
     let viewing = Viewing { address: nearest(&server), pass, patterns };
     let (fail, failure) = smol::channel::bounded(1);
@@ -73,10 +75,25 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
         let end = or(end_by_signal(&mut signals, || reread.run(&server)), end_by_failure(&failure));
         let end = or(end, async { match supervisor::watch(view).await {} });
         let end = or(end, async { match flood.watch().await {} }).await;
-        supervisor::stopping();
         match end {
-            End::Signal(signal) => tracing::info!(?signal, "stopping"),
-            End::Failure => tracing::error!("a thread of the server has failed: stopping"),
+            End::Signal(signal) if !drain.is_zero() => {
+                supervisor::stopping(drain + linger + MARGIN);
+                tracing::info!(?signal, ?drain, "letting sessions go");
+                server.hand_over(drain);
+                let again = async {
+                    end_by_signal(&mut signals, || ()).await;
+                };
+                or(all_gone(server.view(), drain), again).await;
+                tracing::info!("stopping");
+            }
+            End::Signal(signal) => {
+                supervisor::stopping(Duration::ZERO);
+                tracing::info!(?signal, "stopping");
+            }
+            End::Failure => {
+                supervisor::stopping(Duration::ZERO);
+                tracing::error!("a thread of the server has failed: stopping");
+            }
         }
         let stop = async {
             smol::unblock(move || server.shutdown()).await;
@@ -97,6 +114,11 @@ const DESCRIPTORS_OF_A_SHARD: usize = 2;
 const DESCRIPTORS_OF_A_SOCKET: usize = 2;
 const DESCRIPTORS_OF_HTTP: usize = http::MAX_CONNECTIONS + 2;
 
+/// How often it is looked whether sessions are left.
+const LOOK: Duration = Duration::from_millis(250);
+/// What a supervisor gives beyond what the end should take.
+const MARGIN: Duration = Duration::from_secs(5);
+
 /// Why the server ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -115,6 +137,24 @@ async fn end_by_signal(signals: &mut Signals, mut at_hup: impl FnMut()) -> End {
             None => return pending().await,
         }
     }
+}
+
+/// Waits until no session is left, for this time at most.
+async fn all_gone(view: View, limit: Duration) {
+    let counted = async {
+        loop {
+            let looked = view.clone();
+            let snapshot = smol::unblock(move || looked.snapshot()).await;
+            if snapshot.is_none_or(|snapshot| snapshot.broker.sessions == 0) {
+                return;
+            }
+            Timer::after(LOOK).await;
+        }
+    };
+    let over = async {
+        Timer::after(limit).await;
+    };
+    or(counted, over).await;
 }
 
 async fn end_by_failure(failure: &Receiver<()>) -> End {

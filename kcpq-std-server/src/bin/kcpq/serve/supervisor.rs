@@ -15,9 +15,9 @@ pub(super) fn ready(addrs: &[SocketAddr]) {
     system::tell(&system::State::Ready(format!("listening on {addrs}")));
 }
 
-/// What waits for subscribers is still delivered.
-pub(super) fn stopping() {
-    system::tell(&system::State::Stopping);
+/// The server ends, which takes so long at most, beside what it is given anyway.
+pub(super) fn stopping(within: Duration) {
+    system::tell(&system::State::Stopping(within));
 }
 
 /// Tells again and again that the server works, as long as all its threads do, if somebody watches (`WatchdogSec=`). It
@@ -50,7 +50,7 @@ mod system {
     pub(super) enum State {
         Ready(String),
         Works,
-        Stopping,
+        Stopping(Duration),
     }
 
     /// Who does not listen does not want to know.
@@ -58,7 +58,11 @@ mod system {
         let told = match state {
             State::Ready(status) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]),
             State::Works => sd_notify::notify(&[NotifyState::Watchdog]),
-            State::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+            State::Stopping(within) if within.is_zero() => sd_notify::notify(&[NotifyState::Stopping]),
+            State::Stopping(within) => {
+                let within = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+                sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(within)])
+            }
         };
         if let Err(error) = told {
             tracing::warn!(%error, "cannot tell the supervisor ($NOTIFY_SOCKET)");
@@ -78,7 +82,7 @@ mod system {
     pub(super) enum State {
         Ready(#[expect(dead_code, reason = "there is nobody to tell")] String),
         Works,
-        Stopping,
+        Stopping(#[expect(dead_code, reason = "there is nobody to tell")] Duration),
     }
 
     pub(super) fn tell(_: &State) {}

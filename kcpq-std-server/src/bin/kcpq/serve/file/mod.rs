@@ -58,6 +58,8 @@ pub(super) const KEYS: &[Key] = &[
     key("", "shards", "shards"),
     key("", "spin", "spin"),
     key("", "name", "name"),
+    key("", "drain", "drain"),
+    key("", "successors", "successor"),
     key("", "key_file", "key_file"),
     key("", "secret_file", "secret_file"),
     key("", "register", "register"),
@@ -103,7 +105,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Flags that can be given several times: their keys may be lists.
-const LISTS: &[&str] = &["listen", "http_subscribe", "http_ws_origin", "keep"];
+const LISTS: &[&str] = &["listen", "http_subscribe", "http_ws_origin", "keep", "successor"];
 
 /// Bytes of a file that are read: some files have no end.
 const LONGEST: u64 = 16 << 20;
