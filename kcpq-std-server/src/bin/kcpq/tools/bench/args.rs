@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kcpq_smol::Client;
+use kcpq_smol::{Builder, Client, Pool};
 
 use super::payload;
 use super::run::Roles;
@@ -35,12 +35,20 @@ pub(super) struct Common {
 impl Common {
     /// A connection.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        Ok(self.builder()?.connect(self.server.first()?).await?)
+    }
+
+    /// Several connections, used as one.
+    pub(super) async fn connect_pool(&self, sessions: u16) -> Result<Pool, Failure> {
+        Ok(self.builder()?.pool(sessions.into()).connect(self.server.first()?).await?)
+    }
+
+    fn builder(&self) -> Result<Builder, Failure> {
         let builder = self.server.builder("kcpq bench")?;
-        let builder = match self.spin {
+        Ok(match self.spin {
             Some(span) => builder.spin(span),
             None => builder,
-        };
-        Ok(builder.connect(self.server.first()?).await?)
+        })
     }
 }
 
@@ -78,6 +86,10 @@ pub(super) struct Load {
     /// Whether publishers share one connection and subscribers another
     #[arg(long, value_enum, default_value_t = Connections::Separate)]
     connections: Connections,
+    /// Number of sessions that a publisher's connection has (a pool): its messages go in turn to as many subjects, SUBJECT.N,
+    /// each of which has its session
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    sessions: u16,
     /// Warm-up: publish for this long before measuring
     #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     warmup: Duration,
@@ -110,6 +122,8 @@ pub(super) struct Plan {
     pub(super) subs: u16,
     pub(super) queue: Option<String>,
     pub(super) connections: Connections,
+    /// Sessions of a publisher's connection, and so many subjects.
+    pub(super) sessions: u16,
     pub(super) subject: String,
     pub(super) size: usize,
     pub(super) warmup: Duration,
@@ -161,18 +175,26 @@ impl Load {
         if self.window.is_some() && !roles.both() {
             return Err(Failure::Error("--window: needs subscribers in the same process".into()));
         }
+        if self.sessions > 1 && (roles == Roles::Subscribe || roles == Roles::Ask) {
+            return Err(Failure::Error("--sessions: this command publishes nothing, or to one subject".into()));
+        }
+        let pubs = self.pubs.unwrap_or(pubs);
+        if pubs.checked_mul(self.sessions).is_none() {
+            return Err(Failure::Error("--pubs, --sessions: more than 65535 sessions".into()));
+        }
         let window = match (roles, self.rate) {
             // One question at a time, unless they are due at fixed times.
-            (Roles::Ask, None) => self.window.or_else(|| Some(self.pubs.unwrap_or(pubs).into())),
+            (Roles::Ask, None) => self.window.or_else(|| Some(pubs.into())),
             _ => self.window,
         };
         Ok(Plan {
             name,
             roles,
-            pubs: self.pubs.unwrap_or(pubs),
+            pubs,
             subs: self.subs.unwrap_or(subs),
             queue: self.queue.clone(),
             connections: self.connections,
+            sessions: self.sessions,
             subject: self.subject.clone(),
             size: self.size,
             warmup: self.warmup,
