@@ -520,6 +520,7 @@ impl<S: Store> Kcp<S> {
     }
 
     /// Takes in one segment. What it acknowledges is added to `acked`.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn on_segment(
         &mut self,
         header: &Header,
@@ -575,6 +576,7 @@ impl<S: Store> Kcp<S> {
     /// Writes the next datagram's segments to the front of `out` and returns their length, at most [`mtu`](Self::mtu);
     /// `None` when nothing is due. What is due follows from `now`: there is no separate call for timeouts. When there is
     /// nothing else a longer datagram may ask whether the path carries it, if `out` has room.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.env.now = now;
         self.sender.on_time(&mut self.env);

@@ -118,6 +118,7 @@ impl Delivered {
     }
 
     /// The one that was sent later.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(in crate::kcp) fn later(self, other: Option<Self>) -> Self {
         match other {
             Some(other) if (other.sample.sent_at, other.sn.distance(self.sn)) > (self.sample.sent_at, 0) => other,
@@ -200,6 +201,7 @@ struct Sums {
 
 impl Sums {
     /// Segment `sn` is lost.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn add_lost(&mut self, sn: Sn, len: u16) {
         if self.lost == 0 || sn.before(self.first_lost) {
             self.first_lost = sn;
