@@ -20,7 +20,7 @@ use crate::hello::Named;
 use crate::kcp;
 use crate::outbox::Waits;
 use crate::rng::Rng;
-use crate::subject::Subject;
+use crate::subject::{Checked, Subject};
 use crate::time::Instant;
 
 /// See above.
@@ -42,6 +42,8 @@ pub(super) struct Context<P> {
     secret: Secret,
     /// Last values of subjects are kept.
     pub(super) keeps: bool,
+    /// The subject of the last message.
+    pub(super) subject: Checked,
     /// The server stops: no session is opened, and nothing more is read.
     pub(super) draining: bool,
     /// Bytes that the protection adds to each datagram.
@@ -91,6 +93,7 @@ impl<P> Context<P> {
             guard: None,
             secret: Secret::new(seed),
             keeps: true,
+            subject: Checked::default(),
             draining: false,
             headroom: 0,
             stats: Stats::default(),

@@ -186,7 +186,7 @@ impl Hub {
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> Reach {
@@ -211,12 +211,12 @@ impl Hub {
             let given = group.zip(subject.ok()).is_some_and(|(group, subject)| {
                 let party = Party::Session(slot);
                 let mut throttle = Throttle::default();
-                let publisher = match &mut me {
+                let mut publisher = match &mut me {
                     Some(me) => Publisher::session(me),
                     None => Publisher::absent(party, &mut throttle, None),
                 };
                 let mut message = Message::returned(&frame, expires);
-                self.publish_to(Aim::Group(group), cx, table, publisher, subject, &mut message).subscribers > 0
+                self.publish_to(Aim::Group(group), cx, table, &mut publisher, subject, &mut message).subscribers > 0
             });
             cx.stats.requeued += u64::from(given);
             left += u64::from(!given);
@@ -230,7 +230,7 @@ impl Hub {
         aim: Aim,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> Reach {
@@ -337,8 +337,8 @@ impl Hub {
                 };
                 message.set_lane(lane);
                 message.set_latest(latest);
-                let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
-                let reach = self.publish_to(aim, cx, table, publisher, subject, &mut message);
+                let mut publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
+                let reach = self.publish_to(aim, cx, table, &mut publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);
                 if let Some(ticket) = ticket {
                     answers.push((ticket, reach.sessions + reach.shards));
@@ -358,7 +358,7 @@ impl Hub {
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
     ) {
         delivery::review(cx, table, &mut self.shards, publisher);
     }
@@ -367,7 +367,7 @@ impl Hub {
     pub(super) fn review_shards<P: Peer>(&mut self, cx: &mut Context<P>, table: &mut Table<P, Session>) {
         while let Some(shard) = self.shards.due(cx.now) {
             let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
-            self.review(cx, table, Publisher::absent(Party::Shard(shard), &mut throttle, None));
+            self.review(cx, table, &mut Publisher::absent(Party::Shard(shard), &mut throttle, None));
             if let Some(place) = self.shards.throttle(shard) {
                 *place = throttle;
             }

@@ -65,7 +65,7 @@ impl Hub {
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        mut publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> (Reach, Result<(), NotKept>) {
@@ -89,7 +89,7 @@ impl Hub {
             let mut whole = Message::whole(&frame, expires);
             whole.set_ticket(message.ticket());
             let count = self.shards.count();
-            let mut delivery = Delivery::new(cx, table, &mut self.shards, publisher.again(), subject, &mut whole);
+            let mut delivery = Delivery::new(cx, table, &mut self.shards, publisher, subject, &mut whole);
             (0..count).for_each(|shard| delivery.hand_to(Party::Shard(shard), false, &[]));
             elsewhere = delivery.finish(1).shards;
             (0..count).for_each(|shard| self.shards.note_value(shard, subject.as_str(), stamp));

@@ -39,6 +39,7 @@
 
 mod admission;
 mod announce;
+mod backlog;
 mod comeback;
 mod config;
 mod context;

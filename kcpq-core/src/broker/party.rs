@@ -48,6 +48,22 @@ impl From<Subscriber> for u32 {
     }
 }
 
+impl From<Party> for u32 {
+    fn from(party: Party) -> Self {
+        Subscriber::Every(party).into()
+    }
+}
+
+/// Whose number it is, as somebody who gets messages by itself.
+impl From<u32> for Party {
+    fn from(number: u32) -> Self {
+        match number.checked_sub(FIRST_SESSION) {
+            None => Self::Shard(number as u8),
+            Some(rest) => Self::Session(rest >> KIND_BITS),
+        }
+    }
+}
+
 impl From<u32> for Subscriber {
     fn from(number: u32) -> Self {
         let Some(rest) = number.checked_sub(FIRST_SESSION) else { return Self::Every(Party::Shard(number as u8)) };
@@ -57,5 +73,18 @@ impl From<u32> for Subscriber {
             SHARE => Self::Share(index),
             _ => Self::Every(Party::Session(index)),
         }
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn numbers_tell_who_it_is() {
+    for party in [Party::Shard(0), Party::Shard(63), Party::Session(0), Party::Session(7), Party::Session(1 << 28)] {
+        let number = u32::from(party);
+        assert_eq!(Party::from(number), party);
+        assert_eq!(Subscriber::from(number), Subscriber::Every(party));
+    }
+    for other in [Subscriber::Latest(5), Subscriber::Share(5)] {
+        assert_eq!(Subscriber::from(u32::from(other)), other);
     }
 }

@@ -12,6 +12,7 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use super::backlog::Backlog;
 use super::config::Config;
 use super::context::Context;
 use super::dispatch::spoken;
@@ -91,6 +92,10 @@ pub(super) struct Member {
     heard: Instant,
     /// Why its bytes are not read at present, if so.
     paused: Option<Pause>,
+    /// What has come all the same.
+    pub(super) backlog: Backlog,
+    /// More may be put there.
+    fills_backlog: bool,
     /// Answers to it that wait until other shards know of its patterns.
     pub(super) unanswered: u32,
     pub(super) outlet: Outlet,
@@ -244,6 +249,8 @@ impl Session {
                 phase: Phase::Open,
                 heard: cx.now,
                 paused: None,
+                backlog: Backlog::default(),
+                fills_backlog: false,
                 unanswered: 0,
                 outlet: Outlet::of_session(cx),
                 throttle: Throttle::default(),
@@ -297,9 +304,18 @@ impl Session {
         self.member.catch_up.is_some() && self.member.is_open() && hub.catch_up(cx, &mut self.split(id).1)
     }
 
+    /// To be called before bytes are read.
+    pub(super) fn before_input(&mut self) {
+        let Self { transport, member } = self;
+        member.fills_backlog = member.stream.is_none() && !member.share.limited && transport.kcp.read_to().is_some();
+    }
+
     /// To be called after bytes were read.
     pub(super) fn after_input<P>(&mut self, cx: &mut Context<P>) {
-        self.transport.after_input(cx.now);
+        let Self { transport, member } = self;
+        transport.after_input(cx.now);
+        let elsewhere = transport.kcp.read_to().map_or(0, |read| member.backlog.settle(read));
+        transport.kcp.set_elsewhere(cx.now, elsewhere);
         self.count_held(cx);
     }
 
@@ -564,7 +580,9 @@ impl Session {
 
     /// What it has is counted.
     fn count_held<P>(&mut self, cx: &mut Context<P>) {
-        let held = (self.transport.held() + self.member.stream.as_ref().map_or(0, |stream| stream.held())) as u64;
+        let Self { transport, member } = self;
+        let streamed = member.stream.as_ref().map_or(0, |stream| stream.held());
+        let held = (transport.held() + member.backlog.held() + streamed) as u64;
         let before = self.member.share.set_held(held);
         if held != before {
             cx.stats.received = (cx.stats.received + held).saturating_sub(before);
@@ -627,6 +645,7 @@ impl Session {
     /// What has come of it is of no interest any more.
     pub(super) fn forget_received<P>(&mut self, cx: &mut Context<P>) {
         self.transport.forget_received();
+        self.member.backlog.clear();
         if let Some(stream) = &mut self.member.stream {
             stream.take_arrived();
         }
@@ -863,6 +882,12 @@ impl Me<'_> {
             return true;
         }
         member.paused.is_some_and(|why| held_back || why != Pause::Throttled)
+    }
+
+    /// True if a long message that comes while it is held back is to be put together all the same.
+    pub(super) fn fills_backlog(&self, lane: Lane) -> bool {
+        let Member { paused, fills_backlog, .. } = &self.member;
+        *fills_backlog && *paused == Some(Pause::Throttled) && lane.is_main()
     }
 
     /// Its next message waits for those who had sessions before a restart.

@@ -234,6 +234,7 @@ impl<P: Peer> Sessions<P> {
     pub(super) fn receive_by(&mut self, mut slot: Box<Slot<P, Session>>, input: Option<(P, &[u8], Content<'_>)>) {
         let Self { cx, hub, table, .. } = self;
         slot.session.limit_memory(cx, slot.id);
+        slot.session.before_input();
         let (now, max_datagram) = (cx.now, cx.max_datagram(&slot.peer));
         if let Some((_, _, Content::Native(..))) = input {
             slot.session.begin_native(now);
@@ -241,6 +242,7 @@ impl<P: Peer> Sessions<P> {
         let arrived = slot.session.member().stream.as_mut().map(|stream| stream.take_arrived());
         let (mut intake, me) = slot.session.split(slot.id);
         let mut dispatch = Dispatch::new(cx, hub, table, me, max_datagram);
+        dispatch.publish_backlog();
         let (mut understood, mut read) = (true, 0);
         match (input, &arrived) {
             (Some((_, datagram, content)), _) => {
@@ -511,7 +513,7 @@ impl<P: Peer> Sessions<P> {
             let (index, to) = (slot.id.slot, slot.peer);
             if slot.session.throttle().due(self.cx.now).is_some() {
                 let (_, mut me) = slot.session.split(slot.id);
-                self.hub.review(&mut self.cx, &mut self.table, Publisher::session(&mut me));
+                self.hub.review(&mut self.cx, &mut self.table, &mut Publisher::session(&mut me));
             }
             if slot.session.goes_on(&self.cx) {
                 self.table.put_back(slot, false);

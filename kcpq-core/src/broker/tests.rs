@@ -16,6 +16,7 @@ use crate::outbox::Outbox;
 use crate::store::Heap;
 use crate::time::Duration;
 
+mod backlog;
 mod kept;
 mod memory;
 mod presence;

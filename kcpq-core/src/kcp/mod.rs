@@ -297,6 +297,19 @@ impl<S: Store> Kcp<S> {
         self.receiver.set_room(&mut self.env, room);
     }
 
+    /// How many segments have been read, wrapping. `None` where each lane goes on by itself.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn read_to(&self) -> Option<u32> {
+        self.receiver.read_to()
+    }
+
+    /// So many segments that were read count as unread: what was in them is not dealt with yet.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn set_elsewhere(&mut self, now: Instant, segments: usize) {
+        self.env.now = now;
+        self.receiver.set_elsewhere(&mut self.env, segments);
+    }
+
     /// Forgets what is only kept to rebuild others with.
     #[cfg(feature = "alloc")]
     pub(crate) fn forget_helpers(&mut self) {

@@ -217,6 +217,12 @@ pub trait RxWindow {
     }
     /// Sets that, where memory is shared.
     fn set_room(&mut self, _room: Option<usize>) {}
+    /// Segments that have left the window and count as unread all the same, where such are kept.
+    fn elsewhere(&self) -> usize {
+        0
+    }
+    /// Sets that, where such are kept.
+    fn set_elsewhere(&mut self, _segments: usize) {}
     /// Forgets everything.
     fn clear(&mut self);
 }

@@ -12,7 +12,7 @@ use core::ops::ControlFlow;
 use super::context::Context;
 use super::event::{Ended, Event};
 use super::hub::Hub;
-use super::message::Message;
+use super::message::{self, Message};
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
@@ -51,7 +51,13 @@ pub(super) struct Outcome {
 
 impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
-        !(self.is_over() || self.me.pauses(self.lane) || self.cx.comeback.is_awaited() && self.waits(reader, input))
+        if self.is_over() {
+            return false;
+        }
+        if self.me.pauses(self.lane) {
+            return self.me.fills_backlog(self.lane) && self.is_long(reader, input);
+        }
+        !(self.cx.comeback.is_awaited() && self.waits(reader, input))
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
@@ -105,17 +111,29 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             return;
         }
         match frame.command {
+            command::PUB if self.me.fills_backlog(self.lane) => {
+                let msg = in_place.map_or_else(|| message::take_assembled(inbox), message::msg);
+                self.me.member.backlog.push(msg);
+            }
             command::PUB => {
-                let subject = match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
-                    Ok(subject) => subject,
-                    Err(error) => return self.publish_foreign(frame.subject, error, bytes),
-                };
                 let share_from = self.hub.share_from();
-                if in_place.is_some() || bytes.len() < share_from {
-                    let _ = self.publish(subject, &mut Message::published(bytes, share_from), false);
-                } else {
-                    self.publish_assembled(inbox);
+                if in_place.is_none() && bytes.len() >= share_from {
+                    return self.publish_made(&message::take_assembled(inbox));
                 }
+                let mut message = Message::published(bytes, share_from);
+                let mut checked = core::mem::take(&mut self.cx.subject);
+                if let Some(subject) = checked.get(frame.subject) {
+                    let _ = self.publish(subject, &mut message, false);
+                } else {
+                    match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
+                        Ok(subject) => {
+                            checked.set(subject);
+                            let _ = self.publish(subject, &mut message, false);
+                        }
+                        Err(error) => self.publish_foreign(frame.subject, error, bytes),
+                    }
+                }
+                self.cx.subject = checked;
             }
             command::PUBX => self.publish_extended(frame, bytes),
             command::SUB => self.subscribe(frame),
@@ -127,6 +145,24 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             unknown => {
                 self.cx.stats.unknown_commands += 1;
                 self.error(&format!("handle error: unknown command: {unknown}"));
+            }
+        }
+    }
+
+    /// True if a message is next that its subscribers are likely to share.
+    #[cold]
+    fn is_long(&self, reader: &Reader<Heap>, input: &[u8]) -> bool {
+        let capacity = reader.capacity();
+        let is_long =
+            |head: Head| head.command == command::PUB && (self.hub.share_from()..=capacity).contains(&head.frame_len());
+        reader.upcoming(input).is_some_and(is_long)
+    }
+
+    /// Publishes what has come while the session was held back, as long as it is not again.
+    pub(super) fn publish_backlog(&mut self) {
+        while !(self.me.member.backlog.is_empty() || self.is_over() || self.me.pauses(Lane::NORMAL)) {
+            if let Some(msg) = self.me.member.backlog.pop() {
+                self.publish_made(&msg);
             }
         }
     }
