@@ -132,8 +132,12 @@ impl World {
 
     /// Publishes one message, and forgets what was sent before.
     fn publish(&mut self, payload: &Bytes) {
+        self.publish_in(Lane::NORMAL, payload);
+    }
+
+    fn publish_in(&mut self, lane: Lane, payload: &Bytes) {
         self.up.iter_mut().chain(&mut self.down).for_each(|sent| *sent = Sent::default());
-        self.clients[0].publish_bytes(self.now, Lane::NORMAL, "frames.1", payload).unwrap();
+        self.clients[0].publish_bytes(self.now, lane, "frames.1", payload).unwrap();
         self.carry();
     }
 }
@@ -186,4 +190,19 @@ fn many_short_messages_go_to_the_system_from_where_they_were_put_together() {
         // A datagram takes a bit of what was put together next, which is copied if it is short.
         assert!(sent.lent_bytes() >= sent.bytes / 100 * 80, "{} of {} bytes", sent.lent_bytes(), sent.bytes);
     }
+}
+
+#[test]
+fn a_long_message_of_another_lane_goes_to_the_system_from_where_it_lies() {
+    let mut world = World::new(false);
+    let payload = Bytes::from((0..LEN).map(|at| at as u8).collect::<Vec<u8>>());
+    world.publish_in(Lane::BULK, &payload);
+    // Lane 0 as well, once it says so.
+    world.publish(&payload);
+    assert!(world.got[1..].iter().all(|got| got.len() == 2 && got.iter().all(|frame| frame.ends_with(&payload))));
+    world.publish_in(Lane::BULK, &payload);
+    for sent in [&world.up[0], &world.down[1], &world.down[2]] {
+        assert!(sent.lent_bytes() >= LEN / 100 * 95, "{} of {} bytes", sent.lent_bytes(), sent.bytes);
+    }
+    assert!(world.got[1..].iter().all(|got| got.len() == 3 && got[2].ends_with(&payload)));
 }

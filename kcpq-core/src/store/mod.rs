@@ -176,6 +176,11 @@ pub trait TxStream {
     fn place(&mut self, skip: usize, out: &mut [u8]) {
         self.copy_to(skip, out);
     }
+    /// The same for a stream beside the one that knows who gathers.
+    #[cfg(feature = "lanes")]
+    fn place_beside(&mut self, _main: &mut Self, skip: usize, out: &mut [u8]) {
+        self.copy_to(skip, out);
+    }
     /// Forgets the first `count` bytes.
     fn release(&mut self, count: usize);
     /// Forgets everything.

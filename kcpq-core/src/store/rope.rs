@@ -169,6 +169,13 @@ impl TxStream for HeapTx {
         self.gather = Some(gather);
     }
 
+    #[cfg(feature = "lanes")]
+    fn place_beside(&mut self, main: &mut Self, skip: usize, out: &mut [u8]) {
+        core::mem::swap(&mut self.gather, &mut main.gather);
+        self.place(skip, out);
+        core::mem::swap(&mut self.gather, &mut main.gather);
+    }
+
     fn release(&mut self, count: usize) {
         let mut count = count.min(self.len);
         self.len -= count;
