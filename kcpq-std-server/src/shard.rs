@@ -18,7 +18,7 @@ use crate::register::Reporter;
 use crate::server::Snapshot;
 use crate::stream::{self, Streams};
 use crate::values;
-use crate::view::{Counters, KeptPage, PatternPage, SessionPage};
+use crate::view::{BackboneView, Counters, KeptPage, PatternPage, SessionPage};
 
 /// What a shard is asked to do.
 pub(crate) enum Command {
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Kept(KeptCursor, Sender<KeptPage>),
     /// End a session, and say whether it was there.
     Kick(SessionId, Sender<bool>),
+    /// Say how it is with the backbone; for the thread that has it.
+    Backbone(Sender<BackboneView>),
     /// Say that the thread works.
     Ping(Sender<()>),
     /// Replace the rules of who may do what by these, which have been checked.
@@ -63,6 +65,16 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// A handle of who waits with `poll` for [`COMMAND`].
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn new(poll: &Poll) -> io::Result<(Self, Receiver<Command>)> {
+        let (sender, commands) = mpsc::channel();
+        let waker = Arc::new(Waker::new(poll.registry(), COMMAND)?);
+        Ok((Self { commands: sender, waker }, commands))
+    }
+
     /// Makes the shard do something. False if it has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
         let sent = self.commands.send(command).is_ok();
@@ -70,7 +82,7 @@ impl Handle {
         sent
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a thread of the server cannot be woken");
         }
@@ -86,7 +98,7 @@ const MAX_BATCH: usize = 65_000;
 const PAUSE: StdDuration = StdDuration::from_millis(50);
 
 /// Listeners have the lowest numbers.
-const COMMAND: Token = Token(usize::MAX);
+pub(crate) const COMMAND: Token = Token(usize::MAX);
 
 /// A socket of a shard: it has one for each address that the server listens on.
 struct Listener {
@@ -146,7 +158,6 @@ impl Shard {
         reporter: Option<Reporter>,
         values: Option<values::Reporter>,
     ) -> io::Result<(Self, Handle)> {
-        let (sender, commands) = mpsc::channel();
         let segments = sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
         let gathers = sockets.iter().all(|socket| socket.sender().gathers());
         let batch = usize::from(max_datagram) * segments;
@@ -158,7 +169,7 @@ impl Shard {
             poll.registry().register(&mut registered, Token(index), Interest::READABLE)?;
             listeners.push(Listener { socket, registered, readable: true });
         }
-        let handle = Handle { commands: sender, waker: Arc::new(Waker::new(poll.registry(), COMMAND)?) };
+        let (handle, commands) = Handle::new(&poll)?;
         let shard = Self {
             listeners,
             poll,
@@ -194,7 +205,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Names all shards of the server, of which this is number `own`.
+    /// Names all shards of the server, of which this is number `own`, and behind them the thread of the backbone, if there is
+    /// one.
     pub(crate) fn join(&mut self, own: usize, all: &[Handle]) {
         self.own = own;
         self.siblings = all.to_vec();
@@ -442,7 +454,7 @@ impl Shard {
                     tracing::error!(%error, "the rules of who may do what stay as they were");
                 }
             }
-            Command::Stop => {}
+            Command::Stop | Command::Backbone(_) => {}
             #[cfg(test)]
             Command::Panic => panic!("as it was told"),
             // A second time it would begin its time anew.
@@ -466,7 +478,8 @@ impl Shard {
     }
 }
 
-fn now(epoch: std::time::Instant) -> Instant {
+/// The time since then.
+pub(crate) fn now(epoch: std::time::Instant) -> Instant {
     Instant::from_micros(u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
 }
 

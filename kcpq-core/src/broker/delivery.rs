@@ -257,6 +257,14 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         }
     }
 
+    /// Hands it to the gateway, which is to know whether queue groups here have it.
+    #[cold]
+    pub(super) fn hand_to_gateway(&mut self, index: u8, served: bool) {
+        if !matches!(self.reached.publisher.party, Party::Shard(_)) {
+            self.hand_to(Party::Shard(index), false, if served { &properties::SERVED } else { &[] });
+        }
+    }
+
     /// Hands it to one member of each group of these shares, as far as they are aimed at. Says to how many.
     #[inline(never)]
     pub(super) fn hand_to_groups(&mut self, aim: Aim, groups: &mut Groups, shares: &mut Vec<groups::Found>) -> u32 {

@@ -46,6 +46,7 @@ mod delivery;
 mod dispatch;
 mod event;
 mod foreign;
+pub mod gateway;
 mod groups;
 mod guard;
 mod half_open;
@@ -205,7 +206,7 @@ impl<P: Peer> fmt::Debug for Broker<P> {
 impl<P: Peer> Broker<P> {
     /// A broker without sessions. `seed` should be random: hashing and the epoch are derived from it.
     pub fn new(config: Config, seed: u64) -> Self {
-        let hub = Hub::new(seed, Shards::new(0, 1, seed, 0));
+        let hub = Hub::new(seed, Shards::new(0, 1, seed, 0, false));
         let cx = Context::new(config, seed);
         let (table, strays) = (Table::new(seed), Strays::new());
         let (half_open, forwards, streams, announcements) =
@@ -230,10 +231,22 @@ impl<P: Peer> Broker<P> {
     pub fn with_shards(mut self, own: usize, count: usize) -> Self {
         let Context { config, seed, .. } = &self.sessions.cx;
         let kept = core::mem::take(&mut self.sessions.hub.kept);
-        self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water));
+        self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water, false));
         self.sessions.hub.kept = kept;
         self.sessions.cx.set_shard(own as u64, count as u64);
         self.sessions.table.set_shard(own as u8);
+        self
+    }
+
+    /// The same with a [`Gateway`] to a backbone, which the driver treats as one more broker, behind the last one; to be chosen
+    /// after the number of these and before the first datagram. It is the same for all of them.
+    #[must_use]
+    pub fn with_gateway(mut self) -> Self {
+        let Context { config, seed, shard: (own, count), .. } = &self.sessions.cx;
+        let kept = core::mem::take(&mut self.sessions.hub.kept);
+        let shards = Shards::new(*own as usize, *count as usize, *seed, config.high_water, true);
+        self.sessions.hub = Hub::new(*seed, shards);
+        self.sessions.hub.kept = kept;
         self
     }
 

@@ -701,6 +701,11 @@ impl<P: Peer> Sessions<P> {
                     }
                 }
             }
+            Told::Abroad { pattern, is } => {
+                if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(cx.config.subjects)) {
+                    hub.set_abroad(pattern, is);
+                }
+            }
             Told::Will { key } => cx.void_wills_of(table, key),
             Told::Last => {
                 if hub.shards.on_last(from) {
