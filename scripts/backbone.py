@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +20,6 @@ from common import Server, find, stop, tell
 
 # Seconds: what a run may take longer than planned.
 PATIENCE = 60
-# Seconds for a subscriber to subscribe before others publish.
-SUBSCRIBE = 1
 WARMUP = 1
 
 OFF, ON, ACROSS, NATS = "kcpq", "kcpq on NATS", "kcpq -> NATS -> kcpq", "nats-server"
@@ -76,9 +73,8 @@ class Run:
                                              env=self.environment))
         return self.running[-1]
 
-    def bench(self, roles, addr, *flags):
-        command = [self.kcpq, "bench", roles, "-s", addr, "--json", "--no-progress", "--allow-loss"]
-        return self.start([*command, *flags])
+    def bench(self, addr, *flags):
+        return self.start([self.kcpq, "bench", "pubsub", "-s", addr, "--json", "--no-progress", "--allow-loss", *flags])
 
     def measure(self, way, work, seconds):
         """What the one who measures prints."""
@@ -87,16 +83,12 @@ class Run:
             addr = self.nats_server()
             return self.start([self.rivals, "nats", addr, "--subs", "1", *work.load(), *span, *warmup])
         if way == OFF:
-            return self.bench("pubsub", self.kcpq_server(), *work.load(), *span, *warmup)
+            return self.bench(self.kcpq_server(), *work.load(), *span, *warmup)
         nats = self.nats_server()
         first = self.kcpq_server(nats)
         if way == ON:
-            return self.bench("pubsub", first, *work.load(), *span, *warmup)
-        found = self.bench("sub", self.kcpq_server(nats), "--size", str(work.size), *span, *warmup)
-        time.sleep(SUBSCRIBE)
-        # Longer than is measured, so that the subscriber's time is full whenever its first message comes.
-        self.bench("pub", first, *work.load(), "--duration", f"{seconds + WARMUP + 1}s")
-        return found
+            return self.bench(first, *work.load(), *span, *warmup)
+        return self.bench(self.kcpq_server(nats), "--pub-server", first, *work.load(), *span, *warmup)
 
     def stop(self):
         for process in reversed(self.running):
@@ -176,6 +168,5 @@ def main(args, target):
 {table(works, results)}
 
 Ratios above 1 are in favour of the first one. "Added over NATS" is what a message takes longer from one kcpq server over NATS to
-another one than within one. Losses over NATS are those of a publisher that is faster than the way: nobody tells it how far its
-subscriber is. Command: `scripts/compare --backbone --rounds {args.rounds} --seconds {args.seconds}`.
+another one than within one. Command: `scripts/compare --backbone --rounds {args.rounds} --seconds {args.seconds}`.
 """

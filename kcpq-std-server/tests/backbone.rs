@@ -474,6 +474,37 @@ fn nats_is_killed_and_comes_back_under_load_and_all_sums_agree() {
     });
 }
 
+#[cfg(unix)]
+#[test]
+fn a_nats_server_that_hangs_keeps_nobody_here_waiting() {
+    if !nats::is_there() {
+        return;
+    }
+    let nats = Nats::start(&[]);
+    smol::block_on(async {
+        let server = serve(&[nats.url()]).await;
+        let (publishes, listens) = (client(&server).await, client(&server).await);
+        let mut received = listens.subscribe("x").await.unwrap();
+        nats.signal("-STOP");
+        // More than the system takes for it. What waits for NATS beyond what a queue holds is dropped, and counted.
+        let large = vec![b'x'; 100_000];
+        for _ in 0..200 {
+            publishes.publish("x", &large).await.unwrap();
+            assert_eq!(next(&mut received).await.len(), large.len());
+        }
+        let mut late = listens.subscribe("late").await.unwrap();
+        publishes.publish("late", "1").await.unwrap();
+        assert_eq!(next(&mut late).await, "1");
+        until("it is given up", || view(&server).stats.joined == 0).await;
+        until("why", || view(&server).trouble.is_some_and(|why| why.ends_with("says nothing"))).await;
+        nats.signal("-CONT");
+        joined(&server).await;
+        let mut there = nats.client();
+        there.publish("late", None, "2");
+        assert_eq!(next(&mut late).await, "2");
+    });
+}
+
 #[test]
 fn in_a_cluster_the_next_server_is_used_when_one_is_lost() {
     if !nats::is_there() {

@@ -75,6 +75,11 @@ impl Nats {
         self.process = None;
     }
 
+    /// Sends it a signal, named as for the command `kill`.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.as_ref().expect("it runs").signal(signal);
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }

@@ -259,11 +259,11 @@ struct Mark {
 }
 
 /// A backbone that is not heard is asked so often whether it is there.
-const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_EVERY: Duration = Duration::from_secs(4);
 /// So long after it has come back the first message goes out.
 const HOLDS_FOR: Duration = Duration::from_secs(1);
-/// It is taken to be lost if it has not answered for so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// It is taken to be lost if it has said nothing for so long although it was asked. Who subscribes waits no longer than that.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 impl Gateway {
     /// A gateway for so many brokers, which have been made with [`Broker::with_gateway`](super::Broker::with_gateway). `seed`

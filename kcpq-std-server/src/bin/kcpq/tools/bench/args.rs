@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kcpq_smol::Client;
+use kcpq_smol::{Address, Client};
 
 use super::payload;
 use super::run::Roles;
@@ -33,14 +33,15 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// A connection.
-    pub(super) async fn connect(&self) -> Result<Client, Failure> {
+    /// A connection, to this server if it is another one.
+    pub(super) async fn connect(&self, other: Option<&Address>) -> Result<Client, Failure> {
         let builder = self.server.builder("kcpq bench")?;
         let builder = match self.spin {
             Some(span) => builder.spin(span),
             None => builder,
         };
-        Ok(builder.connect(self.server.first()?).await?)
+        let server = other.cloned().map_or_else(|| self.server.first(), Ok)?;
+        Ok(builder.connect(server).await?)
     }
 }
 
@@ -66,6 +67,9 @@ pub(super) struct Load {
     /// server never has to drop messages for subscribers that fall behind
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     window: Option<u64>,
+    /// Publishers connect to this server, subscribers to the other one: what crosses if several servers are one
+    #[arg(long, value_name = "ADDR")]
+    pub_server: Option<Address>,
     /// Number of publishers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pubs: Option<u16>,
@@ -109,6 +113,8 @@ pub(super) struct Plan {
     pub(super) pubs: u16,
     pub(super) subs: u16,
     pub(super) queue: Option<String>,
+    /// The publishers' server, if it is another one.
+    pub(super) pub_server: Option<Address>,
     pub(super) connections: Connections,
     pub(super) subject: String,
     pub(super) size: usize,
@@ -158,6 +164,9 @@ impl Load {
         if self.plot.is_some() && (self.size < payload::TIMED || !roles.receives()) {
             return Err(Failure::Error("--plot: no latency is measured".into()));
         }
+        if self.pub_server.is_some() && !roles.both() {
+            return Err(Failure::Error("--pub-server: needs subscribers in the same process".into()));
+        }
         if self.window.is_some() && !roles.both() {
             return Err(Failure::Error("--window: needs subscribers in the same process".into()));
         }
@@ -172,6 +181,7 @@ impl Load {
             pubs: self.pubs.unwrap_or(pubs),
             subs: self.subs.unwrap_or(subs),
             queue: self.queue.clone(),
+            pub_server: self.pub_server.clone(),
             connections: self.connections,
             subject: self.subject.clone(),
             size: self.size,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcpq_smol::Client;
+use kcpq_smol::{Address, Client};
 use smol::Timer;
 
 use super::args::{Common, Connections, Phase, Plan};
@@ -104,7 +104,7 @@ impl<'p> Running<'p> {
         // Subscribers first, so that no message is published to nobody.
         let mut shared = None;
         for _ in 0..plan.subs {
-            let client = bench.client(&mut shared).await?;
+            let client = bench.client(&mut shared, None).await?;
             let subscribe = client.subscribe(&from).capacity(QUEUE).max_bytes(usize::MAX);
             let subscription = match &plan.queue {
                 Some(group) => subscribe.queue(group).await?,
@@ -117,7 +117,7 @@ impl<'p> Running<'p> {
         bench.flow.follow(&bench.subscribers);
         let mut shared = None;
         for index in 0..plan.pubs {
-            let client = bench.client(&mut shared).await?;
+            let client = bench.client(&mut shared, plan.pub_server.as_ref()).await?;
             let flow = Arc::clone(&bench.flow);
             bench.publishers.push(Publisher::new(client, &to, plan.size, index, clock, flow));
         }
@@ -131,7 +131,7 @@ impl<'p> Running<'p> {
             return Ok((subject.clone(), subject.clone()));
         }
         let (ask, answer) = (format!("{subject}.ask"), format!("{subject}.answer"));
-        let client = self.client(&mut None).await?;
+        let client = self.client(&mut None, None).await?;
         let mut questions = client.subscribe(&ask).capacity(QUEUE).max_bytes(usize::MAX).await?;
         let to = answer.clone();
         self.tasks.push(smol::spawn(async move {
@@ -144,12 +144,12 @@ impl<'p> Running<'p> {
         Ok((ask, answer))
     }
 
-    /// A connection of its own, or the one that is shared.
-    async fn client(&mut self, shared: &mut Option<Client>) -> Result<Client, Failure> {
+    /// A connection of its own, or the one that is shared; to this server if it is another one.
+    async fn client(&mut self, shared: &mut Option<Client>, other: Option<&Address>) -> Result<Client, Failure> {
         if let Some(client) = shared {
             return Ok(client.clone());
         }
-        let client = self.common.connect().await?;
+        let client = self.common.connect(other).await?;
         self.clients.push(client.clone());
         if self.plan.connections == Connections::Shared {
             *shared = Some(client.clone());
