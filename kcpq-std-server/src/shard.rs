@@ -454,7 +454,9 @@ impl Shard {
                     tracing::error!(%error, "the rules of who may do what stay as they were");
                 }
             }
-            Command::Stop | Command::Backbone(_) => {}
+            // Another thread's; who asked hears that there is nobody.
+            Command::Backbone(reply) => drop(reply),
+            Command::Stop => {}
             #[cfg(test)]
             Command::Panic => panic!("as it was told"),
             // A second time it would begin its time anew.

@@ -23,13 +23,13 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn prepare(
-    backbone: Backbone,
+    Backbone(never): Backbone,
     _: gateway::Config,
     _: usize,
     _: u64,
     _: Instant,
 ) -> io::Result<Result<(Prepared, Handle), RuleError>> {
-    match backbone.0 {}
+    match never {}
 }
 
 impl Prepared {

@@ -208,7 +208,7 @@ pub(super) struct Serve {
           value_parser = parse_count::<usize>)]
     handshakes_unconfirmed: usize,
     #[command(flatten)]
-    nats: Nats,
+    nats: Box<Nats>,
     #[command(flatten)]
     key: KeyArg,
     /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
