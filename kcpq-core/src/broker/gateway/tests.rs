@@ -27,6 +27,8 @@ struct Subscription {
     group: Option<String>,
 }
 
+type Seen = (String, Option<String>, Vec<u8>, Vec<(String, String)>);
+
 /// What NATS does: each plain subscription gets a message, and one of each queue group, but none on the connection of its
 /// publisher; who asks and has nobody is told so.
 #[derive(Default)]
@@ -37,7 +39,7 @@ struct Backbone {
     turn: usize,
     is_away: bool,
     /// What others would see: subject, reply, payload, headers.
-    seen: Vec<(String, Option<String>, Vec<u8>, Vec<(String, String)>)>,
+    seen: Vec<Seen>,
 }
 
 #[derive(Debug)]
