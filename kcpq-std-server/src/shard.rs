@@ -77,8 +77,10 @@ impl Handle {
     }
 }
 
-/// Receive calls in one turn, so that a flood cannot keep timers and commands waiting.
+/// Receive calls in one turn, and datagrams after which there is no further one, so that a flood cannot keep timers,
+/// commands and those who are to be sent something waiting.
 const RECEIVES: usize = 8;
+const DATAGRAMS: usize = 512;
 /// Most bytes in one call: what the length of a UDP datagram can tell, less the headers.
 const MAX_BATCH: usize = 65_000;
 /// The wait after an error of the socket that says nothing about a peer, so that it cannot become a busy loop; and the
@@ -265,10 +267,14 @@ impl Shard {
         }
         let spin = wait.map_or(self.spin, |wait| wait.min(self.spin));
         let begun = std::time::Instant::now();
-        while begun.elapsed() < spin {
+        loop {
+            // At least once: what is to be done at once may be what a turn has left, and somebody else's is the next.
             self.wait(Some(StdDuration::ZERO));
             if !self.events.is_empty() {
                 return true;
+            }
+            if begun.elapsed() >= spin {
+                break;
             }
             // Where others have to wait for a processor they go first.
             std::thread::yield_now();
@@ -289,13 +295,17 @@ impl Shard {
     fn receive(&mut self) {
         let Self { listeners, broker, epoch, .. } = self;
         for (index, listener) in listeners.iter_mut().enumerate() {
+            let mut datagrams = 0;
             for _ in 0..RECEIVES {
-                if !listener.readable {
+                if !listener.readable || datagrams >= DATAGRAMS {
                     break;
                 }
                 let now = now(*epoch);
-                let client = |path| Client { path, listener: index as u8 };
-                match listener.socket.recv(|path, datagram| broker.handle_datagram(now, client(path), datagram)) {
+                let each = |path, datagram: &mut [u8]| {
+                    datagrams += 1;
+                    broker.handle_datagram(now, Client { path, listener: index as u8 }, datagram);
+                };
+                match listener.socket.recv(each) {
                     Ok(true) => {}
                     Ok(false) => listener.emptied(),
                     Err(error) => {
@@ -506,6 +516,9 @@ mod tests {
         shard.receive();
         handle.send(Command::Stop);
         assert!(shard.find_work(&mut None) && !shard.listeners[0].readable, "a command is something to do");
+        // Something is to be done at once: what has come meanwhile is seen all the same.
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], addr).unwrap();
+        assert!(shard.find_work(&mut Some(StdDuration::ZERO)) && shard.listeners[0].readable);
     }
 
     #[test]
