@@ -13,7 +13,9 @@ use super::party::Party;
 use super::pass::Pass;
 use super::peer::Peer;
 use super::presence::Notices;
+use super::relief::Relief;
 use super::stats::Stats;
+use super::turn::Turn;
 use super::wills::Wills;
 use crate::hash::Secret;
 use crate::hello::Named;
@@ -57,6 +59,10 @@ pub(super) struct Context<P> {
     pub(super) wills: Wills,
     /// Who may take in more when memory is short.
     pub(super) memory: Memory,
+    /// Who gives way when too much waits.
+    pub(super) relief: Relief,
+    /// How much was done in this turn.
+    pub(super) turn: Turn,
     /// The engines' counters of all sessions, as far as they were [counted](super::session::Session::count).
     pub(super) transport: kcp::Stats,
     /// Who was held back and may go on, and sessions that have begun to miss messages: seen to when nobody is worked on.
@@ -95,6 +101,8 @@ impl<P> Context<P> {
             headroom: 0,
             stats: Stats::default(),
             waits: Some(Box::default()),
+            relief: Relief::default(),
+            turn: Turn::default(),
             transport: kcp::Stats::default(),
             released: VecDeque::new(),
             slow: VecDeque::new(),

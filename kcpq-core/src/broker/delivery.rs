@@ -168,6 +168,11 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         Self { reached, subject, message, sessions: 0, reach: Reach::default(), behind: None, other: None }
     }
 
+    /// That takes so much work.
+    pub(super) fn charge(&mut self, work: u32) {
+        self.reached.cx.turn.charge(work);
+    }
+
     /// Hands it to one of them, or the `latest` of its subject only; with `more` properties to a member of a group.
     pub(super) fn hand_to(&mut self, to: Party, latest: bool, more: &[u8]) {
         let Reached { cx, table, shards, publisher } = &mut self.reached;

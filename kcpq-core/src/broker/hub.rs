@@ -18,6 +18,7 @@ use super::session::{Me, Session};
 use super::shards::Shards;
 use super::table::Table;
 use super::throttle::Throttle;
+use super::turn;
 use crate::frame::{Frame, LENGTH, subject_of};
 use crate::lane::{Asked, Lane};
 use crate::router::{Place, Router, TooManyShapes};
@@ -239,7 +240,8 @@ impl Hub {
         wanted_by.clear();
         // Where it was published: what is told of it elsewhere is the same message.
         let count = u32::from(matches!(aim, Aim::All | Aim::Here));
-        router.route_counted(subject, count, |number| wanted_by.push(number));
+        let steps = router.route_counted(subject, count, |number| wanted_by.push(number));
+        delivery.charge(steps / turn::STEPS + wanted_by.len() as u32);
         let mut elsewhere = 0;
         match aim {
             Aim::Group(_) => wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_))),

@@ -26,6 +26,7 @@ use super::pass::Pass;
 use super::peer::Peer;
 use super::stream::Stream;
 use super::throttle::Throttle;
+use super::turn::Account;
 use super::view::ClientKind;
 use super::wills::Will;
 use crate::access::Credential;
@@ -93,6 +94,8 @@ pub(super) struct Member {
     paused: Option<Pause>,
     /// Answers to it that wait until other shards know of its patterns.
     pub(super) unanswered: u32,
+    /// What was done for it.
+    pub(super) account: Account,
     pub(super) outlet: Outlet,
     pub(super) throttle: Throttle,
 }
@@ -106,6 +109,8 @@ enum Pause {
     Throttled,
     /// Those who had sessions before a restart are not all back.
     Comeback,
+    /// Enough was done for it: it is the turn of others.
+    Turn,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +250,7 @@ impl Session {
                 heard: cx.now,
                 paused: None,
                 unanswered: 0,
+                account: Account::default(),
                 outlet: Outlet::of_session(cx),
                 throttle: Throttle::default(),
             },
@@ -453,8 +459,14 @@ impl Session {
         self.member.unanswered = self.member.unanswered.saturating_sub(1);
     }
 
-    /// True, once, if what kept it from being read is over: there may be bytes that wait.
-    pub(super) fn goes_on<P>(&mut self, cx: &Context<P>) -> bool {
+    /// It is not read because it is the turn of others.
+    pub(super) fn is_put_off(&self) -> bool {
+        self.member.paused == Some(Pause::Turn)
+    }
+
+    /// True, once, if what kept it from being read is over: there may be bytes that wait. `turn`: it is its turn, if it
+    /// was put off.
+    pub(super) fn goes_on<P>(&mut self, cx: &mut Context<P>, turn: bool) -> bool {
         let goes_on = match self.member.paused {
             None => false,
             Some(Pause::Answers) => {
@@ -462,6 +474,7 @@ impl Session {
             }
             Some(Pause::Throttled) => !self.member.throttle.holds(),
             Some(Pause::Comeback) => !cx.comeback.is_awaited(),
+            Some(Pause::Turn) => turn && cx.turn.lend_again(&mut self.member.account),
         };
         if goes_on {
             self.member.paused = None;
@@ -603,15 +616,16 @@ impl Session {
         self.set_room(cx, id);
     }
 
-    /// True if it keeps others waiting for memory and does not get on itself. One that is held back, or about to end, need not.
-    /// What is only kept to rebuild lost segments with makes room for those who wait.
+    /// True if it keeps others waiting for memory and does not get on itself. One that is held back, put off, or about
+    /// to end, need not. What is only kept to rebuild lost segments with makes room for those who wait.
     pub(super) fn is_stuck<P>(&mut self, cx: &mut Context<P>) -> bool {
         if self.member.share.has_much() {
             self.transport.forget_helpers();
             self.count_held(cx);
         }
         let now = cx.now;
-        let (progress, judged) = (self.progress(), self.member.is_open() && !self.member.throttle.holds());
+        let judged = self.member.is_open() && !self.member.throttle.holds() && !self.is_put_off();
+        let progress = self.progress();
         self.member.share.is_stuck(now, progress, judged)
     }
 
@@ -869,6 +883,12 @@ impl Me<'_> {
     #[cold]
     pub(super) fn waits(&mut self) {
         self.member.paused = Some(Pause::Comeback);
+    }
+
+    /// Enough was done for it: its next frame waits for the turn of others.
+    #[cold]
+    pub(super) fn put_off(&mut self) {
+        self.member.paused = Some(Pause::Turn);
     }
 
     /// True if it is not read because it asks faster than it takes the answers.

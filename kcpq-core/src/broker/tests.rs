@@ -20,6 +20,7 @@ mod kept;
 mod memory;
 mod presence;
 mod stream;
+mod turns;
 mod view;
 
 /// A broker and clients that are connected without any delay; some may be deaf.

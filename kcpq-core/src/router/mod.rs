@@ -197,8 +197,8 @@ impl Router {
         self.route_counted(subject, 0, tell);
     }
 
-    /// The same, counted as so many messages for each pattern that matches.
-    pub(crate) fn route_counted(&mut self, subject: Subject<'_>, count: u32, mut tell: impl FnMut(u32)) {
+    /// The same, counted as so many messages for each pattern that matches. Says how many steps it took.
+    pub(crate) fn route_counted(&mut self, subject: Subject<'_>, count: u32, mut tell: impl FnMut(u32)) -> u32 {
         self.message += 1;
         let Self { told, message, .. } = self;
         let mut tell_new = |members: &Members| {
@@ -215,7 +215,7 @@ impl Router {
         // Most messages match one pattern, whose members are distinct: they wait until a second one is found.
         let mut only = self.literal.get(&self.secret, subject.as_str().as_bytes());
         let mut several = false;
-        self.trie.matches(&self.secret, subject, |members| {
+        let steps = self.trie.matches(&self.secret, subject, |members| {
             if members.is_empty() {
                 return;
             }
@@ -233,6 +233,7 @@ impl Router {
             members.count(count);
             members.for_each(tell);
         }
+        steps
     }
 
     /// True if `member` was told of the message that was routed last, beside others with other patterns. Not known, and

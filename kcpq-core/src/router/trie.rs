@@ -62,8 +62,13 @@ impl Trie {
         }
     }
 
-    /// The members of each pattern that matches.
-    pub(super) fn matches<'t>(&'t mut self, secret: &Secret, subject: Subject<'_>, mut found: impl FnMut(&'t Members)) {
+    /// The members of each pattern that matches. Says how many steps that took.
+    pub(super) fn matches<'t>(
+        &'t mut self,
+        secret: &Secret,
+        subject: Subject<'_>,
+        mut found: impl FnMut(&'t Members),
+    ) -> u32 {
         let Self { nodes, edges, stack, .. } = self;
         let subject = subject.as_str().as_bytes();
         stack.clear();
@@ -75,7 +80,9 @@ impl Trie {
                     .map(|child| (child, (subject.len() - rest.len()) as u32)),
             ),
         }
+        let mut steps = 0;
         while let Some((index, offset)) = stack.pop() {
+            steps += 1;
             let node = &nodes[index as usize];
             // A subject has no empty token, so nothing is left only when its last token was taken.
             let Some(rest) = subject.get(offset as usize..).filter(|rest| !rest.is_empty()) else {
@@ -99,6 +106,7 @@ impl Trie {
                 stack.push((child, next));
             }
         }
+        steps
     }
 
     /// The members of `pattern`; none, and a place for them, if it is new. They must not stay empty.

@@ -16,6 +16,7 @@ use super::message::Message;
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
+use super::turn;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole, command};
 use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, beginning, features};
@@ -51,7 +52,10 @@ pub(super) struct Outcome {
 
 impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
-        !(self.is_over() || self.me.pauses(self.lane) || self.cx.comeback.is_awaited() && self.waits(reader, input))
+        !(self.is_over()
+            || self.me.pauses(self.lane)
+            || self.cx.turn.is_used_up() && self.is_put_off()
+            || self.cx.comeback.is_awaited() && self.waits(reader, input))
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
@@ -101,6 +105,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn act(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) {
         let bytes = in_place.unwrap_or_else(|| inbox.bytes());
         let frame = head.frame(bytes);
+        self.cx.turn.charge(turn::FRAME + (bytes.len() / turn::BYTES) as u32);
         if self.cx.guard.is_some() && !self.is_let_in(frame.command) {
             return;
         }
@@ -129,6 +134,19 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 self.error(&format!("handle error: unknown command: {unknown}"));
             }
         }
+    }
+
+    /// What may be done for it is used up, or not known yet. True if that is all in this turn, and others come first.
+    #[inline(never)]
+    fn is_put_off(&mut self) -> bool {
+        let Self { cx, me, .. } = self;
+        if cx.turn.lend(&mut me.member.account) {
+            return false;
+        }
+        cx.stats.turn_waits += 1;
+        me.member.outlet.counts.turn_waits += 1;
+        me.put_off();
+        true
     }
 
     /// True if a message is next, which waits for those who had sessions before a restart.
@@ -203,6 +221,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     }
 
     fn error(&mut self, text: &str) {
+        self.cx.turn.charge(turn::ENTRY);
         self.reply(command::ERR, cut(text).as_bytes(), &[]);
     }
 

@@ -247,6 +247,7 @@ fn messages(look: &Look) -> Vec<Family> {
                 ("slow_consumer", sum.dropped_slow),
                 ("too_large", sum.dropped_too_large),
                 ("memory", sum.dropped_memory),
+                ("stuck", sum.dropped_stuck),
                 ("closed", sum.dropped_closed),
                 ("relay", sum.dropped_relay),
                 ("expired", sum.expired),
@@ -311,6 +312,11 @@ fn messages(look: &Look) -> Vec<Family> {
         )
         .of(Unit::Bytes),
         counter("receive_waits", "Times that a session had to wait because that was short", sum.receive_waits),
+        counter(
+            "turn_waits",
+            "Times that a session had to wait for others because it asked for more than its share of time",
+            sum.turn_waits,
+        ),
         gauge("longest_queue", "Bytes that wait for the session with most of them", longest as f64).of(Unit::Bytes),
         counter(
             "log_events_lost",
