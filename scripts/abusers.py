@@ -210,7 +210,7 @@ def many_sessions(server, ready):
 
 
 def garbage(server, ready):
-    """A million datagrams from thousands of addresses, and more: noise, pieces of sessions that there are not, and the
+    """Datagrams without end, a hundred from each of many addresses: noise, pieces of sessions that there are not, and the
     beginnings of sessions that nobody goes on with."""
     ready()
     # The start of a frame, as a client's first segment has it, and what no protocol knows.
