@@ -207,3 +207,27 @@ def many_sessions(server, ready):
     ready()
     while True:
         time.sleep(1)
+
+
+def garbage(server, ready):
+    """Datagrams without end, a hundred from each of many addresses: noise, pieces of sessions that there are not, and the
+    beginnings of sessions that nobody goes on with."""
+    ready()
+    # The start of a frame, as a client's first segment has it, and what no protocol knows.
+    begins, number = frame(PING) + frame(SUB, b"abuse"), 0
+    while True:
+        host = f"127.{random.randrange(3, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+        peer = Peer(server, host)
+        for _ in range(100):
+            number += 1
+            peer.conv = random.getrandbits(32) or 1
+            kind = number % 4
+            if kind == 0:
+                peer.send(random.randbytes(random.randrange(1, 1200)))
+            elif kind == 1:
+                peer.send(peer.segment(ACK, number), peer.segment(PUSH, number, b"x" * 100))
+            elif kind == 2:
+                peer.send(peer.segment(PUSH, 0, begins))
+            else:
+                peer.send(peer.segment(PUSH, 0, b"\xff" * 8), random.randbytes(24))
+        peer.socket.close()

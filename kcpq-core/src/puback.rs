@@ -32,6 +32,8 @@ pub enum Rejection {
     TooFast,
     /// It was routed, but is not kept as the last value of its subject, as the publisher wanted.
     NotKept,
+    /// It was routed at this server, but is too large for the backbone that connects it to others.
+    TooLarge,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -43,6 +45,7 @@ impl Rejection {
             Self::NotPermitted => 2,
             Self::TooFast => 3,
             Self::NotKept => 4,
+            Self::TooLarge => 5,
             Self::Other(code) => code,
         }
     }
@@ -55,6 +58,7 @@ impl fmt::Display for Rejection {
             Self::NotPermitted => f.write_str("the server does not permit to publish to this subject"),
             Self::TooFast => f.write_str("more bytes in a second than the server permits"),
             Self::NotKept => f.write_str("the server has routed the message, but does not keep it as the last value"),
+            Self::TooLarge => f.write_str("the server has routed the message, but its backbone takes none so large"),
             Self::Other(code) => write!(f, "refused by the server (code {code})"),
         }
     }
@@ -90,6 +94,7 @@ impl PubAck {
             2 => Err(Rejection::NotPermitted),
             3 => Err(Rejection::TooFast),
             4 => Err(Rejection::NotKept),
+            5 => Err(Rejection::TooLarge),
             code => Err(Rejection::Other(*code)),
         };
         Some(Self { number: u32::from_be_bytes(*number), outcome })

@@ -67,15 +67,14 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
     ///
     /// # Errors
     /// [`PublishError`], but never `Full`. Nothing was queued then.
-    pub async fn publish(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        poll_fn(|cx| {
+    pub fn publish(&self, subject: &str, payload: &[u8]) -> impl Future<Output = Result<(), PublishError>> {
+        poll_fn(move |cx| {
             self.shared.with(|inner| {
                 let now = inner.now();
                 let taken = inner.core.publish(now, subject, payload);
                 inner.poll_taken(cx, taken)
             })
         })
-        .await
     }
 
     /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`, counted from the first poll: one that

@@ -1,5 +1,8 @@
 //! UDP by embassy-net (feature `embassy-net`).
 
+use core::future::poll_fn;
+use core::task::{Poll, ready};
+
 use embassy_net::IpEndpoint;
 use embassy_net::udp::{BindError, RecvError, SendError, UdpSocket};
 
@@ -58,19 +61,23 @@ impl<'s> Udp<'s> {
 impl Transport for Udp<'_> {
     type Error = Error;
 
-    async fn send(&mut self, datagram: &[u8]) -> Result<(), Error> {
-        self.socket.send_to(datagram, self.server).await.map_err(Error::Send)
+    // By polling: each future of the stack's own around it takes flash and RAM.
+
+    fn send(&mut self, datagram: &[u8]) -> impl Future<Output = Result<(), Error>> {
+        poll_fn(|cx| self.socket.poll_send_to(datagram, self.server, cx).map_err(Error::Send))
     }
 
-    async fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        loop {
-            match self.socket.recv_from(buffer).await {
-                Ok((len, from)) if from.endpoint == self.server => return Ok(len),
-                // Someone else's.
-                Ok(_) => {}
-                Err(RecvError::Truncated) => return Ok(0),
+    fn receive(&mut self, buffer: &mut [u8]) -> impl Future<Output = Result<usize, Error>> {
+        poll_fn(|cx| {
+            loop {
+                return Poll::Ready(Ok(match ready!(self.socket.poll_recv_from(buffer, cx)) {
+                    Ok((len, from)) if from.endpoint == self.server => len,
+                    // Someone else's.
+                    Ok(_) => continue,
+                    Err(RecvError::Truncated) => 0,
+                }));
             }
-        }
+        })
     }
 
     fn is_too_long(error: &Error) -> bool {

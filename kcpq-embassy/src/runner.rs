@@ -1,9 +1,11 @@
 //! The one task of a client: moves datagrams between the transport and the core, and gives it the time.
 
 use core::fmt;
-use core::future::{pending, poll_fn};
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
 
-use embassy_futures::select::{Either, Either3, select, select3};
+use embassy_futures::select::{Either, select};
 use embassy_futures::yield_now;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use kcpq_core::Duration;
@@ -108,29 +110,35 @@ impl<'d, R: RawMutex, const TEXT: usize> Runner<'d, R, TEXT> {
     async fn wait(&mut self, transport: &mut impl Transport, timer: &mut impl Timer) {
         let shared = self.shared;
         let deadline = shared.with(|inner| inner.deadline());
-        let timeout = async {
-            match deadline {
-                Some(at) => timer.wait_until(at).await,
-                None => pending().await,
-            }
+        let received = {
+            let mut receive = pin!(transport.receive(self.datagram));
+            let mut timeout = pin!(deadline.map(|at| timer.wait_until(at)));
+            poll_fn(|cx| {
+                if let Poll::Ready(received) = receive.as_mut().poll(cx) {
+                    return Poll::Ready(Some(received));
+                }
+                let asked = shared.with(|inner| inner.poll_asked(cx));
+                let over = timeout.as_mut().as_pin_mut().map_or(Poll::Pending, |timeout| timeout.poll(cx));
+                if asked.is_ready() || over.is_ready() { Poll::Ready(None) } else { Poll::Pending }
+            })
+            .await
         };
-        let asked = poll_fn(|cx| shared.with(|inner| inner.poll_asked(cx)));
-        match select3(transport.receive(self.datagram), asked, timeout).await {
-            Either3::First(Ok(len)) => {
+        match received {
+            Some(Ok(len)) => {
                 let Some(datagram) = self.datagram.get_mut(..len) else { return };
                 shared.with(|inner| {
                     let now = inner.now();
                     inner.core.handle_datagram(now, datagram);
                 });
             }
-            Either3::First(Err(_)) => {
+            Some(Err(_)) => {
                 let until = shared.with(|inner| {
                     inner.receive_errors = inner.receive_errors.wrapping_add(1);
                     inner.now() + PAUSE
                 });
                 timer.wait_until(until).await;
             }
-            Either3::Second(()) | Either3::Third(()) => {}
+            None => {}
         }
     }
 }

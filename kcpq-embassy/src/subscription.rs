@@ -62,9 +62,9 @@ impl<'d, R: RawMutex, const TEXT: usize> Subscription<'d, R, TEXT> {
     ///
     /// # Errors
     /// [`Ended`]: there will be no more messages.
-    pub async fn next<T>(&mut self, read: impl FnOnce(&Message<&[u8]>) -> T) -> Result<T, Ended> {
+    pub fn next<T>(&mut self, read: impl FnOnce(&Message<&[u8]>) -> T) -> impl Future<Output = Result<T, Ended>> {
         let mut read = Some(read);
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             self.shared.with(|inner| {
                 let shown = inner.poll_message(self.slot, self.id, cx, |message| read.take().map(|read| read(message)));
                 match shown {
@@ -75,7 +75,6 @@ impl<'d, R: RawMutex, const TEXT: usize> Subscription<'d, R, TEXT> {
                 }
             })
         })
-        .await
     }
 
     /// Ends the subscription, as dropping it does.

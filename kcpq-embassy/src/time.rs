@@ -13,9 +13,9 @@ pub fn now() -> Instant {
 pub struct Timer;
 
 impl crate::Timer for Timer {
-    async fn wait_until(&mut self, at: Instant) {
+    fn wait_until(&mut self, at: Instant) -> impl Future<Output = ()> {
         // Rounded up to the next tick: to wake before the moment would be to wake twice.
         let at = embassy_time::Instant::from_micros(at.as_micros());
-        embassy_time::Timer::at(embassy_time::Instant::from_ticks(at.as_ticks().saturating_add(1))).await;
+        embassy_time::Timer::at(embassy_time::Instant::from_ticks(at.as_ticks().saturating_add(1)))
     }
 }

@@ -22,6 +22,7 @@ use crate::operation::Limit;
 use crate::own::Own;
 use crate::paths::Paths;
 use crate::place::{Place, Task};
+use crate::pool::PoolBuilder;
 use crate::preset::{Backoff, Preset};
 use crate::queue::Capacity;
 use crate::route::{Longest, Resolver, Route};
@@ -302,6 +303,27 @@ impl Builder {
     #[must_use]
     pub fn shuffle(mut self) -> Self {
         self.shuffle = true;
+        self
+    }
+
+    /// Several `sessions`, one at least, in place of one, for who publishes more than one carries: see [`Pool`]. Each has all that
+    /// these options say, its own queue and, with [`own_thread`](Self::own_thread), its own thread; but there is one
+    /// [will](Self::will). Of several servers each session finds its own.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = kcpq_smol::Client::builder().own_thread().pool(4).connect("telemetry.example:4000").await?;
+    /// pool.publish("sensor.7", "21.5").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pool(self, sessions: usize) -> PoolBuilder {
+        PoolBuilder::new(self, sessions)
+    }
+
+    /// The same without a will.
+    pub(crate) fn without_will(mut self) -> Self {
+        self.will = None;
         self
     }
 

@@ -65,6 +65,26 @@ pub struct Snapshot {
     pub unsendable: u64,
 }
 
+impl Snapshot {
+    /// Both together: see [`Pool::stats`](crate::Pool::stats).
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        self.client.add(&other.client);
+        self.transport.add(&other.transport);
+        Self {
+            client: self.client,
+            transport: self.transport,
+            round_trip: self.round_trip.max(other.round_trip),
+            heartbeat: self.heartbeat.max(other.heartbeat),
+            heartbeat_outstanding: self.heartbeat_outstanding.max(other.heartbeat_outstanding),
+            last_heard: self.last_heard.max(other.last_heard),
+            rates: (self.rates.0 + other.rates.0, self.rates.1 + other.rates.1),
+            queued: self.queued + other.queued,
+            max_datagram: self.max_datagram.min(other.max_datagram),
+            unsendable: self.unsendable + other.unsendable,
+        }
+    }
+}
+
 impl Client {
     pub(crate) fn new(shared: Arc<Shared>, capacity: Capacity) -> Self {
         Self { handle: Arc::new(Handle(shared)), capacity }

@@ -103,8 +103,14 @@ impl Runner {
         for _ in 0..RECEIVES {
             let Some(path) = self.paths.settled() else { return self.receive_first() };
             match receive_batch(&self.shared, path) {
-                Ok(false) => return false,
-                Ok(true) => {}
+                Ok(Batch { more: true, .. }) => {}
+                Ok(Batch { alone, .. }) => {
+                    if alone && self.own.is_none() {
+                        // Who waits for it has it before its acknowledgement is made.
+                        yield_now().await;
+                    }
+                    return false;
+                }
                 Err(error) if is_about_peer(&error) => {
                     self.refused(0);
                 }
@@ -133,7 +139,7 @@ impl Runner {
             if !(about_peer && self.refused(index)) {
                 index += 1;
             }
-            more |= about_peer || received.is_ok_and(|more| more);
+            more |= about_peer || received.is_ok_and(|batch| batch.more);
         }
         more
     }
@@ -404,15 +410,24 @@ impl Runner {
     }
 }
 
-/// Takes in what one system call gives, and says whether there may be more; the lock is taken once for all of it.
-fn receive_batch(shared: &Shared, path: &mut Path) -> io::Result<bool> {
-    let mut state = None;
+/// What one system call has given.
+struct Batch {
+    /// There may be more.
+    more: bool,
+    /// It was one datagram, with messages that somebody waits for.
+    alone: bool,
+}
+
+/// Takes in what one system call gives; the lock is taken once for all of it.
+fn receive_batch(shared: &Shared, path: &mut Path) -> io::Result<Batch> {
+    let (mut state, mut datagrams, mut messages) = (None, 0u32, false);
     let more = path.udp.socket.recv(|_, datagram| {
         let state = state.get_or_insert_with(|| shared.lock());
-        shared.receive(state, datagram);
+        messages |= shared.receive(state, datagram);
+        datagrams += 1;
     })?;
     if !more {
         path.udp.emptied();
     }
-    Ok(more)
+    Ok(Batch { more, alone: messages && datagrams == 1 })
 }

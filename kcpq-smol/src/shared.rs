@@ -227,8 +227,8 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Takes in a datagram, and hands out what the core has to tell.
-    pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) {
+    /// Takes in a datagram, and hands out what the core has to tell. True if there were messages in it that came in order.
+    pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) -> bool {
         let State { core, queues, requests, .. } = &mut *state;
         // Subscriptions that were given something, in a row.
         let mut given: Option<SubscriptionId> = None;
@@ -255,6 +255,7 @@ impl Shared {
             subscribed.queue.flush();
         }
         self.deliver(state);
+        given.is_some()
     }
 
     /// Hands out what the core has to tell.

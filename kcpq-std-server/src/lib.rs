@@ -14,12 +14,16 @@
 //! The feature `cli`, on by default, builds the program `kcpq` and brings what that needs: for the library alone depend
 //! on this crate with `default-features = false`.
 //!
+//! The feature `nats`, on by default as well, lets several servers be one over NATS (`Config::backbone`).
+//!
 //! The server decides nothing about the protocol: it moves datagrams between the socket and the broker, gives the broker
 //! the time, and writes its events to the log (`tracing`). It writes from the threads that serve: a subscriber that waits
 //! for a disk or a pipe makes all clients wait.
 
 #![forbid(unsafe_code)]
 
+#[cfg_attr(not(feature = "nats"), path = "absent/backbone.rs")]
+mod backbone;
 mod events;
 mod failure;
 mod kernel;
@@ -33,11 +37,14 @@ mod stream;
 mod values;
 mod view;
 
+pub use backbone::Backbone;
+#[cfg(feature = "nats")]
+pub use backbone::{NatsAddress, NatsAddressError, NatsCredentials, NatsCredentialsError, NatsTls, NatsTlsError};
 pub use kcpq_core::{access, broker};
 pub use kernel::ReceiveQueues;
 pub use server::{BindError, Config, Server, Snapshot};
 pub use stream::Stream;
-pub use view::{Counters, Pattern, Session, View};
+pub use view::{BackboneView, Counters, Pattern, Session, View};
 
 /// The example of README.md is compiled, too.
 #[cfg(doctest)]

@@ -10,12 +10,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kcpq_core::access::{Access, AccessError, RuleError};
+use kcpq_core::broker::gateway;
 use kcpq_core::broker::{self, Broker, KeptView, Keys, LastValues, NotKept, SessionId};
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{DEFAULT_PORT, Instant, fec, kcp};
 use kcpq_udp::{LISTENING_BUFFER, Listen, Socket};
 
+use crate::backbone::{self, Backbone, Running};
 use crate::failure::{Guard, Watch};
 use crate::limits::{self, LimitTooLow};
 use crate::peer::Client;
@@ -60,6 +62,8 @@ pub struct Config {
     /// A file for these, so that they outlive the server: readable by its owner alone, written within a second or so of
     /// a change and at the end. One that cannot be read is put aside. `None`: they do not.
     pub values_file: Option<PathBuf>,
+    /// NATS servers over which several servers are one; there is something only with the feature `nats`.
+    pub backbone: Option<Backbone>,
 }
 
 impl Config {
@@ -85,6 +89,7 @@ impl Default for Config {
             register: None,
             last_values: LastValues::default(),
             values_file: None,
+            backbone: None,
         }
     }
 }
@@ -132,6 +137,8 @@ pub enum BindError {
     Access(AccessError),
     /// A pattern of subjects whose last values are to be kept is none.
     LastValues(RuleError),
+    /// A pattern of what crosses to the backbone is none, or the prefix.
+    Backbone(RuleError),
     /// The operating system gave no random numbers.
     Random(getrandom::Error),
     /// No thread could be started.
@@ -152,6 +159,7 @@ impl fmt::Display for BindError {
             Self::Limit(error) => error.fmt(f),
             Self::Access(error) => error.fmt(f),
             Self::LastValues(error) => write!(f, "subjects whose last values are to be kept: {error}"),
+            Self::Backbone(error) => write!(f, "subjects of the backbone: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -165,6 +173,7 @@ impl std::error::Error for BindError {
             Self::Limit(error) => Some(error),
             Self::Access(error) => Some(error),
             Self::LastValues(error) => Some(error),
+            Self::Backbone(error) => Some(error),
             Self::Random(error) => Some(error),
             Self::TooManyListeners => None,
         }
@@ -180,6 +189,7 @@ pub struct Server {
     shards: Vec<Handle>,
     watch: Arc<Watch>,
     threads: Vec<JoinHandle<Vec<Socket>>>,
+    backbone: Option<Running>,
     /// End when the threads have.
     _register: Option<Register>,
     _values: Option<Values>,
@@ -212,12 +222,25 @@ impl Server {
         let (kept, may_write) = config.values_file.as_deref().map_or_else(|| (Vec::new(), false), values::read);
         let mut values_file = config.values_file.take().filter(|_| may_write);
         let mut changes = None;
+        let to_backbone = gateway::Config {
+            id: getrandom::u64().map_err(BindError::Random)?,
+            high_water: config.broker.high_water,
+            frames: config.broker.frames,
+            subjects: config.broker.subjects,
+            ..gateway::Config::default()
+        };
+        let prepared =
+            config.backbone.take().map(|backbone| backbone::prepare(backbone, to_backbone, count, seed, epoch));
+        let prepared = prepared.transpose().map_err(BindError::Thread)?.transpose().map_err(BindError::Backbone)?;
         for (own, sockets) in listeners.sockets.into_iter().enumerate() {
             if own == 0 {
                 look_at(&sockets, &mut config.broker).map_err(bind)?;
             }
             let broker::Config { max_datagram, native_datagram, local_datagram, .. } = config.broker;
             let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count).with_secret(&secret);
+            if prepared.is_some() {
+                broker = broker.with_gateway();
+            }
             if own == 0 {
                 broker.announce(Instant::ZERO, left.peers.iter().copied());
             }
@@ -265,14 +288,21 @@ impl Server {
             shards: handles,
             watch: Arc::default(),
             threads: Vec::new(),
+            backbone: None,
             _register: register,
             _values: values,
         };
+        let mut siblings = server.shards.clone();
+        if let Some((prepared, handle)) = prepared {
+            siblings.push(handle.clone());
+            let guard = Guard { watch: Arc::clone(&server.watch), shards: server.shards.clone() };
+            server.backbone = Some(prepared.start(&server.shards, handle, guard).map_err(BindError::Thread)?);
+        }
         for (own, mut shard) in shards.into_iter().enumerate() {
             if count > 1 {
                 shard.discard().map_err(bind)?;
             }
-            shard.join(own, &server.shards);
+            shard.join(own, &siblings);
             let thread = std::thread::Builder::new().name(format!("kcpq-shard-{own}"));
             let guard = Guard { watch: Arc::clone(&server.watch), shards: server.shards.clone() };
             let run = move || {
@@ -296,7 +326,11 @@ impl Server {
 
     /// A look at it for another thread.
     pub fn view(&self) -> View {
-        View { shards: self.shards.as_slice().into(), local_addrs: Arc::clone(&self.local_addrs) }
+        View {
+            shards: self.shards.as_slice().into(),
+            local_addrs: Arc::clone(&self.local_addrs),
+            backbone: self.backbone.as_ref().map(|running| running.handle.clone()),
+        }
     }
 
     /// The counters of all threads; `None` if one has ended: see [`View::snapshot`].
@@ -369,6 +403,10 @@ impl Server {
         let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
         if ended.iter().any(Result::is_err) {
             tracing::error!("a thread of the server has panicked");
+        }
+        // It has all now that they had for it.
+        if let Some(mut backbone) = self.backbone.take() {
+            backbone.end(command());
         }
     }
 }

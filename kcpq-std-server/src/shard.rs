@@ -18,7 +18,7 @@ use crate::register::Reporter;
 use crate::server::Snapshot;
 use crate::stream::{self, Streams};
 use crate::values;
-use crate::view::{Counters, KeptPage, PatternPage, SessionPage};
+use crate::view::{BackboneView, Counters, KeptPage, PatternPage, SessionPage};
 
 /// What a shard is asked to do.
 pub(crate) enum Command {
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Kept(KeptCursor, Sender<KeptPage>),
     /// End a session, and say whether it was there.
     Kick(SessionId, Sender<bool>),
+    /// Say how it is with the backbone; for the thread that has it.
+    Backbone(Sender<BackboneView>),
     /// Say that the thread works.
     Ping(Sender<()>),
     /// Replace the rules of who may do what by these, which have been checked.
@@ -65,6 +67,16 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// A handle of who waits with `poll` for [`COMMAND`].
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn new(poll: &Poll) -> io::Result<(Self, Receiver<Command>)> {
+        let (sender, commands) = mpsc::channel();
+        let waker = Arc::new(Waker::new(poll.registry(), COMMAND)?);
+        Ok((Self { commands: sender, waker }, commands))
+    }
+
     /// Makes the shard do something. False if it has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
         let sent = self.commands.send(command).is_ok();
@@ -72,15 +84,17 @@ impl Handle {
         sent
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a thread of the server cannot be woken");
         }
     }
 }
 
-/// Receive calls in one turn, so that a flood cannot keep timers and commands waiting.
+/// Receive calls in one turn, and datagrams after which there is no further one, so that a flood cannot keep timers,
+/// commands and those who are to be sent something waiting.
 const RECEIVES: usize = 8;
+const DATAGRAMS: usize = 512;
 /// Most bytes in one call: what the length of a UDP datagram can tell, less the headers.
 const MAX_BATCH: usize = 65_000;
 /// The wait after an error of the socket that says nothing about a peer, so that it cannot become a busy loop; and the
@@ -88,7 +102,7 @@ const MAX_BATCH: usize = 65_000;
 const PAUSE: StdDuration = StdDuration::from_millis(50);
 
 /// Listeners have the lowest numbers.
-const COMMAND: Token = Token(usize::MAX);
+pub(crate) const COMMAND: Token = Token(usize::MAX);
 
 /// A socket of a shard: it has one for each address that the server listens on.
 struct Listener {
@@ -148,7 +162,6 @@ impl Shard {
         reporter: Option<Reporter>,
         values: Option<values::Reporter>,
     ) -> io::Result<(Self, Handle)> {
-        let (sender, commands) = mpsc::channel();
         let segments = sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
         let gathers = sockets.iter().all(|socket| socket.sender().gathers());
         let batch = usize::from(max_datagram) * segments;
@@ -160,7 +173,7 @@ impl Shard {
             poll.registry().register(&mut registered, Token(index), Interest::READABLE)?;
             listeners.push(Listener { socket, registered, readable: true });
         }
-        let handle = Handle { commands: sender, waker: Arc::new(Waker::new(poll.registry(), COMMAND)?) };
+        let (handle, commands) = Handle::new(&poll)?;
         let shard = Self {
             listeners,
             poll,
@@ -196,7 +209,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Names all shards of the server, of which this is number `own`.
+    /// Names all shards of the server, of which this is number `own`, and behind them the thread of the backbone, if there is
+    /// one.
     pub(crate) fn join(&mut self, own: usize, all: &[Handle]) {
         self.own = own;
         self.siblings = all.to_vec();
@@ -267,10 +281,14 @@ impl Shard {
         }
         let spin = wait.map_or(self.spin, |wait| wait.min(self.spin));
         let begun = std::time::Instant::now();
-        while begun.elapsed() < spin {
+        loop {
+            // At least once: what is to be done at once may be what a turn has left, and somebody else's is the next.
             self.wait(Some(StdDuration::ZERO));
             if !self.events.is_empty() {
                 return true;
+            }
+            if begun.elapsed() >= spin {
+                break;
             }
             // Where others have to wait for a processor they go first.
             std::thread::yield_now();
@@ -291,13 +309,17 @@ impl Shard {
     fn receive(&mut self) {
         let Self { listeners, broker, epoch, .. } = self;
         for (index, listener) in listeners.iter_mut().enumerate() {
+            let mut datagrams = 0;
             for _ in 0..RECEIVES {
-                if !listener.readable {
+                if !listener.readable || datagrams >= DATAGRAMS {
                     break;
                 }
                 let now = now(*epoch);
-                let client = |path| Client { path, listener: index as u8 };
-                match listener.socket.recv(|path, datagram| broker.handle_datagram(now, client(path), datagram)) {
+                let each = |path, datagram: &mut [u8]| {
+                    datagrams += 1;
+                    broker.handle_datagram(now, Client { path, listener: index as u8 }, datagram);
+                };
+                match listener.socket.recv(each) {
                     Ok(true) => {}
                     Ok(false) => listener.emptied(),
                     Err(error) => {
@@ -444,6 +466,8 @@ impl Shard {
                     tracing::error!(%error, "the rules of who may do what stay as they were");
                 }
             }
+            // Another thread's; who asked hears that there is nobody.
+            Command::Backbone(reply) => drop(reply),
             Command::Stop => {}
             #[cfg(test)]
             Command::Panic => panic!("as it was told"),
@@ -472,7 +496,8 @@ impl Shard {
     }
 }
 
-fn now(epoch: std::time::Instant) -> Instant {
+/// The time since then.
+pub(crate) fn now(epoch: std::time::Instant) -> Instant {
     Instant::from_micros(u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
 }
 
@@ -512,6 +537,9 @@ mod tests {
         shard.receive();
         handle.send(Command::Stop);
         assert!(shard.find_work(&mut None) && !shard.listeners[0].readable, "a command is something to do");
+        // Something is to be done at once: what has come meanwhile is seen all the same.
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 30], addr).unwrap();
+        assert!(shard.find_work(&mut Some(StdDuration::ZERO)) && shard.listeners[0].readable);
     }
 
     #[test]

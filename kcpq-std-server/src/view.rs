@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
+use kcpq_core::broker::gateway;
 use kcpq_core::broker::{
     self, KeptCursor, KeptView, Page, PatternCursor, PatternView, SessionCursor, SessionId, SessionView,
 };
@@ -24,6 +25,21 @@ use crate::shard::{Command, Handle, Shard};
 pub struct View {
     pub(crate) shards: Arc<[Handle]>,
     pub(crate) local_addrs: Arc<[SocketAddr]>,
+    pub(crate) backbone: Option<Handle>,
+}
+
+/// How it is with a backbone, as [`View::backbone`] shows it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct BackboneView {
+    /// Counters.
+    pub stats: gateway::Stats,
+    /// The server of it that this one is connected to.
+    pub server: Option<String>,
+    /// Why it is connected to none, for people.
+    pub trouble: Option<String>,
+    /// How often the backbone has refused something, and gone on.
+    pub complaints: u64,
 }
 
 /// What one thread of a server has counted.
@@ -97,6 +113,11 @@ impl View {
         self.shards.iter().map(|shard| ask(shard, PATIENCE, Command::Counters)).collect()
     }
 
+    /// How it is with the backbone; `None` if there is none, or if its thread has ended, or does not answer for 10 s.
+    pub fn backbone(&self) -> Option<BackboneView> {
+        ask(self.backbone.as_ref()?, PATIENCE, Command::Backbone)
+    }
+
     /// What the operating system says of the server's sockets; `None` where it does not.
     pub fn receive_queues(&self) -> Option<ReceiveQueues> {
         kernel::receive_queues(&self.local_addrs)
@@ -151,7 +172,7 @@ impl View {
 
     /// True if all threads answer within `limit` each.
     pub fn answers(&self, limit: Duration) -> bool {
-        self.shards.iter().all(|shard| ask(shard, limit, Command::Ping).is_some())
+        self.shards.iter().chain(&self.backbone).all(|shard| ask(shard, limit, Command::Ping).is_some())
     }
 }
 

@@ -42,6 +42,15 @@ fn the_connections_can_be_shared() {
 }
 
 #[test]
+fn a_publisher_can_have_several_sessions() {
+    for command in ["pubsub", "pub"] {
+        let found = bench(&[command, "--count", "1000", "--pubs", "2", "--sessions", "3"]);
+        let published = (&found["published"], &found["sessions"], &found["lost"], &found["repeated"]);
+        assert_eq!(published, (&2000.into(), &3.into(), &0.into(), &0.into()), "{found}");
+    }
+}
+
+#[test]
 fn short_messages_are_counted_but_not_timed() {
     let found = bench(&["pubsub", "--count", "100", "--size", "1"]);
     assert_eq!((&found["delivered"], &found["latency_us"]), (&100.into(), &Value::Null));

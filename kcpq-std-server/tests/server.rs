@@ -528,6 +528,45 @@ fn a_slow_subscriber_is_disconnected_if_that_is_the_policy() {
     });
 }
 
+/// Twenty that keep up get everything beside one that is stuck, which costs its bound: of each policy.
+#[test]
+fn one_stuck_subscriber_costs_its_bound_and_the_others_nothing() {
+    const COUNT: u32 = 60;
+    for policy in [SlowConsumer::DropNewest, SlowConsumer::DropOldest, SlowConsumer::Disconnect] {
+        let server = narrow(policy);
+        smol::block_on(async {
+            let relay = Relay::start(server.local_addr(), RelayConfig { seed: 1, ..RelayConfig::default() });
+            let stuck = Client::builder().timeout(LIMIT).reconnect(None).connect(relay.addr()).await.unwrap();
+            let _receives = stuck.subscribe("n").await.unwrap();
+            let mut others = Vec::new();
+            for _ in 0..20 {
+                let client = quick().connect(server.local_addr()).await.unwrap();
+                let receives = client.subscribe("n").await.unwrap();
+                others.push((client, receives));
+            }
+            let publisher = quick().connect(server.local_addr()).await.unwrap();
+            relay.set_outage(true);
+            for number in 0..COUNT {
+                publisher.publish("n", [&number.to_be_bytes()[..], &[0; 4_000]].concat()).await.unwrap();
+                for (_, receives) in &mut others {
+                    let message = soon("a message to one that keeps up", receives.next()).await.unwrap();
+                    assert_eq!(message.payload()[..4], number.to_be_bytes(), "{policy:?}");
+                }
+            }
+            let counted = stats(&server);
+            let frame = 4_004 + 20;
+            assert!(counted.queued <= (64 << 10) + frame, "{policy:?}: {} bytes", counted.queued);
+            let missed = counted.dropped_slow + counted.dropped_closed;
+            assert!(counted.slow_consumers == 1 && missed > 0, "{policy:?}: {missed} missed");
+            assert_eq!(counted.slow_sessions, u64::from(policy == SlowConsumer::Disconnect));
+            let queued = u64::from(COUNT) * 21 - if policy == SlowConsumer::DropNewest { missed } else { 0 };
+            assert!(counted.messages_out <= queued, "{policy:?}: {} of {queued}", counted.messages_out);
+            assert!(others.iter().all(|(client, _)| client.stats().client.connection_errors == 0));
+        });
+        server.shutdown();
+    }
+}
+
 /// A server, a subscriber whose link is cut, and a publisher.
 async fn behind(latest: bool) -> (Server, Relay, Client, kcpq_smol::Subscription, Client) {
     let kcp = kcp::Config { send_window: 32, ..kcp::Config::VIDEO };

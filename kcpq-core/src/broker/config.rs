@@ -122,7 +122,8 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// Maximum size of a session's queue, in bytes. A single message always fits, whatever its size.
     pub max_queued: usize,
-    /// Maximum size of the queues of all sessions together, in bytes. Beyond half of it each may have as much as is left.
+    /// Maximum size of the queues of all sessions together, in bytes. Beyond half of it those that take nothing give
+    /// way, and each other may have as much as is left of three quarters, and 64 KiB in any case: PROTOCOL.md 6.
     pub max_queued_total: usize,
     /// Maximum memory for what has come from all sessions together and cannot be handed on yet, in bytes: parts of frames,
     /// segments that wait for earlier ones or to be read, and what is kept to rebuild others with. 32 KiB for each session, and

@@ -13,14 +13,16 @@ use super::party::Party;
 use super::pass::Pass;
 use super::peer::Peer;
 use super::presence::Notices;
+use super::relief::Relief;
 use super::stats::Stats;
+use super::turn::Turn;
 use super::wills::Wills;
 use crate::hash::Secret;
 use crate::hello::Named;
 use crate::kcp;
 use crate::outbox::Waits;
 use crate::rng::Rng;
-use crate::subject::Subject;
+use crate::subject::{Checked, Subject};
 use crate::time::Instant;
 
 /// See above.
@@ -42,6 +44,8 @@ pub(super) struct Context<P> {
     secret: Secret,
     /// Last values of subjects are kept.
     pub(super) keeps: bool,
+    /// The subject of the last message.
+    pub(super) subject: Checked,
     /// The server stops soon: no session is opened.
     pub(super) stops: bool,
     /// It stops: nothing more is read.
@@ -59,6 +63,10 @@ pub(super) struct Context<P> {
     pub(super) wills: Wills,
     /// Who may take in more when memory is short.
     pub(super) memory: Memory,
+    /// Who gives way when too much waits.
+    pub(super) relief: Relief,
+    /// How much was done in this turn.
+    pub(super) turn: Turn,
     /// The engines' counters of all sessions, as far as they were [counted](super::session::Session::count).
     pub(super) transport: kcp::Stats,
     /// Who was held back and may go on, and sessions that have begun to miss messages: seen to when nobody is worked on.
@@ -93,11 +101,14 @@ impl<P> Context<P> {
             guard: None,
             secret: Secret::new(seed),
             keeps: true,
+            subject: Checked::default(),
             stops: false,
             draining: false,
             headroom: 0,
             stats: Stats::default(),
             waits: Some(Box::default()),
+            relief: Relief::default(),
+            turn: Turn::default(),
             transport: kcp::Stats::default(),
             released: VecDeque::new(),
             slow: VecDeque::new(),

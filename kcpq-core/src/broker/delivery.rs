@@ -60,12 +60,6 @@ impl<'p> Publisher<'p> {
         Self { party: Party::Session(me.id.slot), throttle, own: Some(own), about: None }
     }
 
-    /// The same one, for another message.
-    pub(super) fn again(&mut self) -> Publisher<'_> {
-        let own = self.own.as_mut().map(Receiver::again);
-        Publisher { party: self.party, throttle: self.throttle, own, about: self.about.as_deref_mut() }
-    }
-
     /// One that has no part in what becomes of its message: a shard, or a session that is about to end. What it has to know
     /// of its subscribers goes to `about`.
     pub(super) fn absent(party: Party, throttle: &'p mut Throttle, about: Option<&'p mut About>) -> Self {
@@ -78,7 +72,7 @@ pub(super) fn review<P: Peer>(
     cx: &mut Context<P>,
     table: &mut Table<P, Session>,
     shards: &mut Shards,
-    publisher: Publisher<'_>,
+    publisher: &mut Publisher<'_>,
 ) {
     let mut reached = Reached { cx, table, shards, publisher };
     if let Some(by) = reached.publisher.throttle.due(reached.cx.now) {
@@ -87,14 +81,14 @@ pub(super) fn review<P: Peer>(
 }
 
 /// Those whom a publisher can reach.
-struct Reached<'d, P: Peer> {
+struct Reached<'d, 'p, P: Peer> {
     cx: &'d mut Context<P>,
     table: &'d mut Table<P, Session>,
     shards: &'d mut Shards,
-    publisher: Publisher<'d>,
+    publisher: &'d mut Publisher<'p>,
 }
 
-impl<P: Peer> Reached<'_, P> {
+impl<P: Peer> Reached<'_, '_, P> {
     /// The rules for what waits for a party.
     fn outlet(&mut self, party: Party) -> Option<(&Context<P>, &mut Outlet)> {
         let Self { cx, table, shards, publisher } = self;
@@ -142,8 +136,8 @@ impl<P: Peer> Reached<'_, P> {
 }
 
 /// A message that is handed to its subscribers, one after the other.
-pub(super) struct Delivery<'d, 'm, P: Peer> {
-    reached: Reached<'d, P>,
+pub(super) struct Delivery<'d, 'p, 'm, P: Peer> {
+    reached: Reached<'d, 'p, P>,
     subject: Subject<'d>,
     message: &'d mut Message<'m>,
     /// How many of its subscribers are sessions, and who has it now.
@@ -151,21 +145,28 @@ pub(super) struct Delivery<'d, 'm, P: Peer> {
     reach: Reach,
     /// One of its subscribers that is behind, and whether it misses messages.
     behind: Option<(bool, Party)>,
-    /// One of the others: of those that have least waiting.
-    other: Option<(Level, Party)>,
+    /// One of the others, by number: of those that have least waiting.
+    least: Option<Level>,
+    other: u32,
 }
 
-impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
+impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
     pub(super) fn new(
         cx: &'d mut Context<P>,
         table: &'d mut Table<P, Session>,
         shards: &'d mut Shards,
-        publisher: Publisher<'d>,
+        publisher: &'d mut Publisher<'p>,
         subject: Subject<'d>,
         message: &'d mut Message<'m>,
     ) -> Self {
         let reached = Reached { cx, table, shards, publisher };
-        Self { reached, subject, message, sessions: 0, reach: Reach::default(), behind: None, other: None }
+        let reach = Reach::default();
+        Self { reached, subject, message, sessions: 0, reach, behind: None, least: None, other: 0 }
+    }
+
+    /// That takes so much work.
+    pub(super) fn charge(&mut self, work: u32) {
+        self.reached.cx.turn.charge(work);
     }
 
     /// Hands it to one of them, or the `latest` of its subject only; with `more` properties to a member of a group.
@@ -209,16 +210,16 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         }
         let Admission { taken, slow } = outlet.admit(cx, queue, self.message, lane, latest, more);
         let level = outlet.level(cx, queue);
-        let mut other = Some((level, to));
+        let mut other = Some(to);
         if level == Level::Behind
             && outlet.holds_until(cx).is_some()
             // One that need not miss anything comes first.
             && !(outlet.is_lossy(cx) && self.behind.is_some_and(|(lossy, _)| !lossy))
         {
-            other = self.behind.replace((outlet.is_lossy(cx), to)).map(|(_, party)| (level, party));
+            other = self.behind.replace((outlet.is_lossy(cx), to)).map(|(_, party)| party);
         }
-        if other.is_some_and(|(level, _)| self.other.is_none_or(|(least, _)| level <= least)) {
-            self.other = other;
+        if let Some(party) = other.filter(|_| self.least.is_none_or(|least| level <= least)) {
+            (self.least, self.other) = (Some(level), party.into());
         }
         if let Some(about) = &mut publisher.about {
             about.patience = outlet.patience(cx).into_iter().chain(about.patience).min();
@@ -254,6 +255,14 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
         self.message.set_ticket(Some(ticket));
         if self.reach.shards > before {
             self.reached.shards.ask(index, ticket);
+        }
+    }
+
+    /// Hands it to the gateway, which is to know whether queue groups here have it.
+    #[cold]
+    pub(super) fn hand_to_gateway(&mut self, index: u8, served: bool) {
+        if !matches!(self.reached.publisher.party, Party::Shard(_)) {
+            self.hand_to(Party::Shard(index), false, if served { &properties::SERVED } else { &[] });
         }
     }
 
@@ -320,14 +329,14 @@ impl<'d, 'm, P: Peer> Delivery<'d, 'm, P> {
     }
 
     /// What follows from it for the publisher, if it has had so many subscribers.
-    pub(super) fn finish(mut self, subscribers: u32) -> Reach {
+    pub(super) fn finish(&mut self, subscribers: u32) -> Reach {
         // One that only other shards want is counted there.
         if self.sessions > 0 || subscribers == 0 {
             self.reached.cx.stats.fan_out.record(u64::from(self.sessions));
         }
         let Reached { cx, publisher, .. } = &mut self.reached;
-        if let Some((_, party)) = self.other {
-            publisher.throttle.on_served(cx.now, party);
+        if self.least.is_some() {
+            publisher.throttle.on_served(cx.now, self.other.into());
         }
         if let Some((_, by)) = self.behind
             && !publisher.throttle.holds()

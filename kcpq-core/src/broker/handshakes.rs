@@ -45,6 +45,8 @@ pub(super) struct Handshakes<P> {
     /// Their names, the oldest first.
     order: VecDeque<u64>,
     load: Load,
+    /// INITIALs that wait to be opened, one in each turn.
+    late: VecDeque<(P, Box<[u8]>)>,
 }
 
 struct Means {
@@ -110,6 +112,8 @@ struct Load {
     before: u32,
 }
 
+/// Most INITIALs that wait for their turns.
+const MAX_LATE: usize = 256;
 /// How long a client has to send its first sealed datagram.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -136,6 +140,7 @@ impl<P: Peer> Handshakes<P> {
             by_initial: Map::with_hasher(state(6)),
             order: VecDeque::new(),
             load: Load::default(),
+            late: VecDeque::new(),
         }
     }
 
@@ -151,13 +156,20 @@ impl<P: Peer> Handshakes<P> {
         self.means.is_some()
     }
 
-    /// Takes in an INITIAL. Whoever it is from, a session of `peer` may be kept out for a reason.
+    /// True if somebody waits for a turn.
+    pub(super) fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Takes in an INITIAL, or one that came `late` to its turn. Whoever it is from, a session of `peer` may be kept
+    /// out for a reason.
     fn handle_initial(
         &mut self,
         cx: &mut Context<P>,
         peer: P,
         keeps_out: Option<CloseReason>,
         datagram: &mut [u8],
+        late: bool,
     ) -> Decision {
         let (now, limits) = (cx.now, cx.config.handshakes);
         self.forget(now);
@@ -184,6 +196,15 @@ impl<P: Peer> Handshakes<P> {
             cx.stats.handshakes_dropped += 1;
             return Decision::None;
         }
+        if cx.turn.has_opened() || !(late || self.late.is_empty()) {
+            if self.late.len() < MAX_LATE {
+                self.late.push_back((peer, datagram.into()));
+            } else {
+                cx.stats.handshakes_dropped += 1;
+            }
+            return Decision::None;
+        }
+        cx.turn.open();
         self.load.opened += 1;
         let id = initial.id();
         let Ok(pending) = responder.open(initial) else {
@@ -284,11 +305,7 @@ impl<P: Peer> Sessions<P> {
         let Some(head) = datagram.first_chunk::<HEADER>() else { return false };
         match kind_of(head) {
             kind::INITIAL => {
-                let keeps_out = self.keeps_out(from);
-                let decision = self.handshakes.handle_initial(&mut self.cx, from, keeps_out, datagram);
-                if let Decision::Answer(answer) = decision {
-                    self.strays.push_bare(from, &answer);
-                }
+                self.handle_initial(from, datagram, false);
                 true
             }
             kind::SEALED | kind::SEALED_ODD => match self.look_up(from, id_of(head), datagram) {
@@ -300,6 +317,23 @@ impl<P: Peer> Sessions<P> {
                 Err(Elsewhere) => true,
             },
             _ => false,
+        }
+    }
+
+    /// Opens one of the handshakes that wait for their turns.
+    pub(super) fn open_late(&mut self) {
+        if !self.cx.turn.has_opened()
+            && let Some((from, mut datagram)) = self.handshakes.late.pop_front()
+        {
+            self.handle_initial(from, &mut datagram, true);
+        }
+    }
+
+    fn handle_initial(&mut self, from: P, datagram: &mut [u8], late: bool) {
+        let keeps_out = self.keeps_out(from);
+        if let Decision::Answer(answer) = self.handshakes.handle_initial(&mut self.cx, from, keeps_out, datagram, late)
+        {
+            self.strays.push_bare(from, &answer);
         }
     }
 

@@ -18,6 +18,7 @@ use super::session::{Me, Session};
 use super::shards::Shards;
 use super::table::Table;
 use super::throttle::Throttle;
+use super::turn;
 use crate::frame::{Frame, LENGTH, subject_of};
 use crate::lane::{Asked, Lane};
 use crate::router::{Place, Router, TooManyShapes};
@@ -70,11 +71,11 @@ impl Hub {
         self.router.visit(from, count, |pattern, members| {
             // Shards have the lowest numbers.
             let mut subscribers = members.len() - shards.clone().filter(|shard| members.contains(*shard)).count();
-            if !self.groups.is_empty() {
-                members.for_each(|number| {
-                    if let Subscriber::Share(share) = number.into() {
-                        subscribers = subscribers - 1 + self.groups.here(share);
-                    }
+            if !self.groups.is_empty() || self.shards.gateway().is_some() {
+                members.for_each(|number| match number.into() {
+                    Subscriber::Share(share) => subscribers = subscribers - 1 + self.groups.here(share),
+                    Subscriber::Abroad => subscribers -= 1,
+                    _ => {}
                 });
             }
             if subscribers > 0 || members.messages() > 0 {
@@ -121,6 +122,15 @@ impl Hub {
             self.shards.has_known(shard);
         } else {
             self.router.unsubscribe(pattern, number);
+        }
+    }
+
+    /// Whether the gateway sees to queue groups of a pattern's subjects.
+    pub(super) fn set_abroad(&mut self, pattern: Pattern<'_>, is: bool) {
+        if is {
+            self.router.subscribe(pattern, Subscriber::Abroad.into());
+        } else {
+            self.router.unsubscribe(pattern, Subscriber::Abroad.into());
         }
     }
 
@@ -186,7 +196,7 @@ impl Hub {
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> Reach {
@@ -211,12 +221,12 @@ impl Hub {
             let given = group.zip(subject.ok()).is_some_and(|(group, subject)| {
                 let party = Party::Session(slot);
                 let mut throttle = Throttle::default();
-                let publisher = match &mut me {
+                let mut publisher = match &mut me {
                     Some(me) => Publisher::session(me),
                     None => Publisher::absent(party, &mut throttle, None),
                 };
                 let mut message = Message::returned(&frame, expires);
-                self.publish_to(Aim::Group(group), cx, table, publisher, subject, &mut message).subscribers > 0
+                self.publish_to(Aim::Group(group), cx, table, &mut publisher, subject, &mut message).subscribers > 0
             });
             cx.stats.requeued += u64::from(given);
             left += u64::from(!given);
@@ -230,16 +240,28 @@ impl Hub {
         aim: Aim,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> Reach {
         let Self { router, groups, shards, wanted_by, shares, reach, .. } = self;
+        // The gateway comes last: it is told whether queue groups have the message already.
+        let gateway = shards.gateway();
+        let its_number = gateway.map_or(u32::MAX, |index| Subscriber::Every(Party::Shard(index)).into());
+        let mut is_for_gateway = false;
         let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
         wanted_by.clear();
         // Where it was published: what is told of it elsewhere is the same message.
-        let count = u32::from(matches!(aim, Aim::All | Aim::Here));
-        router.route_counted(subject, count, |number| wanted_by.push(number));
+        let is_here = matches!(aim, Aim::All | Aim::Here);
+        let steps = router.route_counted(subject, u32::from(is_here), |number| {
+            if number == its_number {
+                is_for_gateway = is_here;
+            } else {
+                wanted_by.push(number);
+            }
+        });
+        delivery.charge(steps / turn::STEPS + wanted_by.len() as u32);
+        let gateway = gateway.filter(|_| is_for_gateway);
         let mut elsewhere = 0;
         match aim {
             Aim::Group(_) => wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_))),
@@ -250,12 +272,13 @@ impl Hub {
             }
             Aim::All | Aim::Each => {}
         }
-        let mut latest = false;
+        let (mut latest, mut abroad) = (false, 0);
         for number in wanted_by.iter() {
             match Subscriber::from(*number) {
                 Subscriber::Every(party) => delivery.hand_to(party, false, &[]),
                 Subscriber::Latest(_) => latest = true,
                 Subscriber::Share(share) => shares.push(groups.found(share)),
+                Subscriber::Abroad => abroad = 1,
             }
         }
         if latest {
@@ -268,10 +291,18 @@ impl Hub {
                 }
             }
         }
-        *reach = (wanted_by.len() - shares.len()) as u32 + elsewhere;
+        *reach = (wanted_by.len() - shares.len() - abroad) as u32 + elsewhere;
+        let mut served = 0;
         if !shares.is_empty() {
-            *reach += delivery.hand_to_groups(aim, groups, shares);
+            if abroad == 0 || gateway.is_none() {
+                served = delivery.hand_to_groups(aim, groups, shares);
+            }
             shares.clear();
+        }
+        *reach += served;
+        if let Some(gateway) = gateway {
+            *reach += 1;
+            delivery.hand_to_gateway(gateway, served > 0);
         }
         delivery.finish(*reach)
     }
@@ -337,8 +368,8 @@ impl Hub {
                 };
                 message.set_lane(lane);
                 message.set_latest(latest);
-                let publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
-                let reach = self.publish_to(aim, cx, table, publisher, subject, &mut message);
+                let mut publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
+                let reach = self.publish_to(aim, cx, table, &mut publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);
                 if let Some(ticket) = ticket {
                     answers.push((ticket, reach.sessions + reach.shards));
@@ -358,7 +389,7 @@ impl Hub {
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
     ) {
         delivery::review(cx, table, &mut self.shards, publisher);
     }
@@ -367,7 +398,7 @@ impl Hub {
     pub(super) fn review_shards<P: Peer>(&mut self, cx: &mut Context<P>, table: &mut Table<P, Session>) {
         while let Some(shard) = self.shards.due(cx.now) {
             let Some(mut throttle) = self.shards.throttle(shard).map(core::mem::take) else { return };
-            self.review(cx, table, Publisher::absent(Party::Shard(shard), &mut throttle, None));
+            self.review(cx, table, &mut Publisher::absent(Party::Shard(shard), &mut throttle, None));
             if let Some(place) = self.shards.throttle(shard) {
                 *place = throttle;
             }

@@ -65,7 +65,7 @@ impl Hub {
         &mut self,
         cx: &mut Context<P>,
         table: &mut Table<P, Session>,
-        mut publisher: Publisher<'_>,
+        publisher: &mut Publisher<'_>,
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> (Reach, Result<(), NotKept>) {
@@ -80,7 +80,7 @@ impl Hub {
         let Some(frame) = changes.then(|| message.stamped(stamp, keeps)).flatten() else {
             return (self.publish(cx, table, publisher, subject, message), verdict.map(drop));
         };
-        let (own, shared) = (cx.shard.0 as u8, self.shards.count() > 1);
+        let (own, shared) = (cx.shard.0 as u8, self.shards.brokers() > 1);
         let value = keeps.then(|| frame.clone());
         let expires = message.expires();
         self.kept.put((cx.now, Duration::ZERO), subject.as_str(), value, (stamp, own), expires, shared);
@@ -88,8 +88,8 @@ impl Hub {
         if shared {
             let mut whole = Message::whole(&frame, expires);
             whole.set_ticket(message.ticket());
-            let count = self.shards.count();
-            let mut delivery = Delivery::new(cx, table, &mut self.shards, publisher.again(), subject, &mut whole);
+            let count = self.shards.brokers();
+            let mut delivery = Delivery::new(cx, table, &mut self.shards, publisher, subject, &mut whole);
             (0..count).for_each(|shard| delivery.hand_to(Party::Shard(shard), false, &[]));
             elsewhere = delivery.finish(1).shards;
             (0..count).for_each(|shard| self.shards.note_value(shard, subject.as_str(), stamp));

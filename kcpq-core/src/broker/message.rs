@@ -193,13 +193,15 @@ impl<'f> Message<'f> {
 
     /// Appends the message to what waits for one subscriber, with its properties if `extended`.
     pub(super) fn append_to(&mut self, queue: &mut HeapOutbox, extended: bool) {
-        queue.hold(subject_of(self.bytes));
+        self.hold_place_in(queue);
         if self.bytes.len() < self.share_from && self.expires.is_none() {
             // Copied next to the other small ones: cheaper than a count of references each.
             if extended {
                 if let Some((head, rest, end)) = self.extended_parts() {
                     let _ = queue.push(&[&head, rest, self.properties.as_bytes(), &end], None);
                 }
+            } else if self.cut == 0 {
+                queue.push_as(self.bytes, command::MSG);
             } else if let Some((head, rest)) = self.head() {
                 let _ = queue.push(&[&head, rest], None);
             }
@@ -208,9 +210,17 @@ impl<'f> Message<'f> {
         queue.push_shared(self.shared(extended), self.expires);
     }
 
+    /// What waits of its subject gives way no more.
+    #[inline]
+    fn hold_place_in(&self, queue: &mut HeapOutbox) {
+        if queue.has_latest() {
+            queue.hold(subject_of(self.bytes));
+        }
+    }
+
     /// The same for one who is told `more` about it than others are, by another property.
     pub(super) fn append_with(&mut self, queue: &mut HeapOutbox, more: &[u8]) {
-        queue.hold(subject_of(self.bytes));
+        self.hold_place_in(queue);
         let Some((head, rest, end)) = self.parts_with(more.len()) else { return };
         let parts = [&head, rest, self.properties.as_bytes(), more, &end];
         if self.expires.is_some() {
@@ -284,6 +294,11 @@ fn joined(parts: &[&[u8]]) -> Bytes {
 /// From which size on a message is kept once for all, if it has so many subscribers.
 pub(super) fn share_from(reach: u32) -> usize {
     if reach > 1 { SHARE_FROM } else { SHARE_ALONE_FROM }
+}
+
+/// The MSG of a whole PUB.
+pub(super) fn msg(frame: &[u8]) -> Bytes {
+    Message::published(frame, 0).shared(false)
 }
 
 /// Takes a PUB out of where it was assembled, as a MSG: only the head is written again.

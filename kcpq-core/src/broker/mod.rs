@@ -10,6 +10,8 @@
 //! The driver's order: any number of [`handle_datagram`](Broker::handle_datagram), then
 //! [`poll_event`](Broker::poll_event) until `None`, then [`poll_transmit`](Broker::poll_transmit) until `None`, then sleep
 //! until [`poll_timeout`](Broker::poll_timeout) or input, then [`handle_timeout`](Broker::handle_timeout).
+//! A driver that has very much input hands in some of it at a time, so that those who are to be sent something do not
+//! wait for all of it.
 //!
 //! A session that says HELLO is a native one; one that never does is an original one and is treated in the original's
 //! manner (PROTOCOL.md 3.2, 4.4). What cannot be delivered is counted with its reason; nothing is lost silently.
@@ -28,8 +30,9 @@
 //! table      where the sessions are, which are ready, and their timers     session    one session
 //! kept       the last values of subjects
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
-//!                                                                          supply     whether a party can be kept waiting
+//! turn       how much is done for whom before others come first            supply     whether a party can be kept waiting
 //!                                                                          memory     who may take in more when it is short
+//!                                                                          relief     who gives way when queues have too much
 //! receipts   publishers that wait to hear who has their message
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
@@ -39,6 +42,7 @@
 
 mod admission;
 mod announce;
+mod backlog;
 mod comeback;
 mod config;
 mod context;
@@ -46,6 +50,7 @@ mod delivery;
 mod dispatch;
 mod event;
 mod foreign;
+pub mod gateway;
 mod groups;
 mod guard;
 mod half_open;
@@ -66,6 +71,7 @@ mod pass;
 mod peer;
 mod presence;
 mod receipts;
+mod relief;
 mod session;
 mod sessions;
 mod shards;
@@ -77,6 +83,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod turn;
 mod view;
 mod wills;
 
@@ -207,7 +214,7 @@ impl<P: Peer> fmt::Debug for Broker<P> {
 impl<P: Peer> Broker<P> {
     /// A broker without sessions. `seed` should be random: hashing and the epoch are derived from it.
     pub fn new(config: Config, seed: u64) -> Self {
-        let hub = Hub::new(seed, Shards::new(0, 1, seed, 0));
+        let hub = Hub::new(seed, Shards::new(0, 1, seed, 0, false));
         let cx = Context::new(config, seed);
         let (table, strays) = (Table::new(seed), Strays::new());
         let (half_open, forwards, streams, announcements) =
@@ -233,10 +240,22 @@ impl<P: Peer> Broker<P> {
     pub fn with_shards(mut self, own: usize, count: usize) -> Self {
         let Context { config, seed, .. } = &self.sessions.cx;
         let kept = core::mem::take(&mut self.sessions.hub.kept);
-        self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water));
+        self.sessions.hub = Hub::new(*seed, Shards::new(own, count, *seed, config.high_water, false));
         self.sessions.hub.kept = kept;
         self.sessions.cx.set_shard(own as u64, count as u64);
         self.sessions.table.set_shard(own as u8);
+        self
+    }
+
+    /// The same with a [`Gateway`] to a backbone, which the driver treats as one more broker, behind the last one; to be chosen
+    /// after the number of these and before the first datagram. It is the same for all of them.
+    #[must_use]
+    pub fn with_gateway(mut self) -> Self {
+        let Context { config, seed, shard: (own, count), .. } = &self.sessions.cx;
+        let kept = core::mem::take(&mut self.sessions.hub.kept);
+        let shards = Shards::new(*own as usize, *count as usize, *seed, config.high_water, true);
+        self.sessions.hub = Hub::new(*seed, shards);
+        self.sessions.hub.kept = kept;
         self
     }
 
@@ -449,8 +468,9 @@ impl<P: Peer> Broker<P> {
         self.sessions.cx.poll_event()
     }
 
-    /// Writes datagrams for one peer to the front of `out`; `None` when nothing is due. `out` holds at least one
-    /// datagram of [`Config::max_datagram`] bytes; if it holds several, as many as there are follow each other, all of
+    /// Writes datagrams for one peer to the front of `out`; `None` when nothing is due, or when so much was done that
+    /// it is time to look at the network again: then [`poll_timeout`](Self::poll_timeout) is now. `out` holds at least
+    /// one datagram of [`Config::max_datagram`] bytes; if it holds several, as many as there are follow each other, all of
     /// the same length but the last.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit<P>> {
         self.transmit(now, out, None)
@@ -467,6 +487,7 @@ impl<P: Peer> Broker<P> {
         let Self { protection, sessions } = self;
         sessions.cx.advance(now);
         sessions.announce();
+        sessions.open_late();
         if let Some(Stray { to, datagram, bare }) = sessions.strays.poll()
             && let headroom = if bare { 0 } else { protection.headroom() }
             && let Some(place) = out.get_mut(..headroom + datagram.len())
@@ -497,13 +518,14 @@ impl<P: Peer> Broker<P> {
 
     /// When the broker wants to be called again, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let Sessions { cx, hub, table, strays, announcements, hand_over, .. } = &self.sessions;
-        if table.has_ready() || !strays.is_empty() {
+        let Sessions { cx, hub, table, strays, announcements, handshakes, hand_over, .. } = &self.sessions;
+        if table.has_ready() || !strays.is_empty() || handshakes.has_late() {
             return Some(Deadline { at: cx.now, why: Why::Transmit });
         }
         let announce = announcements.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
         let comeback = cx.comeback.poll_timeout().map(|at| Deadline { at, why: Why::Throttle });
-        let others = Deadline::earlier(hub.shards.poll_timeout(), cx.memory.poll_timeout());
+        let memory = Deadline::earlier(cx.memory.poll_timeout(), cx.relief.poll_timeout());
+        let others = Deadline::earlier(hub.shards.poll_timeout(), memory);
         let others = Deadline::earlier(comeback, others);
         let others = Deadline::earlier(others, hub.kept.poll_timeout());
         let missed = cx.notices.poll_timeout().map(|at| Deadline { at, why: Why::Throttle });

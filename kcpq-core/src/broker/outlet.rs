@@ -14,6 +14,7 @@ use super::config::SlowConsumer;
 use super::context::Context;
 use super::message::Message;
 use super::party::Party;
+use super::relief;
 use super::stats::Stats;
 use super::supply::{Patience, Supply};
 use super::view::SessionStats;
@@ -182,8 +183,8 @@ impl Outlet {
 
     /// Messages for the party that were dropped, for whatever reason.
     pub(super) fn lost(&self) -> u64 {
-        let SessionStats { expired, dropped_slow, dropped_memory, dropped_too_large, .. } = self.counts;
-        expired + dropped_slow + dropped_memory + dropped_too_large
+        let SessionStats { expired, dropped_slow, dropped_memory, dropped_stuck, dropped_too_large, .. } = self.counts;
+        expired + dropped_slow + dropped_memory + dropped_stuck + dropped_too_large
     }
 
     /// Queues a message in a lane, or the `latest` of its subject only, if the party takes it and there is room; with `more` properties,
@@ -229,9 +230,8 @@ impl Outlet {
                 }
             }
         }
-        // Beyond half of what all may have a queue has at most what is left: long ones pay before short ones.
-        let left = config.max_queued_total.saturating_sub(stats.queued as usize);
-        if left < config.max_queued_total / 2 && self.waiting(queue) + len > left && !queue.is_empty() {
+        if stats.queued as usize > config.max_queued_total / 2 && self.is_refused(cx, queue, len) {
+            let stats = &mut cx.stats;
             stats.dropped_memory += 1;
             self.counts.dropped_memory += 1;
             return Admission::dropped(self.is_full(cx));
@@ -246,8 +246,40 @@ impl Outlet {
         } else {
             message.append_with(queue.of(lane), more);
         }
-        self.took(stats, cx.now, len, queue);
+        self.took(&mut cx.stats, cx.now, len, queue);
         Admission { taken: true, slow: full && self.is_full(cx) }
+    }
+
+    /// There is little memory: true if there is none for `len` bytes more that wait for this party.
+    #[cold]
+    fn is_refused<P>(&self, cx: &mut Context<P>, queue: &Queues<Heap>, len: usize) -> bool {
+        cx.relief.demand(cx.now);
+        !queue.is_empty() && self.most(cx).is_some_and(|most| self.waiting(queue) + len > most)
+    }
+
+    /// What all queues together leave for this one, if they do not leave it all that it may have.
+    fn most<P>(&self, cx: &Context<P>) -> Option<usize> {
+        relief::most(cx.config.max_queued_total, cx.stats.queued, self.is_stuck(cx.now))
+    }
+
+    /// True for a session that takes nothing of what there is for it.
+    fn is_stuck(&self, now: Instant) -> bool {
+        self.kind == Kind::Session && !self.drained && self.progress.is_none_or(|at| at + relief::PATIENCE <= now)
+    }
+
+    /// Memory is short: if it is stuck, the older half of what waits for it is dropped. True if that is news.
+    pub(super) fn give_way<P>(&mut self, cx: &mut Context<P>, queue: &mut Queues<Heap>) -> bool {
+        if !self.is_stuck(cx.now) {
+            return false;
+        }
+        let (rest, mut dropped) = (queue.len() / 2, 0);
+        while queue.len() > rest && queue.drop_oldest(Lane::NORMAL).is_some() {
+            dropped += 1;
+        }
+        cx.stats.dropped_stuck += dropped;
+        self.counts.dropped_stuck += dropped;
+        self.account(&mut cx.stats, self.waiting(queue));
+        dropped > 0 && self.is_full(cx)
     }
 
     /// True if nothing waits for the party, here or on its way to it.
@@ -259,7 +291,7 @@ impl Outlet {
     /// would be dropped.
     pub(super) fn has_appetite<P>(&self, cx: &Context<P>, queue: &Queues<Heap>, len: usize) -> bool {
         let waiting = self.waiting(queue);
-        let left = cx.config.max_queued_total.saturating_sub(cx.stats.queued as usize);
+        let left = self.most(cx).unwrap_or(usize::MAX);
         let limit = APPETITE.min(self.low()).min(cx.config.max_queued).min(self.max_queued).min(left);
         waiting == 0 || waiting + len <= limit
     }
@@ -347,9 +379,8 @@ impl Outlet {
 
     /// How much may wait for the party at present.
     fn limit<P>(&self, cx: &Context<P>) -> usize {
-        let (own, total) = (cx.config.max_queued.min(self.max_queued), cx.config.max_queued_total);
-        let left = total.saturating_sub(cx.stats.queued as usize);
-        if left < total / 2 { own.min(left) } else { own }
+        let own = cx.config.max_queued.min(self.max_queued);
+        self.most(cx).map_or(own, |most| own.min(most))
     }
 
     /// The low-water mark.
@@ -426,7 +457,7 @@ impl Outlet {
         self.account(&mut cx.stats, waiting);
         self.drained = waiting + unacked == 0;
         cx.emptied |= self.supply.drain(cx.now, waiting, acked, unacked);
-        if self.slow && waiting <= self.limit(cx) / 2 {
+        if self.slow && waiting <= self.limit(cx) / 2 && !self.is_stuck(cx.now) {
             self.slow = false;
         }
         if let Some(since) = &mut self.behind {

@@ -5,7 +5,7 @@
 pub(super) enum Party {
     /// The session in this slot of the table.
     Session(u32),
-    /// The shard of this number.
+    /// The shard of this number; behind the last of them the gateway to a backbone.
     Shard(u8),
 }
 
@@ -22,6 +22,8 @@ pub(super) enum Subscriber {
     Latest(u32),
     /// One member of this share of a queue group gets each message.
     Share(u32),
+    /// The backbone chooses who of each queue group gets a message, of the members at all its servers.
+    Abroad,
 }
 
 impl Subscriber {
@@ -31,8 +33,9 @@ impl Subscriber {
     }
 }
 
-/// The router's numbers are dense: those of the shards, then four for each slot, of which one is a share's.
-const FIRST_SESSION: u32 = MAX_SHARDS as u32;
+/// The router's numbers are dense: those of the shards and the gateway, then four for each slot, of which one is a share's.
+const ABROAD: u32 = MAX_SHARDS as u32 + 1;
+const FIRST_SESSION: u32 = ABROAD + 1;
 const LATEST: u32 = 1;
 const SHARE: u32 = 2;
 const KIND_BITS: u32 = 2;
@@ -44,18 +47,50 @@ impl From<Subscriber> for u32 {
             Subscriber::Every(Party::Session(slot)) => FIRST_SESSION + (slot << KIND_BITS),
             Subscriber::Latest(slot) => FIRST_SESSION + (slot << KIND_BITS | LATEST),
             Subscriber::Share(share) => FIRST_SESSION + (share << KIND_BITS | SHARE),
+            Subscriber::Abroad => ABROAD,
+        }
+    }
+}
+
+impl From<Party> for u32 {
+    fn from(party: Party) -> Self {
+        Subscriber::Every(party).into()
+    }
+}
+
+/// Whose number it is, as somebody who gets messages by itself.
+impl From<u32> for Party {
+    fn from(number: u32) -> Self {
+        match number.checked_sub(FIRST_SESSION) {
+            None => Self::Shard(number as u8),
+            Some(rest) => Self::Session(rest >> KIND_BITS),
         }
     }
 }
 
 impl From<u32> for Subscriber {
     fn from(number: u32) -> Self {
-        let Some(rest) = number.checked_sub(FIRST_SESSION) else { return Self::Every(Party::Shard(number as u8)) };
+        let Some(rest) = number.checked_sub(FIRST_SESSION) else {
+            return if number == ABROAD { Self::Abroad } else { Self::Every(Party::Shard(number as u8)) };
+        };
         let index = rest >> KIND_BITS;
         match rest & ((1 << KIND_BITS) - 1) {
             LATEST => Self::Latest(index),
             SHARE => Self::Share(index),
             _ => Self::Every(Party::Session(index)),
         }
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn numbers_tell_who_it_is() {
+    for party in [Party::Shard(0), Party::Shard(63), Party::Session(0), Party::Session(7), Party::Session(1 << 28)] {
+        let number = u32::from(party);
+        assert_eq!(Party::from(number), party);
+        assert_eq!(Subscriber::from(number), Subscriber::Every(party));
+    }
+    for other in [Subscriber::Latest(5), Subscriber::Share(5)] {
+        assert_eq!(Subscriber::from(u32::from(other)), other);
     }
 }

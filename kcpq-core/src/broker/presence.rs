@@ -257,9 +257,9 @@ impl<P: Peer> Sessions<P> {
                 continue;
             };
             let mut throttle = Throttle::default();
-            let publisher = Publisher::absent(Party::Session(SERVER), &mut throttle, None);
+            let mut publisher = Publisher::absent(Party::Session(SERVER), &mut throttle, None);
             let share_from = hub.share_from();
-            hub.publish(cx, table, publisher, subject, &mut Message::published(&bytes, share_from));
+            hub.publish(cx, table, &mut publisher, subject, &mut Message::published(&bytes, share_from));
             cx.stats.presence += 1;
         }
         any

@@ -8,7 +8,7 @@ use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
 use super::event::SessionId;
-use crate::puback::PubAck;
+use crate::puback::{PubAck, Rejection};
 
 /// Who has a message, or whose queue at least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,12 @@ struct Waiting {
     sessions: u32,
     /// How many brokers have not answered yet.
     shards: u32,
+    /// The gateway cannot hand it on.
+    too_large: bool,
 }
+
+/// The answer of a gateway whose backbone does not take so large a message.
+pub(super) const TOO_LARGE: u32 = u32::MAX;
 
 impl Receipts {
     pub(super) fn new(seed: u64) -> Self {
@@ -65,7 +70,7 @@ impl Receipts {
         let Reach { sessions, shards, .. } = reach;
         match ticket.filter(|_| shards > 0) {
             Some(ticket) => {
-                self.waiting.insert(ticket, Waiting { publisher, number, sessions, shards });
+                self.waiting.insert(ticket, Waiting { publisher, number, sessions, shards, too_large: false });
                 None
             }
             None => Some(PubAck { number, outcome: Ok(sessions) }),
@@ -75,12 +80,16 @@ impl Receipts {
     /// Another broker has said how many of its sessions got a message, or will not say it any more.
     pub(super) fn on_answer(&mut self, ticket: u32, sessions: u32) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
-        waiting.sessions += sessions;
+        match sessions {
+            TOO_LARGE => waiting.too_large = true,
+            _ => waiting.sessions += sessions,
+        }
         waiting.shards -= 1;
         if waiting.shards == 0
-            && let Some(Waiting { publisher, number, sessions, .. }) = self.waiting.remove(&ticket)
+            && let Some(Waiting { publisher, number, sessions, too_large, .. }) = self.waiting.remove(&ticket)
         {
-            self.due.push_back((publisher, PubAck { number, outcome: Ok(sessions) }));
+            let outcome = if too_large { Err(Rejection::TooLarge) } else { Ok(sessions) };
+            self.due.push_back((publisher, PubAck { number, outcome }));
         }
     }
 

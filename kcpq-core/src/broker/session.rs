@@ -12,6 +12,7 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use super::backlog::Backlog;
 use super::config::Config;
 use super::context::Context;
 use super::dispatch::spoken;
@@ -26,6 +27,7 @@ use super::pass::Pass;
 use super::peer::Peer;
 use super::stream::Stream;
 use super::throttle::Throttle;
+use super::turn::Account;
 use super::view::ClientKind;
 use super::wills::Will;
 use crate::access::Credential;
@@ -91,8 +93,14 @@ pub(super) struct Member {
     heard: Instant,
     /// Why its bytes are not read at present, if so.
     paused: Option<Pause>,
+    /// What has come all the same.
+    pub(super) backlog: Backlog,
+    /// More may be put there.
+    fills_backlog: bool,
     /// Answers to it that wait until other shards know of its patterns.
     pub(super) unanswered: u32,
+    /// What was done for it.
+    pub(super) account: Account,
     pub(super) outlet: Outlet,
     pub(super) throttle: Throttle,
 }
@@ -106,6 +114,8 @@ enum Pause {
     Throttled,
     /// Those who had sessions before a restart are not all back.
     Comeback,
+    /// Enough was done for it: it is the turn of others.
+    Turn,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +254,10 @@ impl Session {
                 phase: Phase::Open,
                 heard: cx.now,
                 paused: None,
+                backlog: Backlog::default(),
+                fills_backlog: false,
                 unanswered: 0,
+                account: Account::default(),
                 outlet: Outlet::of_session(cx),
                 throttle: Throttle::default(),
             },
@@ -297,9 +310,18 @@ impl Session {
         self.member.catch_up.is_some() && self.member.is_open() && hub.catch_up(cx, &mut self.split(id).1)
     }
 
+    /// To be called before bytes are read.
+    pub(super) fn before_input(&mut self) {
+        let Self { transport, member } = self;
+        member.fills_backlog = member.stream.is_none() && !member.share.limited && transport.kcp.read_to().is_some();
+    }
+
     /// To be called after bytes were read.
     pub(super) fn after_input<P>(&mut self, cx: &mut Context<P>) {
-        self.transport.after_input(cx.now);
+        let Self { transport, member } = self;
+        transport.after_input(cx.now);
+        let elsewhere = transport.kcp.read_to().map_or(0, |read| member.backlog.settle(read));
+        transport.kcp.set_elsewhere(cx.now, elsewhere);
         self.count_held(cx);
     }
 
@@ -453,8 +475,14 @@ impl Session {
         self.member.unanswered = self.member.unanswered.saturating_sub(1);
     }
 
-    /// True, once, if what kept it from being read is over: there may be bytes that wait.
-    pub(super) fn goes_on<P>(&mut self, cx: &Context<P>) -> bool {
+    /// It is not read because it is the turn of others.
+    pub(super) fn is_put_off(&self) -> bool {
+        self.member.paused == Some(Pause::Turn)
+    }
+
+    /// True, once, if what kept it from being read is over: there may be bytes that wait. `turn`: it is its turn, if it
+    /// was put off.
+    pub(super) fn goes_on<P>(&mut self, cx: &mut Context<P>, turn: bool) -> bool {
         let goes_on = match self.member.paused {
             None => false,
             Some(Pause::Answers) => {
@@ -462,6 +490,7 @@ impl Session {
             }
             Some(Pause::Throttled) => !self.member.throttle.holds(),
             Some(Pause::Comeback) => !cx.comeback.is_awaited(),
+            Some(Pause::Turn) => turn && cx.turn.lend_again(&mut self.member.account),
         };
         if goes_on {
             self.member.paused = None;
@@ -564,7 +593,9 @@ impl Session {
 
     /// What it has is counted.
     fn count_held<P>(&mut self, cx: &mut Context<P>) {
-        let held = (self.transport.held() + self.member.stream.as_ref().map_or(0, |stream| stream.held())) as u64;
+        let Self { transport, member } = self;
+        let streamed = member.stream.as_ref().map_or(0, |stream| stream.held());
+        let held = (transport.held() + member.backlog.held() + streamed) as u64;
         let before = self.member.share.set_held(held);
         if held != before {
             cx.stats.received = (cx.stats.received + held).saturating_sub(before);
@@ -603,15 +634,16 @@ impl Session {
         self.set_room(cx, id);
     }
 
-    /// True if it keeps others waiting for memory and does not get on itself. One that is held back, or about to end, need not.
-    /// What is only kept to rebuild lost segments with makes room for those who wait.
+    /// True if it keeps others waiting for memory and does not get on itself. One that is held back, put off, or about
+    /// to end, need not. What is only kept to rebuild lost segments with makes room for those who wait.
     pub(super) fn is_stuck<P>(&mut self, cx: &mut Context<P>) -> bool {
         if self.member.share.has_much() {
             self.transport.forget_helpers();
             self.count_held(cx);
         }
         let now = cx.now;
-        let (progress, judged) = (self.progress(), self.member.is_open() && !self.member.throttle.holds());
+        let judged = self.member.is_open() && !self.member.throttle.holds() && !self.is_put_off();
+        let progress = self.progress();
         self.member.share.is_stuck(now, progress, judged)
     }
 
@@ -627,6 +659,7 @@ impl Session {
     /// What has come of it is of no interest any more.
     pub(super) fn forget_received<P>(&mut self, cx: &mut Context<P>) {
         self.transport.forget_received();
+        self.member.backlog.clear();
         if let Some(stream) = &mut self.member.stream {
             stream.take_arrived();
         }
@@ -871,10 +904,22 @@ impl Me<'_> {
         member.paused.is_some_and(|why| held_back || why != Pause::Throttled)
     }
 
+    /// True if a long message that comes while it is held back is to be put together all the same.
+    pub(super) fn fills_backlog(&self, lane: Lane) -> bool {
+        let Member { paused, fills_backlog, .. } = &self.member;
+        *fills_backlog && *paused == Some(Pause::Throttled) && lane.is_main()
+    }
+
     /// Its next message waits for those who had sessions before a restart.
     #[cold]
     pub(super) fn waits(&mut self) {
         self.member.paused = Some(Pause::Comeback);
+    }
+
+    /// Enough was done for it: its next frame waits for the turn of others.
+    #[cold]
+    pub(super) fn put_off(&mut self) {
+        self.member.paused = Some(Pause::Turn);
     }
 
     /// True if it is not read because it asks faster than it takes the answers.

@@ -24,6 +24,7 @@ use super::shards::{Relay, Told};
 use super::strays::{MAX_STRAY, Strays};
 use super::stream::StreamEvent;
 use super::table::{self, Slot, Table};
+use super::turn;
 use crate::datagram::{Content, Framing, Protection};
 use crate::hello::CloseReason;
 #[cfg(feature = "sealed")]
@@ -65,8 +66,6 @@ pub(super) struct Elsewhere;
 
 /// Most datagrams that wait to be handed to other shards.
 const MAX_FORWARDS: usize = 1024;
-/// Searches for kept values, of which nothing was found, in one turn.
-const MAX_SEARCHES: u32 = 16;
 /// How long an address has to answer before it is asked again.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
 
@@ -236,13 +235,16 @@ impl<P: Peer> Sessions<P> {
     pub(super) fn receive_by(&mut self, mut slot: Box<Slot<P, Session>>, input: Option<(P, &[u8], Content<'_>)>) {
         let Self { cx, hub, table, .. } = self;
         slot.session.limit_memory(cx, slot.id);
+        slot.session.before_input();
         let (now, max_datagram) = (cx.now, cx.max_datagram(&slot.peer));
         if let Some((_, _, Content::Native(..))) = input {
             slot.session.begin_native(now);
         }
+        let again = input.is_none() && cx.turn.is_lent();
         let arrived = slot.session.member().stream.as_mut().map(|stream| stream.take_arrived());
         let (mut intake, me) = slot.session.split(slot.id);
         let mut dispatch = Dispatch::new(cx, hub, table, me, max_datagram);
+        dispatch.publish_backlog();
         let (mut understood, mut read) = (true, 0);
         match (input, &arrived) {
             (Some((_, datagram, content)), _) => {
@@ -252,6 +254,9 @@ impl<P: Peer> Sessions<P> {
             (None, Some(arrived)) => read = intake.read_stream(arrived, &mut dispatch),
         }
         let Outcome { greeted, end } = dispatch.finish();
+        if cx.turn.is_lent() {
+            cx.turn.settle(&mut slot.session.member().account, again);
+        }
         if let (Some(stream), Some(arrived)) = (&mut slot.session.member().stream, arrived) {
             stream.put_back(arrived, read);
         }
@@ -343,7 +348,17 @@ impl<P: Peer> Sessions<P> {
     /// A session that was taken out and worked on goes on; with `wakes` it may have something to send.
     pub(super) fn put_back(&mut self, mut slot: Box<Slot<P, Session>>, wakes: bool) {
         slot.session.settle(&mut self.cx, slot.id);
-        self.table.put_back(slot, wakes);
+        if slot.session.is_put_off() {
+            self.table.put_last(slot);
+        } else {
+            self.table.put_back(slot, wakes);
+        }
+    }
+
+    /// The same for one that has more to send than others, or more that has to be done.
+    fn put_last(&mut self, mut slot: Box<Slot<P, Session>>) {
+        slot.session.settle(&mut self.cx, slot.id);
+        self.table.put_last(slot);
     }
 
     /// Sees to those whom it has concerned what others did, and who could not be worked on meanwhile.
@@ -436,6 +451,23 @@ impl<P: Peer> Sessions<P> {
         self.cx.memory.watch(self.cx.now);
     }
 
+    /// Those to whom nothing gets through give way to others, if too much waits for all.
+    fn relieve(&mut self) {
+        let Self { cx, table, .. } = self;
+        let Some(places) = cx.relief.search(cx.now, table.places()) else { return };
+        for index in places {
+            if cx.stats.queued as usize <= cx.config.max_queued_total / 2 {
+                return cx.relief.pause(cx.now);
+            }
+            if let Some(slot) = table.get_mut(index as u32) {
+                let (queue, outlet) = slot.session.outlet();
+                if outlet.give_way(cx, queue) {
+                    cx.slow.push_back(index as u32);
+                }
+            }
+        }
+    }
+
     /// Lets timers run out.
     pub(super) fn handle_timeout(&mut self) {
         if self.hub.shards.give_up(self.cx.now) {
@@ -450,6 +482,7 @@ impl<P: Peer> Sessions<P> {
         if self.cx.memory.is_review_due(self.cx.now) {
             self.end_stuck();
         }
+        self.relieve();
         let awaited = self.cx.comeback.is_awaited();
         for index in self.cx.comeback.end(self.cx.now) {
             self.table.wake(index);
@@ -502,25 +535,28 @@ impl<P: Peer> Sessions<P> {
         }
     }
 
-    /// Fills `out` with datagrams of one session; `None` when no session has any.
+    /// Fills `out` with datagrams of one session; `None` when no session has any, or the turn is over.
     pub(super) fn poll_transmit(
         &mut self,
         protection: &mut Protection,
         out: &mut [u8],
         mut gather: Option<&mut Gather>,
     ) -> Option<Transmit<P>> {
-        let mut searches = MAX_SEARCHES;
-        while let Some(mut slot) = self.table.take_ready() {
+        while !self.cx.turn.is_over()
+            && let Some((mut slot, is_last)) = self.table.take_ready(self.cx.turn.is_half_over())
+        {
             let (index, to) = (slot.id.slot, slot.peer);
             if slot.session.throttle().due(self.cx.now).is_some() {
                 let (_, mut me) = slot.session.split(slot.id);
-                self.hub.review(&mut self.cx, &mut self.table, Publisher::session(&mut me));
+                self.hub.review(&mut self.cx, &mut self.table, &mut Publisher::session(&mut me));
             }
-            if slot.session.goes_on(&self.cx) {
+            if slot.session.goes_on(&mut self.cx, is_last) {
                 self.table.put_back(slot, false);
                 self.receive(index, None);
                 self.see_to_others();
-                continue;
+                // What it is told of that goes out before more is read of it.
+                let Some(still) = self.table.take(index) else { continue };
+                slot = still;
             }
             let goes_on = slot.session.catch_up(&mut self.cx, &self.hub, slot.id);
             while let Some(event) = slot.session.poll_stream(&mut self.cx) {
@@ -542,19 +578,20 @@ impl<P: Peer> Sessions<P> {
             }
             match slot.session.has_ended() {
                 Some(reason) => self.remove(slot, Ended::ByBroker(reason)),
-                // There may be more; the others come first.
-                None => self.put_back(slot, batch.is_some() || goes_on),
+                // There may be more; the others come first, and before one with much of it those who have little.
+                None if goes_on || batch.is_some_and(|batch| batch.len >= turn::BULK) => self.put_last(slot),
+                None => self.put_back(slot, batch.is_some()),
             }
             self.see_to_others();
             if let Some(session::Transmit { len, segment, asks }) = batch {
+                self.cx.turn.send(len);
                 return Some(Transmit { to, len, segment, asks });
             }
-            searches -= u32::from(goes_on);
-            if searches == 0 {
-                // Others have waited long enough for what has come to be read.
-                return None;
+            if goes_on {
+                self.cx.turn.search();
             }
         }
+        self.cx.turn.end();
         None
     }
 
@@ -728,6 +765,11 @@ impl<P: Peer> Sessions<P> {
                         slot.session.answer(answer);
                         table.wake(id.slot);
                     }
+                }
+            }
+            Told::Abroad { pattern, is } => {
+                if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(cx.config.subjects)) {
+                    hub.set_abroad(pattern, is);
                 }
             }
             Told::Will { key } => cx.void_wills_of(table, key),

@@ -90,6 +90,9 @@ pub struct Stats {
     pub dropped_too_large: u64,
     /// Messages dropped: all queues together were full.
     pub dropped_memory: u64,
+    /// Messages dropped that had been queued: their session took nothing, and gave way when all queues together had too
+    /// much.
+    pub dropped_stuck: u64,
     /// Messages dropped: the session ended while they were in its queue, or in flight to it.
     pub dropped_closed: u64,
     /// Messages relayed to other brokers (shards) of the same server.
@@ -134,6 +137,9 @@ pub struct Stats {
     /// Times that a session had to wait, with its window closed, because that memory was short
     /// ([`Config::max_received_total`](super::Config)).
     pub receive_waits: u64,
+    /// Times that a session had to wait for others because enough was done for it: it asks for more than its share of
+    /// the thread's time.
+    pub turn_waits: u64,
     /// Sessions closed because they kept others waiting for that memory and did not get on themselves.
     pub stuck_sessions: u64,
     /// Events lost because they were not polled in time.
@@ -192,6 +198,7 @@ impl Stats {
             wills_refused,
             dropped_too_large,
             dropped_memory,
+            dropped_stuck,
             dropped_closed,
             relayed,
             dropped_relay,
@@ -213,6 +220,7 @@ impl Stats {
             queued,
             received,
             receive_waits,
+            turn_waits,
             stuck_sessions,
             events_lost,
             queueing,
@@ -260,6 +268,7 @@ impl Stats {
         self.wills_refused += wills_refused;
         self.dropped_too_large += dropped_too_large;
         self.dropped_memory += dropped_memory;
+        self.dropped_stuck += dropped_stuck;
         self.dropped_closed += dropped_closed;
         self.relayed += relayed;
         self.dropped_relay += dropped_relay;
@@ -281,6 +290,7 @@ impl Stats {
         self.queued += queued;
         self.received += received;
         self.receive_waits += receive_waits;
+        self.turn_waits += turn_waits;
         self.stuck_sessions += stuck_sessions;
         self.events_lost += events_lost;
         self.queueing.add(queueing);

@@ -91,6 +91,9 @@ impl Patience {
         Self(Some(now + FED_FOR))
     }
 
+    /// One who can be kept waiting however long.
+    pub(super) const ENDLESS: Self = Self(Some(Instant::MAX));
+
     /// True if it can be kept waiting.
     pub(super) fn lasts(self, now: Instant) -> bool {
         self.0.is_some_and(|until| until > now)

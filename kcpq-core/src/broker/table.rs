@@ -31,7 +31,7 @@ pub(super) struct Slot<P, S> {
     armed: Option<Instant>,
     /// It counts among those of its host.
     counted: bool,
-    /// It stands in the list of those that may have something to send.
+    /// It stands in one of the lists of those that may have something to send.
     ready: bool,
 }
 
@@ -66,7 +66,9 @@ pub(super) struct Table<P: Peer, S> {
     /// The newest session of each peer.
     by_peer: Map<P, u32>,
     by_host: Map<P::Host, u32>,
-    ready: VecDeque<u32>,
+    /// Those that may have something to send: who goes first, and who has had much and goes last.
+    first: VecDeque<u32>,
+    last: VecDeque<u32>,
     timers: BinaryHeap<Timer>,
     len: usize,
 }
@@ -110,7 +112,8 @@ impl<P: Peer, S> Table<P, S> {
             by_peer: Map::with_hasher(state(2)),
             by_host: Map::with_hasher(state(3)),
             by_name: Map::with_hasher(state(4)),
-            ready: VecDeque::new(),
+            first: VecDeque::new(),
+            last: VecDeque::new(),
             timers: BinaryHeap::new(),
             len: 0,
         }
@@ -199,8 +202,21 @@ impl<P: Peer, S> Table<P, S> {
     pub(super) fn put_back(&mut self, mut slot: Box<Slot<P, S>>, wakes: bool) {
         if wakes && !slot.ready {
             slot.ready = true;
-            self.ready.push_back(slot.id.slot);
+            self.first.push_back(slot.id.slot);
         }
+        self.put(slot);
+    }
+
+    /// The same for one that may have more than others, which go first.
+    pub(super) fn put_last(&mut self, mut slot: Box<Slot<P, S>>) {
+        if !slot.ready {
+            slot.ready = true;
+            self.last.push_back(slot.id.slot);
+        }
+        self.put(slot);
+    }
+
+    fn put(&mut self, slot: Box<Slot<P, S>>) {
         if let Some(place) = self.slots.get_mut(slot.id.slot as usize) {
             *place = Some(slot);
         }
@@ -258,7 +274,7 @@ impl<P: Peer, S> Table<P, S> {
         let slot = self.slots.get_mut(index as usize)?.as_deref_mut()?;
         if !slot.ready {
             slot.ready = true;
-            self.ready.push_back(index);
+            self.first.push_back(index);
         }
         Some(slot)
     }
@@ -273,14 +289,16 @@ impl<P: Peer, S> Table<P, S> {
         self.slots.iter().flatten().map(|slot| slot.id.slot).collect()
     }
 
-    /// The next session that may have something to send, taken out.
-    pub(super) fn take_ready(&mut self) -> Option<Box<Slot<P, S>>> {
+    /// The next session that may have something to send, taken out, and whether it is one of those that go last; with
+    /// `last` it is one of these if there are any.
+    pub(super) fn take_ready(&mut self, last: bool) -> Option<(Box<Slot<P, S>>, bool)> {
         loop {
-            let index = self.ready.pop_front()?;
+            let is_last = self.first.is_empty() || last && !self.last.is_empty();
+            let index = if is_last { self.last.pop_front()? } else { self.first.pop_front()? };
             if let Some(mut slot) = self.take(index) {
                 if slot.ready {
                     slot.ready = false;
-                    return Some(slot);
+                    return Some((slot, is_last));
                 }
                 self.put_back(slot, false);
             }
@@ -288,7 +306,7 @@ impl<P: Peer, S> Table<P, S> {
     }
 
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !(self.first.is_empty() && self.last.is_empty())
     }
 
     /// Sets the time at which a session that was taken out wants to be looked at. A later time than the one that is set

@@ -16,10 +16,12 @@ use crate::outbox::Outbox;
 use crate::store::Heap;
 use crate::time::Duration;
 
+mod backlog;
 mod kept;
 mod memory;
 mod presence;
 mod stream;
+mod turns;
 mod view;
 
 /// A broker and clients that are connected without any delay; some may be deaf.
@@ -321,14 +323,15 @@ fn a_deadline_says_what_it_is_for() {
 
 #[test]
 fn subscribers_have_dense_numbers_that_tell_them_apart() {
-    let shards = (0..MAX_SHARDS).map(|index| Subscriber::Every(Party::Shard(index as u8)));
-    for (number, subscriber) in shards.enumerate() {
+    // The gateway stands behind the last of them.
+    let shards = (0..=MAX_SHARDS).map(|index| Subscriber::Every(Party::Shard(index as u8)));
+    for (number, subscriber) in shards.chain([Subscriber::Abroad]).enumerate() {
         assert_eq!((u32::from(subscriber), Subscriber::from(number as u32)), (number as u32, subscriber));
     }
     for index in 0..100 {
         let all = [Subscriber::Every(Party::Session(index)), Subscriber::Latest(index), Subscriber::Share(index)];
         for (kind, subscriber) in all.into_iter().enumerate() {
-            assert_eq!(u32::from(subscriber), MAX_SHARDS as u32 + index * 4 + kind as u32);
+            assert_eq!(u32::from(subscriber), MAX_SHARDS as u32 + 2 + index * 4 + kind as u32);
             assert_eq!(Subscriber::from(u32::from(subscriber)), subscriber);
         }
     }

@@ -181,12 +181,16 @@ pub struct SessionStats {
     pub dropped_too_large: u64,
     /// Messages dropped: all queues together were full.
     pub dropped_memory: u64,
+    /// Messages dropped that had been queued: it took nothing, and gave way to others.
+    pub dropped_stuck: u64,
     /// Messages dropped: their time to live was over before they could be sent.
     pub expired: u64,
     /// Messages replaced in its queue by a newer one of their subject.
     pub superseded: u64,
     /// Messages that it may not have although its patterns match.
     pub withheld: u64,
+    /// Times that it had to wait for others because it asked for more than its share of the thread's time.
+    pub turn_waits: u64,
 }
 
 /// A pattern, how many have it, and how much it matches.

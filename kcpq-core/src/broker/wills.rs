@@ -123,13 +123,13 @@ impl<P: Peer> Sessions<P> {
         let share_from = hub.share_from();
         let mut message = Message::extended(message, cut, properties.for_subscribers(), expires, share_from);
         let mut throttle = Throttle::default();
-        let publisher = Publisher::absent(Party::Session(slot.id.slot), &mut throttle, None);
+        let mut publisher = Publisher::absent(Party::Session(slot.id.slot), &mut throttle, None);
         let reach = if properties.retains() || hub.kept.chooses(subject) {
-            let (reach, kept) = hub.publish_kept(cx, table, publisher, subject, &mut message);
+            let (reach, kept) = hub.publish_kept(cx, table, &mut publisher, subject, &mut message);
             cx.stats.kept_refused += u64::from(kept.is_err());
             reach
         } else {
-            hub.publish(cx, table, publisher, subject, &mut message)
+            hub.publish(cx, table, &mut publisher, subject, &mut message)
         };
         cx.stats.unrouted += u64::from(reach.subscribers == 0);
         cx.stats.wills_published += 1;

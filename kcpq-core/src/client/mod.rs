@@ -46,6 +46,8 @@ mod push;
 mod requests;
 #[cfg_attr(not(feature = "native"), path = "absent/rhythm.rs")]
 mod rhythm;
+#[cfg_attr(not(feature = "alloc"), path = "absent/span.rs")]
+mod span;
 mod stats;
 mod subscriptions;
 #[cfg(test)]

@@ -124,6 +124,70 @@ impl Stats {
     }
 }
 
+impl<At: Ord + Copy, Span: Ord + Copy> Stats<At, Span> {
+    /// Adds those of another client: counters are sums, moments the latest of both, and connected is who has two connections.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            connected,
+            connected_at,
+            disconnected_at,
+            messages_sent,
+            messages_received,
+            bytes_sent,
+            bytes_received,
+            latency,
+            active_subscriptions,
+            total_subscriptions,
+            connection_errors,
+            publish_errors,
+            subscription_errors,
+            reconnects,
+            messages_acknowledged,
+            dropped_overflow,
+            dropped_too_large,
+            expired,
+            #[cfg(feature = "lanes")]
+            superseded,
+            dropped_in_doubt,
+            lost_on_close,
+            unmatched,
+            oversize,
+            malformed,
+            foreign_datagrams,
+            reset_hints,
+        } = other;
+        self.connected &= connected;
+        self.connected_at = self.connected_at.max(*connected_at);
+        self.disconnected_at = self.disconnected_at.max(*disconnected_at);
+        self.messages_sent += messages_sent;
+        self.messages_received += messages_received;
+        self.bytes_sent += bytes_sent;
+        self.bytes_received += bytes_received;
+        self.latency.merge(latency);
+        self.active_subscriptions += active_subscriptions;
+        self.total_subscriptions += total_subscriptions;
+        self.connection_errors += connection_errors;
+        self.publish_errors += publish_errors;
+        self.subscription_errors += subscription_errors;
+        self.reconnects += reconnects;
+        self.messages_acknowledged += messages_acknowledged;
+        self.dropped_overflow += dropped_overflow;
+        self.dropped_too_large += dropped_too_large;
+        self.expired += expired;
+        #[cfg(feature = "lanes")]
+        {
+            self.superseded += superseded;
+        }
+        self.dropped_in_doubt += dropped_in_doubt;
+        self.lost_on_close += lost_on_close;
+        self.unmatched += unmatched;
+        self.oversize += oversize;
+        self.malformed += malformed;
+        self.foreign_datagrams += foreign_datagrams;
+        self.reset_hints += reset_hints;
+    }
+}
+
 /// A running summary of measured times.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -145,6 +209,21 @@ impl<Span: From<Duration>> Latency<Span> {
     /// The mean of all samples.
     pub fn mean(&self) -> Span {
         Duration::from_micros(self.sum.checked_div(self.samples).unwrap_or(0)).into()
+    }
+}
+
+impl<Span: Ord + Copy> Latency<Span> {
+    /// Takes in the samples of another one, whose last one counts as later.
+    fn merge(&mut self, other: &Self) {
+        if self.samples == 0 {
+            *self = *other;
+        } else if other.samples > 0 {
+            self.min = self.min.min(other.min);
+            self.max = self.max.max(other.max);
+            self.last = other.last;
+            self.sum = self.sum.saturating_add(other.sum);
+            self.samples += other.samples;
+        }
     }
 }
 

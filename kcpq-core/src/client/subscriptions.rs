@@ -14,6 +14,7 @@
 
 use super::config::Config;
 use super::event::SubscribeFailure;
+use super::span::Span;
 use crate::hello::{Refusal, Subscribe};
 use crate::lane::Asked;
 #[cfg(any(feature = "alloc", feature = "queue"))]
@@ -100,25 +101,6 @@ pub(super) struct Subscriptions<S: Store> {
     unanswered: bool,
 }
 
-/// The entries from one on, up to and without another.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    first: usize,
-    end: usize,
-}
-
-impl Span {
-    fn is_empty(self) -> bool {
-        self.first >= self.end
-    }
-
-    /// Takes in the entry of this index.
-    fn add(&mut self, index: usize) {
-        let first = if self.is_empty() { index } else { self.first.min(index) };
-        *self = Self { first, end: self.end.max(index + 1) };
-    }
-}
-
 impl<S: Store> Subscriptions<S> {
     pub(super) fn new(table: S::Queue<Subscription<S::Text>>) -> Self {
         Self {
@@ -163,6 +145,7 @@ impl<S: Store> Subscriptions<S> {
     }
 
     /// The entry of this index is to be taken out.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn let_go(&mut self, index: usize) {
         if let Some(entry) = self.table.get_mut(index) {
             entry.state = State::Gone;
@@ -209,7 +192,7 @@ impl<S: Store> Subscriptions<S> {
         }
         self.next_timeout = None;
         self.unanswered = false;
-        self.todo = Span { first: 0, end: self.table.len() };
+        self.todo = Span::all(self.table.len());
         self.sweep();
     }
 
@@ -322,11 +305,11 @@ impl<S: Store> Subscriptions<S> {
         groups: Option<bool>,
         mut send: impl FnMut(Request<'_>) -> bool,
     ) {
-        let Span { first, end } = core::mem::take(&mut self.todo);
-        if first >= end {
+        let todo = self.todo.take(self.table.len());
+        if todo.is_empty() {
             return;
         }
-        for index in first..end {
+        for index in todo.clone() {
             let Some(entry) = self.table.get(index) else { break };
             // Most have nothing to do, and need no look at all the others.
             match entry.state {
@@ -361,7 +344,7 @@ impl<S: Store> Subscriptions<S> {
             if let Some(request) = request
                 && !send(request)
             {
-                self.todo = Span { first: index, end };
+                self.todo.set(index..todo.end);
                 return;
             }
             let Some(entry) = self.table.get_mut(index) else { break };
@@ -436,20 +419,18 @@ impl<S: Store> Subscriptions<S> {
             }
         }
         for span in [&mut self.todo, &mut self.news] {
-            if !span.is_empty() {
-                *span = Span { first: 0, end: self.table.len() };
-            }
+            span.on_moved(self.table.len());
         }
     }
 
     /// What a user is to be told, once.
     pub(super) fn poll_outcome(&mut self) -> Option<(SubscriptionId, Outcome)> {
-        let Span { first, end } = core::mem::take(&mut self.news);
-        for index in first..end {
+        let news = self.news.take(self.table.len());
+        for index in news.clone() {
             if let Some(entry) = self.table.get_mut(index)
                 && let Some(outcome) = entry.outcome.take()
             {
-                self.news = Span { first: index, end };
+                self.news.set(index..news.end);
                 return Some((entry.id, outcome));
             }
         }

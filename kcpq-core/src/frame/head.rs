@@ -36,6 +36,12 @@ impl Head {
         Self { body_len: u32::from_be_bytes([l0, l1, l2, l3]), command, subject_len: u16::from_be_bytes([s0, s1]) }
     }
 
+    /// What the first bytes of a frame say; of fewer than [`HEAD`] nothing.
+    pub(super) fn read(frame: &[u8]) -> Self {
+        let &[l0, l1, l2, l3, command, s0, s1, ..] = frame else { return Self::from_bytes([0; HEAD]) };
+        Self::from_bytes([l0, l1, l2, l3, command, s0, s1])
+    }
+
     /// The bytes on the wire.
     pub fn to_bytes(self) -> [u8; HEAD] {
         let [l0, l1, l2, l3] = self.body_len.to_be_bytes();

@@ -46,6 +46,8 @@ pub mod tag {
     pub const TICKET: u8 = SERVER | 0x06;
     /// Of the messages of its subject that are under way only the latest counts: empty.
     pub const LATEST: u8 = SERVER | 0x07;
+    /// To the gateway of a server: members of its queue groups have got the message, empty.
+    pub const SERVED: u8 = SERVER | 0x08;
 
     /// A status: nobody is subscribed to the subject.
     pub const NOBODY: u8 = 1;
@@ -278,6 +280,12 @@ impl<'p> Properties<'p> {
         self.number(tag::CONFIRM)
     }
 
+    /// True if queue groups of the server have got the message.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_served(mut self) -> bool {
+        self.any(|property| property.tag == tag::SERVED)
+    }
+
     /// Under which number another broker of the server wants to know how many sessions got the message.
     #[cfg(feature = "alloc")]
     pub(crate) fn ticket(self) -> Option<u32> {
@@ -448,6 +456,10 @@ pub(crate) fn group(len: usize) -> [u8; HEAD] {
 /// The property that says that only the latest message of its subject counts.
 #[cfg(feature = "alloc")]
 pub(crate) const LATEST: [u8; HEAD] = [tag::LATEST, 0, 0];
+
+/// The property that says that queue groups of the server have the message.
+#[cfg(feature = "alloc")]
+pub(crate) const SERVED: [u8; HEAD] = [tag::SERVED, 0, 0];
 
 /// The server's word that nobody is subscribed, as it stands behind a message.
 #[cfg(feature = "alloc")]

@@ -180,7 +180,7 @@ impl<S: Store> Reader<S> {
     /// The head of a whole frame whose length was found acceptable.
     #[cfg_attr(target_os = "none", inline(never))]
     fn check(&self, frame: &[u8]) -> Result<Head, Flaw> {
-        let head = Head::from_bytes(frame.first_chunk().copied().unwrap_or_default());
+        let head = Head::read(frame);
         match head.check_subject(&self.limits) {
             Ok(()) => Ok(head),
             Err(error @ FrameError::SubjectTooLong { .. }) => Err(Flaw::Frame(error)),

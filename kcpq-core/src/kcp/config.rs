@@ -138,10 +138,13 @@ impl Config {
         self.mtu = self.mtu.max(Self::MIN_MTU);
         self.send_window = self.send_window.max(1);
         self.recv_window = self.recv_window.max(1);
-        self.ack_delay = self.ack_delay.min(self.interval);
-        self.min_rto = self.min_rto.max(Duration::from_millis(1)).min(Self::MAX_RTO);
-        self.window_probe_initial = self.window_probe_initial.max(Duration::from_millis(10));
-        self.window_probe_limit = self.window_probe_limit.max(self.window_probe_initial);
+        // Comparisons, which the compiler does for whoever gives constants.
+        let min = |a, b| if b < a { b } else { a };
+        let max = |a, b| if b > a { b } else { a };
+        self.ack_delay = min(self.ack_delay, self.interval);
+        self.min_rto = min(max(self.min_rto, Duration::from_millis(1)), Self::MAX_RTO);
+        self.window_probe_initial = max(self.window_probe_initial, Duration::from_millis(10));
+        self.window_probe_limit = max(self.window_probe_limit, self.window_probe_initial);
         self
     }
 }

@@ -297,6 +297,19 @@ impl<S: Store> Kcp<S> {
         self.receiver.set_room(&mut self.env, room);
     }
 
+    /// How many segments have been read, wrapping. `None` where each lane goes on by itself.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn read_to(&self) -> Option<u32> {
+        self.receiver.read_to()
+    }
+
+    /// So many segments that were read count as unread: what was in them is not dealt with yet.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn set_elsewhere(&mut self, now: Instant, segments: usize) {
+        self.env.now = now;
+        self.receiver.set_elsewhere(&mut self.env, segments);
+    }
+
     /// Forgets what is only kept to rebuild others with.
     #[cfg(feature = "alloc")]
     pub(crate) fn forget_helpers(&mut self) {
@@ -520,6 +533,7 @@ impl<S: Store> Kcp<S> {
     }
 
     /// Takes in one segment. What it acknowledges is added to `acked`.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn on_segment(
         &mut self,
         header: &Header,
@@ -575,6 +589,7 @@ impl<S: Store> Kcp<S> {
     /// Writes the next datagram's segments to the front of `out` and returns their length, at most [`mtu`](Self::mtu);
     /// `None` when nothing is due. What is due follows from `now`: there is no separate call for timeouts. When there is
     /// nothing else a longer datagram may ask whether the path carries it, if `out` has room.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.env.now = now;
         self.sender.on_time(&mut self.env);

@@ -67,7 +67,8 @@ impl<'o> Packet<'o> {
     }
 
     /// Appends a segment and returns the place of its data, which `header.len` says; `None` if it has no room.
-    #[inline]
+    #[cfg_attr(target_os = "none", inline(never))]
+    #[cfg_attr(not(target_os = "none"), inline)]
     pub(super) fn push(&mut self, header: Header) -> Option<&mut [u8]> {
         let begin = match &mut self.items {
             Some(items) => items.push(self.out, self.len, &self.template, &header)?,

@@ -188,6 +188,13 @@ pub struct HeapOutbox {
 /// How long frames have waited, where somebody counts it.
 pub(crate) type Waits = Option<Box<Histogram<Micros>>>;
 
+/// Makes a frame one of another command.
+fn set_command(frame: &mut [u8], command: u8) {
+    if let Some(place) = frame.get_mut(LENGTH) {
+        *place = command;
+    }
+}
+
 /// The first of whole frames that lie together, and the others.
 fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
     frames.split_at_checked(frame::frame_len(*frames.first_chunk()?))
@@ -217,6 +224,21 @@ impl HeapOutbox {
     /// Appends one whole frame that others may hold as well, to be forgotten if it still waits at `expires`.
     pub fn push_shared(&mut self, frame: Bytes, expires: Option<Instant>) {
         self.append(Chunk::one(frame.into(), expires, self.now));
+    }
+
+    /// Appends a copy of one whole frame, with this command.
+    pub(crate) fn push_as(&mut self, frame: &[u8], command: u8) {
+        let count = frame.len();
+        if count >= COPY_BELOW {
+            let mut copy = BytesMut::from(frame);
+            set_command(&mut copy, command);
+            return self.push_shared(copy.freeze(), None);
+        }
+        if let Some(run) = self.grow_run(count) {
+            let begin = run.len();
+            run.extend_from_slice(frame);
+            set_command(run.get_mut(begin..).unwrap_or_default(), command);
+        }
     }
 
     /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).
@@ -342,6 +364,17 @@ impl HeapOutbox {
         Some(chunk)
     }
 
+    /// The run that a frame of `count` bytes is appended to, which counts as done.
+    fn grow_run(&mut self, count: usize) -> Option<&mut Vec<u8>> {
+        self.len += count;
+        self.frames += 1;
+        let now = self.now;
+        let chunk = self.run(count);
+        chunk.last = now;
+        chunk.frames += 1;
+        chunk.piece.own()
+    }
+
     /// The run that still has room for `count` bytes, begun if need be.
     fn run(&mut self, count: usize) -> &mut Chunk {
         let fits = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
@@ -392,18 +425,10 @@ impl Outbox<HeapTx> for HeapOutbox {
                 frame.extend_from_slice(part);
             }
             self.push_shared(frame.freeze(), None);
-        } else {
-            let now = self.now;
-            let chunk = self.run(count);
-            chunk.last = now;
-            if let Some(run) = chunk.piece.own() {
-                for part in parts {
-                    run.extend_from_slice(part);
-                }
-                chunk.frames += 1;
+        } else if let Some(run) = self.grow_run(count) {
+            for part in parts {
+                run.extend_from_slice(part);
             }
-            self.len += count;
-            self.frames += 1;
         }
         Ok(())
     }

@@ -17,9 +17,17 @@ pub(super) struct Literal {
 }
 
 impl Literal {
-    pub(super) fn get(&self, secret: &Secret, subject: &[u8]) -> Option<&Members> {
-        let hash = secret.hash(0, subject);
-        self.table.find(hash, |(text, _)| **text == *subject).map(|(_, members)| members)
+    /// In which place a subject is.
+    pub(super) fn find(&self, secret: &Secret, subject: &[u8]) -> Option<usize> {
+        if self.table.is_empty() {
+            return None;
+        }
+        self.table.find_bucket_index(secret.hash(0, subject), |(text, _)| **text == *subject)
+    }
+
+    /// The members of that in a place.
+    pub(super) fn at(&self, place: usize) -> Option<&Members> {
+        self.table.get_bucket(place).map(|(_, members)| members)
     }
 
     /// The members of `subject`; none, and a place for them, if it is new. They must not stay empty.

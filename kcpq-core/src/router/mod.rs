@@ -38,6 +38,7 @@
 
 mod literal;
 mod members;
+mod recent;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ use hashbrown::HashTable;
 
 use self::literal::Literal;
 pub(crate) use self::members::Members;
+use self::recent::{Found, Recent};
 use self::shapes::{Excess, Shapes};
 use self::trie::Trie;
 use crate::hash::Secret;
@@ -107,6 +109,7 @@ pub struct Router {
     /// For each member the last message that it was told of, so that it is told of each once.
     told: Vec<u64>,
     message: u64,
+    recent: Recent,
     patterns: usize,
     subscriptions: usize,
     /// Of these such of patterns that only a server's own messages match.
@@ -124,6 +127,7 @@ impl Router {
             shapes: Shapes::default(),
             told: Vec::new(),
             message: 0,
+            recent: Recent::default(),
             patterns: 0,
             subscriptions: 0,
             reserved: 0,
@@ -145,6 +149,7 @@ impl Router {
     ///
     /// The numbers of members should be dense: 8 bytes are held for each up to the highest that was ever seen.
     pub fn subscribe(&mut self, pattern: Pattern<'_>, member: u32) -> bool {
+        self.recent.forget();
         let members = if pattern.is_literal() {
             self.literal.plant(&self.secret, pattern.as_str().as_bytes())
         } else {
@@ -178,6 +183,7 @@ impl Router {
 
     /// Takes `member` away from `pattern`. False if it was not there.
     pub fn unsubscribe(&mut self, pattern: Pattern<'_>, member: u32) -> bool {
+        self.recent.forget();
         let removed = if pattern.is_literal() {
             self.literal.remove(&self.secret, pattern.as_str().as_bytes(), member)
         } else {
@@ -197,42 +203,60 @@ impl Router {
         self.route_counted(subject, 0, tell);
     }
 
-    /// The same, counted as so many messages for each pattern that matches.
-    pub(crate) fn route_counted(&mut self, subject: Subject<'_>, count: u32, mut tell: impl FnMut(u32)) {
+    /// The same, counted as so many messages for each pattern that matches. Says how many steps it took.
+    pub(crate) fn route_counted(&mut self, subject: Subject<'_>, count: u32, mut tell: impl FnMut(u32)) -> u32 {
         self.message += 1;
-        let Self { told, message, .. } = self;
-        let mut tell_new = |members: &Members| {
-            members.count(count);
-            members.for_each(|member| {
-                if let Some(last) = told.get_mut(member as usize)
-                    && *last != *message
-                {
-                    *last = *message;
-                    tell(member);
+        let Self { secret, literal, trie, told, message, recent, .. } = self;
+        let bytes = subject.as_str().as_bytes();
+        let mut steps = 1;
+        let only = match recent.get(bytes) {
+            Some(found) => found.and_then(|found| match found {
+                Found::Literal(place) => literal.at(place),
+                Found::Node(index, rest) => trie.at(index, rest),
+            }),
+            None => {
+                let mut tell_new = |members: &Members| {
+                    members.count(count);
+                    members.for_each(|member| {
+                        if let Some(last) = told.get_mut(member as usize)
+                            && *last != *message
+                        {
+                            *last = *message;
+                            tell(member);
+                        }
+                    });
+                };
+                // Most messages match one pattern, whose members are distinct: they wait until a second one is found.
+                let place = literal.find(secret, bytes);
+                let mut only = place.and_then(|place| Some((literal.at(place)?, Found::Literal(place))));
+                let mut several = false;
+                steps = trie.matches(secret, subject, |members, index, rest| {
+                    if members.is_empty() {
+                        return;
+                    }
+                    if !several && only.is_none() {
+                        only = Some((members, Found::Node(index, rest)));
+                        return;
+                    }
+                    several = true;
+                    if let Some((first, _)) = only.take() {
+                        tell_new(first);
+                    }
+                    tell_new(members);
+                });
+                if several {
+                    recent.forget();
+                } else {
+                    recent.set(bytes, only.map(|(_, found)| found));
                 }
-            });
+                only.map(|(members, _)| members)
+            }
         };
-        // Most messages match one pattern, whose members are distinct: they wait until a second one is found.
-        let mut only = self.literal.get(&self.secret, subject.as_str().as_bytes());
-        let mut several = false;
-        self.trie.matches(&self.secret, subject, |members| {
-            if members.is_empty() {
-                return;
-            }
-            if !several && only.is_none() {
-                only = Some(members);
-                return;
-            }
-            several = true;
-            if let Some(first) = only.take() {
-                tell_new(first);
-            }
-            tell_new(members);
-        });
         if let Some(members) = only {
             members.count(count);
             members.for_each(tell);
         }
+        steps
     }
 
     /// True if `member` was told of the message that was routed last, beside others with other patterns. Not known, and

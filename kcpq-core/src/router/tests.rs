@@ -416,3 +416,36 @@ fn a_pattern_that_stays_is_shown_whatever_comes_and_goes_meanwhile() {
         }
     }
 }
+
+/// What matched the subject that came last is remembered.
+#[test]
+fn whoever_comes_or_goes_between_two_messages_of_one_subject_is_noticed() {
+    let mut router = Router::new(5);
+    let twice = |router: &mut Router| {
+        let first = routed(router, "a.b");
+        // It is remembered from the second time on.
+        assert!((0..3).all(|_| routed(router, "a.b") == first));
+        first
+    };
+    assert!(twice(&mut router).is_empty());
+    // A literal pattern, one with a wildcard, one with a tail, alone and together.
+    for patterns in [&["a.b"][..], &["a.*"], &["a.>"], &[">"], &["a.b", "a.>"], &["a.*", "*.b", ">"]] {
+        router.subscribe(pattern(patterns[0]), 1);
+        assert_eq!(twice(&mut router), [1]);
+        for text in patterns {
+            router.subscribe(pattern(text), 1);
+            router.subscribe(pattern(text), 2);
+            assert_eq!(twice(&mut router), [1, 2], "{text}");
+            assert_eq!(routed(&mut router, "c"), if *text == ">" { Vec::from([1, 2]) } else { Vec::new() });
+            assert_eq!(twice(&mut router), [1, 2], "{text}");
+        }
+        for text in patterns {
+            router.unsubscribe(pattern(text), 1);
+        }
+        assert_eq!(twice(&mut router), [2]);
+        for text in patterns {
+            router.unsubscribe(pattern(text), 2);
+        }
+        assert!(twice(&mut router).is_empty());
+    }
+}

@@ -62,8 +62,18 @@ impl Trie {
         }
     }
 
-    /// The members of each pattern that matches.
-    pub(super) fn matches<'t>(&'t mut self, secret: &Secret, subject: Subject<'_>, mut found: impl FnMut(&'t Members)) {
+    /// The members of the pattern that ends at a node, or that ends there with `>`.
+    pub(super) fn at(&self, index: u32, rest: bool) -> Option<&Members> {
+        self.nodes.get(index as usize).map(|node| if rest { &node.rest } else { &node.here })
+    }
+
+    /// The members of each pattern that matches, and where they are: see [`at`](Self::at). Says how many steps that took.
+    pub(super) fn matches<'t>(
+        &'t mut self,
+        secret: &Secret,
+        subject: Subject<'_>,
+        mut found: impl FnMut(&'t Members, u32, bool),
+    ) -> u32 {
         let Self { nodes, edges, stack, .. } = self;
         let subject = subject.as_str().as_bytes();
         stack.clear();
@@ -75,14 +85,16 @@ impl Trie {
                     .map(|child| (child, (subject.len() - rest.len()) as u32)),
             ),
         }
+        let mut steps = 0;
         while let Some((index, offset)) = stack.pop() {
+            steps += 1;
             let node = &nodes[index as usize];
             // A subject has no empty token, so nothing is left only when its last token was taken.
             let Some(rest) = subject.get(offset as usize..).filter(|rest| !rest.is_empty()) else {
-                found(&node.here);
+                found(&node.here, index, false);
                 continue;
             };
-            found(&node.rest);
+            found(&node.rest, index, true);
             if node.children == 0 {
                 continue;
             }
@@ -99,6 +111,7 @@ impl Trie {
                 stack.push((child, next));
             }
         }
+        steps
     }
 
     /// The members of `pattern`; none, and a place for them, if it is new. They must not stay empty.
@@ -278,7 +291,7 @@ impl Trie {
     pub(super) fn visited(&mut self, secret: &Secret, subject: Subject<'_>) -> usize {
         let mut visited = 0;
         // Once for each: what ends there, or what goes on.
-        self.matches(secret, subject, |_| visited += 1);
+        self.matches(secret, subject, |_, _, _| visited += 1);
         visited
     }
 

@@ -99,14 +99,12 @@ impl Gather {
 
 impl Lent {
     /// Takes what belongs at `place` if it is worth that, and if the place is one in the buffer. False if it is to be copied.
-    pub(super) fn lend(&mut self, place: &[u8], bytes: impl FnOnce() -> Option<Bytes>) -> bool {
+    pub(super) fn lend(&mut self, place: &[u8], bytes: impl FnOnce() -> Bytes) -> bool {
         let at = place.as_ptr().addr().wrapping_sub(self.begin);
         if place.len() < LEND_FROM || at.checked_add(place.len()).is_none_or(|end| end > self.len) {
             return false;
         }
-        let bytes = bytes();
-        let lent = bytes.is_some();
-        self.parts.extend(bytes.map(|bytes| (at, bytes)));
-        lent
+        self.parts.push((at, bytes()));
+        true
     }
 }

@@ -74,6 +74,8 @@ pub struct HeapRx {
     bytes: usize,
     /// How many more may be taken in, where memory is short.
     room: Option<usize>,
+    /// Segments that have left and count as unread.
+    elsewhere: usize,
     /// Emptied buffers for the segments to come.
     free: Vec<Vec<u8>>,
 }
@@ -96,7 +98,8 @@ const ENTRY: usize = size_of::<Slot>() + 16;
 impl HeapRx {
     /// A window of `slots` segments.
     pub fn new(slots: usize) -> Self {
-        Self { slots, held: VecDeque::new(), base: 0, consumed: 0, bytes: 0, room: None, free: Vec::new() }
+        let (held, free) = (VecDeque::new(), Vec::new());
+        Self { slots, held, base: 0, consumed: 0, bytes: 0, room: None, elsewhere: 0, free }
     }
 
     /// Which slot an entry lies in, from the front of the window.
@@ -202,6 +205,14 @@ impl RxWindow for HeapRx {
 
     fn set_room(&mut self, room: Option<usize>) {
         self.room = room;
+    }
+
+    fn elsewhere(&self) -> usize {
+        self.elsewhere
+    }
+
+    fn set_elsewhere(&mut self, segments: usize) {
+        self.elsewhere = segments;
     }
 
     fn clear(&mut self) {

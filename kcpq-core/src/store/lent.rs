@@ -24,6 +24,7 @@ impl<'a, const TEXT: usize> Store for Lent<'a, TEXT> {
 }
 
 impl<const N: usize> Text for heapless::String<N> {
+    #[cfg_attr(target_os = "none", inline(never))]
     fn new(text: &str) -> Result<Self, TooLarge> {
         Self::try_from(text).map_err(|_| TooLarge { limit: N, actual: text.len() })
     }
@@ -183,6 +184,7 @@ impl RxWindow for LentRx<'_> {
         self.consumed = self.consumed.saturating_add(count);
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn advance(&mut self) {
         if let Some(info) = self.slots.get_mut(self.head) {
             *info = SlotInfo::EMPTY;
@@ -225,6 +227,7 @@ impl<const TEXT: usize> Inbox<Lent<'_, TEXT>> for LentInbox<'_> {
         self.held()
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn write(&mut self, data: &[u8]) {
         self.len += copy(data, self.buf.get_mut(self.len..).unwrap_or_default());
     }

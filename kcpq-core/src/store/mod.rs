@@ -176,6 +176,11 @@ pub trait TxStream {
     fn place(&mut self, skip: usize, out: &mut [u8]) {
         self.copy_to(skip, out);
     }
+    /// The same for a stream beside the one that knows who gathers.
+    #[cfg(feature = "lanes")]
+    fn place_beside(&mut self, _main: &mut Self, skip: usize, out: &mut [u8]) {
+        self.copy_to(skip, out);
+    }
     /// Forgets the first `count` bytes.
     fn release(&mut self, count: usize);
     /// Forgets everything.
@@ -217,6 +222,12 @@ pub trait RxWindow {
     }
     /// Sets that, where memory is shared.
     fn set_room(&mut self, _room: Option<usize>) {}
+    /// Segments that have left the window and count as unread all the same, where such are kept.
+    fn elsewhere(&self) -> usize {
+        0
+    }
+    /// Sets that, where such are kept.
+    fn set_elsewhere(&mut self, _segments: usize) {}
     /// Forgets everything.
     fn clear(&mut self);
 }

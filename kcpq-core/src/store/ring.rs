@@ -73,6 +73,7 @@ impl<'a> Ring<'a> {
     }
 
     /// Forgets the first `count` bytes.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn release(&mut self, count: usize) {
         let count = count.min(self.len);
         self.head = self.index(count);

@@ -60,12 +60,15 @@ impl Piece {
         }
     }
 
-    /// Some of the bytes, to be kept by others as well; `None` if the memory is its own.
-    fn slice(&self, from: usize, count: usize) -> Option<Bytes> {
-        match &self.data {
-            Data::Own(_) => None,
-            Data::Shared(bytes) => Some(bytes.slice(self.start + from..self.start + from + count)),
-        }
+    /// Some of the bytes, to be kept by others as well: its memory is not its own from then on.
+    fn slice(&mut self, from: usize, count: usize) -> Bytes {
+        let all = match &mut self.data {
+            Data::Own(bytes) => Bytes::from(core::mem::take(bytes)),
+            Data::Shared(bytes) => bytes.clone(),
+        };
+        let slice = all.slice(self.start + from..self.start + from + count);
+        self.data = Data::Shared(all);
+        slice
     }
 
     /// Forgets `count` bytes at its front.
@@ -114,11 +117,11 @@ impl HeapTx {
 
     /// Shows the pieces of `out.len()` bytes from `skip` bytes behind the front: where in a piece they begin, and their places.
     #[inline]
-    fn read(&mut self, skip: usize, out: &mut [u8], mut each: impl FnMut(&Piece, usize, &mut [u8])) {
+    fn read(&mut self, skip: usize, out: &mut [u8], mut each: impl FnMut(&mut Piece, usize, &mut [u8])) {
         let (mut index, mut before) = if skip >= self.cursor.1 { self.cursor } else { (0, 0) };
         let mut out = out;
         let mut skip = skip;
-        while let Some(piece) = self.pieces.get(index) {
+        while let Some(piece) = self.pieces.get_mut(index) {
             let held = piece.bytes().len();
             if let Some(from) = skip.checked_sub(before).filter(|from| *from <= held) {
                 let count = (held - from).min(out.len());
@@ -166,6 +169,13 @@ impl TxStream for HeapTx {
         self.gather = Some(gather);
     }
 
+    #[cfg(feature = "lanes")]
+    fn place_beside(&mut self, main: &mut Self, skip: usize, out: &mut [u8]) {
+        core::mem::swap(&mut self.gather, &mut main.gather);
+        self.place(skip, out);
+        core::mem::swap(&mut self.gather, &mut main.gather);
+    }
+
     fn release(&mut self, count: usize) {
         let mut count = count.min(self.len);
         self.len -= count;
@@ -196,7 +206,7 @@ impl TxStream for HeapTx {
 }
 
 /// Copies what of a piece begins at `from` to its place.
-fn copy(piece: &Piece, from: usize, place: &mut [u8]) {
+fn copy(piece: &mut Piece, from: usize, place: &mut [u8]) {
     if let Some(bytes) = piece.bytes().get(from..from + place.len()) {
         place.copy_from_slice(bytes);
     }

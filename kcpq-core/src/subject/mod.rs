@@ -32,6 +32,8 @@
 //! What is known when the program is compiled is checked then: [`subject!`](crate::subject!) and
 //! [`pattern!`](crate::pattern!).
 
+#[cfg(feature = "alloc")]
+mod checked;
 mod plain;
 mod reserved;
 #[cfg(test)]
@@ -40,6 +42,8 @@ mod tests;
 use core::fmt;
 use core::ops::Deref;
 
+#[cfg(feature = "alloc")]
+pub(crate) use checked::Checked;
 pub use reserved::RESERVED;
 #[cfg(feature = "alloc")]
 pub(crate) use reserved::behind;

@@ -297,6 +297,30 @@ fn delivery_resumes_after_an_outage() {
     }
 }
 
+/// The first acknowledgement proves where a client is. If it gets lost the next one has to, although the server has sent more
+/// datagrams than milliseconds have passed meanwhile, so that their numbers say nothing of their age.
+#[test]
+fn who_sends_much_from_the_start_is_known_although_its_first_acknowledgement_is_lost() {
+    let link = sim::Config { bandwidth: Some(5_000_000), queue: 500_000, mtu: ETHERNET, ..sim::Config::clean(ms(50)) };
+    let mut world = World::begin(&Setup::native(link), 1);
+    world.run_to(world.now + ms(75));
+    world.publisher.up.set_down(true);
+    while !world.publisher.client.is_connected() {
+        assert!(world.now < Instant::from_millis(10_000), "not connected within ten seconds");
+        world.step(None);
+    }
+    world.run_to(world.now + ms(1));
+    world.publisher.up.set_down(false);
+    let end = world.now + Duration::from_secs(40);
+    while world.now < end {
+        while world.publisher.client.queued() < 100_000
+            && world.publisher.client.publish(world.now, "other", &[7; 10_000]).is_ok()
+        {}
+        world.run_to(world.now + ms(5));
+        assert!(world.publisher.client.is_connected(), "{} ms before the end", end.since(world.now).as_millis());
+    }
+}
+
 /// Between machines there is congestion control, however long the datagrams are that both ends agree upon.
 #[test]
 fn long_datagrams_are_not_taken_for_one_machine() {

@@ -52,6 +52,16 @@ pub(crate) struct World {
 impl World {
     /// Connected and subscribed.
     pub(crate) fn new(setup: &Setup, seed: u64) -> Self {
+        let mut world = Self::begin(setup, seed);
+        while !(world.subscribed && world.publisher.client.is_connected()) {
+            assert!(world.now < Instant::from_millis(600_000), "not connected within ten minutes");
+            world.step(None);
+        }
+        world
+    }
+
+    /// About to connect and to subscribe.
+    pub(crate) fn begin(setup: &Setup, seed: u64) -> Self {
         let client = |seed: u64| {
             let client = Client::new(setup.client, seed, Parts::heap(&setup.client));
             if !setup.sealed {
@@ -84,10 +94,6 @@ impl World {
         world.subscriber.client.connect(world.now);
         world.subscriber.client.subscribe(world.now, "video.*").unwrap();
         world.settle();
-        while !(world.subscribed && world.publisher.client.is_connected()) {
-            assert!(world.now < Instant::from_millis(600_000), "not connected within ten minutes");
-            world.step(None);
-        }
         world
     }
 
@@ -179,7 +185,7 @@ impl World {
     }
 
     /// Goes to the next moment at which something happens, `limit` at the latest.
-    fn step(&mut self, limit: Option<Instant>) {
+    pub(crate) fn step(&mut self, limit: Option<Instant>) {
         let mut next = [limit, self.broker.poll_timeout().map(|deadline| deadline.at)].into_iter().flatten().min();
         for node in [&self.publisher, &self.subscriber] {
             let timeout = node.client.poll_timeout().map(|deadline| deadline.at);

@@ -204,7 +204,10 @@ fn counters_of_sessions(world: &mut World<'_>) {
             let node = &world.nodes[index];
             let Some(end) = &node.end else { continue };
             let messages = session.messages;
-            let gone = messages.superseded + messages.expired + if drops_oldest { messages.dropped_slow } else { 0 };
+            let gone = messages.superseded
+                + messages.expired
+                + messages.dropped_stuck
+                + if drops_oldest { messages.dropped_slow } else { 0 };
             let stats = end.stats();
             let came = end.came() - node.before.received;
             if messages.messages_out - gone != came && !world.oracle.has_left_groups(index) {

@@ -102,9 +102,14 @@ impl World<'_> {
                 self.publish(index, order, rng.usize(12..200), None);
             }
             _ => {
-                let most = if has(Kind::Flood) { 60 } else { 4 };
+                let (most, greedy) = (if has(Kind::Flood) { 60 } else { 4 }, has(Kind::Greedy));
                 for _ in 0..rng.u32(1..=most) {
                     self.publish_something(index, rng);
+                }
+                if greedy && rng.u8(..8) == 0 {
+                    for _ in 0..rng.u32(500..2_500) {
+                        self.publish(index, Order { subject: "s.1.1".into(), ..Order::default() }, 20, None);
+                    }
                 }
             }
         }

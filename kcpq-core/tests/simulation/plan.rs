@@ -108,6 +108,8 @@ kinds! {
     Flood "flood",
     /// State of which only the latest counts, in lanes.
     State "state",
+    /// Far more messages at a time than a server has time for in one turn.
+    Greedy "greedy",
 }
 
 /// Some kinds.
@@ -152,7 +154,8 @@ impl Plan {
         let share = [0.1, 0.25, 0.5][rng.usize(..3)];
         // What came later decides for itself, so that what others do in a simulation stays as it was.
         kinds.set(Kind::State, Rng::with_seed(seed ^ 0x7374_6174).bool());
-        for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::State) {
+        kinds.set(Kind::Greedy, Rng::with_seed(seed ^ 0x6772_6565).u8(..4) == 0);
+        for kind in Kind::ALL.iter().filter(|kind| **kind < Kind::State) {
             let share = if *kind >= Kind::Lent { 0.5 } else { share };
             kinds.set(*kind, rng.f64() < share);
         }

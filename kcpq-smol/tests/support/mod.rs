@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kcpq_core::broker::{Broker, Config, Stats};
+use kcpq_core::broker::{Broker, Config, SessionCursor, Stats};
 
 /// How long anything may take. Tests wait for conditions, so this is only reached when one fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +25,8 @@ struct Shared {
     paused: AtomicBool,
     /// What each datagram takes to be read, in milliseconds.
     slowness: AtomicU64,
+    /// The client of this name is to lose one of its sessions.
+    kick: Mutex<Option<String>>,
     view: Mutex<View>,
 }
 
@@ -55,6 +57,7 @@ impl Server {
             stop: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             slowness: AtomicU64::new(0),
+            kick: Mutex::new(None),
             view: Mutex::new(View::default()),
         });
         let thread = std::thread::spawn({
@@ -76,6 +79,11 @@ impl Server {
     /// From now on each datagram takes as long to be read as on a slow link.
     pub(crate) fn slow_down(&self, millis: u64) {
         self.shared.slowness.store(millis, SeqCst);
+    }
+
+    /// Ends one of the sessions of the client of this name, soon.
+    pub(crate) fn kick(&self, name: &str) {
+        *self.shared.kick.lock().expect("the server has not panicked") = Some(name.into());
     }
 
     /// Waits until `condition` holds.
@@ -112,6 +120,11 @@ fn serve(socket: &UdpSocket, config: Config, shared: &Shared) {
             broker.handle_datagram(now(), from, &mut datagram[..len]);
         }
         broker.handle_timeout(now());
+        if let Some(name) = shared.kick.lock().expect("the test has not panicked with it").take() {
+            let sessions = broker.view_sessions(now(), SessionCursor::default(), usize::MAX).items;
+            let session = sessions.iter().find(|one| one.client.as_deref() == Some(&name) && one.closing.is_none());
+            broker.kick(now(), session.expect("there is such a session").id);
+        }
         while broker.poll_event().is_some() {}
         while let Some(transmit) = broker.poll_transmit(now(), &mut out) {
             for datagram in out[..transmit.len].chunks(transmit.segment.unwrap_or(transmit.len)) {

@@ -6,6 +6,7 @@
 pub(crate) mod browser;
 pub(crate) mod folder;
 pub(crate) mod go;
+pub(crate) mod nats;
 pub(crate) mod process;
 #[cfg(feature = "cli")]
 pub(crate) mod program;

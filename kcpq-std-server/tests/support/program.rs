@@ -5,7 +5,8 @@ use std::process::Command;
 /// The program, whatever the environment of the tests says about servers and keys.
 pub(crate) fn kcpq() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
-    const SAID: [&str; 12] = [
+    const SAID: [&str; 13] = [
+        "KCPQ_NATS",
         "KCPQ_HTTP",
         "KCPQ_CONFIG",
         "KCPQ_SERVER",

@@ -16,9 +16,15 @@ impl<P> Handshakes<P> {
     pub(super) fn is_on(&self) -> bool {
         false
     }
+
+    pub(super) fn has_late(&self) -> bool {
+        false
+    }
 }
 
 impl<P: Peer> Sessions<P> {
+    pub(super) fn open_late(&mut self) {}
+
     pub(super) fn looks_like_a_strangers(&self, _: &[u8]) -> bool {
         false
     }

@@ -12,10 +12,11 @@ use core::ops::ControlFlow;
 use super::context::Context;
 use super::event::{Ended, Event};
 use super::hub::Hub;
-use super::message::Message;
+use super::message::{self, Message};
 use super::peer::Peer;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
+use super::turn;
 use crate::datagram::Framing;
 use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole, command};
 use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, beginning, features};
@@ -51,7 +52,13 @@ pub(super) struct Outcome {
 
 impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
     fn wants(&mut self, reader: &Reader<Heap>, input: &[u8]) -> bool {
-        !(self.is_over() || self.me.pauses(self.lane) || self.cx.comeback.is_awaited() && self.waits(reader, input))
+        if self.is_over() {
+            return false;
+        }
+        if self.me.pauses(self.lane) {
+            return self.me.fills_backlog(self.lane) && self.is_long(reader, input);
+        }
+        !(self.cx.turn.is_used_up() && self.is_put_off() || self.cx.comeback.is_awaited() && self.waits(reader, input))
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
@@ -101,21 +108,34 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn act(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) {
         let bytes = in_place.unwrap_or_else(|| inbox.bytes());
         let frame = head.frame(bytes);
+        self.cx.turn.charge(turn::FRAME + (bytes.len() / turn::BYTES) as u32);
         if self.cx.guard.is_some() && !self.is_let_in(frame.command) {
             return;
         }
         match frame.command {
+            command::PUB if self.me.fills_backlog(self.lane) => {
+                let msg = in_place.map_or_else(|| message::take_assembled(inbox), message::msg);
+                self.me.member.backlog.push(msg);
+            }
             command::PUB => {
-                let subject = match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
-                    Ok(subject) => subject,
-                    Err(error) => return self.publish_foreign(frame.subject, error, bytes),
-                };
                 let share_from = self.hub.share_from();
-                if in_place.is_some() || bytes.len() < share_from {
-                    let _ = self.publish(subject, &mut Message::published(bytes, share_from), false);
-                } else {
-                    self.publish_assembled(inbox);
+                if in_place.is_none() && bytes.len() >= share_from {
+                    return self.publish_made(&message::take_assembled(inbox));
                 }
+                let mut message = Message::published(bytes, share_from);
+                let mut checked = core::mem::take(&mut self.cx.subject);
+                if let Some(subject) = checked.get(frame.subject) {
+                    let _ = self.publish(subject, &mut message, false);
+                } else {
+                    match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
+                        Ok(subject) => {
+                            checked.set(subject);
+                            let _ = self.publish(subject, &mut message, false);
+                        }
+                        Err(error) => self.publish_foreign(frame.subject, error, bytes),
+                    }
+                }
+                self.cx.subject = checked;
             }
             command::PUBX => self.publish_extended(frame, bytes),
             command::SUB => self.subscribe(frame),
@@ -129,6 +149,41 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 self.error(&format!("handle error: unknown command: {unknown}"));
             }
         }
+    }
+
+    /// True if a message is next that its subscribers are likely to share.
+    #[cold]
+    fn is_long(&self, reader: &Reader<Heap>, input: &[u8]) -> bool {
+        let capacity = reader.capacity();
+        let is_long =
+            |head: Head| head.command == command::PUB && (self.hub.share_from()..=capacity).contains(&head.frame_len());
+        reader.upcoming(input).is_some_and(is_long)
+    }
+
+    /// Publishes what has come while the session was held back, as long as it is not again, or put off.
+    pub(super) fn publish_backlog(&mut self) {
+        while !(self.me.member.backlog.is_empty()
+            || self.is_over()
+            || self.me.pauses(Lane::NORMAL)
+            || self.cx.turn.is_used_up() && self.is_put_off())
+        {
+            if let Some(msg) = self.me.member.backlog.pop() {
+                self.publish_made(&msg);
+            }
+        }
+    }
+
+    /// What may be done for it is used up, or not known yet. True if that is all in this turn, and others come first.
+    #[inline(never)]
+    fn is_put_off(&mut self) -> bool {
+        let Self { cx, me, .. } = self;
+        if cx.turn.lend(&mut me.member.account) {
+            return false;
+        }
+        cx.stats.turn_waits += 1;
+        me.member.outlet.counts.turn_waits += 1;
+        me.put_off();
+        true
     }
 
     /// True if a message is next, which waits for those who had sessions before a restart.
@@ -203,6 +258,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     }
 
     fn error(&mut self, text: &str) {
+        self.cx.turn.charge(turn::ENTRY);
         self.reply(command::ERR, cut(text).as_bytes(), &[]);
     }
 

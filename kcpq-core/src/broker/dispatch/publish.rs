@@ -4,13 +4,15 @@ use alloc::boxed::Box;
 use alloc::format;
 use core::fmt;
 
+use bytes::Bytes;
+
 use super::{Dispatch, cut, notify, push};
 use crate::broker::context::Context;
 use crate::broker::delivery::Publisher;
 use crate::broker::event::Event;
 use crate::broker::foreign;
 use crate::broker::guard::Forbidden;
-use crate::broker::message::{self, Message};
+use crate::broker::message::Message;
 use crate::broker::pass::Pass;
 use crate::broker::peer::Peer;
 use crate::broker::receipts::Reach;
@@ -18,7 +20,6 @@ use crate::frame::{Frame, Properties, PropertyError, command, properties};
 use crate::hello::Notice;
 use crate::outbox::HeapOutbox;
 use crate::puback::{PubAck, Rejection};
-use crate::store::HeapInbox;
 use crate::subject::{Limits, Subject, SubjectError};
 use crate::time::Duration;
 
@@ -50,7 +51,7 @@ impl<P: Peer> Dispatch<'_, P> {
         if retain || hub.kept.chooses(subject) {
             return self.publish_kept(subject, message, retain);
         }
-        let reach = hub.publish(cx, table, Publisher::session(me), subject, message);
+        let reach = hub.publish(cx, table, &mut Publisher::session(me), subject, message);
         let unrouted = u64::from(reach.subscribers == 0);
         cx.stats.unrouted += unrouted;
         me.member.outlet.counts.unrouted += unrouted;
@@ -66,7 +67,7 @@ impl<P: Peer> Dispatch<'_, P> {
         retain: bool,
     ) -> Result<Reach, Rejection> {
         let Self { cx, hub, table, me, .. } = self;
-        let (reach, kept) = hub.publish_kept(cx, table, Publisher::session(me), subject, message);
+        let (reach, kept) = hub.publish_kept(cx, table, &mut Publisher::session(me), subject, message);
         let Err(why) = kept else { return Ok(reach) };
         let unrouted = u64::from(reach.subscribers == 0);
         cx.stats.unrouted += unrouted;
@@ -109,14 +110,12 @@ impl<P: Peer> Dispatch<'_, P> {
         }
     }
 
-    /// The assembled bytes themselves go to the subscribers.
-    pub(super) fn publish_assembled(&mut self, inbox: &mut HeapInbox) {
-        let msg = message::take_assembled(inbox);
-        // As they were parsed before, but from where they lie now.
-        if let Ok(frame) = Frame::parse(&msg, &self.cx.config.frames)
-            && let Ok(subject) = Subject::from_bytes(frame.subject, &self.cx.config.subjects)
-        {
-            let _ = self.publish(subject, &mut Message::made(&msg), false);
+    /// A MSG goes to the subscribers as it is.
+    pub(super) fn publish_made(&mut self, msg: &Bytes) {
+        let Ok(frame) = Frame::parse(msg, &self.cx.config.frames) else { return };
+        match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
+            Ok(subject) => _ = self.publish(subject, &mut Message::made(msg), false),
+            Err(error) => self.publish_foreign(frame.subject, error, msg),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::broker::membership::{self, Membership};
 use crate::broker::peer::Peer;
 use crate::broker::presence::{SUBSCRIBED, UNSUBSCRIBED};
 use crate::broker::session::Me;
+use crate::broker::turn;
 use crate::frame::{Frame, command};
 use crate::hello::{Ack, Refusal, Subscribe, is_group};
 use crate::lane::{Asked, Lane};
@@ -20,6 +21,7 @@ use crate::subject::Pattern;
 
 impl<P: Peer> Dispatch<'_, P> {
     pub(super) fn subscribe(&mut self, frame: Frame<'_>) {
+        self.cx.turn.charge(turn::ENTRY);
         let record = self.record(frame.payload);
         let number = record.map(|record| record.number);
         let limits = self.cx.config.subjects;
@@ -147,6 +149,7 @@ impl<P: Peer> Dispatch<'_, P> {
     }
 
     pub(super) fn unsubscribe(&mut self, frame: Frame<'_>) {
+        self.cx.turn.charge(turn::ENTRY);
         let number = self.record(frame.payload).map(|record| record.number);
         if let Some(number) = number
             && self.part(number)
@@ -198,6 +201,7 @@ impl<P: Peer> Dispatch<'_, P> {
 
     /// By number to a native client, else ERR with the text.
     fn refuse(&mut self, number: Option<u32>, refusal: Refusal, text: &str) {
+        self.cx.turn.charge(turn::ENTRY);
         self.cx.stats.subscriptions_refused += 1;
         match number {
             Some(number) => {

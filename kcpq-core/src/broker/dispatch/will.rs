@@ -7,6 +7,7 @@ use alloc::string::String;
 use super::{Dispatch, notify, read};
 use crate::broker::event::Event;
 use crate::broker::peer::Peer;
+use crate::broker::turn;
 use crate::broker::wills::Will;
 use crate::frame::{Frame, command};
 use crate::hello::Notice;
@@ -14,6 +15,7 @@ use crate::hello::Notice;
 impl<P: Peer> Dispatch<'_, P> {
     /// A client says what its last will is, or that it has none.
     pub(super) fn leave_will(&mut self, frame: Frame<'_>) {
+        self.cx.turn.charge(turn::ENTRY);
         let Some((key, payload)) = frame.payload.split_first_chunk() else {
             return self.refuse_will(frame, "it is cut short");
         };

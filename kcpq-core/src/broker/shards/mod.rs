@@ -57,6 +57,8 @@ pub(super) enum Told {
     Placed { bytes: usize, report: Report, answers: Vec<(u32, u32)> },
     /// What sessions there have left as the will of the client of this key is void: it has come back.
     Will { key: u64 },
+    /// The gateway's word that queue groups get messages of this pattern's subjects from it, or do not any more.
+    Abroad { pattern: Box<str>, is: bool },
     /// The server stops, and no more messages follow.
     Last,
 }
@@ -147,8 +149,9 @@ impl Shard {
 
 /// All brokers of a server but this one.
 pub(super) struct Shards {
-    /// By number; this one's place stays empty.
+    /// By number; this one's place stays empty. The gateway to a backbone stands last.
     all: Vec<Option<Shard>>,
+    gateway: Option<u8>,
     /// Patterns of the sessions here, and how many have each.
     wanted: HashMap<Box<str>, u32, SeedableRandomState>,
     /// How many patterns were told to all.
@@ -161,12 +164,14 @@ pub(super) struct Shards {
 
 impl Shards {
     /// This is broker `own` of `count`, to all of which together `high_water` bytes may be on their way before publishers
-    /// are throttled.
-    pub(super) fn new(own: usize, count: usize, seed: u64, high_water: usize) -> Self {
+    /// are throttled; and as much to the gateway to a backbone, if there is one.
+    pub(super) fn new(own: usize, count: usize, seed: u64, high_water: usize, has_gateway: bool) -> Self {
         let count = count.min(MAX_SHARDS);
-        let high_water = high_water / count.saturating_sub(1).max(1);
+        let share = high_water / count.saturating_sub(1).max(1);
+        let siblings = (0..count).map(|index| (index != own).then(|| Shard::new(share)));
         Self {
-            all: (0..count).map(|index| (index != own).then(|| Shard::new(high_water))).collect(),
+            all: siblings.chain(has_gateway.then(|| Some(Shard::new(high_water)))).collect(),
+            gateway: has_gateway.then_some(count as u8),
             wanted: HashMap::with_hasher(SeedableRandomState::with_seed(seed, SharedSeed::global_fixed())),
             asked: 0,
             answers: VecDeque::new(),
@@ -178,9 +183,19 @@ impl Shards {
         self.all.get_mut(usize::from(index))?.as_mut()
     }
 
-    /// All brokers of the server, this one included.
+    /// All brokers of the server, this one and the gateway included.
     pub(super) fn count(&self) -> u8 {
         self.all.len() as u8
+    }
+
+    /// All brokers of the server, this one included and the gateway not.
+    pub(super) fn brokers(&self) -> u8 {
+        self.count() - u8::from(self.gateway.is_some())
+    }
+
+    /// The number of the gateway to a backbone.
+    pub(super) fn gateway(&self) -> Option<u8> {
+        self.gateway
     }
 
     fn others(&self) -> impl Iterator<Item = &Shard> {

@@ -121,7 +121,7 @@ impl Hall {
                 self.peak = self.peak.max(self.broker.stats().received);
             }
         }
-        while let Some(transmit) = self.broker.poll_transmit(now, &mut buf) {
+        while let Some(transmit) = self.poll_transmit(&mut buf) {
             let index = usize::from(transmit.to.port());
             let own = transmit.to == Self::addr(index);
             for datagram in buf[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
@@ -136,6 +136,17 @@ impl Hall {
             }
         }
         while self.broker.poll_event().is_some() {}
+    }
+
+    /// The next datagrams, of this turn or the next.
+    fn poll_transmit(&mut self, buf: &mut [u8]) -> Option<Transmit<SocketAddr>> {
+        loop {
+            let transmit = self.broker.poll_transmit(self.now, buf);
+            if transmit.is_some() || self.broker.poll_timeout().is_none_or(|deadline| deadline.at > self.now) {
+                return transmit;
+            }
+            self.broker.handle_timeout(self.now);
+        }
     }
 
     fn run_for(&mut self, span: Duration) {

@@ -1,5 +1,7 @@
 //! Publishers and subscribers of different speed, on one broker and on several, in virtual time.
 
+mod slow;
+
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -209,7 +211,7 @@ impl World {
     }
 
     fn dropped(&self) -> u64 {
-        self.sum(|stats| stats.dropped_slow + stats.dropped_relay + stats.dropped_memory)
+        self.sum(|stats| stats.dropped_slow + stats.dropped_relay + stats.dropped_memory + stats.dropped_stuck)
     }
 
     fn got(&self, end: usize) -> u64 {

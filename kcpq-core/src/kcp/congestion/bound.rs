@@ -2,10 +2,15 @@
 //!
 //! A thin flow never fills a link, so it never learns how much the link carries; but with others like it, it fills the
 //! queue. So it watches that. A *standing* queue is one that no datagram of a round finds short (CoDel, RFC 8289), where
-//! short means what the path's own jitter explains (see `jitter`). Once there is one that loses, or is very long, the flow sends less than arrives of it until the queue is nearly gone, and then a little more with each
-//! round trip: additive increase and multiplicative decrease by delay, as in LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus).
-//! Flows that share a queue see the same delay, so they back off together and their shares become equal; and the queue is
-//! empty now and then, so that the least round trip stays known.
+//! short means what the path's own jitter explains (see `jitter`). Once there is one that loses, or is very long, the flow
+//! sends less than arrives of it until the queue is nearly gone, and then a little more with each round trip: additive
+//! increase and multiplicative decrease by delay, as in LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus). Flows that share a
+//! queue see the same delay, so they back off together and their shares become equal; and the queue is empty now and then,
+//! so that the least round trip stays known.
+//!
+//! When many flows begin at once their queue is full within a few round trips, so there is no time to see much of it. What
+//! could be left out is left out from the first round trip on that is too long; where there is little jitter few round trips
+//! tell; and once something is lost as well, one round does.
 //!
 //! Draining has to help: where the delay stays as it was in the mean, time and again, it is the path's own, and counts as
 //! its jitter from then on.
@@ -79,15 +84,13 @@ struct Round {
 
 /// A longer queue is too long: half of the least round trip, at least this.
 const MIN_TARGET: Duration = Duration::from_millis(15);
-/// So many rounds on end make a queue, of at least so many samples each.
+/// So many rounds on end make a queue, of at least so many samples each, which tell the path's jitter as well; of fewer if that
+/// is little.
 const CONVINCING: u8 = 2;
 const SAMPLES: u8 = 8;
-/// So many samples tell the path's jitter.
-const ENOUGH: u8 = 16;
-/// The first queue has to lose a tenth, in 1024ths, or to be so many times as long as it should be: who jitters is not late for
-/// it.
-const LOSES: u64 = 100;
-const VERY_LONG: u32 = 4;
+const FEW_SAMPLES: u8 = 4;
+/// The first queue has to lose something, or to be so many times as long as it should be: who jitters is not late for it.
+const VERY_LONG: u32 = 3;
 /// Least length of a round.
 const MIN_ROUND: Duration = Duration::from_millis(20);
 /// Percent of what arrives that is sent while a queue drains, and of what was sent before that is sent afterwards.
@@ -150,9 +153,13 @@ impl Bound {
         Some(1 + self.rate()?.saturating_mul(longest.as_micros()) / 1_000_000)
     }
 
-    /// True if what could be left out may be sent as well: there was no queue for some time. Then it comes back little by
-    /// little, in a growing part of each [`SLICE`], so that a queue that it makes is seen before it is full.
+    /// True if what could be left out may be sent as well: there is no queue now, and was none for some time. Then it comes
+    /// back little by little, in a growing part of each [`SLICE`], so that a queue that it makes is seen before it is full.
     pub(super) fn is_calm(&self, now: Instant) -> bool {
+        // One round trip makes no queue, but at the start there is no time to see more of them before it is full.
+        if self.rtt > self.full(self.shortest) {
+            return false;
+        }
         let Some(since) = self.congested_at.map(|at| now.since(at)) else { return true };
         let (into_slice, returned) =
             (since.as_micros() % SLICE.as_micros(), (since - self.calm).min(RETURNS_IN).as_micros());
@@ -173,15 +180,26 @@ impl Bound {
         base_target(least) + self.jitter()
     }
 
+    /// A round trip this long, where the least one is `least`, has found the queue of a full link.
+    fn full(&self, least: Duration) -> Duration {
+        self.shortest.saturating_mul(2) + self.target(least)
+    }
+
     /// By how much a round trip may be longer than the least without a queue.
     pub(super) fn jitter(&self) -> Duration {
         Jitter::reach(if self.rate().is_some() { self.own_jitter } else { self.jitter.mean() })
     }
 
-    /// How many samples make a round. With a bound they are few where there is little jitter: it has to react soon.
+    /// How many samples make a round. They are few where there is little jitter, and with a bound, which has to react soon,
+    /// fewer.
     fn enough_samples(&self, least: Duration) -> u8 {
-        let is_quick = self.rate().is_some() && self.jitter().saturating_mul(2) <= self.target(least);
-        if is_quick || self.loses_much() { 1 } else { SAMPLES }
+        let is_quick = self.jitter().saturating_mul(2) <= self.target(least);
+        match self.rate() {
+            _ if self.loses_much() => 1,
+            Some(_) if is_quick => 1,
+            None if is_quick => FEW_SAMPLES,
+            _ => SAMPLES,
+        }
     }
 
     /// A segment of `len` bytes has arrived, where `least` is the least round trip, if one is known.
@@ -228,7 +246,9 @@ impl Bound {
 
     fn end_round_in_time(&mut self, now: Instant, least: Duration) {
         let took = now.since(self.round.began);
-        if took >= self.rtt.max(MIN_ROUND) {
+        // What a bound does is seen a round trip later. To see that one is needed there is no time.
+        let trip = if self.rate().is_some() { self.rtt } else { least };
+        if took >= trip.max(MIN_ROUND) {
             self.end_round(now, took, least);
         }
     }
@@ -242,11 +262,10 @@ impl Bound {
         let target = self.target(least);
         let is_long = self.is_long(&round, target);
         let per_trip = arrives.saturating_mul(least.as_micros()) / 1_000_000;
-        let counts = self.losses.part() > LOSES
-            || self.effect.is_proved
-            || round.queue > base_target(least).saturating_mul(VERY_LONG);
+        let is_very_long = round.queue > base_target(least).saturating_mul(VERY_LONG);
+        let counts = round.lost > 0 || is_very_long || self.effect.is_proved;
         self.long_rounds = if is_long && counts { self.long_rounds.saturating_add(1) } else { 0 };
-        let is_known = self.rate().is_some() || self.jitter.samples() >= ENOUGH || self.loses_much();
+        let is_known = self.rate().is_some() || self.jitter.samples() >= SAMPLES || self.loses_much();
         if per_trip > THIN || !is_known {
             self.state = State::Free;
         } else {
@@ -259,8 +278,8 @@ impl Bound {
             self.own_jitter = self.jitter.mean();
         }
         // The least round trip may have been measured anew beside flows that keep the queue full.
-        let is_full = least + round.queue > self.shortest.saturating_mul(2) + target;
-        if self.is_standing() || is_full || self.rate().is_some() {
+        let is_full = least + round.queue > self.full(least);
+        if self.is_standing(&round) || is_full || self.rate().is_some() {
             self.on_congestion(now);
         }
     }
@@ -275,16 +294,16 @@ impl Bound {
         self.losses.part() > HEAVY
     }
 
-    /// True if the last rounds make a queue.
-    fn is_standing(&self) -> bool {
-        self.long_rounds >= CONVINCING || self.long_rounds > 0 && self.loses_much()
+    /// True if the last rounds make a queue, or the last one alone, `round`, since it lost something.
+    fn is_standing(&self, round: &Round) -> bool {
+        self.long_rounds >= CONVINCING || self.long_rounds > 0 && round.lost > 0
     }
 
     /// A round is over, in which this much `arrives` in a second, where a queue should be no longer than `target`; `step` is to
     /// be added to the rate for the time it took.
     fn adapt(&mut self, now: Instant, round: &Round, arrives: u64, step: u64, target: Duration) {
         let (is_short, is_long) = (round.queue <= target.div(2), self.is_long(round, target));
-        let (is_standing, loses_much) = (self.is_standing(), self.loses_much());
+        let (is_standing, loses_much) = (self.is_standing(round), self.loses_much());
         match &mut self.state {
             State::Free if is_standing => {
                 self.effect.forget();
@@ -323,7 +342,8 @@ impl Bound {
                     self.rate = drain.delivery;
                     self.state = State::Competing { until: now + self.competes_for };
                     self.competes_for = self.competes_for.saturating_mul(2).min(MAX_COMPETES_FOR);
-                } else if is_longer && drain.rounds % REACTS == 0 {
+                } else if is_longer && drain.rounds % REACTS == 0 && self.competes_for == COMPETES_FOR {
+                    // Who has had to compete does not give way any further: others would take that as well.
                     self.rate = (self.rate * DRAIN_GAIN / 100).max(drain.delivery / 4);
                 }
             }
@@ -388,7 +408,7 @@ mod tests {
         assert_eq!((bound.rate(), bound.is_calm(now)), (None, true), "some find none");
         // What that said of the path's jitter is forgotten.
         pass(&mut bound, &mut now, [0; 200]);
-        pass(&mut bound, &mut now, [70; 24]);
+        pass(&mut bound, &mut now, [70; 14]);
         let drained = bound.rate().unwrap();
         assert!((15_000..25_000).contains(&drained) && !bound.is_calm(now), "{drained} of 35,000");
         pass(&mut bound, &mut now, [0; 6]);
@@ -397,6 +417,26 @@ mod tests {
         assert_eq!((bound.rate(), bound.is_calm(now)), (None, false));
         pass(&mut bound, &mut now, [0; 100]);
         assert!(bound.is_calm(now));
+    }
+
+    /// As when many begin at once: none of them has seen more than its own handshake, and the queue is soon full.
+    #[test]
+    fn a_queue_that_grows_from_the_start_is_seen_before_it_is_long_full() {
+        for loses in [false, true] {
+            let (mut bound, mut now) = (Bound::new(), Instant::from_millis(1));
+            pass(&mut bound, &mut now, [0; 4]);
+            let mut samples = 0;
+            while bound.rate().is_none() {
+                samples += 1;
+                assert!(samples <= if loses { 16 } else { 20 }, "{samples} of 20 ms");
+                let queue = (samples * 8).min(100);
+                if loses && queue == 100 {
+                    bound.on_lost(700, LEN);
+                }
+                pass(&mut bound, &mut now, [queue]);
+                assert_eq!(bound.is_calm(now), queue <= 45, "{queue} ms: nothing but what has to be sent");
+            }
+        }
     }
 
     #[test]
@@ -438,6 +478,21 @@ mod tests {
         let before = bound.rate().unwrap();
         pass(&mut bound, &mut now, [80; 6]);
         assert!(bound.rate().unwrap() < before, "loss is heeded");
+    }
+
+    /// As one does that is filled by others meanwhile, be it TCP or flows like this one that do not drain.
+    #[test]
+    fn a_queue_that_only_grows_while_it_is_to_drain_is_competed_with_soon() {
+        let (mut bound, mut now) = begun();
+        pass(&mut bound, &mut now, [50; 12]);
+        assert!(matches!(bound.state, State::Draining(_)));
+        let mut samples = 0;
+        while matches!(bound.state, State::Draining(_)) {
+            samples += 1;
+            assert!(samples < 40, "{:?}", bound.state);
+            pass(&mut bound, &mut now, [50 + 2 * samples]);
+        }
+        assert!(matches!(bound.state, State::Competing { .. }));
     }
 
     #[test]

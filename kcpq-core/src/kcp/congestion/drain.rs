@@ -51,9 +51,9 @@ impl Drain {
         self.still >= STEADY && self.last.as_micros() <= update
     }
 
-    /// True if the queue does not react.
+    /// True if the queue does not react: it may have been shorter when this began.
     pub(super) fn is_in_vain(&self) -> bool {
-        self.rounds > DRAINS || self.rounds > REACTS && self.least.saturating_mul(4) > self.most.saturating_mul(3)
+        self.rounds > DRAINS || self.rounds > REACTS && self.last.saturating_mul(4) > self.most.saturating_mul(3)
     }
 }
 

@@ -98,7 +98,13 @@ impl<S: Store> Receiver<S> {
     /// Segments in order that were not read yet.
     #[inline]
     fn unread(&self) -> usize {
-        self.place.ready + self.lanes.parked()
+        self.place.ready + self.apart()
+    }
+
+    /// Those of them that do not lie in the window.
+    #[inline]
+    fn apart(&self) -> usize {
+        self.lanes.parked() + self.rx.elsewhere()
     }
 
     /// Free segments, as advertised.
@@ -142,7 +148,7 @@ impl<S: Store> Receiver<S> {
     ) {
         let ahead = usize::try_from(header.sn.distance(self.place.next));
         match ahead.map(|ahead| ahead + self.place.ready) {
-            Ok(slot) if slot + self.lanes.parked() >= self.slots(&env.config) => env.stats.refused += 1,
+            Ok(slot) if slot + self.apart() >= self.slots(&env.config) => env.stats.refused += 1,
             Ok(slot) if !self.rx.has(slot) && self.rx.room() == Some(0) => {
                 self.refuse(env);
             }
@@ -212,7 +218,7 @@ impl<S: Store> Receiver<S> {
                 return false;
             }
         };
-        if slot + self.lanes.parked() >= slots {
+        if slot + self.apart() >= slots {
             env.stats.refused += 1;
             return false;
         }
@@ -423,6 +429,22 @@ impl<S: Store> Receiver<S> {
         let closed = self.window(env) == 0;
         self.rx.set_room(room);
         self.reopen(env, closed);
+    }
+
+    /// How many segments have been read, wrapping. `None` where each lane goes on by itself.
+    #[cfg(feature = "alloc")]
+    pub(super) fn read_to(&self) -> Option<u32> {
+        (!self.lanes.are_told()).then(|| self.place.next.0.wrapping_sub(self.place.ready as u32))
+    }
+
+    /// So many segments that were read count as unread.
+    #[cfg(feature = "alloc")]
+    pub(super) fn set_elsewhere(&mut self, env: &mut Env, segments: usize) {
+        if segments != self.rx.elsewhere() {
+            let closed = self.window(env) == 0;
+            self.rx.set_elsewhere(segments);
+            self.reopen(env, closed);
+        }
     }
 
     /// Forgets what is only kept to be of use for others.

@@ -118,6 +118,7 @@ impl Delivered {
     }
 
     /// The one that was sent later.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(in crate::kcp) fn later(self, other: Option<Self>) -> Self {
         match other {
             Some(other) if (other.sample.sent_at, other.sn.distance(self.sn)) > (self.sample.sent_at, 0) => other,
@@ -200,6 +201,7 @@ struct Sums {
 
 impl Sums {
     /// Segment `sn` is lost.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn add_lost(&mut self, sn: Sn, len: u16) {
         if self.lost == 0 || sn.before(self.first_lost) {
             self.first_lost = sn;
@@ -400,6 +402,19 @@ impl<S: Store> InFlight<S> {
             let least_age = if known && delivered.is_none() { env.least_age(ts) } else { None };
             return Acked { news: None, delivered, echoed: known && recent, least_age };
         };
+        let delivered = if segment.ts == ts {
+            // To the microsecond, whatever the echo tells of its age.
+            let rtt = now.since(segment.sent_at);
+            let sample = Sample { sent_at: segment.sent_at, rtt, snapshot: Some(segment.snapshot) };
+            Some(Delivered { sn, sample, late: segment.patient })
+        } else {
+            by_echo
+        };
+        let echoed = delivered.is_some_and(|delivered| delivered.sample.rtt <= RECENT);
+        if !(env.proved || echoed) {
+            // Anybody may say so. It goes again, and may be acknowledged by who received it.
+            return Acked { news: None, delivered: None, echoed, least_age: None };
+        }
         let first = ts == segment.first_ts;
         let news = if core::mem::replace(&mut segment.acked, true) {
             None
@@ -417,16 +432,8 @@ impl<S: Store> InFlight<S> {
                 spurious: segment.resent && first && ts != segment.ts,
             })
         };
-        let delivered = if segment.ts == ts {
-            // To the microsecond.
-            let rtt = now.since(segment.sent_at);
-            let sample = Sample { sent_at: segment.sent_at, rtt, snapshot: Some(segment.snapshot) };
-            Some(Delivered { sn, sample, late: segment.patient })
-        } else {
-            by_echo
-        };
         let least_age = if delivered.is_none() { env.least_age(ts) } else { None };
-        Acked { news, delivered, echoed: recent, least_age }
+        Acked { news, delivered, echoed, least_age }
     }
 
     /// Everything before `una` has arrived. Shows the segments that were not known to have, and those of `other` lanes, and

@@ -314,7 +314,7 @@ impl<S: Store> Streams<S> {
     #[inline]
     pub(super) fn place(&mut self, slice: &Slice, out: &mut [u8]) {
         if slice.tag.kind != Kind::Untold {
-            self.copy_told(slice, 0, out);
+            self.copy_told(slice, 0, out, true);
         } else {
             self.main.place(slice.skip, out);
         }
@@ -325,14 +325,15 @@ impl<S: Store> Streams<S> {
     #[inline]
     pub(in crate::kcp) fn copy_to(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
         if slice.tag.kind != Kind::Untold {
-            self.copy_told(slice, from, out);
+            self.copy_told(slice, from, out, false);
         } else {
             self.main.copy_to(slice.skip + from, out);
         }
     }
 
+    /// The same for a segment that says its lane, or to its place in a datagram.
     #[cold]
-    fn copy_told(&mut self, slice: &Slice, from: usize, out: &mut [u8]) {
+    fn copy_told(&mut self, slice: &Slice, from: usize, out: &mut [u8], placed: bool) {
         let said = match self.other(slice.tag.lane).filter(|_| slice.tag.is_whole()) {
             Some(other) => other.latest.said(slice.skip as u32),
             None => Said::default(),
@@ -344,13 +345,19 @@ impl<S: Store> Streams<S> {
         let (first, rest) = out.split_at_mut(count);
         first.copy_from_slice(head.get(..count).unwrap_or_default());
         let from = (from + count).saturating_sub(len);
+        let Self { main, lanes, .. } = self;
         if slice.tag.is_main() {
-            return self.main.copy_to(slice.skip + from, rest);
+            let skip = slice.skip + from;
+            return if placed { main.place(skip, rest) } else { main.copy_to(skip, rest) };
         }
-        let others = self.lanes.iter_mut().flat_map(|lanes| &mut lanes.others);
+        let others = lanes.iter_mut().flat_map(|lanes| &mut lanes.others);
         if let Some(other) = others.into_iter().find(|other| other.lane == slice.tag.lane) {
-            let skip = (slice.skip as u32).wrapping_sub(other.una_offset) as usize;
-            other.tx.copy_to(skip + from, rest);
+            let skip = (slice.skip as u32).wrapping_sub(other.una_offset) as usize + from;
+            if placed {
+                other.tx.place_beside(main, skip, rest);
+            } else {
+                other.tx.copy_to(skip, rest);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ mod file;
 mod flood;
 mod http;
 mod logging;
+mod nats;
 mod policy;
 mod reread;
 mod run;
@@ -35,6 +36,7 @@ use kcpq_std_server::limits::{MIN_IDLE_TIMEOUT, MIN_MESSAGE};
 use tracing_subscriber::filter::Targets;
 
 use self::logging::{Format, Logging};
+use self::nats::Nats;
 use self::reread::Reread;
 use self::settings::Settings;
 pub(crate) use self::settings::in_a_line;
@@ -214,6 +216,8 @@ pub(super) struct Serve {
     #[arg(long, default_value_t = HandshakeLimits::default().unconfirmed, value_name = "N",
           value_parser = parse_count::<usize>)]
     handshakes_unconfirmed: usize,
+    #[command(flatten)]
+    nats: Box<Nats>,
     #[command(flatten)]
     key: KeyArg,
     /// Send FEC parity to original (Go) clients: 30 % more bytes, fewer retransmission delays on a lossy link
@@ -445,6 +449,7 @@ impl Serve {
                 original: self.kept_for_original,
             },
             values_file: self.kept_file.clone(),
+            backbone: self.nats.backbone(&self.name, self.linger)?,
             shards: self.shards,
             spin: self.spin,
             access,

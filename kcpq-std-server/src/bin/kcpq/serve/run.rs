@@ -23,7 +23,8 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     let of_websockets = if serve.http_ws { serve.http_ws_max } else { 0 };
     let of_http = if serve.http.is_some() { DESCRIPTORS_OF_HTTP + of_websockets } else { 0 };
     let of_shards = (DESCRIPTORS_OF_A_SHARD + DESCRIPTORS_OF_A_SOCKET * serve.listen.len()) * serve.shards;
-    reserve_descriptors(DESCRIPTORS + of_http + of_shards)?;
+    let of_backbone = if serve.nats.is_wanted() { DESCRIPTORS_OF_A_BACKBONE } else { 0 };
+    reserve_descriptors(DESCRIPTORS + of_http + of_shards + of_backbone)?;
     // Before the first client can come, so that a signal is never missed.
     let mut signals = signals::of_a_server()?;
     let config = serve.config(reread.settings.access.clone())?;
@@ -112,6 +113,8 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
 const DESCRIPTORS: usize = 24;
 const DESCRIPTORS_OF_A_SHARD: usize = 2;
 const DESCRIPTORS_OF_A_SOCKET: usize = 2;
+/// Two connections, a third one while it looks for a server, and its thread.
+const DESCRIPTORS_OF_A_BACKBONE: usize = 8;
 const DESCRIPTORS_OF_HTTP: usize = http::MAX_CONNECTIONS + 2;
 
 /// How often it is looked whether sessions are left.

@@ -13,6 +13,7 @@ use kcpq_std_server::access::{Access, Limits, Rules};
 
 use super::Serve;
 use super::file::{self, File, KEYS, Setting};
+use super::nats::without_secrets;
 use crate::KEY_VARIABLE;
 
 /// See above.
@@ -121,8 +122,9 @@ fn value(matches: &ArgMatches, flag: &str) -> Option<String> {
     if is_switch(flag) {
         return Some(matches.get_flag(flag).to_string());
     }
-    let raw = matches.get_raw(flag)?;
-    Some(raw.map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(", "))
+    let raw = matches.get_raw(flag)?.map(|text| text.to_string_lossy());
+    let shown = raw.map(|text| if flag == "nats" { without_secrets(&text) } else { text.into_owned() });
+    Some(shown.collect::<Vec<_>>().join(", "))
 }
 
 /// Who may do what, a line for each group and each kind of client.

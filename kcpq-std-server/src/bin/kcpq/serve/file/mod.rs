@@ -96,6 +96,17 @@ pub(super) const KEYS: &[Key] = &[
     key("presence", "to", "presence"),
     key("presence", "addresses", "presence_addresses"),
     key("presence", "per_second", "presence_per_second"),
+    key("nats", "servers", "nats"),
+    key("nats", "creds", "nats_creds"),
+    key("nats", "nkey", "nats_nkey"),
+    key("nats", "tls", "nats_tls"),
+    key("nats", "ca", "nats_ca"),
+    key("nats", "cert", "nats_cert"),
+    key("nats", "cert_key", "nats_cert_key"),
+    key("nats", "export", "nats_export"),
+    key("nats", "import", "nats_import"),
+    key("nats", "prefix", "nats_prefix"),
+    key("nats", "buffer", "nats_buffer"),
     key("transport", "preset", "preset"),
     key("transport", "max_datagram", "max_datagram"),
     key("transport", "congestion", "congestion"),
@@ -105,7 +116,8 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Flags that can be given several times: their keys may be lists.
-const LISTS: &[&str] = &["listen", "http_subscribe", "http_ws_origin", "keep", "successor"];
+const LISTS: &[&str] =
+    &["listen", "http_subscribe", "http_ws_origin", "successor", "keep", "nats", "nats_export", "nats_import"];
 
 /// Bytes of a file that are read: some files have no end.
 const LONGEST: u64 = 16 << 20;
@@ -197,7 +209,7 @@ mod tests {
             wrong("colour = 1"),
             "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'http_ws', 'http_ws_origin', 'http_ws_max', 'shards', 'spin', 'name', 'key_file', 'secret_file', \
              'register', 'log_level', 'log_format', 'limits', 'handshakes', \
-             'delivery', 'last_values', 'presence', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
+             'delivery', 'last_values', 'presence', 'nats', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }
 

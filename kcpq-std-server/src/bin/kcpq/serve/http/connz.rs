@@ -16,7 +16,7 @@ use super::recent::Rate;
 use super::varz::transport;
 
 /// By what sessions can be sorted; the greatest first, but for the first four.
-const SORTS: [&str; 23] = [
+const SORTS: [&str; 24] = [
     "ip",
     "cid",
     "start",
@@ -39,6 +39,7 @@ const SORTS: [&str; 23] = [
     "dropped",
     "lost",
     "retransmitted",
+    "turn_waits",
     "repairs",
 ];
 
@@ -132,6 +133,7 @@ fn key<'l>(look: &'l Look, by: &str) -> Option<By<'l>> {
         "dropped" => number(|session| dropped(session) as f64),
         "lost" => number(|session| (session.transport.lost_timeout + session.transport.lost_fast) as f64),
         "retransmitted" => number(|session| session.transport.retransmitted as f64),
+        "turn_waits" => number(|session| session.messages.turn_waits as f64),
         "repairs" => number(|session| session.transport.repairs_sent as f64),
         _ => None,
     }
@@ -140,7 +142,7 @@ fn key<'l>(look: &'l Look, by: &str) -> Option<By<'l>> {
 /// Messages that it did not get, and that were not wanted of it.
 fn dropped(session: &Session) -> u64 {
     let stats = &session.messages;
-    let to = stats.dropped_slow + stats.dropped_too_large + stats.dropped_memory + stats.expired;
+    let to = stats.dropped_slow + stats.dropped_too_large + stats.dropped_memory + stats.dropped_stuck + stats.expired;
     to + stats.denied + stats.excess + stats.refused
 }
 
@@ -188,6 +190,7 @@ fn connection(look: &Look, session: &Session) -> Value {
             "slow": stats.dropped_slow,
             "too_large": stats.dropped_too_large,
             "memory": stats.dropped_memory,
+            "stuck": stats.dropped_stuck,
             "expired": stats.expired,
             "denied": stats.denied,
             "excess": stats.excess,
@@ -196,6 +199,7 @@ fn connection(look: &Look, session: &Session) -> Value {
         "unrouted": stats.unrouted,
         "superseded": stats.superseded,
         "withheld": stats.withheld,
+        "turn_waits": stats.turn_waits,
         "transport": transport(&session.transport),
     })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kcpq_core::broker::KeptView;
 use kcpq_core::kcp;
-use kcpq_std_server::{Counters, ReceiveQueues, Session, View, broker};
+use kcpq_std_server::{BackboneView, Counters, ReceiveQueues, Session, View, broker};
 use smol::Timer;
 
 use super::messages::{Viewer, Viewing};
@@ -36,6 +36,8 @@ pub(super) struct Look {
     /// Of each thread.
     pub(super) shards: Vec<Counters>,
     pub(super) queues: Option<ReceiveQueues>,
+    /// How it is with the backbone, if there is one.
+    pub(super) backbone: Option<BackboneView>,
     /// What sessions did since the look before.
     pub(super) recent: Rc<Recent>,
 }
@@ -128,7 +130,8 @@ impl Looker {
             self.recent.replace(Some(Rc::clone(&recent)));
             // Behind the sessions, so that what their engines have counted is in it.
             let shards = self.view.counters()?;
-            Some(Look { at: SystemTime::now(), sessions, shards, queues: self.view.receive_queues(), recent })
+            let (queues, backbone) = (self.view.receive_queues(), self.view.backbone());
+            Some(Look { at: SystemTime::now(), sessions, shards, queues, backbone, recent })
         })
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::UNIX_EPOCH;
 
 use kcpq_core::histogram::{Histogram, Scale};
+use kcpq_std_server::BackboneView;
 use kcpq_std_server::broker::ClientKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
@@ -164,7 +165,42 @@ fn families(about: &About, look: &Look) -> Vec<Family> {
     let mut all = sessions(about, look);
     all.extend(messages(look));
     all.extend(network(look));
+    all.extend(look.backbone.iter().flat_map(backbone));
     all
+}
+
+fn backbone(view: &BackboneView) -> Vec<Family> {
+    let stats = &view.stats;
+    vec![
+        gauge("backbone_connected", "1 if the NATS servers of the backbone are there", stats.joined as f64),
+        counter("backbone_connects", "Times that they were there anew", stats.connects),
+        counter("backbone_disconnects", "Times that they were lost", stats.disconnects),
+        counter("backbone_complaints", "Times that they have refused something", view.complaints),
+        gauge("backbone_subscriptions", "Patterns passed on to them", stats.subscriptions as f64),
+        counter("backbone_subscriptions_refused", "Patterns too long for them", stats.patterns_refused),
+        counter("backbone_messages_sent", "Messages handed to them", stats.messages_out),
+        counter("backbone_messages_sent", "Bytes of these, subject and message", stats.bytes_out).of(Unit::Bytes),
+        counter("backbone_messages_received", "Messages that came from them", stats.messages_in),
+        counter("backbone_messages_received", "Bytes of these, subject and message", stats.bytes_in).of(Unit::Bytes),
+        counters(
+            "backbone_messages_dropped",
+            "Messages that did not cross, to them or from them",
+            "reason",
+            [
+                ("away", stats.dropped_away),
+                ("settled", stats.dropped_settled),
+                ("in_doubt", stats.in_doubt),
+                ("too_large", stats.dropped_too_large),
+                ("unmapped", stats.dropped_unmapped),
+                ("expired", stats.expired),
+                ("unwanted", stats.unwanted),
+            ],
+        ),
+        gauge("backbone_waiting", "Messages that wait for them", stats.waiting as f64),
+        gauge("backbone_waiting_size", "Size of these", stats.waiting_bytes as f64).of(Unit::Bytes),
+        counter("backbone_headers_stripped", "Headers and subjects for answers that did not cross", stats.stripped),
+        counter("backbone_no_responders", "Requests that nobody at any server was there for", stats.nobody),
+    ]
 }
 
 fn sessions(about: &About, look: &Look) -> Vec<Family> {
@@ -247,6 +283,7 @@ fn messages(look: &Look) -> Vec<Family> {
                 ("slow_consumer", sum.dropped_slow),
                 ("too_large", sum.dropped_too_large),
                 ("memory", sum.dropped_memory),
+                ("stuck", sum.dropped_stuck),
                 ("closed", sum.dropped_closed),
                 ("relay", sum.dropped_relay),
                 ("expired", sum.expired),
@@ -311,6 +348,11 @@ fn messages(look: &Look) -> Vec<Family> {
         )
         .of(Unit::Bytes),
         counter("receive_waits", "Times that a session had to wait because that was short", sum.receive_waits),
+        counter(
+            "turn_waits",
+            "Times that a session had to wait for others because it asked for more than its share of time",
+            sum.turn_waits,
+        ),
         gauge("longest_queue", "Bytes that wait for the session with most of them", longest as f64).of(Unit::Bytes),
         counter(
             "log_events_lost",

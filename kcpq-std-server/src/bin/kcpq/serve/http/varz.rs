@@ -2,6 +2,7 @@
 
 use kcpq_core::histogram::{Histogram, Scale};
 use kcpq_core::kcp;
+use kcpq_std_server::BackboneView;
 use kcpq_std_server::broker::ClientKind;
 use serde_json::{Value, json};
 
@@ -46,6 +47,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
         "fan_out": histogram(&sum.fan_out, 1.0),
         "received_bytes": sum.received,
         "receive_waits": sum.receive_waits,
+        "turn_waits": sum.turn_waits,
         "stuck_sessions": sum.stuck_sessions,
         "slow_consumers": sum.slow_consumers,
         "throttled": sum.throttled,
@@ -53,6 +55,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
             "slow": sum.dropped_slow,
             "too_large": sum.dropped_too_large,
             "memory": sum.dropped_memory,
+            "stuck": sum.dropped_stuck,
             "closed": sum.dropped_closed,
             "relay": sum.dropped_relay,
             "expired": sum.expired,
@@ -80,10 +83,43 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
             "published": sum.wills_published,
             "refused": sum.wills_refused,
         },
+        "backbone": look.backbone.as_ref().map(backbone),
         "transport": transport(&look.transport()),
         "udp_receive_dropped": look.queues.map(|queues| queues.dropped),
         "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),
         "unsendable": look.unsendable(),
+    })
+}
+
+/// The servers of NATS over which several servers are one.
+fn backbone(view: &BackboneView) -> Value {
+    let stats = &view.stats;
+    json!({
+        "connected": stats.joined == 1,
+        "server": view.server,
+        "trouble": view.trouble,
+        "connects": stats.connects,
+        "disconnects": stats.disconnects,
+        "complaints": view.complaints,
+        "subscriptions": stats.subscriptions,
+        "subscriptions_refused": stats.patterns_refused,
+        "in_msgs": stats.messages_in,
+        "in_bytes": stats.bytes_in,
+        "out_msgs": stats.messages_out,
+        "out_bytes": stats.bytes_out,
+        "pending_msgs": stats.waiting,
+        "pending_bytes": stats.waiting_bytes,
+        "dropped": {
+            "away": stats.dropped_away,
+            "settled": stats.dropped_settled,
+            "in_doubt": stats.in_doubt,
+            "too_large": stats.dropped_too_large,
+            "unmapped": stats.dropped_unmapped,
+            "expired": stats.expired,
+            "unwanted": stats.unwanted,
+        },
+        "stripped": stats.stripped,
+        "no_responders": stats.nobody,
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kcpq_smol::Client;
+use kcpq_smol::{Address, Builder, Client, Pool};
 
 use super::payload;
 use super::run::Roles;
@@ -35,12 +35,21 @@ pub(super) struct Common {
 impl Common {
     /// A connection.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        Ok(self.builder()?.connect(self.server.first()?).await?)
+    }
+
+    /// Several connections, used as one, to this server if it is another one.
+    pub(super) async fn connect_pool(&self, sessions: u16, other: Option<&Address>) -> Result<Pool, Failure> {
+        let server = other.cloned().map_or_else(|| self.server.first(), Ok)?;
+        Ok(self.builder()?.pool(sessions.into()).connect(server).await?)
+    }
+
+    fn builder(&self) -> Result<Builder, Failure> {
         let builder = self.server.builder("kcpq bench")?;
-        let builder = match self.spin {
+        Ok(match self.spin {
             Some(span) => builder.spin(span),
             None => builder,
-        };
-        Ok(builder.connect(self.server.first()?).await?)
+        })
     }
 }
 
@@ -66,6 +75,9 @@ pub(super) struct Load {
     /// server never has to drop messages for subscribers that fall behind
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     window: Option<u64>,
+    /// Publishers connect to this server, subscribers to the other one: what crosses if several servers are one
+    #[arg(long, value_name = "ADDR")]
+    pub_server: Option<Address>,
     /// Number of publishers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pubs: Option<u16>,
@@ -78,6 +90,10 @@ pub(super) struct Load {
     /// Whether publishers share one connection and subscribers another
     #[arg(long, value_enum, default_value_t = Connections::Separate)]
     connections: Connections,
+    /// Number of sessions that a publisher's connection has (a pool): its messages go in turn to as many subjects, SUBJECT.N,
+    /// each of which has its session
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    sessions: u16,
     /// Warm-up: publish for this long before measuring
     #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     warmup: Duration,
@@ -109,7 +125,11 @@ pub(super) struct Plan {
     pub(super) pubs: u16,
     pub(super) subs: u16,
     pub(super) queue: Option<String>,
+    /// The publishers' server, if it is another one.
+    pub(super) pub_server: Option<Address>,
     pub(super) connections: Connections,
+    /// Sessions of a publisher's connection, and so many subjects.
+    pub(super) sessions: u16,
     pub(super) subject: String,
     pub(super) size: usize,
     pub(super) warmup: Duration,
@@ -158,21 +178,33 @@ impl Load {
         if self.plot.is_some() && (self.size < payload::TIMED || !roles.receives()) {
             return Err(Failure::Error("--plot: no latency is measured".into()));
         }
+        if self.pub_server.is_some() && !roles.both() {
+            return Err(Failure::Error("--pub-server: needs subscribers in the same process".into()));
+        }
         if self.window.is_some() && !roles.both() {
             return Err(Failure::Error("--window: needs subscribers in the same process".into()));
         }
+        if self.sessions > 1 && (roles == Roles::Subscribe || roles == Roles::Ask) {
+            return Err(Failure::Error("--sessions: this command publishes nothing, or to one subject".into()));
+        }
+        let pubs = self.pubs.unwrap_or(pubs);
+        if pubs.checked_mul(self.sessions).is_none() {
+            return Err(Failure::Error("--pubs, --sessions: more than 65535 sessions".into()));
+        }
         let window = match (roles, self.rate) {
             // One question at a time, unless they are due at fixed times.
-            (Roles::Ask, None) => self.window.or_else(|| Some(self.pubs.unwrap_or(pubs).into())),
+            (Roles::Ask, None) => self.window.or_else(|| Some(pubs.into())),
             _ => self.window,
         };
         Ok(Plan {
             name,
             roles,
-            pubs: self.pubs.unwrap_or(pubs),
+            pubs,
             subs: self.subs.unwrap_or(subs),
             queue: self.queue.clone(),
+            pub_server: self.pub_server.clone(),
             connections: self.connections,
+            sessions: self.sessions,
             subject: self.subject.clone(),
             size: self.size,
             warmup: self.warmup,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use kcpq_smol::{Client, PublishError};
+use kcpq_smol::{Client, Pool, PublishError};
 
 use super::args::Phase;
 use super::clock::{Clock, nanos};
@@ -13,8 +13,9 @@ use super::payload;
 /// One publisher. Its numbers go on from phase to phase.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    client: Client,
-    subject: String,
+    pool: Pool,
+    /// One for each session: messages go to them by turns.
+    subjects: Vec<String>,
     index: u16,
     clock: Clock,
     payload: Vec<u8>,
@@ -30,10 +31,11 @@ const SAMPLES: u64 = 64;
 
 impl Publisher {
     /// The publisher number `index` of the run that `flow` belongs to.
-    pub(super) fn new(client: Client, subject: &str, size: usize, index: u16, clock: Clock, flow: Arc<Flow>) -> Self {
+    pub(super) fn new(pool: Pool, subject: &str, size: usize, index: u16, clock: Clock, flow: Arc<Flow>) -> Self {
+        let subjects = subjects(&pool, subject);
         let (mut payload, published) = (vec![b'.'; size], flow.counter(index));
         payload::write_run(&mut payload, flow.run());
-        Self { client, subject: subject.into(), index, clock, payload, number: 0, published, flow }
+        Self { pool, subjects, index, clock, payload, number: 0, published, flow }
     }
 
     /// Publishes what the phase says, from `begin` on. The buffer is the same for all messages.
@@ -64,10 +66,25 @@ impl Publisher {
             if let Some(due) = due.filter(|_| interval.is_some()) {
                 self.clock.wait(due).await;
             }
-            payload::write(&mut self.payload, payload::sequence(self.index, self.number), due.unwrap_or(0));
-            self.client.publish(&self.subject, self.payload.as_slice()).await?;
+            // What is published to one subject comes in order, and is numbered by itself.
+            let count = self.subjects.len() as u64;
+            let (turn, number) = ((self.number % count) as u16, self.number / count);
+            let stream = self.index * count as u16 + turn;
+            payload::write(&mut self.payload, payload::sequence(stream, number), due.unwrap_or(0));
+            self.pool.publish(&self.subjects[usize::from(turn)], self.payload.as_slice()).await?;
             self.number += 1;
             self.published.store(self.number, Relaxed);
         }
     }
+}
+
+/// One subject for each session of the pool, below `subject`; if there is one session only, that itself.
+fn subjects(pool: &Pool, subject: &str) -> Vec<String> {
+    let sessions = pool.sessions();
+    if sessions.len() == 1 {
+        return vec![subject.into()];
+    }
+    let below = |index: usize| format!("{subject}.{index}");
+    let of = |session: &Client| (0..).map(below).find(|subject| std::ptr::eq(pool.for_subject(subject), session));
+    sessions.iter().filter_map(of).collect()
 }

@@ -48,6 +48,7 @@ fn to_json(plan: &Plan, outcome: &Outcome) -> Value {
             Connections::Shared => "shared",
             Connections::Separate => "separate",
         },
+        "sessions": plan.sessions,
         "queue": plan.queue,
         "each": plan.queue.as_ref().map(|_| [outcome.slowest, outcome.most]),
         "published": outcome.published,
@@ -149,6 +150,7 @@ fn headline(plan: &Plan) -> String {
         (None, None) => "as fast as it goes".into(),
     };
     let (pubs, subs) = (plural(plan.pubs, "publisher"), plural(plan.subs, "subscriber"));
+    let pubs = if plan.sessions > 1 { format!("{pubs} of {} sessions each", plan.sessions) } else { pubs };
     format!("{}: {pubs}, {subs}, {} bytes, {pace}", plan.name, plan.size)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcpq_smol::Client;
+use kcpq_smol::{Client, Pool};
 use smol::Timer;
 
 use super::args::{Common, Connections, Phase, Plan};
@@ -117,9 +117,9 @@ impl<'p> Running<'p> {
         bench.flow.follow(&bench.subscribers);
         let mut shared = None;
         for index in 0..plan.pubs {
-            let client = bench.client(&mut shared).await?;
+            let pool = bench.pool(&mut shared).await?;
             let flow = Arc::clone(&bench.flow);
-            bench.publishers.push(Publisher::new(client, &to, plan.size, index, clock, flow));
+            bench.publishers.push(Publisher::new(pool, &to, plan.size, index, clock, flow));
         }
         Ok(bench)
     }
@@ -128,7 +128,8 @@ impl<'p> Running<'p> {
     async fn subjects(&mut self) -> Result<(String, String), Failure> {
         let subject = &self.plan.subject;
         if self.plan.roles != Roles::Ask {
-            return Ok((subject.clone(), subject.clone()));
+            let below = if self.plan.sessions > 1 { ".*" } else { "" };
+            return Ok((subject.clone(), format!("{subject}{below}")));
         }
         let (ask, answer) = (format!("{subject}.ask"), format!("{subject}.answer"));
         let client = self.client(&mut None).await?;
@@ -155,6 +156,19 @@ impl<'p> Running<'p> {
             *shared = Some(client.clone());
         }
         Ok(client)
+    }
+
+    /// The same for who publishes, perhaps at another server.
+    async fn pool(&mut self, shared: &mut Option<Pool>) -> Result<Pool, Failure> {
+        if let Some(pool) = shared {
+            return Ok(pool.clone());
+        }
+        let pool = self.common.connect_pool(self.plan.sessions, self.plan.pub_server.as_ref()).await?;
+        self.clients.extend_from_slice(pool.sessions());
+        if self.plan.connections == Connections::Shared {
+            *shared = Some(pool.clone());
+        }
+        Ok(pool)
     }
 
     async fn measure(&mut self) -> Result<Outcome, Failure> {

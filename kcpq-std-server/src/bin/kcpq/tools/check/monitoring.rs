@@ -36,7 +36,24 @@ pub(super) async fn look(site: &Site) -> Vec<Finding> {
     // It was made somewhere between the question and the answer; documents are up to a second old.
     findings.extend(humantime::parse_rfc3339(&text(&varz, "now")).ok().map(|now| clock(before + took / 2, now)));
     findings.push(drops(&varz));
+    findings.extend(backbone(&varz["backbone"]));
     findings
+}
+
+/// The NATS servers over which it is one with others, if there are to be some.
+fn backbone(found: &Value) -> Option<Finding> {
+    let connected = found["connected"].as_bool()?;
+    let lost = found["dropped"]["away"].as_u64().unwrap_or(0) + found["dropped"]["in_doubt"].as_u64().unwrap_or(0);
+    let (what, disconnects) = ("backbone", found["disconnects"].as_u64().unwrap_or(0));
+    Some(if !connected {
+        let text = format!("not there: {}", text(found, "trouble"));
+        Finding::broken(what, text, &["clients of other servers hear nothing of this one's; local messages go on"])
+    } else if lost > 0 {
+        let text = format!("{} is there; {lost} messages were lost in {disconnects} outages", text(found, "server"));
+        Finding::warning(what, text, &["see to NATS, or have more wait for it: --nats-buffer"])
+    } else {
+        Finding::well(what, format!("{} is there", text(found, "server")))
+    })
 }
 
 fn clock(here: SystemTime, there: SystemTime) -> Finding {
@@ -85,6 +102,11 @@ mod tests {
         let found =
             |kernel: u64, slow: u64| drops(&json!({ "udp_receive_dropped": kernel, "dropped": { "slow": slow } }));
         assert_eq!(found(0, 0).grade, Grade::Well);
+        let grade = |found: Value| backbone(&found).map(|finding| finding.grade);
+        assert_eq!(grade(Value::Null), None);
+        assert_eq!(grade(json!({ "connected": false, "trouble": "why" })), Some(Grade::Broken));
+        assert_eq!(grade(json!({ "connected": true, "dropped": { "away": 1 } })), Some(Grade::Warning));
+        assert_eq!(grade(json!({ "connected": true, "server": "nats://a:4222" })), Some(Grade::Well));
         assert!(found(0, 3).advice[0].contains("kcpq top") && found(2, 3).advice[0].contains("socket buffers"));
     }
 }

@@ -6,6 +6,7 @@ import { age, bytes, count, decimal, percent, plain, rate, show, span } from "./
 const REASONS = {
   slow: "The subscriber's queue was full",
   memory: "All queues together were full",
+  stuck: "The subscriber took nothing, and gave way to others",
   too_large: "Larger than the subscriber takes",
   closed: "The session ended first",
   relay: "The way between two threads was full",

@@ -1,0 +1,196 @@
+//! From the backbone to the brokers.
+
+use bytes::{BufMut, BytesMut};
+
+use super::interest::For;
+use super::outbound::{LANE, LATEST, TTL};
+use super::{Channel, Gateway};
+use crate::frame::properties::{self, PropertiesBuf};
+use crate::frame::{Frame, command};
+use crate::hello::MAX_GROUP;
+use crate::lane::Lane;
+use crate::subject::Subject;
+use crate::time::{Duration, Instant};
+
+/// A message from the backbone.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'m> {
+    /// The connection that it came by.
+    pub on: Channel,
+    /// The subscription that it is for.
+    pub sid: u64,
+    /// Its subject there.
+    pub subject: &'m str,
+    /// Where answers are to go.
+    pub reply: Option<&'m str>,
+    /// Names and values.
+    pub headers: &'m [(&'m str, &'m str)],
+    /// What the backbone itself has to say in place of an answer: [`NOBODY`](Self::NOBODY).
+    pub status: Option<u16>,
+    /// The message.
+    pub payload: &'m [u8],
+}
+
+impl Incoming<'_> {
+    /// The status of a request that nobody is there to answer.
+    pub const NOBODY: u16 = 503;
+}
+
+/// What headers say, those for servers apart.
+#[derive(Default)]
+struct Said {
+    properties: PropertiesBuf,
+    ttl: Option<Duration>,
+    lane: Lane,
+    is_latest: bool,
+}
+
+impl Gateway {
+    /// Takes in a message from the backbone.
+    pub fn handle_message(&mut self, now: Instant, incoming: &Incoming<'_>) {
+        self.on_heard(now, incoming.on);
+        let Some(purpose) = self.interest.of(incoming.sid) else {
+            self.stats.unwanted += 1;
+            return;
+        };
+        let mut local = core::mem::take(&mut self.scratch.subject);
+        match purpose {
+            For::Answers if self.subjects.write_answer_in(incoming.subject, &mut local) => {
+                if incoming.status == Some(Incoming::NOBODY) {
+                    self.on_nobody(&local);
+                } else {
+                    self.hand_on(now, incoming, &local, None);
+                }
+            }
+            For::Sessions if self.subjects.write_in(incoming.subject, &mut local) => {
+                self.hand_on(now, incoming, &local, None);
+            }
+            For::Share(share) if self.subjects.write_in(incoming.subject, &mut local) => {
+                self.hand_on(now, incoming, &local, Some(share));
+            }
+            // A wide pattern brings others as well.
+            _ => self.stats.unwanted += 1,
+        }
+        self.scratch.subject = local;
+    }
+
+    /// True if the brokers take more; otherwise nothing more is to be read from the backbone for now.
+    pub fn may_read(&self) -> bool {
+        self.links.iter().all(|link| link.has_room(self.config.high_water))
+    }
+
+    /// Hands a message to all who want it by their patterns, or to one member of a share.
+    fn hand_on(&mut self, now: Instant, incoming: &Incoming<'_>, subject: &str, share: Option<u32>) {
+        let Ok(subject) = Subject::new(subject, &self.config.subjects) else {
+            self.stats.dropped_unmapped += 1;
+            return;
+        };
+        let Said { mut properties, ttl, lane, is_latest } = self.read(incoming);
+        if let Some(reply) = incoming.reply {
+            let is_there = self.subjects.write_reply_in(reply, &mut self.scratch.reply)
+                && Subject::new(&self.scratch.reply, &self.config.subjects).is_ok()
+                && properties.reply(&self.scratch.reply).is_ok();
+            self.stats.stripped += u64::from(!is_there);
+        }
+        let group = share.map(|share| self.interest.group(share));
+        let Some(frame) = frame(&subject, incoming.payload, properties.properties().as_bytes(), group, is_latest)
+            .filter(|frame| frame.len() <= self.config.frames.max_body as usize)
+        else {
+            self.stats.dropped_too_large += 1;
+            return;
+        };
+        let expires = ttl.map(|ttl| now + ttl);
+        let mut count = 0;
+        let Self { interest, links, .. } = self;
+        let mut send = |broker: u8| {
+            if let Some(link) = links.get_mut(usize::from(broker)) {
+                link.send(&frame, lane, expires);
+                count += 1;
+            }
+        };
+        match share {
+            None => interest.brokers(subject, send),
+            Some(share) => {
+                if let Some(broker) = interest.choose(share) {
+                    send(broker);
+                }
+            }
+        }
+        if count > 0 {
+            self.stats.messages_in += 1;
+            self.stats.bytes_in += (incoming.subject.len() + incoming.payload.len()) as u64;
+        } else {
+            self.stats.unwanted += 1;
+        }
+    }
+
+    /// What the headers say; those that cannot be said here are left out.
+    fn read(&mut self, incoming: &Incoming<'_>) -> Said {
+        let mut said = Said::default();
+        for (name, value) in incoming.headers {
+            match *name {
+                TTL => said.ttl = value.parse().ok().map(|ms: u32| Duration::from_millis(ms.into())).or(said.ttl),
+                LANE => said.lane = value.parse().ok().and_then(Lane::new).unwrap_or(said.lane),
+                LATEST => said.is_latest = *value == "1",
+                _ => self.stats.stripped += u64::from(said.properties.header(name, value).is_err()),
+            }
+        }
+        said
+    }
+
+    // --- requests that nobody answers ---
+
+    /// The backbone has nobody who would answer a request from here.
+    fn on_nobody(&mut self, reply: &str) {
+        // The backbone says it in the order of the requests. What it has not said of earlier ones it will not say any more.
+        let Some(place) = self.asked.iter().position(|(_, asked)| **asked == *reply) else { return };
+        self.asked.drain(..=place);
+        self.say_nobody(reply);
+    }
+
+    /// Tells whoever waits for answers there that nobody is there to answer.
+    pub(super) fn say_nobody(&mut self, reply: &str) {
+        let Ok(subject) = Subject::new(reply, &self.config.subjects) else { return };
+        let Some(head) = Frame::head(command::MSGX, reply.len(), properties::NOBODY.len()) else { return };
+        let frame = [&head[..], reply.as_bytes(), &properties::NOBODY].concat();
+        self.stats.nobody += 1;
+        let Self { interest, links, .. } = self;
+        interest.brokers(subject, |broker| {
+            if let Some(link) = links.get_mut(usize::from(broker)) {
+                link.send(&frame, Lane::NORMAL, None);
+            }
+        });
+    }
+}
+
+/// The MSG or MSGX of a message, for one queue group alone if so. `None` if none is so long.
+pub(super) fn frame(
+    subject: &str,
+    payload: &[u8],
+    properties: &[u8],
+    group: Option<&str>,
+    is_latest: bool,
+) -> Option<BytesMut> {
+    let mut own = [0; properties::HEAD * 2 + MAX_GROUP];
+    let mut rest = &mut own[..];
+    let room = rest.len();
+    if let Some(group) = group.filter(|group| group.len() <= MAX_GROUP) {
+        rest.put_slice(&properties::group(group.len()));
+        rest.put_slice(group.as_bytes());
+    } else if is_latest {
+        rest.put_slice(&properties::LATEST); // a member of a group gets each of them
+    }
+    let len = room - rest.len();
+    let own = own.get(..len).unwrap_or_default();
+    let all = properties.len() + own.len();
+    let (kind, behind) = if all > 0 { (command::MSGX, all + properties::END) } else { (command::MSG, 0) };
+    let head = Frame::head(kind, subject.len(), payload.len() + behind)?;
+    let mut frame = BytesMut::with_capacity(head.len() + subject.len() + payload.len() + behind);
+    for part in [&head[..], subject.as_bytes(), payload, properties, own] {
+        frame.extend_from_slice(part);
+    }
+    if all > 0 {
+        frame.extend_from_slice(&properties::end(all));
+    }
+    Some(frame)
+}

@@ -1,0 +1,273 @@
+//! From the brokers to the backbone.
+
+use alloc::boxed::Box;
+use alloc::format;
+
+use bytes::Bytes;
+
+use super::subjects::{INBOX, Subjects};
+use super::{Channel, Gateway, State, inbound};
+use crate::broker::receipts::TOO_LARGE;
+use crate::frame::{Frame, LENGTH, Limits, Properties};
+use crate::lane::Lane;
+use crate::subject::{self, Subject};
+use crate::time::{Duration, Instant};
+
+/// A message that waits for the backbone.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// The MSG or MSGX.
+    frame: Bytes,
+    expires: Option<Instant>,
+    lane: Lane,
+    from: u8,
+    /// Its broker has not been told that it is placed.
+    is_owed: bool,
+}
+
+/// A message as the backbone is to have it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Publish<'m> {
+    /// What it is called there.
+    pub subject: &'m str,
+    /// Where answers are to go.
+    pub reply: Option<&'m str>,
+    /// The message.
+    pub payload: &'m [u8],
+    properties: Properties<'m>,
+    lane: Lane,
+    /// What is left of its time to live.
+    ttl: Option<Duration>,
+}
+
+/// A header that says how many milliseconds a message is still worth something.
+pub(super) const TTL: &str = "Kcpq-Ttl-Ms";
+/// The number of its lane.
+pub(super) const LANE: &str = "Kcpq-Lane";
+/// `1` if only the latest of its subject counts.
+pub(super) const LATEST: &str = "Kcpq-Latest";
+
+/// Of so many requests at most it is waited for the backbone's word that nobody answers them; with so many it is asked whether it
+/// has said all.
+const MAX_ASKED: usize = 16 * 1024;
+const ASK_AGAIN: usize = 256;
+
+impl Publish<'_> {
+    /// Hands each of its headers to `tell`, name and value.
+    pub fn headers(&self, mut tell: impl FnMut(&str, &str)) {
+        for (name, value) in self.properties.headers() {
+            tell(name, value);
+        }
+        if let Some(ttl) = self.ttl {
+            tell(TTL, &format!("{}", ttl.as_micros().div_ceil(1_000)));
+        }
+        if !self.lane.is_main() {
+            tell(LANE, &format!("{}", self.lane.number()));
+        }
+        if self.properties.supersedes() {
+            tell(LATEST, "1");
+        }
+    }
+
+    /// Bytes of headers and message as NATS counts them: a line that names the version, one for each header, and an empty one.
+    pub fn size(&self) -> usize {
+        let mut size = 0;
+        self.headers(|name, value| size += name.len() + value.len() + ": \r\n".len());
+        self.payload.len() + if size > 0 { "NATS/1.0\r\n\r\n".len() + size } else { 0 }
+    }
+}
+
+/// The parts of a frame that matter here.
+struct Parts<'f> {
+    subject: Subject<'f>,
+    message: &'f [u8],
+    properties: Properties<'f>,
+}
+
+impl<'f> Parts<'f> {
+    fn of(frame: &'f [u8], limits: &subject::Limits) -> Option<Self> {
+        let parsed = Frame::parse(frame, &Limits::NONE).ok()?;
+        let (message, properties) = parsed.message()?;
+        Some(Self { subject: Subject::from_bytes(parsed.subject, limits).ok()?, message, properties })
+    }
+}
+
+impl Gateway {
+    /// Takes messages of a broker, whole frames that follow each other.
+    pub(super) fn take_all(&mut self, now: Instant, from: u8, mut frames: Bytes, expires: Option<Instant>, lane: Lane) {
+        while let Some(len) = frames.first_chunk().map(|announced| LENGTH + u32::from_be_bytes(*announced) as usize) {
+            let frame = frames.split_to(len.min(frames.len()));
+            self.take(now, Waiting { frame, expires, lane, from, is_owed: true });
+        }
+    }
+
+    fn take(&mut self, now: Instant, mut waiting: Waiting) {
+        let limits = self.config.subjects;
+        let ticket = Frame::parse(&waiting.frame, &Limits::NONE).ok().and_then(|frame| frame.message()?.1.ticket());
+        let mut answer = 0;
+        let goes = match Parts::of(&waiting.frame, &limits) {
+            // Only the original allows it.
+            None => {
+                self.stats.dropped_unmapped += 1;
+                false
+            }
+            Some(Parts { subject, message, properties }) => {
+                if !self.subjects.write_out(&subject, &mut self.scratch.subject) {
+                    false
+                } else if message.len() > self.max_payload {
+                    self.stats.dropped_too_large += 1;
+                    answer = TOO_LARGE;
+                    false
+                } else if properties.is_served() && self.subjects.is_shared(&subject) {
+                    self.stats.dropped_settled += 1;
+                    false
+                } else {
+                    true
+                }
+            }
+        };
+        let (from, len) = (waiting.from, waiting.frame.len());
+        if let Some(ticket) = ticket
+            && let Some(link) = self.link(from)
+        {
+            link.answer(ticket, answer);
+        }
+        let waits = self.state == State::Away || self.holds_until.is_some();
+        waiting.is_owed = goes && !waits;
+        if !waiting.is_owed
+            && let Some(link) = self.link(from)
+        {
+            link.place(len);
+        }
+        if !goes {
+            return;
+        }
+        if self.state == State::Away {
+            self.settle(now, waiting);
+        } else if waits {
+            self.keep(now, waiting);
+        } else {
+            self.waiting += len;
+            self.outbound.push_back(waiting);
+        }
+    }
+
+    /// The backbone is lost, and what was to go there is settled here, or waits.
+    pub(super) fn settle_all(&mut self, now: Instant) {
+        self.waiting = 0;
+        for mut waiting in core::mem::take(&mut self.outbound) {
+            let len = waiting.frame.len();
+            if core::mem::take(&mut waiting.is_owed)
+                && let Some(link) = self.link(waiting.from)
+            {
+                link.place(len);
+            }
+            self.settle(now, waiting);
+        }
+    }
+
+    /// What becomes of a message while there is no backbone: it waits for that, unless it is a request that nobody answers,
+    /// or queue groups here have it.
+    fn settle(&mut self, now: Instant, waiting: Waiting) {
+        let limits = self.config.subjects;
+        if let Some(Parts { subject, message, properties }) = Parts::of(&waiting.frame, &limits) {
+            let (brokers, shares) = self.interest.route(subject);
+            if brokers.is_empty()
+                && shares.is_empty()
+                && let Some(reply) = properties.reply()
+            {
+                self.stats.dropped_settled += 1;
+                return self.say_nobody(reply);
+            }
+            if !shares.is_empty() && self.subjects.is_shared(&subject) {
+                self.stats.dropped_settled += 1;
+                for share in shares {
+                    let group = self.interest.group(share);
+                    let frame =
+                        inbound::frame(&subject, message, properties.for_subscribers().as_bytes(), Some(group), false);
+                    if let Some(frame) = frame
+                        && let Some(broker) = self.interest.choose(share)
+                        && let Some(link) = self.links.get_mut(usize::from(broker))
+                    {
+                        link.send(&frame, waiting.lane, waiting.expires.filter(|at| *at > now));
+                    }
+                }
+                return;
+            }
+        }
+        self.keep(now, waiting);
+    }
+
+    /// Lets a message wait, and the oldest make room for it.
+    fn keep(&mut self, now: Instant, waiting: Waiting) {
+        self.waiting += waiting.frame.len();
+        self.outbound.push_back(waiting);
+        while self.waiting > self.config.buffer
+            && let Some(oldest) = self.outbound.pop_front()
+        {
+            self.waiting -= oldest.frame.len();
+            let over = oldest.expires.is_some_and(|at| at <= now);
+            *if over { &mut self.stats.expired } else { &mut self.stats.dropped_away } += 1;
+        }
+    }
+
+    /// Hands the next message for the backbone to `write`, as long as it is there. False if there is none. To be called as long
+    /// as there is room for more on the way there.
+    pub fn poll_publish(&mut self, now: Instant, write: impl FnOnce(Publish<'_>)) -> bool {
+        if self.state == State::Away || self.holds_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        let limits = self.config.subjects;
+        while let Some(Waiting { frame, expires, lane, from, is_owed }) = self.outbound.pop_front() {
+            self.waiting -= frame.len();
+            if is_owed && let Some(link) = self.links.get_mut(usize::from(from)) {
+                link.place(frame.len());
+            }
+            if expires.is_some_and(|at| at <= now) {
+                self.stats.expired += 1;
+                continue;
+            }
+            // It has been looked at before.
+            let Some(Parts { subject, message, properties }) = Parts::of(&frame, &limits) else { continue };
+            if !self.subjects.write_out(&subject, &mut self.scratch.subject) {
+                continue;
+            }
+            let reply = properties.reply();
+            self.scratch.reply.clear();
+            if let Some(reply) = reply {
+                self.subjects.write_reply_out(reply, &mut self.scratch.reply);
+            }
+            if !Subjects::fits(&self.scratch.subject, &self.scratch.reply) {
+                self.stats.dropped_unmapped += 1;
+                continue;
+            }
+            let publish = Publish {
+                subject: &self.scratch.subject,
+                reply: reply.map(|_| &*self.scratch.reply),
+                payload: message,
+                properties,
+                lane,
+                ttl: expires.map(|at| at.since(now)),
+            };
+            if publish.size() > self.max_payload {
+                self.stats.dropped_too_large += 1;
+                continue;
+            }
+            if let Some(reply) = reply.filter(|reply| reply.starts_with(INBOX))
+                && !self.interest.is_wanted(subject)
+            {
+                let main = &mut self.channels[Channel::Main.index()];
+                if self.asked.len() < MAX_ASKED {
+                    self.asked.push_back((main.sent + 1, Box::from(reply)));
+                }
+                main.news |= self.asked.len().is_multiple_of(ASK_AGAIN);
+            }
+            self.stats.messages_out += 1;
+            self.stats.bytes_out += (publish.subject.len() + message.len()) as u64;
+            write(publish);
+            return true;
+        }
+        false
+    }
+}

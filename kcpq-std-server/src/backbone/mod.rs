@@ -1,0 +1,462 @@
+//! Several servers as one, over NATS: [`kcpq_core::broker::gateway`] on two connections to a NATS server.
+//!
+//! A thread of its own carries what the gateway says to the threads of the server and to NATS, and back. None of these waits
+//! for it: it is told by a queue, as they tell each other.
+//!
+//! The protocol is spoken here and not by a client library: those hand out the messages of each subscription by a queue of its
+//! own, and what one publisher has sent to two subjects would come out of order.
+
+mod address;
+mod connection;
+mod credentials;
+mod dial;
+#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), path = "absent/tls.rs")]
+mod tls;
+mod wire;
+
+use std::io;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant as StdInstant};
+
+use kcpq_core::Instant;
+use kcpq_core::access::RuleError;
+use kcpq_core::broker::Relay;
+use kcpq_core::broker::gateway::{self, Channel, Gateway, Incoming, Order};
+use mio::{Events, Interest, Poll, Token};
+
+pub use self::address::{NatsAddress, NatsAddressError};
+use self::connection::{Connection, News, Trouble};
+pub use self::credentials::{NatsCredentials, NatsCredentialsError};
+use self::dial::Dialer;
+pub use self::tls::{NatsTls, NatsTlsError};
+use self::wire::Op;
+use crate::failure::Guard;
+use crate::shard::{COMMAND, Command, Handle, now};
+use crate::view::BackboneView;
+
+/// NATS servers that several servers of kcpq stand on.
+#[derive(Clone, Debug)]
+pub struct Backbone {
+    /// Servers of one cluster, of which any will do; others that these name are used as well.
+    pub servers: Vec<NatsAddress>,
+    /// What proves to them who this is, besides what an address says.
+    pub credentials: NatsCredentials,
+    /// TLS is used with servers that ask for it, and with all if [`require_tls`](Self::require_tls) says so or their address.
+    pub tls: Option<NatsTls>,
+    /// See [`tls`](Self::tls).
+    pub require_tls: bool,
+    /// What this is called there.
+    pub name: String,
+    /// Patterns of what is handed to NATS. One that begins with a wildcard matches no subject that begins with `$`.
+    pub export: Vec<Box<str>>,
+    /// Patterns of what is taken from there, likewise.
+    pub import: Vec<Box<str>>,
+    /// First tokens of all subjects there; empty for none.
+    pub prefix: Box<str>,
+    /// Maximum size of what waits while NATS is away, in bytes; the oldest makes room.
+    pub buffer: usize,
+    /// Maximum time to hand over what waits when stopping.
+    pub linger: Duration,
+}
+
+impl Default for Backbone {
+    /// Of no servers: everything goes both ways.
+    fn default() -> Self {
+        let gateway::Config { export, import, prefix, buffer, .. } = gateway::Config::default();
+        Self {
+            servers: Vec::new(),
+            credentials: NatsCredentials::default(),
+            tls: None,
+            require_tls: false,
+            name: "kcpq".into(),
+            export,
+            import,
+            prefix,
+            buffer,
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Backbone {
+    fn is_secure(&self, address: &NatsAddress) -> bool {
+        self.require_tls || address.tls
+    }
+
+    /// Says whether a server takes it.
+    ///
+    /// # Errors
+    /// One of the patterns is none, or the prefix.
+    pub fn check(&self) -> Result<(), RuleError> {
+        self.gateway(gateway::Config::default(), 0, 0).map(drop)
+    }
+
+    fn gateway(&self, mut config: gateway::Config, shards: usize, seed: u64) -> Result<Gateway, RuleError> {
+        config.export.clone_from(&self.export);
+        config.import.clone_from(&self.import);
+        config.prefix.clone_from(&self.prefix);
+        config.buffer = self.buffer;
+        Gateway::new(config, shards, seed)
+    }
+}
+
+/// A thread that is about to begin.
+pub(crate) struct Prepared(Runner);
+
+/// One that runs. It ends when it is told to.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Makes the thread, of which the shards are to know before they begin. `config` has what the backbone does not say.
+///
+/// # Errors
+/// A pattern is none, or the system's.
+pub(crate) fn prepare(
+    backbone: Backbone,
+    config: gateway::Config,
+    shards: usize,
+    seed: u64,
+    epoch: StdInstant,
+) -> io::Result<Result<(Prepared, Handle), RuleError>> {
+    let gateway = match backbone.gateway(config, shards, seed) {
+        Ok(gateway) => gateway,
+        Err(error) => return Ok(Err(error)),
+    };
+    let poll = Poll::new()?;
+    let (handle, commands) = Handle::new(&poll)?;
+    let runner = Runner {
+        dialer: Dialer::new(handle.clone(), &backbone.servers),
+        backbone,
+        gateway,
+        poll,
+        events: Events::with_capacity(16),
+        commands,
+        siblings: Vec::new(),
+        own: shards,
+        relays: Vec::new(),
+        epoch,
+        connections: [None, None],
+        is_joined: false,
+        trouble: None,
+        told: None,
+        complaints: 0,
+        drain_until: None,
+        is_flushing: false,
+    };
+    Ok(Ok((Prepared(runner), handle)))
+}
+
+impl Prepared {
+    /// Begins, between these shards.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn start(self, shards: &[Handle], handle: Handle, guard: Guard) -> io::Result<Running> {
+        let mut runner = self.0;
+        runner.siblings = shards.to_vec();
+        runner.relays = shards.iter().map(|_| Vec::new()).collect();
+        let thread = std::thread::Builder::new().name("kcpq-backbone".into()).spawn(move || {
+            let _guard = guard;
+            runner.run();
+        })?;
+        Ok(Running { handle, thread: Some(thread) })
+    }
+}
+
+impl Running {
+    /// Hands over what waits, within the linger time, and ends. The shards have ended.
+    pub(crate) fn end(&mut self, command: Command) {
+        self.handle.send(command);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the backbone has panicked");
+        }
+    }
+}
+
+/// So many bytes wait for a connection before no more messages are written there.
+const AHEAD: usize = 256 * 1024;
+/// A trouble that goes on is told again after so long.
+const TOLD_FOR: Duration = Duration::from_secs(60);
+/// Complaints of NATS that are told, each.
+const MAX_TOLD: u64 = 20;
+
+struct Runner {
+    backbone: Backbone,
+    gateway: Gateway,
+    dialer: Dialer,
+    poll: Poll,
+    events: Events,
+    commands: Receiver<Command>,
+    siblings: Vec<Handle>,
+    /// Its number among these: behind the last one.
+    own: usize,
+    relays: Vec<Vec<Relay>>,
+    epoch: StdInstant,
+    /// In the order of [`Channel::ALL`].
+    connections: [Option<Connection>; 2],
+    /// The gateway knows that both are there.
+    is_joined: bool,
+    /// Why NATS is not there, and what was told of that when.
+    trouble: Option<String>,
+    told: Option<(StdInstant, String)>,
+    complaints: u64,
+    drain_until: Option<StdInstant>,
+    is_flushing: bool,
+}
+
+impl Runner {
+    fn run(&mut self) {
+        loop {
+            loop {
+                match self.commands.try_recv() {
+                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                    Ok(command) => self.command(command),
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+            self.dial();
+            self.receive();
+            let now = self.now();
+            self.gateway.handle_timeout(now);
+            if self.gateway.is_deaf(now) {
+                self.lose(&Trouble::Silent);
+            }
+            self.relay();
+            self.send();
+            self.relay();
+            if self.drain_until.is_some_and(|until| self.has_drained() || until <= StdInstant::now()) {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    fn now(&self) -> Instant {
+        now(self.epoch)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Relays(from, relays) => {
+                let now = self.now();
+                for relay in relays {
+                    self.gateway.handle_relay(now, from, relay);
+                }
+            }
+            Command::Backbone(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.view());
+            }
+            Command::Ping(reply) => {
+                let _ = reply.send(());
+            }
+            Command::Drain => {
+                self.drain_until = Some(StdInstant::now() + self.backbone.linger);
+                self.gateway.drain();
+            }
+            _ => {} // nobody asks it for anything else
+        }
+    }
+
+    fn view(&self) -> BackboneView {
+        let main = self.connections[0].as_ref().filter(|_| self.is_joined);
+        BackboneView {
+            stats: self.gateway.stats(),
+            server: main.map(|connection| connection.address.to_string()),
+            trouble: self.trouble.clone().filter(|_| !self.is_joined),
+            complaints: self.complaints,
+        }
+    }
+
+    // --- NATS's presence ---
+
+    /// Connects, as far as it is to.
+    fn dial(&mut self) {
+        let [main, groups] = &self.connections;
+        match (main, groups) {
+            (None, _) => self.dialer.dial_next(),
+            // Of a cluster the same server: another one may hear of a subscription later.
+            (Some(main), None) if main.is_ready() => self.dialer.dial_again(&main.address, main.peer),
+            _ => {}
+        }
+        let Some(dialed) = self.dialer.poll() else { return };
+        let place = usize::from(self.connections[0].is_some());
+        let connection = dialed.and_then(|(stream, address, peer)| {
+            let mut connection = Connection::new(stream, address, peer);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let registered = self.poll.registry().register(&mut connection.stream, Token(place), interest);
+            registered.map(|()| connection).map_err(|error| Trouble::Unreachable(error.to_string()))
+        });
+        match connection {
+            Ok(connection) => self.connections[place] = Some(connection),
+            Err(trouble) => self.lose(&trouble),
+        }
+    }
+
+    /// Both connections are given up.
+    fn lose(&mut self, trouble: &Trouble) {
+        let server = self.connections[0].as_ref().map_or_else(|| self.dialer.last(), |main| main.address.to_string());
+        for connection in self.connections.iter_mut().filter_map(Option::take) {
+            drop(connection);
+        }
+        let why = trouble.to_string();
+        let is_told = self.told.as_ref().is_some_and(|(at, told)| at.elapsed() < TOLD_FOR && *told == why);
+        if std::mem::take(&mut self.is_joined) {
+            tracing::warn!(server, why, "the backbone is lost: it is tried again, and local messages go on");
+            let now = self.now();
+            self.gateway.on_disconnected(now);
+        } else if !is_told {
+            tracing::warn!(server, why, "no backbone: it is tried again and again, and local messages go on");
+        }
+        if !is_told {
+            self.told = Some((StdInstant::now(), why.clone()));
+        }
+        self.trouble = Some(why);
+        self.dialer.pause();
+    }
+
+    fn join(&mut self) {
+        let [Some(main), Some(groups)] = &self.connections else { return };
+        if self.is_joined || !main.is_ready() || !groups.is_ready() {
+            return;
+        }
+        let (max_payload, server) = (main.max_payload, main.address.to_string());
+        self.dialer.succeed(&main.others);
+        self.is_joined = true;
+        (self.told, self.trouble) = (None, None);
+        tracing::info!(server, max_payload, "the backbone is there");
+        let now = self.now();
+        self.gateway.on_connected(now, max_payload);
+    }
+
+    // --- in ---
+
+    fn receive(&mut self) {
+        let now = self.now();
+        for on in Channel::ALL {
+            // While the server has enough NATS keeps the rest.
+            if self.is_joined && !self.gateway.may_read() {
+                return;
+            }
+            let Self { gateway, connections, backbone, complaints, .. } = self;
+            let Some(connection) = &mut connections[place(on)] else { continue };
+            let received = connection.receive(backbone, |news| match news {
+                News::Message(Op::Message { sid, subject, reply, headers, payload }) => {
+                    let (status, headers) = (headers.status, &headers.all[..]);
+                    gateway.handle_message(now, &Incoming { on, sid, subject, reply, headers, status, payload });
+                }
+                News::Message(_) => {}
+                News::Pong => gateway.on_pong(now, on),
+                News::Complaint(why) => {
+                    *complaints += 1;
+                    if *complaints <= MAX_TOLD {
+                        tracing::warn!(why, "NATS does not do what it was told");
+                    }
+                }
+            });
+            let is_late = connection.deadline().is_some_and(|at| at <= StdInstant::now());
+            match received {
+                Err(trouble) => return self.lose(&trouble),
+                Ok(()) if is_late => return self.lose(&Trouble::Silent),
+                Ok(()) => {}
+            }
+        }
+        self.join();
+    }
+
+    // --- out ---
+
+    /// Tells the shards what there is to tell.
+    fn relay(&mut self) {
+        while let Some((to, relay)) = self.gateway.poll_relay() {
+            if let Some(relays) = self.relays.get_mut(to) {
+                relays.push(relay);
+            }
+        }
+        for (relays, sibling) in self.relays.iter_mut().zip(&self.siblings).filter(|(relays, _)| !relays.is_empty()) {
+            sibling.send(Command::Relays(self.own, std::mem::take(relays)));
+        }
+    }
+
+    /// Hands NATS what there is for it, as far as there is room.
+    fn send(&mut self) {
+        let now = self.now();
+        loop {
+            let Self { gateway, connections, .. } = self;
+            let mut goes_on = false;
+            if let [Some(main), Some(groups)] = connections {
+                while let Some(order) = gateway.poll_order(now) {
+                    let out = if order.on() == Channel::Main { main.out() } else { groups.out() };
+                    match order {
+                        Order::Subscribe { sid, subject, group, .. } => {
+                            wire::subscribe(out, sid, &subject, group.as_deref());
+                        }
+                        Order::Unsubscribe { sid, .. } => wire::unsubscribe(out, sid),
+                        Order::Ping { .. } => out.extend_from_slice(b"PING\r\n"),
+                    }
+                }
+                while main.waiting() < AHEAD && gateway.poll_publish(now, |message| wire::publish(main.out(), &message))
+                {
+                    goes_on = true;
+                }
+            }
+            for connection in connections.iter_mut().flatten() {
+                if let Err(trouble) = connection.send() {
+                    return self.lose(&trouble);
+                }
+                goes_on &= connection.waiting() == 0;
+            }
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// True if NATS has all that it is to have, or is not there.
+    fn has_drained(&mut self) -> bool {
+        if !self.is_joined {
+            return true;
+        }
+        if self.gateway.stats().waiting == 0 && !std::mem::replace(&mut self.is_flushing, true) {
+            self.gateway.flush();
+            self.send();
+        }
+        self.is_flushing && self.gateway.is_flushed()
+    }
+
+    // --- waiting ---
+
+    /// Waits for NATS, a command, or until the time is over.
+    fn wait(&mut self) {
+        let epoch = self.epoch;
+        let deadline =
+            self.gateway.poll_timeout().map(|deadline| epoch + Duration::from_micros(deadline.at.as_micros()));
+        let greetings = self.connections.iter().flatten().filter_map(Connection::deadline);
+        let dialing = self.connections[0].is_none().then(|| self.dialer.next()).flatten();
+        let all = greetings.chain(deadline).chain(dialing).chain(self.drain_until);
+        let may_read = !self.is_joined || self.gateway.may_read();
+        let is_readable = self.connections.iter().flatten().any(|connection| connection.readable) && may_read;
+        let until = all.min().map(|at| at.saturating_duration_since(StdInstant::now()));
+        let wait = if is_readable { Some(Duration::ZERO) } else { until };
+        if let Err(error) = self.poll.poll(&mut self.events, wait)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            tracing::warn!(%error, "waiting for the backbone failed");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for event in self.events.iter().filter(|event| event.token() != COMMAND) {
+            if let Some(Some(connection)) = self.connections.get_mut(event.token().0) {
+                connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                connection.writable |= event.is_writable() || event.is_error();
+            }
+        }
+    }
+}
+
+fn place(on: Channel) -> usize {
+    usize::from(on == Channel::Groups)
+}

@@ -1,0 +1,21 @@
+//! A program without the feature `nats` has none, and says so.
+
+use std::time::Duration;
+
+use kcpq_std_server::Backbone;
+
+use super::Nats;
+use crate::Failure;
+
+impl Nats {
+    /// None.
+    ///
+    /// # Errors
+    /// There is to be one.
+    pub(crate) fn backbone(&self, _: &str, _: Duration) -> Result<Option<Backbone>, Failure> {
+        if self.is_wanted() {
+            return Err(Failure::Error("this program was built without NATS (the feature nats)".into()));
+        }
+        Ok(None)
+    }
+}
