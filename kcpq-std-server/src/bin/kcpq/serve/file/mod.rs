@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(wrong("max_queued = 1"), "kcpq.toml:1: unknown key 'max_queued'; it belongs into [limits]");
         assert_eq!(
             wrong("colour = 1"),
-            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'http_ws', 'http_ws_origin', 'http_ws_max', 'shards', 'spin', 'name', 'key_file', 'secret_file', \
+            "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'http_ws', 'http_ws_origin', 'http_ws_max', 'shards', 'spin', 'name', 'drain', 'successors', 'key_file', 'secret_file', \
              'register', 'log_level', 'log_format', 'limits', 'handshakes', \
              'delivery', 'last_values', 'presence', 'nats', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
         );
