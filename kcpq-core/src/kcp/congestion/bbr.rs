@@ -60,6 +60,8 @@ pub(in crate::kcp) struct Bbr {
     first_sent_at: Instant,
     /// App-limited until this many bytes are delivered.
     app_limited_until: Option<u32>,
+    /// Not all that was queued has been sent.
+    has_more: bool,
     phase: Phase,
     /// Startup's full-pipe estimator: the bandwidth it last grew to, and the rounds without growth since.
     full_bw: u64,
@@ -150,6 +152,7 @@ impl Bbr {
             delivered_at: Instant::ZERO,
             first_sent_at: Instant::ZERO,
             app_limited_until: None,
+            has_more: false,
             phase: Phase::Startup,
             full_bw: 0,
             full_bw_count: 0,
@@ -368,6 +371,7 @@ impl Controller for Bbr {
             self.delivered_at = now;
         }
         self.pacer.spend(len);
+        self.has_more = true;
         Snapshot {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
@@ -381,6 +385,7 @@ impl Controller for Bbr {
     }
 
     fn on_app_limited(&mut self, pipe: u32) {
+        self.has_more = false;
         if u64::from(pipe) < self.cwnd() {
             self.app_limited_until = Some(self.delivered.wrapping_add(pipe.max(1)));
         }
@@ -415,7 +420,9 @@ impl Controller for Bbr {
             self.min_rtt_at = now;
         }
         if let Some(least) = self.round_trip() {
-            self.bound.on_sample(now, rtt, least, !snapshot.app_limited);
+            // The first flight of much is marked by what little was sent before it.
+            let busy = !snapshot.app_limited || self.has_more;
+            self.bound.on_sample(now, rtt, least, busy);
         }
         self.round_rtt = self.round_rtt.min(rtt);
         self.round_samples = self.round_samples.saturating_add(1);

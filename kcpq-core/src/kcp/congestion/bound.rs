@@ -10,7 +10,8 @@
 //!
 //! When many flows begin at once their queue is full within a few round trips, so there is no time to see much of it. What
 //! could be left out is left out from the first round trip on that is too long; where there is little jitter few round trips
-//! tell; and once something is lost as well, one round does.
+//! tell; and once something is lost as well, one round does. A flow that has more to send than it may makes a queue by itself
+//! when it begins, which is not to be taken for that of many: its queue has to show for longer.
 //!
 //! Draining has to help: where the delay stays as it was in the mean, time and again, it is the path's own, and counts as
 //! its jitter from then on.
@@ -84,13 +85,18 @@ struct Round {
 
 /// A longer queue is too long: half of the least round trip, at least this.
 const MIN_TARGET: Duration = Duration::from_millis(15);
-/// So many rounds on end make a queue, of at least so many samples each, which tell the path's jitter as well; of fewer if that
-/// is little.
+/// So many rounds on end make a queue, of at least so many samples each; of fewer if there is little jitter.
 const CONVINCING: u8 = 2;
 const SAMPLES: u8 = 8;
 const FEW_SAMPLES: u8 = 4;
-/// The first queue has to lose something, or to be so many times as long as it should be: who jitters is not late for it.
-const VERY_LONG: u32 = 3;
+/// So many samples tell the path's jitter, to a flow that has more to send than it may, and to one that has not.
+const ENOUGH: u8 = 16;
+const ENOUGH_OF_LITTLE: u8 = 8;
+/// The first queue has to lose a tenth, in 1024ths, of a flow that has more to send than it may, and of others anything; or to
+/// be so many times as long as it should be: who jitters is not late for it.
+const LOSES: u64 = 100;
+const VERY_LONG: u32 = 4;
+const VERY_LONG_OF_LITTLE: u32 = 3;
 /// Least length of a round.
 const MIN_ROUND: Duration = Duration::from_millis(20);
 /// Percent of what arrives that is sent while a queue drains, and of what was sent before that is sent afterwards.
@@ -197,7 +203,7 @@ impl Bound {
         match self.rate() {
             _ if self.loses_much() => 1,
             Some(_) if is_quick => 1,
-            None if is_quick => FEW_SAMPLES,
+            None if is_quick && !self.round.busy => FEW_SAMPLES,
             _ => SAMPLES,
         }
     }
@@ -247,7 +253,7 @@ impl Bound {
     fn end_round_in_time(&mut self, now: Instant, least: Duration) {
         let took = now.since(self.round.began);
         // What a bound does is seen a round trip later. To see that one is needed there is no time.
-        let trip = if self.rate().is_some() { self.rtt } else { least };
+        let trip = if self.rate().is_some() || self.round.busy { self.rtt } else { least };
         if took >= trip.max(MIN_ROUND) {
             self.end_round(now, took, least);
         }
@@ -262,10 +268,13 @@ impl Bound {
         let target = self.target(least);
         let is_long = self.is_long(&round, target);
         let per_trip = arrives.saturating_mul(least.as_micros()) / 1_000_000;
-        let is_very_long = round.queue > base_target(least).saturating_mul(VERY_LONG);
-        let counts = round.lost > 0 || is_very_long || self.effect.is_proved;
+        let (loses, very_long, enough) = match round.busy {
+            true => (self.losses.part() > LOSES, VERY_LONG, ENOUGH),
+            false => (round.lost > 0 || self.losses.part() > LOSES, VERY_LONG_OF_LITTLE, ENOUGH_OF_LITTLE),
+        };
+        let counts = loses || self.effect.is_proved || round.queue > base_target(least).saturating_mul(very_long);
         self.long_rounds = if is_long && counts { self.long_rounds.saturating_add(1) } else { 0 };
-        let is_known = self.rate().is_some() || self.jitter.samples() >= SAMPLES || self.loses_much();
+        let is_known = self.rate().is_some() || self.jitter.samples() >= enough || self.loses_much();
         if per_trip > THIN || !is_known {
             self.state = State::Free;
         } else {
@@ -296,7 +305,8 @@ impl Bound {
 
     /// True if the last rounds make a queue, or the last one alone, `round`, since it lost something.
     fn is_standing(&self, round: &Round) -> bool {
-        self.long_rounds >= CONVINCING || self.long_rounds > 0 && round.lost > 0
+        let is_lossy = !round.busy && round.lost > 0 || self.loses_much();
+        self.long_rounds >= CONVINCING || self.long_rounds > 0 && is_lossy
     }
 
     /// A round is over, in which this much `arrives` in a second, where a queue should be no longer than `target`; `step` is to
