@@ -306,7 +306,7 @@ impl Builder {
         self
     }
 
-    /// Several `sessions`, one at least, in place of one, for who publishes more than one carries: see [`Pool`]. Each has all that
+    /// Several `sessions`, one at least, in place of one, for who publishes more than one carries: see [`Pool`](crate::Pool). Each has all that
     /// these options say, its own queue and, with [`own_thread`](Self::own_thread), its own thread; but there is one
     /// [will](Self::will). Of several servers each session finds its own.
     ///

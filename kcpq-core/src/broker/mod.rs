@@ -247,7 +247,7 @@ impl<P: Peer> Broker<P> {
         self
     }
 
-    /// The same with a [`Gateway`] to a backbone, which the driver treats as one more broker, behind the last one; to be chosen
+    /// The same with a [`Gateway`](gateway::Gateway) to a backbone, which the driver treats as one more broker, behind the last one; to be chosen
     /// after the number of these and before the first datagram. It is the same for all of them.
     #[must_use]
     pub fn with_gateway(mut self) -> Self {

@@ -12,7 +12,7 @@ use crate::parse_size;
 
 /// See above.
 #[derive(Clone, Debug, Args)]
-#[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "flags are the same in all builds"))]
+#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "flags are the same in all builds"))]
 pub(super) struct Nats {
     /// Be one server with all others on these NATS servers, nats://HOST:PORT or tls://HOST:PORT, with USER:PASSWORD@ or TOKEN@
     /// before the host if need be. May be given several times, or several of one cluster, separated by commas
