@@ -6,7 +6,6 @@ NATS server alone. All on loopback, on this machine, so that what stands beside 
 """
 
 import datetime
-import json
 import os
 import platform
 import statistics
@@ -16,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from common import Server, find, stop, tell
+from common import Server, find, report, stop, tell
 
 # Seconds: what a run may take longer than planned.
 PATIENCE = 60
@@ -101,12 +100,7 @@ def measure(tools, way, work, seconds, threads):
         # At a rate the driver knows better how many threads it wants.
         run = Run(*tools, folder, 1 if work.rate else threads)
         try:
-            stdout, stderr = (found := run.measure(way, work, seconds)).communicate(timeout=PATIENCE + 3 * seconds)
-            return json.loads(stdout)
-        except subprocess.TimeoutExpired as error:
-            return tell(f"{way}, {work.name}: {error}")
-        except json.JSONDecodeError:
-            return tell(f"{way}, {work.name}: {found.returncode}: {stderr}")
+            return report(run.measure(way, work, seconds), f"{way}, {work.name}", PATIENCE + 3 * seconds)
         finally:
             run.stop()
 

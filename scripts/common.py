@@ -1,5 +1,6 @@
 """What the comparisons share."""
 
+import json
 import os
 import shutil
 import signal
@@ -31,6 +32,17 @@ def stop(process):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def report(process, what, patience):
+    """What a driver says in JSON when it is done, within `patience` seconds; None, with the reason told, if it does not."""
+    try:
+        stdout, stderr = process.communicate(timeout=patience)
+        return json.loads(stdout)
+    except subprocess.TimeoutExpired as error:
+        return tell(f"{what}: {error}")
+    except json.JSONDecodeError:
+        return tell(f"{what}: {process.returncode}: {stderr}")
 
 
 def free_port():

@@ -7,7 +7,6 @@ of their own; in some works kcpq's clients are at one end, or share a subject wi
 
 import datetime
 import itertools
-import json
 import os
 import platform
 import statistics
@@ -17,7 +16,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from common import Server, build_go_peer, stop, tell
+from common import Server, build_go_peer, report, stop, tell
 
 # Seconds: what a run may take longer than planned.
 PATIENCE = 60
@@ -105,12 +104,7 @@ def measure(tools, server, work, aes, seconds):
                 time.sleep(SUBSCRIBE)
                 # Longer than is measured, so that the subscribers' time is full whenever their first message comes.
                 start(work.publisher, addr, "pub", load | {"duration": f"{seconds + WARMUP + 1}s"})
-            stdout, stderr = found.communicate(timeout=PATIENCE + 3 * seconds)
-            return json.loads(stdout)
-        except subprocess.TimeoutExpired as error:
-            return tell(f"{server.name}, {work.name}: {error}")
-        except json.JSONDecodeError:
-            return tell(f"{server.name}, {work.name}: {stderr}")
+            return report(found, f"{server.name}, {work.name}", PATIENCE + 3 * seconds)
         finally:
             for process in reversed(running):
                 stop(process)

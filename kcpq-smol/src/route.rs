@@ -99,9 +99,12 @@ impl Route {
     }
 
     /// The server there stops, or does not let the client in; and who takes its place, as it says. True if there is another one
-    /// to be tried at once.
+    /// to be tried at once; not again and again, if that one does not answer.
     pub(crate) fn closed(&mut self, addr: SocketAddr, successors: Vec<Address>) -> bool {
-        self.closed.push(addr);
+        let is_news = !self.closed.contains(&addr);
+        if is_news {
+            self.closed.push(addr);
+        }
         if !successors.is_empty() {
             let known = successors.iter().filter_map(|server| match server {
                 Address::Socket(addr) => Some(*addr),
@@ -119,7 +122,7 @@ impl Route {
             // It is the same everywhere.
             self.closed.clear();
         }
-        another
+        is_news && another
     }
 
     /// True if all addresses are this machine's.
@@ -266,6 +269,8 @@ mod tests {
         let mut route = Route::new(vec![a.into(), b.into()], vec![a, b], LONGEST, Resolver::default());
         route.answered(a);
         assert!(route.closed(a, Vec::new()));
+        assert_eq!(route.candidates(), [b, a]);
+        assert!(!route.closed(a, Vec::new()), "the other one does not answer: there is no hurry");
         assert_eq!(route.candidates(), [b, a]);
         assert!(!route.closed(b, Vec::new()), "it is the same everywhere");
         assert_eq!(route.candidates(), [a, b]);
