@@ -99,6 +99,23 @@ fn a_supervisor_is_told_when_it_is_ready_works_and_stops() {
     server.terminate();
     while !told().contains("STOPPING=1") {}
     assert!(server.wait(PATIENCE).status.success());
+    // One that lets its sessions go says how long that takes, and that it works meanwhile.
+    let mut command = kcpq();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000").env_remove("WATCHDOG_PID");
+    let (server, addr) = serve_with(&mut command, &["--drain", "10m"]);
+    let staying = [subscribe(&addr, &[]), subscribe(&addr, &[])];
+    server.terminate();
+    let stopping = loop {
+        let said = told();
+        if said.contains("STOPPING=1") {
+            break said;
+        }
+    };
+    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=607000000"), "{stopping}");
+    assert!(told().contains("WATCHDOG=1"));
+    server.terminate();
+    assert!(server.wait(PATIENCE).status.success());
+    drop(staying);
     fs::remove_dir_all(&folder).unwrap();
 }
 

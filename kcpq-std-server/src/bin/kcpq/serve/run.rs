@@ -84,7 +84,9 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
                 let again = async {
                     end_by_signal(&mut signals, || ()).await;
                 };
-                or(all_gone(server.view(), drain), again).await;
+                let over = or(all_gone(server.view(), drain), again);
+                // That may take longer than it is allowed to be silent.
+                or(over, async { match supervisor::watch(server.view()).await {} }).await;
                 tracing::info!("stopping");
             }
             End::Signal(signal) => {
