@@ -203,7 +203,7 @@ impl Client {
             }
             Some(ttl) => state.core.publish_in(shared.now(), lane, subject, payload, properties, Some(ttl.into())),
         };
-        shared.published(&mut state);
+        shared.published(&mut state, taken.is_ok());
         taken.map_err(PublishError::Refused)
     }
 
@@ -213,7 +213,7 @@ impl Client {
         let mut state = shared.lock();
         let now = state.core.now();
         let taken = state.core.publish_bytes(now, lane, subject, payload);
-        shared.published(&mut state);
+        shared.published(&mut state, taken.is_ok());
         taken.map_err(PublishError::Refused)
     }
 

@@ -83,7 +83,7 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
                 if let Ok(id) = published {
                     state.confirms.insert(id, Expected::Waiting(None));
                 }
-                shared.published(&mut state);
+                shared.published(&mut state, published.is_ok());
                 published
             };
             match published {

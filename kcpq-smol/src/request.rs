@@ -95,7 +95,7 @@ impl<'c, P: AsRef<[u8]>> Request<'c, P> {
                     state.requests.insert(id, Asked { queue, ended: None });
                     (id, outlet)
                 });
-                shared.published(&mut state);
+                shared.published(&mut state, asked.is_ok());
                 asked
             };
             match asked {

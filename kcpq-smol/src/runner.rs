@@ -21,6 +21,8 @@ use crate::route::Route;
 use crate::shared::Shared;
 use crate::udp::is_about_source;
 
+/// How long messages gather that are published as fast as they are sent.
+const GATHER: kcpq_core::Duration = kcpq_core::Duration::from_micros(50);
 /// Receive calls in one turn, so that a flood cannot keep timers and senders waiting.
 const RECEIVES: usize = 4;
 /// Transmissions in one turn, for the same reason.
@@ -44,6 +46,8 @@ pub(crate) struct Runner {
     looked_up: bool,
     /// When names that stand for nothing are looked up again.
     look_up_at: Option<Instant>,
+    /// More is published as fast as it is sent: it gathers for a moment.
+    gathers: bool,
     out: Vec<u8>,
     /// What of the datagrams in `out` lies elsewhere.
     gather: Gather,
@@ -69,6 +73,7 @@ impl Runner {
             conversation,
             looked_up: false,
             look_up_at,
+            gathers: false,
             out,
             gather,
             timer,
@@ -278,9 +283,14 @@ impl Runner {
             self.gather.clear();
             self.send(Transmit { len: left, segment: None, asks: false }).await;
         }
+        self.gathers = false;
         for _ in 0..TRANSMITS {
             let Some(transmit) = self.poll_transmit() else { return false };
             self.send(transmit).await;
+            if self.own.is_none() && self.shared.lock().is_stream() {
+                self.gathers = true;
+                return false;
+            }
         }
         true
     }
@@ -349,6 +359,7 @@ impl Runner {
             socket => state.core.poll_transmit_batch(now, &mut self.out, socket.map_or(1, Socket::max_segments)),
         };
         self.shared.deliver(&mut state);
+        state.published = 0;
         transmit
     }
 
@@ -358,16 +369,23 @@ impl Runner {
         let now = self.shared.now();
         let deadline = {
             let mut state = self.shared.lock();
-            if state.asked {
+            if state.asked || state.published > 0 && !self.gathers {
                 return;
             }
-            state.idle = true;
-            let own = Instant::earlier(self.paths.next_at(), self.look_up_at);
-            let deadline = Instant::earlier(state.core.poll_timeout().map(|deadline| deadline.at), own);
-            state.direct.arm(now, deadline)
+            (state.idle, state.gathers) = (true, self.gathers);
+            if self.gathers {
+                Some(now + GATHER)
+            } else {
+                let own = Instant::earlier(self.paths.next_at(), self.look_up_at);
+                let deadline = Instant::earlier(state.core.poll_timeout().map(|deadline| deadline.at), own);
+                state.direct.arm(now, deadline)
+            }
         };
         let found = self.wait(now, deadline, woken).await;
-        self.shared.lock().idle = false;
+        {
+            let mut state = self.shared.lock();
+            (state.idle, state.gathers) = (false, false);
+        }
         if let Some(found) = found {
             self.looked_up(found);
         }

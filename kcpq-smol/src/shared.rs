@@ -20,6 +20,12 @@ use crate::queue::Queue;
 use crate::request::Asked;
 use crate::seal::SealedBy;
 
+/// So many messages that were published while a few others were sent are a stream: to send each handful of it costs more
+/// than to publish it, and holds up who does.
+const STREAM: u32 = 16;
+/// Bytes of a stream that are sent at once: as many as one system call takes.
+const BATCH: usize = 64 << 10;
+
 /// Shared by all handles and the runner.
 pub(crate) struct Shared {
     state: Mutex<State>,
@@ -52,6 +58,10 @@ pub(crate) struct State {
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
     pub(crate) asked: bool,
+    /// Messages that were published since the runner last took what there is to send.
+    pub(crate) published: u32,
+    /// The runner sleeps for a moment only, while messages gather.
+    pub(crate) gathers: bool,
     /// Sends what is published while the runner sleeps.
     pub(crate) direct: Direct,
     /// Who is to be woken when the lock is released.
@@ -128,8 +138,13 @@ impl Drop for Locked<'_> {
 impl State {
     /// Something was asked of the core: the runner is woken if it sleeps, and otherwise looks before it does.
     pub(crate) fn nudge(&mut self) {
-        self.asked = true;
+        (self.asked, self.gathers) = (true, false);
         self.notify.runner |= std::mem::take(&mut self.idle);
+    }
+
+    /// More is published as fast as it is sent, and it is not much yet.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.published >= STREAM && self.core.queued() < BATCH
     }
 
     /// Nobody listens at any address of the present attempt.
@@ -149,10 +164,16 @@ impl State {
 }
 
 impl Shared {
-    /// A message was queued: it leaves at once, or the runner is woken to see to it.
-    pub(crate) fn published(&self, state: &mut State) {
+    /// A message was queued, or there was no room: it leaves at once, or the runner is woken to see to it, or will look.
+    pub(crate) fn published(&self, state: &mut State, queued: bool) {
+        state.published += 1;
+        if state.gathers {
+            if !queued || state.core.queued() >= BATCH {
+                state.nudge();
+            }
+            return;
+        }
         if state.asked || !state.idle {
-            state.asked = true;
             return;
         }
         let State { core, direct, .. } = &mut *state;
@@ -190,6 +211,8 @@ impl Shared {
             confirms: HashMap::new(),
             idle: false,
             asked: false,
+            published: 0,
+            gathers: false,
             direct: Direct::default(),
             notify: Notify::default(),
             flushed: 0,
