@@ -88,11 +88,12 @@ impl Runner {
     pub(crate) async fn run(mut self) {
         loop {
             let received = self.receive().await;
-            if self.turn() {
-                return;
-            }
+            let closed = self.turn();
             self.renew_paths();
             let sent = self.transmit().await;
+            if closed {
+                return;
+            }
             self.follow_address();
             if received || sent {
                 // There may be more; others on this thread come first.

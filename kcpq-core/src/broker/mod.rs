@@ -389,7 +389,7 @@ impl<P: Peer> Broker<P> {
                 return self.handle_opened(from, datagram);
             }
         }
-        if sessions.handle_sealed(from, datagram) {
+        if sessions.handle_sealed(from, datagram) || sessions.handle_farewell(from, datagram) {
             return sessions.see_to_others();
         }
         // Before there is any state, and answered with silence.
@@ -413,6 +413,9 @@ impl<P: Peer> Broker<P> {
     /// The same with what was inside of the protection.
     fn handle_opened(&mut self, from: P, datagram: &[u8]) {
         let sessions = &mut self.sessions;
+        if sessions.handle_farewell(from, datagram) {
+            return sessions.see_to_others();
+        }
         let Ok(content) = datagram::parse(datagram) else {
             sessions.cx.stats.malformed_datagrams += 1;
             return;

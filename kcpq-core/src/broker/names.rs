@@ -28,6 +28,11 @@ impl Names {
         [a, b, c, d, e, f, g, h]
     }
 
+    /// Whether a datagram is the word of a client that its session of this id is over.
+    pub(super) fn is_farewell(&self, id: u64, datagram: &[u8]) -> bool {
+        self.tokens.token(id).is_in(id, datagram)
+    }
+
     /// How a session of this id is ended.
     pub(super) fn named(&self, id: u64) -> Named {
         Named { id, token: *self.tokens.token(id).as_bytes() }

@@ -25,10 +25,10 @@ use super::strays::{MAX_STRAY, Strays};
 use super::stream::StreamEvent;
 use super::table::{self, Slot, Table};
 use super::turn;
-use crate::datagram::{Content, Framing, Protection};
-use crate::hello::CloseReason;
+use crate::datagram::{Content, Framing, Protection, native};
 #[cfg(feature = "sealed")]
-use crate::hello::{Hello, Named};
+use crate::hello::Hello;
+use crate::hello::{CloseReason, Named};
 use crate::kcp::{Command, Header};
 #[cfg(feature = "sealed")]
 use crate::seal::Transport;
@@ -121,6 +121,21 @@ impl<P: Peer> Sessions<P> {
             self.strays.hint_named(&mut self.cx, from, name, false);
         }
         Ok(found)
+    }
+
+    /// Ends a session whose client says so by the token that WELCOME told: it gives the session up, and CLOSE may not have
+    /// come through (PROTOCOL.md 4.7). False if the datagram is something else. It is never answered.
+    pub(super) fn handle_farewell(&mut self, from: P, datagram: &[u8]) -> bool {
+        let Some(Named { id, .. }) = native::read_reset(datagram) else { return false };
+        if !self.cx.names.is_farewell(id, datagram) {
+            return false;
+        }
+        if let Ok(Some(index)) = self.look_up(from, id, datagram)
+            && let Some(slot) = self.table.take(index)
+        {
+            self.remove(slot, Ended::ByClient(CloseReason::Normal));
+        }
+        true
     }
 
     /// Opens a session, unless a limit keeps it out.

@@ -137,6 +137,12 @@ impl<S: FrameStore> Client<S> {
         self.phase = Phase::Closing { until, acked: self.session.kcp.acked_offset(), said };
     }
 
+    /// The end, although the server has not acknowledged all: it is told once more that this client is no more.
+    pub(super) fn give_up(&mut self) {
+        self.session.part(self.now, false);
+        self.finish();
+    }
+
     /// The end.
     pub(super) fn finish(&mut self) {
         self.handshake.end();

@@ -103,7 +103,7 @@ impl<S: FrameStore> Client<S> {
         let due = |timer: &Timer| self.runs_out(*timer).is_some_and(|at| at <= self.now);
         match Timer::ALL.into_iter().find(due) {
             None => {}
-            Some(Timer::Close) => self.finish(),
+            Some(Timer::Close) => self.give_up(),
             Some(Timer::Phase) => match self.phase {
                 Phase::Waiting { .. } => self.open(),
                 Phase::Connecting { hinted: true, failed: 0, .. } => self.open_another(),
@@ -111,7 +111,7 @@ impl<S: FrameStore> Client<S> {
                 Phase::Closing { acked, .. } if acked != self.session.kcp.acked_offset() => {
                     self.linger(self.now + self.config.linger);
                 }
-                Phase::Closing { .. } => self.finish(),
+                Phase::Closing { .. } => self.give_up(),
                 _ => self.lose(Disconnect::NoAnswer),
             },
             Some(Timer::Suspect) => self.lose(Disconnect::Forgotten),

@@ -42,8 +42,7 @@ impl Header {
     }
 }
 
-/// The word of a server that it does not know this session.
-#[cfg(feature = "alloc")]
+/// The word of a server that it does not know this session, or of a client that gives it up.
 pub(crate) fn reset(named: Named) -> [u8; HEADER + Named::TOKEN] {
     let mut datagram = [0; HEADER + Named::TOKEN];
     datagram[..HEADER].copy_from_slice(&header(named.id, kind::RESET, 0));

@@ -98,8 +98,12 @@ pub(crate) struct Session<S: FrameStore> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speech {
     Free,
-    /// One datagram without new frames.
-    LastWords,
+    /// One datagram without new frames; then this end may give the session up.
+    LastWords {
+        gives_up: bool,
+    },
+    /// One datagram that says so.
+    GivesUp,
     Over,
 }
 
@@ -162,7 +166,7 @@ impl<S: FrameStore> Session<S> {
     /// the engine owes, such as the acknowledgement of the peer's CLOSE.
     pub(crate) fn end(&mut self, last_words: bool) {
         if self.speech == Speech::Free {
-            self.speech = if last_words { Speech::LastWords } else { Speech::Over };
+            self.speech = if last_words { Speech::LastWords { gives_up: false } } else { Speech::Over };
         }
     }
 

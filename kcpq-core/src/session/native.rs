@@ -60,6 +60,12 @@ impl<S: FrameStore> Session<S> {
         }
     }
 
+    /// What says that this end gives the session up, if it has a name and the other end has told the token of it.
+    pub(super) fn farewell(&self) -> Option<impl AsRef<[u8]> + use<S>> {
+        let named = self.link.named().filter(|named| named.token != [0; Named::TOKEN])?;
+        Some(native::reset(named))
+    }
+
     /// The session is to be a sealed one, by this handshake.
     #[cfg(feature = "sealed")]
     pub(crate) fn greet_by(&mut self, initiator: crate::seal::Initiator) {

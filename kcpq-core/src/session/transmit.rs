@@ -45,7 +45,10 @@ impl<S: FrameStore> Session<S> {
                             self.refill(now);
                         }
                     }
-                    Speech::LastWords => self.speech = Speech::Over,
+                    Speech::LastWords { gives_up } => {
+                        self.speech = if gives_up { Speech::GivesUp } else { Speech::Over };
+                    }
+                    Speech::GivesUp => return self.give_up_name(protection, out),
                     Speech::Over => return None,
                 }
                 self.switch_form(now);
@@ -53,7 +56,10 @@ impl<S: FrameStore> Session<S> {
                 let (number, room) = (self.kcp.next_number(now), out.len().checked_sub(tail)?);
                 let len = self.kcp.poll_transmit(now, out.get_mut(headroom..room)?);
                 self.follow_mtu();
-                let len = headroom + len? + tail;
+                let Some(len) = len else {
+                    return if self.speech == Speech::GivesUp { self.give_up_name(protection, out) } else { None };
+                };
+                let len = headroom + len + tail;
                 self.link.seal(now, number, out.get_mut(..len)?)?;
                 len
             }
@@ -148,13 +154,31 @@ impl<S: FrameStore> Session<S> {
     }
 
     /// Nothing more is sent until the next [`reset`](Session::reset), but for one datagram with what is `told` to the peer,
-    /// which waits as a frame of the protocol.
+    /// which waits as a frame of the protocol, and one that gives up the session by its name: what is told stands behind all that
+    /// has begun to go out, and need not come through.
     pub(crate) fn part(&mut self, now: Instant, told: bool) {
-        if told && self.speech == Speech::Free {
+        if self.speech != Speech::Free {
+            return;
+        }
+        if told {
             self.hold = true;
             self.refill(now);
         }
-        self.end(told);
+        self.speech = if told { Speech::LastWords { gives_up: true } } else { Speech::GivesUp };
+    }
+
+    /// Writes the datagram that gives the session up, if it has a name.
+    fn give_up_name(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
+        self.speech = Speech::Over;
+        let farewell = self.farewell()?;
+        let headroom = if self.link.is_sealed() { 0 } else { protection.headroom() };
+        let farewell = farewell.as_ref();
+        let place = out.get_mut(..headroom + farewell.len())?;
+        place.get_mut(headroom..)?.copy_from_slice(farewell);
+        if !self.link.is_sealed() {
+            protection.seal(place);
+        }
+        Some(place.len())
     }
 
     pub(super) fn mark(&mut self, now: Instant, frames: u32) {

@@ -16,6 +16,10 @@ impl Names {
         self.0.u64(..).to_le_bytes()
     }
 
+    pub(super) fn is_farewell(&self, _: u64, _: &[u8]) -> bool {
+        false
+    }
+
     pub(super) fn named(&self, id: u64) -> Named {
         Named { id, token: [0; Named::TOKEN] }
     }

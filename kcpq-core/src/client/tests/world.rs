@@ -307,6 +307,43 @@ fn another_connection_can_be_asked_for() {
     }
 }
 
+/// CLOSE stands behind all that has begun to go out: what ends the session at once is its token.
+fn a_session_with_a_backlog_is_given_up<S: Make>() {
+    let mut world = World::<S>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "a");
+    world.run_for(Duration::from_secs(1));
+    while world.publish(node, "b", &[7; 1_000]).is_ok() {}
+    world.run_for(Duration::from_millis(1));
+    world.nodes[node].client.reconnect(world.now);
+    world.run_for(Duration::from_millis(900));
+    let Node { client, log, .. } = &world.nodes[node];
+    assert!(log.saw("Connected { native: true, again: true") == 1 && client.stats().dropped_in_doubt > 0);
+    let stats = world.broker.stats();
+    assert_eq!((world.broker.sessions(), stats.sessions_opened, stats.subscriptions), (1, 2, 1));
+}
+
+#[test]
+fn a_session_that_is_given_up_is_gone_at_once_whatever_was_under_way() {
+    a_session_with_a_backlog_is_given_up::<Heap>();
+    a_session_with_a_backlog_is_given_up::<Lent<'static>>();
+}
+
+/// Nothing of the server's comes through any more, so nothing that it has got is acknowledged.
+#[test]
+fn a_client_that_closes_in_vain_says_at_last_that_it_is_gone() {
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "a");
+    world.run_for(Duration::from_secs(1));
+    while world.publish(node, "b", &[7; 1_000]).is_ok() {}
+    world.nodes[node].down = SimLink::new(sim::Config { loss: 1.0, ..CLEAN }, 1);
+    world.nodes[node].client.close(world.now);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.nodes[node].client.state(), State::Closed);
+    assert_eq!(world.broker.sessions(), 0);
+}
+
 #[test]
 fn both_ends_know_what_the_other_calls_itself() {
     let mut world = World::<Heap>::new(broker::Config { name: "the server".into(), ..broker::Config::default() });

@@ -25,7 +25,6 @@ impl Header {
     }
 }
 
-#[cfg(feature = "alloc")]
 pub(crate) fn reset(_: Named) -> [u8; 0] {
     []
 }
