@@ -143,3 +143,24 @@ fn a_publisher_says_what_was_not_acknowledged() {
     let expected = format!("kcpq: {} of 300 messages were not acknowledged by the server", count("lost"));
     assert!(output.status.code() == Some(1) && said.contains(&expected), "{said}");
 }
+
+/// The guests' own checks fail it: a message that is altered, doubled or out of order, one of the steady pair's that is lost,
+/// a descriptor that is not given back.
+#[test]
+fn a_server_is_as_it_was_when_its_guests_have_gone() {
+    let mut server = Process::spawn(Command::new(env!("CARGO_BIN_EXE_kcpq")).args(["serve", "-l", "127.0.0.1:0"]));
+    let addr = server.expect_line("listening on ", PATIENCE);
+    let pid = server.id().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    command.args(["bench", "soak", "-s", &addr, "--duration", "3s", "--guests", "10", "--server-pid", &pid, "--json"]);
+    let output = Process::spawn(&mut command).wait(Duration::from_secs(240));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["faults"], Value::Array(Vec::new()), "{found}");
+    for field in ["came", "published", "received", "answered"] {
+        assert!(found["visits"][field].as_u64().unwrap() > 0, "{field}: {found}");
+    }
+    for stretch in found["steady"].as_array().unwrap() {
+        assert_eq!(stretch["published"], stretch["delivered"], "{found}");
+    }
+}

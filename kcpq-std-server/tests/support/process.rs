@@ -128,6 +128,11 @@ impl Process {
         }
     }
 
+    /// What the system calls the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the process to end (SIGTERM), for those that report something at the end.
     ///
     /// # Panics

@@ -44,7 +44,7 @@ impl Common {
         Ok(self.builder()?.pool(sessions.into()).connect(server).await?)
     }
 
-    fn builder(&self) -> Result<Builder, Failure> {
+    pub(super) fn builder(&self) -> Result<Builder, Failure> {
         let builder = self.server.builder("kcpq bench")?;
         Ok(match self.spin {
             Some(span) => builder.spin(span),

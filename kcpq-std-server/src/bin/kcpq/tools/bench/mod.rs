@@ -15,6 +15,7 @@ mod process;
 mod publisher;
 mod report;
 mod run;
+mod soak;
 mod subscriber;
 mod threads;
 
@@ -24,6 +25,7 @@ use crate::Failure;
 use args::Load;
 use connections::Connections;
 use run::Roles;
+use soak::Soak;
 
 /// The commands of `kcpq bench`.
 #[derive(Debug, Parser)]
@@ -48,6 +50,8 @@ enum What {
     Latency(Load),
     /// Open many sessions and keep them idle, with heartbeats only
     Connections(Connections),
+    /// Have clients come, do everything and go, for hours; tell what they left behind
+    Soak(Soak),
 }
 
 impl Bench {
@@ -63,6 +67,10 @@ impl Bench {
             What::Connections(connections) => {
                 threads::apply(connections.common.threads, false)?;
                 return connections.run();
+            }
+            What::Soak(soak) => {
+                threads::apply(soak.common.threads, false)?;
+                return soak.run();
             }
         };
         let plan = load.plan(name, roles, pubs, subs)?;

@@ -25,6 +25,12 @@ pub(super) fn usage(pid: Option<u32>) -> Option<Usage> {
     })
 }
 
+/// Descriptors that the process `pid`, or this one, has open.
+pub(super) fn descriptors(pid: Option<u32>) -> Option<u64> {
+    let folder = pid.map_or_else(|| "/proc/self/fd".into(), |pid| format!("/proc/{pid}/fd"));
+    Some(fs::read_dir(folder).ok()?.count() as u64)
+}
+
 /// Linux counts CPU time for programs in hundredths of a second (USER_HZ), whatever the kernel's own tick is.
 const TICKS: f64 = 100.0;
 
