@@ -167,6 +167,11 @@ impl<S: FrameStore> Session<S> {
         self.speech = if told { Speech::LastWords { gives_up: true } } else { Speech::GivesUp };
     }
 
+    /// True if the peer has yet to hear that the session was given up.
+    pub(crate) fn owes_farewell(&self) -> bool {
+        matches!(self.speech, Speech::LastWords { gives_up: true } | Speech::GivesUp)
+    }
+
     /// Writes the datagram that gives the session up, if it has a name.
     fn give_up_name(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
         self.speech = Speech::Over;

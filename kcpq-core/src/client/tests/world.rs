@@ -316,6 +316,9 @@ fn a_session_with_a_backlog_is_given_up<S: Make>() {
     while world.publish(node, "b", &[7; 1_000]).is_ok() {}
     world.run_for(Duration::from_millis(1));
     world.nodes[node].client.reconnect(world.now);
+    // However late the driver is.
+    world.now = world.now + Duration::from_millis(100);
+    world.nodes[node].client.handle_timeout(world.now);
     world.run_for(Duration::from_millis(900));
     let Node { client, log, .. } = &world.nodes[node];
     assert!(log.saw("Connected { native: true, again: true") == 1 && client.stats().dropped_in_doubt > 0);
