@@ -201,6 +201,11 @@ impl ServerArg {
     }
 }
 
+/// See the manifest.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How a command ended, if not well.
 #[derive(Debug)]
 enum Failure {
