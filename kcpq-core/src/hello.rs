@@ -125,6 +125,9 @@ pub mod features {
     /// Understands messages in lanes of which only the latest counts (PROTOCOL.md 2.12).
     pub const SUPERSEDES: u32 = 1 << 14;
 
+    /// A server's: has a backbone that may store messages, and says so of those whose publishers want that.
+    pub const STORES: u32 = 1 << 15;
+
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
 

@@ -33,7 +33,7 @@
 //! turn       how much is done for whom before others come first            supply     whether a party can be kept waiting
 //!                                                                          memory     who may take in more when it is short
 //!                                                                          relief     who gives way when queues have too much
-//! receipts   publishers that wait to hear who has their message
+//! receipts   publishers that wait to hear who has their message, and whether it is stored
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
 //! pass       what was decided for one session                              context    configuration, time, counters, events
@@ -256,6 +256,7 @@ impl<P: Peer> Broker<P> {
         let shards = Shards::new(*own as usize, *count as usize, *seed, config.high_water, true);
         self.sessions.hub = Hub::new(*seed, shards);
         self.sessions.hub.kept = kept;
+        self.sessions.cx.stores = true;
         self
     }
 

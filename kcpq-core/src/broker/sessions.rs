@@ -17,6 +17,7 @@ use super::handshakes::Handshakes;
 use super::hub::Hub;
 use super::party::Party;
 use super::peer::{Peer, Transmit};
+use super::receipts::Receipt;
 #[cfg(feature = "sealed")]
 use super::session::Greeting;
 use super::session::{Due, Session};
@@ -720,9 +721,9 @@ impl<P: Peer> Sessions<P> {
     /// Tells publishers what became of messages that other shards were asked about.
     pub(super) fn hand_out_receipts(&mut self) {
         let Self { cx, hub, table, .. } = self;
-        while let Some((id, ack)) = hub.receipts.poll() {
+        while let Some(Receipt { publisher: id, ack, text, is_counted }) = hub.receipts.poll() {
             if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
-                slot.session.answer(dispatch::receipt(ack));
+                slot.session.answer(dispatch::receipt(ack, &text), is_counted);
                 cx.stats.confirmed += 1;
                 table.wake(id.slot);
             }
@@ -762,7 +763,7 @@ impl<P: Peer> Sessions<P> {
                 hub.shards.on_known(from, cx.now);
                 while let Some((id, answer)) = hub.shards.poll_answer() {
                     if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
-                        slot.session.answer(answer);
+                        slot.session.answer(answer, true);
                         table.wake(id.slot);
                     }
                 }
@@ -771,6 +772,12 @@ impl<P: Peer> Sessions<P> {
                 if let Ok(pattern) = Pattern::new(&pattern, &foreign::limits(cx.config.subjects)) {
                     hub.set_abroad(pattern, is);
                 }
+            }
+            Told::Stored { answers } => {
+                for (ticket, outcome) in answers {
+                    hub.receipts.on_store(ticket, outcome);
+                }
+                self.hand_out_receipts();
             }
             Told::Will { key } => cx.void_wills_of(table, key),
             Told::Last => {

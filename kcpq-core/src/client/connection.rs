@@ -80,9 +80,8 @@ impl<S: FrameStore> Client<S> {
         if self.session.dialect == Dialect::Plain {
             self.requests.fail_all(RequestFailure::Unsupported);
         }
-        if !self.server.is_some_and(|server| server.confirms()) {
-            self.confirms.fail_all(ConfirmFailure::Unsupported);
-        }
+        let (confirms, stores) = self.server.map_or((false, false), |server| (server.confirms(), server.stores()));
+        self.confirms.on_connected(confirms, stores);
         self.wills.on_connected();
         let again = self.stats.connected_at.is_some();
         self.stats.connected = true;

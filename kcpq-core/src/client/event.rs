@@ -1,11 +1,15 @@
 //! What a client tells its user, and why it refuses.
 
+#[cfg(feature = "confirm")]
+use alloc::boxed::Box;
 use core::fmt;
 
 use super::subscriptions::SubscriptionId;
 use crate::frame::{Frame, HEAD, LENGTH, Properties, PropertyError};
 use crate::hello::{CloseReason, Refusal};
 use crate::puback::Rejection;
+#[cfg(feature = "confirm")]
+use crate::puback::Stored;
 use crate::store::{Store, TooLarge};
 use crate::subject::SubjectError;
 use crate::time::Instant;
@@ -66,6 +70,14 @@ pub enum Event<'e, S: Store> {
         id: ConfirmId,
         /// It was routed, or why that is not known.
         outcome: Result<u32, ConfirmFailure>,
+    },
+    /// What became of a message that was to be stored.
+    #[cfg(feature = "confirm")]
+    Stored {
+        /// Of which.
+        id: ConfirmId,
+        /// Where it is stored, or why it is not, or that this is not known.
+        outcome: Result<Stored, StoreFailure>,
     },
     /// A message larger than the memory for received messages was skipped.
     Oversize(TooLarge),
@@ -188,6 +200,8 @@ impl<S: Store> fmt::Debug for Event<'_, S> {
             Self::Confirmed { id, outcome } => {
                 f.debug_struct("Confirmed").field("id", id).field("outcome", outcome).finish()
             }
+            #[cfg(feature = "confirm")]
+            Self::Stored { id, outcome } => f.debug_struct("Stored").field("id", id).field("outcome", outcome).finish(),
             Self::Oversize(size) => f.debug_tuple("Oversize").field(size).finish(),
             Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
             Self::Denied(subject) => f.debug_tuple("Denied").field(subject).finish(),
@@ -410,6 +424,10 @@ pub enum ConfirmError {
     TooMany,
     /// The server does not say what becomes of messages, as an original one.
     Unsupported,
+    /// The message was to be stored, and the server has no backbone that stores any.
+    NoStore,
+    /// The message was to be stored under an id that is none: longer than 64 bytes, or with a control character.
+    StoreId,
 }
 
 impl fmt::Display for ConfirmError {
@@ -418,11 +436,48 @@ impl fmt::Display for ConfirmError {
             Self::Refused(error) => error.fmt(f),
             Self::TooMany => f.write_str("too many messages wait for the server's word"),
             Self::Unsupported => f.write_str(UNCONFIRMED),
+            Self::NoStore => f.write_str(NO_STORE),
+            Self::StoreId => f.write_str("the id of a message is at most 64 bytes without control characters"),
         }
     }
 }
 
 impl core::error::Error for ConfirmError {}
+
+const NO_STORE: &str = "the server has no backbone that stores messages";
+
+/// Why a message that was to be stored is not, or why that is not known.
+#[cfg(feature = "confirm")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreFailure {
+    /// No stream stores its subject.
+    NoStream,
+    /// The stream has refused it, or too much waits to be stored: why, for people.
+    Refused(Box<str>),
+    /// The stream has not said in time whether it has it, or the backbone went away and did not come back in time. Publishing it
+    /// again under the same id stores it once.
+    InDoubt,
+    /// What becomes of any message may have become of it. [`ConfirmFailure::Unsupported`]: the server has no backbone that
+    /// stores.
+    Unconfirmed(ConfirmFailure),
+}
+
+#[cfg(feature = "confirm")]
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoStream => f.write_str("the message is not stored: no stream stores its subject"),
+            Self::Refused(why) => write!(f, "the message is not stored: {why}"),
+            Self::InDoubt => f.write_str("nothing was said in time of whether the message is stored"),
+            Self::Unconfirmed(ConfirmFailure::Unsupported) => f.write_str(NO_STORE),
+            Self::Unconfirmed(why) => why.fmt(f),
+        }
+    }
+}
+
+#[cfg(feature = "confirm")]
+impl core::error::Error for StoreFailure {}
 
 const UNCONFIRMED: &str = "the server does not say what becomes of messages";
 

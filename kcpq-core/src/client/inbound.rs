@@ -178,7 +178,7 @@ impl<S: FrameStore> Client<S> {
                 }
             }
             command::PUBACK => {
-                let understood = self.confirms.on_puback(frame.payload);
+                let understood = self.confirms.on_puback(frame.subject, frame.payload);
                 self.stats.malformed += u64::from(!understood);
             }
             command::CLOSE => {

@@ -63,6 +63,8 @@ pub use commands::Subscribing;
 pub use config::{Backoff, Config, Overflow};
 #[cfg(feature = "confirm")]
 pub use confirms::Confirmed;
+#[cfg(feature = "confirm")]
+pub use event::StoreFailure;
 pub use event::{
     ConfirmError, ConfirmFailure, ConfirmId, Disconnect, Event, Message, PublishError, Recipient, RequestError,
     RequestFailure, RequestId, SubscribeError, SubscribeFailure,

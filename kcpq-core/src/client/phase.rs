@@ -128,6 +128,11 @@ impl Server {
         self.can(features::CONFIRMS)
     }
 
+    /// It has a backbone that may store messages, and says so.
+    pub fn stores(&self) -> bool {
+        self.can(features::STORES)
+    }
+
     /// It takes last wills.
     pub fn wills(&self) -> bool {
         self.can(features::WILLS)

@@ -37,8 +37,9 @@ pub mod tag {
     pub const RETAIN: u8 = SERVER | 0x02;
     /// The publisher wants to know what becomes of the message, by its number (u32 big-endian): PUBACK says it.
     pub const CONFIRM: u8 = SERVER | 0x03;
-    /// Between brokers (shards) of one server: the message is for this queue group alone.
-    pub const GROUP: u8 = SERVER | 0x04;
+    /// The publisher wants the message to be stored, and to know that, by its number (u32 big-endian): PUBACK says it. Behind
+    /// that an id, of [`MAX_STORE_ID`](super::MAX_STORE_ID) bytes at most: what has the same one is stored once.
+    pub const STORE: u8 = SERVER | 0x04;
     /// Between brokers (shards) of one server: the last value of its subject, or that there is none any more. When it
     /// was published (u64 big-endian), and which of the two (u8).
     pub const STAMP: u8 = SERVER | 0x05;
@@ -48,6 +49,8 @@ pub mod tag {
     pub const LATEST: u8 = SERVER | 0x07;
     /// To the gateway of a server: members of its queue groups have got the message, empty.
     pub const SERVED: u8 = SERVER | 0x08;
+    /// Between brokers (shards) of one server: the message is for this queue group alone.
+    pub const GROUP: u8 = SERVER | 0x09;
 
     /// A status: nobody is subscribed to the subject.
     pub const NOBODY: u8 = 1;
@@ -80,12 +83,24 @@ pub(crate) const TTL: usize = NUMBER;
 pub const MAX_BYTES: usize = 16 * 1024;
 /// Most properties of one message, besides the same.
 pub const MAX_COUNT: usize = 64;
+/// Most bytes of the id of a message that is to be stored.
+pub const MAX_STORE_ID: usize = 64;
 
 /// Properties of one message, in the order in which they were given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Properties<'p> {
     bytes: &'p [u8],
+}
+
+/// What a publisher wants to know of a message.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked<'p> {
+    /// Its name for the message.
+    pub(crate) number: u32,
+    /// It is to be stored, under this id, which may be empty.
+    pub(crate) store: Option<&'p str>,
 }
 
 /// One property.
@@ -157,6 +172,7 @@ impl<'p> Properties<'p> {
     /// known here.
     pub fn parse(bytes: &'p [u8]) -> Result<Self, PropertyError> {
         let (mut all, mut count, mut for_server, mut besides, mut seen) = (Self { bytes }, 0, false, 0, 0);
+        let mut asks = false;
         for property in all.by_ref() {
             let tag = property.tag;
             let is_time = tag == tag::TTL || tag == tag::LEFT;
@@ -165,6 +181,13 @@ impl<'p> Properties<'p> {
             // Those for the server stand last, so that it can cut them off.
             if for_server && tag & tag::SERVER == 0 || is_number && property.value.len() != NUMBER - HEAD {
                 return Err(PropertyError::Malformed);
+            }
+            // There is one answer.
+            if cfg!(feature = "alloc") && matches!(tag, tag::CONFIRM | tag::STORE) {
+                let is_none = tag == tag::STORE && store_of(property.value).is_none();
+                if is_none || core::mem::replace(&mut asks, true) {
+                    return Err(PropertyError::Malformed);
+                }
             }
             let once = once(property);
             if once & !seen != 0 {
@@ -244,7 +267,7 @@ impl<'p> Properties<'p> {
 
     /// True if a newer message of its subject may take its place: nobody waits to hear what has become of it.
     pub(crate) fn gives_way(mut self) -> bool {
-        self.supersedes() && !self.any(|property| property.tag == tag::CONFIRM)
+        self.supersedes() && !self.any(|property| matches!(property.tag, tag::CONFIRM | tag::STORE))
     }
 
     /// For how long the server has kept the message, if it is not a new one but the last value of its subject.
@@ -274,10 +297,18 @@ impl<'p> Properties<'p> {
         self.number(tag::MEMBER)
     }
 
-    /// Under which number the publisher wants to know what becomes of the message.
+    /// What the publisher wants to know of the message.
     #[cfg(feature = "alloc")]
-    pub(crate) fn confirm(self) -> Option<u32> {
-        self.number(tag::CONFIRM)
+    pub(crate) fn asked(mut self) -> Option<Asked<'p>> {
+        self.find_map(|property| match property.tag {
+            tag::CONFIRM => Some(Asked { number: u32::from_be_bytes(*property.value.first_chunk()?), store: None }),
+            tag::STORE => {
+                let (number, id) = property.value.split_first_chunk()?;
+                let id = core::str::from_utf8(id).unwrap_or_default();
+                Some(Asked { number: u32::from_be_bytes(*number), store: Some(id) })
+            }
+            _ => None,
+        })
     }
 
     /// True if queue groups of the server have got the message.
@@ -403,6 +434,26 @@ pub(crate) fn member(number: u32) -> [u8; MEMBER] {
 #[cfg(feature = "confirm")]
 pub(crate) fn confirm(number: u32) -> [u8; NUMBER] {
     self::number(tag::CONFIRM, number)
+}
+
+/// The property by which a publisher wants a message to be stored, up to the id, which has so many bytes.
+#[cfg(feature = "alloc")]
+pub(crate) fn store(number: u32, id: usize) -> [u8; NUMBER] {
+    let ([a, b, c, d], [high, low]) = (number.to_be_bytes(), ((4 + id) as u16).to_be_bytes());
+    [tag::STORE, high, low, a, b, c, d]
+}
+
+/// The number and the id of a message that is to be stored; `None` if it makes no sense.
+fn store_of(value: &[u8]) -> Option<(u32, &str)> {
+    let (number, id) = value.split_first_chunk()?;
+    let id = core::str::from_utf8(id).ok().filter(|id| is_store_id(id))?;
+    Some((u32::from_be_bytes(*number), id))
+}
+
+/// True if a message that is to be stored may have this id: at most [`MAX_STORE_ID`] bytes, without control characters. An
+/// empty one is none.
+pub fn is_store_id(id: &str) -> bool {
+    id.len() <= MAX_STORE_ID && !id.chars().any(char::is_control)
 }
 
 /// The property by which a broker asks another one of the server how many sessions got a message.
@@ -616,6 +667,13 @@ impl PropertiesBuf {
         self.append(Properties { bytes: &confirm(number) })
     }
 
+    /// The same for a message that is to be stored, under this id.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn store(&mut self, number: u32, id: &str) -> Result<(), PropertyError> {
+        let head = store(number, id.len());
+        self.append(Properties { bytes: &[&head, id.as_bytes()].concat() })
+    }
+
     /// As [`Writer::retain`].
     pub fn retain(&mut self) {
         if !self.properties().retains() {
@@ -814,6 +872,35 @@ mod tests {
         assert_eq!(properties.bytes.len(), 3 + 3 + 3 + 3 + 3);
         assert_eq!(properties.header("x", "y"), Err(PropertyError::Malformed));
         assert_eq!(properties.append(Properties::NONE), Err(PropertyError::Malformed));
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_message_is_to_be_stored_or_confirmed_and_says_so_once() {
+        let of = |id: &str| [&store(7, id.len()), id.as_bytes()].concat();
+        let longest = "ä".repeat(MAX_STORE_ID / 2);
+        for id in ["", "order 7", &longest] {
+            let bytes = of(id);
+            let asked = Properties::parse(&bytes).unwrap().asked();
+            assert_eq!(asked, Some(Asked { number: 7, store: Some(id) }));
+            assert!(Properties::parse(&bytes).unwrap().for_subscribers().is_empty());
+        }
+        let confirm = number(tag::CONFIRM, 9);
+        assert_eq!(Properties::parse(&confirm).unwrap().asked(), Some(Asked { number: 9, store: None }));
+        for bytes in [
+            of(&"x".repeat(MAX_STORE_ID + 1)),
+            of("a\u{85}"),
+            of("a\n"),
+            [tag::STORE, 0, 3, 0, 0, 0].to_vec(),
+            [tag::STORE, 0, 5, 0, 0, 0, 0, 0xff].to_vec(),
+            [of("a"), of("a")].concat(),
+            [of("a"), confirm.to_vec()].concat(),
+            [confirm.to_vec(), of("")].concat(),
+        ] {
+            assert_eq!(Properties::parse(&bytes), Err(PropertyError::Malformed), "{bytes:?}");
+        }
+        let latest = [&LATEST[..], &of("a")].concat();
+        assert!(!Properties::parse(&latest).unwrap().gives_way());
     }
 
     #[test]

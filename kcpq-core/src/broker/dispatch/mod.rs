@@ -277,7 +277,9 @@ pub(super) fn welcome<'c, P>(
     let config = &cx.config;
     Hello {
         version: spoken(hello),
-        features: features::SERVER | if cx.keeps { features::KEEPS } else { 0 },
+        features: features::SERVER
+            | if cx.keeps { features::KEEPS } else { 0 }
+            | if cx.stores { features::STORES } else { 0 },
         max_datagram,
         window: config.kcp.recv_window,
         max_body: config.frames.max_body,

@@ -4,6 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::interest::For;
 use super::outbound::{LANE, LATEST, TTL};
+use super::storing::{AGAIN, Again, ID, REPLY};
+use super::subjects::Subjects;
 use super::{Channel, Gateway};
 use crate::frame::properties::{self, PropertiesBuf};
 use crate::frame::{Frame, command};
@@ -31,9 +33,22 @@ pub struct Incoming<'m> {
     pub payload: &'m [u8],
 }
 
-impl Incoming<'_> {
+impl<'m> Incoming<'m> {
     /// The status of a request that nobody is there to answer.
     pub const NOBODY: u16 = 503;
+
+    /// A gateway has published it so that it is stored.
+    fn is_stored(&self) -> bool {
+        self.reply.is_some_and(Subjects::is_receipt)
+    }
+
+    /// Where answers to it are to go.
+    fn answers(&self) -> Option<&'m str> {
+        match self.is_stored() {
+            true => self.headers.iter().find_map(|(name, value)| (*name == REPLY).then_some(*value)),
+            false => self.reply,
+        }
+    }
 }
 
 /// What headers say, those for servers apart.
@@ -43,6 +58,7 @@ struct Said {
     ttl: Option<Duration>,
     lane: Lane,
     is_latest: bool,
+    again: Option<Again>,
 }
 
 impl Gateway {
@@ -85,8 +101,12 @@ impl Gateway {
             self.stats.dropped_unmapped += 1;
             return;
         };
-        let Said { mut properties, ttl, lane, is_latest } = self.read(incoming);
-        if let Some(reply) = incoming.reply {
+        let Said { mut properties, ttl, lane, is_latest, again } = self.read(incoming);
+        if again.is_some_and(|again| again == Again::All || share.is_some()) {
+            self.stats.unwanted += 1; // they may have had it before
+            return;
+        }
+        if let Some(reply) = incoming.answers() {
             let is_there = self.subjects.write_reply_in(reply, &mut self.scratch.reply)
                 && Subject::new(&self.scratch.reply, &self.config.subjects).is_ok()
                 && properties.reply(&self.scratch.reply).is_ok();
@@ -132,6 +152,10 @@ impl Gateway {
                 TTL => said.ttl = value.parse().ok().map(|ms: u32| Duration::from_millis(ms.into())).or(said.ttl),
                 LANE => said.lane = value.parse().ok().and_then(Lane::new).unwrap_or(said.lane),
                 LATEST => said.is_latest = *value == "1",
+                AGAIN => said.again = Again::of(value),
+                // Where the answers to it are to go, and under which id it is stored, is between a gateway and the store.
+                REPLY => {}
+                ID if incoming.is_stored() => {}
                 _ => self.stats.stripped += u64::from(said.properties.header(name, value).is_err()),
             }
         }

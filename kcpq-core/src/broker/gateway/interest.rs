@@ -18,8 +18,9 @@ use crate::rng::Rng;
 use crate::router::Router;
 use crate::subject::{Pattern, Subject};
 
-/// The number of the subscription to answers.
+/// The number of the subscription to answers, and of that to what is said of messages that were to be stored.
 pub(super) const ANSWERS: u64 = 1;
+pub(super) const RECEIPTS: u64 = 2;
 /// Numbers of the router: brokers, and behind them shares of queue groups.
 const FIRST_SHARE: u32 = MAX_SHARDS as u32;
 
@@ -87,7 +88,7 @@ impl Interest {
             shares: Vec::new(),
             by_text: HashMap::with_hasher(state()),
             by_sid: HashMap::with_hasher(state()),
-            last_sid: ANSWERS,
+            last_sid: RECEIPTS,
             own_group: format!("kcpq-{:016x}", rng.u64(..)).into(),
             turn: 0,
             found: Vec::new(),

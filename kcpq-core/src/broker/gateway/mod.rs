@@ -22,6 +22,8 @@
 //! here have got does not go out any more: no other member gets it as well. When the backbone is back what waits goes out a
 //! moment later, since other servers have lost it as well, and what is published before they are back has nobody there.
 //!
+//! **What is to be stored** ([`storing`]) is kept until the backbone has said that it is, and handed over again if need be.
+//!
 //! **Answers** to requests come to `_INBOX.` subjects, which only who asks knows. They are the gateway's at the backbone:
 //! `_INBOX.ID.x` there is `_INBOX.x` here, and `_INBOX.ID.y` here is `_INBOX.y` there. No other `_INBOX.` subject crosses.
 
@@ -29,6 +31,8 @@ mod inbound;
 mod interest;
 mod link;
 mod outbound;
+mod stores;
+mod storing;
 mod subjects;
 #[cfg(test)]
 mod tests;
@@ -44,6 +48,8 @@ use self::interest::Interest;
 use self::link::Link;
 pub use self::outbound::Publish;
 use self::outbound::Waiting;
+use self::stores::Stores;
+pub use self::storing::Receipt;
 use self::subjects::Subjects;
 use super::foreign;
 use super::groups;
@@ -65,7 +71,11 @@ pub struct Config {
     pub import: Vec<Box<str>>,
     /// First tokens of all subjects at the backbone, without a dot behind them; empty for none.
     pub prefix: Box<str>,
-    /// Maximum size of what waits while there is no backbone, in bytes of frames; the oldest makes room.
+    /// Patterns of what is to be stored behind the backbone, as if their publishers had asked for that: it goes out, whatever
+    /// [`export`](Self::export) says. One that begins with a wildcard matches no subject that begins with `$`.
+    pub store: Vec<Box<str>>,
+    /// Maximum size of what waits while there is no backbone, in bytes of frames; the oldest makes room. As much again may wait
+    /// to be stored, of 65,536 messages at most: of that what comes last finds no room.
     pub buffer: usize,
     /// So many bytes may be on their way to each broker before nothing more is read from the backbone.
     pub high_water: usize,
@@ -82,6 +92,7 @@ impl Default for Config {
             export: Vec::from([">".into()]),
             import: Vec::from([">".into()]),
             prefix: "".into(),
+            store: Vec::new(),
             buffer: 8 << 20,
             high_water: 4 << 20,
             frames: frame::Limits::default(),
@@ -189,6 +200,24 @@ pub struct Stats {
     pub waiting: u64,
     /// Gauge: bytes of these.
     pub waiting_bytes: u64,
+    /// Messages that were stored, as the backbone has said.
+    pub stored: u64,
+    /// Of these those that had been stored before, under the same id.
+    pub store_duplicates: u64,
+    /// Messages that were to be stored and are not: nobody stores their subject.
+    pub store_no_stream: u64,
+    /// The same: the store has refused them.
+    pub store_refused: u64,
+    /// It is not known whether they are stored: nothing was said of it until their time was over.
+    pub store_in_doubt: u64,
+    /// They were not kept until they are stored, since too many were.
+    pub store_full: u64,
+    /// Times that one was handed over again.
+    pub store_repeats: u64,
+    /// Gauge: messages that are kept until they are stored.
+    pub storing: u64,
+    /// Gauge: bytes of these.
+    pub storing_bytes: u64,
 }
 
 /// See the [module](self).
@@ -200,6 +229,10 @@ pub struct Gateway {
     links: Vec<Link>,
     interest: Interest,
     outbound: VecDeque<Waiting>,
+    /// Messages that are to be stored, which are not among these.
+    stores: Stores,
+    /// The number of the last message that was taken.
+    last_taken: u64,
     /// Bytes in there.
     waiting: usize,
     orders: VecDeque<Order>,
@@ -212,7 +245,8 @@ pub struct Gateway {
     max_payload: usize,
     /// Other servers are still on their way back: nothing goes out before.
     holds_until: Option<Instant>,
-    /// Messages that the backbone had for certain, counted as those handed to it.
+    /// Messages handed to the backbone once and for all, and those of them that it had for certain.
+    gone: u64,
     certain: u64,
     stats: Stats,
     /// For messages that come, and for subjects of those that go.
@@ -271,7 +305,9 @@ impl Gateway {
     ///
     /// # Errors
     /// One of the patterns is none, or the prefix.
-    pub fn new(config: Config, brokers: usize, seed: u64) -> Result<Self, RuleError> {
+    pub fn new(mut config: Config, brokers: usize, seed: u64) -> Result<Self, RuleError> {
+        let unnamed = config.store.iter().filter(|pattern| !config.export.contains(pattern));
+        config.export = config.export.iter().chain(unnamed).cloned().collect();
         let subjects = Subjects::new(&config)?;
         let mut links: Vec<Link> = (0..brokers).map(|_| Link::default()).collect();
         for link in &mut links {
@@ -286,6 +322,8 @@ impl Gateway {
             links,
             interest: Interest::new(seed, Rng::with_seed(seed)),
             outbound: VecDeque::new(),
+            stores: Stores::default(),
+            last_taken: 0,
             waiting: 0,
             orders: VecDeque::new(),
             state: State::Away,
@@ -293,6 +331,7 @@ impl Gateway {
             asked: VecDeque::new(),
             max_payload: usize::MAX,
             holds_until: None,
+            gone: 0,
             certain: 0,
             stats: Stats::default(),
             scratch: Scratch::default(),
@@ -307,6 +346,8 @@ impl Gateway {
             subscriptions: self.interest.subscriptions(),
             waiting: self.outbound.len() as u64,
             waiting_bytes: self.waiting as u64,
+            storing: self.stores.size().0 as u64,
+            storing_bytes: self.stores.size().1 as u64,
             ..self.stats
         }
     }
@@ -339,7 +380,7 @@ impl Gateway {
                     link.tell(Told::Last);
                 }
             }
-            Told::Known | Told::Will { .. } | Told::Abroad { .. } => {}
+            Told::Known | Told::Will { .. } | Told::Abroad { .. } | Told::Stored { .. } => {}
         }
     }
 
@@ -365,20 +406,21 @@ impl Gateway {
         self.max_payload = max_payload;
         self.state = State::Joining;
         self.stats.connects += 1;
-        self.holds_until = (self.stats.disconnects > 0 || !self.outbound.is_empty()).then(|| now + HOLDS_FOR);
-        self.certain = self.stats.messages_out;
+        let waits = !self.outbound.is_empty() || self.stores.size().0 > 0;
+        self.holds_until = (self.stats.disconnects > 0 || waits).then(|| now + HOLDS_FOR);
+        self.certain = self.gone;
         self.orders.clear();
         for channel in &mut self.channels {
             channel.waits_since = None;
             channel.last = Some(now);
             channel.joins = channel.sent + 1;
         }
-        self.orders.push_back(Order::Subscribe {
-            on: Channel::Main,
-            sid: interest::ANSWERS,
-            subject: self.subjects.answers_there().into(),
-            group: None,
-        });
+        for (sid, subject) in [
+            (interest::ANSWERS, self.subjects.answers_there().into()),
+            (interest::RECEIPTS, self.subjects.receipts_there().into()),
+        ] {
+            self.orders.push_back(Order::Subscribe { on: Channel::Main, sid, subject, group: None });
+        }
         let Self { interest, orders, channels, .. } = self;
         interest.subscribe_again(orders, channels.map(|channel| channel.joins));
         self.news(Channel::Main);
@@ -395,7 +437,7 @@ impl Gateway {
         }
         self.state = State::Away;
         self.stats.disconnects += 1;
-        self.stats.in_doubt += self.stats.messages_out - self.certain;
+        self.stats.in_doubt += self.gone - self.certain;
         self.orders.clear();
         self.asked.clear();
         for channel in &mut self.channels {
@@ -404,6 +446,7 @@ impl Gateway {
             (channel.news, channel.waits_since) = (false, None);
         }
         self.settle_all(now);
+        self.keep_stores(now);
     }
 
     /// A connection has done all that it was told before the oldest [`Order::Ping`] that it had not answered.
@@ -445,18 +488,21 @@ impl Gateway {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Deadline> {
+        let stores = self.stores.next_timeout().map(|at| Deadline { at, why: Why::Request });
         if self.state == State::Away {
-            return None;
+            return stores;
         }
         let due = |channel: &Progress| match channel.waits_since {
             Some(since) => since + PATIENCE,
             None => channel.last.map_or(Instant::ZERO, |last| last + PING_EVERY),
         };
-        self.channels.iter().map(due).chain(self.holds_until).min().map(|at| Deadline { at, why: Why::Heartbeat })
+        let own = self.channels.iter().map(due).chain(self.holds_until).min();
+        Deadline::earlier(own.map(|at| Deadline { at, why: Why::Heartbeat }), stores)
     }
 
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire_stores(now);
         if self.state == State::Away {
             return;
         }
@@ -478,10 +524,10 @@ impl Gateway {
         self.news(Channel::Main);
     }
 
-    /// True if nothing waits for the backbone, and it has said that it has all.
+    /// True if nothing waits for the backbone, or to be stored, and it has said that it has all.
     pub fn is_flushed(&self) -> bool {
         let main = &self.channels[Channel::Main.index()];
-        self.outbound.is_empty() && !main.news && main.answered == main.sent
+        self.outbound.is_empty() && self.stores.size().0 == 0 && !main.news && main.answered == main.sent
     }
 
     /// The next thing that the backbone is to do; to be called until `None` before messages are published. `None` as well
@@ -494,7 +540,7 @@ impl Gateway {
             return Some(order);
         }
         let on = Channel::ALL.into_iter().find(|on| self.channels[on.index()].news)?;
-        let messages = self.stats.messages_out;
+        let messages = self.gone;
         let channel = &mut self.channels[on.index()];
         channel.news = false;
         channel.sent += 1;
@@ -574,5 +620,8 @@ impl Gateway {
 
 /// What the gateway's own subjects for answers begin with, behind `_INBOX.`.
 fn token(id: u64) -> String {
-    format!("kcpq{id:016x}")
+    format!("{TOKEN}{id:016x}")
 }
+
+/// What those of every gateway begin with.
+const TOKEN: &str = "kcpq";

@@ -4,13 +4,16 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write as _;
 
-use super::{Config, token};
+use super::{Config, TOKEN, token};
 use crate::access::RuleError;
 use crate::subject::{Limits, Pattern, Subject, is_reserved, matches};
 
 /// What every subject for answers begins with.
 pub(super) const INBOX: &str = "_INBOX.";
+/// What stands behind a gateway's token in subjects for what is said of messages that were to be stored.
+const RECEIPT: &str = "-stored.";
 /// The backbone takes no longer line for a subscription or a message, with what else stands there.
 const MAX_LINE: usize = 4_000;
 /// As deep as can be counted: a prefix comes to it.
@@ -28,11 +31,13 @@ pub(super) struct Subjects {
     /// What the gateway's own subjects for answers begin with, and the pattern of all of them.
     inbox: String,
     answers: String,
+    /// What the subjects begin with by which the backbone says that it has stored something.
+    receipts: String,
 }
 
 impl Subjects {
     pub(super) fn new(config: &Config) -> Result<Self, RuleError> {
-        for text in config.export.iter().chain(&config.import) {
+        for text in config.export.iter().chain(&config.import).chain(&config.store) {
             Pattern::new(text, &LIMITS).map_err(|why| RuleError { pattern: text.clone(), why })?;
         }
         if !config.prefix.is_empty() {
@@ -49,6 +54,7 @@ impl Subjects {
             shared,
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}.", config.prefix) },
             answers: format!("{inbox}>"),
+            receipts: format!("{INBOX}{}{RECEIPT}", token(config.id)),
             inbox,
         })
     }
@@ -71,6 +77,29 @@ impl Subjects {
     /// The pattern of subjects there to which answers for this server are published.
     pub(super) fn answers_there(&self) -> &str {
         &self.answers
+    }
+
+    /// The pattern of subjects there by which it is said what became of messages that were to be stored.
+    pub(super) fn receipts_there(&self) -> String {
+        format!("{}*", self.receipts)
+    }
+
+    /// Writes the one for the message of this number.
+    pub(super) fn write_receipt(&self, number: u64, out: &mut String) {
+        out.clear();
+        // Writing to memory does not fail.
+        let _ = write!(out, "{}{number}", self.receipts);
+    }
+
+    /// The number of the message that one of them is for.
+    pub(super) fn receipt(&self, subject: &str) -> Option<u64> {
+        subject.strip_prefix(&*self.receipts)?.parse().ok()
+    }
+
+    /// True if it is such a subject, of whatever gateway: nobody but a store answers there.
+    pub(super) fn is_receipt(reply: &str) -> bool {
+        let rest = reply.strip_prefix(INBOX).and_then(|rest| rest.strip_prefix(TOKEN)).and_then(|rest| rest.get(16..));
+        rest.is_some_and(|rest| rest.starts_with(RECEIPT))
     }
 
     // --- out ---
@@ -275,6 +304,16 @@ mod tests {
         assert_eq!(here, "_INBOX.kcpq0000000000000007.nats.1");
         assert!(subjects.write_out(&here, &mut there));
         assert_eq!(there, "_INBOX.nats.1");
+        subjects.write_receipt(12, &mut there);
+        assert_eq!(there, "_INBOX.kcpq0000000000000007-stored.12");
+        assert_eq!((subjects.receipt(&there), Subjects::is_receipt(&there)), (Some(12), true));
+        assert!(
+            Subjects::is_receipt("_INBOX.kcpqfedcba9876543210-stored.1")
+                && !subjects.write_answer_in(&there, &mut here)
+        );
+        assert!(
+            !Subjects::is_receipt("_INBOX.kcpq0000000000000007.abc.1") && !Subjects::is_receipt("_INBOX.kcpq-stored.1")
+        );
         subjects.write_reply_out("answers", &mut there);
         assert_eq!(there, "p.answers");
         assert!(subjects.write_reply_in(&there, &mut here) && here == "answers");

@@ -6,6 +6,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+mod stored;
+
+use self::stored::{Stream, Word};
 use super::*;
 use crate::broker::{Broker, Config as BrokerConfig, SlowConsumer};
 use crate::client::{self, Client, Event, Parts, SubscriptionId};
@@ -40,6 +43,8 @@ struct Backbone {
     is_away: bool,
     /// What others would see: subject, reply, payload, headers.
     seen: Vec<Seen>,
+    /// What stores messages.
+    streams: Vec<Stream>,
 }
 
 #[derive(Debug)]
@@ -54,6 +59,10 @@ enum Sent {
         payload: Vec<u8>,
     },
     Pong(Channel),
+    Receipt {
+        subject: String,
+        word: Word,
+    },
 }
 
 fn matches(pattern: &str, subject: &str) -> bool {
@@ -92,7 +101,13 @@ impl Backbone {
                 payload: payload.to_vec(),
             });
         }
-        if let (true, Some(reply), Some(from)) = (chosen.is_empty(), reply, from)
+        let words: Vec<_> =
+            self.streams.iter_mut().filter_map(|stream| stream.take(subject, headers, payload)).collect();
+        let is_stored = !words.is_empty();
+        for (word, from, reply) in words.into_iter().flatten().filter_map(|word| Some((word, from?, reply?))) {
+            self.sent[from].push_back(Sent::Receipt { subject: reply.into(), word });
+        }
+        if let (true, Some(reply), Some(from)) = (chosen.is_empty() && !is_stored, reply, from)
             && let Some(own) = self.subscriptions.iter().find(|own| {
                 own.server == from && own.on == Channel::Main && own.group.is_none() && matches(&own.subject, reply)
             })
@@ -127,6 +142,7 @@ struct End {
     acknowledged: Vec<SubscriptionId>,
     answers: Vec<String>,
     confirmed: Vec<String>,
+    stored: Vec<String>,
 }
 
 struct World {
@@ -168,6 +184,7 @@ impl World {
                 acknowledged: Vec::new(),
                 answers: Vec::new(),
                 confirmed: Vec::new(),
+                stored: Vec::new(),
             }
         };
         let mut world = Self {
@@ -223,6 +240,7 @@ impl World {
                     match event {
                         Event::Subscribed(id) => end.acknowledged.push(id),
                         Event::Confirmed { outcome, .. } => end.confirmed.push(alloc::format!("{outcome:?}")),
+                        Event::Stored { outcome, .. } => end.stored.push(stored::text(outcome)),
                         Event::Reply { message, .. } => {
                             end.answers.push(String::from_utf8_lossy(message.payload()).into_owned());
                         }
@@ -274,6 +292,10 @@ impl World {
             any = true;
             match sent {
                 Sent::Pong(on) => gateway.on_pong(now, on),
+                Sent::Receipt { subject, word } => gateway.handle_receipt(now, &subject, word.receipt()),
+                Sent::Message { sid: Gateway::RECEIPTS, subject, .. } => {
+                    gateway.handle_receipt(now, &subject, Receipt::Nobody);
+                }
                 Sent::Message { on, sid, subject, reply, headers, status, payload } => {
                     let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
                     gateway.handle_message(
@@ -381,7 +403,7 @@ impl World {
             Sent::Message { subject, reply, payload, .. } => {
                 Some((subject, String::from_utf8(payload).unwrap(), reply))
             }
-            Sent::Pong(_) => None,
+            Sent::Pong(_) | Sent::Receipt { .. } => None,
         });
         all.collect()
     }
@@ -411,7 +433,11 @@ fn whoever_subscribes_anywhere_gets_each_message_once_and_in_order() {
             world.subscribe(end, pattern);
         }
     }
-    assert_eq!(world.backbone.subscriptions.len(), 3 * (3 + 1), "each pattern once for each server, and answers");
+    assert_eq!(
+        world.backbone.subscriptions.len(),
+        3 * (3 + 2),
+        "each pattern once for each server, answers and receipts"
+    );
     for number in 0..10 {
         for end in 0..5 {
             world.publish(end, "a.b", &alloc::format!("{end}.{number}"));

@@ -471,10 +471,10 @@ impl Session {
         member.membership.take().map_or_else(Vec::new, |membership| membership.take_from(&mut transport.outbox, None))
     }
 
-    /// Sends an answer that had to wait.
-    pub(super) fn answer(&mut self, mut answer: HeapOutbox) {
+    /// Sends an answer that had to wait, and was counted as one that does or not.
+    pub(super) fn answer(&mut self, mut answer: HeapOutbox, is_counted: bool) {
         answer.append_to(&mut self.transport.control);
-        self.member.unanswered = self.member.unanswered.saturating_sub(1);
+        self.member.unanswered = self.member.unanswered.saturating_sub(is_counted.into());
     }
 
     /// It is not read because it is the turn of others.
