@@ -19,6 +19,7 @@ use crate::error::{CloseError, FlushError, PingError, PublishError, SubscribeErr
 use crate::message::Message;
 use crate::queue::{Capacity, Full, Name, Queue, Rules};
 use crate::shared::{Shared, State, Subscribed};
+use crate::store::Store;
 use crate::subscription::{CallbackSubscription, Subscription};
 
 pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
@@ -204,6 +205,20 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
         let Self { client, subject, payload, limit, expires, properties, marks, lane, .. } = self;
         let limit = if limit.until.is_some() { limit } else { Limit::new(limit.span) };
         Confirm { client, subject, payload, properties, marks, expires, lane, limit }
+    }
+
+    /// Makes it ready only when a stream behind the server's backbone (JetStream) has stored it, with its number there. A server
+    /// without such a backbone is an error at once: [`StoreError::Unsupported`](crate::StoreError::Unsupported).
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stored = client.publish("orders.new", "3 apples").stored().id("order 17").await?;
+    /// println!("number {}{}", stored.sequence, if stored.duplicate { ", already" } else { "" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stored(self) -> Store<'c, P> {
+        Store { confirm: self.confirmed(), id: String::new() }
     }
 
     /// Publishes it in a lane: it waits for no message of another lane, neither here nor in the network nor at the server, which

@@ -8,11 +8,14 @@ use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
 use kcpq_core::Instant;
-use kcpq_core::client::{self, Arrived, ConfirmId, Recipient, RequestId, SubscribeFailure, SubscriptionId};
+use kcpq_core::client::{
+    self, Arrived, ConfirmFailure, Recipient, RequestId, StoreFailure, SubscribeFailure, SubscriptionId,
+};
+use kcpq_core::puback::Stored;
 use kcpq_core::store::Heap;
 
 use crate::clock::Clock;
-use crate::confirm::Expected;
+use crate::confirm::AllExpected;
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
 use crate::own::Bell;
@@ -53,7 +56,9 @@ pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
     pub(crate) requests: HashMap<RequestId, Asked>,
-    pub(crate) confirms: HashMap<ConfirmId, Expected>,
+    pub(crate) confirms: AllExpected<Result<u32, ConfirmFailure>>,
+    /// The same of messages that are to be stored.
+    pub(crate) stores: AllExpected<Result<Stored, StoreFailure>>,
     /// The runner sleeps.
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
@@ -209,6 +214,7 @@ impl Shared {
             queues: HashMap::new(),
             requests: HashMap::new(),
             confirms: HashMap::new(),
+            stores: HashMap::new(),
             idle: false,
             asked: false,
             published: 0,
@@ -283,7 +289,7 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, requests, confirms, .. } = state;
+        let State { core, queues, requests, confirms, stores, .. } = state;
         let State { flushed, connections, last_loss, closed, at, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
@@ -307,6 +313,9 @@ impl Shared {
                 }
                 client::Event::Confirmed { id, outcome } => {
                     notify.waiters.extend(confirms.get_mut(&id).and_then(|expected| expected.tell(outcome)));
+                }
+                client::Event::Stored { id, outcome } => {
+                    notify.waiters.extend(stores.get_mut(&id).and_then(|expected| expected.tell(outcome)));
                 }
                 client::Event::Connected { native, again } => {
                     *connections += 1;

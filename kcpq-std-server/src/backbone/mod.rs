@@ -10,6 +10,7 @@ mod address;
 mod connection;
 mod credentials;
 mod dial;
+mod receipt;
 #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), path = "absent/tls.rs")]
 mod tls;
 mod wire;
@@ -22,13 +23,14 @@ use std::time::{Duration, Instant as StdInstant};
 use kcpq_core::Instant;
 use kcpq_core::access::RuleError;
 use kcpq_core::broker::Relay;
-use kcpq_core::broker::gateway::{self, Channel, Gateway, Incoming, Order};
+use kcpq_core::broker::gateway::{self, Channel, Gateway, Incoming, Order, Receipt};
 use mio::{Events, Interest, Poll, Token};
 
 pub use self::address::{NatsAddress, NatsAddressError};
 use self::connection::{Connection, News, Trouble};
 pub use self::credentials::{NatsCredentials, NatsCredentialsError};
 use self::dial::Dialer;
+use self::receipt::PubAck;
 pub use self::tls::{NatsTls, NatsTlsError};
 use self::wire::Op;
 use crate::failure::Guard;
@@ -54,7 +56,10 @@ pub struct Backbone {
     pub import: Vec<Box<str>>,
     /// First tokens of all subjects there; empty for none.
     pub prefix: Box<str>,
-    /// Maximum size of what waits while NATS is away, in bytes; the oldest makes room.
+    /// Patterns of what JetStream is to store, whoever publishes it: it is kept until JetStream has said that it has it.
+    pub store: Vec<Box<str>>,
+    /// Maximum size of what waits while NATS is away, in bytes; the oldest makes room. As much again may wait for JetStream, of
+    /// 65,536 messages at most.
     pub buffer: usize,
     /// Maximum time to hand over what waits when stopping.
     pub linger: Duration,
@@ -63,7 +68,7 @@ pub struct Backbone {
 impl Default for Backbone {
     /// Of no servers: everything goes both ways.
     fn default() -> Self {
-        let gateway::Config { export, import, prefix, buffer, .. } = gateway::Config::default();
+        let gateway::Config { export, import, prefix, store, buffer, .. } = gateway::Config::default();
         Self {
             servers: Vec::new(),
             credentials: NatsCredentials::default(),
@@ -73,6 +78,7 @@ impl Default for Backbone {
             export,
             import,
             prefix,
+            store,
             buffer,
             linger: Duration::from_secs(2),
         }
@@ -96,6 +102,7 @@ impl Backbone {
         config.export.clone_from(&self.export);
         config.import.clone_from(&self.import);
         config.prefix.clone_from(&self.prefix);
+        config.store.clone_from(&self.store);
         config.buffer = self.buffer;
         Gateway::new(config, shards, seed)
     }
@@ -229,7 +236,7 @@ impl Runner {
             self.send();
             self.relay();
             if self.drain_until.is_some_and(|until| self.has_drained() || until <= StdInstant::now()) {
-                return;
+                return self.take_leave();
             }
             self.wait();
         }
@@ -237,6 +244,14 @@ impl Runner {
 
     fn now(&self) -> Instant {
         now(self.epoch)
+    }
+
+    /// What is lost with this thread is said.
+    fn take_leave(&self) {
+        let gateway::Stats { storing, .. } = self.gateway.stats();
+        if storing > 0 {
+            tracing::warn!(messages = storing, "JetStream has not said of some messages that it has stored them");
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -345,6 +360,19 @@ impl Runner {
             let Self { gateway, connections, backbone, complaints, .. } = self;
             let Some(connection) = &mut connections[place(on)] else { continue };
             let received = connection.receive(backbone, |news| match news {
+                News::Message(Op::Message { sid: Gateway::RECEIPTS, subject, headers, payload, .. }) => {
+                    if headers.status == Some(Incoming::NOBODY) {
+                        gateway.handle_receipt(now, subject, Receipt::Nobody);
+                    } else if let Some(ack) = PubAck::read(payload) {
+                        if let PubAck::Refused { why, .. } = &ack {
+                            *complaints += 1;
+                            if *complaints <= MAX_TOLD {
+                                tracing::warn!(why, "JetStream does not store a message");
+                            }
+                        }
+                        gateway.handle_receipt(now, subject, ack.receipt());
+                    }
+                }
                 News::Message(Op::Message { sid, subject, reply, headers, payload }) => {
                     let (status, headers) = (headers.status, &headers.all[..]);
                     gateway.handle_message(now, &Incoming { on, sid, subject, reply, headers, status, payload });

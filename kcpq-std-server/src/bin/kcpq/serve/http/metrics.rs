@@ -200,6 +200,22 @@ fn backbone(view: &BackboneView) -> Vec<Family> {
         gauge("backbone_waiting_size", "Size of these", stats.waiting_bytes as f64).of(Unit::Bytes),
         counter("backbone_headers_stripped", "Headers and subjects for answers that did not cross", stats.stripped),
         counter("backbone_no_responders", "Requests that nobody at any server was there for", stats.nobody),
+        counter("backbone_stored", "Messages that were stored, as JetStream has said", stats.stored),
+        counter("backbone_stored_duplicates", "Of these those that it had already", stats.store_duplicates),
+        counter("backbone_store_repeats", "Times that it was handed a message again", stats.store_repeats),
+        counters(
+            "backbone_not_stored",
+            "Messages that were to be stored and are not, or it is not known that they are",
+            "reason",
+            [
+                ("no_stream", stats.store_no_stream),
+                ("refused", stats.store_refused),
+                ("in_doubt", stats.store_in_doubt),
+                ("full", stats.store_full),
+            ],
+        ),
+        gauge("backbone_storing", "Messages that are kept until they are stored", stats.storing as f64),
+        gauge("backbone_storing_size", "Size of these", stats.storing_bytes as f64).of(Unit::Bytes),
     ]
 }
 

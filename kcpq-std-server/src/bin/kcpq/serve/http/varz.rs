@@ -118,6 +118,17 @@ fn backbone(view: &BackboneView) -> Value {
             "expired": stats.expired,
             "unwanted": stats.unwanted,
         },
+        "storing": {
+            "pending_msgs": stats.storing,
+            "pending_bytes": stats.storing_bytes,
+            "stored": stats.stored,
+            "duplicates": stats.store_duplicates,
+            "repeats": stats.store_repeats,
+            "no_stream": stats.store_no_stream,
+            "refused": stats.store_refused,
+            "in_doubt": stats.store_in_doubt,
+            "full": stats.store_full,
+        },
         "stripped": stats.stripped,
         "no_responders": stats.nobody,
     })

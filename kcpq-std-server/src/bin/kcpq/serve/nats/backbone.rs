@@ -49,6 +49,7 @@ impl Nats {
             export: list(&self.nats_export),
             import: list(&self.nats_import),
             prefix: self.nats_prefix.clone().unwrap_or_default(),
+            store: list(&self.nats_stored),
             buffer: self.nats_buffer,
             linger,
         };

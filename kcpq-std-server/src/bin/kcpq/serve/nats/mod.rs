@@ -45,7 +45,11 @@ pub(super) struct Nats {
     /// First tokens of all subjects at NATS: with "edge" what is a.b here is edge.a.b there
     #[arg(long, value_name = "SUBJECT", value_parser = parse_prefix)]
     nats_prefix: Option<Box<str>>,
-    /// Maximum size of the messages that wait while NATS is away; the oldest make room
+    /// Patterns of subjects that JetStream is to store, separated by spaces: what anybody publishes to them is kept here until it
+    /// has. A stream there has to have the subjects
+    #[arg(long, default_value = "", value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_list)]
+    nats_stored: Vec<Box<str>>,
+    /// Maximum size of the messages that wait while NATS is away; the oldest make room. As much again may wait for JetStream
     #[arg(long, default_value = "8M", value_name = "SIZE", value_parser = parse_size)]
     nats_buffer: usize,
 }
