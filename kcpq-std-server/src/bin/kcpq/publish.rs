@@ -253,7 +253,7 @@ impl Publish {
             }
             if self.stored {
                 let Stored { sequence, duplicate, .. } =
-                    publish.stored().id(self.id(number)).await.map_err(unstored)?;
+                    publish.stored().id(self.id(number)).await.map_err(|error| unstored(&error))?;
                 writeln!(io::stdout(), "{sequence}{}", if duplicate { " duplicate" } else { "" })?;
                 return Ok(());
             }
@@ -275,7 +275,7 @@ fn unconfirmed(error: ConfirmError) -> Failure {
 }
 
 /// How it ends if it is not known that a message is stored.
-fn unstored(error: StoreError) -> Failure {
+fn unstored(error: &StoreError) -> Failure {
     if error.is_in_doubt() { Failure::Timeout(error.to_string()) } else { Failure::Error(error.to_string()) }
 }
 
