@@ -4,14 +4,15 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kcpq_core::broker::gateway;
 use kcpq_smol::{Client, StoreError, StoreFailure, Stored};
-use kcpq_std_server::{Backbone, Config, Server};
+use kcpq_std_server::{Backbone, BindError, Config, Server};
 use serde_json::{Value, json};
 use support::folder::Folder;
 use support::nats::{self, Nats, NatsClient};
@@ -52,6 +53,48 @@ impl JetStream {
         self.ask(&format!("STREAM.CREATE.{name}"), &config);
     }
 
+    /// Servers of one cluster, and on all of them a stream of these subjects.
+    fn cluster(name: &str, stream: &str, subjects: &[&str]) -> Vec<Self> {
+        let ports = [nats::free_port(), nats::free_port(), nats::free_port()];
+        let routes = ports.map(|port| format!("nats://127.0.0.1:{port}"));
+        let start = |(index, route): (usize, &String)| {
+            let (folder, called) = (Folder::new(&format!("{name}-{index}")), format!("{name}-{index}"));
+            let dir = folder.0.to_str().unwrap().to_owned();
+            let cluster = ["--cluster_name", name, "--cluster", route, "--routes", &routes.join(",")];
+            let args = [&["-js", "-sd", &dir, "-n", &called][..], &cluster].concat();
+            Self { nats: Nats::start(&args), _folder: folder }
+        };
+        let all: Vec<Self> = routes.iter().enumerate().map(start).collect();
+        let config = json!({
+            "name": stream, "subjects": subjects, "storage": "file", "num_replicas": 3, "allow_direct": true,
+        });
+        // They have to choose who leads before.
+        let begun = Instant::now();
+        while all[0]
+            .try_ask(&format!("STREAM.CREATE.{stream}"), &config)
+            .is_none_or(|made| made["error"] != Value::Null)
+        {
+            assert!(begun.elapsed() < LIMIT, "no stream on the cluster");
+        }
+        all
+    }
+
+    /// As [`ask`](Self::ask); `None` if nothing is said soon.
+    fn try_ask(&self, what: &str, question: &Value) -> Option<Value> {
+        let mut client = self.nats.client();
+        client.subscribe("_INBOX.test", None);
+        client.publish(&format!("$JS.API.{what}"), Some("_INBOX.test"), &question.to_string());
+        serde_json::from_str(&client.try_next(Duration::from_millis(500))?.text).ok()
+    }
+
+    /// Which of them leads a stream; `None` if nobody does.
+    fn leader(all: &[Self], stream: &str) -> Option<usize> {
+        let info = all.iter().find_map(|one| {
+            one.nats.is_running().then(|| one.try_ask(&format!("STREAM.INFO.{stream}"), &json!({})))?
+        })?;
+        info["cluster"]["leader"].as_str()?.rsplit_once('-')?.1.parse().ok()
+    }
+
     /// All that a stream has: numbers and texts.
     fn all(&self, name: &str) -> BTreeMap<u64, String> {
         let state = self.ask(&format!("STREAM.INFO.{name}"), &json!({}))["state"].clone();
@@ -71,7 +114,15 @@ impl JetStream {
 
 fn bind(backbone: Backbone) -> Server {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Server::bind(Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() }).unwrap()
+    let config = Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() };
+    for _ in 0..10 {
+        match Server::bind(config.clone()) {
+            // A client of another test was faster to take the port that was free.
+            Err(BindError::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
+            bound => return bound.unwrap(),
+        }
+    }
+    panic!("no port stays free");
 }
 
 fn backbone(nats: &Nats) -> Backbone {
@@ -223,6 +274,45 @@ fn nats_is_killed_under_load_and_what_was_acknowledged_is_there_once() {
         let stats = stats(&server);
         assert_eq!((stats.stored, stats.storing), (acknowledged.len() as u64, 0), "{stats:?}");
         assert!(stats.store_repeats > 0 && stats.store_in_doubt == 0, "{stats:?}");
+    });
+}
+
+#[test]
+fn the_leader_of_a_stream_is_killed_and_what_was_acknowledged_is_there_once() {
+    if !nats::is_there() {
+        return;
+    }
+    let mut cluster = JetStream::cluster("stored-led", "ORDERS", &["orders.>"]);
+    smol::block_on(async {
+        let leader = JetStream::leader(&cluster, "ORDERS").unwrap();
+        let near = (leader + 1) % cluster.len();
+        let server = bind(backbone(&cluster[near].nats));
+        joined(&server).await;
+        let (stops, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let mut publishers = Vec::new();
+        for name in 0..20 {
+            let client = client(&server).await;
+            publishers.push(smol::spawn(keep_storing(client, name, Arc::clone(&stops), Arc::clone(&count))));
+        }
+        until("messages are stored", || count.load(Ordering::Relaxed) > 300).await;
+        cluster[leader].nats.kill();
+        let before = count.load(Ordering::Relaxed);
+        // Each of them has been told by another leader.
+        until("it goes on with another one", || count.load(Ordering::Relaxed) > before + 300).await;
+        stops.store(true, Ordering::Relaxed);
+        let mut acknowledged = Vec::new();
+        for publisher in publishers {
+            acknowledged.extend(soon("the last word", publisher).await);
+        }
+        let all = cluster[near].all("ORDERS");
+        for (number, text) in &acknowledged {
+            assert_eq!(all.get(number), Some(text), "acknowledged, and not there");
+        }
+        let texts: BTreeSet<_> = all.values().collect();
+        assert_eq!((texts.len(), all.len()), (acknowledged.len(), acknowledged.len()), "each is there once");
+        let stats = stats(&server);
+        assert_eq!((stats.disconnects, stats.store_in_doubt, stats.store_no_stream), (0, 0, 0), "{stats:?}");
+        assert!(stats.store_repeats > 0, "{stats:?}");
     });
 }
 

@@ -75,6 +75,11 @@ impl Nats {
         self.process = None;
     }
 
+    /// True unless it was killed.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Sends it a signal, named as for the command `kill`.
     pub(crate) fn signal(&self, signal: &str) {
         self.process.as_ref().expect("it runs").signal(signal);

@@ -3,7 +3,12 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use alloc::vec::Vec;
+use core::hash::BuildHasher as _;
+
 use bytes::Bytes;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 
 use crate::lane::Lane;
 use crate::time::{Duration, Instant};
@@ -44,9 +49,10 @@ pub(super) struct Entry {
     pub(super) is_owed: bool,
     /// Members of queue groups here have it.
     pub(super) is_served: bool,
-    /// How often it was handed over, and how often nobody was there for it.
+    /// How often it was handed over, how often it was not taken for now, and how often because nobody was there for it.
     pub(super) tries: u32,
     pub(super) refusals: u32,
+    pub(super) nobody: u32,
     is_under_way: bool,
     timer: Option<Instant>,
 }
@@ -64,10 +70,57 @@ impl Entry {
             is_served: false,
             tries: 0,
             refusals: 0,
+            nobody: 0,
             is_under_way: false,
             timer: None,
         }
     }
+}
+
+/// Subjects of which something was stored: as many as there is room for, the last ones. What has been stored by somebody will
+/// be so again, even if nobody is there for it at the moment: in a cluster another server is to take over.
+pub(super) struct Known {
+    state: SeedableRandomState,
+    places: Vec<u64>,
+}
+
+/// Subjects that are known.
+const MAX_KNOWN: usize = 1024;
+
+impl core::fmt::Debug for Known {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Known").finish_non_exhaustive()
+    }
+}
+
+impl Known {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { state: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()), places: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, subject: &[u8]) {
+        self.places.resize(MAX_KNOWN, 0);
+        let hash = self.state.hash_one(subject);
+        if let Some(place) = self.places.get_mut(place(hash)) {
+            *place = hash;
+        }
+    }
+
+    pub(super) fn forget(&mut self, subject: &[u8]) {
+        let hash = self.state.hash_one(subject);
+        if let Some(place) = self.places.get_mut(place(hash)).filter(|place| **place == hash) {
+            *place = 0;
+        }
+    }
+
+    pub(super) fn has(&self, subject: &[u8]) -> bool {
+        let hash = self.state.hash_one(subject);
+        self.places.get(place(hash)) == Some(&hash)
+    }
+}
+
+fn place(hash: u64) -> usize {
+    hash as usize % MAX_KNOWN
 }
 
 impl Stores {

@@ -4,6 +4,7 @@
 //! Nobody else waits for that: sessions here have got the message before. Of those who hear it at the backbone, servers of
 //! kcpq pass over what was published there before: see [`AGAIN`].
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -15,8 +16,8 @@ use super::stores::Entry;
 use super::subjects::Subjects;
 use super::{Channel, Gateway, State};
 use crate::broker::receipts::StoreOutcome;
+use crate::frame::{Properties, subject_of};
 use crate::puback::{Rejection, Stored};
-use crate::subject::matches;
 use crate::time::{Duration, Instant};
 
 /// A header under which the store has each message once, as far back as it looks.
@@ -30,8 +31,8 @@ pub(super) const REPLY: &str = "Kcpq-Reply";
 /// What is asked to be stored and has no time to live of its own is given up after this: less than the two minutes for which
 /// streams know an id, unless they are told otherwise.
 const KEPT_FOR: Duration = Duration::from_secs(60);
-/// When there is nobody who stores a subject, it is tried again so often if somebody waits to hear that: a stream may be about to
-/// be there, after a restart.
+/// When there is nobody who stores a subject, it is tried so often if somebody waits to hear that: a stream may be about to be
+/// there, after a restart. If it has stored some of this subject before, it is tried for as long as the message has time.
 const ATTEMPTS: u32 = 3;
 /// Time until then, and each time twice as much, up to five times.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -61,12 +62,8 @@ impl Gateway {
     pub(super) fn is_to_be_stored(&self, parts: &Parts<'_>) -> Option<Option<u32>> {
         match parts.properties.asked() {
             Some(asked) if asked.store.is_some() => Some(Some(asked.number)),
-            _ => self.is_stored_by_rule(&parts.subject).then_some(None),
+            _ => self.subjects.is_stored(&parts.subject).then_some(None),
         }
-    }
-
-    fn is_stored_by_rule(&self, subject: &str) -> bool {
-        self.config.store.iter().any(|pattern| matches(pattern, subject.as_bytes()))
     }
 
     /// Takes a message that is to be stored. Gives it back if there is no room and nobody waits to hear that.
@@ -108,7 +105,7 @@ impl Gateway {
         None
     }
 
-    /// Hands a message to `write`, if it can be. `None` if it cannot, and is not to be tried any more.
+    /// Hands a message to `write`. False if it cannot be: then that is what became of it.
     pub(super) fn hand_over<F: FnOnce(Publish<'_>)>(
         &mut self,
         now: Instant,
@@ -133,16 +130,7 @@ impl Gateway {
             self.give_up(number);
             return false;
         };
-        let asked = properties.asked().and_then(|asked| asked.store).unwrap_or_default();
-        let given = [asked].into_iter().filter(|id| !id.is_empty()).chain(properties.header(ID)).next();
-        let own;
-        let id = match given {
-            Some(id) => id,
-            None => {
-                own = self.own_id(number);
-                &own
-            }
-        };
+        let id = given_id(properties).map_or_else(|| Cow::Owned(self.own_id(number)), Cow::Borrowed);
         let (out, reply) = (&mut self.scratch.subject, &mut self.scratch.reply);
         let is_mapped = self.subjects.write_out(&subject, out);
         self.subjects.write_receipt(number, reply);
@@ -162,7 +150,7 @@ impl Gateway {
             properties,
             lane,
             ttl: expires.map(|at| at.since(now)),
-            store: Some(Storing { id, again, reply: (!answers.is_empty()).then_some(&*answers) }),
+            store: Some(Storing { id: &id, again, reply: (!answers.is_empty()).then_some(&*answers) }),
         };
         if !is_mapped || !Subjects::fits(publish.subject, reply) {
             self.stats.dropped_unmapped += 1;
@@ -194,8 +182,11 @@ impl Gateway {
         // What was published again is answered again.
         let Some(entry) = self.stores.get_mut(number) else { return };
         let again = entry.tries > 1;
+        entry.nobody += u32::from(receipt == Receipt::Nobody);
+        let is_known = self.known.has(subject_of(&entry.frame));
         match receipt {
             Receipt::Stored(stored) => {
+                self.known.add(subject_of(&entry.frame));
                 // Under an id of ours nobody else has stored anything.
                 let is_ours = stored.duplicate && again && self.has_own_id(number);
                 let stored = Stored { duplicate: stored.duplicate && !is_ours, ..stored };
@@ -208,9 +199,8 @@ impl Gateway {
                 self.stats.store_refused += 1;
                 self.end(number, Err((Rejection::NotStored, why.into())));
             }
-            Receipt::Nobody if entry.ticket.is_some() && entry.refusals + 1 >= ATTEMPTS => {
-                self.stats.store_no_stream += 1;
-                self.end(number, Err((Rejection::NoStream, Box::default())));
+            Receipt::Nobody if !is_known && entry.ticket.is_some() && entry.nobody >= ATTEMPTS => {
+                self.give_up(number);
             }
             Receipt::Nobody => self.put_off(now, number),
         }
@@ -231,9 +221,19 @@ impl Gateway {
         }
     }
 
+    /// It is not waited for any more.
     fn give_up(&mut self, number: u64) {
-        self.stats.store_in_doubt += 1;
-        self.end(number, Err((Rejection::InDoubt, Box::default())));
+        let Some(entry) = self.stores.get_mut(number) else { return };
+        // Of one that nothing was said of some stream may have it.
+        let why = if entry.tries > 0 && entry.nobody >= entry.tries {
+            self.known.forget(subject_of(&entry.frame));
+            self.stats.store_no_stream += 1;
+            Rejection::NoStream
+        } else {
+            self.stats.store_in_doubt += 1;
+            Rejection::InDoubt
+        };
+        self.end(number, Err((why, Box::default())));
     }
 
     /// That is what became of it.
@@ -276,11 +276,14 @@ impl Gateway {
     fn has_own_id(&mut self, number: u64) -> bool {
         let limits = self.config.subjects;
         let Some(entry) = self.stores.get_mut(number) else { return false };
-        Parts::of(&entry.frame, &limits).is_some_and(|Parts { properties, .. }| {
-            let asked = properties.asked().and_then(|asked| asked.store).unwrap_or_default();
-            asked.is_empty() && properties.header(ID).next().is_none()
-        })
+        Parts::of(&entry.frame, &limits).is_some_and(|Parts { properties, .. }| given_id(properties).is_none())
     }
+}
+
+/// The id that its publisher has given a message.
+fn given_id(properties: Properties<'_>) -> Option<&str> {
+    let asked = properties.asked().and_then(|asked| asked.store);
+    asked.filter(|id| !id.is_empty()).or_else(|| properties.header(ID).next())
 }
 
 /// See [`AGAIN`].

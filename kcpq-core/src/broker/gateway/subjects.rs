@@ -24,6 +24,8 @@ const LIMITS: Limits = Limits { max_len: 4096, max_tokens: u8::MAX };
 pub(super) struct Subjects {
     export: Vec<Box<str>>,
     import: Vec<Box<str>>,
+    /// Patterns of what is to be stored.
+    store: Vec<Box<str>>,
     /// Patterns of what goes both ways.
     shared: Vec<Box<str>>,
     /// With the dot behind it.
@@ -51,6 +53,7 @@ impl Subjects {
         Ok(Self {
             export: config.export.clone(),
             import: config.import.clone(),
+            store: config.store.clone(),
             shared,
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}.", config.prefix) },
             answers: format!("{inbox}>"),
@@ -67,6 +70,11 @@ impl Subjects {
     /// True if a subject goes out and comes in.
     pub(super) fn is_shared(&self, subject: &str) -> bool {
         permits(&self.export, subject) && permits(&self.import, subject)
+    }
+
+    /// True if what is published to a subject is to be stored, whoever does. Answers are for who asked alone.
+    pub(super) fn is_stored(&self, subject: &str) -> bool {
+        !subject.starts_with(INBOX) && permits(&self.store, subject)
     }
 
     /// The pattern of subjects here to which answers for the backbone are published.
@@ -290,6 +298,21 @@ mod tests {
         assert_eq!(all.wanted("_INBOX.abc.*").0, []);
         assert!(Subjects::new(&Config { prefix: "a.*".into(), ..Config::default() }).is_err());
         assert!(Subjects::new(&Config { export: ["a".into(), "a..b".into()].into(), ..Config::default() }).is_err());
+    }
+
+    #[test]
+    fn by_rule_is_stored_what_is_named_and_no_answer() {
+        let store = |patterns: &[&str]| patterns.iter().map(|pattern| Box::from(*pattern)).collect();
+        let some = Subjects::new(&Config { store: store(&["a.>", "$KV.b.>"]), ..Config::default() }).unwrap();
+        assert!(
+            some.is_stored("a.b") && some.is_stored("$KV.b.x") && !some.is_stored("b") && !some.is_stored("$KV.c.x")
+        );
+        let all = Subjects::new(&Config { store: store(&[">"]), ..Config::default() }).unwrap();
+        assert!(all.is_stored("a"));
+        for subject in ["$KV.b.x", "$KCPQ.sessions", "_INBOX.kcpq0000000000000000.x", "_INBOX.x"] {
+            assert!(!all.is_stored(subject), "{subject}");
+        }
+        assert!(Subjects::new(&Config { store: store(&["a..b"]), ..Config::default() }).is_err());
     }
 
     #[test]

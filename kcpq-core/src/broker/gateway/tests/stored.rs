@@ -149,6 +149,7 @@ fn who_asks_is_told_why_a_message_is_not_stored() {
     world.wait(1);
     assert_eq!(world.told(0), ["NoStream"]);
     assert_eq!(world.got(1).len(), 5, "whoever is here gets all of them");
+    assert_eq!(world.stats(0).store_no_stream, 1);
     world.store(0, "none.b", "5", "");
     world.backbone.streams.push(Stream { is_busy: true, ..Stream::of("none.>") });
     world.wait(4);
@@ -156,8 +157,23 @@ fn who_asks_is_told_why_a_message_is_not_stored() {
     world.backbone.streams[1].is_busy = false;
     world.wait(10);
     assert_eq!(world.told(0), ["1"]);
+    // What has stored something of the subject is waited for, until the message's time is over.
+    let streams = core::mem::take(&mut world.backbone.streams);
+    world.store(0, "none.b", "6", "");
+    world.wait(10);
+    assert_eq!(world.told(0), [""; 0]);
+    world.backbone.streams = streams;
+    world.wait(10);
+    assert_eq!(world.told(0), ["2"]);
+    world.backbone.streams.clear();
+    let ttl = Some(Duration::from_secs(9));
+    world.store_with(0, "none.b", "7", "", &Confirmed { ttl, ..LONG });
+    world.wait(10);
+    world.store(0, "none.b", "8", "");
+    world.wait(1);
+    assert_eq!(world.told(0), ["NoStream", "NoStream"], "and then it is known no more");
     let stats = world.stats(0);
-    assert_eq!((stats.stored, stats.store_refused, stats.store_no_stream), (2, 1, 1), "{stats:?}");
+    assert_eq!((stats.stored, stats.store_refused, stats.store_no_stream), (3, 1, 3), "{stats:?}");
     assert_eq!((stats.dropped_too_large, stats.storing, stats.storing_bytes), (1, 0, 0), "{stats:?}");
 }
 
@@ -222,6 +238,15 @@ fn without_a_word_it_is_handed_over_again_and_in_the_end_that_is_said() {
     assert_eq!(world.got(1).len(), 6);
     let stats = world.stats(0);
     assert_eq!((stats.store_in_doubt, stats.storing, stats.messages_out), (2, 0, 3), "{stats:?}");
+    // That nobody is there any more does not say that it is not stored.
+    let streams = core::mem::take(&mut world.backbone.streams);
+    world.backbone.streams.push(Stream { is_mute: true, ..Stream::of("b") });
+    let ttl = Some(Duration::from_secs(8));
+    world.store_with(0, "b", "first", "", &Confirmed { ttl, ..LONG });
+    world.backbone.streams.clear();
+    world.wait(9);
+    assert_eq!(world.told(0), ["InDoubt"]);
+    world.backbone.streams = streams;
     // Who asks again under the same id is told where it is.
     world.backbone.streams[0].is_mute = false;
     world.store(0, "a", "lost", "mine");
@@ -318,6 +343,10 @@ fn what_is_to_be_stored_by_rule_is_kept_until_it_is_whoever_has_published_it() {
     let stats = world.stats(0);
     assert_eq!((stats.stored, stats.store_refused, stats.storing), (2, 1, 0), "{stats:?}");
     assert_eq!(stats.store_no_stream, 0, "nobody has given it up");
+    // What is an answer is none of it.
+    world.subscribe_there(7, "_INBOX.theirs", None);
+    world.publish(0, "_INBOX.kcpq0000000000000000.theirs", "answer");
+    assert_eq!((world.got_there().len(), world.stats(0).storing), (1, 0));
     // Somebody asks for it besides.
     world.backbone.streams[0].limit = None;
     world.store(0, "orders.b", "4", "four");
