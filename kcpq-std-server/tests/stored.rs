@@ -249,10 +249,19 @@ fn nats_is_killed_under_load_and_what_was_acknowledged_is_there_once() {
             let client = client(&server).await;
             publishers.push(smol::spawn(keep_storing(client, name, Arc::clone(&stops), Arc::clone(&count))));
         }
-        for _ in 0..3 {
+        for round in 0..3 {
             let before = count.load(Ordering::Relaxed);
             until("messages are stored", || count.load(Ordering::Relaxed) > before + 300).await;
             let lost = stats(&server).disconnects;
+            if round == 0 && cfg!(unix) {
+                // It has all that is under way, and says nothing of it any more.
+                jetstream.nats.signal("-STOP");
+                until("all are handed over", || {
+                    let stats = stats(&server);
+                    stats.messages_out == stats.stored + publishers.len() as u64
+                })
+                .await;
+            }
             jetstream.nats.kill();
             until("it is noticed", || stats(&server).disconnects > lost).await;
             until("all wait for it", || stats(&server).storing == publishers.len() as u64).await;
@@ -273,7 +282,8 @@ fn nats_is_killed_under_load_and_what_was_acknowledged_is_there_once() {
         assert_eq!(texts.len(), acknowledged.len(), "and nothing else");
         let stats = stats(&server);
         assert_eq!((stats.stored, stats.storing), (acknowledged.len() as u64, 0), "{stats:?}");
-        assert!(stats.store_repeats > 0 && stats.store_in_doubt == 0, "{stats:?}");
+        assert!(stats.store_repeats > 0 || !cfg!(unix), "{stats:?}");
+        assert_eq!(stats.store_in_doubt, 0, "{stats:?}");
     });
 }
 
