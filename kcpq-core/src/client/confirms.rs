@@ -91,12 +91,8 @@ impl Confirms {
 
     /// A server answers, which says what becomes of messages or not, and whether they are stored.
     pub(super) fn on_connected(&mut self, confirms: bool, stores: bool) {
-        self.fail(
-            ConfirmFailure::Unsupported,
-            |unconfirmed| {
-                !if unconfirmed.is_to_be_stored { stores } else { confirms }
-            },
-        );
+        let is_told = |unconfirmed: &Unconfirmed| if unconfirmed.is_to_be_stored { stores } else { confirms };
+        self.fail(ConfirmFailure::Unsupported, |unconfirmed| !is_told(unconfirmed));
     }
 
     /// The connection is lost. All up to this message of each lane were on their way, or dropped before.
@@ -147,7 +143,7 @@ impl Confirms {
 }
 
 impl<S: FrameStore> Client<S> {
-    /// Publishes a message and asks what becomes of it: [`Event::Confirmed`](super::Event::Confirmed) says to how many sessions
+    /// Publishes a message and asks what becomes of it: [`Event::Confirmed`] says to how many sessions
     /// the server has given it, or why it has not. That a session has it does not say that its program has read it.
     ///
     /// Without a connection it waits for one. If one is lost while the message is on its way, nobody knows whether it has
@@ -171,7 +167,7 @@ impl<S: FrameStore> Client<S> {
     }
 
     /// Publishes a message that is to be stored by a stream behind the server's backbone (PROTOCOL.md 3.12):
-    /// [`Event::Stored`](super::Event::Stored) says under which number it is there, or why it is not. What has the same `id` is
+    /// [`Event::Stored`] says under which number it is there, or why it is not. What has the same `id` is
     /// stored once, as far back as the stream looks (two minutes unless it was told otherwise), so that it can be published
     /// again if nobody knows; an empty one is none. Sessions get the message as any other, and wait for nothing.
     ///
