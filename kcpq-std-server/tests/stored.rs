@@ -294,7 +294,13 @@ fn the_leader_of_a_stream_is_killed_and_what_was_acknowledged_is_there_once() {
     }
     let mut cluster = JetStream::cluster("stored-led", "ORDERS", &["orders.>"]);
     smol::block_on(async {
-        let leader = JetStream::leader(&cluster, "ORDERS").unwrap();
+        let mut leader = None;
+        until("somebody leads", || {
+            leader = JetStream::leader(&cluster, "ORDERS");
+            leader.is_some()
+        })
+        .await;
+        let leader = leader.unwrap();
         let near = (leader + 1) % cluster.len();
         let server = bind(backbone(&cluster[near].nats));
         joined(&server).await;
