@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From bottom to top. A module may use those of the rows below its own, and none of its own row.
 const ROWS: &[&[&str]] = &[
     &["time", "rng", "field", "hash", "header", "histogram", "lane", "store"],
-    &["subject"],
+    &["subject", "replay"],
     &["frame", "kcp"],
     &["outbox", "hello", "puback", "fec", "cipher", "seal"],
     &["datagram"],

@@ -180,6 +180,8 @@ pub enum SubscribeError {
     },
     /// The client was closed meanwhile.
     Closed,
+    /// What is stored is not for members of a queue group. Several subscriptions of one durable name share it.
+    QueueOfStored,
 }
 
 impl fmt::Display for SubscribeError {
@@ -187,6 +189,9 @@ impl fmt::Display for SubscribeError {
         match self {
             Self::Refused(error) => error.fmt(f),
             Self::Failed(error) => write!(f, "subscription failed: {error}"),
+            Self::QueueOfStored => {
+                f.write_str("what is stored is not for a queue group: subscribe several times under one durable name")
+            }
             Self::TimedOut { after } => write!(f, "the server did not acknowledge the subscription within {after:?}"),
             Self::Closed => f.write_str("the client was closed"),
         }
@@ -194,6 +199,29 @@ impl fmt::Display for SubscribeError {
 }
 
 impl std::error::Error for SubscribeError {}
+
+/// Why it could not be said what is to become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// It is of no durable subscription.
+    NotDurable,
+    /// There is no connection now, or the subscription has ended: the message comes again.
+    Disconnected,
+}
+
+impl fmt::Display for SettleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDurable => f.write_str("the message is of no durable subscription"),
+            Self::Disconnected => {
+                f.write_str("there is no connection, or the subscription has ended: the message comes again")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SettleError {}
 
 /// Why there is no next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -92,7 +92,7 @@ pub use client::{Client, Latency, Snapshot, Stats};
 pub use confirm::Confirm;
 pub use connection::{ConnectionState, ServerInfo, Watch};
 pub use error::{
-    CloseError, ConfirmError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError,
+    CloseError, ConfirmError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError, SettleError,
     SubscribeError,
 };
 pub use events::{Event, Events};

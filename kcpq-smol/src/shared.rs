@@ -155,6 +155,7 @@ impl State {
 
     /// Ends all subscriptions; their streams end as well.
     pub(crate) fn unsubscribe_all(&mut self, now: Instant) {
+        self.core.hold(false);
         for (id, mut subscribed) in self.queues.drain() {
             self.core.unsubscribe(now, id);
             subscribed.queue.close();
@@ -250,11 +251,19 @@ impl Shared {
         self.clock.now()
     }
 
+    /// A queue that was full has room, or is gone: more is taken in, unless another one is full.
+    pub(crate) fn go_on(&self) {
+        let mut state = self.lock();
+        let held = state.queues.values().any(|subscribed| subscribed.queue.is_stopped());
+        state.core.hold(held);
+        state.nudge();
+    }
+
     /// Takes in a datagram, and hands out what the core has to tell. True if there were messages in it that came in order.
     pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) -> bool {
         let State { core, queues, requests, .. } = &mut *state;
-        // Subscriptions that were given something, in a row.
-        let mut given: Option<SubscriptionId> = None;
+        // Subscriptions that were given something, in a row; and whether one is full that drops nothing.
+        let (mut given, mut is_full): (Option<SubscriptionId>, bool) = (None, false);
         core.handle_datagram_with(self.now(), datagram, |recipient, frame| {
             let id = match recipient {
                 Recipient::Subscription(id) => id,
@@ -271,11 +280,14 @@ impl Shared {
                 subscribed.queue.flush();
             }
             if let Some(subscribed) = queues.get_mut(&id) {
-                subscribed.queue.deliver(frame, &self.events);
+                is_full |= subscribed.queue.deliver(frame, &self.events);
             }
         });
         if let Some(subscribed) = given.and_then(|id| queues.get_mut(&id)) {
             subscribed.queue.flush();
+        }
+        if is_full {
+            state.core.hold(true);
         }
         self.deliver(state);
         given.is_some()
@@ -291,7 +303,9 @@ impl Shared {
                 client::Event::Message { subscription, message } => {
                     if let Some(subscribed) = queues.get_mut(&subscription) {
                         let (frame, _, _) = message.into_parts();
-                        subscribed.queue.deliver(Arrived::Whole(frame), &self.events);
+                        if subscribed.queue.deliver(Arrived::Whole(frame), &self.events) {
+                            core.hold(true);
+                        }
                     }
                 }
                 client::Event::Reply { request, message, last } => {

@@ -44,7 +44,7 @@ pub use kcpq_core::{access, broker};
 pub use kernel::ReceiveQueues;
 pub use server::{BindError, Config, Server, Snapshot};
 pub use stream::Stream;
-pub use view::{BackboneView, Counters, Pattern, Session, View};
+pub use view::{BackboneView, Counters, Pattern, Session, StreamView, View};
 
 /// The example of README.md is compiled, too.
 #[cfg(doctest)]

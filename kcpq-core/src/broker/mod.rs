@@ -23,7 +23,7 @@
 //! sessions   their lives: opened, read, filled into datagrams, closed      strays     what leaves without a session
 //! dispatch   what a frame does
 //! hub        the router, and handing a message to its subscribers          keeping    last values, in and out
-//! shards     what brokers of one server tell each other
+//! shards     what brokers of one server tell each other                replays    what is stored, to sessions that ask for it
 //! presence   what the server says of its sessions                          wills      messages of those who are lost
 //! admission  who is let in, and what new rules change for those who are there
 //! comeback   who had a session before a restart, and is waited for
@@ -72,6 +72,7 @@ mod peer;
 mod presence;
 mod receipts;
 mod relief;
+mod replays;
 mod session;
 mod sessions;
 mod shards;
@@ -256,6 +257,7 @@ impl<P: Peer> Broker<P> {
         let shards = Shards::new(*own as usize, *count as usize, *seed, config.high_water, true);
         self.sessions.hub = Hub::new(*seed, shards);
         self.sessions.hub.kept = kept;
+        self.sessions.cx.replays = true;
         self
     }
 

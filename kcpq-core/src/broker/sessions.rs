@@ -17,6 +17,7 @@ use super::handshakes::Handshakes;
 use super::hub::Hub;
 use super::party::Party;
 use super::peer::{Peer, Transmit};
+use super::replays::{Key, Say};
 #[cfg(feature = "sealed")]
 use super::session::Greeting;
 use super::session::{Due, Session};
@@ -559,6 +560,7 @@ impl<P: Peer> Sessions<P> {
                 slot = still;
             }
             let goes_on = slot.session.catch_up(&mut self.cx, &self.hub, slot.id);
+            slot.session.feed(&mut self.cx, &mut self.hub, slot.id);
             while let Some(event) = slot.session.poll_stream(&mut self.cx) {
                 self.streams.push_back((slot.id, event));
             }
@@ -694,6 +696,8 @@ impl<P: Peer> Sessions<P> {
                 cx.stats.subscriptions -= 1;
             }
         }
+        let ended = hub.end_replays(slot.id, &mut slot.session.member().replays);
+        cx.stats.subscriptions -= ended.len() as u64;
     }
 
     /// A session that was taken out is no more.
@@ -727,6 +731,26 @@ impl<P: Peer> Sessions<P> {
                 table.wake(id.slot);
             }
         }
+    }
+
+    /// The gateway has said something about a session's subscription to what is stored.
+    fn on_say(&mut self, Key { session: id, serial }: Key, say: Say) {
+        let Self { cx, table, .. } = self;
+        let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) else { return };
+        let Some(replays) = &mut slot.session.member().replays else { return };
+        let Some(number) = replays.number(serial) else { return };
+        match say {
+            Say::Opened { first } if replays.on_opened(number) => slot.session.answer(dispatch::begun(number, first)),
+            Say::Opened { .. } => {}
+            Say::Message(frame) => replays.take(number, frame),
+            Say::Refused { refusal, text } => {
+                replays.remove(number);
+                cx.stats.subscriptions -= 1;
+                cx.stats.subscriptions_refused += 1;
+                slot.session.answer(dispatch::refused(number, refusal, &text));
+            }
+        }
+        table.wake(id.slot);
     }
 
     // --- other shards ---
@@ -773,6 +797,8 @@ impl<P: Peer> Sessions<P> {
                 }
             }
             Told::Will { key } => cx.void_wills_of(table, key),
+            Told::Say { key, say } => self.on_say(key, say),
+            Told::Ask { .. } => {} // only the gateway is asked
             Told::Last => {
                 if hub.shards.on_last(from) {
                     self.close_all();

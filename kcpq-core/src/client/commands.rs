@@ -108,10 +108,10 @@ impl<S: FrameStore> Client<S> {
     ) -> Result<SubscriptionId, SubscribeError> {
         let Subscribing { latest, without_kept, lane, group } = *wanted;
         let lane = lane.map(Asked::of).unwrap_or_default();
-        self.subscribe_to(now, pattern, Wants { latest, without_kept, lane }, group)
+        self.subscribe_to(now, pattern, Wants { latest, without_kept, lane, ..Wants::default() }, group)
     }
 
-    fn subscribe_to(
+    pub(super) fn subscribe_to(
         &mut self,
         now: Instant,
         pattern: &str,

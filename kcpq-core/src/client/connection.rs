@@ -1,13 +1,11 @@
 //! The life of the connection: it begins, is watched, is lost and begins again; and what its state asks to be sent.
 
-use core::num::NonZeroU8;
-
 use super::Client;
 use super::event::{ConfirmFailure, Disconnect, RequestFailure};
-use super::phase::{Phase, Server, Up};
+use super::phase::{Abilities, Phase, Server, Up};
 use super::pings::Pings;
 use super::rhythm::Rhythm;
-use super::subscriptions::Request;
+use super::subscriptions::{Knows, Request};
 use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
 use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION, features};
@@ -178,14 +176,17 @@ impl<S: FrameStore> Client<S> {
         if !self.phase.is_open() || self.suspended {
             return;
         }
-        self.subscriptions.on_time(self.now, &self.config);
+        // The answers may have come, and not been read.
+        if !self.is_held() {
+            self.subscriptions.on_time(self.now, &self.config);
+        }
         if self.subscriptions.is_unanswered() {
             return self.lose(Disconnect::SubscribeUnanswered);
         }
         self.send_will();
-        let groups = self.is_connected().then(|| self.server.is_some_and(|server| server.groups()));
+        let knows = self.is_connected().then(|| Knows::of(self.server.as_ref()));
         let session = &mut self.session;
-        self.subscriptions.send_requests(self.now, &self.config, groups, |request| {
+        self.subscriptions.send_requests(self.now, &self.config, knows, |request| {
             // The time for an answer runs from here, and a PING that comes later stands behind all of them.
             if session.control.len() > REQUESTS {
                 return false;
@@ -193,8 +194,7 @@ impl<S: FrameStore> Client<S> {
             let (command, pattern, record) = match request {
                 Request::Subscribe { pattern, record } => (command::SUB, pattern, record),
                 Request::Unsubscribe { number, pattern } => {
-                    let record = Subscribe { number, latest: false, without_kept: false, lane: None, group: None };
-                    (command::UNSUB, pattern, record)
+                    (command::UNSUB, pattern, Subscribe { number, ..Subscribe::default() })
                 }
             };
             let mut payload = [0; MAX_SUBSCRIBE];
@@ -235,7 +235,7 @@ impl<S: FrameStore> Client<S> {
             max_tokens: hello.max_tokens,
             keep_alive: Duration::from_secs(hello.keep_alive.into()),
             epoch: hello.epoch,
-            abilities: NonZeroU8::MIN | (hello.features >> 8) as u8,
+            abilities: Abilities::new(hello.features),
         });
         self.session.set_native(&Native {
             framing: self.framing().to_server(hello.features),

@@ -256,6 +256,8 @@ pub enum SubscribeFailure {
     Refused(Refusal),
     /// The server does not know queue groups, as an original one.
     Unsupported,
+    /// The server hands out nothing that is stored: it has no store, or is too old.
+    NoReplays,
 }
 
 impl fmt::Display for SubscribeFailure {
@@ -264,6 +266,9 @@ impl fmt::Display for SubscribeFailure {
             Self::Unanswered { attempts } => write!(f, "no acknowledgement after {attempts} attempts"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Unsupported => f.write_str("the server does not know queue groups"),
+            Self::NoReplays => {
+                f.write_str("the server hands out nothing that is stored: it has no backbone with a store")
+            }
         }
     }
 }
@@ -315,6 +320,9 @@ pub enum SubscribeError {
     TooLong(TooLarge),
     /// The name of a queue group is empty, longer than 64 bytes, or has spaces or control characters.
     Group,
+    /// The name of a durable subscription is empty, longer than 32 bytes, or has something else than `A-Z`, `a-z`, `0-9`, `-`
+    /// and `_`.
+    Durable,
     /// The client has its maximum number of subscriptions.
     TooMany,
     /// The client is closing or closed.
@@ -328,6 +336,9 @@ impl fmt::Display for SubscribeError {
             Self::TooLong(error) => write!(f, "pattern too long: {error}"),
             Self::Group => {
                 f.write_str("the name of a queue group is 1 to 64 bytes without spaces and control characters")
+            }
+            Self::Durable => {
+                f.write_str("the name of a durable subscription is 1 to 32 characters of A-Z, a-z, 0-9, - and _")
             }
             Self::TooMany => f.write_str("no room for another subscription"),
             Self::Closed => f.write_str("the client is closed"),

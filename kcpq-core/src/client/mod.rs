@@ -42,6 +42,8 @@ mod phase;
 mod pings;
 #[cfg_attr(not(feature = "alloc"), path = "absent/push.rs")]
 mod push;
+#[cfg_attr(not(feature = "replay"), path = "absent/replay.rs")]
+mod replay;
 #[cfg_attr(not(feature = "request"), path = "absent/requests.rs")]
 mod requests;
 #[cfg_attr(not(feature = "native"), path = "absent/rhythm.rs")]
@@ -71,6 +73,8 @@ pub use memory::Memory;
 pub use phase::{Server, State};
 #[cfg(feature = "alloc")]
 pub use push::Arrived;
+#[cfg(feature = "replay")]
+pub use replay::Replaying;
 #[cfg(feature = "request")]
 pub use requests::{MAX_REQUESTS, Request};
 pub use stats::{Latency, Stats};

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{Frame, command};
+use crate::replay::Stored;
 use crate::subject::SubjectError;
 use crate::time::Duration;
 
@@ -31,6 +32,8 @@ pub mod tag {
     /// The server's word that the message is not a new one but the value that it has kept of its subject: for how long,
     /// in milliseconds (u32 big-endian), and the number of the subscription that it is for (u32 big-endian).
     pub const KEPT: u8 = 0x06;
+    /// The server's word that the message was stored before, and for which subscription alone it is: [`Stored`].
+    pub const STORED: u8 = 0x08;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
     /// The server is to keep the message as the last value of its subject: empty.
@@ -70,6 +73,9 @@ pub(crate) const MEMBER: usize = NUMBER;
 /// Bytes of what is said of a kept value as a property.
 #[cfg(feature = "alloc")]
 pub(crate) const KEPT: usize = HEAD + 8;
+/// Bytes of what is said of a stored message as a property.
+#[cfg(feature = "alloc")]
+pub(crate) const STORED: usize = HEAD + Stored::LEN;
 /// Bytes of a stamp as a property.
 #[cfg(feature = "alloc")]
 pub(crate) const STAMP: usize = HEAD + 9;
@@ -258,10 +264,16 @@ impl<'p> Properties<'p> {
         Some(Duration::from_millis(u32::from_be_bytes(*value.first_chunk()?).into()))
     }
 
-    /// The number of the only subscription that the message is for: as a member of a queue group, or as a kept value.
+    /// What the server says of the message, if it was stored before.
+    pub fn stored(mut self) -> Option<Stored> {
+        self.find_map(|property| (property.tag == tag::STORED).then(|| Stored::decode(property.value)).flatten())
+    }
+
+    /// The number of the only subscription that the message is for: as a member of a queue group, as a kept value, or as one
+    /// that was stored.
     pub(crate) fn addressee(mut self) -> Option<u32> {
         let value = self.find_map(|property| match property.tag {
-            tag::MEMBER => Some(property.value),
+            tag::MEMBER | tag::STORED => Some(property.value),
             tag::KEPT => property.value.get(4..),
             _ => None,
         });
@@ -302,7 +314,7 @@ impl<'p> Properties<'p> {
     /// True if it says what only a server may say of a message to one of its subscribers.
     #[cfg(feature = "alloc")]
     pub(crate) fn claims_to_be_a_servers(mut self) -> bool {
-        self.any(|property| matches!(property.tag, tag::MEMBER | tag::KEPT))
+        self.any(|property| matches!(property.tag, tag::MEMBER | tag::KEPT | tag::STORED))
     }
 
     /// When it was published as the last value of its subject, as another broker of the server says, and whether there
@@ -379,6 +391,14 @@ impl<'a> Frame<'a> {
         self.message()?.1.addressee()
     }
 
+    /// What the server says of it, if it was stored before.
+    pub(crate) fn stored(&self) -> Option<Stored> {
+        if !cfg!(feature = "replay") || self.command != command::MSGX {
+            return None;
+        }
+        self.message()?.1.stored()
+    }
+
     /// True if its properties make sense, as far as they must be known.
     pub(crate) fn is_understood(&self) -> bool {
         let parse = |properties: Properties<'_>| Properties::parse(properties.bytes).is_ok();
@@ -425,6 +445,16 @@ pub(crate) fn kept(age: Duration, number: u32) -> [u8; KEPT] {
     [tag::KEPT, 0, 8, a, b, c, d, e, f, g, h]
 }
 
+/// The property that says what is known of a stored message, and which subscription alone it is for.
+#[cfg(feature = "alloc")]
+pub(crate) fn stored(stored: &Stored) -> [u8; STORED] {
+    let mut property = [0; STORED];
+    let (head, value) = property.split_at_mut(HEAD);
+    head.copy_from_slice(&[tag::STORED, 0, Stored::LEN as u8]);
+    value.copy_from_slice(&stored.encode());
+    property
+}
+
 /// The property by which brokers tell each other of a last value, or that there is none any more.
 #[cfg(feature = "alloc")]
 pub(crate) fn stamp(stamp: u64, kept: bool) -> [u8; STAMP] {
@@ -435,6 +465,7 @@ pub(crate) fn stamp(stamp: u64, kept: bool) -> [u8; STAMP] {
 /// A bit for each property that a message has once at most and that has a few bytes; 0 for all others.
 fn once(property: Property<'_>) -> u8 {
     match property.tag {
+        tag::STORED if property.value.len() == Stored::LEN => 1 << 6,
         _ if property.value.len() > 8 => 0,
         tag::TTL | tag::LEFT => 1 << 0,
         tag::MEMBER => 1 << 1,
@@ -793,6 +824,11 @@ mod tests {
         let (stamped, never) = (stamp(3, true), stamp(u64::MAX, false));
         let read = |bytes| Properties::parse(bytes).unwrap().stamp();
         assert_eq!((read(&stamped), read(&never), read(&[])), (Some((3, true)), Some((u64::MAX, false)), None));
+        let said = Stored { number: 7, sequence: 1 << 40, stored_at: 12, deliveries: 2 };
+        let past = [&full[..], &stored(&said), &left].concat();
+        let past = Properties::parse(&past).unwrap();
+        assert_eq!((past.stored(), past.addressee(), past.kept()), (Some(said), Some(7), None));
+        assert!(past.claims_to_be_a_servers() && past.member().is_none());
         // Cut short it says what it can.
         let short = Properties::trusted(&[tag::KEPT, 0, 4, 0, 0, 0, 1]);
         assert_eq!((short.kept(), short.addressee()), (Some(Duration::from_millis(1)), None));

@@ -10,6 +10,7 @@ mod address;
 mod connection;
 mod credentials;
 mod dial;
+mod jetstream;
 #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), path = "absent/tls.rs")]
 mod tls;
 mod wire;
@@ -29,6 +30,7 @@ pub use self::address::{NatsAddress, NatsAddressError};
 use self::connection::{Connection, News, Trouble};
 pub use self::credentials::{NatsCredentials, NatsCredentialsError};
 use self::dial::Dialer;
+use self::jetstream::{JetStream, Sent};
 pub use self::tls::{NatsTls, NatsTlsError};
 use self::wire::Op;
 use crate::failure::Guard;
@@ -122,6 +124,7 @@ pub(crate) fn prepare(
     seed: u64,
     epoch: StdInstant,
 ) -> io::Result<Result<(Prepared, Handle), RuleError>> {
+    let jetstream = JetStream::new(config.id);
     let gateway = match backbone.gateway(config, shards, seed) {
         Ok(gateway) => gateway,
         Err(error) => return Ok(Err(error)),
@@ -132,6 +135,7 @@ pub(crate) fn prepare(
         dialer: Dialer::new(handle.clone(), &backbone.servers),
         backbone,
         gateway,
+        jetstream,
         poll,
         events: Events::with_capacity(16),
         commands,
@@ -187,6 +191,7 @@ const MAX_TOLD: u64 = 20;
 struct Runner {
     backbone: Backbone,
     gateway: Gateway,
+    jetstream: JetStream,
     dialer: Dialer,
     poll: Poll,
     events: Events,
@@ -251,6 +256,10 @@ impl Runner {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.view());
             }
+            Command::Streams(reply) if self.is_joined => self.jetstream.list(reply),
+            Command::Streams(reply) => {
+                let _ = reply.send(Err("the backbone is not there".into()));
+            }
             Command::Ping(reply) => {
                 let _ = reply.send(());
             }
@@ -309,6 +318,7 @@ impl Runner {
             tracing::warn!(server, why, "the backbone is lost: it is tried again, and local messages go on");
             let now = self.now();
             self.gateway.on_disconnected(now);
+            self.jetstream.reset();
         } else if !is_told {
             tracing::warn!(server, why, "no backbone: it is tried again and again, and local messages go on");
         }
@@ -342,9 +352,13 @@ impl Runner {
             if self.is_joined && !self.gateway.may_read() {
                 return;
             }
-            let Self { gateway, connections, backbone, complaints, .. } = self;
+            let Self { gateway, jetstream, connections, backbone, complaints, .. } = self;
             let Some(connection) = &mut connections[place(on)] else { continue };
             let received = connection.receive(backbone, |news| match news {
+                News::Message(Op::Message { sid, subject, reply, headers, payload }) if JetStream::has(sid) => {
+                    gateway.on_heard(now, on);
+                    jetstream.handle(now, &Sent { sid, subject, reply, headers: &headers, payload }, gateway);
+                }
                 News::Message(Op::Message { sid, subject, reply, headers, payload }) => {
                     let (status, headers) = (headers.status, &headers.all[..]);
                     gateway.handle_message(now, &Incoming { on, sid, subject, reply, headers, status, payload });
@@ -386,9 +400,13 @@ impl Runner {
     fn send(&mut self) {
         let now = self.now();
         loop {
-            let Self { gateway, connections, .. } = self;
+            let Self { gateway, jetstream, connections, .. } = self;
             let mut goes_on = false;
             if let [Some(main), Some(groups)] = connections {
+                while let Some(order) = gateway.poll_store() {
+                    jetstream.order(order);
+                }
+                main.out().append(&mut jetstream.take_said());
                 while let Some(order) = gateway.poll_order(now) {
                     let out = if order.on() == Channel::Main { main.out() } else { groups.out() };
                     match order {

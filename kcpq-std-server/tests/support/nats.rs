@@ -170,6 +170,14 @@ impl NatsClient {
         self.flush();
     }
 
+    /// Ends the subscription that was made last, and forgets what came.
+    pub(crate) fn unsubscribe(&mut self) {
+        let line = format!("UNSUB {}\r\n", self.sids);
+        self.write(&line);
+        self.flush();
+        self.heard.clear();
+    }
+
     pub(crate) fn publish(&mut self, subject: &str, reply: Option<&str>, text: &str) {
         self.write(&format!("PUB {subject} {} {}\r\n{text}\r\n", reply.unwrap_or_default(), text.len()));
     }

@@ -38,8 +38,8 @@ impl Incoming<'_> {
 
 /// What headers say, those for servers apart.
 #[derive(Default)]
-struct Said {
-    properties: PropertiesBuf,
+pub(super) struct Said {
+    pub(super) properties: PropertiesBuf,
     ttl: Option<Duration>,
     lane: Lane,
     is_latest: bool,
@@ -85,7 +85,7 @@ impl Gateway {
             self.stats.dropped_unmapped += 1;
             return;
         };
-        let Said { mut properties, ttl, lane, is_latest } = self.read(incoming);
+        let Said { mut properties, ttl, lane, is_latest } = self.read(incoming.headers);
         if let Some(reply) = incoming.reply {
             let is_there = self.subjects.write_reply_in(reply, &mut self.scratch.reply)
                 && Subject::new(&self.scratch.reply, &self.config.subjects).is_ok()
@@ -125,9 +125,9 @@ impl Gateway {
     }
 
     /// What the headers say; those that cannot be said here are left out.
-    fn read(&mut self, incoming: &Incoming<'_>) -> Said {
+    pub(super) fn read(&mut self, headers: &[(&str, &str)]) -> Said {
         let mut said = Said::default();
-        for (name, value) in incoming.headers {
+        for (name, value) in headers {
             match *name {
                 TTL => said.ttl = value.parse().ok().map(|ms: u32| Duration::from_millis(ms.into())).or(said.ttl),
                 LANE => said.lane = value.parse().ok().and_then(Lane::new).unwrap_or(said.lane),

@@ -22,6 +22,9 @@
 //! here have got does not go out any more: no other member gets it as well. When the backbone is back what waits goes out a
 //! moment later, since other servers have lost it as well, and what is published before they are back has nobody there.
 //!
+//! **What is stored** at the backbone sessions read through the gateway: [`StoreOrder`], [`StoreEvent`]. Each asks for as much as
+//! it takes, and none waits for another.
+//!
 //! **Answers** to requests come to `_INBOX.` subjects, which only who asks knows. They are the gateway's at the backbone:
 //! `_INBOX.ID.x` there is `_INBOX.x` here, and `_INBOX.ID.y` here is `_INBOX.y` there. No other `_INBOX.` subject crosses.
 
@@ -29,6 +32,8 @@ mod inbound;
 mod interest;
 mod link;
 mod outbound;
+mod replays;
+mod store;
 mod subjects;
 #[cfg(test)]
 mod tests;
@@ -44,6 +49,8 @@ use self::interest::Interest;
 use self::link::Link;
 pub use self::outbound::Publish;
 use self::outbound::Waiting;
+use self::replays::Replays;
+pub use self::store::{StoreEvent, StoreOrder, StoredMessage};
 use self::subjects::Subjects;
 use super::foreign;
 use super::groups;
@@ -185,6 +192,26 @@ pub struct Stats {
     pub stripped: u64,
     /// Requests whose publishers were told that nobody is there to answer.
     pub nobody: u64,
+    /// Gauge: subscriptions of sessions to what is stored.
+    pub replays: u64,
+    /// Times that one began.
+    pub replays_opened: u64,
+    /// Times that one went on after the store or the backbone had been lost.
+    pub replays_resumed: u64,
+    /// Times that one did not begin, or could not go on yet.
+    pub replays_refused: u64,
+    /// Messages from the store that were handed on to sessions.
+    pub replayed: u64,
+    /// Of these, messages that had been handed out under the same durable name before.
+    pub redelivered: u64,
+    /// Messages of durable subscriptions that are done with,
+    pub replays_acknowledged: u64,
+    /// that are to come again,
+    pub replays_returned: u64,
+    /// and that are never to.
+    pub replays_terminated: u64,
+    /// Gauge: messages that are stored for these subscriptions and have not come yet, as far as the store has said.
+    pub replay_backlog: u64,
     /// Gauge: messages that wait for the backbone.
     pub waiting: u64,
     /// Gauge: bytes of these.
@@ -203,6 +230,7 @@ pub struct Gateway {
     /// Bytes in there.
     waiting: usize,
     orders: VecDeque<Order>,
+    replays: Replays,
     state: State,
     channels: [Progress; 2],
     /// Requests that nobody here answers, as long as the backbone may say the same: where answers are awaited, and the ping
@@ -288,6 +316,7 @@ impl Gateway {
             outbound: VecDeque::new(),
             waiting: 0,
             orders: VecDeque::new(),
+            replays: Replays::default(),
             state: State::Away,
             channels: [Progress::default(); 2],
             asked: VecDeque::new(),
@@ -307,6 +336,8 @@ impl Gateway {
             subscriptions: self.interest.subscriptions(),
             waiting: self.outbound.len() as u64,
             waiting_bytes: self.waiting as u64,
+            replays: self.replays.len() as u64,
+            replay_backlog: self.replays.backlog(),
             ..self.stats
         }
     }
@@ -339,7 +370,8 @@ impl Gateway {
                     link.tell(Told::Last);
                 }
             }
-            Told::Known | Told::Will { .. } | Told::Abroad { .. } => {}
+            Told::Ask { key, ask } => self.on_ask(now, from, key, ask),
+            Told::Known | Told::Will { .. } | Told::Abroad { .. } | Told::Say { .. } => {}
         }
     }
 
@@ -383,6 +415,7 @@ impl Gateway {
         interest.subscribe_again(orders, channels.map(|channel| channel.joins));
         self.news(Channel::Main);
         self.news(Channel::Groups);
+        self.resume_replays(now);
     }
 
     /// One of them is lost, and the other one with it.
@@ -404,6 +437,7 @@ impl Gateway {
             (channel.news, channel.waits_since) = (false, None);
         }
         self.settle_all(now);
+        self.suspend_replays(now);
     }
 
     /// A connection has done all that it was told before the oldest [`Order::Ping`] that it had not answered.
@@ -452,7 +486,14 @@ impl Gateway {
             Some(since) => since + PATIENCE,
             None => channel.last.map_or(Instant::ZERO, |last| last + PING_EVERY),
         };
-        self.channels.iter().map(due).chain(self.holds_until).min().map(|at| Deadline { at, why: Why::Heartbeat })
+        let replays = self.replays.next_timeout();
+        self.channels
+            .iter()
+            .map(due)
+            .chain(self.holds_until)
+            .chain(replays)
+            .min()
+            .map(|at| Deadline { at, why: Why::Heartbeat })
     }
 
     /// Lets timers run out.
@@ -461,6 +502,7 @@ impl Gateway {
             return;
         }
         self.holds_until.take_if(|until| *until <= now);
+        self.on_store_time(now);
         for channel in &mut self.channels {
             if channel.waits_since.is_none() && channel.last.is_none_or(|last| last + PING_EVERY <= now) {
                 channel.news = true;

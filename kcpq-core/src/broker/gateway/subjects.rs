@@ -150,6 +150,11 @@ impl Subjects {
 
     // --- patterns ---
 
+    /// What a pattern is called there.
+    pub(super) fn there(&self, pattern: &str) -> Box<str> {
+        format!("{}{pattern}", self.prefix).into()
+    }
+
     /// What is to be subscribed to there so that all comes that sessions want with this pattern and may come in; and whether
     /// some of it cannot be.
     pub(super) fn wanted(&self, pattern: &str) -> (Vec<Box<str>>, bool) {

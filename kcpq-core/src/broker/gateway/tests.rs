@@ -1,11 +1,15 @@
 //! Servers on a backbone that is made of a few lines: it knows what NATS promises, and nothing else.
 
+mod replays;
+mod store;
+
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use self::store::Store;
 use super::*;
 use crate::broker::{Broker, Config as BrokerConfig, SlowConsumer};
 use crate::client::{self, Client, Event, Parts, SubscriptionId};
@@ -40,6 +44,7 @@ struct Backbone {
     is_away: bool,
     /// What others would see: subject, reply, payload, headers.
     seen: Vec<Seen>,
+    store: Store,
 }
 
 #[derive(Debug)]
@@ -127,6 +132,9 @@ struct End {
     acknowledged: Vec<SubscriptionId>,
     answers: Vec<String>,
     confirmed: Vec<String>,
+    /// What the last message says of how it was stored.
+    stored: Option<crate::replay::Stored>,
+    failed: Option<(SubscriptionId, client::SubscribeFailure)>,
 }
 
 struct World {
@@ -168,6 +176,8 @@ impl World {
                 acknowledged: Vec::new(),
                 answers: Vec::new(),
                 confirmed: Vec::new(),
+                stored: None,
+                failed: None,
             }
         };
         let mut world = Self {
@@ -221,6 +231,7 @@ impl World {
                 }
                 while let Some(event) = end.client.poll_event() {
                     match event {
+                        Event::SubscribeFailed { id, why } => end.failed = Some((id, why)),
                         Event::Subscribed(id) => end.acknowledged.push(id),
                         Event::Confirmed { outcome, .. } => end.confirmed.push(alloc::format!("{outcome:?}")),
                         Event::Reply { message, .. } => {
@@ -231,6 +242,7 @@ impl World {
                             let text = String::from_utf8_lossy(message.payload()).into_owned();
                             let headers = message.properties().headers();
                             let headers = headers.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+                            end.stored = message.properties().stored();
                             end.last = (headers, message.properties().reply().map(Into::into));
                             end.got.push((subscription, message.subject().into(), text));
                         }
@@ -307,6 +319,11 @@ impl World {
                 Order::Ping { on } => backbone.sent[index].push_back(Sent::Pong(on)),
             }
         }
+        while let Some(order) = gateway.poll_store() {
+            any = true;
+            backbone.store.take(now, index, order);
+        }
+        any |= backbone.store.tell(now, index, gateway);
         while gateway.poll_publish(now, |message| {
             let mut headers = Vec::new();
             message.headers(|name, value| headers.push((name.to_string(), value.to_string())));

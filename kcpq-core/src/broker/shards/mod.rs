@@ -29,6 +29,7 @@ use super::kept::Kept;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
 use super::receipts::Receipts;
+use super::replays::{Ask, Key, Say};
 use super::supply::Patience;
 use super::throttle::Throttle;
 use crate::lane::Lane;
@@ -59,6 +60,10 @@ pub(super) enum Told {
     Will { key: u64 },
     /// The gateway's word that queue groups get messages of this pattern's subjects from it, or do not any more.
     Abroad { pattern: Box<str>, is: bool },
+    /// To the gateway, about a session's subscription to what is stored.
+    Ask { key: Key, ask: Ask },
+    /// The gateway's word on one.
+    Say { key: Key, say: Say },
     /// The server stops, and no more messages follow.
     Last,
 }
@@ -196,6 +201,13 @@ impl Shards {
     /// The number of the gateway to a backbone.
     pub(super) fn gateway(&self) -> Option<u8> {
         self.gateway
+    }
+
+    /// Tells the gateway something, if there is one.
+    pub(super) fn tell_gateway(&mut self, told: Told) {
+        if let Some(shard) = self.gateway.and_then(|index| self.get_mut(index)) {
+            shard.told.push_back(told);
+        }
     }
 
     fn others(&self) -> impl Iterator<Item = &Shard> {

@@ -42,7 +42,7 @@ use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
 use preset::Preset;
-use tools::{bench, check, top};
+use tools::{bench, check, stream, top};
 use will::WillArg;
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
@@ -79,6 +79,8 @@ enum Command {
     Reply(reply::Reply),
     /// Look for what keeps a server or its clients from working, and say what to do about it
     Check(check::Check),
+    /// Show what the store of a server's backbone keeps
+    Stream(stream::Stream),
     /// Watch a server that was started with --http, in the terminal
     Top(top::Top),
     /// Measure a server: throughput, latency, connections
@@ -234,6 +236,7 @@ fn main() -> ExitCode {
         Command::Completions(completions) => completions.run(),
         Command::Man(pages) => pages.run(),
         Command::Check(check) => async_io::block_on(check.run()),
+        Command::Stream(stream) => async_io::block_on(stream.run()),
         Command::Top(top) => async_io::block_on(top.run()),
         Command::Req(request) => async_io::block_on(request.run()),
         Command::Reply(reply) => async_io::block_on(reply.run()),

@@ -16,7 +16,7 @@ use super::crowd::{Crowd, Lease};
 use super::look::Looker;
 use super::query::Query;
 use super::websocket::Visitor;
-use super::{connz, keptz, live, messages, metrics, page, subsz, varz};
+use super::{connz, keptz, live, messages, metrics, page, streamz, subsz, varz};
 
 /// What there is, for people without a browser.
 const INDEX: &str = "kcpq\n\n\
@@ -27,6 +27,7 @@ const INDEX: &str = "kcpq\n\n\
     /connz    its sessions: offset, limit, sort, order, search, cid, kind, user, name\n\
     /subsz    its patterns: offset, limit, sort, order, search, test\n\
     /keptz    the last values of subjects: offset, limit, sort, order, search, test\n\
+    /streamz  what the store behind its backbone keeps\n\
     /live     varz, connz, subsz once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n\
     /messages what is published, as server-sent events, where the configuration lets it: pattern\n\
     /ws       the protocol itself, over a WebSocket, where the configuration lets it; /kcpq.js speaks it\n";
@@ -113,6 +114,11 @@ pub(super) fn answer(
         }
         "/keptz" => looker.kept().map_or_else(gone, |values| document_or(keptz::document(&values, &query))),
         "/subsz" => looker.patterns().map_or_else(gone, |patterns| document_or(subsz::document(&patterns, &query))),
+        "/streamz" => match looker.view().streams() {
+            Some(Ok(streams)) => document(&streamz::document(streams)),
+            Some(Err(why)) => error(StatusCode::SERVICE_UNAVAILABLE, &why),
+            None => error(StatusCode::NOT_FOUND, "there is no backbone, or its store does not answer"),
+        },
         path => match page::part(path) {
             Some(part) => {
                 let mut response = respond(StatusCode::OK, part.content_type, part.text);

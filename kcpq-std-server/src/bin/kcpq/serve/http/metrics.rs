@@ -200,6 +200,19 @@ fn backbone(view: &BackboneView) -> Vec<Family> {
         gauge("backbone_waiting_size", "Size of these", stats.waiting_bytes as f64).of(Unit::Bytes),
         counter("backbone_headers_stripped", "Headers and subjects for answers that did not cross", stats.stripped),
         counter("backbone_no_responders", "Requests that nobody at any server was there for", stats.nobody),
+        gauge("backbone_replays", "Subscriptions to what is stored there", stats.replays as f64),
+        counter("backbone_replays_opened", "Times that one began", stats.replays_opened),
+        counter("backbone_replays_resumed", "Times that one went on after a loss", stats.replays_resumed),
+        counter("backbone_replays_refused", "Times that one did not begin, or not yet go on", stats.replays_refused),
+        counter("backbone_replayed", "Stored messages that came for sessions", stats.replayed),
+        counter("backbone_redelivered", "Of these, those that had come before under a durable name", stats.redelivered),
+        counters(
+            "backbone_settled",
+            "Messages of durable subscriptions of which clients have said what is to become",
+            "how",
+            [("ack", stats.replays_acknowledged), ("nak", stats.replays_returned), ("term", stats.replays_terminated)],
+        ),
+        gauge("backbone_replay_backlog", "Stored messages that are still to come", stats.replay_backlog as f64),
     ]
 }
 

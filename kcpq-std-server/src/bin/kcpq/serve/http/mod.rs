@@ -1,7 +1,7 @@
 //! Monitoring over HTTP: a thread of its own, which asks those that serve page by page.
 //!
 //! ```text
-//! connection -> hyper -> answer   which document, its query       varz, connz, subsz, metrics   the documents
+//! connection -> hyper -> answer   which document, its query       varz, connz, subsz, streamz, metrics   the documents
 //!   crowd                look     what they are made of, at most one second old
 //!                        live     the documents again and again
 //!                        messages what is published to a pattern
@@ -25,6 +25,7 @@ mod page;
 mod patterns;
 mod query;
 mod recent;
+mod streamz;
 mod subsz;
 mod varz;
 mod websocket;

@@ -120,6 +120,18 @@ fn backbone(view: &BackboneView) -> Value {
         },
         "stripped": stats.stripped,
         "no_responders": stats.nobody,
+        "replays": {
+            "open": stats.replays,
+            "opened": stats.replays_opened,
+            "resumed": stats.replays_resumed,
+            "refused": stats.replays_refused,
+            "messages": stats.replayed,
+            "redelivered": stats.redelivered,
+            "acknowledged": stats.replays_acknowledged,
+            "returned": stats.replays_returned,
+            "terminated": stats.replays_terminated,
+            "backlog": stats.replay_backlog,
+        },
     })
 }
 
