@@ -510,7 +510,7 @@ impl<'c> Subscribe<'c> {
 
     async fn run(self) -> Result<Subscription, SubscribeError> {
         let shared = self.client.shared();
-        let start = self.start.or(self.durable.as_ref().map(|_| Start::All));
+        let start = self.start.or_else(|| self.durable.as_ref().map(|_| Start::All));
         if start.is_some() && self.group.is_some() {
             return Err(SubscribeError::QueueOfStored);
         }

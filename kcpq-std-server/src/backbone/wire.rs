@@ -122,7 +122,7 @@ fn parse_headers(block: &[u8]) -> Result<Headers<'_>, NotNats> {
     let text = text(block)?;
     let mut lines = text.split("\r\n");
     let first = lines.next().and_then(|line| line.strip_prefix("NATS/1.0")).ok_or(NotNats)?;
-    let (code, reason) = first.trim_ascii().split_once(' ').unwrap_or((first.trim_ascii(), ""));
+    let (code, reason) = first.trim_ascii().split_once(' ').unwrap_or_else(|| (first.trim_ascii(), ""));
     let all =
         lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim_matches([' ', '\t'])));
     Ok(Headers { status: code.parse().ok(), reason, size: block.len(), all: all.collect() })
