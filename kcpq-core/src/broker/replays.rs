@@ -23,7 +23,7 @@ use super::message::Message;
 use super::peer::Peer;
 use super::session::{Me, Member};
 use super::shards::Told;
-use crate::frame::subject_of;
+use crate::frame::{Frame, Limits, subject_of};
 use crate::hello::Refusal;
 use crate::lane::Lane;
 use crate::replay::{Settlement, Start};
@@ -190,6 +190,13 @@ impl Hub {
                     && Subject::from_bytes(subject_of(&frame), &limits).is_ok_and(|subject| cx.withholds(pass, subject))
                 {
                     outlet.counts.withheld += 1;
+                    // It would be withheld the next time, and stand in the way of others.
+                    let stored = Frame::parse(&frame, &Limits::NONE).ok().and_then(|frame| frame.message()?.1.stored());
+                    if let Some(stored) = stored.filter(|_| replay.durable.is_some()) {
+                        let key = Key { session: *id, serial: replay.serial };
+                        let ask = Ask::Settle { sequence: stored.sequence, settlement: Settlement::Term };
+                        self.shards.tell_gateway(Told::Ask { key, ask });
+                    }
                     continue;
                 }
                 let mut message = Message::relayed(&frame, None, self.share_from());
