@@ -63,6 +63,7 @@ mod direct;
 mod error;
 mod events;
 mod headers;
+mod joined;
 #[cfg(feature = "json")]
 mod json;
 mod message;

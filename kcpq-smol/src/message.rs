@@ -65,6 +65,12 @@ impl Message {
         self.properties().kept().map(Duration::from)
     }
 
+    /// What was left of its [time to live](crate::Publish::ttl) when it came, if it has one and its server says so; in whole
+    /// milliseconds.
+    pub fn left(&self) -> Option<Duration> {
+        self.properties().left().map(Duration::from)
+    }
+
     /// Publishes an answer to a request. Several may be given.
     ///
     /// ```no_run

@@ -334,6 +334,7 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 pub struct Subscribe<'c> {
     client: &'c Client,
     pattern: Name,
+    further: Vec<Name>,
     capacity: Capacity,
     full: Option<Full>,
     latest: bool,
@@ -348,10 +349,25 @@ impl<'c> Subscribe<'c> {
         let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
         let (capacity, pattern) = (client.capacity(), pattern.into());
         let (latest, without_kept) = (false, false);
-        Self { client, pattern, capacity, full: None, latest, without_kept, lane: None, group: None, limit }
+        let further = Vec::new();
+        Self { client, pattern, further, capacity, full: None, latest, without_kept, lane: None, group: None, limit }
     }
 
     deadline!();
+
+    /// The same for a further pattern: all messages wait in one queue, in the order in which they came, and one that several
+    /// patterns match is there once. If one of the patterns is lost the stream ends.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), kcpq_smol::SubscribeError> {
+    /// let mut all = client.subscribe("telemetry.>").and("alarms.*").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn and(mut self, pattern: &str) -> Self {
+        self.further.push(pattern.into());
+        self
+    }
 
     /// Capacity of the queue, in messages, at least 1; 65,536 unless set here or for the client. When it is full, new
     /// messages are dropped and counted.
@@ -439,36 +455,47 @@ impl<'c> Subscribe<'c> {
         let shared = self.client.shared();
         let usual = if self.latest { Full::DropOldest } else { Full::DropNewest };
         let rules = Rules { capacity: self.capacity, full: self.full.unwrap_or(usual), latest: self.latest };
-        let (queue, outlet) = Queue::new(Name::clone(&self.pattern), rules, shared.clock);
-        let id = {
+        let mut wanted = Subscribing::default();
+        match &self.group {
+            Some(group) => wanted.group = Some(group),
+            None => (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept),
+        }
+        wanted.lane = self.lane;
+        // All are asked for before the first is waited for. From then on each exists: dropped early, it is taken back.
+        let ask = |pattern: &Name| -> Result<Subscription, SubscribeError> {
+            let (queue, outlet) = Queue::new(Name::clone(pattern), rules, shared.clock);
             let mut state = shared.lock();
             let now = shared.now();
-            let core = &mut state.core;
-            let mut wanted = Subscribing::default();
-            match &self.group {
-                Some(group) => wanted.group = Some(group),
-                None => (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept),
-            }
-            wanted.lane = self.lane;
-            let id = core.subscribe_as(now, &self.pattern, &wanted);
-            let id = id.map_err(SubscribeError::Refused)?;
+            let id = state.core.subscribe_as(now, pattern, &wanted).map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None, waiter: None });
             state.nudge();
-            id
+            Ok(Subscription::new(id, Name::clone(pattern), outlet, self.client.handle()))
         };
-        // From here on it exists: dropped early, it is taken back.
-        let subscription = Subscription::new(id, self.pattern, outlet, self.client.handle());
-        let outcome = self.limit.bound(poll_fn(|cx| {
-            let mut state = shared.lock();
-            let outcome = outcome(&state, id);
-            if outcome.is_none()
-                && let Some(subscribed) = state.queues.get_mut(&id)
-            {
-                subscribed.waiter = Some(cx.waker().clone());
+        let mut subscription = ask(&self.pattern)?;
+        let mut before = vec![Name::clone(&self.pattern)];
+        for pattern in &self.further {
+            // A member of a group gets what is for it alone.
+            let others = if self.group.is_some() { Vec::new() } else { before.clone() };
+            subscription.join(ask(pattern)?, others);
+            before.push(Name::clone(pattern));
+        }
+        let acknowledged = async {
+            for id in subscription.ids() {
+                poll_fn(|cx| {
+                    let mut state = shared.lock();
+                    let outcome = outcome(&state, id);
+                    if outcome.is_none()
+                        && let Some(subscribed) = state.queues.get_mut(&id)
+                    {
+                        subscribed.waiter = Some(cx.waker().clone());
+                    }
+                    outcome.map_or(Poll::Pending, Poll::Ready)
+                })
+                .await?;
             }
-            outcome.map_or(Poll::Pending, Poll::Ready)
-        }));
-        match outcome.await {
+            Ok(())
+        };
+        match self.limit.bound(acknowledged).await {
             Some(Ok(())) => Ok(subscription),
             Some(Err(error)) => Err(error),
             None => Err(SubscribeError::TimedOut { after: self.limit.span() }),

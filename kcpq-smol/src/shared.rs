@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::confirm::Expected;
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
+use crate::joined::Joined;
 use crate::own::Bell;
 use crate::queue::Queue;
 use crate::request::Asked;
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
+    pub(crate) joined: Joined,
     pub(crate) requests: HashMap<RequestId, Asked>,
     pub(crate) confirms: HashMap<ConfirmId, Expected>,
     /// The runner sleeps.
@@ -155,6 +157,7 @@ impl State {
 
     /// Ends all subscriptions; their streams end as well.
     pub(crate) fn unsubscribe_all(&mut self, now: Instant) {
+        self.joined.clear();
         for (id, mut subscribed) in self.queues.drain() {
             self.core.unsubscribe(now, id);
             subscribed.queue.close();
@@ -207,6 +210,7 @@ impl Shared {
         let state = State {
             core,
             queues: HashMap::new(),
+            joined: Joined::default(),
             requests: HashMap::new(),
             confirms: HashMap::new(),
             idle: false,
@@ -252,7 +256,7 @@ impl Shared {
 
     /// Takes in a datagram, and hands out what the core has to tell. True if there were messages in it that came in order.
     pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) -> bool {
-        let State { core, queues, requests, .. } = &mut *state;
+        let State { core, queues, joined, requests, .. } = &mut *state;
         // Subscriptions that were given something, in a row.
         let mut given: Option<SubscriptionId> = None;
         core.handle_datagram_with(self.now(), datagram, |recipient, frame| {
@@ -265,6 +269,7 @@ impl Shared {
                     return;
                 }
             };
+            let Some(id) = joined.queue_of(id, &frame) else { return };
             if let Some(before) = given.replace(id).filter(|before| *before != id)
                 && let Some(subscribed) = queues.get_mut(&before)
             {
@@ -283,15 +288,16 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, requests, confirms, .. } = state;
+        let State { core, queues, joined, requests, confirms, .. } = state;
         let State { flushed, connections, last_loss, closed, at, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
                 client::Event::Message { subscription, message } => {
-                    if let Some(subscribed) = queues.get_mut(&subscription) {
-                        let (frame, _, _) = message.into_parts();
-                        subscribed.queue.deliver(Arrived::Whole(frame), &self.events);
+                    let frame = Arrived::Whole(message.into_parts().0);
+                    let queue = joined.queue_of(subscription, &frame);
+                    if let Some(subscribed) = queue.and_then(|id| queues.get_mut(&id)) {
+                        subscribed.queue.deliver(frame, &self.events);
                     }
                 }
                 client::Event::Reply { request, message, last } => {
@@ -327,6 +333,12 @@ impl Shared {
                     }
                 }
                 client::Event::SubscribeFailed { id, why } => {
+                    if let Some(first) = joined.first(id).and_then(|first| queues.get_mut(&first))
+                        && first.outcome.is_some_and(|outcome| outcome.is_ok())
+                    {
+                        // Without one of its patterns it is not what was asked for.
+                        first.queue.close();
+                    }
                     if let Some(subscribed) = queues.get_mut(&id) {
                         if subscribed.outcome.is_some() {
                             // It had been acknowledged before: its stream ends, and whoever listens is told.

@@ -33,6 +33,8 @@ pub struct Subscription {
     pattern: Name,
     outlet: Outlet,
     handle: Arc<Handle>,
+    /// Its further patterns: what comes for these is in its queue.
+    further: Vec<Self>,
     /// After how many more messages it ends, if it is to.
     left: Option<u64>,
 }
@@ -45,7 +47,18 @@ impl fmt::Debug for Subscription {
 
 impl Subscription {
     pub(crate) fn new(id: SubscriptionId, pattern: Name, outlet: Outlet, handle: Arc<Handle>) -> Self {
-        Self { id, pattern, outlet, handle, left: None }
+        Self { id, pattern, outlet, handle, further: Vec::new(), left: None }
+    }
+
+    /// Takes in another one: what comes for it waits in this one's queue from now on, unless it matches one of these patterns.
+    pub(crate) fn join(&mut self, other: Self, before: Vec<Name>) {
+        self.handle.0.lock().joined.insert(other.id, self.id, before);
+        self.further.push(other);
+    }
+
+    /// Those of all its patterns.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SubscriptionId> {
+        [self.id].into_iter().chain(self.further.iter().map(|further| further.id))
     }
 
     /// The next message; `None` once the subscription has ended, or the client is closed. Cancel-safe: dropping the future
@@ -93,15 +106,17 @@ impl Subscription {
         let shared = &self.handle.0;
         let mut state = shared.lock();
         let queue = state.queues.remove(&self.id);
+        state.joined.remove(self.id);
         let now = shared.now();
         state.core.unsubscribe(now, self.id);
         state.nudge();
         // Wakes whoever waits on the queue, which is better done without the lock.
         drop(state);
         drop(queue);
+        self.further.iter().for_each(Self::leave);
     }
 
-    /// The pattern.
+    /// The pattern, the first one if it has several.
     pub fn pattern(&self) -> &str {
         &self.pattern
     }
