@@ -85,7 +85,7 @@ pub(crate) type KeptPage = Page<KeptView, KeptCursor>;
 /// Places that a thread looks at in one turn. A session costs it less than a microsecond, a datagram several.
 pub(crate) const PLACES: usize = 128;
 /// How long a thread may take to answer. One that takes longer than this has other troubles.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 impl View {
     /// Where the server listens: all of its addresses, in the order of its configuration.
@@ -188,7 +188,7 @@ pub(crate) fn kept(shard: &Handle) -> Option<Vec<KeptView>> {
 }
 
 /// What a thread says to a question.
-fn ask<T>(shard: &Handle, limit: Duration, question: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
+pub(crate) fn ask<T>(shard: &Handle, limit: Duration, question: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
     let (reply, answer) = mpsc::channel();
     if !shard.send(question(reply)) {
         return None;

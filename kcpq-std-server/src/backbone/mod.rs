@@ -108,7 +108,7 @@ pub(crate) struct Prepared(Runner);
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) handle: Handle,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<BackboneView>>,
 }
 
 /// Makes the thread, of which the shards are to know before they begin. `config` has what the backbone does not say.
@@ -162,18 +162,22 @@ impl Prepared {
         let thread = std::thread::Builder::new().name("kcpq-backbone".into()).spawn(move || {
             let _guard = guard;
             runner.run();
+            runner.view()
         })?;
         Ok(Running { handle, thread: Some(thread) })
     }
 }
 
 impl Running {
-    /// Hands over what waits, within the linger time, and ends. The shards have ended.
-    pub(crate) fn end(&mut self, command: Command) {
+    /// Hands over what waits, within the linger time, and ends. The shards have ended. How it was with the backbone at last,
+    /// unless it has ended before.
+    pub(crate) fn end(&mut self, command: Command) -> Option<BackboneView> {
         self.handle.send(command);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        let ended = self.thread.take()?.join();
+        if ended.is_err() {
             tracing::error!("the thread of the backbone has panicked");
         }
+        ended.ok()
     }
 }
 

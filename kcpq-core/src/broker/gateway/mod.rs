@@ -29,6 +29,7 @@ mod inbound;
 mod interest;
 mod link;
 mod outbound;
+pub mod stand_in;
 mod subjects;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use self::interest::Interest;
 use self::link::Link;
 pub use self::outbound::Publish;
 use self::outbound::Waiting;
+pub use self::stand_in::StandIn;
 use self::subjects::Subjects;
 use super::foreign;
 use super::groups;
