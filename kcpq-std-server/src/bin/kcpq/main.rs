@@ -13,6 +13,8 @@ mod key;
 mod lane;
 mod log;
 mod manual;
+mod nats;
+mod openmetrics;
 mod ping;
 mod preset;
 mod progress;

@@ -17,6 +17,7 @@ use super::look::Looker;
 use super::query::Query;
 use super::websocket::Visitor;
 use super::{connz, keptz, live, messages, metrics, page, subsz, varz};
+use crate::openmetrics;
 
 /// What there is, for people without a browser.
 const INDEX: &str = "kcpq\n\n\
@@ -100,9 +101,9 @@ pub(super) fn answer(
             Some(look) => {
                 let text = metrics::text(&looker.about, &look);
                 if accepts(headers, "application/openmetrics-text") {
-                    respond(StatusCode::OK, metrics::OPEN_METRICS, text)
+                    respond(StatusCode::OK, openmetrics::OPEN_METRICS, text)
                 } else {
-                    respond(StatusCode::OK, metrics::CLASSIC, metrics::classic(&text))
+                    respond(StatusCode::OK, openmetrics::CLASSIC, openmetrics::classic(&text))
                 }
             }
             None => gone(),
