@@ -4,6 +4,7 @@
 // `json!` takes a step for each member.
 #![recursion_limit = "256"]
 
+mod bridge;
 mod context;
 mod figures;
 mod format;
@@ -85,6 +86,8 @@ enum Command {
     Top(top::Top),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
+    /// Carry messages between a kcpq server and NATS until SIGINT or SIGTERM, for servers that cannot do so themselves
+    Bridge(bridge::Bridge),
     /// Make keys for sealed sessions, and show their public half
     Key(key::Key),
     /// Keep how to reach a server under a name, and use it
@@ -228,6 +231,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),
+        Command::Bridge(bridge) => bridge.run(),
         Command::Pub(publish) => async_io::block_on(publish.run()),
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),

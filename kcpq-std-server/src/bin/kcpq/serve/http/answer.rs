@@ -49,16 +49,10 @@ pub(super) fn answer(
     comes: impl FnOnce(Visitor),
 ) -> Response<Body> {
     let upgrade = (request.uri().path() == "/ws").then(|| hyper::upgrade::on(&mut *request));
-    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    if local && !headers.get(HOST).is_none_or(names_this_machine) {
-        // A page of a stranger, whose name was made to lead here (DNS rebinding).
-        return error(StatusCode::FORBIDDEN, "only by an address of this machine, or as localhost");
+    if let Some(refused) = refused(request, local) {
+        return refused;
     }
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
+    let (uri, headers) = (request.uri(), request.headers());
     let query = Query::new(uri.query().unwrap_or_default());
     match uri.path() {
         "/" if !accepts(headers, "text/html") => respond(StatusCode::OK, TEXT, INDEX),
@@ -98,14 +92,7 @@ pub(super) fn answer(
         "/healthz" if looker.is_healthy() => document(&json!({ "status": "ok" })),
         "/healthz" => gone(),
         "/metrics" => match looker.look() {
-            Some(look) => {
-                let text = metrics::text(&looker.about, &look);
-                if accepts(headers, "application/openmetrics-text") {
-                    respond(StatusCode::OK, openmetrics::OPEN_METRICS, text)
-                } else {
-                    respond(StatusCode::OK, openmetrics::CLASSIC, openmetrics::classic(&text))
-                }
-            }
+            Some(look) => metrics(headers, metrics::text(&looker.about, &look)),
             None => gone(),
         },
         "/varz" => looker.look().map_or_else(gone, |look| document(&varz::document(looker, &look))),
@@ -129,6 +116,29 @@ pub(super) fn answer(
     }
 }
 
+/// What nobody is answered, wherever only this machine is to ask: `local`.
+pub(crate) fn refused(request: &Request<Incoming>, local: bool) -> Option<Response<Body>> {
+    if local && !request.headers().get(HOST).is_none_or(names_this_machine) {
+        // A page of a stranger, whose name was made to lead here (DNS rebinding).
+        return Some(error(StatusCode::FORBIDDEN, "only by an address of this machine, or as localhost"));
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Some(response);
+    }
+    None
+}
+
+/// Metrics, in the format that is asked for.
+pub(crate) fn metrics(headers: &HeaderMap, text: String) -> Response<Body> {
+    if accepts(headers, "application/openmetrics-text") {
+        respond(StatusCode::OK, openmetrics::OPEN_METRICS, text)
+    } else {
+        respond(StatusCode::OK, openmetrics::CLASSIC, openmetrics::classic(&text))
+    }
+}
+
 fn accepts(headers: &HeaderMap, content: &str) -> bool {
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     accepted.is_some_and(|accepted| accepted.contains(content))
@@ -148,15 +158,15 @@ fn document_or(made: Result<Value, String>) -> Response<Body> {
     made.map_or_else(|why| error(StatusCode::BAD_REQUEST, &why), |value| document(&value))
 }
 
-fn document(value: &Value) -> Response<Body> {
+pub(crate) fn document(value: &Value) -> Response<Body> {
     respond(StatusCode::OK, JSON, format!("{value:#}\n"))
 }
 
-fn gone() -> Response<Body> {
+pub(crate) fn gone() -> Response<Body> {
     respond(StatusCode::SERVICE_UNAVAILABLE, JSON, format!("{:#}\n", json!({ "status": "a thread does not answer" })))
 }
 
-fn error(status: StatusCode, why: &str) -> Response<Body> {
+pub(crate) fn error(status: StatusCode, why: &str) -> Response<Body> {
     respond(status, JSON, format!("{:#}\n", json!({ "error": why })))
 }
 
