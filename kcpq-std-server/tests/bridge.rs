@@ -201,7 +201,8 @@ fn messages_cross_both_ways_once_in_order_with_all_that_they_carry() {
             }
         })
         .await;
-        question.respond(&client, "kcpq").await.unwrap();
+        // With the headers of the question, as some answer.
+        question.respond(&client, "kcpq").headers(question.headers().iter()).await.unwrap();
         let answer = std::iter::repeat_with(|| there.next()).find(|heard| heard.subject == "_INBOX.x.1").unwrap();
         assert_eq!(answer.text, "kcpq");
         // What is not named stays where it is.

@@ -8,7 +8,7 @@ use kcpq_core::subject::{Limits, Pattern, Subject};
 /// As deep as can be counted: the one side may have more tokens than the other.
 const LIMITS: Limits = Limits { max_tokens: u8::MAX, ..Limits::DEFAULT };
 /// Subjects for answers, which the gateway names.
-const INBOX: &str = "_INBOX.";
+pub(super) const INBOX: &str = "_INBOX.";
 
 /// `KCPQ=NATS`: two patterns with the same wildcards in the same order.
 #[derive(Clone, Debug, PartialEq, Eq)]

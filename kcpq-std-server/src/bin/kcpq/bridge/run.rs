@@ -18,7 +18,7 @@ use smol::channel::Receiver;
 use super::Bridge;
 use super::counters::{Counters, Way};
 use super::http::Http;
-use super::map::{self, Map, Rule};
+use super::map::{self, INBOX, Map, Rule};
 use super::queue::{Queue, Waiting};
 use super::trail::{self, Crossed, Echoes, HEADER};
 use crate::nats::Crossing;
@@ -100,16 +100,18 @@ impl Bridge {
         tracing::info!(kcpq = client.server(), link = shared.link, "bridging");
         async_io::block_on(async {
             let told = smol::spawn(tell(client.events(), Arc::clone(&shared)));
-            let ends = or(end_by_signal(&mut signals, || shared.log(uplink.view())), end_by_failure(&failure));
-            let ends = or(ends, async { match flood.watch().await {} });
+            let signal = async {
+                end_by_signal(&mut signals, || shared.log(uplink.view())).await;
+                Ok(())
+            };
+            let ends = or(or(signal, end_by_failure(&failure)), async { match flood.watch().await {} });
             // One message is in its hands, whoever looks at it.
             let mut down = pin!(to_kcpq(&shared, &client));
             let carried = carry(&shared, &client, &uplink, buffer, ends, down.as_mut()).await;
             let lasts = finish(&shared, &client, uplink, monitoring, self.linger, carried, down);
             let again = async {
-                match end_by_signal(&mut signals, || ()).await {
-                    Ok(_) | Err(_) => Err(Failure::Error("ended at once by a second signal".into())),
-                }
+                end_by_signal(&mut signals, || ()).await;
+                Err(Failure::Error("ended at once by a second signal".into()))
             };
             let result = or(lasts, again).await;
             told.cancel().await;
@@ -241,7 +243,7 @@ impl Shared {
     /// Hands a message to NATS, unless it comes from there.
     fn hand_up(&self, client: &Client, uplink: &Uplink, message: &Message) {
         let way = &self.counters.to_nats;
-        if !self.crosses(way, message.headers().iter()) {
+        if !self.crosses(way, message.subject(), message.headers().iter()) {
             return;
         }
         if !client.is_native() && self.echoes().is_back(Instant::now(), message.subject(), message.payload()) {
@@ -264,10 +266,12 @@ impl Shared {
         }
     }
 
-    /// True if a message with these headers may cross; otherwise it is counted.
-    fn crosses<'h>(&self, way: &Way, headers: impl Iterator<Item = (&'h str, &'h str)>) -> bool {
+    /// True if a message with these headers may cross; otherwise it is counted. An answer is for one, who is at the other side,
+    /// and may have the headers of the request.
+    fn crosses<'h>(&self, way: &Way, subject: &str, headers: impl Iterator<Item = (&'h str, &'h str)>) -> bool {
         match trail::crossed(&self.link, headers) {
             Crossed::Not => return true,
+            Crossed::This if subject.starts_with(INBOX) => return true,
             Crossed::This => way.returned.add(1),
             Crossed::TooMany => way.looped.add(1),
         }
@@ -291,7 +295,7 @@ impl Shared {
             Heard::Message { subject, payload, properties, lane, expires } => {
                 let way = &self.counters.to_kcpq;
                 way.received.add(1);
-                if !self.crosses(way, properties.headers()) {
+                if !self.crosses(way, subject, properties.headers()) {
                     if !self.is_warned.swap(true, Relaxed) {
                         tracing::warn!(
                             subject,
@@ -512,10 +516,10 @@ async fn tell(mut events: Events, shared: Arc<Shared>) {
 }
 
 /// Waits for a signal that ends the program; at others `at_other` is called.
-async fn end_by_signal(signals: &mut Signals, at_other: impl Fn()) -> Result<(), Failure> {
+async fn end_by_signal(signals: &mut Signals, at_other: impl Fn()) {
     loop {
         match signals.next().await {
-            Some(Ok(signal)) if signals::ends(signal) => return Ok(()),
+            Some(Ok(signal)) if signals::ends(signal) => return,
             Some(Ok(Signal::Hup | Signal::Usr1 | Signal::Usr2)) => at_other(),
             Some(Ok(signal)) => tracing::info!(?signal, "no use for this signal"),
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals"),
