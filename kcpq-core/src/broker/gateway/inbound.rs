@@ -62,6 +62,7 @@ impl Gateway {
                     self.hand_on(now, incoming, &local, None);
                 }
             }
+            For::Sessions if self.doubts.is_back(now, incoming.subject, incoming.payload) => self.stats.returned += 1,
             For::Sessions if self.subjects.write_in(incoming.subject, &mut local) => {
                 self.hand_on(now, incoming, &local, None);
             }

@@ -25,6 +25,7 @@
 //! **Answers** to requests come to `_INBOX.` subjects, which only who asks knows. They are the gateway's at the backbone:
 //! `_INBOX.ID.x` there is `_INBOX.x` here, and `_INBOX.ID.y` here is `_INBOX.y` there. No other `_INBOX.` subject crosses.
 
+mod doubts;
 mod inbound;
 mod interest;
 mod link;
@@ -40,6 +41,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use self::doubts::Doubts;
 pub use self::inbound::Incoming;
 use self::interest::Interest;
 use self::link::Link;
@@ -171,6 +173,8 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Messages from the backbone that nobody wants any more.
     pub unwanted: u64,
+    /// Messages of this gateway's own that came back from a server of the backbone that had hung.
+    pub returned: u64,
     /// Messages not handed to the backbone: it was not there, and too many waited.
     pub dropped_away: u64,
     /// The same: queue groups here had got them while it was not there, or who asked was told that nobody is.
@@ -201,6 +205,7 @@ pub struct Gateway {
     /// The brokers of the server.
     links: Vec<Link>,
     interest: Interest,
+    doubts: Doubts,
     outbound: VecDeque<Waiting>,
     /// Bytes in there.
     waiting: usize,
@@ -287,6 +292,7 @@ impl Gateway {
             subjects,
             links,
             interest: Interest::new(seed, Rng::with_seed(seed)),
+            doubts: Doubts::new(seed),
             outbound: VecDeque::new(),
             waiting: 0,
             orders: VecDeque::new(),
@@ -395,6 +401,7 @@ impl Gateway {
         if self.state == State::Joined {
             self.set_abroad(false);
         }
+        self.doubts.lose(now, self.is_deaf(now));
         self.state = State::Away;
         self.stats.disconnects += 1;
         self.stats.in_doubt += self.stats.messages_out - self.certain;
@@ -420,6 +427,7 @@ impl Gateway {
         if on == Channel::Main {
             if answered >= channel.mark.ping {
                 self.certain = self.certain.max(channel.mark.messages);
+                self.doubts.confirm(self.certain);
             }
             // It says that nobody is there before it answers what follows.
             while self.asked.front().is_some_and(|(ping, _)| *ping <= answered) {

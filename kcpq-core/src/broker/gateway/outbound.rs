@@ -264,6 +264,11 @@ impl Gateway {
                 main.news |= self.asked.len().is_multiple_of(ASK_AGAIN);
             }
             self.stats.messages_out += 1;
+            if self.subjects.comes_in(&subject)
+                && self.doubts.hand_over(self.stats.messages_out, publish.subject, message)
+            {
+                self.channels[Channel::Main.index()].news = true;
+            }
             self.stats.bytes_out += (publish.subject.len() + message.len()) as u64;
             write(publish);
             return true;

@@ -63,6 +63,11 @@ impl Subjects {
         permits(&self.export, subject) && permits(&self.import, subject)
     }
 
+    /// True if messages to a subject come in.
+    pub(super) fn comes_in(&self, subject: &str) -> bool {
+        permits(&self.import, subject)
+    }
+
     /// The pattern of subjects here to which answers for the backbone are published.
     pub(super) fn answers(&self) -> &str {
         &self.answers

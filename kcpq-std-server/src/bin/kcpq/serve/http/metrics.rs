@@ -52,6 +52,7 @@ pub(crate) fn backbone(view: &BackboneView) -> Vec<Family> {
                 ("unmapped", stats.dropped_unmapped),
                 ("expired", stats.expired),
                 ("unwanted", stats.unwanted),
+                ("returned", stats.returned),
             ],
         ),
         gauge("backbone_waiting", "Messages that wait for them", stats.waiting as f64),

@@ -117,6 +117,7 @@ fn backbone(view: &BackboneView) -> Value {
             "unmapped": stats.dropped_unmapped,
             "expired": stats.expired,
             "unwanted": stats.unwanted,
+            "returned": stats.returned,
         },
         "stripped": stats.stripped,
         "no_responders": stats.nobody,
