@@ -17,7 +17,7 @@ use serde_json::json;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, Timer};
 
-use super::run::Shared;
+use super::shared::Shared;
 use crate::openmetrics::{self, gauge};
 use crate::serve::http::{Body, Crowd, PAUSE, answer, connection, metrics};
 use crate::serve::policy;

@@ -10,6 +10,8 @@
 #[cfg(feature = "nats")]
 mod counters;
 #[cfg(feature = "nats")]
+mod down;
+#[cfg(feature = "nats")]
 mod http;
 #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "flags are the same in all builds"))]
 mod map;
@@ -17,6 +19,8 @@ mod map;
 mod queue;
 #[cfg_attr(not(feature = "nats"), path = "absent.rs")]
 mod run;
+#[cfg(feature = "nats")]
+mod shared;
 #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "flags are the same in all builds"))]
 mod trail;
 

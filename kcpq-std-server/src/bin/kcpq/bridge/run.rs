@@ -2,54 +2,30 @@
 
 use std::io::{self, Write};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_io::Timer;
 use async_signal::{Signal, Signals};
-use event_listener::Event as Changed;
 use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
-use kcpq_smol::{Bytes, Client, ConnectionState, Event, Events, Message, PublishError, PublishRefusal, Subscription};
-use kcpq_std_server::{BackboneView, Heard, Uplink, Upward};
+use kcpq_smol::{Client, Event, Events, Subscription};
+use kcpq_std_server::Uplink;
 use smol::channel::Receiver;
 
 use super::Bridge;
-use super::counters::{Counters, Way};
+use super::down::to_kcpq;
 use super::http::Http;
-use super::map::{self, INBOX, Map, Rule};
-use super::queue::{Queue, Waiting};
-use super::trail::{self, Crossed, Echoes, HEADER};
+use super::map::{Map, Rule};
+use super::shared::{LOOK, Shared};
 use crate::nats::Crossing;
 use crate::serve::flood::Flood;
 use crate::serve::{http as monitoring, supervisor};
 use crate::{Failure, signals};
 
-/// So many bytes are under way to NATS before no more is read from the kcpq server.
-const AHEAD: isize = 1 << 20;
 /// Messages that may wait for that, and bytes of them, unless more may wait while NATS is away.
 const MESSAGES: usize = 1 << 20;
 const BURST: usize = 8 << 20;
-/// How often counters are looked at that others keep.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// What both directions know.
-#[derive(Debug)]
-pub(super) struct Shared {
-    link: String,
-    map: Map,
-    /// Of what the kcpq server gives back.
-    to_nats: Vec<Box<str>>,
-    pub(super) counters: Counters,
-    pub(super) queue: Queue,
-    echoes: Mutex<Echoes>,
-    /// It was told that there is another way beside this one.
-    is_warned: AtomicBool,
-    /// Bytes under way to NATS, and that they have become fewer. It may be told of these before it is told how many they are.
-    ahead: AtomicIsize,
-    placed: Changed,
-}
 
 impl Bridge {
     /// Carries messages until a signal comes.
@@ -72,17 +48,8 @@ impl Bridge {
         let backbone = self.nats.backbone("kcpq bridge", crossing, self.linger)?;
         let backbone = backbone.ok_or_else(|| Failure::Error("no NATS server is named: give --nats".into()))?;
         let buffer = backbone.buffer;
-        let shared = Arc::new(Shared {
-            link: self.link.unwrap_or_else(|| first.to_string()),
-            map: Map::new(self.map),
-            to_nats: self.to_nats,
-            counters: Counters::default(),
-            queue: Queue::new(self.kcpq_buffer),
-            echoes: Mutex::default(),
-            is_warned: AtomicBool::new(false),
-            ahead: AtomicIsize::new(0),
-            placed: Changed::new(),
-        });
+        let link = self.link.unwrap_or_else(|| first.to_string());
+        let shared = Arc::new(Shared::new(link, Map::new(self.map), self.to_nats, self.kcpq_buffer));
         let listener = self.monitoring.as_deref().map(|addr| monitoring::listen(addr, self.http_open)).transpose();
         let listener = listener.map_err(Failure::Error)?;
         let builder = self.server.builder("kcpq bridge")?;
@@ -210,200 +177,6 @@ async fn to_nats(
                 return Err(Failure::Error("the kcpq server has ended the subscription: see the log".into()));
             }
             None => {}
-        }
-    }
-}
-
-impl Shared {
-    /// Counters that the subscription keeps.
-    fn look_at(&self, subscription: &Subscription) {
-        let (stats, way) = (subscription.stats(), &self.counters.to_nats);
-        way.received.set(stats.received);
-        way.full.set(stats.dropped);
-        way.expired.set(stats.expired);
-    }
-
-    /// Waits for a moment for that NATS takes more; false if it does not.
-    async fn may_send(&self) -> bool {
-        if self.ahead.load(Relaxed) < AHEAD {
-            return true;
-        }
-        let placed = self.placed.listen();
-        // It may have become so since.
-        if self.ahead.load(Relaxed) < AHEAD {
-            return true;
-        }
-        let tick = async {
-            Timer::after(LOOK).await;
-        };
-        or(placed, tick).await;
-        self.ahead.load(Relaxed) < AHEAD
-    }
-
-    /// Hands a message to NATS, unless it comes from there.
-    fn hand_up(&self, client: &Client, uplink: &Uplink, message: &Message) {
-        let way = &self.counters.to_nats;
-        if !self.crosses(way, message.subject(), message.headers().iter()) {
-            return;
-        }
-        if !client.is_native() && self.echoes().is_back(Instant::now(), message.subject(), message.payload()) {
-            return way.returned.add(1);
-        }
-        let reply = message.reply_to().map(|reply| self.map.to_nats(reply));
-        let published = uplink.publish(Upward {
-            subject: &self.map.to_nats(message.subject()),
-            reply: reply.as_deref(),
-            headers: message.headers().iter().chain([(HEADER, &*self.link)]),
-            payload: message.payload(),
-            ttl: message.left(),
-        });
-        match published {
-            Ok(bytes) => {
-                self.ahead.fetch_add(bytes.cast_signed(), Relaxed);
-                way.passed.add(1);
-            }
-            Err(_) => way.refused.add(1),
-        }
-    }
-
-    /// True if a message with these headers may cross; otherwise it is counted. An answer is for one, who is at the other side,
-    /// and may have the headers of the request.
-    fn crosses<'h>(&self, way: &Way, subject: &str, headers: impl Iterator<Item = (&'h str, &'h str)>) -> bool {
-        match trail::crossed(&self.link, headers) {
-            Crossed::Not => return true,
-            Crossed::This if subject.starts_with(INBOX) => return true,
-            Crossed::This => way.returned.add(1),
-            Crossed::TooMany => way.looped.add(1),
-        }
-        false
-    }
-
-    fn echoes(&self) -> MutexGuard<'_, Echoes> {
-        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    // --- from NATS to the kcpq server ---
-
-    /// Takes in what comes from NATS, on the uplink's thread.
-    fn hear(&self, what: Heard<'_>) {
-        match what {
-            Heard::Placed(bytes) => {
-                self.ahead.fetch_sub(bytes.cast_signed(), Relaxed);
-                self.placed.notify(usize::MAX);
-            }
-            Heard::Message { properties, .. } if properties.has_nobody() => self.counters.nobody.add(1),
-            Heard::Message { subject, payload, properties, lane, expires } => {
-                let way = &self.counters.to_kcpq;
-                way.received.add(1);
-                if !self.crosses(way, subject, properties.headers()) {
-                    if !self.is_warned.swap(true, Relaxed) {
-                        tracing::warn!(
-                            subject,
-                            link = self.link,
-                            "a message that has crossed this link comes from NATS: another bridge stands beside this one, or the kcpq \
-                             server has a backbone there; it goes no further, but others may have each message twice"
-                        );
-                    }
-                    return;
-                }
-                let headers = properties.headers().chain([(HEADER, &*self.link)]);
-                way.full.add(self.queue.push(Waiting {
-                    subject: self.map.to_kcpq(subject).into(),
-                    reply: properties.reply().map(|reply| self.map.to_kcpq(reply).into()),
-                    headers: headers.map(|(name, value)| (name.into(), value.into())).collect(),
-                    payload: Bytes::copy_from_slice(payload),
-                    lane,
-                    latest: properties.supersedes(),
-                    expires,
-                }));
-            }
-            _ => {}
-        }
-    }
-
-    /// A line with all sums.
-    fn log(&self, view: Option<BackboneView>) {
-        let Counters { to_nats, to_kcpq, stripped, in_doubt, nobody, complaints } = &self.counters;
-        let stats = view.unwrap_or_default().stats;
-        tracing::info!(
-            %to_nats,
-            %to_kcpq,
-            stripped = stripped.get(),
-            in_doubt = in_doubt.get(),
-            nobody = nobody.get(),
-            complaints = complaints.get(),
-            handed_to_nats = stats.messages_out,
-            dropped_away = stats.dropped_away,
-            dropped_too_large = stats.dropped_too_large,
-            in_doubt_at_nats = stats.in_doubt,
-            "carried"
-        );
-    }
-}
-
-/// Publishes what comes from NATS, in its order, as the kcpq server takes it; until the queue is closed and empty.
-async fn to_kcpq(shared: &Shared, client: &Client) {
-    let way = &shared.counters.to_kcpq;
-    while let Some(waiting) = shared.queue.next().await {
-        // What waits here makes room for what is newer; what waits in the client does not.
-        if client.watch().wait_for(ConnectionState::is_connected).await.is_none() {
-            continue; // closed: it is counted at the end
-        }
-        match publish(shared, client, &waiting).await {
-            Published::Yes => way.passed.add(1),
-            Published::Expired => way.expired.add(1),
-            Published::Refused(why) => {
-                tracing::warn!(subject = &*waiting.subject, %why, "a message from NATS is nothing for the kcpq server");
-                way.refused.add(1);
-            }
-            Published::Closed => {}
-        }
-    }
-}
-
-enum Published {
-    Yes,
-    Expired,
-    Refused(PublishRefusal),
-    Closed,
-}
-
-async fn publish(shared: &Shared, client: &Client, waiting: &Waiting) -> Published {
-    let Waiting { subject, reply, headers, payload, lane, latest, expires } = waiting;
-    let is_native = client.is_native();
-    if !is_native && map::any_fits(&shared.to_nats, subject) {
-        shared.echoes().note(Instant::now(), subject, payload);
-    }
-    loop {
-        let ttl = expires.map(|at| at.saturating_duration_since(Instant::now()));
-        if ttl.is_some_and(|ttl| ttl.is_zero()) {
-            return Published::Expired;
-        }
-        let mut publish = client.publish(subject, payload).lane(*lane);
-        if is_native {
-            publish = publish.headers(headers.iter().map(|(name, value)| (&**name, &**value)));
-            if let Some(reply) = reply {
-                publish = publish.reply_to(reply);
-            }
-        }
-        if *latest {
-            publish = publish.latest();
-        }
-        if let Some(ttl) = ttl {
-            publish = publish.ttl(ttl);
-        }
-        match publish.await {
-            Ok(()) => {
-                // Its own header nobody misses.
-                let has_more = reply.is_some() || headers.len() > 1;
-                shared.counters.stripped.add(u64::from(!is_native && has_more));
-                return Published::Yes;
-            }
-            // A slow server: what waits behind it makes room.
-            Err(PublishError::TimedOut { .. }) => {}
-            Err(PublishError::Refused(PublishRefusal::Closed)) => return Published::Closed,
-            Err(PublishError::Refused(why)) => return Published::Refused(why),
-            Err(_) => return Published::Closed,
         }
     }
 }
