@@ -88,6 +88,7 @@ impl Phase {
     }
 
     /// True if there is a conversation.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Connecting { .. } | Self::Up(_) | Self::Closing { .. })
     }
