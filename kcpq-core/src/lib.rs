@@ -44,7 +44,7 @@
 //! | `mtud` | path MTU discovery; says so in HELLO |
 //! | `native` | native datagrams: short headers, and a session that is known by its name and not by its address; says so in HELLO |
 //! | `pieces` | segments that have become too long for their path go in pieces; says so in HELLO; implies `mtud` and `alloc` |
-//! | `lanes` | several streams in one session; says so in HELLO; implies `native` and `alloc` |
+//! | `lanes` | several streams in one session; says so in HELLO; implies `native` |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `repair` | repairs inside of KCP, which rebuild what is lost; says so in HELLO; implies `redundancy` and `alloc` |
 //! | `ttl` | messages with a time to live |

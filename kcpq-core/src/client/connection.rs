@@ -13,11 +13,13 @@ use crate::frame::{LENGTH, command};
 use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION, features};
 use crate::outbox::{Dialect, FrameStore, Outbox};
 use crate::rng::draw;
-use crate::session::{Native, Session};
+use crate::session::Native;
 use crate::time::{Duration, Instant};
 
 /// How long the last datagram of a session has to leave before the next one begins.
 const FAREWELL: Duration = Duration::from_millis(10);
+/// What is said of lanes.
+const LANES: u32 = features::LANES | features::SUPERSEDES;
 /// Bytes of SUB and UNSUB that wait; the others are queued when some of these have gone.
 const REQUESTS: usize = 16 * 1024;
 
@@ -260,7 +262,7 @@ impl<S: FrameStore> Client<S> {
         let held = u32::try_from(self.session.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
-            features: self.framing().features() & if Session::<S>::knows_lanes() { u32::MAX } else { !features::LANES },
+            features: self.framing().features() & if self.session.knows_lanes() { u32::MAX } else { !LANES },
             max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body.min(held),

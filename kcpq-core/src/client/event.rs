@@ -283,6 +283,8 @@ pub enum PublishError {
     Properties(PropertyError),
     /// The message is to be kept as the last value of its subject, and the server keeps none, as an original one.
     Unsupported,
+    /// The memory that was lent for lanes is in use by others, or there is none.
+    Lane,
     /// The queue is full; [`Event::Writable`] will say when there is room.
     Full,
     /// The client is closing or closed.
@@ -295,6 +297,7 @@ impl fmt::Display for PublishError {
             Self::Subject(error) => error.fmt(f),
             Self::Properties(error) => error.fmt(f),
             Self::Unsupported => f.write_str("the server keeps no last values of subjects"),
+            Self::Lane => f.write_str(NO_LANE),
             Self::TooLarge(error) => write!(f, "message too large: {error}"),
             Self::Full => f.write_str("the queue of messages to send is full"),
             Self::Closed => f.write_str("the client is closed"),
@@ -303,6 +306,8 @@ impl fmt::Display for PublishError {
 }
 
 impl core::error::Error for PublishError {}
+
+const NO_LANE: &str = "no memory was lent for another lane";
 
 /// Why a subscription was refused by the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,6 +322,8 @@ pub enum SubscribeError {
     Group,
     /// The client has its maximum number of subscriptions.
     TooMany,
+    /// The memory that was lent for lanes is in use by others.
+    Lane,
     /// The client is closing or closed.
     Closed,
 }
@@ -330,6 +337,7 @@ impl fmt::Display for SubscribeError {
                 f.write_str("the name of a queue group is 1 to 64 bytes without spaces and control characters")
             }
             Self::TooMany => f.write_str("no room for another subscription"),
+            Self::Lane => f.write_str(NO_LANE),
             Self::Closed => f.write_str("the client is closed"),
         }
     }

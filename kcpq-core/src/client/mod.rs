@@ -68,6 +68,8 @@ pub use event::{
     RequestFailure, RequestId, SubscribeError, SubscribeFailure,
 };
 pub use memory::Memory;
+#[cfg(feature = "lanes")]
+pub use memory::{LaneMemory, LendError};
 pub use phase::{Server, State};
 #[cfg(feature = "alloc")]
 pub use push::Arrived;

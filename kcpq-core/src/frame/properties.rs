@@ -147,7 +147,7 @@ impl<'p> Properties<'p> {
     /// The server is to keep the message as the last value of its subject, and nothing else.
     pub const RETAIN: Self = Self { bytes: &[tag::RETAIN, 0, 0] };
     /// Of the messages of its subject that are under way only the latest counts, and nothing else.
-    #[cfg(feature = "alloc")]
+    #[cfg(any(feature = "alloc", feature = "lanes"))]
     pub const LATEST: Self = Self { bytes: &LATEST };
 
     /// Takes what stands behind a message, without the length.
@@ -239,7 +239,7 @@ impl<'p> Properties<'p> {
 
     /// True if of the messages of its subject that are under way only the latest counts.
     pub fn supersedes(mut self) -> bool {
-        cfg!(feature = "alloc") && self.any(|property| property.tag == tag::LATEST)
+        cfg!(any(feature = "alloc", feature = "lanes")) && self.any(|property| property.tag == tag::LATEST)
     }
 
     /// True if a newer message of its subject may take its place: nobody waits to hear what has become of it.
@@ -454,7 +454,7 @@ pub(crate) fn group(len: usize) -> [u8; HEAD] {
 }
 
 /// The property that says that only the latest message of its subject counts.
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", feature = "lanes"))]
 pub(crate) const LATEST: [u8; HEAD] = [tag::LATEST, 0, 0];
 
 /// The property that says that queue groups of the server have the message.

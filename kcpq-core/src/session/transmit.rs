@@ -32,6 +32,18 @@ pub struct Transmit {
     pub asks: bool,
 }
 
+/// Adds a mark, if there are frames in it; where there is no room it becomes part of the last one.
+pub(super) fn push_mark<S: FrameStore>(marks: &mut S::Queue<Mark>, mark: Mark) {
+    if mark.frames == 0 || marks.push(mark).is_ok() {
+        return;
+    }
+    let last = marks.len().saturating_sub(1);
+    if let Some(last) = marks.get_mut(last) {
+        last.end = mark.end;
+        last.frames += mark.frames;
+    }
+}
+
 impl<S: FrameStore> Session<S> {
     /// Writes the next datagram to the front of `out`, and protects it.
     pub(crate) fn poll_transmit(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
@@ -126,6 +138,9 @@ impl<S: FrameStore> Session<S> {
     /// Moves frames into the stream, as many as the next datagram needs.
     fn refill(&mut self, now: Instant) {
         self.refill_lanes(now);
+        if self.is_cut_short() {
+            return;
+        }
         let enough = self.kcp.mss();
         while self.kcp.unsent_of(Lane::NORMAL) < enough {
             let control_first = !self.outbox.main().mid_frame() && !self.control.is_empty();
@@ -158,18 +173,7 @@ impl<S: FrameStore> Session<S> {
     }
 
     pub(super) fn mark(&mut self, now: Instant, frames: u32) {
-        if frames == 0 {
-            return;
-        }
-        let mark = Mark { end: self.moved_to, frames, at: now };
-        if self.marks.push(mark).is_ok() {
-            return;
-        }
-        let last = self.marks.len().saturating_sub(1);
-        if let Some(last) = self.marks.get_mut(last) {
-            last.end = mark.end;
-            last.frames += frames;
-        }
+        push_mark::<S>(&mut self.marks, Mark { end: self.moved_to, frames, at: now });
     }
 
     /// Takes note of what the peer has acknowledged, and how long that was under way.

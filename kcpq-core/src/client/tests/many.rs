@@ -31,6 +31,14 @@ impl<I: Index<HeapText>> Store for Counted<I> {
     type Tx = HeapTx;
     type Rx = HeapRx;
     type Inbox = Unused;
+    #[cfg(feature = "lanes")]
+    type Lanes<T> = crate::store::HeapLanes<T>;
+    #[cfg(feature = "lanes")]
+    type Own<T> = Box<T>;
+    #[cfg(feature = "lanes")]
+    type Numbers = crate::store::HeapNumbers;
+
+    const GROWS: bool = true;
 }
 
 struct Counting<T>(VecDeque<T>);
