@@ -112,6 +112,30 @@ fn lent_memory_is_for_the_first_lanes_that_are_used() {
     idle.publish_in(now, Lane::BULK, "a.b", b"", Properties::NONE, None).unwrap();
 }
 
+/// What comes in a lane that nobody asked for has memory as long as there is some; then it is passed over, and told.
+#[test]
+fn what_comes_in_a_lane_without_memory_is_told() {
+    let now = Instant::from_millis(1);
+    let mut session = Lent::client(Config::default(), 1).session;
+    session.kcp.negotiated(crate::kcp::Peer { lanes: true, ..*session.kcp.peer() });
+    session.kcp.begin_numbers(now);
+    let mut frame = [0; 20];
+    let len = Frame { command: command::MSG, subject: b"a.b", payload: b"1" }.encode(&mut frame).unwrap();
+    for number in 0..4 {
+        let item = [&[0x45, number, 0, number + 1, 0, 0], &frame[..len]].concat();
+        let origin = crate::kcp::Origin::Numbered(number.into());
+        session.kcp.handle_datagram_lanes(now, &item, origin, |_, _| 0).unwrap();
+    }
+    for _ in 0..3 {
+        let found = session.poll_frame(now).unwrap().unwrap();
+        assert_eq!(session.frame(found).subject, b"a.b");
+        session.leave(now, found);
+    }
+    let passed_over = session.poll_frame(now).unwrap().err();
+    assert_eq!(passed_over, Some(frame::Flaw::Oversize { limit: 0, actual: len }));
+    assert!(session.poll_frame(now).is_none());
+}
+
 /// A server that was started again is a new session: each lane goes on in order, and what is in doubt is counted.
 #[test]
 fn lanes_go_on_after_a_restart_of_the_server() {
