@@ -4,16 +4,10 @@ use core::fmt;
 
 use heapless::{Deque, String};
 
-#[cfg(feature = "lanes")]
-use super::{Client, Phase};
 use super::{Parts, Subscription};
 use crate::kcp::{self, Ack, Sent};
-#[cfg(feature = "lanes")]
-use crate::kcp::{Early, LatestMessage, Parked};
 use crate::outbox::LentOutbox;
 use crate::session::{self, Mark};
-#[cfg(feature = "lanes")]
-use crate::store::{LENT_LANES, LentKept, LentNumbers, NumberSlot};
 use crate::store::{Lent, LentInbox, LentRx, LentTx, SlotInfo};
 
 /// Bytes for frames of the protocol that wait: HELLO and some SUBs. What finds no room is sent later.
@@ -105,137 +99,6 @@ impl<const M: usize, const W: usize, const Q: usize, const I: usize, const S: us
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").field("mss", &M).field("window", &W).finish_non_exhaustive()
-    }
-}
-
-/// Messages of a lane that are under way and of which only the latest counts, and as many subjects; what is more goes as others
-/// do.
-#[cfg(feature = "lanes")]
-const LATEST: usize = 8;
-
-/// Memory for `LANES` lanes besides lane 0 (PROTOCOL.md 2.12), 3 at most: of each `BYTES` that wait, `BYTES` that are under way,
-/// and a message of `BYTES` that comes in several segments. Any lane may be used; the first ones that are published in, or
-/// subscribed to, have the memory for good. `WINDOW` is that of the client.
-///
-/// All zeros, as [`Memory`] is.
-#[cfg(feature = "lanes")]
-pub struct LaneMemory<const LANES: usize, const BYTES: usize, const WINDOW: usize> {
-    lanes: [OneLane<BYTES, WINDOW>; LANES],
-    parked: Deque<Parked<LentKept>, WINDOW>,
-    early: Deque<Early, WINDOW>,
-}
-
-#[cfg(feature = "lanes")]
-struct OneLane<const BYTES: usize, const WINDOW: usize> {
-    tx: [u8; BYTES],
-    messages: Deque<LatestMessage, LATEST>,
-    subjects: [NumberSlot; LATEST],
-    outbox: [u8; BYTES],
-    inbox: [u8; BYTES],
-    marks: Deque<Mark, WINDOW>,
-}
-
-#[cfg(feature = "lanes")]
-impl<const B: usize, const W: usize> OneLane<B, W> {
-    const EMPTY: Self = Self {
-        tx: [0; B],
-        messages: Deque::new(),
-        subjects: [NumberSlot::EMPTY; LATEST],
-        outbox: [0; B],
-        inbox: [0; B],
-        marks: Deque::new(),
-    };
-
-    fn lend<const T: usize>(&mut self) -> session::LaneParts<Lent<'_, T>> {
-        let Self { tx, messages, subjects, outbox, inbox, marks } = self;
-        messages.clear();
-        subjects.fill(NumberSlot::EMPTY);
-        marks.clear();
-        session::LaneParts {
-            kcp: kcp::LaneParts {
-                tx: LentTx::new(tx),
-                messages: messages.as_mut_view(),
-                subjects: LentNumbers::new(subjects),
-            },
-            outbox: LentOutbox::new(outbox),
-            inbox: LentInbox::new(inbox),
-            marks: marks.as_mut_view(),
-        }
-    }
-}
-
-#[cfg(feature = "lanes")]
-impl<const L: usize, const B: usize, const W: usize> LaneMemory<L, B, W> {
-    /// Empty memory.
-    pub const fn new() -> Self {
-        const { assert!(L >= 1 && L <= LENT_LANES, "LANES is 1 to 3") };
-        Self { lanes: [const { OneLane::EMPTY }; L], parked: Deque::new(), early: Deque::new() }
-    }
-}
-
-#[cfg(feature = "lanes")]
-impl<const L: usize, const B: usize, const W: usize> Default for LaneMemory<L, B, W> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-#[cfg(feature = "lanes")]
-impl<const L: usize, const B: usize, const W: usize> fmt::Debug for LaneMemory<L, B, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LaneMemory").field("lanes", &L).field("bytes", &B).field("window", &W).finish_non_exhaustive()
-    }
-}
-
-/// Why memory for lanes was not taken.
-#[cfg(feature = "lanes")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum LendError {
-    /// The client was connected already, or lent such memory: its server has been told what it knows.
-    Late,
-    /// The client's window has more segments than `WINDOW` of the memory.
-    Window,
-}
-
-#[cfg(feature = "lanes")]
-impl fmt::Display for LendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Late => "memory for lanes has to be lent once, and before the client connects",
-            Self::Window => "the window of the memory for lanes is shorter than the client's",
-        })
-    }
-}
-
-#[cfg(feature = "lanes")]
-impl core::error::Error for LendError {}
-
-#[cfg(feature = "lanes")]
-impl<'a, const TEXT: usize> Client<Lent<'a, TEXT>> {
-    /// Lends memory for lanes, once and before [`connect`](Client::connect): without it there is only lane 0, and the server is
-    /// told so.
-    ///
-    /// # Errors
-    /// [`LendError`]: there are no lanes then.
-    pub fn lend_lanes<const L: usize, const B: usize, const W: usize>(
-        &mut self,
-        memory: &'a mut LaneMemory<L, B, W>,
-    ) -> Result<(), LendError> {
-        if !matches!(self.phase, Phase::Idle) || self.session.knows_lanes() {
-            return Err(LendError::Late);
-        }
-        memory.parked.clear();
-        memory.early.clear();
-        if !self.session.kcp.lend_lanes(memory.parked.as_mut_view(), memory.early.as_mut_view()) {
-            return Err(LendError::Window);
-        }
-        for lane in &mut memory.lanes {
-            // There is room for them, see `LaneMemory::new`.
-            self.session.lend_lane(lane.lend());
-        }
-        Ok(())
     }
 }
 

@@ -33,6 +33,8 @@ mod finder;
 #[cfg_attr(not(feature = "sealed"), path = "absent/handshake.rs")]
 mod handshake;
 mod inbound;
+#[cfg(feature = "lanes")]
+mod lane_memory;
 mod memory;
 #[cfg_attr(not(feature = "alloc"), path = "absent/names.rs")]
 mod names;
@@ -67,9 +69,9 @@ pub use event::{
     ConfirmError, ConfirmFailure, ConfirmId, Disconnect, Event, Message, PublishError, Recipient, RequestError,
     RequestFailure, RequestId, SubscribeError, SubscribeFailure,
 };
-pub use memory::Memory;
 #[cfg(feature = "lanes")]
-pub use memory::{LaneMemory, LendError};
+pub use lane_memory::{LaneMemory, LendError};
+pub use memory::Memory;
 pub use phase::{Server, State};
 #[cfg(feature = "alloc")]
 pub use push::Arrived;

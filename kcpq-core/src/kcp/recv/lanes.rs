@@ -11,10 +11,12 @@
 //! Begins with the first segment that says its lane. From then on nothing that is in order stays in the window, so a lane that
 //! is not read takes no numbers from the others, only segments of the window that is told.
 
+pub(super) use super::lane_head::is_void;
+use super::lane_head::{Head, Kind, Place, void};
 use super::{Receiver, drain};
 use crate::kcp::env::Env;
 use crate::kcp::segment::{Header, flags};
-use crate::kcp::send::{LANE_HEAD, LATEST, LATEST_HEAD, RESERVE, VOID};
+use crate::kcp::send::RESERVE;
 use crate::lane::Lane;
 use crate::store::{Queue, RxWindow, Store};
 
@@ -60,75 +62,6 @@ pub struct Parked<K> {
     /// Bytes that were read.
     read: u16,
     data: K,
-}
-
-/// Whose data of a segment are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// The segment of this number in this lane.
-    Told(Lane, u16),
-    /// Lane 0, behind all that was sent before.
-    Untold,
-}
-
-/// What a segment of a lane is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A part of the lane's stream.
-    Ordinary,
-    /// A message of this flow of which only the latest counts, with so many segments before it that are such as well.
-    Latest { flow: u16, run: u16 },
-    /// Nothing, or nothing any more.
-    Void,
-}
-
-/// What stands in front of the data of a segment.
-#[derive(Clone, Copy)]
-struct Head {
-    whose: Place,
-    kind: Kind,
-    len: usize,
-}
-
-impl Head {
-    /// Reads it. One that makes no sense says nothing.
-    fn read(frg: u8, data: &[u8]) -> Self {
-        if frg & flags::LANED != 0
-            && let Some((&[lane, low, high], rest)) = data.split_first_chunk::<LANE_HEAD>()
-            && let Some(number) = Lane::new(lane & !(LATEST | VOID))
-        {
-            let whose = Place::Told(number, u16::from_le_bytes([low, high]));
-            return match (lane & (LATEST | VOID), rest.first_chunk()) {
-                (LATEST, Some(&[flow, flow_high, run, run_high])) => {
-                    let (flow, run) = (u16::from_le_bytes([flow, flow_high]), u16::from_le_bytes([run, run_high]));
-                    Self { whose, kind: Kind::Latest { flow, run }, len: LATEST_HEAD }
-                }
-                (0, _) => Self { whose, kind: Kind::Ordinary, len: LANE_HEAD },
-                _ => Self { whose, kind: Kind::Void, len: data.len() },
-            };
-        }
-        Self { whose: Place::Untold, kind: Kind::Ordinary, len: 0 }
-    }
-}
-
-/// What stands in the window for the segment of this number in this lane once its data have gone before their turn.
-fn void(lane: Lane, number: u16) -> [u8; LANE_HEAD] {
-    let [low, high] = number.to_le_bytes();
-    [lane.number() | VOID, low, high]
-}
-
-/// True if nothing comes for a segment that says its lane.
-pub(super) fn is_void(frg: u8, data: &[u8]) -> bool {
-    frg & flags::LANED != 0 && Head::read(frg, data).kind == Kind::Void
-}
-
-impl Place {
-    fn lane(self) -> Lane {
-        match self {
-            Self::Told(lane, _) => lane,
-            Self::Untold => Lane::NORMAL,
-        }
-    }
 }
 
 impl<S: Store> Lanes<S> {

@@ -1,6 +1,8 @@
 //! The receiving half: reordering, the window that is advertised, and the acknowledgements that are owed.
 
 mod acks;
+#[cfg(feature = "lanes")]
+mod lane_head;
 #[cfg_attr(not(feature = "lanes"), path = "../absent/recv_lanes.rs")]
 mod lanes;
 #[cfg_attr(not(feature = "pieces"), path = "../absent/recv_pieces.rs")]
