@@ -9,9 +9,13 @@
 
 use heapless::Deque;
 use kcpq_core::kcp::{
-    Ack, Command, Config, CongestionControl, HEADER, Header, Kcp, Mode, Origin, Parts, Peer, Sent, Sn, Ts,
+    Ack, Command, Config, CongestionControl, Early, HEADER, Header, Kcp, LaneParts, LatestMessage, Mode, Origin,
+    Parked, Parts, Peer, Sent, Sn, Ts,
 };
-use kcpq_core::store::{Heap, Lent, LentRx, LentTx, SlotInfo, Store};
+use kcpq_core::lane::Lane;
+use kcpq_core::store::{
+    Heap, LENT_LANES, Lent, LentKept, LentNumbers, LentRx, LentTx, NumberSlot, SlotInfo, Store, TxStream,
+};
 use kcpq_core::{Duration, Instant};
 
 use crate::Seed;
@@ -79,7 +83,15 @@ impl<S: Store> End<S> {
             Op::Send(bytes) if self.kcp.unacked() + bytes.len() <= STREAM => {
                 let _ = self.kcp.send(bytes);
             }
-            Op::Send(_) | Op::Wait => {}
+            Op::SendIn { lane, bytes, latest } if self.kcp.unacked() + bytes.len() <= STREAM => {
+                let stream = self.kcp.stream_of(*lane).expect("memory for three lanes was lent");
+                assert!(stream.push(bytes).is_ok());
+                if *latest {
+                    // One subject of each lane: which number it has is the store's affair.
+                    self.kcp.supersede(*lane, bytes.len(), lane.number().into());
+                }
+            }
+            Op::Send(_) | Op::SendIn { .. } | Op::Wait => {}
             Op::Read { most, lanes } => {
                 let mut left = *most;
                 self.kcp.recv_lanes(now, |lane, bytes| {
@@ -145,6 +157,12 @@ enum Op {
         appetite: usize,
     },
     Send(Vec<u8>),
+    /// In another lane than 0; perhaps a message of which only the latest counts.
+    SendIn {
+        lane: Lane,
+        bytes: Vec<u8>,
+        latest: bool,
+    },
     /// So many bytes, of these lanes.
     Read {
         most: usize,
@@ -156,6 +174,20 @@ enum Op {
     Wait,
 }
 
+/// What is lent for a lane besides lane 0.
+struct LaneMemory {
+    stream: Vec<u8>,
+    /// As many as fit the stream.
+    messages: Box<Deque<LatestMessage, 1024>>,
+    subjects: [NumberSlot; 1],
+}
+
+impl Default for LaneMemory {
+    fn default() -> Self {
+        Self { stream: vec![0; STREAM], messages: Box::default(), subjects: [NumberSlot::EMPTY] }
+    }
+}
+
 /// See the module.
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes(data);
@@ -164,6 +196,8 @@ pub fn run(data: &[u8]) {
     let (mut stream, mut slots, mut memory) = ([0; STREAM], [SlotInfo::EMPTY; WINDOW], [0; WINDOW * SLOT]);
     let (mut sent, mut ends, mut acks) =
         (Deque::<Sent, WINDOW>::new(), Deque::<u32, STREAM>::new(), Deque::<Ack, 64>::new());
+    let (mut parked, mut early) = (Deque::<Parked<LentKept>, WINDOW>::new(), Deque::<Early, WINDOW>::new());
+    let mut lanes: [LaneMemory; LENT_LANES] = core::array::from_fn(|_| LaneMemory::default());
     let lent = Parts::<Lent<'_>> {
         tx: LentTx::new(&mut stream),
         sent: sent.as_mut_view(),
@@ -172,6 +206,11 @@ pub fn run(data: &[u8]) {
         acks: acks.as_mut_view(),
     };
     let (mut heap, mut lent) = (End::new(config, Parts::heap(&config)), End::new(config, lent));
+    assert!(lent.kcp.lend_lanes(parked.as_mut_view(), early.as_mut_view()));
+    for LaneMemory { stream, messages, subjects } in &mut lanes {
+        let (messages, subjects) = (messages.as_mut_view(), LentNumbers::new(subjects));
+        assert!(lent.kcp.lend_lane(LaneParts { tx: LentTx::new(stream), messages, subjects }));
+    }
     if data.first().is_some_and(|choice| choice & 64 != 0) {
         heap.kcp.negotiated(Peer { repairs: true, ..*heap.kcp.peer() });
         lent.kcp.negotiated(Peer { repairs: true, ..*lent.kcp.peer() });
@@ -279,7 +318,13 @@ fn next_native(bytes: &mut Bytes<'_>) -> Op {
             item.extend(bytes.take(len.into()));
             Op::Datagram { bytes: item, origin: Origin::Numbered(bytes.byte().into()), appetite }
         }
-        9 | 10 => Op::Send(vec![bytes.byte(); usize::from(bytes.byte()) * 4]),
+        9 => Op::Send(vec![bytes.byte(); usize::from(bytes.byte()) * 4]),
+        10 => {
+            let choice = bytes.byte();
+            let lane = [Lane::URGENT, Lane::new(3).unwrap_or_default(), Lane::BULK][usize::from(choice % 3)];
+            let bytes = vec![bytes.byte(); 4 + usize::from(bytes.byte()) * 4];
+            Op::SendIn { lane, bytes, latest: choice & 0x80 != 0 }
+        }
         11 | 12 => Op::Read { most: usize::from(bytes.byte()) * 8, lanes: bytes.byte() },
         13 => Op::Consume(usize::from(bytes.byte())),
         _ => Op::Wait,
@@ -377,6 +422,22 @@ pub fn seeds() -> Vec<Seed> {
                 &void(0, 0),
                 &void(4, 4),
                 &latest(3, 3, 2, 0),
+            ],
+        ),
+        story(
+            "lanes of its own",
+            [128, 0xff],
+            &[
+                &[1, 10, 0, b'u', 20],
+                &[1, 10, 0x80, b's', 20],
+                &[1, 10, 0x80, b't', 20],
+                &[1, 10, 2, b'b', 250],
+                &send,
+                // What it has sent is acknowledged in part: number, and what has come before it.
+                &[40, 7, 4, 4, 0],
+                &[200, 15],
+                &[1, 10, 0x81, b'm', 3],
+                &lose,
             ],
         ),
         story("congested", [24, 0xf3], &[&send, &send, &[140, 2, 0x51], &[140, 2, 0x10], &lose, &[251, 15]]),

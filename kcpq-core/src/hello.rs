@@ -17,6 +17,7 @@
 use core::fmt;
 
 use crate::lane::{LANES, Lane};
+use crate::replay::{MAX_DURABLE, Start};
 
 /// The version of the native protocol that is spoken here.
 pub const VERSION: u8 = 1;
@@ -125,6 +126,11 @@ pub mod features {
     /// Understands messages in lanes of which only the latest counts (PROTOCOL.md 2.12).
     pub const SUPERSEDES: u32 = 1 << 14;
 
+    /// A server's: has a backbone that may store messages, and says so of those whose publishers want that.
+    pub const STORES: u32 = 1 << 15;
+    /// A server's: hands out what is stored, to who subscribes to that (PROTOCOL.md 3.15).
+    pub const REPLAYS: u32 = 1 << 16;
+
     /// Understands native datagrams (PROTOCOL.md 1.5): WELCOME tells the session's name.
     pub const NATIVE: u32 = 1 << 6;
 
@@ -231,11 +237,11 @@ pub(crate) fn beginning(text: &str, max: usize) -> &str {
 ///
 /// ```text
 ///  0        4         5           6
-/// +--------+---------+-----------+-------+------+     options: 0 without the byte; a group only if they have bit 1,
-/// | number | options | group_len | group | lane |     a lane only if they have bit 3
-/// +--------+---------+-----------+-------+------+
+/// +--------+---------+-----------+-------+------+--------+----------+---------+     options: 0 without the byte; a group
+/// | number | options | group_len | group | lane | stored | name_len | durable |     only if they have bit 1, a lane bit 3,
+/// +--------+---------+-----------+-------+------+--------+----------+---------+     a start bit 4, a name bit 5
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Subscribe<'a> {
     /// Names the subscription among those of its session.
@@ -249,6 +255,11 @@ pub struct Subscribe<'a> {
     /// The queue group in which the pattern is had. One that is cut short or not UTF-8 is read as empty, which
     /// [is none](is_group).
     pub group: Option<&'a str>,
+    /// What is stored is wanted, from here on. One that is cut short is read as one of a kind that nobody knows.
+    pub stored: Option<Start>,
+    /// The name under which the store remembers how far it has come. One that is cut short or not UTF-8 is read as empty,
+    /// which [is none](crate::replay::is_durable).
+    pub durable: Option<&'a str>,
 }
 
 impl<'a> Subscribe<'a> {
@@ -256,6 +267,8 @@ impl<'a> Subscribe<'a> {
     const QUEUE: u8 = 1 << 1;
     const WITHOUT_KEPT: u8 = 1 << 2;
     const LANE: u8 = 1 << 3;
+    const STORED: u8 = 1 << 4;
+    const DURABLE: u8 = 1 << 5;
 
     /// Writes the record to the front of `out`; returns its length.
     pub fn encode(&self, out: &mut [u8; MAX_SUBSCRIBE]) -> usize {
@@ -274,13 +287,35 @@ impl<'a> Subscribe<'a> {
                 (6 + group.len()).min(6 + MAX_GROUP)
             }
         };
-        match lane.zip(out.get_mut(len)) {
+        let len = match lane.zip(out.get_mut(len)) {
             Some((lane, place)) => {
                 *place = lane.number();
                 len + 1
             }
             None => len,
+        };
+        self.encode_stored(out, len)
+    }
+
+    /// Appends what a subscription to stored messages says besides, to so many bytes.
+    fn encode_stored(&self, out: &mut [u8; MAX_SUBSCRIBE], mut len: usize) -> usize {
+        let Some(start) = self.stored.filter(|_| REPLAYS) else { return len };
+        len = len.max(5);
+        if let Some(place) = out.get_mut(len..len + Start::LEN) {
+            place.copy_from_slice(&start.encode());
+            len += Start::LEN;
         }
+        let mut options = Self::STORED;
+        if let Some(name) = self.durable.map(str::as_bytes).filter(|name| name.len() <= MAX_DURABLE)
+            && let Some((head, place)) = out.get_mut(len..len + 1 + name.len()).and_then(<[u8]>::split_first_mut)
+        {
+            *head = name.len() as u8;
+            place.copy_from_slice(name);
+            len += 1 + name.len();
+            options |= Self::DURABLE;
+        }
+        out[4] |= options;
+        len
     }
 
     /// Reads a record; `None` if it has no number.
@@ -291,19 +326,32 @@ impl<'a> Subscribe<'a> {
             Some((len, rest)) => rest.split_at_checked(usize::from(*len)).unwrap_or_default(),
             None => (&[][..], rest),
         };
-        let lane = rest.first().filter(|_| options & Self::LANE != 0).and_then(|number| Lane::new(*number));
+        let (lane, rest) = match rest.split_first().filter(|_| options & Self::LANE != 0) {
+            Some((number, rest)) => (Lane::new(*number), rest),
+            None => (None, rest),
+        };
+        let (stored, rest) = match rest.split_first_chunk().filter(|_| options & Self::STORED != 0) {
+            Some((start, rest)) => (Some(Start::decode(start)), rest),
+            None if options & Self::STORED != 0 => (Some(Start::Other(u8::MAX)), &[][..]),
+            None => (None, rest),
+        };
+        let name = rest.split_first().and_then(|(len, rest)| rest.get(..usize::from(*len))).unwrap_or_default();
         Some(Self {
             number: u32::from_be_bytes(*number),
             latest: options & Self::LATEST != 0,
             without_kept: options & Self::WITHOUT_KEPT != 0,
             lane,
             group: (options & Self::QUEUE != 0).then(|| core::str::from_utf8(group).unwrap_or_default()),
+            stored,
+            durable: (options & Self::DURABLE != 0).then(|| core::str::from_utf8(name).unwrap_or_default()),
         })
     }
 }
 
-/// The longest payload of a SUB, in bytes; there may be no groups, and no lanes.
-pub const MAX_SUBSCRIBE: usize = if GROUPS { 7 + MAX_GROUP } else { 5 };
+/// The longest payload of a SUB, in bytes; there may be no groups, no lanes, and no subscriptions to what is stored.
+pub const MAX_SUBSCRIBE: usize =
+    if GROUPS { 7 + MAX_GROUP } else { 5 } + if REPLAYS { Start::LEN + 1 + MAX_DURABLE } else { 0 };
+pub(crate) const REPLAYS: bool = cfg!(feature = "replay");
 const GROUPS: bool = cfg!(any(feature = "alloc", feature = "queue"));
 /// The longest name of a queue group, in bytes.
 pub const MAX_GROUP: usize = 64;
@@ -335,6 +383,14 @@ pub enum Refusal {
     TooManySubscriptions,
     /// The client may not subscribe to all of this pattern.
     NotPermitted,
+    /// Nothing is stored of this pattern, or in several places.
+    NoStream,
+    /// The durable subscription of this name is another one.
+    DurableInUse,
+    /// The store is not there now.
+    StoreAway,
+    /// The store does not do that.
+    StoreRefused,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -345,6 +401,10 @@ impl Refusal {
             Self::InvalidPattern => 1,
             Self::TooManySubscriptions => 2,
             Self::NotPermitted => 3,
+            Self::NoStream => 4,
+            Self::DurableInUse => 5,
+            Self::StoreAway => 6,
+            Self::StoreRefused => 7,
             Self::Other(code) => code,
         }
     }
@@ -356,12 +416,28 @@ impl fmt::Display for Refusal {
             Self::InvalidPattern => f.write_str("the server does not accept this pattern"),
             Self::TooManySubscriptions => f.write_str("the session has too many subscriptions"),
             Self::NotPermitted => f.write_str("the server does not permit this subscription"),
-            Self::Other(code) => write!(f, "refused by the server (code {code})"),
+            Self::NoStream if REPLAYS => {
+                f.write_str("the server knows no stream, or no single one, that stores this pattern's messages")
+            }
+            Self::DurableInUse if REPLAYS => {
+                f.write_str("the durable subscription of this name is for another pattern, or of another kind")
+            }
+            Self::StoreAway if REPLAYS => f.write_str("the server's store of messages is not there now"),
+            Self::StoreRefused if REPLAYS => f.write_str("the server's store of messages refuses this subscription"),
+            // What nobody asks for is not worth its text.
+            refusal => write!(f, "refused by the server (code {})", refusal.code()),
         }
     }
 }
 
 impl Ack {
+    /// The sequence of the first message of a subscription to what is stored, which stands behind the rest: nothing of an
+    /// earlier one will come. `None` if it says none, or 0, which is that it is not known.
+    pub fn first(payload: &[u8]) -> Option<u64> {
+        let (_, rest) = payload.split_first_chunk::<{ Self::LEN }>().filter(|_| REPLAYS)?;
+        Some(u64::from_be_bytes(*rest.first_chunk()?)).filter(|first| *first > 0)
+    }
+
     /// Bytes of an ACK's payload: number (u32) and code (u8, 0 is success).
     pub const LEN: usize = 5;
 
@@ -379,6 +455,10 @@ impl Ack {
             1 => Some(Refusal::InvalidPattern),
             2 => Some(Refusal::TooManySubscriptions),
             3 => Some(Refusal::NotPermitted),
+            4 if REPLAYS => Some(Refusal::NoStream),
+            5 if REPLAYS => Some(Refusal::DurableInUse),
+            6 if REPLAYS => Some(Refusal::StoreAway),
+            7 if REPLAYS => Some(Refusal::StoreRefused),
             code => Some(Refusal::Other(*code)),
         };
         Some(Self { number: u32::from_be_bytes([*a, *b, *c, *d]), refusal })

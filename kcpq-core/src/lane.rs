@@ -73,7 +73,8 @@ impl Lane {
 
     /// Its place in what is kept for each lane of this build.
     pub(crate) const fn index(self) -> usize {
-        if LANES == 1 { 0 } else { self.0 as usize }
+        // There are 8 or 1. The compiler does not know that no number is larger.
+        self.0 as usize & (LANES - 1)
     }
 
     /// It is lane 0.

@@ -16,7 +16,7 @@
 //! | [`store`] | where bytes are kept: lent memory, or the allocator's | what they mean |
 //! | [`subject`](mod@subject) | what a subject is, and what a pattern matches | who is interested |
 //! | `header` | whose datagram it is, of native sessions | what is in it |
-//! | [`frame`], [`hello`], [`puback`] | the bytes of frames | what they cause |
+//! | [`frame`], [`hello`], [`puback`], [`replay`] | the bytes of frames | what they cause |
 //! | [`kcp`] | a reliable byte stream over datagrams | what the bytes mean |
 //! | [`outbox`] | which frames wait, and which are dropped meanwhile | what else goes before them |
 //! | [`fec`], `cipher` | parity, and the original's encryption | which session has them |
@@ -44,7 +44,7 @@
 //! | `mtud` | path MTU discovery; says so in HELLO |
 //! | `native` | native datagrams: short headers, and a session that is known by its name and not by its address; says so in HELLO |
 //! | `pieces` | segments that have become too long for their path go in pieces; says so in HELLO; implies `mtud` and `alloc` |
-//! | `lanes` | several streams in one session; says so in HELLO; implies `native` and `alloc` |
+//! | `lanes` | several streams in one session; says so in HELLO; implies `native` |
 //! | `redundancy` | on lossy links lone segments go twice, so that a loss does not cost a round trip |
 //! | `repair` | repairs inside of KCP, which rebuild what is lost; says so in HELLO; implies `redundancy` and `alloc` |
 //! | `ttl` | messages with a time to live |
@@ -53,6 +53,7 @@
 //! | `confirm` | messages whose publishers are told what became of them; implies `properties` and `alloc` |
 //! | `queue` | membership of queue groups for a client without an allocator; implies `properties`. With one it is always there |
 //! | `will` | a last will: a message that a client leaves with the server, for the case that it is lost |
+//! | `replay` | subscriptions to what is stored, for a client; implies `properties` and `alloc` |
 //! | `kcp-modes` | KCP's message mode and its own congestion window, for peers that are not kcpq |
 //! | `fec` | parity: kcp-go's Reed-Solomon around datagrams; says so in HELLO; implies `alloc` |
 //! | `aes` | AES-256 as the original uses it, for compatibility only: no integrity, no replay protection |
@@ -98,6 +99,7 @@ pub mod kcp;
 pub mod lane;
 pub mod outbox;
 pub mod puback;
+pub mod replay;
 pub mod rng;
 #[cfg(feature = "alloc")]
 pub mod router;

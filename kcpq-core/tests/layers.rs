@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// From bottom to top. A module may use those of the rows below its own, and none of its own row.
 const ROWS: &[&[&str]] = &[
-    &["time", "rng", "field", "hash", "header", "histogram", "lane", "store"],
-    &["subject"],
+    &["time", "rng", "field", "hash", "header", "histogram", "lane"],
+    &["store"],
+    &["subject", "replay"],
     &["frame", "kcp"],
     &["outbox", "hello", "puback", "fec", "cipher", "seal"],
     &["datagram"],

@@ -9,12 +9,14 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 use kcpq_core::Duration;
 #[cfg(feature = "will")]
 use kcpq_core::client::Will;
+#[cfg(feature = "lanes")]
+use kcpq_core::client::{LaneMemory, LendError, Subscribing};
 use kcpq_core::client::{PublishError, State};
 #[cfg(any(feature = "headers", feature = "retain"))]
 use kcpq_core::frame::Properties;
 
 use crate::shared::Shared;
-use crate::{Closed, Event, Stats, SubscribeError, Subscription};
+use crate::{Closed, Event, Publish, Stats, SubscribeError, Subscription};
 
 /// A handle of a client. It is `Copy`, and all handles of a client are equal. Nothing happens unless the
 /// [`Runner`](crate::Runner) runs.
@@ -58,6 +60,19 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         Self { shared }
     }
 
+    /// Lends memory for lanes, once and before the [`Runner`](crate::Runner) runs for the first time. Without it there is only
+    /// lane 0, and the server is told so.
+    ///
+    /// # Errors
+    /// [`LendError`]: there are no lanes then.
+    #[cfg(feature = "lanes")]
+    pub fn lend_lanes<const LANES: usize, const BYTES: usize, const WINDOW: usize>(
+        &self,
+        memory: &'d mut LaneMemory<LANES, BYTES, WINDOW>,
+    ) -> Result<(), LendError> {
+        self.shared.with(|inner| inner.core.lend_lanes(memory))
+    }
+
     // --- publish ---
 
     /// Publishes a message; ready when it is queued, which is at once unless the queue is full. While disconnected it
@@ -67,14 +82,8 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
     ///
     /// # Errors
     /// [`PublishError`], but never `Full`. Nothing was queued then.
-    pub fn publish(&self, subject: &str, payload: &[u8]) -> impl Future<Output = Result<(), PublishError>> {
-        poll_fn(move |cx| {
-            self.shared.with(|inner| {
-                let now = inner.now();
-                let taken = inner.core.publish(now, subject, payload);
-                inner.poll_taken(cx, taken)
-            })
-        })
+    pub fn publish<'p>(&self, subject: &'p str, payload: &'p [u8]) -> Publish<'p, 'd, R, TEXT> {
+        Publish::new(self.shared, subject, payload)
     }
 
     /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`, counted from the first poll: one that
@@ -142,12 +151,7 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
     /// # Errors
     /// [`PublishError`]. Nothing was queued then.
     pub fn try_publish(&self, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        self.shared.with(|inner| {
-            let now = inner.now();
-            inner.core.publish(now, subject, payload)?;
-            inner.nudge();
-            Ok(())
-        })
+        self.publish(subject, payload).try_now()
     }
 
     /// As [`publish_retained`](Self::publish_retained) if there is room for the message now.
@@ -330,6 +334,37 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         group: &str,
     ) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
         let asked = self.shared.with(|inner| inner.add_with(|core, now| core.subscribe_queue(now, pattern, group)));
+        let (id, slot) = asked.map_err(SubscribeError::Invalid)?;
+        Ok(Subscription::new(self.shared, id, slot))
+    }
+
+    /// As [`subscribe`](Self::subscribe), with all that can be wanted of a subscription, as the [lane](crate::Lane) in which its messages
+    /// are to come. Without one they come in lane 0.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    #[cfg(feature = "lanes")]
+    pub async fn subscribe_as(
+        &self,
+        pattern: &str,
+        wanted: &Subscribing<'_>,
+    ) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
+        let subscription = self.subscribe_as_later(pattern, wanted)?;
+        subscription.acknowledged().await?;
+        Ok(subscription)
+    }
+
+    /// As [`subscribe_as`](Self::subscribe_as) without waiting for the server; [`Subscription::acknowledged`] waits.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Invalid`]: there is no subscription then.
+    #[cfg(feature = "lanes")]
+    pub fn subscribe_as_later(
+        &self,
+        pattern: &str,
+        wanted: &Subscribing<'_>,
+    ) -> Result<Subscription<'d, R, TEXT>, SubscribeError> {
+        let asked = self.shared.with(|inner| inner.add_with(|core, now| core.subscribe_as(now, pattern, wanted)));
         let (id, slot) = asked.map_err(SubscribeError::Invalid)?;
         Ok(Subscription::new(self.shared, id, slot))
     }

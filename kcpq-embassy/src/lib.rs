@@ -56,6 +56,7 @@
 //! | `headers` | [`Client`]'s `publish_with` and `try_publish_with`, [`Message::properties`]: headers, and subjects for answers |
 //! | `request` | [`Client`]'s `inbox`: requests, and their answers; implies `headers` |
 //! | `queue` | [`Client`]'s `subscribe_queue`: membership of queue groups |
+//! | `lanes` | [`Publish`]'s `lane` and `latest`, [`Client`]'s `subscribe_as`: streams beside each other, in memory that `lend_lanes` lends |
 //! | `will` | [`Client`]'s `set_will` and `clear_will`: a message that the server publishes if the client is lost |
 //! | `bbr` | congestion control by BBR, for windows that are larger than the BDP of a link |
 //! | `mtud` | path MTU discovery, for datagrams of more than 1232 bytes |
@@ -77,6 +78,7 @@ mod inbox;
 pub mod nal;
 #[cfg(feature = "embassy-net")]
 pub mod net;
+mod publish;
 mod resources;
 mod runner;
 mod shared;
@@ -93,12 +95,17 @@ pub use inbox::{Inbox, RequestError};
 #[cfg(feature = "will")]
 pub use kcpq_core::client::Will;
 pub use kcpq_core::client::{Disconnect, Message, PublishError, State, SubscribeFailure, SubscriptionId};
+#[cfg(feature = "lanes")]
+pub use kcpq_core::client::{LaneMemory, LendError, Subscribing};
 #[cfg(feature = "headers")]
 pub use kcpq_core::frame::{Properties, PropertyError, properties::Writer as PropertiesWriter};
+#[cfg(feature = "lanes")]
+pub use kcpq_core::lane::{Lane, Priority};
 #[cfg(feature = "sealed")]
 pub use kcpq_core::seal::{PrivateKey, PublicKey, SharedSecret, StartError, Token, Trust};
 pub use kcpq_core::subject::{Pattern, Subject};
 pub use kcpq_core::{Duration, Instant, pattern, subject};
+pub use publish::Publish;
 pub use resources::Resources;
 pub use runner::Runner;
 pub use subscription::Subscription;

@@ -105,8 +105,14 @@ impl Events {
             self.missed += 1;
         }
         let _ = self.queue.push_back(event);
-        self.changed.wake();
+        wake(&mut self.changed);
     }
+}
+
+/// Wakes all who wait there. Not inlined: it is needed in several places.
+#[inline(never)]
+fn wake(waiters: &mut MultiWakerRegistration<WAITERS>) {
+    waiters.wake();
 }
 
 #[derive(Clone, Copy)]
@@ -355,9 +361,9 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
                 }
                 client::Event::Flushed { published } => {
                     self.flushed = published;
-                    events.changed.wake();
+                    wake(&mut events.changed);
                 }
-                client::Event::Writable => writable.wake(),
+                client::Event::Writable => wake(writable),
                 client::Event::Connected { native, again } => events.tell(Event::Connected { native, again }),
                 client::Event::Disconnected { why, retry_at } => events.tell(Event::Disconnected { why, retry_at }),
                 client::Event::Oversize(size) => events.tell(Event::Oversize(size)),
@@ -366,7 +372,7 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
                 client::Event::Refused(_) => events.tell(Event::Refused),
                 client::Event::Closed => {
                     self.closed = true;
-                    writable.wake();
+                    wake(writable);
                     for slot in &mut **slots {
                         slot.waker.wake();
                     }

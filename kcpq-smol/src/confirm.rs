@@ -1,5 +1,6 @@
 //! Messages whose publisher is told what became of them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use kcpq_core::lane::Lane;
 use crate::client::Client;
 use crate::error::{ConfirmError, PublishError};
 use crate::operation::{BoxFuture, Limit, Marks, deadline, headers};
-use crate::shared::Handle;
+use crate::shared::{Handle, State};
 
 /// Publishes a message; ready when the server has said to how many sessions it has given it. Made by
 /// [`Publish::confirmed`](crate::Publish::confirmed).
@@ -44,30 +45,17 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
     headers!();
 
     async fn run(mut self) -> Result<u32, ConfirmError> {
-        self.marks.add_to(&mut self.properties);
-        let mut expected = self.publish().await?;
-        poll_fn(|cx| {
-            let mut state = expected.handle.0.lock();
-            let outcome = match state.confirms.get_mut(&expected.id) {
-                Some(Expected::Waiting(waiter)) => {
-                    *waiter = Some(cx.waker().clone());
-                    return Poll::Pending;
-                }
-                Some(Expected::Told(outcome)) => *outcome,
-                None => Err(ConfirmFailure::Closed),
-            };
-            state.confirms.remove(&expected.id);
-            expected.done = true;
-            Poll::Ready(outcome.map_err(ConfirmError::Failed))
-        })
-        .await
+        let expected = self.publish(None).await?;
+        let outcome = expected.told(|state| &mut state.confirms).await;
+        outcome.unwrap_or(Err(ConfirmFailure::Closed)).map_err(ConfirmError::Failed)
     }
 
-    /// Publishes the message as soon as there is room for it.
-    async fn publish(&self) -> Result<Awaited, ConfirmError> {
+    /// Publishes the message as soon as there is room for it, to be stored under this id if so.
+    pub(crate) async fn publish(&mut self, store: Option<&str>) -> Result<Awaited, Unasked> {
+        self.marks.add_to(&mut self.properties);
         let shared = self.client.shared();
-        let subject = self.subject.ok_or(ConfirmError::Unpublished(PublishError::NoReply))?;
-        let refused = |error| ConfirmError::Unpublished(PublishError::Refused(error));
+        let subject = self.subject.ok_or(Unasked::Unpublished(PublishError::NoReply))?;
+        let refused = |error| Unasked::Unpublished(PublishError::Refused(error));
         let properties = self.properties.as_ref().map_err(|error| refused(client::PublishError::Properties(*error)))?;
         loop {
             // Listening comes before trying, so that no room is missed between the two.
@@ -79,9 +67,15 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
                 confirmed.ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()).into());
                 confirmed.within = self.limit.left().into();
                 confirmed.lane = self.lane;
-                let published = state.core.publish_confirmed(shared.now(), subject, self.payload.as_ref(), &confirmed);
-                if let Ok(id) = published {
-                    state.confirms.insert(id, Expected::Waiting(None));
+                let (now, payload) = (shared.now(), self.payload.as_ref());
+                let published = match store {
+                    None => state.core.publish_confirmed(now, subject, payload, &confirmed),
+                    Some(id) => state.core.publish_stored(now, subject, payload, id, &confirmed),
+                };
+                match (published, store) {
+                    (Ok(id), None) => drop(state.confirms.insert(id, Expected::Waiting(None))),
+                    (Ok(id), Some(_)) => drop(state.stores.insert(id, Expected::Waiting(None))),
+                    (Err(_), _) => {}
                 }
                 shared.published(&mut state, published.is_ok());
                 published
@@ -91,12 +85,11 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
                 Err(client::ConfirmError::Refused(client::PublishError::Full)) => {
                     if self.limit.bound(room).await.is_none() {
                         let after = self.limit.span();
-                        return Err(ConfirmError::Unpublished(PublishError::TimedOut { after }));
+                        return Err(Unasked::Unpublished(PublishError::TimedOut { after }));
                     }
                 }
                 Err(client::ConfirmError::Refused(error)) => return Err(refused(error)),
-                Err(client::ConfirmError::TooMany) => return Err(ConfirmError::TooMany),
-                Err(_) => return Err(ConfirmError::Unsupported),
+                Err(error) => return Err(Unasked::Refused(error)),
             }
         }
     }
@@ -117,16 +110,35 @@ impl<P> fmt::Debug for Confirm<'_, P> {
     }
 }
 
-/// A message, as the runner sees it.
-pub(crate) enum Expected {
-    /// The server has not said what became of it.
-    Waiting(Option<Waker>),
-    Told(Result<u32, ConfirmFailure>),
+/// Why nothing was published.
+pub(crate) enum Unasked {
+    Unpublished(PublishError),
+    Refused(client::ConfirmError),
 }
 
-impl Expected {
+impl From<Unasked> for ConfirmError {
+    fn from(why: Unasked) -> Self {
+        match why {
+            Unasked::Unpublished(error) => Self::Unpublished(error),
+            Unasked::Refused(client::ConfirmError::TooMany) => Self::TooMany,
+            Unasked::Refused(_) => Self::Unsupported,
+        }
+    }
+}
+
+/// A message, as the runner sees it.
+pub(crate) enum Expected<T> {
+    /// The server has not said what became of it.
+    Waiting(Option<Waker>),
+    Told(T),
+}
+
+/// Messages of which the server is to say what became.
+pub(crate) type AllExpected<T> = HashMap<ConfirmId, Expected<T>>;
+
+impl<T> Expected<T> {
     /// It is known what became of it. Says whom to wake.
-    pub(crate) fn tell(&mut self, outcome: Result<u32, ConfirmFailure>) -> Option<Waker> {
+    pub(crate) fn tell(&mut self, outcome: T) -> Option<Waker> {
         match std::mem::replace(self, Self::Told(outcome)) {
             Self::Waiting(waiter) => waiter,
             Self::Told(_) => None,
@@ -135,10 +147,31 @@ impl Expected {
 }
 
 /// Somebody waits for what becomes of a message.
-struct Awaited {
+pub(crate) struct Awaited {
     id: ConfirmId,
     handle: Arc<Handle>,
     done: bool,
+}
+
+impl Awaited {
+    /// What became of it, once that is known; it is one of `these`. `None` if the client is gone before.
+    pub(crate) async fn told<T>(mut self, these: impl Fn(&mut State) -> &mut AllExpected<T>) -> Option<T> {
+        poll_fn(|cx| {
+            let mut state = self.handle.0.lock();
+            let these = these(&mut state);
+            if let Some(Expected::Waiting(waiter)) = these.get_mut(&self.id) {
+                *waiter = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let outcome = match these.remove(&self.id) {
+                Some(Expected::Told(outcome)) => Some(outcome),
+                Some(Expected::Waiting(_)) | None => None,
+            };
+            self.done = true;
+            Poll::Ready(outcome)
+        })
+        .await
+    }
 }
 
 impl Drop for Awaited {
@@ -148,6 +181,7 @@ impl Drop for Awaited {
             let mut state = self.handle.0.lock();
             state.core.forget_confirmation(self.id);
             state.confirms.remove(&self.id);
+            state.stores.remove(&self.id);
         }
     }
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use kcpq_core::client::{self, ConfirmFailure, Disconnect, RequestFailure, SubscribeFailure};
+use kcpq_core::client::{self, ConfirmFailure, Disconnect, RequestFailure, StoreFailure, SubscribeFailure};
 
+use crate::confirm::Unasked;
 use crate::seal::SealedBy;
 
 /// Why there is no client.
@@ -143,6 +144,61 @@ impl fmt::Display for ConfirmError {
 
 impl std::error::Error for ConfirmError {}
 
+/// Why a message is not stored, or why that is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Nothing was published.
+    Unpublished(PublishError),
+    /// Nothing was published: 65,536 messages wait for the server's word.
+    TooMany,
+    /// Nothing was published: the server has no backbone that stores messages, as an original one.
+    Unsupported,
+    /// Nothing was published: the id is longer than 64 bytes, or has a control character.
+    Id,
+    /// It was published, and this came of it.
+    Failed(StoreFailure),
+}
+
+impl StoreError {
+    /// True if the message may be stored all the same, or be so later: publishing it again is safe under an id of its own.
+    pub fn is_in_doubt(&self) -> bool {
+        let Self::Failed(why) = self else { return false };
+        match why {
+            StoreFailure::InDoubt => true,
+            StoreFailure::Unconfirmed(why) => {
+                matches!(why, ConfirmFailure::InDoubt | ConfirmFailure::TimedOut | ConfirmFailure::Closed)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<Unasked> for StoreError {
+    fn from(why: Unasked) -> Self {
+        match why {
+            Unasked::Unpublished(error) => Self::Unpublished(error),
+            Unasked::Refused(client::ConfirmError::TooMany) => Self::TooMany,
+            Unasked::Refused(client::ConfirmError::StoreId) => Self::Id,
+            Unasked::Refused(_) => Self::Unsupported,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unpublished(error) => error.fmt(f),
+            Self::TooMany => client::ConfirmError::TooMany.fmt(f),
+            Self::Unsupported => client::ConfirmError::NoStore.fmt(f),
+            Self::Id => client::ConfirmError::StoreId.fmt(f),
+            Self::Failed(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -180,6 +236,10 @@ pub enum SubscribeError {
     },
     /// The client was closed meanwhile.
     Closed,
+    /// What is stored is not for members of a queue group. Several subscriptions of one durable name share it.
+    QueueOfStored,
+    /// What is stored is subscribed to by one pattern each time.
+    SeveralOfStored,
 }
 
 impl fmt::Display for SubscribeError {
@@ -187,6 +247,12 @@ impl fmt::Display for SubscribeError {
         match self {
             Self::Refused(error) => error.fmt(f),
             Self::Failed(error) => write!(f, "subscription failed: {error}"),
+            Self::QueueOfStored => {
+                f.write_str("what is stored is not for a queue group: subscribe several times under one durable name")
+            }
+            Self::SeveralOfStored => {
+                f.write_str("what is stored has one pattern for each subscription: subscribe to each")
+            }
             Self::TimedOut { after } => write!(f, "the server did not acknowledge the subscription within {after:?}"),
             Self::Closed => f.write_str("the client was closed"),
         }
@@ -194,6 +260,29 @@ impl fmt::Display for SubscribeError {
 }
 
 impl std::error::Error for SubscribeError {}
+
+/// Why it could not be said what is to become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// It is of no durable subscription.
+    NotDurable,
+    /// There is no connection now, or the subscription has ended: the message comes again.
+    Disconnected,
+}
+
+impl fmt::Display for SettleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDurable => f.write_str("the message is of no durable subscription"),
+            Self::Disconnected => {
+                f.write_str("there is no connection, or the subscription has ended: the message comes again")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SettleError {}
 
 /// Why there is no next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

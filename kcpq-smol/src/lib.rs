@@ -63,6 +63,7 @@ mod direct;
 mod error;
 mod events;
 mod headers;
+mod joined;
 #[cfg(feature = "json")]
 mod json;
 mod message;
@@ -79,6 +80,7 @@ mod route;
 mod runner;
 mod seal;
 mod shared;
+mod store;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -92,8 +94,8 @@ pub use client::{Client, Latency, Snapshot, Stats};
 pub use confirm::Confirm;
 pub use connection::{ConnectionState, ServerInfo, Watch};
 pub use error::{
-    CloseError, ConfirmError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError,
-    SubscribeError,
+    CloseError, ConfirmError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError, SettleError,
+    StoreError, SubscribeError,
 };
 pub use events::{Event, Events};
 pub use headers::Headers;
@@ -102,13 +104,13 @@ pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{
     ConfirmFailure, Disconnect, Overflow, PublishError as PublishRefusal, RequestError as RequestRefusal,
-    RequestFailure, SubscribeError as SubscribeRefusal, SubscribeFailure,
+    RequestFailure, StoreFailure, SubscribeError as SubscribeRefusal, SubscribeFailure,
 };
 pub use kcpq_core::frame::{FrameError, PropertyError};
 pub use kcpq_core::hello::{CloseReason, Refusal};
 pub use kcpq_core::kcp::{CongestionControl, Stats as TransportStats};
 pub use kcpq_core::lane::{Lane, Priority};
-pub use kcpq_core::puback::Rejection;
+pub use kcpq_core::puback::{Rejection, Stored};
 pub use kcpq_core::seal::{KeyTextError, PrivateKey, PublicKey, SharedSecret, Token, TokenHash};
 pub use kcpq_core::store::TooLarge;
 pub use kcpq_core::subject::{Pattern, Subject, SubjectError};
@@ -122,6 +124,7 @@ pub use queue::SubscriptionStats;
 pub use reading::{Next, NextWithin, Unsubscribe};
 pub use request::{Replies, Request};
 pub use seal::SealedBy;
+pub use store::Store;
 pub use subscription::{CallbackSubscription, Subscription};
 pub use will::Will;
 

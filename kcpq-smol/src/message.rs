@@ -3,14 +3,19 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use kcpq_core::client::SubscriptionId;
 use kcpq_core::frame::{Frame, HEAD, LENGTH, Limits, Properties};
+use kcpq_core::replay::Settlement;
 
 use crate::client::Client;
+use crate::error::SettleError;
 use crate::headers::Headers;
 use crate::operation::Publish;
+use crate::shared::Shared;
 
 /// A received message. Cheap to clone: clones share the buffer it was received in.
 #[derive(Clone)]
@@ -19,6 +24,20 @@ pub struct Message {
     subject: Range<usize>,
     /// Where the payload ends; what it carries besides follows.
     end: usize,
+    /// By what it is acknowledged, if it is to be.
+    source: Option<Arc<Source>>,
+}
+
+/// A durable subscription, as its messages know it.
+pub(crate) struct Source {
+    id: SubscriptionId,
+    shared: Arc<Shared>,
+}
+
+impl Source {
+    pub(crate) fn new(id: SubscriptionId, shared: Arc<Shared>) -> Self {
+        Self { id, shared }
+    }
 }
 
 impl Message {
@@ -29,7 +48,13 @@ impl Message {
         let end = subject.end + frame.message()?.0.len();
         // The last one takes the run itself.
         let frame = if len == run.len() { std::mem::take(run) } else { run.split_to(len) };
-        Some(Self { frame, subject, end })
+        Some(Self { frame, subject, end, source: None })
+    }
+
+    /// The same with what it is acknowledged by.
+    pub(crate) fn with_source(mut self, source: Option<&Arc<Source>>) -> Self {
+        self.source = source.cloned();
+        self
     }
 
     /// The subject it was published to.
@@ -63,6 +88,73 @@ impl Message {
     /// For how long the server had kept it when it sent it, if it [has](Self::is_kept); in whole milliseconds.
     pub fn age(&self) -> Option<Duration> {
         self.properties().kept().map(Duration::from)
+    }
+
+    /// What was left of its [time to live](crate::Publish::ttl) when it came, if it has one and its server says so; in whole
+    /// milliseconds.
+    pub fn left(&self) -> Option<Duration> {
+        self.properties().left().map(Duration::from)
+    }
+
+    /// Its place among all messages that are stored with it, if it [was](crate::Subscribe::from_start).
+    pub fn sequence(&self) -> Option<u64> {
+        self.properties().stored().map(|stored| stored.sequence)
+    }
+
+    /// When it was stored, by the store's clock, if it was.
+    pub fn stored_at(&self) -> Option<SystemTime> {
+        let stored = self.properties().stored()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(stored.stored_at))
+    }
+
+    /// How often it was delivered under its [durable](crate::Subscribe::durable) name, this time included; 1 for all else that
+    /// is stored. 0 for what is not.
+    pub fn deliveries(&self) -> u32 {
+        self.properties().stored().map_or(0, |stored| stored.deliveries)
+    }
+
+    /// Says that it is done with: it does not come again under its [durable](crate::Subscribe::durable) name. That is sent at
+    /// once, and not waited for; if the connection is lost just then the message may come again all the same.
+    ///
+    /// # Errors
+    /// [`SettleError`]: it could not be said.
+    pub fn ack(&self) -> Result<(), SettleError> {
+        self.settle(Settlement::Ack)
+    }
+
+    /// Says that it is to come again, at once, to whoever is subscribed under the name.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn nak(&self) -> Result<(), SettleError> {
+        self.settle(Settlement::Nak)
+    }
+
+    /// Says that it is never to come again, although it is not done with.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn term(&self) -> Result<(), SettleError> {
+        self.settle(Settlement::Term)
+    }
+
+    /// Says that it is still worked on: the time after which it would come again, 30 s unless the stream's owner has chosen
+    /// another, begins anew.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn working(&self) -> Result<(), SettleError> {
+        self.settle(Settlement::Working)
+    }
+
+    fn settle(&self, settlement: Settlement) -> Result<(), SettleError> {
+        let (Some(source), Some(sequence)) = (&self.source, self.sequence()) else {
+            return Err(SettleError::NotDurable);
+        };
+        let mut state = source.shared.lock();
+        let told = state.core.settle(source.shared.now(), source.id, sequence, settlement);
+        state.nudge();
+        if told { Ok(()) } else { Err(SettleError::Disconnected) }
     }
 
     /// Publishes an answer to a request. Several may be given.

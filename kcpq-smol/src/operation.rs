@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use bytes::Bytes;
 use event_listener::EventListener;
-use kcpq_core::client::{self, Subscribing, SubscriptionId};
+use kcpq_core::client::{self, Replaying, Subscribing, SubscriptionId};
 use kcpq_core::frame::PropertyError;
 use kcpq_core::frame::properties::PropertiesBuf;
 use kcpq_core::lane::Lane;
+use kcpq_core::replay::Start;
 
 use crate::client::Client;
 use crate::confirm::Confirm;
@@ -19,6 +20,7 @@ use crate::error::{CloseError, FlushError, PingError, PublishError, SubscribeErr
 use crate::message::Message;
 use crate::queue::{Capacity, Full, Name, Queue, Rules};
 use crate::shared::{Shared, State, Subscribed};
+use crate::store::Store;
 use crate::subscription::{CallbackSubscription, Subscription};
 
 pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
@@ -206,6 +208,20 @@ impl<'c, P: AsRef<[u8]>> Publish<'c, P> {
         Confirm { client, subject, payload, properties, marks, expires, lane, limit }
     }
 
+    /// Makes it ready only when a stream behind the server's backbone (JetStream) has stored it, with its number there. A server
+    /// without such a backbone is an error at once: [`StoreError::Unsupported`](crate::StoreError::Unsupported).
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stored = client.publish("orders.new", "3 apples").stored().id("order 17").await?;
+    /// println!("number {}{}", stored.sequence, if stored.duplicate { ", already" } else { "" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stored(self) -> Store<'c, P> {
+        Store { confirm: self.confirmed(), id: String::new() }
+    }
+
     /// Publishes it in a lane: it waits for no message of another lane, neither here nor in the network nor at the server, which
     /// gives it to subscribers in the same lane unless they want [another one](Subscribe::lane). What is in an urgent lane
     /// goes before all else, and what is in a bulk lane behind all else; and where something urgent shares a link with what
@@ -334,12 +350,15 @@ impl<P: AsRef<[u8]> + Unpin> Future for Publish<'_, P> {
 pub struct Subscribe<'c> {
     client: &'c Client,
     pattern: Name,
+    further: Vec<Name>,
     capacity: Capacity,
     full: Option<Full>,
     latest: bool,
     without_kept: bool,
     lane: Option<Lane>,
     group: Option<Name>,
+    start: Option<Start>,
+    durable: Option<Name>,
     limit: Limit,
 }
 
@@ -347,11 +366,26 @@ impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: &str) -> Self {
         let limit = client.shared().subscribe_timeout.map_or_else(Limit::never, Limit::new);
         let (capacity, pattern) = (client.capacity(), pattern.into());
-        let (latest, without_kept) = (false, false);
-        Self { client, pattern, capacity, full: None, latest, without_kept, lane: None, group: None, limit }
+        let (latest, without_kept, start, durable) = (false, false, None, None);
+        let (full, lane, group, further) = (None, None, None, Vec::new());
+        Self { client, pattern, further, capacity, full, latest, without_kept, lane, group, start, durable, limit }
     }
 
     deadline!();
+
+    /// The same for a further pattern: all messages wait in one queue, in the order in which they came, and one that several
+    /// patterns match is there once. If one of the patterns is lost the stream ends.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), kcpq_smol::SubscribeError> {
+    /// let mut all = client.subscribe("telemetry.>").and("alarms.*").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn and(mut self, pattern: &str) -> Self {
+        self.further.push(pattern.into());
+        self
+    }
 
     /// Capacity of the queue, in messages, at least 1; 65,536 unless set here or for the client. When it is full, new
     /// messages are dropped and counted.
@@ -422,6 +456,75 @@ impl<'c> Subscribe<'c> {
         self
     }
 
+    /// With what is stored: from the oldest message on, and then those that are stored from now on, each once and in the order
+    /// in which they were stored. For a server that stands on a backbone with a store, and subjects that a stream there has;
+    /// what is published to other subjects does not come. After a reconnect it goes on behind the last message that had come.
+    ///
+    /// Nothing is dropped when the queue is full, unless [`drop_newest`](Self::drop_newest) or
+    /// [`drop_oldest`](Self::drop_oldest) says so: what comes waits at the server then, and that for all subscriptions of this
+    /// client, so that one that reads slowly is better given a client of its own. [`latest`](Self::latest) and
+    /// [`without_kept`](Self::without_kept) have no effect beside it.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut orders = client.subscribe("orders.>").from_start().await?;
+    /// while let Some(order) = orders.next().await {
+    ///     println!("{:?}: {}", order.sequence(), order.text());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_start(self) -> Self {
+        self.starting(Start::All)
+    }
+
+    /// As [`from_start`](Self::from_start), from the message of this sequence on ([`Message::sequence`]), or the first behind it.
+    pub fn from(self, sequence: u64) -> Self {
+        self.starting(Start::From(sequence))
+    }
+
+    /// As [`from_start`](Self::from_start), from the first message on that was stored no longer ago than this, by the server's
+    /// clock.
+    pub fn since(self, ago: Duration) -> Self {
+        self.starting(Start::Since(ago.into()))
+    }
+
+    /// As [`from_start`](Self::from_start), from the newest message of each subject on.
+    pub fn last(self) -> Self {
+        self.starting(Start::Last)
+    }
+
+    /// As [`from_start`](Self::from_start), with none of the messages that are stored already.
+    pub fn from_now(self) -> Self {
+        self.starting(Start::New)
+    }
+
+    fn starting(mut self, start: Start) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// What is stored, under a name of 1 to 32 characters of `A-Z`, `a-z`, `0-9`, `-` and `_`, by which the store remembers
+    /// which messages were [acknowledged](Message::ack): all others come again, to whoever subscribes next under it, at any
+    /// server of the backbone and after any loss. One that is not acknowledged within the time that the store gives it (30 s) comes
+    /// again as well. Where it begins ([`from_start`](Self::from_start) unless something else is said) counts only when there
+    /// is none of this name yet. Several at a time share the messages.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kcpq_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut orders = client.subscribe("orders.>").durable("billing").await?;
+    /// while let Some(order) = orders.next().await {
+    ///     println!("{}", order.text()); // or something of more use
+    ///     order.ack()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn durable(mut self, name: &str) -> Self {
+        self.durable = Some(name.into());
+        self
+    }
+
     /// Calls `handle` for each message, in place of a stream. The callback may block: it runs in a task of its own on a
     /// thread for blocking work. Calls never overlap; meanwhile messages stay in the queue. A call that takes more than
     /// 100 ms is reported as [`Event::SlowHandler`](crate::Event::SlowHandler).
@@ -437,38 +540,66 @@ impl<'c> Subscribe<'c> {
 
     async fn run(self) -> Result<Subscription, SubscribeError> {
         let shared = self.client.shared();
-        let usual = if self.latest { Full::DropOldest } else { Full::DropNewest };
-        let rules = Rules { capacity: self.capacity, full: self.full.unwrap_or(usual), latest: self.latest };
-        let (queue, outlet) = Queue::new(Name::clone(&self.pattern), rules, shared.clock);
-        let id = {
+        let start = self.start.or_else(|| self.durable.as_ref().map(|_| Start::All));
+        if start.is_some() && self.group.is_some() {
+            return Err(SubscribeError::QueueOfStored);
+        }
+        if start.is_some() && !self.further.is_empty() {
+            return Err(SubscribeError::SeveralOfStored);
+        }
+        let latest = self.latest && start.is_none();
+        let usual = match (start, latest) {
+            (Some(_), _) => Full::Wait,
+            (None, true) => Full::DropOldest,
+            (None, false) => Full::DropNewest,
+        };
+        let rules = Rules { capacity: self.capacity, full: self.full.unwrap_or(usual), latest };
+        let mut wanted = Subscribing::default();
+        match &self.group {
+            Some(group) => wanted.group = Some(group),
+            None => (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept),
+        }
+        wanted.lane = self.lane;
+        let durable = self.durable.as_deref();
+        // All are asked for before the first is waited for. From then on each exists: dropped early, it is taken back.
+        let ask = |pattern: &Name| -> Result<Subscription, SubscribeError> {
+            let (queue, outlet) = Queue::new(Name::clone(pattern), rules, shared.clock);
             let mut state = shared.lock();
-            let now = shared.now();
-            let core = &mut state.core;
-            let mut wanted = Subscribing::default();
-            match &self.group {
-                Some(group) => wanted.group = Some(group),
-                None => (wanted.latest, wanted.without_kept) = (self.latest, self.without_kept),
-            }
-            wanted.lane = self.lane;
-            let id = core.subscribe_as(now, &self.pattern, &wanted);
+            let (now, core) = (shared.now(), &mut state.core);
+            let id = match start {
+                Some(start) => core.subscribe_stored(now, pattern, &Replaying { start, durable, lane: self.lane }),
+                None => core.subscribe_as(now, pattern, &wanted),
+            };
             let id = id.map_err(SubscribeError::Refused)?;
             state.queues.insert(id, Subscribed { queue, outcome: None, waiter: None });
             state.nudge();
-            id
+            Ok(Subscription::new(id, Name::clone(pattern), outlet, self.client.handle(), durable.is_some()))
         };
-        // From here on it exists: dropped early, it is taken back.
-        let subscription = Subscription::new(id, self.pattern, outlet, self.client.handle());
-        let outcome = self.limit.bound(poll_fn(|cx| {
-            let mut state = shared.lock();
-            let outcome = outcome(&state, id);
-            if outcome.is_none()
-                && let Some(subscribed) = state.queues.get_mut(&id)
-            {
-                subscribed.waiter = Some(cx.waker().clone());
+        let mut subscription = ask(&self.pattern)?;
+        let mut before = vec![Name::clone(&self.pattern)];
+        for pattern in &self.further {
+            // A member of a group gets what is for it alone.
+            let others = if self.group.is_some() { Vec::new() } else { before.clone() };
+            subscription.join(ask(pattern)?, others);
+            before.push(Name::clone(pattern));
+        }
+        let acknowledged = async {
+            for id in subscription.ids() {
+                poll_fn(|cx| {
+                    let mut state = shared.lock();
+                    let outcome = outcome(&state, id);
+                    if outcome.is_none()
+                        && let Some(subscribed) = state.queues.get_mut(&id)
+                    {
+                        subscribed.waiter = Some(cx.waker().clone());
+                    }
+                    outcome.map_or(Poll::Pending, Poll::Ready)
+                })
+                .await?;
             }
-            outcome.map_or(Poll::Pending, Poll::Ready)
-        }));
-        match outcome.await {
+            Ok(())
+        };
+        match self.limit.bound(acknowledged).await {
             Some(Ok(())) => Ok(subscription),
             Some(Err(error)) => Err(error),
             None => Err(SubscribeError::TimedOut { after: self.limit.span() }),

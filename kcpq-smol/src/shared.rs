@@ -8,13 +8,17 @@ use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
 use kcpq_core::Instant;
-use kcpq_core::client::{self, Arrived, ConfirmId, Recipient, RequestId, SubscribeFailure, SubscriptionId};
+use kcpq_core::client::{
+    self, Arrived, ConfirmFailure, Recipient, RequestId, StoreFailure, SubscribeFailure, SubscriptionId,
+};
+use kcpq_core::puback::Stored;
 use kcpq_core::store::Heap;
 
 use crate::clock::Clock;
-use crate::confirm::Expected;
+use crate::confirm::AllExpected;
 use crate::direct::Direct;
 use crate::events::{Announcer, Event};
+use crate::joined::Joined;
 use crate::own::Bell;
 use crate::queue::Queue;
 use crate::request::Asked;
@@ -52,8 +56,11 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) core: client::Client<Heap>,
     pub(crate) queues: HashMap<SubscriptionId, Subscribed>,
+    pub(crate) joined: Joined,
     pub(crate) requests: HashMap<RequestId, Asked>,
-    pub(crate) confirms: HashMap<ConfirmId, Expected>,
+    pub(crate) confirms: AllExpected<Result<u32, ConfirmFailure>>,
+    /// The same of messages that are to be stored.
+    pub(crate) stores: AllExpected<Result<Stored, StoreFailure>>,
     /// The runner sleeps.
     pub(crate) idle: bool,
     /// A handle has asked for something that the runner has not looked at yet.
@@ -155,6 +162,8 @@ impl State {
 
     /// Ends all subscriptions; their streams end as well.
     pub(crate) fn unsubscribe_all(&mut self, now: Instant) {
+        self.joined.clear();
+        self.core.hold(false);
         for (id, mut subscribed) in self.queues.drain() {
             self.core.unsubscribe(now, id);
             subscribed.queue.close();
@@ -207,8 +216,10 @@ impl Shared {
         let state = State {
             core,
             queues: HashMap::new(),
+            joined: Joined::default(),
             requests: HashMap::new(),
             confirms: HashMap::new(),
+            stores: HashMap::new(),
             idle: false,
             asked: false,
             published: 0,
@@ -250,11 +261,19 @@ impl Shared {
         self.clock.now()
     }
 
+    /// A queue that was full has room, or is gone: more is taken in, unless another one is full.
+    pub(crate) fn go_on(&self) {
+        let mut state = self.lock();
+        let held = state.queues.values().any(|subscribed| subscribed.queue.is_stopped());
+        state.core.hold(held);
+        state.nudge();
+    }
+
     /// Takes in a datagram, and hands out what the core has to tell. True if there were messages in it that came in order.
     pub(crate) fn receive(&self, state: &mut State, datagram: &mut [u8]) -> bool {
-        let State { core, queues, requests, .. } = &mut *state;
-        // Subscriptions that were given something, in a row.
-        let mut given: Option<SubscriptionId> = None;
+        let State { core, queues, joined, requests, .. } = &mut *state;
+        // Subscriptions that were given something, in a row; and whether one is full that drops nothing.
+        let (mut given, mut is_full): (Option<SubscriptionId>, bool) = (None, false);
         core.handle_datagram_with(self.now(), datagram, |recipient, frame| {
             let id = match recipient {
                 Recipient::Subscription(id) => id,
@@ -265,17 +284,21 @@ impl Shared {
                     return;
                 }
             };
+            let Some(id) = joined.queue_of(id, &frame) else { return };
             if let Some(before) = given.replace(id).filter(|before| *before != id)
                 && let Some(subscribed) = queues.get_mut(&before)
             {
                 subscribed.queue.flush();
             }
             if let Some(subscribed) = queues.get_mut(&id) {
-                subscribed.queue.deliver(frame, &self.events);
+                is_full |= subscribed.queue.deliver(frame, &self.events);
             }
         });
         if let Some(subscribed) = given.and_then(|id| queues.get_mut(&id)) {
             subscribed.queue.flush();
+        }
+        if is_full {
+            state.core.hold(true);
         }
         self.deliver(state);
         given.is_some()
@@ -283,15 +306,18 @@ impl Shared {
 
     /// Hands out what the core has to tell.
     pub(crate) fn deliver(&self, state: &mut State) {
-        let State { core, queues, requests, confirms, .. } = state;
+        let State { core, queues, joined, requests, confirms, stores, .. } = state;
         let State { flushed, connections, last_loss, closed, at, asks, notify, told, .. } = state;
         let (mut changed, mut writable) = (false, false);
         while let Some(event) = core.poll_event() {
             match event {
                 client::Event::Message { subscription, message } => {
-                    if let Some(subscribed) = queues.get_mut(&subscription) {
-                        let (frame, _, _) = message.into_parts();
-                        subscribed.queue.deliver(Arrived::Whole(frame), &self.events);
+                    let frame = Arrived::Whole(message.into_parts().0);
+                    let queue = joined.queue_of(subscription, &frame);
+                    if let Some(subscribed) = queue.and_then(|id| queues.get_mut(&id))
+                        && subscribed.queue.deliver(frame, &self.events)
+                    {
+                        core.hold(true);
                     }
                 }
                 client::Event::Reply { request, message, last } => {
@@ -307,6 +333,9 @@ impl Shared {
                 }
                 client::Event::Confirmed { id, outcome } => {
                     notify.waiters.extend(confirms.get_mut(&id).and_then(|expected| expected.tell(outcome)));
+                }
+                client::Event::Stored { id, outcome } => {
+                    notify.waiters.extend(stores.get_mut(&id).and_then(|expected| expected.tell(outcome)));
                 }
                 client::Event::Connected { native, again } => {
                     *connections += 1;
@@ -327,6 +356,12 @@ impl Shared {
                     }
                 }
                 client::Event::SubscribeFailed { id, why } => {
+                    if let Some(first) = joined.first(id).and_then(|first| queues.get_mut(&first))
+                        && first.outcome.is_some_and(|outcome| outcome.is_ok())
+                    {
+                        // Without one of its patterns it is not what was asked for.
+                        first.queue.close();
+                    }
                     if let Some(subscribed) = queues.get_mut(&id) {
                         if subscribed.outcome.is_some() {
                             // It had been acknowledged before: its stream ends, and whoever listens is told.

@@ -13,7 +13,7 @@ use kcpq_core::client::SubscriptionId;
 
 use crate::blocking::Iter;
 use crate::events::Event;
-use crate::message::Message;
+use crate::message::{Message, Source};
 use crate::queue::{Gauge, Name, Outlet, SubscriptionStats};
 use crate::reading::{Next, Unsubscribe};
 use crate::shared::{Handle, Shared};
@@ -33,8 +33,12 @@ pub struct Subscription {
     pattern: Name,
     outlet: Outlet,
     handle: Arc<Handle>,
+    /// Its further patterns: what comes for these is in its queue.
+    further: Vec<Self>,
     /// After how many more messages it ends, if it is to.
     left: Option<u64>,
+    /// By what its messages are acknowledged, if they are to be.
+    source: Option<Arc<Source>>,
 }
 
 impl fmt::Debug for Subscription {
@@ -44,8 +48,26 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(id: SubscriptionId, pattern: Name, outlet: Outlet, handle: Arc<Handle>) -> Self {
-        Self { id, pattern, outlet, handle, left: None }
+    pub(crate) fn new(
+        id: SubscriptionId,
+        pattern: Name,
+        outlet: Outlet,
+        handle: Arc<Handle>,
+        is_durable: bool,
+    ) -> Self {
+        let source = is_durable.then(|| Arc::new(Source::new(id, Arc::clone(&handle.0))));
+        Self { id, pattern, outlet, handle, further: Vec::new(), left: None, source }
+    }
+
+    /// Takes in another one: what comes for it waits in this one's queue from now on, unless it matches one of these patterns.
+    pub(crate) fn join(&mut self, other: Self, before: Vec<Name>) {
+        self.handle.0.lock().joined.insert(other.id, self.id, before);
+        self.further.push(other);
+    }
+
+    /// Those of all its patterns.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SubscriptionId> {
+        [self.id].into_iter().chain(self.further.iter().map(|further| further.id))
     }
 
     /// The next message; `None` once the subscription has ended, or the client is closed. Cancel-safe: dropping the future
@@ -75,7 +97,17 @@ impl Subscription {
         if self.left == Some(0) {
             return None;
         }
-        self.outlet.take_now().inspect(|_| self.count())
+        let message = self.outlet.take_now()?;
+        self.count();
+        Some(self.with_source(message))
+    }
+
+    /// What was taken out can be acknowledged, if it is to be; and there may be room for more.
+    fn with_source(&self, message: Message) -> Message {
+        if self.outlet.resumes() {
+            self.handle.0.go_on();
+        }
+        message.with_source(self.source.as_ref())
     }
 
     /// A message was read. The last one that is wanted ends the subscription.
@@ -93,15 +125,21 @@ impl Subscription {
         let shared = &self.handle.0;
         let mut state = shared.lock();
         let queue = state.queues.remove(&self.id);
+        state.joined.remove(self.id);
         let now = shared.now();
         state.core.unsubscribe(now, self.id);
         state.nudge();
+        let was_stopped = queue.as_ref().is_some_and(|subscribed| subscribed.queue.is_stopped());
         // Wakes whoever waits on the queue, which is better done without the lock.
         drop(state);
         drop(queue);
+        if was_stopped {
+            shared.go_on();
+        }
+        self.further.iter().for_each(Self::leave);
     }
 
-    /// The pattern.
+    /// The pattern, the first one if it has several.
     pub fn pattern(&self) -> &str {
         &self.pattern
     }
@@ -152,6 +190,7 @@ impl Subscription {
                     pattern: Arc::clone(&self.pattern),
                     shared: Arc::clone(&self.handle.0),
                     left: Arc::clone(&left),
+                    source: self.source.clone(),
                 };
                 handle = smol::unblock(move || {
                     calls.run(first, &mut handle);
@@ -170,6 +209,7 @@ struct Calls {
     pattern: Name,
     shared: Arc<Shared>,
     left: Arc<AtomicBool>,
+    source: Option<Arc<Source>>,
 }
 
 impl Calls {
@@ -179,9 +219,12 @@ impl Calls {
         while let Some(message) = next.filter(|_| !self.left.load(Relaxed)) {
             let begun = Instant::now();
             let len = message.len();
-            handle(message);
+            handle(message.with_source(self.source.as_ref()));
             let took = begun.elapsed();
             self.outlet.gauge().done(len);
+            if self.outlet.resumes() {
+                self.shared.go_on();
+            }
             if took > SLOW {
                 self.shared.events.announce(Event::SlowHandler { pattern: Arc::clone(&self.pattern), took });
             }
@@ -201,7 +244,7 @@ impl Stream for Subscription {
         if next.is_some() {
             self.count();
         }
-        Poll::Ready(next)
+        Poll::Ready(next.map(|message| self.with_source(message)))
     }
 }
 

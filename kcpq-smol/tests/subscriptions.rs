@@ -287,3 +287,41 @@ fn without_a_connection_the_overflow_policy_decides_and_is_counted() {
         }
     });
 }
+
+#[test]
+fn several_patterns_of_one_subscription_keep_the_order_and_give_each_message_once() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut all = client.subscribe("a.*").and("b.>").and("*.x").await.unwrap();
+        let mut single = client.subscribe("b.x").await.unwrap();
+        for number in 0..300 {
+            let subject = ["a.x", "b.x", "c.x", "b.c.d", "a.y"][number % 5];
+            client.publish(subject, number.to_string()).await.unwrap();
+        }
+        for number in 0..300 {
+            assert_eq!(soon(all.next()).await.unwrap().text(), number.to_string());
+        }
+        assert_eq!(soon(single.next()).await.unwrap().text(), "1");
+        let shown = || server.view().patterns;
+        wait_for("four patterns are there", || shown() == 4);
+        drop(all);
+        wait_for("the other one is left", || shown() == 1);
+        client.publish("b.x", "more").await.unwrap();
+        assert_eq!(soon(single.next()).await.unwrap().text(), "6");
+    });
+}
+
+#[test]
+fn what_is_left_of_its_time_is_told() {
+    let server = Server::start();
+    run(async {
+        let client = Client::connect(server.addr).await.unwrap();
+        let mut received = client.subscribe("t").await.unwrap();
+        client.publish("t", "").ttl(Duration::from_secs(60)).await.unwrap();
+        client.publish("t", "").await.unwrap();
+        let left = soon(received.next()).await.unwrap().left().unwrap();
+        assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(1), "{left:?}");
+        assert_eq!(soon(received.next()).await.unwrap().left(), None);
+    });
+}

@@ -34,6 +34,8 @@ mod replace;
 mod server;
 mod shard;
 mod stream;
+#[cfg(feature = "nats")]
+mod uplink;
 mod values;
 mod view;
 
@@ -44,7 +46,9 @@ pub use kcpq_core::{access, broker};
 pub use kernel::ReceiveQueues;
 pub use server::{BindError, Config, Server, Snapshot};
 pub use stream::Stream;
-pub use view::{BackboneView, Counters, Pattern, Session, View};
+#[cfg(feature = "nats")]
+pub use uplink::{Heard, Uplink, UplinkError, Upward};
+pub use view::{BackboneView, Counters, Pattern, Session, StreamView, View};
 
 /// The example of README.md is compiled, too.
 #[cfg(doctest)]

@@ -18,7 +18,7 @@ use crate::register::Reporter;
 use crate::server::Snapshot;
 use crate::stream::{self, Streams};
 use crate::values;
-use crate::view::{BackboneView, Counters, KeptPage, PatternPage, SessionPage};
+use crate::view::{BackboneView, Counters, KeptPage, PatternPage, SessionPage, StreamView};
 
 /// What a shard is asked to do.
 pub(crate) enum Command {
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Kick(SessionId, Sender<bool>),
     /// Say how it is with the backbone; for the thread that has it.
     Backbone(Sender<BackboneView>),
+    /// Say which streams there are behind it, or why that is not known; likewise.
+    Streams(Sender<Result<Vec<StreamView>, String>>),
     /// Say that the thread works.
     Ping(Sender<()>),
     /// Replace the rules of who may do what by these, which have been checked.
@@ -468,6 +470,7 @@ impl Shard {
             }
             // Another thread's; who asked hears that there is nobody.
             Command::Backbone(reply) => drop(reply),
+            Command::Streams(reply) => drop(reply),
             Command::Stop => {}
             #[cfg(test)]
             Command::Panic => panic!("as it was told"),

@@ -42,6 +42,30 @@ pub struct BackboneView {
     pub complaints: u64,
 }
 
+/// A stream of the store behind the backbone, as [`View::streams`] shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamView {
+    /// Its name.
+    pub name: String,
+    /// Patterns of the subjects whose messages it stores, as they are at the backbone.
+    pub subjects: Vec<String>,
+    /// Messages in it.
+    pub messages: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// The sequence of the oldest of these.
+    pub first_sequence: u64,
+    /// The sequence of the newest.
+    pub last_sequence: u64,
+    /// When the oldest was stored, as the store says it (RFC 3339); `None` if there is none.
+    pub first_time: Option<String>,
+    /// When the newest was.
+    pub last_time: Option<String>,
+    /// How many read from it, of whatever kind.
+    pub consumers: u64,
+}
+
 /// What one thread of a server has counted.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -85,7 +109,9 @@ pub(crate) type KeptPage = Page<KeptView, KeptCursor>;
 /// Places that a thread looks at in one turn. A session costs it less than a microsecond, a datagram several.
 pub(crate) const PLACES: usize = 128;
 /// How long a thread may take to answer. One that takes longer than this has other troubles.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// And the store, which is asked over the network.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl View {
     /// Where the server listens: all of its addresses, in the order of its configuration.
@@ -116,6 +142,12 @@ impl View {
     /// How it is with the backbone; `None` if there is none, or if its thread has ended, or does not answer for 10 s.
     pub fn backbone(&self) -> Option<BackboneView> {
         ask(self.backbone.as_ref()?, PATIENCE, Command::Backbone)
+    }
+
+    /// The streams of the store behind the backbone, in no particular order, or for people why they are not known; `None` if there
+    /// is no backbone, or if its store does not answer for 5 s.
+    pub fn streams(&self) -> Option<Result<Vec<StreamView>, String>> {
+        ask(self.backbone.as_ref()?, STORE_PATIENCE, Command::Streams)
     }
 
     /// What the operating system says of the server's sockets; `None` where it does not.
@@ -188,7 +220,7 @@ pub(crate) fn kept(shard: &Handle) -> Option<Vec<KeptView>> {
 }
 
 /// What a thread says to a question.
-fn ask<T>(shard: &Handle, limit: Duration, question: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
+pub(crate) fn ask<T>(shard: &Handle, limit: Duration, question: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
     let (reply, answer) = mpsc::channel();
     if !shard.send(question(reply)) {
         return None;

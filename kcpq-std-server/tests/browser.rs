@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use smol::Timer;
 use support::browser::{self, Browser};
 use support::folder::Folder;
+#[cfg(feature = "nats")]
+use support::nats;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::LIMIT;
@@ -109,9 +111,20 @@ fn properties_come_back_as_they_went(browser: &Browser) {
         const read = kcpq.decodeMessage(new Uint8Array([1, 2, ...written]));
         const broken = [[], [0], [9, 9], [0x41, 0, 0, 0, 3], [0x04, 0, 1, 9, 0, 4]].map((bytes) => kcpq.decodeMessage(new Uint8Array(bytes)));
         const refused = [{ 'a:b': '1' }, { '': '1' }, { a: 'x\\n' }].map((headers) => { try { kcpq.encodeProperties({ headers }); return 0; } catch { return 1; } });
-        return [[...read.payload], read.reply, read.headers, written.slice(-23, -2).length, broken, refused, kcpq.encodeProperties({}).length]";
-    let expected =
-        json!([[1, 2], "a.b", [["A", "1"], ["A", "küche"]], 21, [null, null, null, null, null], [1, 1, 1], 0]);
+        const store = kcpq.encodeProperties({ store: 258, id: 'ä' });
+        const ids = ['x'.repeat(65), 'ä'.repeat(33), 'a\\u0085'].map((id) => { try { kcpq.encodeProperties({ store: 1, id }); return 0; } catch { return 1; } });
+        return [[...read.payload], read.reply, read.headers, written.slice(-23, -2).length, broken, refused, kcpq.encodeProperties({}).length, [...store], ids]";
+    let expected = json!([
+        [1, 2],
+        "a.b",
+        [["A", "1"], ["A", "küche"]],
+        21,
+        [null, null, null, null, null],
+        [1, 1, 1],
+        0,
+        [0x84, 0, 6, 0, 0, 1, 2, 0xc3, 0xa4, 0, 9],
+        [1, 1, 1]
+    ]);
     assert_eq!(run(browser, script), expected);
 }
 
@@ -136,9 +149,10 @@ fn messages_go_both_ways(browser: &Browser, addr: &str) {
              client.publish('from.page', new Uint8Array([0, 255]), { headers: { B: '2' }, ttl: 60000 });
              client.publish('kept', 'value', { retain: true });
              await client.flush();
-             return [await client.confirm('from.page', 'x'.repeat(100000)), await client.confirm('to.nobody', '')];",
+             const unstored = await client.store('from.page', 'x').catch((error) => error.code);
+             return [await client.confirm('from.page', 'x'.repeat(100000)), await client.confirm('to.nobody', ''), unstored];",
         );
-        assert_eq!(sessions, json!([1, 0]));
+        assert_eq!(sessions, json!([1, 0, "unsupported"]));
         assert_eq!(messages.next().await.unwrap().text(), "plain");
         let extended = messages.next().await.unwrap();
         assert_eq!((extended.payload(), extended.headers().get("B")), (&[0, 255][..], Some("2")));
@@ -242,6 +256,39 @@ fn the_pages_of_telemetry_and_video_show_what_is_published() {
     assert_eq!(browser.console(), Vec::<String>::new());
     drop(stop.0);
     smol::block_on(publishing);
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn a_page_is_told_where_a_message_is_stored() {
+    let Some(browser) = browser::start() else { return };
+    if !nats::is_there() {
+        return;
+    }
+    let folder = Folder::new("browser-stored");
+    let nats = nats::Nats::start(&["-js", "-sd", folder.0.to_str().unwrap()]);
+    let mut there = nats.client();
+    there.subscribe("_INBOX.made", None);
+    let stream = r#"{"name":"ORDERS","subjects":["orders"],"max_msgs":2,"discard":"new"}"#;
+    there.publish("$JS.API.STREAM.CREATE.ORDERS", Some("_INBOX.made"), stream);
+    assert!(!there.next().text.contains("error"));
+    let (server, _, http) = serve(&["--http", "0", "--nats", &nats.url()]);
+    server.expect_logged("the backbone is there", LIMIT);
+    browser.go(&format!("http://{http}/telemetry.html"));
+    let told = run(
+        &browser,
+        "const client = await kcpq.connect();
+         const all = [];
+         for (const [subject, id] of [['orders', 'a'], ['orders', 'a'], ['orders', ''], ['orders', 'b'], ['none', undefined]]) {
+             all.push(await client.store(subject, 'x', { id, timeout: 30000 }).catch((error) => [error.code, error.message]));
+         }
+         await client.close();
+         return all",
+    );
+    let at = |sequence: u64, duplicate: bool| json!({ "sequence": sequence, "duplicate": duplicate });
+    let refused = [json!(["refused", "maximum messages exceeded"]), told[4].clone()];
+    assert_eq!(told[4][0], "no_stream");
+    assert_eq!(told, json!([at(1, false), at(1, true), at(2, false), refused[0], refused[1]]));
 }
 
 #[test]

@@ -14,9 +14,16 @@ fn every_command_has_a_page_that_man_reads() {
     assert!(kcpq().arg("man").arg(&folder).status().unwrap().success());
     let names: Vec<String> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    for name in
-        ["kcpq.1", "kcpq-serve.1", "kcpq-sub.1", "kcpq-top.1", "kcpq-check.1", "kcpq-key-new.1", "kcpq-bench-pubsub.1"]
-    {
+    for name in [
+        "kcpq.1",
+        "kcpq-serve.1",
+        "kcpq-sub.1",
+        "kcpq-top.1",
+        "kcpq-check.1",
+        "kcpq-bridge.1",
+        "kcpq-key-new.1",
+        "kcpq-bench-pubsub.1",
+    ] {
         assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
     }
     assert!(!names.iter().any(|name| name.contains("help")), "{names:?}");

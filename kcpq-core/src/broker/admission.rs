@@ -196,6 +196,11 @@ impl<P: Peer> Sessions<P> {
                 ended.push(pattern.into());
             });
         }
+        let may = |text: &str| Pattern::new(text, &limits).is_ok_and(|own| cx.may_subscribe(pass.as_deref_mut(), own));
+        for (pattern, was_open) in hub.review_replays(id, &mut member.replays, may) {
+            member.unanswered = member.unanswered.saturating_sub((!was_open).into());
+            ended.push(pattern);
+        }
         for text in ended {
             cx.stats.subscriptions -= 1;
             cx.stats.subscriptions_ended += 1;

@@ -44,6 +44,10 @@ pub(super) struct Context<P> {
     secret: Secret,
     /// Last values of subjects are kept.
     pub(super) keeps: bool,
+    /// There is a backbone that may store messages.
+    pub(super) stores: bool,
+    /// There is a gateway, behind which messages may be stored.
+    pub(super) replays: bool,
     /// The subject of the last message.
     pub(super) subject: Checked,
     /// The server stops soon: no session is opened.
@@ -101,6 +105,8 @@ impl<P> Context<P> {
             guard: None,
             secret: Secret::new(seed),
             keeps: true,
+            stores: false,
+            replays: false,
             subject: Checked::default(),
             stops: false,
             draining: false,

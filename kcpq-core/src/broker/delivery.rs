@@ -258,12 +258,22 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
         }
     }
 
-    /// Hands it to the gateway, which is to know whether queue groups here have it.
+    /// Hands it to the gateway, which is to know whether queue groups here have it, and whether it is to be stored.
     #[cold]
     pub(super) fn hand_to_gateway(&mut self, index: u8, served: bool) {
-        if !matches!(self.reached.publisher.party, Party::Shard(_)) {
-            self.hand_to(Party::Shard(index), false, if served { &properties::SERVED } else { &[] });
+        if matches!(self.reached.publisher.party, Party::Shard(_)) {
+            return;
         }
+        let served: &[u8] = if served { &properties::SERVED } else { &[] };
+        let before = self.reach.shards;
+        match self.message.store() {
+            None => self.hand_to(Party::Shard(index), false, served),
+            Some((ticket, id)) => {
+                let more = [served, &properties::store(ticket, id.len()), id.as_bytes()].concat();
+                self.hand_to(Party::Shard(index), false, &more);
+            }
+        }
+        self.reach.gateway = Some(self.reach.shards > before);
     }
 
     /// Hands it to one member of each group of these shares, as far as they are aimed at. Says to how many.

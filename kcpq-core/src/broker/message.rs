@@ -30,6 +30,8 @@ pub(super) struct Message<'f> {
     expires: Option<Instant>,
     /// Under which number other brokers of the server are to say how many sessions got it, if that matters.
     ticket: Option<u32>,
+    /// The gateway is to see to it that it is stored, under this id.
+    store: Option<&'f str>,
     /// The lane in which it was published.
     lane: Lane,
     /// Of the messages of its subject that are under way only the latest counts.
@@ -45,13 +47,14 @@ impl<'f> Message<'f> {
     /// The message of a whole PUB; kept once for all subscribers if it has `share_from` bytes.
     pub(super) fn published(frame: &'f [u8], share_from: usize) -> Self {
         let properties = Properties::NONE;
-        let (expires, ticket, lane, latest) = (None, None, Lane::NORMAL, false);
+        let (expires, ticket, store, lane, latest) = (None, None, None, Lane::NORMAL, false);
         Self {
             bytes: frame,
             cut: 0,
             properties,
             expires,
             ticket,
+            store,
             lane,
             latest,
             shared: None,
@@ -69,13 +72,23 @@ impl<'f> Message<'f> {
         share_from: usize,
     ) -> Self {
         let bytes = frame.get(..frame.len().saturating_sub(cut)).unwrap_or_default();
-        let (ticket, lane, latest) = (None, Lane::NORMAL, false);
-        Self { bytes, cut, properties, expires, ticket, lane, latest, shared: None, extended: None, share_from }
+        let (ticket, store, lane, latest) = (None, None, Lane::NORMAL, false);
+        Self { bytes, cut, properties, expires, ticket, store, lane, latest, shared: None, extended: None, share_from }
     }
 
     /// Other brokers of the server are to say under this number how many sessions got it, if there is one.
     pub(super) fn set_ticket(&mut self, ticket: Option<u32>) {
         self.ticket = ticket;
+    }
+
+    /// It is to be stored, under this id, if there is one.
+    pub(super) fn set_store(&mut self, id: Option<&'f str>) {
+        self.store = id;
+    }
+
+    /// Its ticket and its id, if it is to be stored.
+    pub(super) fn store(&self) -> Option<(u32, &'f str)> {
+        self.ticket.zip(self.store)
     }
 
     /// It was published in this lane.

@@ -23,7 +23,7 @@
 //! sessions   their lives: opened, read, filled into datagrams, closed      strays     what leaves without a session
 //! dispatch   what a frame does
 //! hub        the router, and handing a message to its subscribers          keeping    last values, in and out
-//! shards     what brokers of one server tell each other
+//! shards     what brokers of one server tell each other                replays    what is stored, to sessions that ask for it
 //! presence   what the server says of its sessions                          wills      messages of those who are lost
 //! admission  who is let in, and what new rules change for those who are there
 //! comeback   who had a session before a restart, and is waited for
@@ -33,7 +33,7 @@
 //! turn       how much is done for whom before others come first            supply     whether a party can be kept waiting
 //!                                                                          memory     who may take in more when it is short
 //!                                                                          relief     who gives way when queues have too much
-//! receipts   publishers that wait to hear who has their message
+//! receipts   publishers that wait to hear who has their message, and whether it is stored
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
 //! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
 //! pass       what was decided for one session                              context    configuration, time, counters, events
@@ -72,6 +72,7 @@ mod peer;
 mod presence;
 mod receipts;
 mod relief;
+mod replays;
 mod session;
 mod sessions;
 mod shards;
@@ -256,6 +257,8 @@ impl<P: Peer> Broker<P> {
         let shards = Shards::new(*own as usize, *count as usize, *seed, config.high_water, true);
         self.sessions.hub = Hub::new(*seed, shards);
         self.sessions.hub.kept = kept;
+        self.sessions.cx.stores = true;
+        self.sessions.cx.replays = true;
         self
     }
 

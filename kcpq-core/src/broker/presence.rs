@@ -198,6 +198,9 @@ impl<P: Peer> Sessions<P> {
                 let (pattern, group) = groups::parts(text);
                 cx.say_subscription(hub, SUBSCRIBED, (id, member), pattern, Some(group));
             }
+            for (_, pattern) in member.replays.iter().flat_map(|replays| replays.iter()) {
+                cx.say_subscription(hub, SUBSCRIBED, (id, member), pattern, None);
+            }
         }
     }
 

@@ -17,6 +17,8 @@ use super::handshakes::Handshakes;
 use super::hub::Hub;
 use super::party::Party;
 use super::peer::{Peer, Transmit};
+use super::receipts::Receipt;
+use super::replays::{Key, Say};
 #[cfg(feature = "sealed")]
 use super::session::Greeting;
 use super::session::{Due, Session};
@@ -574,6 +576,7 @@ impl<P: Peer> Sessions<P> {
                 slot = still;
             }
             let goes_on = slot.session.catch_up(&mut self.cx, &self.hub, slot.id);
+            slot.session.feed(&mut self.cx, &mut self.hub, slot.id);
             while let Some(event) = slot.session.poll_stream(&mut self.cx) {
                 self.streams.push_back((slot.id, event));
             }
@@ -709,6 +712,8 @@ impl<P: Peer> Sessions<P> {
                 cx.stats.subscriptions -= 1;
             }
         }
+        let ended = hub.end_replays(slot.id, &mut slot.session.member().replays);
+        cx.stats.subscriptions -= ended.len() as u64;
     }
 
     /// A session that was taken out is no more.
@@ -735,13 +740,35 @@ impl<P: Peer> Sessions<P> {
     /// Tells publishers what became of messages that other shards were asked about.
     pub(super) fn hand_out_receipts(&mut self) {
         let Self { cx, hub, table, .. } = self;
-        while let Some((id, ack)) = hub.receipts.poll() {
+        while let Some(Receipt { publisher: id, ack, text, is_counted }) = hub.receipts.poll() {
             if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
-                slot.session.answer(dispatch::receipt(ack));
+                slot.session.answer(dispatch::receipt(ack, &text), is_counted);
                 cx.stats.confirmed += 1;
                 table.wake(id.slot);
             }
         }
+    }
+
+    /// The gateway has said something about a session's subscription to what is stored.
+    fn on_say(&mut self, Key { session: id, serial }: Key, say: Say) {
+        let Self { cx, table, .. } = self;
+        let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) else { return };
+        let Some(replays) = &mut slot.session.member().replays else { return };
+        let Some(number) = replays.number(serial) else { return };
+        match say {
+            Say::Opened { first } if replays.on_opened(number) => {
+                slot.session.answer(dispatch::begun(number, first), true);
+            }
+            Say::Opened { .. } => {}
+            Say::Message(frame) => replays.take(number, frame),
+            Say::Refused { refusal, text } => {
+                replays.remove(number);
+                cx.stats.subscriptions -= 1;
+                cx.stats.subscriptions_refused += 1;
+                slot.session.answer(dispatch::refused(number, refusal, &text), true);
+            }
+        }
+        table.wake(id.slot);
     }
 
     // --- other shards ---
@@ -777,7 +804,7 @@ impl<P: Peer> Sessions<P> {
                 hub.shards.on_known(from, cx.now);
                 while let Some((id, answer)) = hub.shards.poll_answer() {
                     if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
-                        slot.session.answer(answer);
+                        slot.session.answer(answer, true);
                         table.wake(id.slot);
                     }
                 }
@@ -787,7 +814,15 @@ impl<P: Peer> Sessions<P> {
                     hub.set_abroad(pattern, is);
                 }
             }
+            Told::Stored { answers } => {
+                for (ticket, outcome) in answers {
+                    hub.receipts.on_store(ticket, outcome);
+                }
+                self.hand_out_receipts();
+            }
             Told::Will { key } => cx.void_wills_of(table, key),
+            Told::Say { key, say } => self.on_say(key, say),
+            Told::Ask { .. } => {} // only the gateway is asked
             Told::Last => {
                 if hub.shards.on_last(from) {
                     self.close_all();

@@ -72,19 +72,16 @@ impl<T> Awaited<T> {
         Some(thing)
     }
 
-    /// Things like these are not waited for any more; says which they were.
-    pub(super) fn remove_if(&mut self, mut condition: impl FnMut(&T, Instant) -> bool) -> Vec<u32> {
+    /// Things like these are not waited for any more; says which they were, with their numbers.
+    pub(super) fn remove_if(&mut self, mut condition: impl FnMut(&T, Instant) -> bool) -> Vec<(u32, T)> {
         let mut meets = |place: &Place<T>| place.thing.as_ref().is_some_and(|thing| condition(thing, place.until));
         let met = self.places.iter().enumerate().filter(|(_, place)| meets(place));
         let numbers: Vec<_> = met.map(|(slot, place)| number(slot, place)).collect();
-        for number in &numbers {
-            self.remove(*number);
-        }
-        numbers
+        numbers.into_iter().filter_map(|number| Some((number, self.remove(number)?))).collect()
     }
 
     /// Those whose time is over are not waited for any more; says which they were.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<u32> {
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(u32, T)> {
         if self.next_timeout.is_none_or(|at| now < at) {
             return Vec::new();
         }

@@ -106,12 +106,16 @@ impl<S: FrameStore> Client<S> {
         pattern: &str,
         wanted: &Subscribing<'_>,
     ) -> Result<SubscriptionId, SubscribeError> {
-        let Subscribing { latest, without_kept, lane, group } = *wanted;
+        let Subscribing { latest, without_kept, lane, .. } = *wanted;
         let lane = lane.map(Asked::of).unwrap_or_default();
-        self.subscribe_to(now, pattern, Wants { latest, without_kept, lane }, group)
+        #[cfg(any(feature = "alloc", feature = "queue"))]
+        let group = wanted.group;
+        #[cfg(not(any(feature = "alloc", feature = "queue")))]
+        let group = None;
+        self.subscribe_to(now, pattern, Wants { latest, without_kept, lane, ..Wants::default() }, group)
     }
 
-    fn subscribe_to(
+    pub(super) fn subscribe_to(
         &mut self,
         now: Instant,
         pattern: &str,
@@ -139,9 +143,24 @@ impl<S: FrameStore> Client<S> {
             return Err(SubscribeError::TooMany);
         }
         let text = subscription_text(pattern, group)?;
+        #[cfg(feature = "lanes")]
+        let wants = self.in_lane(wants)?;
         let id = self.subscriptions.add(text, wants).ok_or(SubscribeError::TooMany)?;
         self.stats.total_subscriptions += 1;
         Ok(id)
+    }
+
+    /// What is wanted, with the lane that there is memory for. Where it is lent messages come in no lane that was not asked for.
+    #[cfg(feature = "lanes")]
+    fn in_lane(&mut self, wants: Wants) -> Result<Wants, SubscribeError> {
+        if S::GROWS || !self.session.knows_lanes() {
+            return Ok(wants);
+        }
+        let lane = wants.lane.get().unwrap_or_default();
+        if !self.session.claim(lane) {
+            return Err(SubscribeError::Lane);
+        }
+        Ok(Wants { lane: Asked::of(lane), ..wants })
     }
 
     /// Ends a subscription: no message for it comes after this call. False if there is none of that name.
@@ -214,7 +233,8 @@ impl<S: FrameStore> Client<S> {
     /// before. To a server that knows no lanes all go in one stream, and before one has answered only those of lane 0 go.
     ///
     /// # Errors
-    /// As [`publish_with`](Self::publish_with). A lane may use an eighth of the queue although others fill it.
+    /// As [`publish_with`](Self::publish_with). A lane may use an eighth of the queue although others fill it; where memory is lent
+    /// each has a queue of its own, and [`PublishError::Lane`] says that there is none for another lane.
     #[cfg(all(feature = "lanes", feature = "properties"))]
     pub fn publish_in(
         &mut self,
@@ -274,6 +294,10 @@ impl<S: FrameStore> Client<S> {
         if let Some(reply) = properties.reply() {
             Subject::new(reply, &limits).map_err(|error| PublishError::Properties(PropertyError::Reply(error)))?;
         }
+        #[cfg(feature = "lanes")]
+        if !self.session.claim(lane) {
+            return Err(PublishError::Lane);
+        }
         let limit = self.largest_message();
         let ttl = if expires.is_some() { properties::TTL } else { 0 };
         let properties_len = properties.as_bytes().len() + ttl;
@@ -332,9 +356,13 @@ impl<S: FrameStore> Client<S> {
         self.stats.bytes_sent += (subject.len() + payload.len()) as u64;
     }
 
-    /// True if there is room for a frame of so many bytes in a lane. One that fills the queue leaves others an eighth of it each.
+    /// True if there is room for a frame of so many bytes in a lane. One that fills the queue leaves others an eighth of it each;
+    /// where memory is lent each has its own.
     fn fits(&self, lane: Lane, frame: usize) -> bool {
         let (outbox, queue) = (&self.session.outbox, self.config.queue);
+        if !S::GROWS {
+            return outbox.len_of(lane) == 0 || outbox.len_of(lane) + frame <= queue;
+        }
         outbox.is_empty()
             || outbox.len() + frame <= queue
             || !lane.is_main() && outbox.len_of(lane) + frame <= queue / 8
@@ -510,7 +538,11 @@ pub struct Subscribing<'s> {
     /// first. Each member of a queue group has its own. Without effect where the server knows no lanes.
     pub lane: Option<Lane>,
     /// As a member of this queue group; see [`Client::subscribe_queue`].
+    #[cfg(any(feature = "alloc", feature = "queue"))]
     pub group: Option<&'s str>,
+    /// The lifetime of what is only there with groups.
+    #[cfg(not(any(feature = "alloc", feature = "queue")))]
+    pub _group: core::marker::PhantomData<&'s str>,
 }
 
 /// What is kept of a subscription's pattern and group.

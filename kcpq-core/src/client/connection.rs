@@ -1,23 +1,23 @@
 //! The life of the connection: it begins, is watched, is lost and begins again; and what its state asks to be sent.
 
-use core::num::NonZeroU8;
-
 use super::Client;
 use super::event::{ConfirmFailure, Disconnect, RequestFailure};
-use super::phase::{Phase, Server, Up};
+use super::phase::{Abilities, Phase, Server, Up};
 use super::pings::Pings;
 use super::rhythm::Rhythm;
-use super::subscriptions::Request;
+use super::subscriptions::{Knows, Request};
 use crate::datagram::{Framing, SAFE_DATAGRAM};
 use crate::frame::{LENGTH, command};
 use crate::hello::{CloseReason, Hello, MAX_SUBSCRIBE, MAX_WELCOME, Subscribe, VERSION, features};
 use crate::outbox::{Dialect, FrameStore, Outbox};
 use crate::rng::draw;
-use crate::session::{Native, Session};
+use crate::session::Native;
 use crate::time::{Duration, Instant};
 
 /// How long the last datagram of a session has to leave before the next one begins.
 const FAREWELL: Duration = Duration::from_millis(10);
+/// What is said of lanes.
+const LANES: u32 = features::LANES | features::SUPERSEDES;
 /// Bytes of SUB and UNSUB that wait; the others are queued when some of these have gone.
 const REQUESTS: usize = 16 * 1024;
 
@@ -80,9 +80,8 @@ impl<S: FrameStore> Client<S> {
         if self.session.dialect == Dialect::Plain {
             self.requests.fail_all(RequestFailure::Unsupported);
         }
-        if !self.server.is_some_and(|server| server.confirms()) {
-            self.confirms.fail_all(ConfirmFailure::Unsupported);
-        }
+        let (confirms, stores) = self.server.map_or((false, false), |server| (server.confirms(), server.stores()));
+        self.confirms.on_connected(confirms, stores);
         self.wills.on_connected();
         let again = self.stats.connected_at.is_some();
         self.stats.connected = true;
@@ -139,7 +138,9 @@ impl<S: FrameStore> Client<S> {
 
     /// The end, although the server has not acknowledged all: it is told once more that this client is no more.
     pub(super) fn give_up(&mut self) {
-        self.session.part(self.now, false);
+        if cfg!(feature = "native") {
+            self.session.part(self.now, false);
+        }
         self.finish();
     }
 
@@ -184,14 +185,17 @@ impl<S: FrameStore> Client<S> {
         if !self.phase.is_open() || self.suspended {
             return;
         }
-        self.subscriptions.on_time(self.now, &self.config);
+        // The answers may have come, and not been read.
+        if !self.is_held() {
+            self.subscriptions.on_time(self.now, &self.config);
+        }
         if self.subscriptions.is_unanswered() {
             return self.lose(Disconnect::SubscribeUnanswered);
         }
         self.send_will();
-        let groups = self.is_connected().then(|| self.server.is_some_and(|server| server.groups()));
+        let knows = self.is_connected().then(|| Knows::of(self.server.as_ref()));
         let session = &mut self.session;
-        self.subscriptions.send_requests(self.now, &self.config, groups, |request| {
+        self.subscriptions.send_requests(self.now, &self.config, knows, |request| {
             // The time for an answer runs from here, and a PING that comes later stands behind all of them.
             if session.control.len() > REQUESTS {
                 return false;
@@ -199,8 +203,7 @@ impl<S: FrameStore> Client<S> {
             let (command, pattern, record) = match request {
                 Request::Subscribe { pattern, record } => (command::SUB, pattern, record),
                 Request::Unsubscribe { number, pattern } => {
-                    let record = Subscribe { number, latest: false, without_kept: false, lane: None, group: None };
-                    (command::UNSUB, pattern, record)
+                    (command::UNSUB, pattern, Subscribe { number, ..Subscribe::default() })
                 }
             };
             let mut payload = [0; MAX_SUBSCRIBE];
@@ -241,7 +244,7 @@ impl<S: FrameStore> Client<S> {
             max_tokens: hello.max_tokens,
             keep_alive: Duration::from_secs(hello.keep_alive.into()),
             epoch: hello.epoch,
-            abilities: NonZeroU8::MIN | (hello.features >> 8) as u8,
+            abilities: Abilities::new(hello.features),
         });
         self.session.set_native(&Native {
             framing: self.framing().to_server(hello.features),
@@ -266,7 +269,7 @@ impl<S: FrameStore> Client<S> {
         let held = u32::try_from(self.session.reader.capacity().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
         Hello {
             version: VERSION,
-            features: self.framing().features() & if Session::<S>::knows_lanes() { u32::MAX } else { !features::LANES },
+            features: self.framing().features() & if self.session.knows_lanes() { u32::MAX } else { !LANES },
             max_datagram: self.config.native_datagram,
             window: self.config.kcp.recv_window,
             max_body: self.config.frames.max_body.min(held),

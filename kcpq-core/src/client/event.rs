@@ -1,11 +1,15 @@
 //! What a client tells its user, and why it refuses.
 
+#[cfg(feature = "confirm")]
+use alloc::boxed::Box;
 use core::fmt;
 
 use super::subscriptions::SubscriptionId;
 use crate::frame::{Frame, HEAD, LENGTH, Properties, PropertyError};
 use crate::hello::{CloseReason, Refusal};
 use crate::puback::Rejection;
+#[cfg(feature = "confirm")]
+use crate::puback::Stored;
 use crate::store::{Store, TooLarge};
 use crate::subject::SubjectError;
 use crate::time::Instant;
@@ -66,6 +70,14 @@ pub enum Event<'e, S: Store> {
         id: ConfirmId,
         /// It was routed, or why that is not known.
         outcome: Result<u32, ConfirmFailure>,
+    },
+    /// What became of a message that was to be stored.
+    #[cfg(feature = "confirm")]
+    Stored {
+        /// Of which.
+        id: ConfirmId,
+        /// Where it is stored, or why it is not, or that this is not known.
+        outcome: Result<Stored, StoreFailure>,
     },
     /// A message larger than the memory for received messages was skipped.
     Oversize(TooLarge),
@@ -188,6 +200,8 @@ impl<S: Store> fmt::Debug for Event<'_, S> {
             Self::Confirmed { id, outcome } => {
                 f.debug_struct("Confirmed").field("id", id).field("outcome", outcome).finish()
             }
+            #[cfg(feature = "confirm")]
+            Self::Stored { id, outcome } => f.debug_struct("Stored").field("id", id).field("outcome", outcome).finish(),
             Self::Oversize(size) => f.debug_tuple("Oversize").field(size).finish(),
             Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
             Self::Denied(subject) => f.debug_tuple("Denied").field(subject).finish(),
@@ -256,6 +270,8 @@ pub enum SubscribeFailure {
     Refused(Refusal),
     /// The server does not know queue groups, as an original one.
     Unsupported,
+    /// The server hands out nothing that is stored: it has no store, or is too old.
+    NoReplays,
 }
 
 impl fmt::Display for SubscribeFailure {
@@ -264,6 +280,9 @@ impl fmt::Display for SubscribeFailure {
             Self::Unanswered { attempts } => write!(f, "no acknowledgement after {attempts} attempts"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Unsupported => f.write_str("the server does not know queue groups"),
+            Self::NoReplays => {
+                f.write_str("the server hands out nothing that is stored: it has no backbone with a store")
+            }
         }
     }
 }
@@ -283,6 +302,8 @@ pub enum PublishError {
     Properties(PropertyError),
     /// The message is to be kept as the last value of its subject, and the server keeps none, as an original one.
     Unsupported,
+    /// The memory that was lent for lanes is in use by others, or there is none.
+    Lane,
     /// The queue is full; [`Event::Writable`] will say when there is room.
     Full,
     /// The client is closing or closed.
@@ -295,6 +316,7 @@ impl fmt::Display for PublishError {
             Self::Subject(error) => error.fmt(f),
             Self::Properties(error) => error.fmt(f),
             Self::Unsupported => f.write_str("the server keeps no last values of subjects"),
+            Self::Lane => f.write_str(NO_LANE),
             Self::TooLarge(error) => write!(f, "message too large: {error}"),
             Self::Full => f.write_str("the queue of messages to send is full"),
             Self::Closed => f.write_str("the client is closed"),
@@ -303,6 +325,8 @@ impl fmt::Display for PublishError {
 }
 
 impl core::error::Error for PublishError {}
+
+const NO_LANE: &str = "no memory was lent for another lane";
 
 /// Why a subscription was refused by the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,8 +339,13 @@ pub enum SubscribeError {
     TooLong(TooLarge),
     /// The name of a queue group is empty, longer than 64 bytes, or has spaces or control characters.
     Group,
+    /// The name of a durable subscription is empty, longer than 32 bytes, or has something else than `A-Z`, `a-z`, `0-9`, `-`
+    /// and `_`.
+    Durable,
     /// The client has its maximum number of subscriptions.
     TooMany,
+    /// The memory that was lent for lanes is in use by others.
+    Lane,
     /// The client is closing or closed.
     Closed,
 }
@@ -329,7 +358,11 @@ impl fmt::Display for SubscribeError {
             Self::Group => {
                 f.write_str("the name of a queue group is 1 to 64 bytes without spaces and control characters")
             }
+            Self::Durable => {
+                f.write_str("the name of a durable subscription is 1 to 32 characters of A-Z, a-z, 0-9, - and _")
+            }
             Self::TooMany => f.write_str("no room for another subscription"),
+            Self::Lane => f.write_str(NO_LANE),
             Self::Closed => f.write_str("the client is closed"),
         }
     }
@@ -410,6 +443,10 @@ pub enum ConfirmError {
     TooMany,
     /// The server does not say what becomes of messages, as an original one.
     Unsupported,
+    /// The message was to be stored, and the server has no backbone that stores any.
+    NoStore,
+    /// The message was to be stored under an id that is none: longer than 64 bytes, or with a control character.
+    StoreId,
 }
 
 impl fmt::Display for ConfirmError {
@@ -418,11 +455,48 @@ impl fmt::Display for ConfirmError {
             Self::Refused(error) => error.fmt(f),
             Self::TooMany => f.write_str("too many messages wait for the server's word"),
             Self::Unsupported => f.write_str(UNCONFIRMED),
+            Self::NoStore => f.write_str(NO_STORE),
+            Self::StoreId => f.write_str("the id of a message is at most 64 bytes without control characters"),
         }
     }
 }
 
 impl core::error::Error for ConfirmError {}
+
+const NO_STORE: &str = "the server has no backbone that stores messages";
+
+/// Why a message that was to be stored is not, or why that is not known.
+#[cfg(feature = "confirm")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreFailure {
+    /// No stream stores its subject.
+    NoStream,
+    /// The stream has refused it, or too much waits to be stored: why, for people.
+    Refused(Box<str>),
+    /// The stream has not said in time whether it has it, or the backbone went away and did not come back in time. Publishing it
+    /// again under the same id stores it once.
+    InDoubt,
+    /// What becomes of any message may have become of it. [`ConfirmFailure::Unsupported`]: the server has no backbone that
+    /// stores.
+    Unconfirmed(ConfirmFailure),
+}
+
+#[cfg(feature = "confirm")]
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoStream => f.write_str("the message is not stored: no stream stores its subject"),
+            Self::Refused(why) => write!(f, "the message is not stored: {why}"),
+            Self::InDoubt => f.write_str("nothing was said in time of whether the message is stored"),
+            Self::Unconfirmed(ConfirmFailure::Unsupported) => f.write_str(NO_STORE),
+            Self::Unconfirmed(why) => why.fmt(f),
+        }
+    }
+}
+
+#[cfg(feature = "confirm")]
+impl core::error::Error for StoreFailure {}
 
 const UNCONFIRMED: &str = "the server does not say what becomes of messages";
 

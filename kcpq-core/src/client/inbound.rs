@@ -35,7 +35,7 @@ impl<S: FrameStore> Client<S> {
                 return Some(event);
             }
             if let Some(Current { found, next, held }) = self.current {
-                if held {
+                if held || self.is_held() {
                     return None;
                 }
                 if let Some((id, last)) = next.and_then(|id| self.take_turn(found, id)) {
@@ -51,7 +51,7 @@ impl<S: FrameStore> Client<S> {
                 self.current = None;
                 self.session.leave(self.now, found);
             }
-            if !self.phase.is_open() {
+            if !self.phase.is_open() || self.is_held() {
                 return None;
             }
             match self.session.poll_frame(self.now)? {
@@ -80,11 +80,19 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// Nothing that comes from the server is read for now. Its greeting is.
+    pub(super) fn is_held(&self) -> bool {
+        self.recent.is_held() && self.is_connected()
+    }
+
     /// Gives the message in `found` to subscription `id`, or if that is gone, to the one behind it that wants the message.
     /// Says to which, and whether it is the last one.
     fn take_turn(&mut self, found: Found, id: SubscriptionId) -> Option<(SubscriptionId, bool)> {
         let frame = self.session.frame(found);
         if let Some(number) = frame.addressee() {
+            if let Some(stored) = frame.stored() {
+                self.subscriptions.on_handed_out(number, stored.sequence);
+            }
             self.current = Some(Current { found, next: None, held: false });
             return Some((self.subscriptions.addressee(number)?, true));
         }
@@ -172,13 +180,14 @@ impl<S: FrameStore> Client<S> {
             }
             command::ACK => {
                 if let Some(ack) = Ack::decode(frame.payload) {
-                    self.subscriptions.on_ack(ack.number, ack.refusal);
+                    let first = Ack::first(frame.payload);
+                    self.subscriptions.on_ack(self.now, &self.config, ack, first);
                 } else {
                     self.stats.malformed += 1;
                 }
             }
             command::PUBACK => {
-                let understood = self.confirms.on_puback(frame.payload);
+                let understood = self.confirms.on_puback(frame.subject, frame.payload);
                 self.stats.malformed += u64::from(!understood);
             }
             command::CLOSE => {

@@ -33,6 +33,8 @@ mod finder;
 #[cfg_attr(not(feature = "sealed"), path = "absent/handshake.rs")]
 mod handshake;
 mod inbound;
+#[cfg(feature = "lanes")]
+mod lane_memory;
 mod memory;
 #[cfg_attr(not(feature = "alloc"), path = "absent/names.rs")]
 mod names;
@@ -42,6 +44,8 @@ mod phase;
 mod pings;
 #[cfg_attr(not(feature = "alloc"), path = "absent/push.rs")]
 mod push;
+#[cfg_attr(not(feature = "replay"), path = "absent/replay.rs")]
+mod replay;
 #[cfg_attr(not(feature = "request"), path = "absent/requests.rs")]
 mod requests;
 #[cfg_attr(not(feature = "native"), path = "absent/rhythm.rs")]
@@ -63,14 +67,20 @@ pub use commands::Subscribing;
 pub use config::{Backoff, Config, Overflow};
 #[cfg(feature = "confirm")]
 pub use confirms::Confirmed;
+#[cfg(feature = "confirm")]
+pub use event::StoreFailure;
 pub use event::{
     ConfirmError, ConfirmFailure, ConfirmId, Disconnect, Event, Message, PublishError, Recipient, RequestError,
     RequestFailure, RequestId, SubscribeError, SubscribeFailure,
 };
+#[cfg(feature = "lanes")]
+pub use lane_memory::{LaneMemory, LendError};
 pub use memory::Memory;
 pub use phase::{Server, State};
 #[cfg(feature = "alloc")]
 pub use push::Arrived;
+#[cfg(feature = "replay")]
+pub use replay::Replaying;
 #[cfg(feature = "request")]
 pub use requests::{MAX_REQUESTS, Request};
 pub use stats::{Latency, Stats};

@@ -88,8 +88,8 @@ impl<S: FrameStore> Client<S> {
         if let Some((request, why)) = self.requests.poll_failed() {
             return Some(Event::RequestFailed { request, why });
         }
-        if let Some((id, outcome)) = self.confirms.poll() {
-            return Some(Event::Confirmed { id, outcome });
+        if let Some(event) = self.confirms.poll() {
+            return Some(event);
         }
         if let Some(why) = self.wills.poll_refused() {
             return Some(Event::WillRefused(why));

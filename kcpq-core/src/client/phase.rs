@@ -1,6 +1,9 @@
 //! Where a client stands, and what it knows as long as it stands there.
 
+#[cfg(not(feature = "replay"))]
 use core::num::NonZeroU8;
+#[cfg(feature = "replay")]
+use core::num::NonZeroU16;
 
 use crate::hello::features;
 use crate::time::{Duration, Instant};
@@ -88,6 +91,7 @@ impl Phase {
     }
 
     /// True if there is a conversation.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Connecting { .. } | Self::Up(_) | Self::Closing { .. })
     }
@@ -108,8 +112,29 @@ pub struct Server {
     pub keep_alive: Duration,
     /// Another one after each restart.
     pub epoch: u64,
-    /// Bits 8 to 15 of its features, of which bit 8 is always set: so it takes one byte, and `None` of the whole no other.
-    pub(super) abilities: NonZeroU8,
+    /// See [`Abilities`].
+    pub(super) abilities: Abilities,
+}
+
+/// Bits of a server's features from bit 8 on, which is always set: so they take a byte or two, and `None` of the whole no other.
+#[cfg(not(feature = "replay"))]
+type Bits = NonZeroU8;
+#[cfg(not(feature = "replay"))]
+type Raw = u8;
+#[cfg(feature = "replay")]
+type Bits = NonZeroU16;
+#[cfg(feature = "replay")]
+type Raw = u16;
+
+/// See above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Abilities(Bits);
+
+impl Abilities {
+    pub(super) fn new(features: u32) -> Self {
+        Self(Bits::MIN | (features >> 8) as Raw)
+    }
 }
 
 impl Server {
@@ -128,12 +153,22 @@ impl Server {
         self.can(features::CONFIRMS)
     }
 
+    /// It has a backbone that may store messages, and says so.
+    pub fn stores(&self) -> bool {
+        self.can(features::STORES)
+    }
+
     /// It takes last wills.
     pub fn wills(&self) -> bool {
         self.can(features::WILLS)
     }
 
+    /// It hands out what is stored.
+    pub fn replays(&self) -> bool {
+        self.can(features::REPLAYS)
+    }
+
     fn can(&self, feature: u32) -> bool {
-        u32::from(self.abilities.get()) << 8 & feature != 0
+        u32::from(self.abilities.0.get()) << 8 & feature != 0
     }
 }

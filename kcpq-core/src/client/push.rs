@@ -36,10 +36,19 @@ pub(super) struct Recent {
     subject: Vec<u8>,
     wanted_by: Vec<SubscriptionId>,
     known: bool,
+    /// Nothing is handed out at present.
+    held: bool,
     finder: Finder,
 }
 
 impl Client<Heap> {
+    /// Hands out no messages, nor reads what comes behind them, as long as `held`: what the network brings waits in the window,
+    /// which closes, and then at the server. For a driver that has no room for what must not be dropped. Events that lend
+    /// nothing are handed out all the same.
+    pub fn hold(&mut self, held: bool) {
+        self.recent.held = held;
+    }
+
     /// As [`handle_datagram`](Self::handle_datagram), but messages that come in order are handed to `deliver` at once, for
     /// each subscription that matches, and for the request that they answer. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as
     /// ever: the rest waits there.
@@ -49,7 +58,7 @@ impl Client<Heap> {
         datagram: &mut [u8],
         deliver: impl FnMut(Recipient, Arrived<'_>),
     ) {
-        if self.current.is_some() || !self.is_connected() {
+        if self.current.is_some() || !self.is_connected() || self.recent.held {
             return self.handle_datagram(now, datagram);
         }
         let Some((datagram, content)) = self.open_datagram(now, datagram) else { return };
@@ -68,7 +77,7 @@ impl Client<Heap> {
 /// Hands out the messages of one datagram.
 struct Pushed<'c, D> {
     config: &'c Config,
-    subscriptions: &'c Subscriptions<Heap>,
+    subscriptions: &'c mut Subscriptions<Heap>,
     requests: &'c mut Requests,
     recent: &'c mut Recent,
     stats: &'c mut Stats,
@@ -111,6 +120,11 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
         }
         self.stats.on_message(frame);
         let addressee = frame.addressee().map(|number| self.subscriptions.addressee(number));
+        if addressee.is_some()
+            && let Some(stored) = frame.stored()
+        {
+            self.subscriptions.on_handed_out(stored.number, stored.sequence);
+        }
         let wanted_by = addressee.as_ref().map_or(&self.recent.wanted_by[..], Option::as_slice);
         self.stats.unmatched += u64::from(wanted_by.is_empty());
         for id in wanted_by {
@@ -141,6 +155,11 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
 }
 
 impl Recent {
+    /// See [`Client::hold`].
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Another datagram begins, and subscriptions may have changed since the last.
     pub(super) fn forget(&mut self) {
         self.known = false;

@@ -112,13 +112,13 @@ impl Requests {
 
     /// No answer comes any more, to none of them.
     pub(super) fn fail_all(&mut self, why: RequestFailure) {
-        self.failed.extend(self.awaited.remove_if(|_, _| true).into_iter().map(|number| (RequestId(number), why)));
+        self.failed.extend(self.awaited.remove_if(|_, _| true).into_iter().map(|(number, _)| (RequestId(number), why)));
     }
 
     /// Lets time run out.
     pub(super) fn on_time(&mut self, now: Instant) {
         let expired = self.awaited.expire(now).into_iter();
-        self.failed.extend(expired.map(|number| (RequestId(number), RequestFailure::TimedOut)));
+        self.failed.extend(expired.map(|(number, _)| (RequestId(number), RequestFailure::TimedOut)));
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {

@@ -10,12 +10,14 @@
 //!
 //! The server registers a pattern once per session, so of several subscriptions to the same pattern one asks and the
 //! others follow, and only the last one to leave sends UNSUB. Members of queue groups each ask for themselves, and so
-//! does who wants the values that the server has kept: they are for the subscription that asked.
+//! does who wants the values that the server has kept, or what is stored: they are for the subscription that asked.
 
 use super::config::Config;
 use super::event::SubscribeFailure;
+use super::phase::Server;
+use super::replay::Replay;
 use super::span::Span;
-use crate::hello::{Refusal, Subscribe};
+use crate::hello::{Ack, REPLAYS, Refusal, Subscribe};
 use crate::lane::Asked;
 #[cfg(any(feature = "alloc", feature = "queue"))]
 use crate::store::TooLarge;
@@ -43,6 +45,8 @@ pub struct Subscription<T> {
     lane: Asked,
     /// There is a group.
     member: bool,
+    /// What is stored is wanted, from there.
+    replay: Replay,
     state: State,
     /// It was acknowledged at least once.
     proven: bool,
@@ -62,7 +66,7 @@ enum State {
 }
 
 /// What is wanted of the messages of a subscription.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wants {
     /// Of those of one subject that wait only the newest.
     pub(super) latest: bool,
@@ -70,6 +74,28 @@ pub(super) struct Wants {
     pub(super) without_kept: bool,
     /// In this lane, if not in the one in which each was published.
     pub(super) lane: Asked,
+    /// What is stored.
+    pub(super) replay: Replay,
+}
+
+/// What a server knows, of what it has to know before it is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Knows {
+    groups: bool,
+    replays: bool,
+}
+
+impl Knows {
+    #[cfg(all(test, feature = "alloc"))]
+    pub(super) const ALL: Self = Self { groups: true, replays: true };
+
+    /// What is known of one.
+    pub(super) fn of(server: Option<&Server>) -> Self {
+        Self {
+            groups: GROUPS && server.is_some_and(Server::groups),
+            replays: REPLAYS && server.is_some_and(Server::replays),
+        }
+    }
 }
 
 /// What came of asking for a subscription: it is acknowledged, or has failed.
@@ -125,9 +151,10 @@ impl<S: Store> Subscriptions<S> {
         let id = SubscriptionId(self.last_id);
         self.index.insert(&text, id.0);
         let member = parts(text.as_ref()).1.is_some();
-        let Wants { latest, without_kept, lane } = wants;
+        let Wants { latest, without_kept, lane, replay } = wants;
         let state = State::Wanted;
-        let entry = Subscription { id, text, latest, without_kept, lane, member, state, proven: false, outcome: None };
+        let (proven, outcome) = (false, None);
+        let entry = Subscription { id, text, latest, without_kept, lane, member, replay, state, proven, outcome };
         let index = self.table.len();
         self.table.push(entry).ok()?;
         self.look_at(index);
@@ -203,11 +230,13 @@ impl<S: Store> Subscriptions<S> {
     }
 
     /// The SUB or UNSUB numbered `number` was carried out or refused.
-    pub(super) fn on_ack(&mut self, number: u32, refusal: Option<Refusal>) {
-        let found = self.find(SubscriptionId(number));
+    /// `first` is what an acknowledgement says of what is [stored](Ack::first).
+    pub(super) fn on_ack(&mut self, now: Instant, config: &Config, ack: Ack, first: Option<u64>) {
+        let found = self.find(SubscriptionId(ack.number));
         let Some((index, entry)) = found.filter(|(_, entry)| entry.is_asked()) else { return };
-        match refusal {
-            None if entry.is_member() => {
+        match ack.refusal {
+            None if entry.is_alone() => {
+                entry.replay.on_begun(first);
                 entry.is_confirmed();
                 self.has_news(index);
             }
@@ -215,6 +244,12 @@ impl<S: Store> Subscriptions<S> {
                 let Ok(pattern) = S::Text::new(entry.text.as_ref()) else { return };
                 let latest = entry.latest;
                 self.confirm(&pattern, latest);
+            }
+            Some(Refusal::StoreAway) if REPLAYS && entry.proven => {
+                // It was there, and will be again.
+                let until = now + config.subscribe_pause;
+                entry.state = State::Pausing { attempts: 0, until };
+                self.next_timeout = Instant::earlier(self.next_timeout, Some(until));
             }
             Some(refusal) => self.fail(index, SubscribeFailure::Refused(refusal)),
         }
@@ -250,7 +285,7 @@ impl<S: Store> Subscriptions<S> {
             };
             let Some(entry) = table.get_mut(index) else { continue };
             let other = latest && !entry.latest;
-            if entry.is_pending() && !other && entry.text.is(pattern) {
+            if entry.is_pending() && !other && !entry.replay.is_wanted() && entry.text.is(pattern) {
                 entry.is_confirmed();
                 news.add(index);
             }
@@ -296,13 +331,13 @@ impl<S: Store> Subscriptions<S> {
         self.unanswered
     }
 
-    /// Sends what is to be sent, through `send`, which says whether it had room. Members of queue groups wait until it is
-    /// known whether the server knows such, and fail if it does not.
+    /// Sends what is to be sent, through `send`, which says whether it had room. Members of queue groups, and who wants what is
+    /// stored, wait until it is known whether the server `knows` such, and fail if it does not.
     pub(super) fn send_requests(
         &mut self,
         now: Instant,
         config: &Config,
-        groups: Option<bool>,
+        knows: Option<Knows>,
         mut send: impl FnMut(Request<'_>) -> bool,
     ) {
         let todo = self.todo.take(self.table.len());
@@ -318,12 +353,22 @@ impl<S: Store> Subscriptions<S> {
                 State::Asked { .. } | State::Pausing { .. } | State::Active | State::Gone => continue,
             }
             let (pattern, group) = parts(entry.text.as_ref());
-            if group.is_some() && entry.state != State::Leaving && groups != Some(true) {
-                match groups {
-                    None => self.look_at(index),
-                    _ => self.fail(index, SubscribeFailure::Unsupported),
+            let needs = match (entry.replay.is_wanted(), group) {
+                _ if entry.state == State::Leaving => None,
+                (true, _) => Some((knows.map(|knows| knows.replays), SubscribeFailure::NoReplays)),
+                (false, Some(_)) => Some((knows.map(|knows| knows.groups), SubscribeFailure::Unsupported)),
+                (false, None) => None,
+            };
+            match needs {
+                None | Some((Some(true), _)) => {}
+                Some((None, _)) => {
+                    self.look_at(index);
+                    continue;
                 }
-                continue;
+                Some((Some(false), why)) => {
+                    self.fail(index, why);
+                    continue;
+                }
             }
             let follows = entry.state == State::Leaving || !entry.asks_alone();
             let (number, twin) = (entry.id.0, if follows { self.twin(index, entry) } else { None });
@@ -334,10 +379,11 @@ impl<S: Store> Subscriptions<S> {
                 (State::Wanted, Some(_)) => continue,
                 (state, _) => {
                     let attempts = if let State::Pausing { attempts, .. } = state { attempts + 1 } else { 1 };
-                    let latest = if group.is_some() { entry.latest } else { self.all_latest(&entry.text) };
+                    let latest = if entry.is_alone() { entry.latest } else { self.all_latest(&entry.text) };
                     let until = now + config.subscribe_timeout;
                     let (without_kept, lane) = (MARKED && entry.without_kept, entry.lane.get());
-                    let record = Subscribe { number, latest, without_kept, lane, group };
+                    let (stored, durable) = entry.replay.asks(now);
+                    let record = Subscribe { number, latest, without_kept, lane, group, stored, durable };
                     (Some(Request::Subscribe { pattern, record }), State::Asked { attempts, until })
                 }
             };
@@ -363,18 +409,19 @@ impl<S: Store> Subscriptions<S> {
         self.sweep();
     }
 
-    /// The subscriptions of this text, in no particular order.
+    /// The subscriptions of this text, in no particular order, without those to what is stored.
     fn same<'t>(&'t self, text: &'t S::Text) -> impl Iterator<Item = (usize, &'t Subscription<S::Text>)> {
         let places = self.index.places(text, self.table.len());
         places.filter_map(move |place| {
             let index = S::Index::position(place, |number| position(&self.table, SubscriptionId(number)))?;
-            self.table.get(index).filter(|entry| entry.text.is(text)).map(|entry| (index, entry))
+            let entry = self.table.get(index).filter(|entry| entry.text.is(text) && !entry.replay.is_wanted())?;
+            Some((index, entry))
         })
     }
 
     /// The state of another subscription to the same pattern that the server knows, or that is about to ask for it.
     fn twin(&self, index: usize, entry: &Subscription<S::Text>) -> Option<State> {
-        if entry.is_member() {
+        if entry.is_alone() {
             return None;
         }
         let leaving = entry.state == State::Leaving;
@@ -439,11 +486,11 @@ impl<S: Store> Subscriptions<S> {
     }
 
     /// The first subscription behind `last`, in the order in which they were made, that messages to `subject` are for. Members
-    /// of queue groups get what is for them alone.
+    /// of queue groups, and who wants what is stored, get what is for them alone.
     pub(super) fn next_for(&self, subject: &[u8], last: Option<SubscriptionId>) -> Option<SubscriptionId> {
         let first = last.map_or(0, |last| self.behind(last));
         (first..self.table.len()).filter_map(|index| self.table.get(index)).find_map(|entry| {
-            let wants = entry.is_listed() && !entry.is_member() && subject::matches(entry.text.as_ref(), subject);
+            let wants = entry.is_listed() && !entry.is_alone() && subject::matches(entry.text.as_ref(), subject);
             wants.then_some(entry.id)
         })
     }
@@ -453,19 +500,26 @@ impl<S: Store> Subscriptions<S> {
         Some(SubscriptionId(number)).filter(|id| self.is_listed(*id))
     }
 
+    /// A message that was stored, with this sequence, is handed out to the subscription of this number.
+    pub(super) fn on_handed_out(&mut self, number: u32, sequence: u64) {
+        if let Some((_, entry)) = self.find(SubscriptionId(number)) {
+            entry.replay.on_handed_out(sequence);
+        }
+    }
+
     /// How many there are, those that end included.
     #[cfg(feature = "alloc")]
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Those that were made after `last`, and whose user still wants messages, with their patterns. Without members of queue
-    /// groups.
+    /// Those that were made after `last`, and whose user still wants messages, with their patterns. Without those that
+    /// get what is for them alone.
     #[cfg(feature = "alloc")]
     pub(super) fn listed_behind(&self, last: Option<SubscriptionId>) -> impl Iterator<Item = (SubscriptionId, &str)> {
         let first = last.map_or(0, |last| self.behind(last));
         let entries = (first..self.table.len()).filter_map(|index| self.table.get(index));
-        entries.filter(|entry| entry.is_listed() && !entry.is_member()).map(|entry| (entry.id, entry.text.as_ref()))
+        entries.filter(|entry| entry.is_listed() && !entry.is_alone()).map(|entry| (entry.id, entry.text.as_ref()))
     }
 
     /// True if the user of the subscription still wants messages.
@@ -540,9 +594,9 @@ impl<T: Text> Subscription<T> {
 }
 
 impl<T> Subscription<T> {
-    /// It is had in a queue group.
-    fn is_member(&self) -> bool {
-        GROUPS && self.member
+    /// It gets what is for it alone: as a member of a queue group, or as what is stored.
+    fn is_alone(&self) -> bool {
+        GROUPS && self.member || self.replay.is_wanted()
     }
 
     /// The server has registered it, which its user is to be told.

@@ -146,7 +146,11 @@ impl<S: FrameStore> Client<S> {
         if !self.phase.is_open() {
             return next;
         }
-        let retry = self.subscriptions.next_timeout().map(|at| Deadline { at, why: Why::SubscribeRetry });
+        let retry = self
+            .subscriptions
+            .next_timeout()
+            .filter(|_| !self.is_held())
+            .map(|at| Deadline { at, why: Why::SubscribeRetry });
         let greeting = self.handshake.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
         [retry, greeting, self.session.poll_timeout()].into_iter().fold(next, Deadline::earlier)
     }

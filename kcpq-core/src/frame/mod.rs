@@ -60,6 +60,8 @@ pub mod command {
     pub const PUBACK: u8 = 0x17;
     /// A native client's last will: a message that the server is to publish when the session ends without CLOSE.
     pub const WILL: u8 = 0x18;
+    /// A native client's word on a message of a durable subscription: it is done with, or is to come again.
+    pub const MSGACK: u8 = 0x19;
 }
 
 /// One frame, borrowed from where it lies.

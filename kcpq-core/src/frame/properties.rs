@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{Frame, command};
+use crate::replay::Stored;
 use crate::subject::SubjectError;
 use crate::time::Duration;
 
@@ -31,14 +32,18 @@ pub mod tag {
     /// The server's word that the message is not a new one but the value that it has kept of its subject: for how long,
     /// in milliseconds (u32 big-endian), and the number of the subscription that it is for (u32 big-endian).
     pub const KEPT: u8 = 0x06;
+    /// The server's word that the message was stored before ([`replay::Stored`](crate::replay::Stored)), and for which subscription
+    /// alone it is.
+    pub const STORED: u8 = 0x08;
     /// For how long the message is worth something: milliseconds (u32 big-endian).
     pub const TTL: u8 = SERVER | 0x01;
     /// The server is to keep the message as the last value of its subject: empty.
     pub const RETAIN: u8 = SERVER | 0x02;
     /// The publisher wants to know what becomes of the message, by its number (u32 big-endian): PUBACK says it.
     pub const CONFIRM: u8 = SERVER | 0x03;
-    /// Between brokers (shards) of one server: the message is for this queue group alone.
-    pub const GROUP: u8 = SERVER | 0x04;
+    /// The publisher wants the message to be stored, and to know that, by its number (u32 big-endian): PUBACK says it. Behind
+    /// that an id, of [`MAX_STORE_ID`](super::MAX_STORE_ID) bytes at most: what has the same one is stored once.
+    pub const STORE: u8 = SERVER | 0x04;
     /// Between brokers (shards) of one server: the last value of its subject, or that there is none any more. When it
     /// was published (u64 big-endian), and which of the two (u8).
     pub const STAMP: u8 = SERVER | 0x05;
@@ -48,6 +53,8 @@ pub mod tag {
     pub const LATEST: u8 = SERVER | 0x07;
     /// To the gateway of a server: members of its queue groups have got the message, empty.
     pub const SERVED: u8 = SERVER | 0x08;
+    /// Between brokers (shards) of one server: the message is for this queue group alone.
+    pub const GROUP: u8 = SERVER | 0x09;
 
     /// A status: nobody is subscribed to the subject.
     pub const NOBODY: u8 = 1;
@@ -70,6 +77,9 @@ pub(crate) const MEMBER: usize = NUMBER;
 /// Bytes of what is said of a kept value as a property.
 #[cfg(feature = "alloc")]
 pub(crate) const KEPT: usize = HEAD + 8;
+/// Bytes of what is said of a stored message as a property.
+#[cfg(feature = "alloc")]
+pub(crate) const STORED: usize = HEAD + Stored::LEN;
 /// Bytes of a stamp as a property.
 #[cfg(feature = "alloc")]
 pub(crate) const STAMP: usize = HEAD + 9;
@@ -80,12 +90,24 @@ pub(crate) const TTL: usize = NUMBER;
 pub const MAX_BYTES: usize = 16 * 1024;
 /// Most properties of one message, besides the same.
 pub const MAX_COUNT: usize = 64;
+/// Most bytes of the id of a message that is to be stored.
+pub const MAX_STORE_ID: usize = 64;
 
 /// Properties of one message, in the order in which they were given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Properties<'p> {
     bytes: &'p [u8],
+}
+
+/// What a publisher wants to know of a message.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked<'p> {
+    /// Its name for the message.
+    pub(crate) number: u32,
+    /// It is to be stored, under this id, which may be empty.
+    pub(crate) store: Option<&'p str>,
 }
 
 /// One property.
@@ -147,7 +169,7 @@ impl<'p> Properties<'p> {
     /// The server is to keep the message as the last value of its subject, and nothing else.
     pub const RETAIN: Self = Self { bytes: &[tag::RETAIN, 0, 0] };
     /// Of the messages of its subject that are under way only the latest counts, and nothing else.
-    #[cfg(feature = "alloc")]
+    #[cfg(any(feature = "alloc", feature = "lanes"))]
     pub const LATEST: Self = Self { bytes: &LATEST };
 
     /// Takes what stands behind a message, without the length.
@@ -157,6 +179,7 @@ impl<'p> Properties<'p> {
     /// known here.
     pub fn parse(bytes: &'p [u8]) -> Result<Self, PropertyError> {
         let (mut all, mut count, mut for_server, mut besides, mut seen) = (Self { bytes }, 0, false, 0, 0);
+        let mut asks = false;
         for property in all.by_ref() {
             let tag = property.tag;
             let is_time = tag == tag::TTL || tag == tag::LEFT;
@@ -165,6 +188,13 @@ impl<'p> Properties<'p> {
             // Those for the server stand last, so that it can cut them off.
             if for_server && tag & tag::SERVER == 0 || is_number && property.value.len() != NUMBER - HEAD {
                 return Err(PropertyError::Malformed);
+            }
+            // There is one answer.
+            if cfg!(feature = "alloc") && matches!(tag, tag::CONFIRM | tag::STORE) {
+                let is_none = tag == tag::STORE && store_of(property.value).is_none();
+                if is_none || core::mem::replace(&mut asks, true) {
+                    return Err(PropertyError::Malformed);
+                }
             }
             let once = once(property);
             if once & !seen != 0 {
@@ -239,12 +269,12 @@ impl<'p> Properties<'p> {
 
     /// True if of the messages of its subject that are under way only the latest counts.
     pub fn supersedes(mut self) -> bool {
-        cfg!(feature = "alloc") && self.any(|property| property.tag == tag::LATEST)
+        cfg!(any(feature = "alloc", feature = "lanes")) && self.any(|property| property.tag == tag::LATEST)
     }
 
     /// True if a newer message of its subject may take its place: nobody waits to hear what has become of it.
     pub(crate) fn gives_way(mut self) -> bool {
-        self.supersedes() && !self.any(|property| property.tag == tag::CONFIRM)
+        self.supersedes() && !self.any(|property| matches!(property.tag, tag::CONFIRM | tag::STORE))
     }
 
     /// For how long the server has kept the message, if it is not a new one but the last value of its subject.
@@ -258,10 +288,16 @@ impl<'p> Properties<'p> {
         Some(Duration::from_millis(u32::from_be_bytes(*value.first_chunk()?).into()))
     }
 
-    /// The number of the only subscription that the message is for: as a member of a queue group, or as a kept value.
+    /// What the server says of the message, if it was stored before.
+    pub fn stored(mut self) -> Option<Stored> {
+        self.find_map(|property| (property.tag == tag::STORED).then(|| Stored::decode(property.value)).flatten())
+    }
+
+    /// The number of the only subscription that the message is for: as a member of a queue group, as a kept value, or as one
+    /// that was stored.
     pub(crate) fn addressee(mut self) -> Option<u32> {
         let value = self.find_map(|property| match property.tag {
-            tag::MEMBER => Some(property.value),
+            tag::MEMBER | tag::STORED => Some(property.value),
             tag::KEPT => property.value.get(4..),
             _ => None,
         });
@@ -274,10 +310,18 @@ impl<'p> Properties<'p> {
         self.number(tag::MEMBER)
     }
 
-    /// Under which number the publisher wants to know what becomes of the message.
+    /// What the publisher wants to know of the message.
     #[cfg(feature = "alloc")]
-    pub(crate) fn confirm(self) -> Option<u32> {
-        self.number(tag::CONFIRM)
+    pub(crate) fn asked(mut self) -> Option<Asked<'p>> {
+        self.find_map(|property| match property.tag {
+            tag::CONFIRM => Some(Asked { number: u32::from_be_bytes(*property.value.first_chunk()?), store: None }),
+            tag::STORE => {
+                let (number, id) = property.value.split_first_chunk()?;
+                let id = core::str::from_utf8(id).unwrap_or_default();
+                Some(Asked { number: u32::from_be_bytes(*number), store: Some(id) })
+            }
+            _ => None,
+        })
     }
 
     /// True if queue groups of the server have got the message.
@@ -302,7 +346,7 @@ impl<'p> Properties<'p> {
     /// True if it says what only a server may say of a message to one of its subscribers.
     #[cfg(feature = "alloc")]
     pub(crate) fn claims_to_be_a_servers(mut self) -> bool {
-        self.any(|property| matches!(property.tag, tag::MEMBER | tag::KEPT))
+        self.any(|property| matches!(property.tag, tag::MEMBER | tag::KEPT | tag::STORED))
     }
 
     /// When it was published as the last value of its subject, as another broker of the server says, and whether there
@@ -379,6 +423,14 @@ impl<'a> Frame<'a> {
         self.message()?.1.addressee()
     }
 
+    /// What the server says of it, if it was stored before.
+    pub(crate) fn stored(&self) -> Option<Stored> {
+        if !cfg!(feature = "replay") || self.command != command::MSGX {
+            return None;
+        }
+        self.message()?.1.stored()
+    }
+
     /// True if its properties make sense, as far as they must be known.
     pub(crate) fn is_understood(&self) -> bool {
         let parse = |properties: Properties<'_>| Properties::parse(properties.bytes).is_ok();
@@ -405,6 +457,26 @@ pub(crate) fn confirm(number: u32) -> [u8; NUMBER] {
     self::number(tag::CONFIRM, number)
 }
 
+/// The property by which a publisher wants a message to be stored, up to the id, which has so many bytes.
+#[cfg(feature = "alloc")]
+pub(crate) fn store(number: u32, id: usize) -> [u8; NUMBER] {
+    let ([a, b, c, d], [high, low]) = (number.to_be_bytes(), ((4 + id) as u16).to_be_bytes());
+    [tag::STORE, high, low, a, b, c, d]
+}
+
+/// The number and the id of a message that is to be stored; `None` if it makes no sense.
+fn store_of(value: &[u8]) -> Option<(u32, &str)> {
+    let (number, id) = value.split_first_chunk()?;
+    let id = core::str::from_utf8(id).ok().filter(|id| is_store_id(id))?;
+    Some((u32::from_be_bytes(*number), id))
+}
+
+/// True if a message that is to be stored may have this id: at most [`MAX_STORE_ID`] bytes, without control characters. An
+/// empty one is none.
+pub fn is_store_id(id: &str) -> bool {
+    id.len() <= MAX_STORE_ID && !id.chars().any(char::is_control)
+}
+
 /// The property by which a broker asks another one of the server how many sessions got a message.
 #[cfg(feature = "alloc")]
 pub(crate) fn ticket(number: u32) -> [u8; NUMBER] {
@@ -425,6 +497,16 @@ pub(crate) fn kept(age: Duration, number: u32) -> [u8; KEPT] {
     [tag::KEPT, 0, 8, a, b, c, d, e, f, g, h]
 }
 
+/// The property that says what is known of a stored message, and which subscription alone it is for.
+#[cfg(feature = "alloc")]
+pub(crate) fn stored(stored: &Stored) -> [u8; STORED] {
+    let mut property = [0; STORED];
+    let (head, value) = property.split_at_mut(HEAD);
+    head.copy_from_slice(&[tag::STORED, 0, Stored::LEN as u8]);
+    value.copy_from_slice(&stored.encode());
+    property
+}
+
 /// The property by which brokers tell each other of a last value, or that there is none any more.
 #[cfg(feature = "alloc")]
 pub(crate) fn stamp(stamp: u64, kept: bool) -> [u8; STAMP] {
@@ -435,6 +517,7 @@ pub(crate) fn stamp(stamp: u64, kept: bool) -> [u8; STAMP] {
 /// A bit for each property that a message has once at most and that has a few bytes; 0 for all others.
 fn once(property: Property<'_>) -> u8 {
     match property.tag {
+        tag::STORED if property.value.len() == Stored::LEN => 1 << 6,
         _ if property.value.len() > 8 => 0,
         tag::TTL | tag::LEFT => 1 << 0,
         tag::MEMBER => 1 << 1,
@@ -454,7 +537,7 @@ pub(crate) fn group(len: usize) -> [u8; HEAD] {
 }
 
 /// The property that says that only the latest message of its subject counts.
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", feature = "lanes"))]
 pub(crate) const LATEST: [u8; HEAD] = [tag::LATEST, 0, 0];
 
 /// The property that says that queue groups of the server have the message.
@@ -614,6 +697,13 @@ impl PropertiesBuf {
     #[cfg(feature = "confirm")]
     pub(crate) fn confirm(&mut self, number: u32) -> Result<(), PropertyError> {
         self.append(Properties { bytes: &confirm(number) })
+    }
+
+    /// The same for a message that is to be stored, under this id.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn store(&mut self, number: u32, id: &str) -> Result<(), PropertyError> {
+        let head = store(number, id.len());
+        self.append(Properties { bytes: &[&head, id.as_bytes()].concat() })
     }
 
     /// As [`Writer::retain`].
@@ -793,6 +883,11 @@ mod tests {
         let (stamped, never) = (stamp(3, true), stamp(u64::MAX, false));
         let read = |bytes| Properties::parse(bytes).unwrap().stamp();
         assert_eq!((read(&stamped), read(&never), read(&[])), (Some((3, true)), Some((u64::MAX, false)), None));
+        let said = Stored { number: 7, sequence: 1 << 40, stored_at: 12, deliveries: 2 };
+        let past = [&full[..], &stored(&said), &left].concat();
+        let past = Properties::parse(&past).unwrap();
+        assert_eq!((past.stored(), past.addressee(), past.kept()), (Some(said), Some(7), None));
+        assert!(past.claims_to_be_a_servers() && past.member().is_none());
         // Cut short it says what it can.
         let short = Properties::trusted(&[tag::KEPT, 0, 4, 0, 0, 0, 1]);
         assert_eq!((short.kept(), short.addressee()), (Some(Duration::from_millis(1)), None));
@@ -814,6 +909,35 @@ mod tests {
         assert_eq!(properties.bytes.len(), 3 + 3 + 3 + 3 + 3);
         assert_eq!(properties.header("x", "y"), Err(PropertyError::Malformed));
         assert_eq!(properties.append(Properties::NONE), Err(PropertyError::Malformed));
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_message_is_to_be_stored_or_confirmed_and_says_so_once() {
+        let of = |id: &str| [&store(7, id.len()), id.as_bytes()].concat();
+        let longest = "ä".repeat(MAX_STORE_ID / 2);
+        for id in ["", "order 7", &longest] {
+            let bytes = of(id);
+            let asked = Properties::parse(&bytes).unwrap().asked();
+            assert_eq!(asked, Some(Asked { number: 7, store: Some(id) }));
+            assert!(Properties::parse(&bytes).unwrap().for_subscribers().is_empty());
+        }
+        let confirm = number(tag::CONFIRM, 9);
+        assert_eq!(Properties::parse(&confirm).unwrap().asked(), Some(Asked { number: 9, store: None }));
+        for bytes in [
+            of(&"x".repeat(MAX_STORE_ID + 1)),
+            of("a\u{85}"),
+            of("a\n"),
+            [tag::STORE, 0, 3, 0, 0, 0].to_vec(),
+            [tag::STORE, 0, 5, 0, 0, 0, 0, 0xff].to_vec(),
+            [of("a"), of("a")].concat(),
+            [of("a"), confirm.to_vec()].concat(),
+            [confirm.to_vec(), of("")].concat(),
+        ] {
+            assert_eq!(Properties::parse(&bytes), Err(PropertyError::Malformed), "{bytes:?}");
+        }
+        let latest = [&LATEST[..], &of("a")].concat();
+        assert!(!Properties::parse(&latest).unwrap().gives_way());
     }
 
     #[test]

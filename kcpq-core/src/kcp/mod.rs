@@ -38,8 +38,12 @@ use core::fmt;
 pub use config::{Config, CongestionControl, Mode};
 pub use peer::{MtuSearch, Peer};
 pub use recv::Ack;
+#[cfg(feature = "lanes")]
+pub use recv::{Early, Parked};
 pub use rtt::Rtt;
 pub use segment::{Command, HEADER, Header, Malformed};
+#[cfg(feature = "lanes")]
+pub use send::LatestMessage;
 pub use send::{SendError, Sent};
 pub use seq::{Sn, Ts};
 pub use stats::Stats;
@@ -53,6 +57,8 @@ use self::segment::flags;
 use self::send::{Delivered, Sender};
 use self::window_probe::WindowProbe;
 use crate::lane::Lane;
+#[cfg(feature = "lanes")]
+use crate::store::RxWindow;
 #[cfg(feature = "alloc")]
 use crate::store::{Heap, HeapRx, HeapTx};
 use crate::store::{Store, TooLarge};
@@ -83,6 +89,24 @@ impl Parts<Heap> {
             rx: HeapRx::new(usize::from(config.recv_window)),
             acks: VecDeque::new(),
         }
+    }
+}
+
+/// The memory of a lane besides lane 0, where memory is lent (PROTOCOL.md 2.12).
+#[cfg(feature = "lanes")]
+pub struct LaneParts<S: Store> {
+    /// Bytes given to the lane and not yet acknowledged.
+    pub tx: S::Tx,
+    /// One entry for each of these messages of which only the latest counts; others go as ordinary ones.
+    pub messages: S::Queue<LatestMessage>,
+    /// One for each subject of these.
+    pub subjects: S::Numbers,
+}
+
+#[cfg(feature = "lanes")]
+impl<S: Store> fmt::Debug for LaneParts<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneParts").finish_non_exhaustive()
     }
 }
 
@@ -384,6 +408,20 @@ impl<S: Store> Kcp<S> {
         {
             self.sender.supersede(lane, len, key);
         }
+    }
+
+    /// Lends memory for what has come in lanes: one entry of each queue for each segment of the window, or more. Before the first
+    /// datagram. False if there are fewer, and then there are no lanes. Where memory grows it is not needed.
+    #[cfg(feature = "lanes")]
+    pub fn lend_lanes(&mut self, parked: S::Queue<Parked<<S::Rx as RxWindow>::Kept>>, early: S::Queue<Early>) -> bool {
+        self.receiver.lend_lanes(parked, early)
+    }
+
+    /// Lends memory for a lane besides lane 0, to send in it, whichever it will be. False if there are as many as there can be,
+    /// or if memory grows.
+    #[cfg(feature = "lanes")]
+    pub fn lend_lane(&mut self, parts: LaneParts<S>) -> bool {
+        self.sender.lend_lane(parts)
     }
 
     /// True if there are other lanes than 0: both ends know them, and native datagrams are sent.

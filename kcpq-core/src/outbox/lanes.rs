@@ -1,20 +1,24 @@
 //! What waits, by lane (PROTOCOL.md 2.12).
 
-use alloc::vec::Vec;
-
 use super::{FrameStore, Outbox};
 use crate::lane::Lane;
+use crate::store::PerLane;
 use crate::time::Instant;
 
 /// The outboxes of a session or of a shard. Those of other lanes than 0 are there once something was put into them.
 pub(crate) struct Queues<S: FrameStore> {
     main: S::Outbox,
-    others: Vec<(Lane, S::Outbox)>,
+    others: S::Lanes<S::Outbox>,
 }
 
 impl<S: FrameStore> Queues<S> {
     pub(crate) fn new(main: S::Outbox) -> Self {
-        Self { main, others: Vec::new() }
+        Self { main, others: Default::default() }
+    }
+
+    /// Memory for what waits in one more lane. False if there are as many as there can be.
+    pub(crate) fn lend(&mut self, outbox: S::Outbox) -> bool {
+        self.others.lend(outbox)
     }
 
     /// That of lane 0.
@@ -31,21 +35,12 @@ impl<S: FrameStore> Queues<S> {
 
     #[cold]
     fn other(&mut self, lane: Lane) -> &mut S::Outbox {
-        let index = self.others.iter().position(|(other, _)| *other == lane).or_else(|| {
-            self.others.push((lane, S::outbox()?));
-            // What goes first stands first.
-            self.others.sort_by_key(|(lane, _)| lane.priority());
-            self.others.iter().position(|(other, _)| *other == lane)
-        });
-        match index.and_then(|index| self.others.get_mut(index)) {
-            Some((_, outbox)) => outbox,
-            None => &mut self.main,
-        }
+        self.others.claim(lane, S::outbox).unwrap_or(&mut self.main)
     }
 
     /// The lanes other than 0 in which something waits, those that go first in front.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = Lane> {
-        self.others.iter().filter(|(_, outbox)| !outbox.is_empty()).map(|(lane, _)| *lane)
+        self.others.iter().filter(|(_, outbox)| !outbox.is_empty()).map(|(lane, _)| lane)
     }
 
     fn all(&self) -> impl Iterator<Item = &S::Outbox> {
@@ -53,14 +48,12 @@ impl<S: FrameStore> Queues<S> {
     }
 
     fn all_mut(&mut self) -> impl Iterator<Item = (Lane, &mut S::Outbox)> {
-        let others = self.others.iter_mut().map(|(lane, outbox)| (*lane, outbox));
-        core::iter::once((Lane::NORMAL, &mut self.main)).chain(others)
+        core::iter::once((Lane::NORMAL, &mut self.main)).chain(self.others.iter_mut())
     }
 
     /// Bytes that wait in one lane.
     pub(crate) fn len_of(&self, lane: Lane) -> usize {
-        let other = self.others.iter().find(|(other, _)| *other == lane).map(|(_, outbox)| outbox.len());
-        other.unwrap_or_else(|| if lane.is_main() { self.main.len() } else { 0 })
+        if lane.is_main() { self.main.len() } else { self.others.get(lane).map_or(0, Outbox::len) }
     }
 
     /// Bytes that wait, in all lanes.
@@ -99,10 +92,21 @@ impl<S: FrameStore> Queues<S> {
         self.all_mut().for_each(|(lane, outbox)| told(lane, outbox.drop_longer(limit)));
     }
 
+    /// The lane whose front frame has been moved in part, if there is one.
+    pub(crate) fn mid_frame(&self) -> Option<Lane> {
+        let main = core::iter::once((Lane::NORMAL, &self.main));
+        main.chain(self.others.iter()).find(|(_, outbox)| outbox.mid_frame()).map(|(lane, _)| lane)
+    }
+
+    /// Forgets the rest of each front frame that has been moved in part; says of which lanes they were.
+    pub(crate) fn drop_begun(&mut self, mut told: impl FnMut(Lane)) {
+        self.all_mut().filter_map(|(lane, outbox)| outbox.drop_begun().then_some(lane)).for_each(&mut told);
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.main.clear();
-        self.others = Vec::new();
+        self.others.release(Outbox::clear);
     }
 
     /// Takes out whole frames of one lane that lie together, and when they are to be forgotten.
@@ -118,7 +122,7 @@ impl<S: FrameStore> Queues<S> {
 
     /// Lends a lane where it is counted how long frames have waited; or takes it back.
     pub(crate) fn lend_waits(&mut self, lane: Lane) {
-        if let Some((_, outbox)) = self.others.iter_mut().find(|(other, _)| *other == lane) {
+        if let Some(outbox) = self.others.get_mut(lane) {
             outbox.swap_waits_with(&mut self.main);
         }
     }

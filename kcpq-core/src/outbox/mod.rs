@@ -72,8 +72,8 @@ pub trait Outbox<T> {
     fn push_extended(&mut self, parts: &[&[u8]], expires: Option<Instant>) -> Result<(), PushError> {
         self.push(parts, expires)
     }
-    /// The same for one that gives way to the next one of its subject (see [`replace`](Self::replace)), where memory grows.
-    /// `seed` decides how these are found.
+    /// The same for one that gives way to the next one of its subject (see [`replace`](Self::replace)), which is the second part,
+    /// behind the head. Where memory grows `seed` decides how these are found.
     ///
     /// # Errors
     /// [`PushError`]: nothing was appended.

@@ -5,8 +5,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-#[cfg(feature = "alloc")]
-use crate::frame::subject_of;
 use crate::frame::{Frame, command};
 #[cfg(feature = "alloc")]
 use crate::store::HeapTx;
@@ -231,35 +229,120 @@ fn outboxes_forget_frames_whose_time_is_over() {
     an_outbox_forgets_in_time(|| (HeapOutbox::default(), HeapTx::default()));
 }
 
-/// A frame gives way to the next one of its subject, unless something ordinary stands between them.
-#[cfg(feature = "alloc")]
-#[test]
-fn the_latest_takes_the_place_of_the_one_before_and_overtakes_nothing() {
-    let at = Instant::from_millis;
-    let (mut outbox, mut tx) = (HeapOutbox::default(), HeapTx::default());
-    let none: [u8; 0] = [];
-    let push = |outbox: &mut HeapOutbox, payload: &[u8]| {
-        let frame = extended(payload, &none);
-        if !Outbox::<HeapTx>::replace(outbox, &[&frame], None, 1_000) {
-            outbox.push_superseding(&[&frame], None, 1).unwrap();
+/// Frames give way to the next one of their subject.
+#[cfg(any(feature = "alloc", all(feature = "lanes", feature = "properties")))]
+mod latest {
+    use super::*;
+
+    /// The parts of a frame that gives way: the subject is the second.
+    pub(super) fn parts(frame: &[u8]) -> [&[u8]; 3] {
+        let (head, rest) = frame.split_at(crate::frame::HEAD);
+        let (subject, rest) = rest.split_at(1);
+        [head, subject, rest]
+    }
+
+    /// A PUBX of this subject, of one letter.
+    pub(super) fn of(subject: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = extended(payload, &[]);
+        frame[crate::frame::HEAD] = subject;
+        frame
+    }
+
+    pub(super) fn push<T, O: Outbox<T>>(outbox: &mut O, frame: &[u8], expires: Option<Instant>) {
+        if !outbox.replace(&parts(frame), expires, 20_000) {
+            outbox.push_superseding(&parts(frame), expires, 1).unwrap();
         }
+    }
+
+    /// Unless something ordinary stands between them.
+    fn takes_the_place<T: TxStream, O: Outbox<T>>(mut outbox: O, mut tx: T) {
+        push(&mut outbox, &of(b's', b"1"), None);
+        push(&mut outbox, &of(b's', b"22"), None);
+        outbox.hold(b"another");
+        push(&mut outbox, &of(b's', b"3"), None);
+        outbox.hold(b"s");
+        outbox.push(&[&frame(b"4")], None).unwrap();
+        push(&mut outbox, &of(b's', b"5"), None);
+        push(&mut outbox, &of(b's', b"6"), None);
+        assert_eq!(outbox.frames(), 3);
+        let mut latest = || outbox.move_to(&mut tx, Instant::from_millis(1), Dialect::Extended).unwrap().latest;
+        let keys = [latest(), latest(), latest()];
+        assert!(keys[0].is_some() && keys[0] == keys[2] && keys[1].is_none(), "{keys:?}");
+        let mut bytes = vec![0; tx.len()];
+        tx.copy_to(0, &mut bytes);
+        assert_eq!(bytes, [of(b's', b"3"), frame(b"4"), of(b's', b"6")].concat());
+    }
+
+    #[test]
+    fn the_latest_takes_the_place_of_the_one_before_and_overtakes_nothing() {
+        #[cfg(all(feature = "lanes", feature = "properties"))]
+        takes_the_place(LentOutbox::new(leak(1_000)), LentTx::new(leak(1_000)));
+        #[cfg(feature = "alloc")]
+        takes_the_place(HeapOutbox::default(), HeapTx::default());
+    }
+}
+
+/// Whatever waits, gives way, expires or is dropped: what comes out of both memories is the same.
+#[cfg(all(feature = "alloc", feature = "lanes", feature = "properties", feature = "ttl"))]
+#[test]
+fn both_outboxes_supersede_alike() {
+    let at = Instant::from_millis;
+    for seed in 0..30 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (mut heap, mut lent) = (HeapOutbox::default(), LentOutbox::new(leak(20_000)));
+        let (mut heap_tx, mut lent_tx) = (HeapTx::default(), LentTx::new(leak(20_000)));
+        for round in 0..400_u64 {
+            let payload = vec![round as u8; rng.usize(..40)];
+            let subject = b'a' + rng.u8(..4);
+            let expires = (rng.u8(..4) == 0).then(|| at(round + rng.u64(..40)));
+            match rng.u8(..8) {
+                0..5 => {
+                    let frame = latest::of(subject, &payload);
+                    latest::push::<HeapTx, _>(&mut heap, &frame, expires);
+                    latest::push::<LentTx<'_>, _>(&mut lent, &frame, expires);
+                }
+                5 => {
+                    let mut frame = frame(&payload);
+                    frame[crate::frame::HEAD] = subject;
+                    let parts = latest::parts(&frame);
+                    Outbox::<HeapTx>::hold(&mut heap, &[subject]);
+                    lent.hold(&[subject]);
+                    Outbox::<HeapTx>::push(&mut heap, &parts, expires).unwrap();
+                    lent.push(&parts, expires).unwrap();
+                }
+                6 => {
+                    assert_eq!(Outbox::<HeapTx>::drop_oldest(&mut heap), lent.drop_oldest(), "seed {seed}");
+                }
+                _ => {
+                    let one = moved(&mut heap, &mut heap_tx, at(round), Dialect::Extended);
+                    assert_eq!(one, moved(&mut lent, &mut lent_tx, at(round), Dialect::Extended), "seed {seed}");
+                }
+            }
+            assert_eq!(Outbox::<HeapTx>::frames(&heap), lent.frames(), "seed {seed}, round {round}");
+        }
+    }
+}
+
+/// One that gives way goes whole, so that it can be a segment of its own; one for which there is never room as others do.
+#[cfg(all(feature = "lanes", feature = "properties"))]
+#[test]
+fn what_gives_way_goes_whole_and_waits_for_room() {
+    let (mut outbox, mut tx) = (LentOutbox::new(leak(500)), LentTx::new(leak(100)));
+    let (short, long) = (latest::of(b'a', &[1; 60]), latest::of(b'b', &[2; 120]));
+    outbox.push(&[&frame(&[0; 30])], None).unwrap();
+    latest::push::<LentTx<'_>, _>(&mut outbox, &short, None);
+    latest::push::<LentTx<'_>, _>(&mut outbox, &long, None);
+    let mut go = |room: usize| {
+        tx.release(room);
+        outbox.move_to(&mut tx, Instant::ZERO, Dialect::Extended).map(|moved| (moved.bytes, moved.latest.is_some()))
     };
-    push(&mut outbox, b"1");
-    push(&mut outbox, b"2");
-    outbox.hold(b"another");
-    push(&mut outbox, b"3");
-    outbox.hold(subject_of(&frame(b"4")));
-    outbox.push(&[&frame(b"4")], None).unwrap();
-    push(&mut outbox, b"5");
-    push(&mut outbox, b"6");
-    assert_eq!(outbox.frames(), 3);
-    let latest =
-        |outbox: &mut HeapOutbox, tx: &mut HeapTx| outbox.move_to(tx, at(1), Dialect::Extended).unwrap().latest;
-    let keys = [latest(&mut outbox, &mut tx), latest(&mut outbox, &mut tx), latest(&mut outbox, &mut tx)];
-    assert!(keys[0].is_some() && keys[0] == keys[2] && keys[1].is_none(), "{keys:?}");
-    let mut bytes = vec![0; tx.len()];
-    tx.copy_to(0, &mut bytes);
-    assert_eq!(bytes, [extended(b"3", &none), frame(b"4"), extended(b"6", &none)].concat());
+    assert_eq!(go(0), Some((frame(&[0; 30]).len(), false)));
+    assert_eq!(go(0), None, "there is no room for all of it");
+    assert_eq!(go(100), Some((short.len(), true)));
+    assert_eq!(go(0), None);
+    assert_eq!(go(100), Some((100, false)), "it is longer than the stream");
+    assert_eq!(go(100), Some((long.len() - 100, false)));
+    assert_eq!((outbox.len(), outbox.frames()), (0, 0));
 }
 
 /// Who knows properties gets them, others get the message, and as long as that is not known it waits. With `ttl` there are

@@ -26,6 +26,8 @@ pub(crate) use self::frames::Found;
 pub(crate) use self::intake::Arrivals;
 #[cfg(feature = "alloc")]
 pub(crate) use self::intake::{Intake, Waiting};
+#[cfg(feature = "lanes")]
+pub(crate) use self::lanes::LaneParts;
 use self::lanes::Lanes;
 pub(crate) use self::native::Word;
 pub(crate) use self::negotiate::Native;
@@ -137,7 +139,11 @@ impl<S: FrameStore> Session<S> {
     /// acknowledged are given up, and their number is returned.
     pub(crate) fn reset(&mut self, conv: u32, framing: Framing, max_datagram: u16) -> u64 {
         // A frame that has begun to go out cannot go on in another stream.
-        self.moved += u64::from(self.outbox.main().drop_begun());
+        let Self { outbox, lanes, moved, .. } = self;
+        outbox.drop_begun(|lane| match lane.is_main() {
+            true => *moved += 1,
+            false => lanes.on_cut_off(lane),
+        });
         let in_doubt = self.give_up();
         self.kcp.reset(conv);
         self.link.reset(framing, max_datagram);

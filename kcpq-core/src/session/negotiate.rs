@@ -63,7 +63,7 @@ impl<S: FrameStore> Session<S> {
         peer.repairs = plain(features::REPAIR);
         peer.pieces = plain(features::PIECES);
         // Native datagrams are certain to begin once the session has a name.
-        peer.lanes = plain(features::LANES) && Self::knows_lanes() && self.link.named().is_some();
+        peer.lanes = plain(features::LANES) && self.knows_lanes() && self.link.named().is_some();
         peer.latest = peer.lanes && plain(features::SUPERSEDES);
         if local {
             // There is no link to share, and silence is a busy process.

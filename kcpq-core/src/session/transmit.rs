@@ -9,6 +9,9 @@ use crate::store::Queue;
 use crate::store::{Gather, HeapTx, Store};
 use crate::time::{Duration, Instant};
 
+/// Sessions may have names.
+const NAMES: bool = cfg!(feature = "native");
+
 /// When which frames went into the stream.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -32,6 +35,18 @@ pub struct Transmit {
     pub asks: bool,
 }
 
+/// Adds a mark, if there are frames in it; where there is no room it becomes part of the last one.
+pub(super) fn push_mark<S: FrameStore>(marks: &mut S::Queue<Mark>, mark: Mark) {
+    if mark.frames == 0 || marks.push(mark).is_ok() {
+        return;
+    }
+    let last = marks.len().saturating_sub(1);
+    if let Some(last) = marks.get_mut(last) {
+        last.end = mark.end;
+        last.frames += mark.frames;
+    }
+}
+
 impl<S: FrameStore> Session<S> {
     /// Writes the next datagram to the front of `out`, and protects it.
     pub(crate) fn poll_transmit(&mut self, now: Instant, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
@@ -46,9 +61,10 @@ impl<S: FrameStore> Session<S> {
                         }
                     }
                     Speech::LastWords { gives_up } => {
-                        self.speech = if gives_up { Speech::GivesUp } else { Speech::Over };
+                        self.speech = if NAMES && gives_up { Speech::GivesUp } else { Speech::Over };
                     }
-                    Speech::GivesUp => return self.give_up_name(protection, out),
+                    Speech::GivesUp if NAMES => return self.give_up_name(protection, out),
+                    Speech::GivesUp => return None,
                     Speech::Over => return None,
                 }
                 self.switch_form(now);
@@ -57,7 +73,11 @@ impl<S: FrameStore> Session<S> {
                 let len = self.kcp.poll_transmit(now, out.get_mut(headroom..room)?);
                 self.follow_mtu();
                 let Some(len) = len else {
-                    return if self.speech == Speech::GivesUp { self.give_up_name(protection, out) } else { None };
+                    return if NAMES && self.speech == Speech::GivesUp {
+                        self.give_up_name(protection, out)
+                    } else {
+                        None
+                    };
                 };
                 let len = headroom + len + tail;
                 self.link.seal(now, number, out.get_mut(..len)?)?;
@@ -132,6 +152,9 @@ impl<S: FrameStore> Session<S> {
     /// Moves frames into the stream, as many as the next datagram needs.
     fn refill(&mut self, now: Instant) {
         self.refill_lanes(now);
+        if self.is_cut_short() {
+            return;
+        }
         let enough = self.kcp.mss();
         while self.kcp.unsent_of(Lane::NORMAL) < enough {
             let control_first = !self.outbox.main().mid_frame() && !self.control.is_empty();
@@ -164,12 +187,18 @@ impl<S: FrameStore> Session<S> {
             self.hold = true;
             self.refill(now);
         }
-        self.speech = if told { Speech::LastWords { gives_up: true } } else { Speech::GivesUp };
+        // Who has no name yet, or is still about to agree upon keys, has nothing to give up.
+        let gives_up = NAMES && self.farewell().is_some();
+        self.speech = match told {
+            true => Speech::LastWords { gives_up },
+            false if gives_up => Speech::GivesUp,
+            false => Speech::Over,
+        };
     }
 
     /// True if the peer has yet to hear that the session was given up.
     pub(crate) fn owes_farewell(&self) -> bool {
-        matches!(self.speech, Speech::LastWords { gives_up: true } | Speech::GivesUp)
+        NAMES && matches!(self.speech, Speech::LastWords { gives_up: true } | Speech::GivesUp)
     }
 
     /// Writes the datagram that gives the session up, if it has a name.
@@ -187,18 +216,7 @@ impl<S: FrameStore> Session<S> {
     }
 
     pub(super) fn mark(&mut self, now: Instant, frames: u32) {
-        if frames == 0 {
-            return;
-        }
-        let mark = Mark { end: self.moved_to, frames, at: now };
-        if self.marks.push(mark).is_ok() {
-            return;
-        }
-        let last = self.marks.len().saturating_sub(1);
-        if let Some(last) = self.marks.get_mut(last) {
-            last.end = mark.end;
-            last.frames += frames;
-        }
+        push_mark::<S>(&mut self.marks, Mark { end: self.moved_to, frames, at: now });
     }
 
     /// Takes note of what the peer has acknowledged, and how long that was under way.

@@ -1,11 +1,15 @@
 //! Memory from the allocator: containers that hold nothing while a session is idle.
 
+#[cfg(feature = "lanes")]
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
 use super::index::{HeapIndex, HeapText};
+#[cfg(feature = "lanes")]
+use super::lanes::{HeapLanes, HeapNumbers};
 use super::rope::HeapTx;
 use super::{Full, Inbox, Queue, RxWindow, Store, TooLarge};
 
@@ -24,9 +28,27 @@ impl Store for Heap {
     type Tx = HeapTx;
     type Rx = HeapRx;
     type Inbox = HeapInbox;
+    #[cfg(feature = "lanes")]
+    type Lanes<T> = HeapLanes<T>;
+    #[cfg(feature = "lanes")]
+    type Own<T> = Box<T>;
+    #[cfg(feature = "lanes")]
+    type Numbers = HeapNumbers;
+
+    const GROWS: bool = true;
 
     fn stream() -> Option<HeapTx> {
         Some(HeapTx::default())
+    }
+
+    #[cfg(feature = "lanes")]
+    fn queue<T: 'static>() -> Option<VecDeque<T>> {
+        Some(VecDeque::new())
+    }
+
+    #[cfg(feature = "lanes")]
+    fn numbers() -> Option<HeapNumbers> {
+        Some(HeapNumbers::default())
     }
 }
 
@@ -59,6 +81,12 @@ impl<T> Queue<T> for VecDeque<T> {
 
     fn has_room(&self) -> bool {
         true
+    }
+
+    fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Self::new();
+        }
     }
 }
 
@@ -157,6 +185,9 @@ impl RxWindow for HeapRx {
     }
 
     #[cfg(feature = "lanes")]
+    type Kept = Vec<u8>;
+
+    #[cfg(feature = "lanes")]
     fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<Vec<u8>> {
         let index = self.find(slot).ok()?;
         let entry = self.held.get_mut(index)?;
@@ -164,6 +195,30 @@ impl RxWindow for HeapRx {
         let before = core::mem::replace(&mut entry.data, data.to_vec());
         self.bytes = self.bytes + entry.data.capacity() - before.capacity();
         Some(before)
+    }
+
+    #[cfg(feature = "lanes")]
+    #[inline]
+    fn can_keep(&self, _: usize) -> bool {
+        true
+    }
+
+    #[cfg(feature = "lanes")]
+    fn keep(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+        Some(data.to_vec())
+    }
+
+    #[cfg(feature = "lanes")]
+    fn kept<'k>(&'k self, kept: &'k Vec<u8>) -> &'k [u8] {
+        kept
+    }
+
+    #[cfg(feature = "lanes")]
+    fn release(&mut self, _: Vec<u8>) {}
+
+    #[cfg(feature = "lanes")]
+    fn weight(kept: &Vec<u8>) -> usize {
+        kept.capacity()
     }
 
     fn consume(&mut self, count: usize) {

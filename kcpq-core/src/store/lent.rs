@@ -1,10 +1,9 @@
 //! Memory lent by the caller: slices and fixed-capacity queues, for firmware without an allocator.
 
-#[cfg(feature = "lanes")]
-use alloc::vec::Vec;
-
 use heapless::deque::DequeView;
 
+#[cfg(feature = "lanes")]
+use super::lanes::{Inline, LentLanes, LentNumbers};
 use super::ring::{LentTx, copy};
 use super::{Full, Inbox, Index, Queue, RxWindow, Store, Text, TooLarge};
 
@@ -21,6 +20,14 @@ impl<'a, const TEXT: usize> Store for Lent<'a, TEXT> {
     type Tx = LentTx<'a>;
     type Rx = LentRx<'a>;
     type Inbox = LentInbox<'a>;
+    #[cfg(feature = "lanes")]
+    type Lanes<T> = LentLanes<T>;
+    #[cfg(feature = "lanes")]
+    type Own<T> = Inline<T>;
+    #[cfg(feature = "lanes")]
+    type Numbers = LentNumbers<'a>;
+
+    const GROWS: bool = false;
 }
 
 impl<const N: usize> Text for heapless::String<N> {
@@ -92,22 +99,71 @@ impl<T> Queue<T> for &mut DequeView<T> {
     fn has_room(&self) -> bool {
         !self.is_full()
     }
+
+    fn capacity(&self) -> usize {
+        self.storage_capacity()
+    }
 }
 
 /// What a slot of [`LentRx`] holds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct SlotInfo {
     used: bool,
     frg: u8,
     len: u16,
+    #[cfg(feature = "lanes")]
+    place: Place,
+    /// The share of the bytes that has the same place as this slot holds something, of whichever slot.
+    #[cfg(feature = "lanes")]
+    busy: bool,
 }
 
 impl SlotInfo {
     /// An empty slot; all zeros, so that a `static` of them costs no flash.
-    pub const EMPTY: Self = Self { used: false, frg: 0, len: 0 };
+    pub const EMPTY: Self = Self {
+        used: false,
+        frg: 0,
+        len: 0,
+        #[cfg(feature = "lanes")]
+        place: Place::Short([0; SHORT]),
+        #[cfg(feature = "lanes")]
+        busy: false,
+    };
+
+    /// The slot is empty from now on.
+    fn empty(&mut self) {
+        *self = Self {
+            #[cfg(feature = "lanes")]
+            busy: self.busy,
+            ..Self::EMPTY
+        };
+    }
 }
 
-/// [`RxWindow`] over borrowed slices: one [`SlotInfo`] and an equal share of the bytes for each slot.
+/// Data of so many bytes need no share of the memory: as of a segment of a lane that is no more than its number.
+#[cfg(feature = "lanes")]
+const SHORT: usize = 3;
+
+/// Where data lie once there are lanes: what is read in another order than that in which it came has to stay where it is.
+#[cfg(feature = "lanes")]
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+enum Place {
+    Short([u8; SHORT]) = 0,
+    /// In the share of this number.
+    Share(u16) = 1,
+}
+
+/// Data that were taken out of a [`LentRx`].
+#[cfg(feature = "lanes")]
+#[derive(Clone, Copy, Debug)]
+pub struct LentKept {
+    len: u16,
+    place: Place,
+}
+
+/// [`RxWindow`] over borrowed slices: one [`SlotInfo`] and an equal share of the bytes for each slot. With lanes any slot may have
+/// any share, and what is kept beside the window has the others.
 #[derive(Debug)]
 pub struct LentRx<'a> {
     slots: &'a mut [SlotInfo],
@@ -129,6 +185,77 @@ impl<'a> LentRx<'a> {
         let count = self.slots.len();
         (slot < count).then(|| if self.head + slot >= count { self.head + slot - count } else { self.head + slot })
     }
+
+    /// The data of a slot in use.
+    #[cfg(not(feature = "lanes"))]
+    fn data(&self, index: usize, info: &SlotInfo) -> Option<&[u8]> {
+        self.bytes.get(index * self.slot_size..)?.get(..usize::from(info.len))
+    }
+
+    #[cfg(feature = "lanes")]
+    fn data<'d>(&'d self, _: usize, info: &'d SlotInfo) -> Option<&'d [u8]> {
+        self.at(&info.place, info.len)
+    }
+
+    /// Puts data that were found to fit into a slot, unless it is in use. `None` if there is no room for them.
+    #[cfg(not(feature = "lanes"))]
+    fn fill(&mut self, index: usize, frg: u8, data: &[u8], len: u16) -> Option<()> {
+        let info = self.slots.get_mut(index)?;
+        if !info.used {
+            *info = SlotInfo { used: true, frg, len };
+            copy(data, self.bytes.get_mut(index * self.slot_size..).unwrap_or_default());
+        }
+        Some(())
+    }
+
+    #[cfg(feature = "lanes")]
+    fn fill(&mut self, index: usize, frg: u8, data: &[u8], len: u16) -> Option<()> {
+        if !self.slots.get(index)?.used {
+            let place = self.write(index, data)?;
+            let info = self.slots.get_mut(index)?;
+            *info = SlotInfo { used: true, frg, len, place, ..*info };
+        }
+        Some(())
+    }
+}
+
+#[cfg(feature = "lanes")]
+impl LentRx<'_> {
+    fn at<'d>(&'d self, place: &'d Place, len: u16) -> Option<&'d [u8]> {
+        match place {
+            Place::Short(bytes) => bytes.get(..usize::from(len)),
+            Place::Share(share) => self.bytes.get(usize::from(*share) * self.slot_size..)?.get(..usize::from(len)),
+        }
+    }
+
+    /// Writes data to a share that is free: that with this place, if it is. `None` if none is.
+    fn write(&mut self, index: usize, data: &[u8]) -> Option<Place> {
+        if let Some(short) = short(data) {
+            return Some(Place::Short(short));
+        }
+        let own = self.slots.get(index).filter(|slot| !slot.busy).map(|_| index);
+        let share = own.or_else(|| self.slots.iter().position(|slot| !slot.busy))?;
+        let place = Place::Share(u16::try_from(share).ok()?);
+        self.slots.get_mut(share)?.busy = true;
+        copy(data, self.bytes.get_mut(share * self.slot_size..).unwrap_or_default());
+        Some(place)
+    }
+
+    fn free(&mut self, place: Place) {
+        if let Place::Share(share) = place
+            && let Some(slot) = self.slots.get_mut(usize::from(share))
+        {
+            slot.busy = false;
+        }
+    }
+}
+
+/// Data that need no share, with zeros behind them.
+#[cfg(feature = "lanes")]
+fn short(data: &[u8]) -> Option<[u8; SHORT]> {
+    let mut bytes = [0; SHORT];
+    bytes.get_mut(..data.len())?.copy_from_slice(data);
+    Some(bytes)
 }
 
 impl RxWindow for LentRx<'_> {
@@ -140,12 +267,7 @@ impl RxWindow for LentRx<'_> {
         let too_large = TooLarge { limit: self.slot_size, actual: data.len() };
         let index = self.index(slot).ok_or(too_large)?;
         let len = u16::try_from(data.len()).ok().filter(|_| data.len() <= self.slot_size).ok_or(too_large)?;
-        let info = self.slots.get_mut(index).ok_or(too_large)?;
-        if !info.used {
-            *info = SlotInfo { used: true, frg, len };
-            copy(data, self.bytes.get_mut(index * self.slot_size..).unwrap_or_default());
-        }
-        Ok(())
+        self.fill(index, frg, data, len).ok_or(too_large)
     }
 
     fn has(&self, slot: usize) -> bool {
@@ -154,7 +276,7 @@ impl RxWindow for LentRx<'_> {
 
     fn front(&self) -> Option<(&[u8], u8)> {
         let info = self.slots.get(self.head).filter(|info| info.used)?;
-        let data = self.bytes.get(self.head * self.slot_size..)?.get(..usize::from(info.len))?;
+        let data = self.data(self.head, info)?;
         Some((data.get(self.consumed..).unwrap_or_default(), info.frg))
     }
 
@@ -167,17 +289,41 @@ impl RxWindow for LentRx<'_> {
     fn get(&self, slot: usize) -> Option<(u8, &[u8])> {
         let index = self.index(slot)?;
         let info = self.slots.get(index).filter(|info| info.used)?;
-        Some((info.frg, self.bytes.get(index * self.slot_size..)?.get(..usize::from(info.len))?))
+        Some((info.frg, self.data(index, info)?))
     }
 
     #[cfg(feature = "lanes")]
-    fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<Vec<u8>> {
-        let before = self.get(slot)?.1.to_vec();
+    type Kept = LentKept;
+
+    #[cfg(feature = "lanes")]
+    fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<LentKept> {
+        let place = Place::Short(short(data)?);
         let index = self.index(slot)?;
-        let data = data.get(..before.len()).unwrap_or(data);
-        *self.slots.get_mut(index)? = SlotInfo { used: true, frg, len: data.len() as u16 };
-        copy(data, self.bytes.get_mut(index * self.slot_size..).unwrap_or_default());
-        Some(before)
+        let info = self.slots.get_mut(index).filter(|info| info.used)?;
+        let kept = LentKept { len: info.len, place: info.place };
+        *info = SlotInfo { frg, len: data.len() as u16, place, ..*info };
+        Some(kept)
+    }
+
+    #[cfg(feature = "lanes")]
+    fn can_keep(&self, len: usize) -> bool {
+        len <= self.slot_size && self.slots.iter().any(|slot| !slot.busy)
+    }
+
+    #[cfg(feature = "lanes")]
+    fn keep(&mut self, data: &[u8]) -> Option<LentKept> {
+        let len = u16::try_from(data.len()).ok()?;
+        Some(LentKept { len, place: self.write(self.head, data)? })
+    }
+
+    #[cfg(feature = "lanes")]
+    fn kept<'k>(&'k self, kept: &'k LentKept) -> &'k [u8] {
+        self.at(&kept.place, kept.len).unwrap_or_default()
+    }
+
+    #[cfg(feature = "lanes")]
+    fn release(&mut self, kept: LentKept) {
+        self.free(kept.place);
     }
 
     fn consume(&mut self, count: usize) {
@@ -186,8 +332,12 @@ impl RxWindow for LentRx<'_> {
 
     #[cfg_attr(target_os = "none", inline(never))]
     fn advance(&mut self) {
+        #[cfg(feature = "lanes")]
+        if let Some(info) = self.slots.get(self.head).filter(|info| info.used) {
+            self.free(info.place);
+        }
         if let Some(info) = self.slots.get_mut(self.head) {
-            *info = SlotInfo::EMPTY;
+            info.empty();
             self.head = if self.head + 1 == self.slots.len() { 0 } else { self.head + 1 };
         }
         self.consumed = 0;

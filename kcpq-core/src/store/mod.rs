@@ -24,6 +24,8 @@ mod gather;
 mod heap;
 #[cfg(feature = "alloc")]
 mod index;
+#[cfg(feature = "lanes")]
+mod lanes;
 mod lent;
 mod ring;
 #[cfg(feature = "alloc")]
@@ -31,9 +33,9 @@ mod rope;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "lanes")]
-use alloc::vec::Vec;
 use core::fmt;
+#[cfg(feature = "lanes")]
+use core::ops::DerefMut;
 
 #[cfg(feature = "alloc")]
 pub use gather::Gather;
@@ -41,6 +43,12 @@ pub use gather::Gather;
 pub use heap::{Heap, HeapInbox, HeapRx};
 #[cfg(feature = "alloc")]
 pub use index::{HeapIndex, HeapText};
+#[cfg(all(feature = "lanes", feature = "alloc"))]
+pub use lanes::{HeapLanes, HeapNumbers};
+#[cfg(feature = "lanes")]
+pub use lanes::{Inline, LENT_LANES, LentLanes, LentNumbers, NumberSlot, Numbers, PerLane};
+#[cfg(feature = "lanes")]
+pub use lent::LentKept;
 pub use lent::{Lent, LentInbox, LentRx, NoIndex, SlotInfo};
 pub use ring::LentTx;
 pub(crate) use ring::{Ring, copy};
@@ -65,9 +73,33 @@ pub trait Store: Sized {
     type Rx: RxWindow;
     /// The record being put together from several segments.
     type Inbox: Inbox<Self>;
+    /// Something for each lane but lane 0.
+    #[cfg(feature = "lanes")]
+    type Lanes<T>: PerLane<T>;
+    /// A value that few sessions have, so that the others have no room for it where memory grows.
+    #[cfg(feature = "lanes")]
+    type Own<T>: From<T> + DerefMut<Target = T>;
+    /// Numbers for the subjects of a lane.
+    #[cfg(feature = "lanes")]
+    type Numbers: Numbers;
+
+    /// Memory grows: what is needed later is taken then. Where it does not, all there will be was lent.
+    const GROWS: bool;
 
     /// Memory for another stream beside the one that was given, where memory grows.
     fn stream() -> Option<Self::Tx> {
+        None
+    }
+
+    /// An empty queue, where memory grows.
+    #[cfg(feature = "lanes")]
+    fn queue<T: 'static>() -> Option<Self::Queue<T>> {
+        None
+    }
+
+    /// Numbers for subjects, where memory grows.
+    #[cfg(feature = "lanes")]
+    fn numbers() -> Option<Self::Numbers> {
         None
     }
 }
@@ -156,6 +188,12 @@ pub trait Queue<T> {
     fn clear(&mut self);
     /// True if another entry fits.
     fn has_room(&self) -> bool;
+    /// The most entries that it can hold, if there is a bound.
+    fn capacity(&self) -> usize {
+        usize::MAX
+    }
+    /// Gives back what an empty one need not hold, where memory grows.
+    fn shrink(&mut self) {}
 }
 
 /// The outgoing byte stream: appended at the end, read anywhere, released at the front.
@@ -205,9 +243,30 @@ pub trait RxWindow {
     /// The segment in `slot`, wherever that is: its fragment number and its data.
     #[cfg(feature = "lanes")]
     fn get(&self, slot: usize) -> Option<(u8, &[u8])>;
-    /// Takes the data out of `slot`, which stays in use, with this fragment number and no more `data` in place of them.
+    /// Data that were taken out of the window and have not been read.
     #[cfg(feature = "lanes")]
-    fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<Vec<u8>>;
+    type Kept: 'static;
+    /// Takes the data out of `slot`, which stays in use, with this fragment number and `data` in place of them: three bytes at
+    /// most.
+    #[cfg(feature = "lanes")]
+    fn exchange(&mut self, slot: usize, frg: u8, data: &[u8]) -> Option<Self::Kept>;
+    /// True if there is room for a segment of so many bytes, wherever in the window or beside it.
+    #[cfg(feature = "lanes")]
+    fn can_keep(&self, len: usize) -> bool;
+    /// Keeps data beside the window; `None` if there is no room for them.
+    #[cfg(feature = "lanes")]
+    fn keep(&mut self, data: &[u8]) -> Option<Self::Kept>;
+    /// Data that are kept.
+    #[cfg(feature = "lanes")]
+    fn kept<'k>(&'k self, kept: &'k Self::Kept) -> &'k [u8];
+    /// These have been read.
+    #[cfg(feature = "lanes")]
+    fn release(&mut self, kept: Self::Kept);
+    /// Bytes of memory that they take, where memory is shared with others.
+    #[cfg(feature = "lanes")]
+    fn weight(_kept: &Self::Kept) -> usize {
+        0
+    }
     /// Takes `count` bytes off the front segment.
     fn consume(&mut self, count: usize);
     /// Moves the window on by one segment, whether the front slot holds one or not.

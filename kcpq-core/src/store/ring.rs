@@ -62,6 +62,12 @@ impl<'a> Ring<'a> {
         count + copy(b, out.get_mut(count..).unwrap_or_default())
     }
 
+    /// True if these bytes are there from `skip` on.
+    pub(crate) fn is(&self, skip: usize, bytes: &[u8]) -> bool {
+        let (a, b) = self.slices(skip);
+        a.iter().chain(b).take(bytes.len()).eq(bytes)
+    }
+
     /// Writes over what is there from `skip` on. The caller stays within what is held.
     pub(crate) fn patch(&mut self, skip: usize, bytes: &[u8]) {
         for (at, byte) in bytes.iter().enumerate() {

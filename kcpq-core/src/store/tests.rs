@@ -119,6 +119,54 @@ fn windows_are_rings() {
     a_window_is_a_ring(HeapRx::new(5));
 }
 
+/// Whatever leaves the window in whichever order and is read in another: all of it stays as it was, and all memory is used again.
+#[cfg(all(feature = "lanes", feature = "alloc"))]
+#[test]
+fn what_is_kept_beside_a_window_has_the_memory_that_it_had_there() {
+    for seed in 0..50 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (mut heap, mut lent) = (HeapRx::new(16), lent_rx(16, 8));
+        let mut kept: Vec<(Vec<u8>, LentKept)> = Vec::new();
+        for step in 0..3_000u32 {
+            let data = vec![step as u8; rng.usize(..8)];
+            match rng.u8(..5) {
+                0 => {
+                    heap.advance();
+                    lent.advance();
+                }
+                1 if !kept.is_empty() => {
+                    let (data, own) = kept.swap_remove(rng.usize(..kept.len()));
+                    assert_eq!(lent.kept(&own), data, "seed {seed}, step {step}");
+                    lent.release(own);
+                }
+                2 => {
+                    let (slot, left) = (rng.usize(..16), &data[..data.len().min(3)]);
+                    let (one, other) = (heap.exchange(slot, 3, left), lent.exchange(slot, 3, left));
+                    assert_eq!(one.is_some(), other.is_some());
+                    kept.extend(one.zip(other));
+                }
+                3 if lent.can_keep(data.len()) => {
+                    kept.push((heap.keep(&data).unwrap(), lent.keep(&data).unwrap()));
+                }
+                _ if lent.can_keep(data.len()) => {
+                    let slot = rng.usize(..16);
+                    heap.put(slot, 0, &data).unwrap();
+                    lent.put(slot, 0, &data).unwrap();
+                }
+                _ => {}
+            }
+            for slot in 0..16 {
+                assert_eq!(heap.get(slot), lent.get(slot), "seed {seed}, step {step}");
+            }
+        }
+        kept.drain(..).for_each(|(_, own)| lent.release(own));
+        (0..16).for_each(|_| lent.advance());
+        let all: Vec<_> = (0..16).map(|_| lent.keep(&[1; 8]).unwrap()).collect();
+        assert!(!lent.can_keep(8) && lent.keep(&[1; 8]).is_none() && lent.keep(&[1; 3]).is_some());
+        assert!(all.iter().all(|own| lent.kept(own) == [1; 8]));
+    }
+}
+
 #[test]
 fn a_lent_slot_refuses_what_is_larger() {
     let mut rx = lent_rx(2, 16);

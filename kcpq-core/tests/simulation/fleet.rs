@@ -1,7 +1,7 @@
 //! The clients of a simulation: what each is like, and how its process is made.
 
 use fastrand::Rng;
-use kcpq_core::client::{Client, Memory, Overflow, Parts};
+use kcpq_core::client::{Client, LaneMemory, Memory, Overflow, Parts};
 use kcpq_core::lane::Lane;
 use kcpq_core::seal::Cipher;
 use kcpq_core::sim;
@@ -14,7 +14,14 @@ use crate::original::Original;
 use crate::plan::{Kind, Plan};
 
 /// What a microcontroller has.
-pub(crate) type Pocket = Memory<1376, 16, 4096, 20_000, 6>;
+#[derive(Default)]
+pub(crate) struct Pocket {
+    client: Memory<1376, 16, 4096, 20_000, 6>,
+    /// For state.
+    lanes: Lanes,
+}
+
+type Lanes = LaneMemory<2, 4096, 16>;
 /// Processes of clients without an allocator in one simulation.
 pub(crate) const POCKETS: usize = 6;
 
@@ -38,13 +45,14 @@ pub(crate) struct Make {
 
 /// What clients are made of.
 pub(crate) struct Fleet<'m> {
-    pockets: Vec<Parts<Lent<'m>>>,
+    pockets: Vec<(Parts<Lent<'m>>, &'m mut Lanes)>,
     rng: Rng,
 }
 
 impl<'m> Fleet<'m> {
     pub(crate) fn new(plan: &Plan, pockets: &'m mut [Pocket]) -> Self {
-        Self { pockets: pockets.iter_mut().map(Memory::lend).collect(), rng: plan.rng(2) }
+        let lend = |Pocket { client, lanes }: &'m mut Pocket| (client.lend(), lanes);
+        Self { pockets: pockets.iter_mut().map(lend).collect(), rng: plan.rng(2) }
     }
 
     /// What client `index` is like.
@@ -89,7 +97,9 @@ impl<'m> Fleet<'m> {
         let trust = make.shows.trust();
         if make.lent {
             (config.kcp.send_window, config.kcp.recv_window, config.native_datagram) = (16, 16, 1_400);
-            let client = Client::new(config, seed, self.pockets.pop()?);
+            let (parts, lanes) = self.pockets.pop()?;
+            let mut client = Client::new(config, seed, parts);
+            client.lend_lanes(lanes).expect("it is new, and its window is as long");
             let client = match trust {
                 Some(trust) => client.with_keys(trust, make.cipher, &entropy).expect("keys"),
                 None => client,

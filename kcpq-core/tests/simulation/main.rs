@@ -74,7 +74,7 @@ fn server(plan: &Plan) -> Server {
 /// Runs a simulation. What it has reached.
 fn simulate(plan: &Plan) -> Tally {
     let mut pockets: Vec<Pocket> = match plan.kinds.has(Kind::Lent) {
-        true => (0..POCKETS).map(|_| Pocket::new()).collect(),
+        true => (0..POCKETS).map(|_| Pocket::default()).collect(),
         false => Vec::new(),
     };
     let mut world = World::new(plan, Fleet::new(plan, &mut pockets), server(plan));

@@ -10,7 +10,7 @@ mod newest;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::task::{Context, Poll};
 
 use kcpq_core::Instant;
@@ -47,6 +47,8 @@ impl Capacity {
 pub(crate) enum Full {
     DropNewest,
     DropOldest,
+    /// Nothing: what comes waits at the server, as long as the queue is full.
+    Wait,
 }
 
 /// What waits in a queue, and what does not.
@@ -73,8 +75,11 @@ struct Counters {
     superseded: AtomicU64,
     expired: AtomicU64,
     processed: AtomicU64,
-    /// Bytes of the messages taken from the queue.
+    /// Bytes of the messages received, and of those taken from the queue.
+    arrived: AtomicU64,
     taken: AtomicU64,
+    /// It is full, and nothing is taken in by the client before there is room again.
+    stopped: AtomicBool,
 }
 
 /// Only one at a time writes the counter, so this needs no read-modify-write.
@@ -118,6 +123,41 @@ impl Gauge {
         SubscriptionStats { received, processed, dropped, superseded, expired, queued, active }
     }
 
+    /// Messages that wait, and their bytes.
+    fn waiting(&self) -> (usize, usize) {
+        let Counters { arrived, taken, .. } = &*self.0;
+        let bytes = arrived.load(Relaxed).saturating_sub(taken.load(Relaxed));
+        (self.stats(true).queued, bytes as usize)
+    }
+
+    /// True if it is full, which is noted until [`resumes`](Self::resumes).
+    fn stops(&self, capacity: Capacity) -> bool {
+        let is_full = || {
+            let (messages, bytes) = self.waiting();
+            messages >= capacity.messages.max(1) || bytes >= capacity.bytes
+        };
+        if !is_full() {
+            return false;
+        }
+        self.0.stopped.store(true, SeqCst);
+        // Its reader may have emptied it meanwhile, and sleep; who sees the other's change last sees to it.
+        fence(SeqCst);
+        if !is_full() && self.0.stopped.swap(false, SeqCst) {
+            return false;
+        }
+        self.0.stopped.load(SeqCst)
+    }
+
+    /// True, once, if it was full and half of it has room again.
+    fn resumes(&self, capacity: Capacity) -> bool {
+        fence(SeqCst);
+        if !self.0.stopped.load(SeqCst) {
+            return false;
+        }
+        let (messages, bytes) = self.waiting();
+        messages <= capacity.messages / 2 && bytes <= capacity.bytes / 2 && self.0.stopped.swap(false, SeqCst)
+    }
+
     /// A message was dealt with.
     pub(crate) fn done(&self, len: u64) {
         add(&self.0.processed, 1);
@@ -131,6 +171,8 @@ pub(crate) struct Queue {
     gauge: Gauge,
     pattern: Name,
     clock: Clock,
+    /// What may wait before nothing more is taken in, if it is never to drop anything.
+    stops_at: Option<Capacity>,
 }
 
 enum Filler {
@@ -142,6 +184,10 @@ impl Queue {
     pub(crate) fn new(pattern: Name, rules: Rules, clock: Clock) -> (Self, Outlet) {
         let gauge = Gauge::default();
         let counters = || Arc::clone(&gauge.0);
+        let stops_at = (rules.full == Full::Wait).then_some(rules.capacity);
+        // Those that have come when it stops have room.
+        let without_bound = Capacity { messages: usize::MAX, bytes: usize::MAX };
+        let rules = Rules { capacity: stops_at.map_or(rules.capacity, |_| without_bound), ..rules };
         let (filler, reader) = if rules.latest || rules.full == Full::DropOldest {
             let (filler, reader) = newest::queue(rules, counters(), clock);
             (Filler::Newest(filler), Reader::Newest(reader))
@@ -149,8 +195,8 @@ impl Queue {
             let (filler, reader) = line::queue(rules.capacity, counters(), clock);
             (Filler::Line(filler), Reader::Line(reader))
         };
-        let outlet = Outlet { reader, gauge: gauge.clone() };
-        (Self { filler, gauge, pattern, clock }, outlet)
+        let outlet = Outlet { reader, gauge: gauge.clone(), resumes_at: stops_at };
+        (Self { filler, gauge, pattern, clock, stops_at }, outlet)
     }
 
     pub(crate) fn pattern(&self) -> Name {
@@ -158,11 +204,15 @@ impl Queue {
     }
 
     /// Queues a message, given as its frame; if there is no room one is dropped, counted and told. The reader sees it after
-    /// [`flush`](Self::flush).
-    pub(crate) fn deliver(&mut self, frame: Arrived<'_>, events: &Announcer) {
+    /// [`flush`](Self::flush). True if nothing more is to be taken in for now.
+    pub(crate) fn deliver(&mut self, frame: Arrived<'_>, events: &Announcer) -> bool {
         let Counters { received, dropped, .. } = &*self.gauge.0;
         add(received, 1);
         let expires = expires(&frame, self.clock);
+        let len = match &frame {
+            Arrived::Lent(bytes) => bytes.len(),
+            Arrived::Whole(bytes) => bytes.len(),
+        };
         let count = match &mut self.filler {
             Filler::Line(filler) => filler.take(frame, expires),
             Filler::Newest(filler) => filler.take(frame, expires),
@@ -176,6 +226,13 @@ impl Queue {
                 events.announce(Event::Dropped { pattern: self.pattern(), total });
             }
         }
+        add(&self.gauge.0.arrived, len as u64);
+        self.stops_at.is_some_and(|capacity| self.gauge.stops(capacity))
+    }
+
+    /// True if nothing more is to be taken in for it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.gauge.0.stopped.load(SeqCst)
     }
 
     /// Hands over what was queued.
@@ -217,6 +274,8 @@ fn expires(frame: &Arrived<'_>, clock: Clock) -> Option<Instant> {
 pub(crate) struct Outlet {
     reader: Reader,
     gauge: Gauge,
+    /// What the queue may hold, if nothing is taken in while it is full.
+    resumes_at: Option<Capacity>,
 }
 
 enum Reader {
@@ -261,7 +320,12 @@ impl Outlet {
             Reader::Line(reader) => Reader::Line(reader.hand_over()),
             Reader::Newest(reader) => Reader::Newest(reader.clone()),
         };
-        Self { reader, gauge: self.gauge.clone() }
+        Self { reader, gauge: self.gauge.clone(), resumes_at: self.resumes_at }
+    }
+
+    /// True, once, if the queue was full and has room again: the client is to go on.
+    pub(crate) fn resumes(&self) -> bool {
+        self.resumes_at.is_some_and(|capacity| self.gauge.resumes(capacity))
     }
 
     pub(crate) fn gauge(&self) -> &Gauge {

@@ -9,6 +9,7 @@ use kcpq_core::broker::gateway;
 
 use crate::failure::Guard;
 use crate::shard::{Command, Handle};
+use crate::view::BackboneView;
 
 /// There is none without the feature `nats`.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ impl Prepared {
 }
 
 impl Running {
-    pub(crate) fn end(&mut self, _: Command) {
+    pub(crate) fn end(&mut self, _: Command) -> Option<BackboneView> {
         match self.never {}
     }
 }

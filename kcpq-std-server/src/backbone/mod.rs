@@ -10,6 +10,8 @@ mod address;
 mod connection;
 mod credentials;
 mod dial;
+mod jetstream;
+mod receipt;
 #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), path = "absent/tls.rs")]
 mod tls;
 mod wire;
@@ -22,13 +24,15 @@ use std::time::{Duration, Instant as StdInstant};
 use kcpq_core::Instant;
 use kcpq_core::access::RuleError;
 use kcpq_core::broker::Relay;
-use kcpq_core::broker::gateway::{self, Channel, Gateway, Incoming, Order};
+use kcpq_core::broker::gateway::{self, Channel, Gateway, Incoming, Order, Receipt};
 use mio::{Events, Interest, Poll, Token};
 
 pub use self::address::{NatsAddress, NatsAddressError};
 use self::connection::{Connection, News, Trouble};
 pub use self::credentials::{NatsCredentials, NatsCredentialsError};
 use self::dial::Dialer;
+use self::jetstream::{JetStream, Sent};
+use self::receipt::PubAck;
 pub use self::tls::{NatsTls, NatsTlsError};
 use self::wire::Op;
 use crate::failure::Guard;
@@ -54,7 +58,10 @@ pub struct Backbone {
     pub import: Vec<Box<str>>,
     /// First tokens of all subjects there; empty for none.
     pub prefix: Box<str>,
-    /// Maximum size of what waits while NATS is away, in bytes; the oldest makes room.
+    /// Patterns of what JetStream is to store, whoever publishes it: it is kept until JetStream has said that it has it.
+    pub store: Vec<Box<str>>,
+    /// Maximum size of what waits while NATS is away, in bytes; the oldest makes room. As much again may wait for JetStream, of
+    /// 65,536 messages at most.
     pub buffer: usize,
     /// Maximum time to hand over what waits when stopping.
     pub linger: Duration,
@@ -63,7 +70,7 @@ pub struct Backbone {
 impl Default for Backbone {
     /// Of no servers: everything goes both ways.
     fn default() -> Self {
-        let gateway::Config { export, import, prefix, buffer, .. } = gateway::Config::default();
+        let gateway::Config { export, import, prefix, store, buffer, .. } = gateway::Config::default();
         Self {
             servers: Vec::new(),
             credentials: NatsCredentials::default(),
@@ -73,6 +80,7 @@ impl Default for Backbone {
             export,
             import,
             prefix,
+            store,
             buffer,
             linger: Duration::from_secs(2),
         }
@@ -96,6 +104,7 @@ impl Backbone {
         config.export.clone_from(&self.export);
         config.import.clone_from(&self.import);
         config.prefix.clone_from(&self.prefix);
+        config.store.clone_from(&self.store);
         config.buffer = self.buffer;
         Gateway::new(config, shards, seed)
     }
@@ -108,7 +117,7 @@ pub(crate) struct Prepared(Runner);
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) handle: Handle,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<BackboneView>>,
 }
 
 /// Makes the thread, of which the shards are to know before they begin. `config` has what the backbone does not say.
@@ -122,6 +131,7 @@ pub(crate) fn prepare(
     seed: u64,
     epoch: StdInstant,
 ) -> io::Result<Result<(Prepared, Handle), RuleError>> {
+    let jetstream = JetStream::new(config.id);
     let gateway = match backbone.gateway(config, shards, seed) {
         Ok(gateway) => gateway,
         Err(error) => return Ok(Err(error)),
@@ -132,6 +142,7 @@ pub(crate) fn prepare(
         dialer: Dialer::new(handle.clone(), &backbone.servers),
         backbone,
         gateway,
+        jetstream,
         poll,
         events: Events::with_capacity(16),
         commands,
@@ -162,18 +173,22 @@ impl Prepared {
         let thread = std::thread::Builder::new().name("kcpq-backbone".into()).spawn(move || {
             let _guard = guard;
             runner.run();
+            runner.view()
         })?;
         Ok(Running { handle, thread: Some(thread) })
     }
 }
 
 impl Running {
-    /// Hands over what waits, within the linger time, and ends. The shards have ended.
-    pub(crate) fn end(&mut self, command: Command) {
+    /// Hands over what waits, within the linger time, and ends. The shards have ended. How it was with the backbone at last,
+    /// unless it has ended before.
+    pub(crate) fn end(&mut self, command: Command) -> Option<BackboneView> {
         self.handle.send(command);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        let ended = self.thread.take()?.join();
+        if ended.is_err() {
             tracing::error!("the thread of the backbone has panicked");
         }
+        ended.ok()
     }
 }
 
@@ -187,6 +202,7 @@ const MAX_TOLD: u64 = 20;
 struct Runner {
     backbone: Backbone,
     gateway: Gateway,
+    jetstream: JetStream,
     dialer: Dialer,
     poll: Poll,
     events: Events,
@@ -229,7 +245,7 @@ impl Runner {
             self.send();
             self.relay();
             if self.drain_until.is_some_and(|until| self.has_drained() || until <= StdInstant::now()) {
-                return;
+                return self.take_leave();
             }
             self.wait();
         }
@@ -237,6 +253,14 @@ impl Runner {
 
     fn now(&self) -> Instant {
         now(self.epoch)
+    }
+
+    /// What is lost with this thread is said.
+    fn take_leave(&self) {
+        let gateway::Stats { storing, .. } = self.gateway.stats();
+        if storing > 0 {
+            tracing::warn!(messages = storing, "JetStream has not said of some messages that it has stored them");
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -250,6 +274,10 @@ impl Runner {
             Command::Backbone(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.view());
+            }
+            Command::Streams(reply) if self.is_joined => self.jetstream.list(reply),
+            Command::Streams(reply) => {
+                let _ = reply.send(Err("the backbone is not there".into()));
             }
             Command::Ping(reply) => {
                 let _ = reply.send(());
@@ -309,6 +337,7 @@ impl Runner {
             tracing::warn!(server, why, "the backbone is lost: it is tried again, and local messages go on");
             let now = self.now();
             self.gateway.on_disconnected(now);
+            self.jetstream.reset();
         } else if !is_told {
             tracing::warn!(server, why, "no backbone: it is tried again and again, and local messages go on");
         }
@@ -342,9 +371,26 @@ impl Runner {
             if self.is_joined && !self.gateway.may_read() {
                 return;
             }
-            let Self { gateway, connections, backbone, complaints, .. } = self;
+            let Self { gateway, jetstream, connections, backbone, complaints, .. } = self;
             let Some(connection) = &mut connections[place(on)] else { continue };
             let received = connection.receive(backbone, |news| match news {
+                News::Message(Op::Message { sid: Gateway::RECEIPTS, subject, headers, payload, .. }) => {
+                    if headers.status == Some(Incoming::NOBODY) {
+                        gateway.handle_receipt(now, subject, Receipt::Nobody);
+                    } else if let Some(ack) = PubAck::read(payload) {
+                        if let PubAck::Refused { why, .. } = &ack {
+                            *complaints += 1;
+                            if *complaints <= MAX_TOLD {
+                                tracing::warn!(why, "JetStream does not store a message");
+                            }
+                        }
+                        gateway.handle_receipt(now, subject, ack.receipt());
+                    }
+                }
+                News::Message(Op::Message { sid, subject, reply, headers, payload }) if JetStream::has(sid) => {
+                    gateway.on_heard(now, on);
+                    jetstream.handle(now, &Sent { sid, subject, reply, headers: &headers, payload }, gateway);
+                }
                 News::Message(Op::Message { sid, subject, reply, headers, payload }) => {
                     let (status, headers) = (headers.status, &headers.all[..]);
                     gateway.handle_message(now, &Incoming { on, sid, subject, reply, headers, status, payload });
@@ -386,9 +432,13 @@ impl Runner {
     fn send(&mut self) {
         let now = self.now();
         loop {
-            let Self { gateway, connections, .. } = self;
+            let Self { gateway, jetstream, connections, .. } = self;
             let mut goes_on = false;
             if let [Some(main), Some(groups)] = connections {
+                while let Some(order) = gateway.poll_store() {
+                    jetstream.order(order);
+                }
+                main.out().append(&mut jetstream.take_said());
                 while let Some(order) = gateway.poll_order(now) {
                     let out = if order.on() == Channel::Main { main.out() } else { groups.out() };
                     match order {

@@ -29,6 +29,10 @@ pub(super) enum Op<'b> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Headers<'b> {
     pub(super) status: Option<u16>,
+    /// What follows that, for people.
+    pub(super) reason: &'b str,
+    /// Bytes of all of it.
+    pub(super) size: usize,
     pub(super) all: Vec<(&'b str, &'b str)>,
 }
 
@@ -118,10 +122,10 @@ fn parse_headers(block: &[u8]) -> Result<Headers<'_>, NotNats> {
     let text = text(block)?;
     let mut lines = text.split("\r\n");
     let first = lines.next().and_then(|line| line.strip_prefix("NATS/1.0")).ok_or(NotNats)?;
-    let status = first.split_ascii_whitespace().next().and_then(|code| code.parse().ok());
+    let (code, reason) = first.trim_ascii().split_once(' ').unwrap_or_else(|| (first.trim_ascii(), ""));
     let all =
         lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim_matches([' ', '\t'])));
-    Ok(Headers { status, all: all.collect() })
+    Ok(Headers { status: code.parse().ok(), reason, size: block.len(), all: all.collect() })
 }
 
 fn text(bytes: &[u8]) -> Result<&str, NotNats> {
@@ -152,6 +156,17 @@ pub(super) fn publish(out: &mut Vec<u8>, message: &Publish<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends a message of the server's own.
+pub(super) fn say(out: &mut Vec<u8>, subject: &str, reply: Option<&str>, payload: &[u8]) {
+    // Writing to memory does not fail.
+    let _ = match reply {
+        Some(reply) => write!(out, "PUB {subject} {reply} {}\r\n", payload.len()),
+        None => write!(out, "PUB {subject} {}\r\n", payload.len()),
+    };
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends a subscription.
 pub(super) fn subscribe(out: &mut Vec<u8>, sid: u64, subject: &str, group: Option<&str>) {
     let _ = match group {
@@ -172,14 +187,19 @@ mod tests {
     #[test]
     fn what_a_server_says_is_read_wherever_it_is_cut() {
         let said: &[u8] = b"INFO {\"a\":1} \r\n+OK\r\nMSG a.b 7 3\r\nxyz\r\nMSG a.b 7 _INBOX.1 0\r\n\r\n\
-            HMSG r 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\nHMSG h 2 re 22 24\r\nNATS/1.0\r\nUnit:  K\r\n\r\nhi\r\n\
+            HMSG r 1 30 30\r\nNATS/1.0 503 No Responders\r\n\r\n\r\nHMSG h 2 re 22 24\r\nNATS/1.0\r\nUnit:  K\r\n\r\nhi\r\n\
             PING\r\nPONG\r\n-ERR 'Authorization Violation'\r\n";
         let wanted = |op: Op<'_>| format!("{op:?}");
-        let message = |sid, subject, reply, status, all, payload| Op::Message {
+        let message = |sid, subject, reply, status, all: Vec<_>, payload| Op::Message {
             sid,
             subject,
             reply,
-            headers: Headers { status, all },
+            headers: Headers {
+                status,
+                reason: if status.is_some() { "No Responders" } else { "" },
+                size: if status.is_some() { 30 } else { 22 * all.len() },
+                all,
+            },
             payload,
         };
         let all = [

@@ -75,6 +75,11 @@ impl Nats {
         self.process = None;
     }
 
+    /// True unless it was killed.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Sends it a signal, named as for the command `kill`.
     pub(crate) fn signal(&self, signal: &str) {
         self.process.as_ref().expect("it runs").signal(signal);
@@ -168,6 +173,14 @@ impl NatsClient {
         let line = format!("SUB {subject} {} {}\r\n", group.unwrap_or_default(), self.sids);
         self.write(&line);
         self.flush();
+    }
+
+    /// Ends the subscription that was made last, and forgets what came.
+    pub(crate) fn unsubscribe(&mut self) {
+        let line = format!("UNSUB {}\r\n", self.sids);
+        self.write(&line);
+        self.flush();
+        self.heard.clear();
     }
 
     pub(crate) fn publish(&mut self, subject: &str, reply: Option<&str>, text: &str) {

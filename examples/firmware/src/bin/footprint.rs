@@ -65,7 +65,7 @@ async fn work(client: Client) {
 }
 
 /// What else a client does of which the price is measured; true if it went well.
-#[cfg(all(feature = "client", not(any(feature = "will", feature = "request", feature = "queue"))))]
+#[cfg(all(feature = "client", not(any(feature = "will", feature = "request", feature = "queue", feature = "lanes"))))]
 async fn more(_: Client) -> bool {
     true
 }
@@ -85,6 +85,16 @@ async fn more(client: Client) -> bool {
 #[cfg(feature = "queue")]
 async fn more(client: Client) -> bool {
     client.subscribe_queue("jobs", "workers").await.is_ok()
+}
+
+#[cfg(feature = "lanes")]
+async fn more(client: Client) -> bool {
+    use kcpq_embassy::{Lane, Subscribing};
+    let wanted = Subscribing { lane: Some(Lane::URGENT), ..Default::default() };
+    let Ok(mut state) = client.subscribe_as("state", &wanted).await else { return false };
+    let bulk = client.publish("bulk", &[7; 400]).lane(Lane::BULK).await;
+    let sent = client.publish("state", b"on").lane(Lane::URGENT).latest().await;
+    bulk.is_ok() && sent.is_ok() && state.next(|message| message.payload() == b"on").await == Ok(true)
 }
 
 #[cfg(feature = "client")]
@@ -118,7 +128,16 @@ async fn work(stack: Stack<'static>, server: IpEndpoint) {
 
 #[cfg(all(feature = "client", not(feature = "sealed")))]
 fn start(memory: &'static mut Memory) -> (Client, Runner) {
-    memory.split(&kcpq_embassy::Config::default(), kcpq_embassy::time::now, 1)
+    let (client, runner) = memory.split(&kcpq_embassy::Config::default(), kcpq_embassy::time::now, 1);
+    #[cfg(feature = "lanes")]
+    {
+        static LANES: ConstStaticCell<kcpq_embassy::LaneMemory<2, 512, 4>> =
+            ConstStaticCell::new(kcpq_embassy::LaneMemory::new());
+        if client.lend_lanes(LANES.take()).is_err() {
+            report(false);
+        }
+    }
+    (client, runner)
 }
 
 /// With keys for this measurement: a firmware in earnest has its own, and 32 bytes from a generator of random numbers.

@@ -1,10 +1,12 @@
 //! What a session's frames do: one frame after the other, replies and messages in the order of their causes.
 
 mod publish;
+mod replays;
 mod subscriptions;
 mod will;
 
 pub(super) use self::publish::{read, receipt};
+pub(super) use self::replays::{begun, refused};
 
 use alloc::format;
 use core::ops::ControlFlow;
@@ -141,6 +143,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
             command::SUB => self.subscribe(frame),
             command::UNSUB => self.unsubscribe(frame),
             command::WILL if self.me.member.native => self.leave_will(frame),
+            command::MSGACK if self.me.member.native => self.settle(frame),
             command::PING => self.reply(command::PONG, &[], &[]),
             command::HELLO => self.greet(frame),
             command::CLOSE => self.outcome.end = Some(Ended::ByClient(CloseReason::decode(frame.payload))),
@@ -277,7 +280,10 @@ pub(super) fn welcome<'c, P>(
     let config = &cx.config;
     Hello {
         version: spoken(hello),
-        features: features::SERVER | if cx.keeps { features::KEEPS } else { 0 },
+        features: features::SERVER
+            | if cx.keeps { features::KEEPS } else { 0 }
+            | if cx.stores { features::STORES } else { 0 }
+            | if cx.replays { features::REPLAYS } else { 0 },
         max_datagram,
         window: config.kcp.recv_window,
         max_body: config.frames.max_body,

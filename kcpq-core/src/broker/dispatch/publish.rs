@@ -16,6 +16,7 @@ use crate::broker::message::Message;
 use crate::broker::pass::Pass;
 use crate::broker::peer::Peer;
 use crate::broker::receipts::Reach;
+use crate::frame::properties::Asked;
 use crate::frame::{Frame, Properties, PropertyError, command, properties};
 use crate::hello::Notice;
 use crate::outbox::HeapOutbox;
@@ -122,17 +123,19 @@ impl<P: Peer> Dispatch<'_, P> {
     /// A message with properties: some are for the server, the others go on to those who know such.
     pub(super) fn publish_extended(&mut self, frame: Frame<'_>, bytes: &[u8]) {
         // One that makes no sense may still say that its publisher wants to know.
-        let confirm = frame.message().and_then(|(_, properties)| properties.confirm());
+        let asked = frame.message().and_then(|(_, properties)| properties.asked());
         let (subject, cut, properties) = match read(frame, &self.cx.config.subjects) {
             Ok(parts) => parts,
-            Err(unread) => return self.refuse_extended(confirm, unread),
+            Err(unread) => return self.refuse_extended(asked, unread),
         };
         let expires = properties.ttl().map(|ttl| self.cx.now + ttl);
         let (retain, latest) = (properties.retains(), properties.supersedes());
         let (properties, share_from) = (properties.for_subscribers(), self.hub.share_from());
         let mut message = Message::extended(bytes, cut, properties, expires, share_from);
-        let ticket = confirm.filter(|_| self.hub.shards.count() > 1).map(|_| self.hub.receipts.ticket());
+        let ticket = asked.filter(|_| self.hub.shards.count() > 1).map(|_| self.hub.receipts.ticket());
+        let store = asked.and_then(|asked| asked.store);
         message.set_ticket(ticket);
+        message.set_store(store);
         message.set_latest(latest);
         let outcome = self.publish(subject, &mut message, retain);
         if outcome.is_ok_and(|reach| reach.subscribers == 0)
@@ -142,14 +145,19 @@ impl<P: Peer> Dispatch<'_, P> {
             // Who waits for an answer need not wait.
             self.reply(command::MSGX, reply.as_bytes(), &properties::NOBODY);
         }
-        let Some(number) = confirm else { return };
+        let Some(Asked { number, .. }) = asked else { return };
         match outcome {
-            Ok(reach) => match self.hub.receipts.routed(ticket, self.me.id, number, reach) {
-                Some(ack) => self.confirm(ack, ""),
-                None => self.me.member.unanswered += 1,
+            Ok(reach) => match self.hub.receipts.routed(ticket, self.me.id, number, reach, store.is_some()) {
+                Some((ack, text)) => self.confirm(ack, text),
+                // Who waits until something is stored is read on, however long that takes.
+                None => self.me.member.unanswered += u32::from(store.is_none()),
             },
-            Err(rejection) => self.confirm(PubAck { number, outcome: Err(rejection) }, &format!("{rejection}")),
+            Err(rejection) => self.reject(number, rejection, &format!("{rejection}")),
         }
+    }
+
+    fn reject(&mut self, number: u32, why: Rejection, text: &str) {
+        self.confirm(PubAck { number, outcome: Err(why), stored: None }, text);
     }
 
     /// Tells the publisher what became of a message.
@@ -161,15 +169,15 @@ impl<P: Peer> Dispatch<'_, P> {
     }
 
     /// A message with properties that makes no sense.
-    fn refuse_extended(&mut self, confirm: Option<u32>, unread: Unread) {
+    fn refuse_extended(&mut self, asked: Option<Asked<'_>>, unread: Unread) {
         self.cx.stats.messages_refused += 1;
         self.me.member.outlet.counts.refused += 1;
         if let Unread::Subject(error) = unread {
             self.tell_refused(error);
         }
         let text = format!("{unread}");
-        match confirm {
-            Some(number) => self.confirm(PubAck { number, outcome: Err(Rejection::Invalid) }, &text),
+        match asked {
+            Some(Asked { number, .. }) => self.reject(number, Rejection::Invalid, &text),
             None => self.error(&text),
         }
     }
@@ -247,9 +255,9 @@ pub(in crate::broker) fn read<'f>(
 }
 
 /// What is told a publisher later.
-pub(in crate::broker) fn receipt(ack: PubAck) -> HeapOutbox {
+pub(in crate::broker) fn receipt(ack: PubAck, text: &str) -> HeapOutbox {
     let (mut answer, mut payload) = (HeapOutbox::default(), [0; PubAck::MAX_LEN]);
     let len = ack.encode(&mut payload);
-    push(&mut answer, command::PUBACK, &[], &payload[..len]);
+    push(&mut answer, command::PUBACK, cut(text).as_bytes(), &payload[..len]);
     answer
 }

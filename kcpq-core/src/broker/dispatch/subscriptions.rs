@@ -44,6 +44,11 @@ impl<P: Peer> Dispatch<'_, P> {
             let text = format!("not permitted to subscribe to {}", pattern.as_str());
             return self.refuse(number, Refusal::NotPermitted, &text);
         }
+        if let Some(record) = &record
+            && (record.stored.is_some() || record.durable.is_some())
+        {
+            return self.subscribe_stored(record, pattern);
+        }
         if let Some(Subscribe { number, group: Some(group), lane, .. }) = record {
             return self.join(number, pattern, group, lane);
         }
@@ -152,7 +157,7 @@ impl<P: Peer> Dispatch<'_, P> {
         self.cx.turn.charge(turn::ENTRY);
         let number = self.record(frame.payload).map(|record| record.number);
         if let Some(number) = number
-            && self.part(number)
+            && (self.part(number) || self.end_replay(number))
         {
             return self.acknowledge(Some(number), "", frame.subject);
         }
@@ -186,7 +191,7 @@ impl<P: Peer> Dispatch<'_, P> {
     }
 
     /// By number to a native client, else OK with the text.
-    fn acknowledge(&mut self, number: Option<u32>, prefix: &str, pattern: &[u8]) {
+    pub(super) fn acknowledge(&mut self, number: Option<u32>, prefix: &str, pattern: &[u8]) {
         if let Some(number) = number {
             return self.answer(command::ACK, &[], &Ack { number, refusal: None }.encode());
         }
@@ -200,7 +205,7 @@ impl<P: Peer> Dispatch<'_, P> {
     }
 
     /// By number to a native client, else ERR with the text.
-    fn refuse(&mut self, number: Option<u32>, refusal: Refusal, text: &str) {
+    pub(super) fn refuse(&mut self, number: Option<u32>, refusal: Refusal, text: &str) {
         self.cx.turn.charge(turn::ENTRY);
         self.cx.stats.subscriptions_refused += 1;
         match number {

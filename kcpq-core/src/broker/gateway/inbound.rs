@@ -4,6 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::interest::For;
 use super::outbound::{LANE, LATEST, TTL};
+use super::storing::{AGAIN, Again, ID, REPLY};
+use super::subjects::Subjects;
 use super::{Channel, Gateway};
 use crate::frame::properties::{self, PropertiesBuf};
 use crate::frame::{Frame, command};
@@ -31,18 +33,32 @@ pub struct Incoming<'m> {
     pub payload: &'m [u8],
 }
 
-impl Incoming<'_> {
+impl<'m> Incoming<'m> {
     /// The status of a request that nobody is there to answer.
     pub const NOBODY: u16 = 503;
+
+    /// A gateway has published it so that it is stored.
+    fn is_stored(&self) -> bool {
+        self.reply.is_some_and(Subjects::is_receipt)
+    }
+
+    /// Where answers to it are to go.
+    fn answers(&self) -> Option<&'m str> {
+        match self.is_stored() {
+            true => self.headers.iter().find_map(|(name, value)| (*name == REPLY).then_some(*value)),
+            false => self.reply,
+        }
+    }
 }
 
 /// What headers say, those for servers apart.
 #[derive(Default)]
-struct Said {
-    properties: PropertiesBuf,
+pub(super) struct Said {
+    pub(super) properties: PropertiesBuf,
     ttl: Option<Duration>,
     lane: Lane,
     is_latest: bool,
+    again: Option<Again>,
 }
 
 impl Gateway {
@@ -62,6 +78,7 @@ impl Gateway {
                     self.hand_on(now, incoming, &local, None);
                 }
             }
+            For::Sessions if self.doubts.is_back(now, incoming.subject, incoming.payload) => self.stats.returned += 1,
             For::Sessions if self.subjects.write_in(incoming.subject, &mut local) => {
                 self.hand_on(now, incoming, &local, None);
             }
@@ -85,8 +102,12 @@ impl Gateway {
             self.stats.dropped_unmapped += 1;
             return;
         };
-        let Said { mut properties, ttl, lane, is_latest } = self.read(incoming);
-        if let Some(reply) = incoming.reply {
+        let Said { mut properties, ttl, lane, is_latest, again } = self.read(incoming.headers, incoming.is_stored());
+        if again.is_some_and(|again| again == Again::All || share.is_some()) {
+            self.stats.unwanted += 1; // they may have had it before
+            return;
+        }
+        if let Some(reply) = incoming.answers() {
             let is_there = self.subjects.write_reply_in(reply, &mut self.scratch.reply)
                 && Subject::new(&self.scratch.reply, &self.config.subjects).is_ok()
                 && properties.reply(&self.scratch.reply).is_ok();
@@ -124,14 +145,18 @@ impl Gateway {
         }
     }
 
-    /// What the headers say; those that cannot be said here are left out.
-    fn read(&mut self, incoming: &Incoming<'_>) -> Said {
+    /// What the headers say, of a message that is stored or not; those that cannot be said here are left out.
+    pub(super) fn read(&mut self, headers: &[(&str, &str)], is_stored: bool) -> Said {
         let mut said = Said::default();
-        for (name, value) in incoming.headers {
+        for (name, value) in headers {
             match *name {
                 TTL => said.ttl = value.parse().ok().map(|ms: u32| Duration::from_millis(ms.into())).or(said.ttl),
                 LANE => said.lane = value.parse().ok().and_then(Lane::new).unwrap_or(said.lane),
                 LATEST => said.is_latest = *value == "1",
+                AGAIN => said.again = Again::of(value),
+                // Where the answers to it are to go, and under which id it is stored, is between a gateway and the store.
+                REPLY => {}
+                ID if is_stored => {}
                 _ => self.stats.stripped += u64::from(said.properties.header(name, value).is_err()),
             }
         }

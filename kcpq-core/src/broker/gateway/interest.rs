@@ -18,8 +18,9 @@ use crate::rng::Rng;
 use crate::router::Router;
 use crate::subject::{Pattern, Subject};
 
-/// The number of the subscription to answers.
+/// The number of the subscription to answers, and of that to what is said of messages that were to be stored.
 pub(super) const ANSWERS: u64 = 1;
+pub(super) const RECEIPTS: u64 = 2;
 /// Numbers of the router: brokers, and behind them shares of queue groups.
 const FIRST_SHARE: u32 = MAX_SHARDS as u32;
 
@@ -33,7 +34,11 @@ pub(super) struct Interest {
     /// What a subscription is for.
     by_sid: HashMap<u64, For, SeedableRandomState>,
     last_sid: u64,
-    /// The queue group that only this gateway is in.
+    /// What the queue group begins with that only this gateway is in, and the group: another one each time that the backbone
+    /// comes. A server of the backbone that hangs, and was left, still has a member of the last one, and gives that what
+    /// comes; or finds it gone, later, and gives it to another member out of its order.
+    own: u64,
+    joins: u64,
     own_group: Box<str>,
     /// Where the search for the next broker of a share begins.
     turn: u32,
@@ -87,8 +92,10 @@ impl Interest {
             shares: Vec::new(),
             by_text: HashMap::with_hasher(state()),
             by_sid: HashMap::with_hasher(state()),
-            last_sid: ANSWERS,
-            own_group: format!("kcpq-{:016x}", rng.u64(..)).into(),
+            last_sid: RECEIPTS,
+            own: rng.u64(..),
+            joins: 0,
+            own_group: "".into(),
             turn: 0,
             found: Vec::new(),
         }
@@ -263,6 +270,8 @@ impl Interest {
     /// Orders all of them again, from a backbone that knows none.
     pub(super) fn subscribe_again(&mut self, orders: &mut VecDeque<Order>, next: [u64; 2]) {
         let [main, groups] = next;
+        self.joins += 1;
+        self.own_group = format!("kcpq-{:016x}-{}", self.own, self.joins).into();
         for wanted in self.plain.values_mut() {
             wanted.subscribed.order(Channel::Main, &self.own_group, orders);
             wanted.subscribed.by = main;

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Channel;
 use crate::broker::outlet::Report;
+use crate::broker::receipts::StoreOutcome;
 use crate::broker::shards::Told;
 use crate::broker::supply::Patience;
 use crate::lane::Lane;
@@ -27,6 +28,8 @@ pub(super) struct Link {
     /// Bytes of its messages that need not be waited for any more, and what it is to hear of those with a ticket.
     placed: usize,
     answers: Vec<(u32, u32)>,
+    /// What it is to hear of those that were to be stored.
+    stored: Vec<(u32, StoreOutcome)>,
     /// Patterns that it has told of, each with the ping that confirms it, if it is to wait for one.
     known: VecDeque<Option<(Channel, u64)>>,
 }
@@ -76,6 +79,11 @@ impl Link {
         self.answers.push((ticket, answer));
     }
 
+    /// Whether a message with a ticket is stored.
+    pub(super) fn tell_stored(&mut self, ticket: u32, outcome: StoreOutcome) {
+        self.stored.push((ticket, outcome));
+    }
+
     /// It has placed so many bytes, and holds the gateway back or not.
     pub(super) fn on_placed(&mut self, bytes: usize, is_behind: bool) {
         self.beyond = self.beyond.saturating_sub(bytes);
@@ -94,6 +102,9 @@ impl Link {
             let report = Report { patience: Some(Patience::ENDLESS), ..Report::default() };
             let (bytes, answers) = (core::mem::take(&mut self.placed), core::mem::take(&mut self.answers));
             return Some(Told::Placed { bytes, report, answers });
+        }
+        if !self.stored.is_empty() {
+            return Some(Told::Stored { answers: core::mem::take(&mut self.stored) });
         }
         // In their order: the broker counts them.
         if self.known.front().is_some_and(|by| by.is_none_or(&is_answered)) {

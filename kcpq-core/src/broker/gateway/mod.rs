@@ -22,13 +22,25 @@
 //! here have got does not go out any more: no other member gets it as well. When the backbone is back what waits goes out a
 //! moment later, since other servers have lost it as well, and what is published before they are back has nobody there.
 //!
+//! **What is to be stored** is kept until the backbone has said that it is, and handed over again if need be.
+//!
+//! **What is stored** at the backbone sessions read through the gateway: [`StoreOrder`], [`StoreEvent`]. Each asks for as much as
+//! it takes, and none waits for another.
+//!
 //! **Answers** to requests come to `_INBOX.` subjects, which only who asks knows. They are the gateway's at the backbone:
 //! `_INBOX.ID.x` there is `_INBOX.x` here, and `_INBOX.ID.y` here is `_INBOX.y` there. No other `_INBOX.` subject crosses.
 
+mod doubts;
 mod inbound;
 mod interest;
 mod link;
 mod outbound;
+mod replays;
+pub mod stand_in;
+mod stats;
+mod store;
+mod stores;
+mod storing;
 mod subjects;
 #[cfg(test)]
 mod tests;
@@ -39,11 +51,18 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use self::doubts::Doubts;
 pub use self::inbound::Incoming;
 use self::interest::Interest;
 use self::link::Link;
 pub use self::outbound::Publish;
 use self::outbound::Waiting;
+use self::replays::Replays;
+pub use self::stand_in::StandIn;
+pub use self::stats::Stats;
+pub use self::store::{StoreEvent, StoreOrder, StoredMessage};
+use self::stores::{Known, Stores};
+pub use self::storing::Receipt;
 use self::subjects::Subjects;
 use super::foreign;
 use super::groups;
@@ -65,7 +84,11 @@ pub struct Config {
     pub import: Vec<Box<str>>,
     /// First tokens of all subjects at the backbone, without a dot behind them; empty for none.
     pub prefix: Box<str>,
-    /// Maximum size of what waits while there is no backbone, in bytes of frames; the oldest makes room.
+    /// Patterns of what is to be stored behind the backbone, as if their publishers had asked for that: it goes out, whatever
+    /// [`export`](Self::export) says. One that begins with a wildcard matches no subject that begins with `$`.
+    pub store: Vec<Box<str>>,
+    /// Maximum size of what waits while there is no backbone, in bytes of frames; the oldest makes room. As much again may wait
+    /// to be stored, of 65,536 messages at most: of that what comes last finds no room.
     pub buffer: usize,
     /// So many bytes may be on their way to each broker before nothing more is read from the backbone.
     pub high_water: usize,
@@ -82,6 +105,7 @@ impl Default for Config {
             export: Vec::from([">".into()]),
             import: Vec::from([">".into()]),
             prefix: "".into(),
+            store: Vec::new(),
             buffer: 8 << 20,
             high_water: 4 << 20,
             frames: frame::Limits::default(),
@@ -145,52 +169,6 @@ impl Order {
     }
 }
 
-/// Counters and gauges of a gateway.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Gauge: 1 if the backbone is there and has all subscriptions.
-    pub joined: u64,
-    /// Times that it was there anew.
-    pub connects: u64,
-    /// Times that it was lost.
-    pub disconnects: u64,
-    /// Gauge: subscriptions at the backbone, those in queue groups included.
-    pub subscriptions: u64,
-    /// Patterns that cannot be subscribed to there: too long for it.
-    pub patterns_refused: u64,
-    /// Messages handed to the backbone.
-    pub messages_out: u64,
-    /// Bytes of these: subject and message.
-    pub bytes_out: u64,
-    /// Messages from the backbone that were handed on to brokers, each once.
-    pub messages_in: u64,
-    /// Bytes of these.
-    pub bytes_in: u64,
-    /// Messages from the backbone that nobody wants any more.
-    pub unwanted: u64,
-    /// Messages not handed to the backbone: it was not there, and too many waited.
-    pub dropped_away: u64,
-    /// The same: queue groups here had got them while it was not there, or who asked was told that nobody is.
-    pub dropped_settled: u64,
-    /// Larger than the backbone takes; or than a frame may be, of those that came from there.
-    pub dropped_too_large: u64,
-    /// Their subject is none on the other side.
-    pub dropped_unmapped: u64,
-    /// Their time to live was over before they could be handed on.
-    pub expired: u64,
-    /// Messages handed to the backbone of which it is not known whether it had them when it was lost.
-    pub in_doubt: u64,
-    /// Headers, and subjects for answers, that are none on the other side: the messages went without.
-    pub stripped: u64,
-    /// Requests whose publishers were told that nobody is there to answer.
-    pub nobody: u64,
-    /// Gauge: messages that wait for the backbone.
-    pub waiting: u64,
-    /// Gauge: bytes of these.
-    pub waiting_bytes: u64,
-}
-
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Gateway {
@@ -199,10 +177,17 @@ pub struct Gateway {
     /// The brokers of the server.
     links: Vec<Link>,
     interest: Interest,
+    doubts: Doubts,
     outbound: VecDeque<Waiting>,
     /// Bytes in there.
     waiting: usize,
+    /// Messages that are to be stored, which are not among these; and subjects of those that were.
+    stores: Stores,
+    known: Known,
+    /// The number of the last message that was taken.
+    last_taken: u64,
     orders: VecDeque<Order>,
+    replays: Replays,
     state: State,
     channels: [Progress; 2],
     /// Requests that nobody here answers, as long as the backbone may say the same: where answers are awaited, and the ping
@@ -212,7 +197,8 @@ pub struct Gateway {
     max_payload: usize,
     /// Other servers are still on their way back: nothing goes out before.
     holds_until: Option<Instant>,
-    /// Messages that the backbone had for certain, counted as those handed to it.
+    /// Messages handed to the backbone once and for all, and those of them that it had for certain.
+    gone: u64,
     certain: u64,
     stats: Stats,
     /// For messages that come, and for subjects of those that go.
@@ -271,7 +257,9 @@ impl Gateway {
     ///
     /// # Errors
     /// One of the patterns is none, or the prefix.
-    pub fn new(config: Config, brokers: usize, seed: u64) -> Result<Self, RuleError> {
+    pub fn new(mut config: Config, brokers: usize, seed: u64) -> Result<Self, RuleError> {
+        let unnamed = config.store.iter().filter(|pattern| !config.export.contains(pattern));
+        config.export = config.export.iter().chain(unnamed).cloned().collect();
         let subjects = Subjects::new(&config)?;
         let mut links: Vec<Link> = (0..brokers).map(|_| Link::default()).collect();
         for link in &mut links {
@@ -285,14 +273,20 @@ impl Gateway {
             subjects,
             links,
             interest: Interest::new(seed, Rng::with_seed(seed)),
+            doubts: Doubts::new(seed),
             outbound: VecDeque::new(),
+            stores: Stores::default(),
+            known: Known::new(seed),
+            last_taken: 0,
             waiting: 0,
             orders: VecDeque::new(),
+            replays: Replays::default(),
             state: State::Away,
             channels: [Progress::default(); 2],
             asked: VecDeque::new(),
             max_payload: usize::MAX,
             holds_until: None,
+            gone: 0,
             certain: 0,
             stats: Stats::default(),
             scratch: Scratch::default(),
@@ -307,6 +301,10 @@ impl Gateway {
             subscriptions: self.interest.subscriptions(),
             waiting: self.outbound.len() as u64,
             waiting_bytes: self.waiting as u64,
+            storing: self.stores.size().0 as u64,
+            storing_bytes: self.stores.size().1 as u64,
+            replays: self.replays.len() as u64,
+            replay_backlog: self.replays.backlog(),
             ..self.stats
         }
     }
@@ -339,7 +337,8 @@ impl Gateway {
                     link.tell(Told::Last);
                 }
             }
-            Told::Known | Told::Will { .. } | Told::Abroad { .. } => {}
+            Told::Ask { key, ask } => self.on_ask(now, from, key, ask),
+            Told::Known | Told::Will { .. } | Told::Abroad { .. } | Told::Say { .. } | Told::Stored { .. } => {}
         }
     }
 
@@ -365,24 +364,26 @@ impl Gateway {
         self.max_payload = max_payload;
         self.state = State::Joining;
         self.stats.connects += 1;
-        self.holds_until = (self.stats.disconnects > 0 || !self.outbound.is_empty()).then(|| now + HOLDS_FOR);
-        self.certain = self.stats.messages_out;
+        let waits = !self.outbound.is_empty() || self.stores.size().0 > 0;
+        self.holds_until = (self.stats.disconnects > 0 || waits).then(|| now + HOLDS_FOR);
+        self.certain = self.gone;
         self.orders.clear();
         for channel in &mut self.channels {
             channel.waits_since = None;
             channel.last = Some(now);
             channel.joins = channel.sent + 1;
         }
-        self.orders.push_back(Order::Subscribe {
-            on: Channel::Main,
-            sid: interest::ANSWERS,
-            subject: self.subjects.answers_there().into(),
-            group: None,
-        });
+        for (sid, subject) in [
+            (interest::ANSWERS, self.subjects.answers_there().into()),
+            (interest::RECEIPTS, self.subjects.receipts_there().into()),
+        ] {
+            self.orders.push_back(Order::Subscribe { on: Channel::Main, sid, subject, group: None });
+        }
         let Self { interest, orders, channels, .. } = self;
         interest.subscribe_again(orders, channels.map(|channel| channel.joins));
         self.news(Channel::Main);
         self.news(Channel::Groups);
+        self.resume_replays(now);
     }
 
     /// One of them is lost, and the other one with it.
@@ -393,9 +394,10 @@ impl Gateway {
         if self.state == State::Joined {
             self.set_abroad(false);
         }
+        self.doubts.lose(now, self.is_deaf(now));
         self.state = State::Away;
         self.stats.disconnects += 1;
-        self.stats.in_doubt += self.stats.messages_out - self.certain;
+        self.stats.in_doubt += self.gone - self.certain;
         self.orders.clear();
         self.asked.clear();
         for channel in &mut self.channels {
@@ -404,6 +406,8 @@ impl Gateway {
             (channel.news, channel.waits_since) = (false, None);
         }
         self.settle_all(now);
+        self.keep_stores(now);
+        self.suspend_replays(now);
     }
 
     /// A connection has done all that it was told before the oldest [`Order::Ping`] that it had not answered.
@@ -418,6 +422,7 @@ impl Gateway {
         if on == Channel::Main {
             if answered >= channel.mark.ping {
                 self.certain = self.certain.max(channel.mark.messages);
+                self.doubts.confirm(self.certain);
             }
             // It says that nobody is there before it answers what follows.
             while self.asked.front().is_some_and(|(ping, _)| *ping <= answered) {
@@ -445,22 +450,27 @@ impl Gateway {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Deadline> {
+        let stores = self.stores.next_timeout().map(|at| Deadline { at, why: Why::Request });
         if self.state == State::Away {
-            return None;
+            return stores;
         }
         let due = |channel: &Progress| match channel.waits_since {
             Some(since) => since + PATIENCE,
             None => channel.last.map_or(Instant::ZERO, |last| last + PING_EVERY),
         };
-        self.channels.iter().map(due).chain(self.holds_until).min().map(|at| Deadline { at, why: Why::Heartbeat })
+        let replays = self.replays.next_timeout();
+        let own = self.channels.iter().map(due).chain(self.holds_until).chain(replays).min();
+        Deadline::earlier(own.map(|at| Deadline { at, why: Why::Heartbeat }), stores)
     }
 
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire_stores(now);
         if self.state == State::Away {
             return;
         }
         self.holds_until.take_if(|until| *until <= now);
+        self.on_store_time(now);
         for channel in &mut self.channels {
             if channel.waits_since.is_none() && channel.last.is_none_or(|last| last + PING_EVERY <= now) {
                 channel.news = true;
@@ -478,10 +488,10 @@ impl Gateway {
         self.news(Channel::Main);
     }
 
-    /// True if nothing waits for the backbone, and it has said that it has all.
+    /// True if nothing waits for the backbone, or to be stored, and it has said that it has all.
     pub fn is_flushed(&self) -> bool {
         let main = &self.channels[Channel::Main.index()];
-        self.outbound.is_empty() && !main.news && main.answered == main.sent
+        self.outbound.is_empty() && self.stores.size().0 == 0 && !main.news && main.answered == main.sent
     }
 
     /// The next thing that the backbone is to do; to be called until `None` before messages are published. `None` as well
@@ -494,7 +504,7 @@ impl Gateway {
             return Some(order);
         }
         let on = Channel::ALL.into_iter().find(|on| self.channels[on.index()].news)?;
-        let messages = self.stats.messages_out;
+        let messages = self.gone;
         let channel = &mut self.channels[on.index()];
         channel.news = false;
         channel.sent += 1;
@@ -574,5 +584,8 @@ impl Gateway {
 
 /// What the gateway's own subjects for answers begin with, behind `_INBOX.`.
 fn token(id: u64) -> String {
-    format!("kcpq{id:016x}")
+    format!("{TOKEN}{id:016x}")
 }
+
+/// What those of every gateway begin with.
+const TOKEN: &str = "kcpq";

@@ -5,22 +5,26 @@ use alloc::format;
 
 use bytes::Bytes;
 
+use super::storing::{AGAIN, Again, ID, REPLY};
 use super::subjects::{INBOX, Subjects};
 use super::{Channel, Gateway, State, inbound};
 use crate::broker::receipts::TOO_LARGE;
 use crate::frame::{Frame, LENGTH, Limits, Properties};
 use crate::lane::Lane;
+use crate::puback::Rejection;
 use crate::subject::{self, Subject};
 use crate::time::{Duration, Instant};
 
 /// A message that waits for the backbone.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    /// Its number among all that came.
+    number: u64,
     /// The MSG or MSGX.
-    frame: Bytes,
-    expires: Option<Instant>,
-    lane: Lane,
-    from: u8,
+    pub(super) frame: Bytes,
+    pub(super) expires: Option<Instant>,
+    pub(super) lane: Lane,
+    pub(super) from: u8,
     /// Its broker has not been told that it is placed.
     is_owed: bool,
 }
@@ -35,10 +39,21 @@ pub struct Publish<'m> {
     pub reply: Option<&'m str>,
     /// The message.
     pub payload: &'m [u8],
-    properties: Properties<'m>,
-    lane: Lane,
+    pub(super) properties: Properties<'m>,
+    pub(super) lane: Lane,
     /// What is left of its time to live.
-    ttl: Option<Duration>,
+    pub(super) ttl: Option<Duration>,
+    /// It is to be stored.
+    pub(super) store: Option<Storing<'m>>,
+}
+
+/// What is said besides of a message that is to be stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Storing<'m> {
+    pub(super) id: &'m str,
+    pub(super) again: Option<Again>,
+    /// Where answers are to go.
+    pub(super) reply: Option<&'m str>,
 }
 
 /// A header that says how many milliseconds a message is still worth something.
@@ -56,8 +71,13 @@ const ASK_AGAIN: usize = 256;
 impl Publish<'_> {
     /// Hands each of its headers to `tell`, name and value.
     pub fn headers(&self, mut tell: impl FnMut(&str, &str)) {
-        for (name, value) in self.properties.headers() {
+        for (name, value) in self.properties.headers().filter(|(name, _)| self.store.is_none() || *name != ID) {
             tell(name, value);
+        }
+        if let Some(Storing { id, again, reply }) = self.store {
+            tell(ID, id);
+            again.into_iter().for_each(|again| tell(AGAIN, again.text()));
+            reply.into_iter().for_each(|reply| tell(REPLY, reply));
         }
         if let Some(ttl) = self.ttl {
             tell(TTL, &format!("{}", ttl.as_micros().div_ceil(1_000)));
@@ -79,14 +99,14 @@ impl Publish<'_> {
 }
 
 /// The parts of a frame that matter here.
-struct Parts<'f> {
-    subject: Subject<'f>,
-    message: &'f [u8],
-    properties: Properties<'f>,
+pub(super) struct Parts<'f> {
+    pub(super) subject: Subject<'f>,
+    pub(super) message: &'f [u8],
+    pub(super) properties: Properties<'f>,
 }
 
 impl<'f> Parts<'f> {
-    fn of(frame: &'f [u8], limits: &subject::Limits) -> Option<Self> {
+    pub(super) fn of(frame: &'f [u8], limits: &subject::Limits) -> Option<Self> {
         let parsed = Frame::parse(frame, &Limits::NONE).ok()?;
         let (message, properties) = parsed.message()?;
         Some(Self { subject: Subject::from_bytes(parsed.subject, limits).ok()?, message, properties })
@@ -98,28 +118,32 @@ impl Gateway {
     pub(super) fn take_all(&mut self, now: Instant, from: u8, mut frames: Bytes, expires: Option<Instant>, lane: Lane) {
         while let Some(len) = frames.first_chunk().map(|announced| LENGTH + u32::from_be_bytes(*announced) as usize) {
             let frame = frames.split_to(len.min(frames.len()));
-            self.take(now, Waiting { frame, expires, lane, from, is_owed: true });
+            self.last_taken += 1;
+            self.take(now, Waiting { number: self.last_taken, frame, expires, lane, from, is_owed: true });
         }
     }
 
     fn take(&mut self, now: Instant, mut waiting: Waiting) {
         let limits = self.config.subjects;
         let ticket = Frame::parse(&waiting.frame, &Limits::NONE).ok().and_then(|frame| frame.message()?.1.ticket());
-        let mut answer = 0;
+        let (mut answer, mut store, mut is_served) = (0, None, false);
         let goes = match Parts::of(&waiting.frame, &limits) {
             // Only the original allows it.
             None => {
                 self.stats.dropped_unmapped += 1;
                 false
             }
-            Some(Parts { subject, message, properties }) => {
+            Some(parts) => {
+                store = self.is_to_be_stored(&parts);
+                let Parts { subject, message, properties } = parts;
+                is_served = properties.is_served() && self.subjects.is_shared(&subject);
                 if !self.subjects.write_out(&subject, &mut self.scratch.subject) {
                     false
                 } else if message.len() > self.max_payload {
                     self.stats.dropped_too_large += 1;
                     answer = TOO_LARGE;
                     false
-                } else if properties.is_served() && self.subjects.is_shared(&subject) {
+                } else if is_served && store.is_none() {
                     self.stats.dropped_settled += 1;
                     false
                 } else {
@@ -133,12 +157,25 @@ impl Gateway {
         {
             link.answer(ticket, answer);
         }
+        match store.filter(|_| goes) {
+            Some(ticket) => {
+                let number = waiting.number;
+                match self.take_to_store(now, number, waiting, ticket, is_served) {
+                    Some(back) => waiting = back,
+                    None => return,
+                }
+            }
+            None => {
+                if let Some(ticket) = store.flatten() {
+                    let why = "what is published to this subject is not handed to the backbone";
+                    self.tell(from, ticket, Err((Rejection::NoStream, why.into())));
+                }
+            }
+        }
         let waits = self.state == State::Away || self.holds_until.is_some();
         waiting.is_owed = goes && !waits;
-        if !waiting.is_owed
-            && let Some(link) = self.link(from)
-        {
-            link.place(len);
+        if !waiting.is_owed {
+            self.place(from, len);
         }
         if !goes {
             return;
@@ -171,7 +208,7 @@ impl Gateway {
     /// or queue groups here have it.
     fn settle(&mut self, now: Instant, waiting: Waiting) {
         let limits = self.config.subjects;
-        if let Some(Parts { subject, message, properties }) = Parts::of(&waiting.frame, &limits) {
+        if let Some(Parts { subject, properties, .. }) = Parts::of(&waiting.frame, &limits) {
             let (brokers, shares) = self.interest.route(subject);
             if brokers.is_empty()
                 && shares.is_empty()
@@ -180,23 +217,40 @@ impl Gateway {
                 self.stats.dropped_settled += 1;
                 return self.say_nobody(reply);
             }
-            if !shares.is_empty() && self.subjects.is_shared(&subject) {
+            if self.serve_groups(now, &waiting.frame, waiting.lane, waiting.expires) {
                 self.stats.dropped_settled += 1;
-                for share in shares {
-                    let group = self.interest.group(share);
-                    let frame =
-                        inbound::frame(&subject, message, properties.for_subscribers().as_bytes(), Some(group), false);
-                    if let Some(frame) = frame
-                        && let Some(broker) = self.interest.choose(share)
-                        && let Some(link) = self.links.get_mut(usize::from(broker))
-                    {
-                        link.send(&frame, waiting.lane, waiting.expires.filter(|at| *at > now));
-                    }
-                }
                 return;
             }
         }
         self.keep(now, waiting);
+    }
+
+    /// Hands a message to queue groups here, as far as the backbone would see to them. False if there is none.
+    pub(super) fn serve_groups(&mut self, now: Instant, frame: &Bytes, lane: Lane, expires: Option<Instant>) -> bool {
+        let limits = self.config.subjects;
+        let Some(Parts { subject, message, properties }) = Parts::of(frame, &limits) else { return false };
+        let (_, shares) = self.interest.route(subject);
+        if shares.is_empty() || !self.subjects.is_shared(&subject) {
+            return false;
+        }
+        for share in shares {
+            let group = self.interest.group(share);
+            let frame = inbound::frame(&subject, message, properties.for_subscribers().as_bytes(), Some(group), false);
+            if let Some(frame) = frame
+                && let Some(broker) = self.interest.choose(share)
+                && let Some(link) = self.links.get_mut(usize::from(broker))
+            {
+                link.send(&frame, lane, expires.filter(|at| *at > now));
+            }
+        }
+        true
+    }
+
+    /// So many bytes of a broker's messages have found their place.
+    pub(super) fn place(&mut self, broker: u8, bytes: usize) {
+        if let Some(link) = self.link(broker) {
+            link.place(bytes);
+        }
     }
 
     /// Lets a message wait, and the oldest make room for it.
@@ -215,11 +269,23 @@ impl Gateway {
     /// Hands the next message for the backbone to `write`, as long as it is there. False if there is none. To be called as long
     /// as there is room for more on the way there.
     pub fn poll_publish(&mut self, now: Instant, write: impl FnOnce(Publish<'_>)) -> bool {
+        let mut write = Some(write);
         if self.state == State::Away || self.holds_until.is_some_and(|until| until > now) {
             return false;
         }
         let limits = self.config.subjects;
-        while let Some(Waiting { frame, expires, lane, from, is_owed }) = self.outbound.pop_front() {
+        loop {
+            // In the order in which they came.
+            let plain = self.outbound.front().map(|waiting| waiting.number);
+            if let Some(number) = self.stores.next_due().filter(|number| plain.is_none_or(|plain| *number < plain)) {
+                if self.hand_over(now, number, &mut write) {
+                    return true;
+                }
+                continue;
+            }
+            let Some(Waiting { frame, expires, lane, from, is_owed, .. }) = self.outbound.pop_front() else {
+                return false;
+            };
             self.waiting -= frame.len();
             if is_owed && let Some(link) = self.links.get_mut(usize::from(from)) {
                 link.place(frame.len());
@@ -249,6 +315,7 @@ impl Gateway {
                 properties,
                 lane,
                 ttl: expires.map(|at| at.since(now)),
+                store: None,
             };
             if publish.size() > self.max_payload {
                 self.stats.dropped_too_large += 1;
@@ -264,10 +331,17 @@ impl Gateway {
                 main.news |= self.asked.len().is_multiple_of(ASK_AGAIN);
             }
             self.stats.messages_out += 1;
+            if self.subjects.comes_in(&subject)
+                && self.doubts.hand_over(self.stats.messages_out, publish.subject, message)
+            {
+                self.channels[Channel::Main.index()].news = true;
+            }
             self.stats.bytes_out += (publish.subject.len() + message.len()) as u64;
-            write(publish);
+            self.gone += 1;
+            if let Some(write) = write {
+                write(publish);
+            }
             return true;
         }
-        false
     }
 }

@@ -4,13 +4,16 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write as _;
 
-use super::{Config, token};
+use super::{Config, TOKEN, token};
 use crate::access::RuleError;
 use crate::subject::{Limits, Pattern, Subject, is_reserved, matches};
 
 /// What every subject for answers begins with.
 pub(super) const INBOX: &str = "_INBOX.";
+/// What stands behind a gateway's token in subjects for what is said of messages that were to be stored.
+const RECEIPT: &str = "-stored.";
 /// The backbone takes no longer line for a subscription or a message, with what else stands there.
 const MAX_LINE: usize = 4_000;
 /// As deep as can be counted: a prefix comes to it.
@@ -21,6 +24,8 @@ const LIMITS: Limits = Limits { max_len: 4096, max_tokens: u8::MAX };
 pub(super) struct Subjects {
     export: Vec<Box<str>>,
     import: Vec<Box<str>>,
+    /// Patterns of what is to be stored.
+    store: Vec<Box<str>>,
     /// Patterns of what goes both ways.
     shared: Vec<Box<str>>,
     /// With the dot behind it.
@@ -28,11 +33,13 @@ pub(super) struct Subjects {
     /// What the gateway's own subjects for answers begin with, and the pattern of all of them.
     inbox: String,
     answers: String,
+    /// What the subjects begin with by which the backbone says that it has stored something.
+    receipts: String,
 }
 
 impl Subjects {
     pub(super) fn new(config: &Config) -> Result<Self, RuleError> {
-        for text in config.export.iter().chain(&config.import) {
+        for text in config.export.iter().chain(&config.import).chain(&config.store) {
             Pattern::new(text, &LIMITS).map_err(|why| RuleError { pattern: text.clone(), why })?;
         }
         if !config.prefix.is_empty() {
@@ -46,9 +53,11 @@ impl Subjects {
         Ok(Self {
             export: config.export.clone(),
             import: config.import.clone(),
+            store: config.store.clone(),
             shared,
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}.", config.prefix) },
             answers: format!("{inbox}>"),
+            receipts: format!("{INBOX}{}{RECEIPT}", token(config.id)),
             inbox,
         })
     }
@@ -63,6 +72,16 @@ impl Subjects {
         permits(&self.export, subject) && permits(&self.import, subject)
     }
 
+    /// True if messages to a subject come in.
+    pub(super) fn comes_in(&self, subject: &str) -> bool {
+        permits(&self.import, subject)
+    }
+
+    /// True if what is published to a subject is to be stored, whoever does. Answers are for who asked alone.
+    pub(super) fn is_stored(&self, subject: &str) -> bool {
+        !subject.starts_with(INBOX) && permits(&self.store, subject)
+    }
+
     /// The pattern of subjects here to which answers for the backbone are published.
     pub(super) fn answers(&self) -> &str {
         &self.answers
@@ -71,6 +90,29 @@ impl Subjects {
     /// The pattern of subjects there to which answers for this server are published.
     pub(super) fn answers_there(&self) -> &str {
         &self.answers
+    }
+
+    /// The pattern of subjects there by which it is said what became of messages that were to be stored.
+    pub(super) fn receipts_there(&self) -> String {
+        format!("{}*", self.receipts)
+    }
+
+    /// Writes the one for the message of this number.
+    pub(super) fn write_receipt(&self, number: u64, out: &mut String) {
+        out.clear();
+        // Writing to memory does not fail.
+        let _ = write!(out, "{}{number}", self.receipts);
+    }
+
+    /// The number of the message that one of them is for.
+    pub(super) fn receipt(&self, subject: &str) -> Option<u64> {
+        subject.strip_prefix(&*self.receipts)?.parse().ok()
+    }
+
+    /// True if it is such a subject, of whatever gateway: nobody but a store answers there.
+    pub(super) fn is_receipt(reply: &str) -> bool {
+        let rest = reply.strip_prefix(INBOX).and_then(|rest| rest.strip_prefix(TOKEN)).and_then(|rest| rest.get(16..));
+        rest.is_some_and(|rest| rest.starts_with(RECEIPT))
     }
 
     // --- out ---
@@ -149,6 +191,11 @@ impl Subjects {
     }
 
     // --- patterns ---
+
+    /// What a pattern is called there.
+    pub(super) fn there(&self, pattern: &str) -> Box<str> {
+        format!("{}{pattern}", self.prefix).into()
+    }
 
     /// What is to be subscribed to there so that all comes that sessions want with this pattern and may come in; and whether
     /// some of it cannot be.
@@ -264,6 +311,21 @@ mod tests {
     }
 
     #[test]
+    fn by_rule_is_stored_what_is_named_and_no_answer() {
+        let store = |patterns: &[&str]| patterns.iter().map(|pattern| Box::from(*pattern)).collect();
+        let some = Subjects::new(&Config { store: store(&["a.>", "$KV.b.>"]), ..Config::default() }).unwrap();
+        assert!(
+            some.is_stored("a.b") && some.is_stored("$KV.b.x") && !some.is_stored("b") && !some.is_stored("$KV.c.x")
+        );
+        let all = Subjects::new(&Config { store: store(&[">"]), ..Config::default() }).unwrap();
+        assert!(all.is_stored("a"));
+        for subject in ["$KV.b.x", "$KCPQ.sessions", "_INBOX.kcpq0000000000000000.x", "_INBOX.x"] {
+            assert!(!all.is_stored(subject), "{subject}");
+        }
+        assert!(Subjects::new(&Config { store: store(&["a..b"]), ..Config::default() }).is_err());
+    }
+
+    #[test]
     fn subjects_for_answers_are_the_gateways_there_and_there_and_back_they_are_the_same() {
         let subjects = subjects(&[">"], &[">"], "p");
         let (mut there, mut here) = (String::new(), String::new());
@@ -275,6 +337,16 @@ mod tests {
         assert_eq!(here, "_INBOX.kcpq0000000000000007.nats.1");
         assert!(subjects.write_out(&here, &mut there));
         assert_eq!(there, "_INBOX.nats.1");
+        subjects.write_receipt(12, &mut there);
+        assert_eq!(there, "_INBOX.kcpq0000000000000007-stored.12");
+        assert_eq!((subjects.receipt(&there), Subjects::is_receipt(&there)), (Some(12), true));
+        assert!(
+            Subjects::is_receipt("_INBOX.kcpqfedcba9876543210-stored.1")
+                && !subjects.write_answer_in(&there, &mut here)
+        );
+        assert!(
+            !Subjects::is_receipt("_INBOX.kcpq0000000000000007.abc.1") && !Subjects::is_receipt("_INBOX.kcpq-stored.1")
+        );
         subjects.write_reply_out("answers", &mut there);
         assert_eq!(there, "p.answers");
         assert!(subjects.write_reply_in(&there, &mut here) && here == "answers");

@@ -1,11 +1,18 @@
 //! Servers on a backbone that is made of a few lines: it knows what NATS promises, and nothing else.
 
+mod replays;
+mod store;
+
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+mod stored;
+
+use self::store::Store;
+use self::stored::{Stream, Word};
 use super::*;
 use crate::broker::{Broker, Config as BrokerConfig, SlowConsumer};
 use crate::client::{self, Client, Event, Parts, SubscriptionId};
@@ -40,6 +47,9 @@ struct Backbone {
     is_away: bool,
     /// What others would see: subject, reply, payload, headers.
     seen: Vec<Seen>,
+    /// What stores messages.
+    streams: Vec<Stream>,
+    store: Store,
 }
 
 #[derive(Debug)]
@@ -54,6 +64,10 @@ enum Sent {
         payload: Vec<u8>,
     },
     Pong(Channel),
+    Receipt {
+        subject: String,
+        word: Word,
+    },
 }
 
 fn matches(pattern: &str, subject: &str) -> bool {
@@ -92,7 +106,13 @@ impl Backbone {
                 payload: payload.to_vec(),
             });
         }
-        if let (true, Some(reply), Some(from)) = (chosen.is_empty(), reply, from)
+        let words: Vec<_> =
+            self.streams.iter_mut().filter_map(|stream| stream.take(subject, headers, payload)).collect();
+        let is_stored = !words.is_empty();
+        for (word, from, reply) in words.into_iter().flatten().filter_map(|word| Some((word, from?, reply?))) {
+            self.sent[from].push_back(Sent::Receipt { subject: reply.into(), word });
+        }
+        if let (true, Some(reply), Some(from)) = (chosen.is_empty() && !is_stored, reply, from)
             && let Some(own) = self.subscriptions.iter().find(|own| {
                 own.server == from && own.on == Channel::Main && own.group.is_none() && matches(&own.subject, reply)
             })
@@ -127,6 +147,10 @@ struct End {
     acknowledged: Vec<SubscriptionId>,
     answers: Vec<String>,
     confirmed: Vec<String>,
+    stored: Vec<String>,
+    /// What the last message says of how it was stored.
+    last_stored: Option<crate::replay::Stored>,
+    failed: Option<(SubscriptionId, client::SubscribeFailure)>,
 }
 
 struct World {
@@ -168,6 +192,9 @@ impl World {
                 acknowledged: Vec::new(),
                 answers: Vec::new(),
                 confirmed: Vec::new(),
+                stored: Vec::new(),
+                last_stored: None,
+                failed: None,
             }
         };
         let mut world = Self {
@@ -221,8 +248,10 @@ impl World {
                 }
                 while let Some(event) = end.client.poll_event() {
                     match event {
+                        Event::SubscribeFailed { id, why } => end.failed = Some((id, why)),
                         Event::Subscribed(id) => end.acknowledged.push(id),
                         Event::Confirmed { outcome, .. } => end.confirmed.push(alloc::format!("{outcome:?}")),
+                        Event::Stored { outcome, .. } => end.stored.push(stored::text(outcome)),
                         Event::Reply { message, .. } => {
                             end.answers.push(String::from_utf8_lossy(message.payload()).into_owned());
                         }
@@ -231,6 +260,7 @@ impl World {
                             let text = String::from_utf8_lossy(message.payload()).into_owned();
                             let headers = message.properties().headers();
                             let headers = headers.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+                            end.last_stored = message.properties().stored();
                             end.last = (headers, message.properties().reply().map(Into::into));
                             end.got.push((subscription, message.subject().into(), text));
                         }
@@ -274,6 +304,10 @@ impl World {
             any = true;
             match sent {
                 Sent::Pong(on) => gateway.on_pong(now, on),
+                Sent::Receipt { subject, word } => gateway.handle_receipt(now, &subject, word.receipt()),
+                Sent::Message { sid: Gateway::RECEIPTS, subject, .. } => {
+                    gateway.handle_receipt(now, &subject, Receipt::Nobody);
+                }
                 Sent::Message { on, sid, subject, reply, headers, status, payload } => {
                     let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
                     gateway.handle_message(
@@ -307,6 +341,11 @@ impl World {
                 Order::Ping { on } => backbone.sent[index].push_back(Sent::Pong(on)),
             }
         }
+        while let Some(order) = gateway.poll_store() {
+            any = true;
+            backbone.store.take(now, index, order);
+        }
+        any |= backbone.store.tell(now, index, gateway);
         while gateway.poll_publish(now, |message| {
             let mut headers = Vec::new();
             message.headers(|name, value| headers.push((name.to_string(), value.to_string())));
@@ -381,7 +420,7 @@ impl World {
             Sent::Message { subject, reply, payload, .. } => {
                 Some((subject, String::from_utf8(payload).unwrap(), reply))
             }
-            Sent::Pong(_) => None,
+            Sent::Pong(_) | Sent::Receipt { .. } => None,
         });
         all.collect()
     }
@@ -411,7 +450,11 @@ fn whoever_subscribes_anywhere_gets_each_message_once_and_in_order() {
             world.subscribe(end, pattern);
         }
     }
-    assert_eq!(world.backbone.subscriptions.len(), 3 * (3 + 1), "each pattern once for each server, and answers");
+    assert_eq!(
+        world.backbone.subscriptions.len(),
+        3 * (3 + 2),
+        "each pattern once for each server, answers and receipts"
+    );
     for number in 0..10 {
         for end in 0..5 {
             world.publish(end, "a.b", &alloc::format!("{end}.{number}"));
@@ -740,6 +783,58 @@ fn a_backbone_that_answers_no_more_is_left_and_what_it_had_for_certain_is_known(
     gateway.on_disconnected(world.now);
     let stats = gateway.stats();
     assert_eq!((stats.messages_out, stats.in_doubt, stats.joined), (3, 2, 0));
+}
+
+#[test]
+fn what_a_backbone_that_was_left_still_has_is_for_a_group_that_nobody_is_in_any_more() {
+    let mut gateway = Gateway::new(Config::default(), 1, 1).unwrap();
+    gateway.handle_relay(Instant::ZERO, 0, Relay(Told::Interest { pattern: "a".into(), wanted: true }));
+    let mut groups = Vec::new();
+    for _ in 0..3 {
+        gateway.on_connected(Instant::ZERO, 1_000);
+        let orders = core::iter::from_fn(|| gateway.poll_order(Instant::ZERO));
+        groups.extend(orders.filter_map(|order| match order {
+            Order::Subscribe { subject, group, .. } if &*subject == "a" => group,
+            _ => None,
+        }));
+        gateway.on_disconnected(Instant::ZERO);
+    }
+    let distinct: alloc::collections::BTreeSet<_> = groups.iter().collect();
+    assert_eq!((groups.len(), distinct.len()), (3, 3), "{groups:?}");
+}
+
+#[test]
+fn what_a_backbone_hands_on_after_it_hung_does_not_come_back_to_who_gave_it() {
+    let mut world = World::new(1, 1, &[(0, 0), (0, 0)]);
+    let id = world.subscribe(1, "a");
+    world.connect();
+    world.publish(0, "a", "before");
+    world.pass(PING_EVERY); // it is asked, and has it
+    world.backbone.is_away = true;
+    for text in ["1", "2", "1"] {
+        world.publish(0, "a", text);
+    }
+    let gateway = &mut world.servers[0].gateway;
+    world.now += PING_EVERY;
+    gateway.handle_timeout(world.now);
+    while gateway.poll_order(world.now).is_some() {}
+    world.now += PATIENCE;
+    assert!(gateway.is_deaf(world.now));
+    world.lose(0);
+    world.connect();
+    for text in ["before", "1", "1", "1", "2", "3"] {
+        world.publish_there("a", None, &[], text);
+    }
+    world.run();
+    let got: Vec<String> = core::mem::take(&mut world.ends[1].got)
+        .into_iter()
+        .map(|(from, _, text)| {
+            assert_eq!(from, id);
+            text
+        })
+        .collect();
+    assert_eq!(got, ["before", "1", "2", "1", "before", "1", "3"], "each once more that was not known to be there");
+    assert_eq!(world.servers[0].gateway.stats().returned, 3);
 }
 
 /// A subscription of the model below.

@@ -27,6 +27,7 @@ use super::memory::Share;
 use super::outlet::Outlet;
 use super::pass::Pass;
 use super::peer::Peer;
+use super::replays::Replays;
 use super::stream::Stream;
 use super::throttle::Throttle;
 use super::turn::Account;
@@ -90,6 +91,8 @@ pub(super) struct Member {
     pub(super) lanes: Option<Box<Router>>,
     /// The queue groups that it is in, once it has asked for one.
     pub(super) membership: Option<Box<Membership>>,
+    /// Its subscriptions to what is stored, once it has asked for one.
+    pub(super) replays: Option<Box<Replays>>,
     phase: Phase,
     /// When it was last heard.
     heard: Instant,
@@ -253,6 +256,7 @@ impl Session {
                 stream: None,
                 lanes: None,
                 membership: None,
+                replays: None,
                 phase: Phase::Open,
                 heard: cx.now,
                 paused: None,
@@ -310,6 +314,13 @@ impl Session {
     /// Gives it more of what was kept when it subscribed. True if there is more that it could be given at once.
     pub(super) fn catch_up<P: Peer>(&mut self, cx: &mut Context<P>, hub: &Hub, id: SessionId) -> bool {
         self.member.catch_up.is_some() && self.member.is_open() && hub.catch_up(cx, &mut self.split(id).1)
+    }
+
+    /// Gives it more of what is stored, as far as it takes that.
+    pub(super) fn feed<P: Peer>(&mut self, cx: &mut Context<P>, hub: &mut Hub, id: SessionId) {
+        if self.member.replays.is_some() {
+            hub.feed(cx, &mut self.split(id).1);
+        }
     }
 
     /// To be called before bytes are read.
@@ -471,10 +482,10 @@ impl Session {
         member.membership.take().map_or_else(Vec::new, |membership| membership.take_from(&mut transport.outbox, None))
     }
 
-    /// Sends an answer that had to wait.
-    pub(super) fn answer(&mut self, mut answer: HeapOutbox) {
+    /// Sends an answer that had to wait, and was counted as one that does or not.
+    pub(super) fn answer(&mut self, mut answer: HeapOutbox, is_counted: bool) {
         answer.append_to(&mut self.transport.control);
-        self.member.unanswered = self.member.unanswered.saturating_sub(1);
+        self.member.unanswered = self.member.unanswered.saturating_sub(is_counted.into());
     }
 
     /// It is not read because it is the turn of others.
@@ -769,9 +780,10 @@ impl Member {
         }
     }
 
-    /// How many subscriptions it has: patterns, and memberships of queue groups.
+    /// How many subscriptions it has: patterns, memberships of queue groups, and those to what is stored.
     pub(super) fn subscriptions(&self) -> usize {
-        self.patterns.len() + self.membership.as_ref().map_or(0, |membership| membership.len())
+        let in_groups = self.membership.as_ref().map_or(0, |membership| membership.len());
+        self.patterns.len() + in_groups + self.replays.as_ref().map_or(0, |replays| replays.len())
     }
 }
 

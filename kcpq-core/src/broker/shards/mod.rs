@@ -28,7 +28,8 @@ use super::event::SessionId;
 use super::kept::Kept;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
-use super::receipts::Receipts;
+use super::receipts::{Receipts, StoreOutcome};
+use super::replays::{Ask, Key, Say};
 use super::supply::Patience;
 use super::throttle::Throttle;
 use crate::lane::Lane;
@@ -59,6 +60,12 @@ pub(super) enum Told {
     Will { key: u64 },
     /// The gateway's word that queue groups get messages of this pattern's subjects from it, or do not any more.
     Abroad { pattern: Box<str>, is: bool },
+    /// The gateway's word on messages that were to be stored, by their tickets.
+    Stored { answers: Vec<(u32, StoreOutcome)> },
+    /// To the gateway, about a session's subscription to what is stored.
+    Ask { key: Key, ask: Ask },
+    /// The gateway's word on one.
+    Say { key: Key, say: Say },
     /// The server stops, and no more messages follow.
     Last,
 }
@@ -111,9 +118,9 @@ impl Shard {
     }
 
     /// What it was asked about has been dropped, if nothing is left that it could still get.
-    fn give_up_asking(&mut self, receipts: &mut Receipts) {
+    fn give_up_asking(&mut self, receipts: &mut Receipts, is_gateway: bool) {
         if self.outlet.is_idle(&self.queue) {
-            self.asked.drain(..).for_each(|ticket| receipts.on_answer(ticket, 0));
+            self.asked.drain(..).for_each(|ticket| receipts.on_dropped(ticket, is_gateway));
         }
     }
 
@@ -198,6 +205,13 @@ impl Shards {
         self.gateway
     }
 
+    /// Tells the gateway something, if there is one.
+    pub(super) fn tell_gateway(&mut self, told: Told) {
+        if let Some(shard) = self.gateway.and_then(|index| self.get_mut(index)) {
+            shard.told.push_back(told);
+        }
+    }
+
     fn others(&self) -> impl Iterator<Item = &Shard> {
         self.all.iter().flatten()
     }
@@ -271,18 +285,19 @@ impl Shards {
 
     /// A shard has said how many of its sessions got messages that it was asked about.
     pub(super) fn on_answers(&mut self, index: u8, answers: &[(u32, u32)], receipts: &mut Receipts) {
+        let is_gateway = self.gateway == Some(index);
         let Some(shard) = self.get_mut(index) else { return };
         for (ticket, sessions) in answers {
             // It answers in order: one that was passed over was dropped on the way.
             while let Some(asked) = shard.asked.pop_front() {
-                let found = asked == *ticket;
-                receipts.on_answer(asked, if found { *sessions } else { 0 });
-                if found {
+                if asked == *ticket {
+                    receipts.on_answer(asked, *sessions);
                     break;
                 }
+                receipts.on_dropped(asked, is_gateway);
             }
         }
-        shard.give_up_asking(receipts);
+        shard.give_up_asking(receipts, is_gateway);
     }
 
     /// A shard that is held back as a publisher, where that has to be looked at again.
@@ -298,12 +313,13 @@ impl Shards {
         kept: &Kept,
         receipts: &mut Receipts,
     ) -> Option<(usize, Relay)> {
+        let gateway = self.gateway.map(usize::from);
         let mut shards = self.all.iter_mut().enumerate();
         shards.find_map(|(index, shard)| {
             let shard = shard.as_mut()?;
             let told = shard.poll(cx, kept);
             if !shard.asked.is_empty() {
-                shard.give_up_asking(receipts); // time was over for all that waited
+                shard.give_up_asking(receipts, gateway == Some(index)); // time was over for all that waited
             }
             Some((index, Relay(told?)))
         })

@@ -49,7 +49,7 @@ fn hello() -> Vec<u8> {
 }
 
 fn subscribe(number: u32, pattern: &str) -> Vec<u8> {
-    let wanted = Subscribe { number, latest: false, without_kept: false, lane: None, group: None };
+    let wanted = Subscribe { number, ..Subscribe::default() };
     let mut out = [0; crate::hello::MAX_SUBSCRIBE];
     let len = wanted.encode(&mut out);
     frame(command::SUB, pattern, &out[..len])

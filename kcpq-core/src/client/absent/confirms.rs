@@ -1,16 +1,19 @@
 //! Without confirmations no server says what became of a message.
 
-use super::event::{ConfirmFailure, ConfirmId};
+use super::event::{ConfirmFailure, Event};
 use crate::lane::Lane;
+use crate::store::Store;
 use crate::time::Instant;
 
 #[derive(Debug, Default)]
 pub(super) struct Confirms(());
 
 impl Confirms {
-    pub(super) fn on_puback(&mut self, _: &[u8]) -> bool {
+    pub(super) fn on_puback(&mut self, _: &[u8], _: &[u8]) -> bool {
         true
     }
+
+    pub(super) fn on_connected(&mut self, _: bool, _: bool) {}
 
     pub(super) fn on_lost(&mut self, _: impl Fn(Lane) -> u64) {}
 
@@ -26,7 +29,7 @@ impl Confirms {
         None
     }
 
-    pub(super) fn poll(&mut self) -> Option<(ConfirmId, Result<u32, ConfirmFailure>)> {
+    pub(super) fn poll<'e, S: Store>(&mut self) -> Option<Event<'e, S>> {
         None
     }
 }

@@ -5,4 +5,8 @@ pub(super) struct Recent(());
 
 impl Recent {
     pub(super) fn forget(&mut self) {}
+
+    pub(super) fn is_held(&self) -> bool {
+        false
+    }
 }

@@ -8,9 +8,9 @@ use core::cell::Cell;
 
 use bytes::Bytes;
 
-use super::super::subscriptions::{Request, Subscription, Subscriptions, Wants};
+use super::super::subscriptions::{Knows, Request, Subscription, Subscriptions, Wants};
 use super::*;
-use crate::hello::Refusal;
+use crate::hello::{Ack, Refusal};
 use crate::store::{
     Full, HeapInbox, HeapIndex, HeapRx, HeapText, HeapTx, Inbox, Index, NoIndex, Queue, Store, Text, TooLarge,
 };
@@ -31,6 +31,14 @@ impl<I: Index<HeapText>> Store for Counted<I> {
     type Tx = HeapTx;
     type Rx = HeapRx;
     type Inbox = Unused;
+    #[cfg(feature = "lanes")]
+    type Lanes<T> = crate::store::HeapLanes<T>;
+    #[cfg(feature = "lanes")]
+    type Own<T> = Box<T>;
+    #[cfg(feature = "lanes")]
+    type Numbers = crate::store::HeapNumbers;
+
+    const GROWS: bool = true;
 }
 
 struct Counting<T>(VecDeque<T>);
@@ -112,11 +120,16 @@ fn text(pattern: &str) -> HeapText {
     HeapText::new(pattern).unwrap_or_else(|TooLarge { .. }| unreachable!())
 }
 
+/// The server answers.
+fn ack<I: Index<HeapText>>(table: &mut Table<I>, number: u32, refusal: Option<Refusal>) {
+    table.on_ack(Instant::ZERO, &Config::default(), Ack { number, refusal }, None);
+}
+
 /// What is asked for now, as long as `room` lasts.
 fn requests<I: Index<HeapText>>(table: &mut Table<I>, now: Instant, mut room: usize) -> Vec<(bool, u32, String, bool)> {
     let mut sent = Vec::new();
     table.on_time(now, &Config::default());
-    table.send_requests(now, &Config::default(), Some(true), |request| {
+    table.send_requests(now, &Config::default(), Some(Knows::ALL), |request| {
         if room == 0 {
             return false;
         }
@@ -150,7 +163,7 @@ fn cost(count: u32) -> u64 {
     }
     for round in 0..2 {
         for id in &ids {
-            table.on_ack(id.0, None);
+            ack(&mut table, id.0, None);
             assert_eq!(outcomes(&mut table), [(*id, Ok(()))]);
             assert!(requests(&mut table, now, 1).is_empty());
         }
@@ -185,7 +198,7 @@ fn two_thousand_subscriptions_to_one_pattern_ask_once() {
         table.add(text("same"), wants(false));
     }
     assert_eq!(requests(&mut table, now, 10), [(true, 1, "same".into(), false)]);
-    table.on_ack(1, None);
+    ack(&mut table, 1, None);
     assert_eq!(outcomes(&mut table).len(), 2_000);
     for id in 1..=2_000 {
         assert!(table.remove(SubscriptionId(id)));
@@ -203,7 +216,7 @@ fn who_wants_kept_values_asks_even_if_others_of_its_pattern_have() {
     }
     table.add(text("same"), wants(false));
     assert_eq!(requests(&mut table, now, 10).len(), 3);
-    table.on_ack(2, None);
+    ack(&mut table, 2, None);
     assert_eq!(outcomes(&mut table).len(), 4, "the server knows the pattern, which is all that they wait for");
     table.add(text("same"), wants(false));
     table.add(text("same"), Wants::default());
@@ -220,9 +233,9 @@ fn who_waits_for_another_one_is_told_when_that_one_is() {
     let (mut table, now) = (table::<HeapIndex>(), Instant::ZERO);
     let all = [true, false, false].map(|latest| table.add(text("same"), wants(latest)).unwrap());
     assert_eq!(requests(&mut table, now, 10).len(), 2);
-    table.on_ack(all[0].0, None);
+    ack(&mut table, all[0].0, None);
     assert_eq!(outcomes(&mut table), [(all[0], Ok(()))]);
-    table.on_ack(all[1].0, None);
+    ack(&mut table, all[1].0, None);
     assert_eq!(outcomes(&mut table), [(all[1], Ok(())), (all[2], Ok(()))]);
 }
 
@@ -238,15 +251,15 @@ fn an_index_changes_nothing_but_the_cost() {
                 0..7 => {
                     let (pattern, latest) = (text(["a", "b", "c", "d.*"][rng.usize(..4)]), rng.bool());
                     let wants = Wants { latest, without_kept: rng.u8(..3) > 0, ..Wants::default() };
-                    let added = with.add(pattern.clone(), wants);
+                    let added = with.add(pattern.clone(), wants.clone());
                     assert_eq!(added, without.add(pattern, wants));
                     last = added.unwrap().0;
                 }
                 7..11 => assert_eq!(with.remove(SubscriptionId(id)), without.remove(SubscriptionId(id))),
                 11..16 => {
                     let refusal = (rng.u8(..4) == 0).then_some(Refusal::TooManySubscriptions);
-                    with.on_ack(id, refusal);
-                    without.on_ack(id, refusal);
+                    ack(&mut with, id, refusal);
+                    ack(&mut without, id, refusal);
                 }
                 16..18 => now += Duration::from_secs(rng.u32(..4).into()),
                 18 if rng.u8(..4) == 0 => {

@@ -57,7 +57,14 @@ impl Make for Lent<'static> {
         config.kcp.send_window = config.kcp.send_window.min(32);
         config.kcp.recv_window = config.kcp.recv_window.min(32);
         config.queue = 4096;
-        Client::new(config, seed, Box::leak(Box::new(Pocket::new())).lend())
+        let client = Client::new(config, seed, Box::leak(Box::new(Pocket::new())).lend());
+        #[cfg(feature = "lanes")]
+        let client = {
+            let (mut client, memory) = (client, Box::leak(Box::new(LaneMemory::<3, 20_000, 32>::new())));
+            client.lend_lanes(memory).unwrap();
+            client
+        };
+        client
     }
 
     fn transmit(client: &mut Client<Self>, now: Instant, out: &mut [u8]) -> Option<Transmit> {

@@ -317,7 +317,7 @@ fn a_session_with_a_backlog_is_given_up<S: Make>() {
     world.run_for(Duration::from_millis(1));
     world.nodes[node].client.reconnect(world.now);
     // However late the driver is.
-    world.now = world.now + Duration::from_millis(100);
+    world.now += Duration::from_millis(100);
     world.nodes[node].client.handle_timeout(world.now);
     world.run_for(Duration::from_millis(900));
     let Node { client, log, .. } = &world.nodes[node];

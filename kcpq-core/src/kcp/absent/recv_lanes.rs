@@ -1,17 +1,18 @@
 //! Without lanes there is one stream, and nobody says more of it.
 
+use core::marker::PhantomData;
+
 use super::Receiver;
 use crate::kcp::env::Env;
 use crate::kcp::segment::Header;
 use crate::lane::Lane;
 use crate::store::Store;
 
-#[derive(Debug)]
-pub(super) struct Lanes;
+pub(super) struct Lanes<S>(PhantomData<fn(S)>);
 
-impl Lanes {
+impl<S: Store> Lanes<S> {
     pub(super) const fn new() -> Self {
-        Self
+        Self(PhantomData)
     }
 
     pub(super) fn clear(&mut self) {}
@@ -36,13 +37,13 @@ impl Lanes {
     #[cfg(feature = "alloc")]
     pub(super) fn forget(&mut self) {}
 
-    pub(super) fn front(&self) -> Option<(Lane, &[u8])> {
+    pub(super) fn front(&self, _: &S::Rx) -> Option<(Lane, &[u8])> {
         None
     }
 
-    pub(super) fn consume(&mut self, _: usize) {}
+    pub(super) fn consume(&mut self, _: &mut S::Rx, _: usize) {}
 
-    pub(super) fn recv(&mut self, _: &mut impl FnMut(Lane, &[u8]) -> usize) -> bool {
+    pub(super) fn recv(&mut self, _: &mut S::Rx, _: &mut impl FnMut(Lane, &[u8]) -> usize) -> bool {
         false
     }
 }

@@ -11,131 +11,75 @@
 //! Begins with the first segment that says its lane. From then on nothing that is in order stays in the window, so a lane that
 //! is not read takes no numbers from the others, only segments of the window that is told.
 
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-
+pub(super) use super::lane_head::is_void;
+use super::lane_head::{Head, Kind, Place, void};
 use super::{Receiver, drain};
 use crate::kcp::env::Env;
 use crate::kcp::segment::{Header, flags};
-use crate::kcp::send::{LANE_HEAD, LATEST, LATEST_HEAD, RESERVE, VOID};
+use crate::kcp::send::RESERVE;
 use crate::lane::Lane;
-use crate::store::{RxWindow, Store};
+use crate::store::{Queue, RxWindow, Store};
 
 /// What marks a segment of the window whose data have been taken out.
 const TAKEN: u8 = 1 << 7;
 
-/// See the module; nothing as long as no segment has said its lane.
-#[derive(Debug)]
-pub(super) struct Lanes(Option<Box<State>>);
+/// See the module; nothing as long as no segment has said its lane, where memory grows.
+pub(super) struct Lanes<S: Store>(Option<S::Own<State<S>>>);
 
-#[derive(Debug)]
-struct State {
+pub(super) struct State<S: Store> {
+    /// Some segment has said its lane.
+    told: bool,
     /// For each lane the number of the segment that is next.
     next: [u16; Lane::COUNT],
     /// Segments that have said their lane and wait in the window for one of it that is missing.
     waiting: [u16; Lane::COUNT],
-    /// What is in order and was not taken by the sink, in the order in which it came to be.
-    parked: VecDeque<Parked>,
+    /// What is in order and was not taken by the sink, in the order in which it came to be. No more than the window has segments:
+    /// each was one of those.
+    parked: S::Queue<Parked<Kept<S>>>,
     /// Bytes of memory that these take, and how many of each lane there are.
     bytes: usize,
     counts: [u16; Lane::COUNT],
-    /// The newest messages that were handed on before their turn.
-    early: Vec<Early>,
+    /// The newest messages that were handed on before their turn. No more than the window has segments, since each has left its
+    /// number there.
+    early: S::Queue<Early>,
 }
 
+/// What a window makes of data that have left it.
+type Kept<S> = <<S as Store>::Rx as RxWindow>::Kept;
+
 /// A message that was handed on before its turn: nothing older of its flow is from then on.
-#[derive(Debug)]
-struct Early {
+#[derive(Clone, Copy, Debug)]
+pub struct Early {
     lane: Lane,
     flow: u16,
     number: u16,
 }
 
+/// Data that are in order and were not read.
 #[derive(Debug)]
-struct Parked {
+pub struct Parked<K> {
     lane: Lane,
-    data: Vec<u8>,
-    /// Bytes of it that were read.
-    read: usize,
+    /// Bytes that were read.
+    read: u16,
+    data: K,
 }
 
-/// Whose data of a segment are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// The segment of this number in this lane.
-    Told(Lane, u16),
-    /// Lane 0, behind all that was sent before.
-    Untold,
-}
-
-/// What a segment of a lane is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A part of the lane's stream.
-    Ordinary,
-    /// A message of this flow of which only the latest counts, with so many segments before it that are such as well.
-    Latest { flow: u16, run: u16 },
-    /// Nothing, or nothing any more.
-    Void,
-}
-
-/// What stands in front of the data of a segment.
-#[derive(Clone, Copy)]
-struct Head {
-    whose: Place,
-    kind: Kind,
-    len: usize,
-}
-
-impl Head {
-    /// Reads it. One that makes no sense says nothing.
-    fn read(frg: u8, data: &[u8]) -> Self {
-        if frg & flags::LANED != 0
-            && let Some((&[lane, low, high], rest)) = data.split_first_chunk::<LANE_HEAD>()
-            && let Some(number) = Lane::new(lane & !(LATEST | VOID))
-        {
-            let whose = Place::Told(number, u16::from_le_bytes([low, high]));
-            return match (lane & (LATEST | VOID), rest.first_chunk()) {
-                (LATEST, Some(&[flow, flow_high, run, run_high])) => {
-                    let (flow, run) = (u16::from_le_bytes([flow, flow_high]), u16::from_le_bytes([run, run_high]));
-                    Self { whose, kind: Kind::Latest { flow, run }, len: LATEST_HEAD }
-                }
-                (0, _) => Self { whose, kind: Kind::Ordinary, len: LANE_HEAD },
-                _ => Self { whose, kind: Kind::Void, len: data.len() },
-            };
-        }
-        Self { whose: Place::Untold, kind: Kind::Ordinary, len: 0 }
-    }
-}
-
-/// What stands in the window for the segment of this number in this lane once its data have gone before their turn.
-fn void(lane: Lane, number: u16) -> [u8; LANE_HEAD] {
-    let [low, high] = number.to_le_bytes();
-    [lane.number() | VOID, low, high]
-}
-
-/// True if nothing comes for a segment that says its lane.
-pub(super) fn is_void(frg: u8, data: &[u8]) -> bool {
-    frg & flags::LANED != 0 && Head::read(frg, data).kind == Kind::Void
-}
-
-impl Place {
-    fn lane(self) -> Lane {
-        match self {
-            Self::Told(lane, _) => lane,
-            Self::Untold => Lane::NORMAL,
-        }
-    }
-}
-
-impl Lanes {
+impl<S: Store> Lanes<S> {
     pub(super) const fn new() -> Self {
         Self(None)
     }
 
+    /// Lends it memory for what is not read, and for what went before its turn.
+    pub(super) fn lend(&mut self, parked: S::Queue<Parked<Kept<S>>>, early: S::Queue<Early>) {
+        self.0 = Some(State::new(parked, early).into());
+    }
+
+    /// Back to the state before any segment has said its lane.
     pub(super) fn clear(&mut self) {
-        self.0 = None;
+        if let Some(state) = &mut self.0 {
+            state.forget();
+            (state.told, state.next) = (false, Default::default());
+        }
     }
 
     /// Segments that are kept free for urgent lanes in a window of so many: they are not told.
@@ -144,8 +88,9 @@ impl Lanes {
     }
 
     /// Some segment has said its lane.
+    #[inline]
     pub(super) fn are_told(&self) -> bool {
-        self.0.is_some()
+        self.0.as_ref().is_some_and(|state| state.told)
     }
 
     /// Segments that are in order and were not read.
@@ -154,129 +99,207 @@ impl Lanes {
     }
 
     /// Bytes of memory that these take.
+    #[cfg(feature = "alloc")]
     pub(super) fn held(&self) -> usize {
-        self.0.as_ref().map_or(0, |state| state.bytes + state.early.capacity() * size_of::<Early>())
+        self.0.as_ref().map_or(0, |state| state.bytes + state.early.len() * size_of::<Early>())
     }
 
     /// Forgets what has come and was not read.
+    #[cfg(feature = "alloc")]
     pub(super) fn forget(&mut self) {
         if let Some(state) = &mut self.0 {
-            (state.parked, state.early) = (VecDeque::new(), Vec::new());
-            (state.bytes, state.counts, state.waiting) = (0, Default::default(), Default::default());
+            state.forget();
         }
     }
 
-    /// What is first of all that was not read, and its lane.
-    pub(super) fn front(&self) -> Option<(Lane, &[u8])> {
-        let parked = self.0.as_ref()?.parked.front()?;
-        Some((parked.lane, parked.data.get(parked.read..).unwrap_or_default()))
+    /// What is first of all that was not read, and its lane. It lies in the memory of `rx`.
+    pub(super) fn front<'d>(&'d self, rx: &'d S::Rx) -> Option<(Lane, &'d [u8])> {
+        let parked = self.0.as_ref()?.parked.get(0)?;
+        Some((parked.lane, parked.rest(rx)))
     }
 
     /// Takes `count` bytes of that.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(super) fn consume(&mut self, rx: &mut S::Rx, count: usize) {
         let Some(state) = &mut self.0 else { return };
-        if let Some(parked) = state.parked.front_mut() {
-            parked.read += count;
-            if parked.read >= parked.data.len() {
-                state.pop();
-            }
+        if let Some(parked) = state.parked.get_mut(0)
+            && parked.take(rx, count)
+            && let Some(parked) = state.pop()
+        {
+            rx.release(parked.data);
+            state.parked.shrink();
         }
     }
 
     /// Offers what was not read to `sink`. Of a lane of which it takes no more it is asked for nothing further. True if anything
     /// was taken.
-    pub(super) fn recv(&mut self, sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> bool {
+    pub(super) fn recv(&mut self, rx: &mut S::Rx, sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> bool {
         let Some(state) = &mut self.0 else { return false };
         let (mut any, mut refused, mut index) = (false, 0u8, 0);
         while let Some(parked) = state.parked.get_mut(index) {
             index += 1;
             let bit = 1 << parked.lane.number();
-            if refused & bit != 0 || parked.read == parked.data.len() {
+            if refused & bit != 0 {
                 continue;
             }
-            let taken = drain(parked.lane, parked.data.get(parked.read..).unwrap_or_default(), sink);
+            let taken = drain(parked.lane, parked.rest(rx), sink);
             any |= taken > 0;
-            parked.read += taken;
-            if parked.read < parked.data.len() {
+            if !parked.take(rx, taken) {
                 refused |= bit;
             }
         }
-        state.let_go();
+        if any {
+            state.let_go(rx);
+        }
         any
     }
 }
 
-impl State {
-    fn park(&mut self, lane: Lane, data: Vec<u8>, read: usize) {
-        self.bytes += size_of::<Parked>() + data.capacity();
-        self.counts[usize::from(lane.number())] += 1;
-        self.parked.push_back(Parked { lane, data, read });
+impl<K: 'static> Parked<K> {
+    /// What was not read.
+    fn rest<'d, R: RxWindow<Kept = K>>(&'d self, rx: &'d R) -> &'d [u8] {
+        rx.kept(&self.data).get(usize::from(self.read)..).unwrap_or_default()
     }
 
-    fn pop(&mut self) {
-        if let Some(Parked { lane, data, .. }) = self.parked.pop_front() {
-            self.bytes = self.bytes.saturating_sub(size_of::<Parked>() + data.capacity());
-            self.counts[usize::from(lane.number())] -= 1;
+    /// Takes `count` bytes of that; true if it was all.
+    fn take<R: RxWindow<Kept = K>>(&mut self, rx: &R, count: usize) -> bool {
+        // No segment is as long.
+        self.read = self.read.saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
+        self.rest(rx).is_empty()
+    }
+}
+
+impl<S: Store> State<S> {
+    fn new(parked: S::Queue<Parked<Kept<S>>>, early: S::Queue<Early>) -> Self {
+        let none = [0; Lane::COUNT];
+        Self { told: false, next: none, waiting: none, parked, bytes: 0, counts: none, early }
+    }
+
+    /// Forgets what waits. Where memory is lent the window forgets it as well.
+    fn forget(&mut self) {
+        self.parked.clear();
+        self.parked.shrink();
+        self.early.clear();
+        self.early.shrink();
+        (self.bytes, self.counts, self.waiting) = (0, Default::default(), Default::default());
+    }
+
+    /// Data that are in order wait to be read. There is room, see [`State`].
+    fn park(&mut self, parked: Parked<Kept<S>>) {
+        let (lane, weight) = (parked.lane, weight::<S>(&parked));
+        if self.parked.push(parked).is_ok() {
+            self.bytes += weight;
+            self.counts[lane.index()] += 1;
         }
-        if self.parked.is_empty() {
-            self.parked = VecDeque::new();
-        }
+    }
+
+    fn pop(&mut self) -> Option<Parked<Kept<S>>> {
+        let parked = self.parked.pop()?;
+        self.bytes = self.bytes.saturating_sub(weight::<S>(&parked));
+        let count = &mut self.counts[parked.lane.index()];
+        *count = count.saturating_sub(1);
+        Some(parked)
     }
 
     /// Lets go of what was read.
-    fn let_go(&mut self) {
-        let all = core::mem::take(&mut self.parked);
-        (self.bytes, self.counts) = (0, Default::default());
-        for Parked { lane, data, read } in all {
-            if read < data.len() {
-                self.park(lane, data, read);
+    fn let_go(&mut self, rx: &mut S::Rx) {
+        for _ in 0..self.parked.len() {
+            let Some(parked) = self.pop() else { break };
+            if parked.rest(rx).is_empty() {
+                rx.release(parked.data);
+            } else {
+                self.park(parked);
             }
         }
+        self.parked.shrink();
+    }
+
+    /// Behind all that is in order nothing older can come.
+    fn let_go_of_early(&mut self) {
+        for _ in 0..self.early.len() {
+            let Some(early) = self.early.pop() else { break };
+            if ahead(early.number, self.next[early.lane.index()]) >= 0 {
+                let _ = self.early.push(early); // where it was
+            }
+        }
+    }
+
+    /// Where the newest message of a flow stands that was handed on before its turn.
+    fn early_of(&mut self, lane: Lane, flow: u16) -> Option<&mut u16> {
+        let is_it = |early: &Early| early.lane == lane && early.flow == flow;
+        let index = (0..self.early.len()).find(|index| self.early.get(*index).is_some_and(is_it))?;
+        self.early.get_mut(index).map(|early| &mut early.number)
     }
 
     /// True if a segment of a lane need not wait for its turn.
     fn may_overtake(&self, lane: Lane, number: u16, kind: Kind) -> bool {
         let Kind::Latest { run, .. } = kind else { return false };
-        ahead(number.wrapping_sub(run), self.next[usize::from(lane.number())]) <= 0
+        ahead(number.wrapping_sub(run), self.next[lane.index()]) <= 0
     }
 
     /// A segment of a lane is about to be handed on. False if it is not to be, because something newer was.
-    fn admit(&mut self, whose: Place, kind: Kind) -> bool {
+    /// The window has so many `slots`.
+    fn admit(&mut self, slots: usize, whose: Place, kind: Kind) -> bool {
         let (Place::Told(lane, number), Kind::Latest { flow, .. }) = (whose, kind) else {
             return kind == Kind::Ordinary;
         };
-        let next = self.next[usize::from(lane.number())];
-        // Behind all that is in order nothing older can come.
-        self.early.retain(|early| early.lane != lane || ahead(early.number, next) >= 0);
-        match self.early.iter_mut().find(|early| early.lane == lane && early.flow == flow) {
-            Some(early) if ahead(early.number, number) > 0 => return false,
-            Some(early) => early.number = number,
-            None if number == next => {}
-            None => self.early.push(Early { lane, flow, number }),
+        self.let_go_of_early();
+        let in_turn = number == self.next[lane.index()];
+        match self.early_of(lane, flow) {
+            Some(newest) if ahead(*newest, number) > 0 => return false,
+            Some(newest) => *newest = number,
+            None if in_turn => {}
+            // There are more only if the peer contradicts itself.
+            None => return self.early.len() < slots && self.early.push(Early { lane, flow, number }).is_ok(),
         }
         true
     }
 
     /// The next segment of a lane has come, whatever becomes of it.
     fn pass(&mut self, lane: Lane) {
-        let next = &mut self.next[usize::from(lane.number())];
+        let next = &mut self.next[lane.index()];
         *next = next.wrapping_add(1);
     }
 
-    /// Hands on what is in order of a lane.
-    fn hand(&mut self, lane: Lane, data: Handed<'_>, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
-        let bytes = match &data {
-            Handed::Lent(bytes) => bytes,
-            Handed::Own(bytes, skip) => bytes.get(*skip..).unwrap_or_default(),
-        };
-        let taken = if self.counts[usize::from(lane.number())] > 0 { 0 } else { drain(lane, bytes, sink) };
-        if taken < bytes.len() {
-            match data {
-                Handed::Lent(bytes) => self.park(lane, bytes.get(taken..).unwrap_or_default().to_vec(), 0),
-                Handed::Own(bytes, skip) => self.park(lane, bytes, skip + taken),
-            }
+    /// Hands on data in a datagram that are in order in their lane. What is not taken has room beside the window.
+    fn hand(&mut self, rx: &mut S::Rx, lane: Lane, data: &[u8], sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
+        let rest = data.get(self.taken(lane, data, sink)..).unwrap_or_default();
+        if !rest.is_empty()
+            && let Some(data) = rx.keep(rest)
+        {
+            self.park(Parked { lane, read: 0, data });
         }
     }
+
+    /// The same for data out of the window, behind so many bytes.
+    fn hand_kept(
+        &mut self,
+        rx: &mut S::Rx,
+        lane: Lane,
+        data: Kept<S>,
+        skip: usize,
+        sink: &mut impl FnMut(Lane, &[u8]) -> usize,
+    ) {
+        let mut parked = Parked { lane, read: 0, data };
+        let taken = match parked.take(rx, skip) {
+            true => 0,
+            false => self.taken(lane, parked.rest(rx), sink),
+        };
+        if parked.take(rx, taken) {
+            rx.release(parked.data);
+        } else {
+            self.park(parked);
+        }
+    }
+
+    /// How much the sink takes of data of a lane: nothing as long as it has not taken what was before.
+    fn taken(&self, lane: Lane, data: &[u8], sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> usize {
+        if self.counts[lane.index()] > 0 { 0 } else { drain(lane, data, sink) }
+    }
+}
+
+/// Bytes of memory that something parked takes, where memory is shared.
+fn weight<S: Store>(parked: &Parked<Kept<S>>) -> usize {
+    size_of::<Parked<Kept<S>>>() + S::Rx::weight(&parked.data)
 }
 
 /// How far `number` is ahead of `other` in their lane.
@@ -284,29 +307,43 @@ fn ahead(number: u16, other: u16) -> i16 {
     number.wrapping_sub(other) as i16
 }
 
-/// Data of a segment: in the datagram, or taken out of the window with so many bytes in front of them.
-enum Handed<'d> {
-    Lent(&'d [u8]),
-    Own(Vec<u8>, usize),
-}
-
 impl<S: Store> Receiver<S> {
-    /// A segment has said its lane for the first time: what is in order and was not read leaves the window.
+    /// A segment has said its lane for the first time: what is in order and was not read leaves the window. Without effect if
+    /// there is no memory for lanes.
     #[cold]
     fn begin_lanes(&mut self) {
-        // All that was in order was of lane 0.
-        let mut next = [0; Lane::COUNT];
-        next[0] = self.place.next.0 as u16;
-        let waiting = [0; Lane::COUNT];
-        let (parked, early, counts) = (VecDeque::new(), Vec::new(), [0; Lane::COUNT]);
-        let mut state = Box::new(State { next, waiting, parked, bytes: 0, counts, early });
-        while self.place.ready > 0 {
-            if let Some((data, _)) = self.rx.front() {
-                state.park(Lane::NORMAL, data.to_vec(), 0);
-            }
-            self.pop();
+        if self.lanes.0.is_none()
+            && let (Some(parked), Some(early)) = (S::queue(), S::queue())
+        {
+            self.lanes.lend(parked, early);
         }
-        self.lanes.0 = Some(state);
+        let Self { rx, lanes: Lanes(Some(state)), place, .. } = self else { return };
+        // All that was in order was of lane 0.
+        state.next[0] = place.next.0 as u16;
+        state.told = true;
+        while place.ready > 0 {
+            let rest = rx.front().map_or(0, |(data, _)| data.len());
+            if let Some(data) = rx.exchange(0, TAKEN, &[]) {
+                let mut parked = Parked { lane: Lane::NORMAL, read: 0, data };
+                let read = parked.rest(rx).len().saturating_sub(rest);
+                if parked.take(rx, read) {
+                    rx.release(parked.data);
+                } else {
+                    state.park(parked);
+                }
+            }
+            rx.advance();
+            place.ready -= 1;
+        }
+    }
+
+    /// Lends memory for lanes: see [`Kcp::lend_lanes`](crate::kcp::Kcp::lend_lanes).
+    pub(in crate::kcp) fn lend_lanes(&mut self, parked: S::Queue<Parked<Kept<S>>>, early: S::Queue<Early>) -> bool {
+        let segments = parked.capacity().min(early.capacity());
+        if segments >= self.rx.slots() {
+            self.lanes.lend(parked, early);
+        }
+        segments >= self.rx.slots()
     }
 
     /// Takes in a new segment for which there is room, `ahead` of the next one in all.
@@ -322,6 +359,9 @@ impl<S: Store> Receiver<S> {
             self.begin_lanes();
         }
         let Self { rx, lanes: Lanes(Some(state)), place, .. } = self else { return false };
+        if !rx.can_keep(data.len()) {
+            return false;
+        }
         // The beginning of it may have been read when it could not be kept.
         let partial = if ahead == 0 { core::mem::take(&mut place.partial) } else { 0 };
         let laned = if env.peer.lanes { header.frg & flags::LANED } else { 0 };
@@ -330,7 +370,7 @@ impl<S: Store> Receiver<S> {
         let in_turn = match whose {
             // With nothing missing before it nothing can be missing of its lane.
             _ if ahead == 0 => true,
-            Place::Told(lane, number) => state.next[usize::from(lane.number())] == number,
+            Place::Told(lane, number) => state.next[lane.index()] == number,
             Place::Untold => false,
         };
         if !in_turn {
@@ -339,10 +379,10 @@ impl<S: Store> Receiver<S> {
                 _ => None,
             };
             let kept = rx.put(ahead, laned, early.as_ref().map_or(data, |void| &void[..])).is_ok();
-            state.waiting[usize::from(lane.number())] += u16::from(kept && whose != Place::Untold);
-            let wanted = early.is_some() && kept && state.admit(whose, kind);
+            state.waiting[lane.index()] += u16::from(kept && whose != Place::Untold);
+            let wanted = early.is_some() && kept && state.admit(rx.slots(), whose, kind);
             if wanted {
-                state.hand(lane, Handed::Lent(data.get(len..).unwrap_or_default()), sink);
+                state.hand(rx, lane, data.get(len..).unwrap_or_default(), sink);
             }
             env.stats.superseded += u64::from(kept && !wanted && (early.is_some() || kind == Kind::Void));
             return kept;
@@ -354,12 +394,12 @@ impl<S: Store> Receiver<S> {
             return false;
         }
         if let Place::Told(_, number) = whose {
-            state.next[usize::from(lane.number())] = number;
+            state.next[lane.index()] = number;
         }
-        let wanted = state.admit(whose, kind);
+        let wanted = state.admit(rx.slots(), whose, kind);
         state.pass(lane);
         if wanted {
-            state.hand(lane, Handed::Lent(data.get(len + partial..).unwrap_or_default()), sink);
+            state.hand(rx, lane, data.get(len + partial..).unwrap_or_default(), sink);
         }
         env.stats.superseded += u64::from(!wanted);
         self.hand_on(env, lane, if ahead == 0 { 0 } else { ahead + 1 }, sink);
@@ -384,7 +424,7 @@ impl<S: Store> Receiver<S> {
 
     /// The same for the segments of this lane that follow each other, from `slot` on.
     fn hand_lane(&mut self, env: &mut Env, lane: Lane, from: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
-        let number = usize::from(lane.number());
+        let number = lane.index();
         // Those of the lane that go on waiting.
         let mut left = 0;
         for slot in from..self.rx.slots() {
@@ -416,19 +456,19 @@ impl<S: Store> Receiver<S> {
         let (frg, data) = rx.get(slot)?;
         let Head { whose, kind, len } = Head::read(frg, data);
         let lane = whose.lane();
-        let number = usize::from(lane.number());
+        let number = lane.index();
         let early = match whose {
             Place::Told(_, sn) if slot > 0 && state.next[number] != sn => Some(void(lane, sn)),
             _ => None,
         };
         let wanted = match early {
-            Some(_) => state.admit(whose, kind),
+            Some(_) => state.admit(rx.slots(), whose, kind),
             None => {
                 if let Place::Told(_, sn) = whose {
                     state.waiting[number] = state.waiting[number].saturating_sub(1);
                     state.next[number] = sn;
                 }
-                let wanted = state.admit(whose, kind);
+                let wanted = state.admit(rx.slots(), whose, kind);
                 state.pass(lane);
                 wanted
             }
@@ -438,7 +478,9 @@ impl<S: Store> Receiver<S> {
             None => rx.exchange(slot, TAKEN, &[])?,
         };
         if wanted {
-            state.hand(lane, Handed::Own(data, len), sink);
+            state.hand_kept(rx, lane, data, len, sink);
+        } else {
+            rx.release(data);
         }
         env.stats.superseded += u64::from(!wanted && kind != Kind::Void);
         Some(lane)

@@ -1,12 +1,16 @@
 //! The receiving half: reordering, the window that is advertised, and the acknowledgements that are owed.
 
 mod acks;
+#[cfg(feature = "lanes")]
+mod lane_head;
 #[cfg_attr(not(feature = "lanes"), path = "../absent/recv_lanes.rs")]
 mod lanes;
 #[cfg_attr(not(feature = "pieces"), path = "../absent/recv_pieces.rs")]
 mod pieces;
 
 pub use acks::Ack;
+#[cfg(feature = "lanes")]
+pub use lanes::{Early, Parked};
 
 #[cfg(feature = "pieces")]
 pub(super) use self::pieces::PIECE_HEAD;
@@ -38,7 +42,7 @@ pub(super) struct Receiver<S: Store> {
     acks: Acks<S>,
     decoder: Decoder,
     pieces: Pieces,
-    lanes: Lanes,
+    lanes: Lanes<S>,
     place: Place,
 }
 
@@ -321,7 +325,7 @@ impl<S: Store> Receiver<S> {
             return false;
         }
         let closed = self.window(env) == 0;
-        let mut any = self.lanes.recv(sink);
+        let mut any = self.lanes.recv(&mut self.rx, sink);
         while self.place.ready > 0 {
             let Some((data, _)) = self.rx.front() else { break };
             let len = data.len();
@@ -370,7 +374,7 @@ impl<S: Store> Receiver<S> {
     /// The unread bytes that are first, and of which lane they are.
     pub(super) fn front(&self) -> Option<(Lane, &[u8])> {
         if self.place.ready == 0 {
-            return self.lanes.front();
+            return self.lanes.front(&self.rx);
         }
         self.rx.front().map(|(data, _)| (Lane::NORMAL, data))
     }
@@ -386,7 +390,7 @@ impl<S: Store> Receiver<S> {
         if self.place.ready > 0 {
             self.pop();
         } else {
-            self.lanes.consume(count);
+            self.lanes.consume(&mut self.rx, count);
         }
         self.reopen(env, closed);
     }

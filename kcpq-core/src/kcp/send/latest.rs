@@ -8,28 +8,22 @@
 //! Each is a segment of its own. Once a newer one of its subject stands in the stream it is *stale*: if it is lost, or was not
 //! sent yet, nothing goes in its place but its number.
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-
-use hashbrown::HashTable;
+use crate::store::{Numbers, Queue, Store};
 
 /// The messages of one lane that are in its stream.
-#[derive(Debug, Default)]
-pub(super) struct Latest {
+pub(super) struct Latest<S: Store> {
     /// In the order of the stream; so many of them were cut into segments.
-    messages: VecDeque<Message>,
+    messages: S::Queue<LatestMessage>,
     cut: usize,
-    /// The subjects of these.
-    flows: HashTable<Flow>,
-    /// Numbers of flows that are not in use, and how many there were ever.
-    free: Vec<u16>,
-    numbers: u16,
+    /// For each of their subjects where the newest of them begins; the number is what is said of it.
+    subjects: S::Numbers,
     /// The number of the segment behind the last ordinary one.
     run: u16,
 }
 
-#[derive(Debug)]
-struct Message {
+/// A message of which only the latest of its subject counts.
+#[derive(Clone, Copy, Debug)]
+pub struct LatestMessage {
     /// Where it begins in the stream of its lane, in bytes, wrapping.
     start: u32,
     len: u16,
@@ -49,15 +43,6 @@ pub(super) struct Said {
     pub(super) run: u16,
 }
 
-/// A subject with messages in the stream.
-#[derive(Debug)]
-struct Flow {
-    key: u64,
-    number: u16,
-    /// Where the newest of them begins.
-    newest: u32,
-}
-
 /// What may be cut next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Next {
@@ -70,41 +55,56 @@ pub(super) enum Next {
 /// A segment says no longer run: no window is as long.
 const MAX_RUN: u16 = 1 << 14;
 
-impl Latest {
-    /// A message of `len` bytes begins at `start`; `key` is the hash of its subject.
+impl<S: Store> Latest<S> {
+    pub(super) fn new(messages: S::Queue<LatestMessage>, subjects: S::Numbers) -> Self {
+        Self { messages, cut: 0, subjects, run: 0 }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.subjects.clear();
+        (self.cut, self.run) = (0, 0);
+    }
+
+    /// A message of `len` bytes begins at `start`; `key` is the hash of its subject. Where there is no room for it, nor for its
+    /// subject, it is an ordinary one.
     pub(super) fn add(&mut self, start: u32, len: u16, key: u64) {
-        let flow = match self.flows.find_mut(key, |flow| flow.key == key) {
-            Some(flow) => {
-                let (number, before) = (flow.number, core::mem::replace(&mut flow.newest, start));
+        if !self.messages.has_room() {
+            return;
+        }
+        let flow = match self.subjects.find(key) {
+            Some((number, newest)) => {
+                let before = core::mem::replace(newest, start);
                 if let Some(message) = self.place(before).and_then(|place| self.messages.get_mut(place)) {
                     message.stale = true;
                 }
                 number
             }
-            None => {
-                // No more than there are numbers: each has a message in the stream, and most of these are in the window.
-                let Some(number) = self.free.pop().or_else(|| {
-                    let number = self.numbers;
-                    self.numbers = number.checked_add(1)?;
-                    Some(number)
-                }) else {
-                    return;
-                };
-                self.flows.insert_unique(key, Flow { key, number, newest: start }, |flow| flow.key);
-                number
-            }
+            None => match self.subjects.insert(key, start) {
+                Some(number) => number,
+                None => return,
+            },
         };
-        self.messages.push_back(Message { start, len, said: Said { flow, run: 0 }, key, stale: false });
+        let _ = self.messages.push(LatestMessage { start, len, said: Said { flow, run: 0 }, key, stale: false });
     }
 
     /// The place of the message that begins at `start`.
     fn place(&self, start: u32) -> Option<usize> {
-        let first = self.messages.front()?.start;
-        let place = |start: u32| start.wrapping_sub(first);
-        self.messages.binary_search_by_key(&place(start), |message| place(message.start)).ok()
+        let first = self.messages.get(0)?.start;
+        let wanted = start.wrapping_sub(first);
+        let (mut from, mut to) = (0, self.messages.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.messages.get(middle)?.start.wrapping_sub(first) {
+                begin if begin == wanted => return Some(middle),
+                begin if begin < wanted => from = middle + 1,
+                _ => to = middle,
+            }
+        }
+        None
     }
 
-    fn find(&self, start: u32) -> Option<&Message> {
+    fn find(&self, start: u32) -> Option<&LatestMessage> {
         self.messages.get(self.place(start)?)
     }
 
@@ -142,30 +142,51 @@ impl Latest {
 
     /// All before `una` has arrived.
     pub(super) fn release(&mut self, una: u32) {
-        let is_released = |message: &Message| (message.start.wrapping_sub(una) as i32) < 0;
-        while self.messages.front().is_some_and(is_released)
-            && let Some(message) = self.messages.pop_front()
+        let is_released = |message: &LatestMessage| (message.start.wrapping_sub(una) as i32) < 0;
+        while self.messages.get(0).is_some_and(is_released)
+            && let Some(message) = self.messages.pop()
         {
             self.cut = self.cut.saturating_sub(1);
-            let newest = |flow: &Flow| flow.key == message.key && flow.newest == message.start;
-            if let Ok(flow) = self.flows.find_entry(message.key, newest) {
-                let (flow, _) = flow.remove();
-                self.free.push(flow.number);
-            }
+            self.subjects.remove(message.key, message.start);
         }
         if self.messages.is_empty() {
-            (self.messages, self.free, self.numbers) = (VecDeque::new(), Vec::new(), 0);
+            self.messages.shrink();
+            self.subjects.clear();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::boxed::Box;
+
     use super::*;
+    use crate::store::{Lent, LentNumbers, NumberSlot};
+
+    /// In lent memory: for so many messages, and as many subjects.
+    fn lent<const N: usize>() -> Latest<Lent<'static>> {
+        let messages = Box::leak(Box::new(heapless::Deque::<LatestMessage, N>::new()));
+        Latest::new(messages.as_mut_view(), LentNumbers::new(Box::leak(Box::new([NumberSlot::EMPTY; N]))))
+    }
+
+    /// The stories are told once for each store.
+    #[cfg(feature = "alloc")]
+    fn heap() -> Latest<crate::store::Heap> {
+        Latest::new(Default::default(), Default::default())
+    }
+
+    fn is_empty<S: Store>(latest: &mut Latest<S>, keys: &[u64]) -> bool {
+        latest.messages.is_empty() && latest.cut == 0 && keys.iter().all(|key| latest.subjects.find(*key).is_none())
+    }
 
     #[test]
     fn a_newer_one_of_its_subject_makes_a_message_stale_and_numbers_are_used_again() {
-        let mut latest = Latest::default();
+        story(lent::<4>());
+        #[cfg(feature = "alloc")]
+        story(heap());
+    }
+
+    fn story<S: Store>(mut latest: Latest<S>) {
         let start = u32::MAX - 20;
         let at = |bytes: u32| start.wrapping_add(bytes);
         latest.add(at(10), 10, 7);
@@ -188,12 +209,17 @@ mod tests {
         latest.add(at(40), 10, 9);
         assert_eq!(latest.said(at(40)).flow, 1, "of that subject nothing is under way any more");
         latest.release(at(50));
-        assert!(latest.flows.is_empty() && latest.messages.is_empty() && latest.cut == 0);
+        assert!(is_empty(&mut latest, &[7, 8, 9]));
     }
 
     #[test]
     fn one_that_goes_as_ordinary_bytes_is_waited_for() {
-        let mut latest = Latest::default();
+        goes_as_ordinary_bytes(lent::<4>());
+        #[cfg(feature = "alloc")]
+        goes_as_ordinary_bytes(heap());
+    }
+
+    fn goes_as_ordinary_bytes<S: Store>(mut latest: Latest<S>) {
         latest.add(0, 100, 7);
         latest.on_cut(0, 60, false);
         latest.on_cut(1, 100, false);
@@ -202,6 +228,29 @@ mod tests {
         assert_eq!(latest.said(100).run, 0);
         latest.release(60);
         latest.release(110);
-        assert!(latest.flows.is_empty());
+        assert!(is_empty(&mut latest, &[7]));
+    }
+
+    /// What there is no room for goes as ordinary bytes, and makes nothing stale that it would have to come before.
+    #[test]
+    fn where_there_is_no_room_a_message_is_an_ordinary_one() {
+        let mut latest = lent::<2>();
+        latest.add(0, 10, 7);
+        latest.add(10, 10, 8);
+        latest.add(20, 10, 7);
+        assert!(!latest.is_stale(0));
+        for (number, end) in [(0, 10), (1, 20)] {
+            assert!(matches!(latest.next(end - 10, 30), Next::Message(10)));
+            latest.on_cut(number, end, true);
+        }
+        assert!(matches!(latest.next(20, 10), Next::Bytes(10)));
+        latest.on_cut(2, 30, false);
+        latest.release(10);
+        latest.add(30, 10, 8);
+        assert!(latest.is_stale(10));
+        latest.on_cut(3, 40, true);
+        assert_eq!((latest.said(30).run, latest.said(30).flow), (0, latest.said(10).flow));
+        latest.release(40);
+        assert!(is_empty(&mut latest, &[7, 8]));
     }
 }

@@ -31,6 +31,8 @@ mod streams;
 use core::fmt;
 
 pub use in_flight::Sent;
+#[cfg(feature = "lanes")]
+pub use latest::LatestMessage;
 
 pub(super) use self::in_flight::{Delivered, InFlight};
 pub(super) use self::streams::Streams;
@@ -45,6 +47,8 @@ use self::messages::Messages;
 use self::pieces::CutUp;
 use self::redundancy::Redundancy;
 use self::streams::Cut;
+#[cfg(feature = "lanes")]
+use super::LaneParts;
 use super::config::{Config, Mode};
 use super::congestion::{Congestion, Controller};
 use super::env::Env;
@@ -181,6 +185,12 @@ impl<S: Store> Sender<S> {
     /// The stream of a lane.
     pub(super) fn stream_of(&mut self, lane: Lane) -> Option<&mut S::Tx> {
         self.streams.of(lane, self.flight.una().plus(self.flight.len() as u32))
+    }
+
+    /// Memory for one more lane.
+    #[cfg(feature = "lanes")]
+    pub(super) fn lend_lane(&mut self, parts: LaneParts<S>) -> bool {
+        self.streams.lend(parts)
     }
 
     /// The last `len` bytes of a lane's stream are a message of which only the latest counts; `key` is the hash of its subject.

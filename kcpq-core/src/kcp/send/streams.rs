@@ -3,15 +3,13 @@
 //! All lanes have one numbering of segments, so losses, windows and congestion are those of the conversation. What belongs to
 //! a lane stands in front of the segment's data; lane 0 needs that only while others have something under way.
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
-
 use super::in_flight::Slice;
 use super::latest::{Latest, Next, Said};
+use crate::kcp::LaneParts;
 use crate::kcp::segment::flags;
 use crate::kcp::seq::Sn;
 use crate::lane::{Lane, Priority};
-use crate::store::{Store, TxStream};
+use crate::store::{PerLane, Store, TxStream};
 
 /// What stands in front of the data of a segment of a lane: the lane u8, and the segment's number in it u16 LE.
 pub(in crate::kcp) const LANE_HEAD: usize = 3;
@@ -121,11 +119,12 @@ pub(super) struct Cut {
 /// See the module.
 pub(in crate::kcp) struct Streams<S: Store> {
     main: S::Tx,
-    lanes: Option<Box<Lanes<S>>>,
+    /// Those that were begun, or that memory was lent for.
+    lanes: Option<S::Own<Lanes<S>>>,
 }
 
 struct Lanes<S: Store> {
-    others: Vec<Other<S>>,
+    others: S::Lanes<Other<S>>,
     /// The number of the next segment of lane 0.
     main_number: u16,
     /// Segments of other lanes that are not acknowledged.
@@ -138,7 +137,6 @@ struct Lanes<S: Store> {
 
 /// A lane other than 0.
 struct Other<S: Store> {
-    lane: Lane,
     tx: S::Tx,
     /// Where its stream begins, in bytes, wrapping.
     una_offset: u32,
@@ -146,7 +144,7 @@ struct Other<S: Store> {
     cut: usize,
     /// The number of its next segment.
     number: u16,
-    latest: Latest,
+    latest: Latest<S>,
 }
 
 impl<S: Store> Streams<S> {
@@ -156,7 +154,15 @@ impl<S: Store> Streams<S> {
 
     pub(super) fn clear(&mut self) {
         self.main.clear();
-        self.lanes = None;
+        if let Some(lanes) = &mut self.lanes {
+            lanes.clear();
+        }
+    }
+
+    /// Memory for one more lane. False if there are as many as there can be.
+    pub(super) fn lend(&mut self, LaneParts { tx, messages, subjects }: LaneParts<S>) -> bool {
+        let lanes = self.lanes.get_or_insert_with(|| Lanes::new().into());
+        lanes.others.lend(Other::new(tx, Latest::new(messages, subjects)))
     }
 
     pub(super) fn main(&mut self) -> &mut S::Tx {
@@ -175,38 +181,21 @@ impl<S: Store> Streams<S> {
         if lane.is_main() {
             return Some(&mut self.main);
         }
-        // All segments so far are of lane 0.
-        let begun = || Lanes {
-            others: Vec::new(),
-            main_number: next.0 as u16,
-            under_way: 0,
-            streak: 0,
-            last: [Lane::NORMAL; 4],
-        };
-        let lanes = self.lanes.get_or_insert_with(|| Box::new(begun()));
-        let index = match lanes.others.iter().position(|other| other.lane == lane) {
-            Some(index) => index,
-            None => {
-                lanes.others.push(Other {
-                    lane,
-                    tx: S::stream()?,
-                    una_offset: 0,
-                    cut: 0,
-                    number: 0,
-                    latest: Latest::default(),
-                });
-                lanes.others.len() - 1
-            }
-        };
-        lanes.others.get_mut(index).map(|other| &mut other.tx)
-    }
-
-    fn others(&self) -> impl Iterator<Item = &Other<S>> {
-        self.lanes.iter().flat_map(|lanes| &lanes.others)
+        let lanes = self.lanes.get_or_insert_with(|| Lanes::new().into());
+        if lanes.others.is_empty() {
+            // All segments so far are of lane 0.
+            lanes.main_number = next.0 as u16;
+        }
+        let new = || Some(Other::new(S::stream()?, Latest::new(S::queue()?, S::numbers()?)));
+        lanes.others.claim(lane, new).map(|other| &mut other.tx)
     }
 
     fn other(&self, lane: Lane) -> Option<&Other<S>> {
-        self.others().find(|other| other.lane == lane)
+        self.lanes.as_ref()?.others.get(lane)
+    }
+
+    fn other_mut(&mut self, lane: Lane) -> Option<&mut Other<S>> {
+        self.lanes.as_mut()?.others.get_mut(lane)
     }
 
     /// Where the stream of another lane begins, in bytes, wrapping; and of all of them together.
@@ -268,7 +257,7 @@ impl<S: Store> Streams<S> {
     pub(super) fn release(&mut self, tag: Tag, len: usize) {
         let Some(lanes) = &mut self.lanes else { return };
         lanes.under_way = lanes.under_way.saturating_sub(1);
-        if let Some(other) = lanes.others.iter_mut().find(|other| other.lane == tag.lane) {
+        if let Some(other) = lanes.others.get_mut(tag.lane) {
             other.tx.release(len);
             other.cut -= len.min(other.cut);
             other.una_offset = other.una_offset.wrapping_add(len as u32);
@@ -279,8 +268,7 @@ impl<S: Store> Streams<S> {
     /// The last `len` bytes of a lane's stream are a message of which only the latest of its subject counts; `key` is the hash
     /// of that. Lane 0 has none.
     pub(super) fn supersede(&mut self, lane: Lane, len: u16, key: u64) {
-        let others = self.lanes.iter_mut().flat_map(|lanes| &mut lanes.others);
-        if let Some(other) = others.into_iter().find(|other| other.lane == lane) {
+        if let Some(other) = self.other_mut(lane) {
             let end = other.una_offset.wrapping_add(other.tx.len() as u32);
             other.latest.add(end.wrapping_sub(len.into()), len, key);
         }
@@ -307,7 +295,7 @@ impl<S: Store> Streams<S> {
 
     /// There are other lanes.
     pub(super) fn are_several(&self) -> bool {
-        self.lanes.is_some()
+        self.lanes.as_ref().is_some_and(|lanes| !lanes.others.is_empty())
     }
 
     /// Writes the segment's data to their place in a datagram.
@@ -350,8 +338,7 @@ impl<S: Store> Streams<S> {
             let skip = slice.skip + from;
             return if placed { main.place(skip, rest) } else { main.copy_to(skip, rest) };
         }
-        let others = lanes.iter_mut().flat_map(|lanes| &mut lanes.others);
-        if let Some(other) = others.into_iter().find(|other| other.lane == slice.tag.lane) {
+        if let Some(other) = lanes.as_mut().and_then(|lanes| lanes.others.get_mut(slice.tag.lane)) {
             let skip = (slice.skip as u32).wrapping_sub(other.una_offset) as usize + from;
             if placed {
                 other.tx.place_beside(main, skip, rest);
@@ -363,6 +350,16 @@ impl<S: Store> Streams<S> {
 }
 
 impl<S: Store> Other<S> {
+    fn new(tx: S::Tx, latest: Latest<S>) -> Self {
+        Self { tx, una_offset: 0, cut: 0, number: 0, latest }
+    }
+
+    fn clear(&mut self) {
+        self.tx.clear();
+        self.latest.clear();
+        (self.una_offset, self.cut, self.number) = (0, 0, 0);
+    }
+
     fn unsent(&self) -> usize {
         self.tx.len().saturating_sub(self.cut)
     }
@@ -392,23 +389,33 @@ fn turn_of(lanes: u8) -> usize {
 }
 
 impl<S: Store> Lanes<S> {
+    fn new() -> Self {
+        Self { others: Default::default(), main_number: 0, under_way: 0, streak: 0, last: [Lane::NORMAL; 4] }
+    }
+
+    /// None was begun.
+    fn clear(&mut self) {
+        self.others.release(Other::clear);
+        (self.under_way, self.streak, self.last) = (0, 0, [Lane::NORMAL; 4]);
+    }
+
     /// The lanes that have something to be cut, as bits, and those of them that have the highest priority. With a closed window
     /// only the urgent ones count.
     fn waiting(&self, main: usize, open: bool) -> (u8, u8) {
-        let others = self.others.iter().filter(|other| other.unsent() > 0);
-        let all = others.fold(u8::from(main > 0), |bits, other| bits | 1 << other.lane.number());
+        let others = self.others.iter().filter(|(_, other)| other.unsent() > 0);
+        let all = others.fold(u8::from(main > 0), |bits, (lane, _)| bits | 1 << lane.number());
         let all = if open { all } else { all & MASKS[0] };
         (all, MASKS.iter().map(|mask| all & mask).find(|bits| *bits != 0).unwrap_or(0))
     }
 
     #[cold]
     fn sum(&self, count: impl Fn(&Other<S>) -> usize) -> usize {
-        self.others.iter().map(count).sum()
+        self.others.iter().map(|(_, other)| count(other)).sum()
     }
 
     #[cold]
     fn una_offsets(&self) -> u32 {
-        self.others.iter().fold(0, |sum, other| sum.wrapping_add(other.una_offset))
+        self.others.iter().fold(0, |sum, (_, other)| sum.wrapping_add(other.una_offset))
     }
 
     /// See [`Streams::next`]; so many bytes of lane 0 wait.
@@ -421,7 +428,7 @@ impl<S: Store> Lanes<S> {
             let tag = Tag { lane, number: self.main_number.to_le_bytes(), kind };
             Cut { tag, unsent: main, offset: None }
         } else {
-            let other = self.others.iter().find(|other| other.lane == lane)?;
+            let other = self.others.get(lane)?;
             let start = other.una_offset.wrapping_add(other.cut as u32);
             let (kind, unsent) = match other.latest.next(start, other.unsent()) {
                 Next::Message(len) => (Kind::Latest, len),
@@ -448,7 +455,7 @@ impl<S: Store> Lanes<S> {
         self.take_turn(tag.lane, main);
         if tag.is_main() {
             self.main_number = self.main_number.wrapping_add(1);
-        } else if let Some(other) = self.others.iter_mut().find(|other| other.lane == tag.lane) {
+        } else if let Some(other) = self.others.get_mut(tag.lane) {
             other.cut += len;
             let end = other.una_offset.wrapping_add(other.cut as u32);
             other.latest.on_cut(other.number, end, tag.is_whole());

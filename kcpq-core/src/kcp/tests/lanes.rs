@@ -17,7 +17,7 @@ pub(super) fn pair(link: sim::Config, config: Config, seed: u64) -> Lanes {
     pair
 }
 
-impl Lanes {
+impl<A: Store, B: Store> Pair<A, B> {
     fn send(&mut self, lane: Lane, bytes: &[u8]) {
         self.a.stream_of(lane).unwrap().push(bytes).unwrap();
     }

@@ -6,6 +6,8 @@ mod engine;
 mod lanes;
 #[cfg(all(feature = "lanes", feature = "repair", feature = "pieces"))]
 mod latest;
+#[cfg(all(feature = "lanes", feature = "repair", feature = "pieces"))]
+mod lent_lanes;
 #[cfg(feature = "pieces")]
 mod mtu;
 #[cfg(all(feature = "native", feature = "repair"))]

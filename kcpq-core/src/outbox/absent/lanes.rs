@@ -50,6 +50,12 @@ impl<S: FrameStore> Queues<S> {
         told(Lane::NORMAL, self.0.drop_longer(limit));
     }
 
+    pub(crate) fn drop_begun(&mut self, mut told: impl FnMut(Lane)) {
+        if self.0.drop_begun() {
+            told(Lane::NORMAL);
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

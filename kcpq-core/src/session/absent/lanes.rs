@@ -76,10 +76,12 @@ impl<S: FrameStore> Lanes<S> {
     pub(super) fn has_last(&self) -> bool {
         false
     }
+
+    pub(super) fn on_cut_off(&mut self, _: Lane) {}
 }
 
 impl<S: FrameStore> Session<S> {
-    pub(crate) fn knows_lanes() -> bool {
+    pub(crate) fn knows_lanes(&self) -> bool {
         false
     }
 
@@ -88,6 +90,10 @@ impl<S: FrameStore> Session<S> {
     }
 
     pub(super) fn refill_lanes(&mut self, _: Instant) {}
+
+    pub(super) fn is_cut_short(&self) -> bool {
+        false
+    }
 
     #[cfg(feature = "alloc")]
     pub(super) fn finish_lanes(&mut self) {}

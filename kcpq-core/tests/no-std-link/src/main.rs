@@ -21,7 +21,13 @@ use core::hint::black_box;
 use kcpq_core::Duration;
 use kcpq_core::Instant;
 use kcpq_core::client::{Client, Config, Event, Memory};
+#[cfg(feature = "all")]
+use kcpq_core::client::{LaneMemory, Subscribing};
+#[cfg(feature = "all")]
+use kcpq_core::frame::Properties;
 use kcpq_core::kcp;
+#[cfg(feature = "all")]
+use kcpq_core::lane::Lane;
 
 const MSS: usize = 488;
 const WINDOW: usize = 4;
@@ -29,10 +35,14 @@ const WINDOW: usize = 4;
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let mut memory = Memory::<MSS, WINDOW, 512, 1024, 4>::new();
+    #[cfg(feature = "all")]
+    let mut lanes = LaneMemory::<3, 512, WINDOW>::new();
     let engine = kcp::Config { send_window: WINDOW as u16, recv_window: WINDOW as u16, ..kcp::Config::GAMES };
     let config = Config { kcp: engine, max_datagram: 520, ..Config::default() };
     let mut client = Client::new(config, black_box(1), memory.lend());
     let mut datagram = [0; 520];
+    #[cfg(feature = "all")]
+    let _ = black_box(client.lend_lanes(&mut lanes));
     #[cfg(feature = "sealed")]
     seal(&mut client);
     client.connect(Instant::ZERO);
@@ -54,6 +64,14 @@ fn main() -> ! {
         #[cfg(feature = "all")]
         let _ =
             black_box(client.publish_for(now, "sensors.a", black_box(b"21.5"), Duration::from_millis(black_box(5))));
+        #[cfg(feature = "all")]
+        if let Some(lane) = Lane::new(black_box(1)) {
+            let (ttl, properties) =
+                (black_box(None), if black_box(true) { Properties::LATEST } else { Properties::NONE });
+            let _ = black_box(client.publish_in(now, lane, black_box("state.a"), black_box(b"on"), properties, ttl));
+            let wanted = Subscribing { latest: black_box(true), lane: black_box(Some(lane)), ..Default::default() };
+            let _ = black_box(client.subscribe_as(now, black_box("state.*"), &wanted));
+        }
         while let Some(len) = client.poll_transmit(now, &mut datagram) {
             black_box(datagram.get(..len));
         }

@@ -28,7 +28,7 @@ pub(super) enum Format {
 }
 
 /// What is printed of a message.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Parts<'m> {
     subject: &'m str,
     payload: &'m [u8],
@@ -36,8 +36,18 @@ struct Parts<'m> {
     reply_to: Option<&'m str>,
     /// For how long the server has kept it, if it is no new one.
     kept: Option<Duration>,
+    /// What is known of it, if it was stored.
+    stored: Option<Stored>,
     /// When it came, if that is printed.
     time: Option<&'m str>,
+}
+
+/// What is known of a stored message.
+#[derive(Clone, Debug)]
+struct Stored {
+    sequence: u64,
+    stored_at: String,
+    deliveries: u32,
 }
 
 impl Format {
@@ -47,11 +57,16 @@ impl Format {
         let (subject, payload, reply_to) = (message.subject(), message.payload(), message.reply_to());
         let time = time.map(|time| humantime::format_rfc3339_micros(time).to_string());
         let (time, kept) = (time.as_deref(), message.age());
-        self.write_parts(Parts { subject, payload, headers: &headers, reply_to, kept, time }, out);
+        let stored = message.sequence().zip(message.stored_at()).map(|(sequence, at)| Stored {
+            sequence,
+            stored_at: humantime::format_rfc3339_millis(at).to_string(),
+            deliveries: message.deliveries(),
+        });
+        self.write_parts(Parts { subject, payload, headers: &headers, reply_to, kept, stored, time }, out);
     }
 
     fn write_parts(self, parts: Parts<'_>, out: &mut Vec<u8>) {
-        let Parts { subject, payload, headers, reply_to, kept, time } = parts;
+        let Parts { subject, payload, headers, reply_to, kept, stored, time } = parts;
         let stamp = time.map(|time| format!("{time} ")).unwrap_or_default();
         if matches!(self, Self::Subject { .. } | Self::Payload { .. } | Self::Lines) {
             out.extend_from_slice(stamp.as_bytes());
@@ -106,6 +121,11 @@ impl Format {
                 if let Some(subject) = reply_to {
                     object["reply_to"] = json!(subject);
                 }
+                if let Some(Stored { sequence, stored_at, deliveries }) = stored {
+                    object["sequence"] = json!(sequence);
+                    object["stored_at"] = json!(stored_at);
+                    object["deliveries"] = json!(deliveries);
+                }
                 if let Some(age) = kept {
                     object["kept_ms"] = json!(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
                 }
@@ -144,7 +164,8 @@ mod tests {
         let mut out = Vec::new();
         let reply_to = headers.first().map(|_| "r");
         let kept = headers.first().map(|_| Duration::from_millis(1_500));
-        format.write_parts(Parts { subject: "a.b", payload, headers, reply_to, kept, time: None }, &mut out);
+        let stored = headers.first().map(|_| Stored { sequence: 7, stored_at: "2026".into(), deliveries: 2 });
+        format.write_parts(Parts { subject: "a.b", payload, headers, reply_to, kept, stored, time: None }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -160,7 +181,10 @@ mod tests {
         let all = json!({ "x": ["1", "2"], "y": ["\u{9b}"] });
         assert_eq!(
             json,
-            json!({ "subject": "a.b", "payload": "1", "headers": all, "reply_to": "r", "kept_ms": 1_500 })
+            json!({
+                "subject": "a.b", "payload": "1", "headers": all, "reply_to": "r", "kept_ms": 1_500,
+                "sequence": 7, "stored_at": "2026", "deliveries": 2,
+            })
         );
     }
 
@@ -193,7 +217,7 @@ mod tests {
         let timed = |format: Format| {
             let (mut out, time) = (Vec::new(), Some("2026-01-01T00:00:00Z"));
             format.write_parts(
-                Parts { subject: "a", payload: b"b", headers: &[], reply_to: None, kept: None, time },
+                Parts { subject: "a", payload: b"b", headers: &[], reply_to: None, kept: None, stored: None, time },
                 &mut out,
             );
             String::from_utf8(out).unwrap()

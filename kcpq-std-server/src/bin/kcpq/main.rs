@@ -4,6 +4,7 @@
 // `json!` takes a step for each member.
 #![recursion_limit = "256"]
 
+mod bridge;
 mod context;
 mod figures;
 mod format;
@@ -13,6 +14,8 @@ mod key;
 mod lane;
 mod log;
 mod manual;
+mod nats;
+mod openmetrics;
 mod ping;
 mod preset;
 mod progress;
@@ -42,7 +45,7 @@ use kcpq_smol::{Address, Builder, Client, Key};
 
 use key::SealArg;
 use preset::Preset;
-use tools::{bench, check, top};
+use tools::{bench, check, stream, top};
 use will::WillArg;
 
 /// Real-time publish/subscribe over KCP: low latency on lossy links, too.
@@ -79,10 +82,14 @@ enum Command {
     Reply(reply::Reply),
     /// Look for what keeps a server or its clients from working, and say what to do about it
     Check(check::Check),
+    /// Show what the store of a server's backbone keeps
+    Stream(stream::Stream),
     /// Watch a server that was started with --http, in the terminal
     Top(top::Top),
     /// Measure a server: throughput, latency, connections
     Bench(bench::Bench),
+    /// Carry messages between a kcpq server and NATS until SIGINT or SIGTERM, for servers that cannot do so themselves
+    Bridge(bridge::Bridge),
     /// Make keys for sealed sessions, and show their public half
     Key(key::Key),
     /// Keep how to reach a server under a name, and use it
@@ -231,6 +238,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),
+        Command::Bridge(bridge) => bridge.run(),
         Command::Pub(publish) => async_io::block_on(publish.run()),
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),
@@ -239,6 +247,7 @@ fn main() -> ExitCode {
         Command::Completions(completions) => completions.run(),
         Command::Man(pages) => pages.run(),
         Command::Check(check) => async_io::block_on(check.run()),
+        Command::Stream(stream) => async_io::block_on(stream.run()),
         Command::Top(top) => async_io::block_on(top.run()),
         Command::Req(request) => async_io::block_on(request.run()),
         Command::Reply(reply) => async_io::block_on(reply.run()),

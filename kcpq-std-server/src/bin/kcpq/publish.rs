@@ -10,7 +10,7 @@ use async_io::Timer;
 use clap::Parser;
 use futures_lite::future::or;
 use futures_lite::{FutureExt, StreamExt};
-use kcpq_smol::{Client, ConfirmError, ConfirmFailure, Event, Lane, PublishError};
+use kcpq_smol::{Client, ConfirmError, ConfirmFailure, Event, Lane, PublishError, StoreError, Stored};
 
 use super::header::Header;
 use super::interrupt::Interrupt;
@@ -57,6 +57,13 @@ pub(super) struct Publish {
     /// server has refused it
     #[arg(long)]
     confirm: bool,
+    /// Wait for each message until a stream of JetStream behind the server has stored it, and print its number there, with
+    /// "duplicate" behind it if it was there already; fail if it is not stored, or nobody knows
+    #[arg(long, conflicts_with = "confirm")]
+    stored: bool,
+    /// Id under which it is stored once; of several messages each has it with its number behind, from 1
+    #[arg(long, requires = "stored", value_name = "ID")]
+    id: Option<String>,
     /// Add a header; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = Header::from_str)]
     headers: Vec<Header>,
@@ -193,12 +200,13 @@ impl Publish {
             {
                 due.next().await;
             }
+            let number = *published + 1;
             match input.take() {
-                None => self.publish(client, &payload).await?,
+                None => self.publish(client, &payload, number).await?,
                 Some(before) => {
                     let (line, rest) = smol::unblock(move || read_line(before)).await;
                     let Some(line) = line? else { return Ok(()) };
-                    self.publish(client, &line).await?;
+                    self.publish(client, &line, number).await?;
                     input = Some(rest);
                 }
             }
@@ -208,7 +216,17 @@ impl Publish {
         Ok(())
     }
 
-    async fn publish(&self, client: &Client, payload: &[u8]) -> Result<(), Failure> {
+    /// The id of the message of this number.
+    fn id(&self, number: u64) -> String {
+        let is_one = !self.lines && self.interval.is_none() && self.count.is_none();
+        match &self.id {
+            None => String::new(),
+            Some(id) if is_one => id.clone(),
+            Some(id) => format!("{id}{number}"),
+        }
+    }
+
+    async fn publish(&self, client: &Client, payload: &[u8], number: u64) -> Result<(), Failure> {
         loop {
             let before = client.stats().queued;
             let headers = self.headers.iter().map(Header::parts);
@@ -233,6 +251,12 @@ impl Publish {
                 writeln!(io::stdout(), "{sessions}")?;
                 return Ok(());
             }
+            if self.stored {
+                let Stored { sequence, duplicate, .. } =
+                    publish.stored().id(self.id(number)).await.map_err(|error| unstored(&error))?;
+                writeln!(io::stdout(), "{sequence}{}", if duplicate { " duplicate" } else { "" })?;
+                return Ok(());
+            }
             match publish.await {
                 // A slow link is no failure as long as the queue gets shorter.
                 Err(PublishError::TimedOut { .. }) if client.stats().queued < before => {}
@@ -248,6 +272,11 @@ fn unconfirmed(error: ConfirmError) -> Failure {
         ConfirmError::Failed(ConfirmFailure::TimedOut | ConfirmFailure::InDoubt) => Failure::Timeout(error.to_string()),
         _ => Failure::Error(error.to_string()),
     }
+}
+
+/// How it ends if it is not known that a message is stored.
+fn unstored(error: &StoreError) -> Failure {
+    if error.is_in_doubt() { Failure::Timeout(error.to_string()) } else { Failure::Error(error.to_string()) }
 }
 
 /// The next line, without its end; `None` when there is no more.

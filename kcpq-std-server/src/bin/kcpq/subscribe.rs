@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_io::Timer;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use futures_lite::future::{or, pending, poll_once, yield_now};
 use futures_lite::{FutureExt, Stream};
 use kcpq_core::subject::{Limits, Pattern, Subject};
@@ -47,7 +47,8 @@ pub(super) struct Subscribe {
     lines: bool,
     /// Print each message as a JSON object on a line of its own, with subject and payload, or payload_base64 if it is
     /// not UTF-8; with headers and reply_to, if it has such; and with kept_ms if it is not new but was kept by the
-    /// server for so many milliseconds, as the last value of its subject
+    /// server for so many milliseconds, as the last value of its subject; and with sequence, stored_at and deliveries if it was
+    /// stored
     #[arg(long)]
     json: bool,
     /// Print headers as well, each on a line before the message
@@ -82,10 +83,55 @@ pub(super) struct Subscribe {
     #[arg(short, long, value_name = "GROUP")]
     queue: Option<String>,
     #[command(flatten)]
+    stored: StoredArg,
+    #[command(flatten)]
     will: WillArg,
     /// What is dropped when messages arrive faster than they can be printed [default: newest, with --latest oldest]
     #[arg(long, value_name = "WHICH")]
     drop: Option<Drop>,
+}
+
+/// What of the past is wanted, of a server that stands on a backbone with a store. What is stored later follows.
+#[derive(Debug, Args)]
+struct StoredArg {
+    /// With what is stored, from the oldest message on; then what is stored from now on
+    #[arg(long, group = "start", conflicts_with_all = ["queue", "latest", "no_kept"])]
+    from_start: bool,
+    /// With what was stored no longer ago than this, and what follows
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, group = "start",
+          conflicts_with_all = ["queue", "latest", "no_kept"])]
+    since: Option<Duration>,
+    /// With what is stored from this sequence on
+    #[arg(long, value_name = "SEQUENCE", group = "start", conflicts_with_all = ["queue", "latest", "no_kept"])]
+    from: Option<u64>,
+    /// With the newest message that is stored of each subject, and what follows
+    #[arg(long, group = "start", conflicts_with_all = ["queue", "latest", "no_kept"])]
+    last: bool,
+    /// With what is stored and was not acknowledged under this name, of letters, digits, - and _. Each message is when it has
+    /// been printed; several programs share them. Where it begins counts only the first time: from the start, unless said
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["queue", "latest", "no_kept"])]
+    durable: Option<String>,
+}
+
+impl StoredArg {
+    fn apply<'c>(&self, mut subscribe: kcpq_smol::Subscribe<'c>) -> kcpq_smol::Subscribe<'c> {
+        if self.from_start {
+            subscribe = subscribe.from_start();
+        }
+        if let Some(ago) = self.since {
+            subscribe = subscribe.since(ago);
+        }
+        if let Some(sequence) = self.from {
+            subscribe = subscribe.from(sequence);
+        }
+        if self.last {
+            subscribe = subscribe.last();
+        }
+        match &self.durable {
+            Some(name) => subscribe.durable(name),
+            None => subscribe,
+        }
+    }
 }
 
 /// What is dropped when a queue is full.
@@ -204,6 +250,7 @@ impl Subscribe {
                 Some(Drop::Oldest) => subscribe.drop_oldest(),
                 None => subscribe,
             };
+            let subscribe = self.stored.apply(subscribe);
             // All are asked for before the first is waited for: a round trip for each would add up.
             let mut subscribe = subscribe.into_future();
             let done = poll_once(&mut subscribe).await;
@@ -251,12 +298,15 @@ impl Subscribe {
         }
     }
 
-    /// Appends a message to what is to be printed, and counts it.
-    fn take(&self, message: &Message, format: Format, tally: &Tally, out: &mut Vec<u8>) {
+    /// Appends a message to what is to be printed, and counts it. If it is acknowledged then, it goes to `taken`.
+    fn take(&self, message: Message, format: Format, tally: &Tally, out: &mut Vec<u8>, taken: &mut Vec<Message>) {
         tally.messages.set(tally.messages.get() + 1);
         tally.bytes.set(tally.bytes.get() + message.payload().len() as u64);
         if !self.quiet {
-            format.write(message, self.timestamps.then(SystemTime::now), out);
+            format.write(&message, self.timestamps.then(SystemTime::now), out);
+        }
+        if self.stored.durable.is_some() {
+            taken.push(message);
         }
     }
 
@@ -268,13 +318,15 @@ impl Subscribe {
         stop: &mut Stop,
     ) -> Result<(), Failure> {
         let format = self.format();
-        let (mut received, mut out) = (0, Vec::new());
+        let (mut received, mut out, mut taken) = (0, Vec::new(), Vec::new());
+        // Each of these has what is for it alone.
+        let apart = self.queue.is_some() || self.stored.durable.is_some();
         let enough = |received| self.count.is_some_and(|count| received >= count);
         while !enough(received) {
-            match next(subscriptions, self.queue.is_some(), self.wait, stop).await {
+            match next(subscriptions, apart, self.wait, stop).await {
                 Next::Message(message) => {
                     received += 1;
-                    self.take(&message, format, tally, &mut out);
+                    self.take(message, format, tally, &mut out, &mut taken);
                 }
                 Next::Silence if self.count.is_some() => {
                     let count = self.count.unwrap_or_default();
@@ -287,14 +339,15 @@ impl Subscribe {
             // What waits already goes with it.
             while !enough(received)
                 && out.len() < BATCH
-                && let Some(Next::Message(message)) = poll_once(next_message(subscriptions, self.queue.is_some())).await
+                && let Some(Next::Message(message)) = poll_once(next_message(subscriptions, apart)).await
             {
                 received += 1;
-                self.take(&message, format, tally, &mut out);
+                self.take(message, format, tally, &mut out, &mut taken);
             }
             tally.look_at(subscriptions);
             match output.print(&mut out, stop).await {
-                Ok(None) => {}
+                // One that cannot be told comes again.
+                Ok(None) => taken.drain(..).for_each(|message| _ = message.ack()),
                 Ok(Some(stopped)) => return self.stopped(&stopped, received),
                 // Nobody reads any more.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,

@@ -28,6 +28,11 @@ fn numbers<S: Make>(world: &World<S>, node: usize, id: SubscriptionId) -> [Vec<u
     numbers
 }
 
+/// The lanes that a client of this store has memory for.
+fn lanes<S: Make>() -> &'static [u8] {
+    if S::GROWS { &[0, 1, 2, 3, 4, 5, 6, 7] } else { &[0, 1, 3, 6] }
+}
+
 fn each_lane_is_in_order<S: Make>(config: Config, seed: u64) {
     let mut world = World::<S>::new(broker::Config::default());
     let publisher = world.add(config, BAD);
@@ -39,8 +44,9 @@ fn each_lane_is_in_order<S: Make>(config: Config, seed: u64) {
     counts[6] += 1;
     let id = world.subscribe(sub, "a.*");
     world.run_until("the first", |world| world.broker.stats().messages_in == 1);
+    let lanes = lanes::<S>();
     for _ in 0..300 {
-        let lane = Lane::new(rng.u8(..8)).unwrap();
+        let lane = Lane::new(lanes[rng.usize(..lanes.len())]).unwrap();
         let len = if rng.u8(..10) == 0 { rng.usize(..20_000) } else { rng.usize(..200) };
         let count = &mut counts[usize::from(lane.number())];
         if publish(&mut world, publisher, &payload(lane, *count, len)).is_ok() {
@@ -62,19 +68,84 @@ fn each_lane_is_in_order_from_publisher_to_subscriber() {
     for seed in 0..8 {
         each_lane_is_in_order::<Heap>(Config::default(), seed);
     }
-    // With parity there are no native datagrams, and so one stream; a client in lent memory has no other.
+    // With parity there are no native datagrams, and so one stream.
     each_lane_is_in_order::<Heap>(
         Config { framing: Framing::Parity(crate::fec::header::Shards::KCPQ), ..Config::default() },
         1,
     );
-    each_lane_is_in_order::<Lent<'static>>(Config::default(), 1);
+    for seed in 0..8 {
+        each_lane_is_in_order::<Lent<'static>>(Config::default(), seed);
+    }
+    each_lane_is_in_order::<Lent<'static>>(
+        Config { framing: Framing::Parity(crate::fec::header::Shards::KCPQ), ..Config::default() },
+        1,
+    );
+}
+
+/// A client in lent memory uses the first lanes that it is asked to, in either direction, and says so of others.
+#[test]
+fn lent_memory_is_for_the_first_lanes_that_are_used() {
+    let mut world = World::<Lent<'static>>::new(broker::Config::default());
+    let (one, other) = (world.add(Config::default(), BAD), world.add(Config::default(), BAD));
+    let (now, wanted) = (world.now, |lane| Subscribing { lane: Lane::new(lane), ..Default::default() });
+    let client = &mut world.nodes[one].client;
+    let ids = [2, 5].map(|lane| client.subscribe_as(now, "a.b", &wanted(lane)).unwrap());
+    client.publish_in(now, Lane::BULK, "a.b", b"0", Properties::NONE, None).unwrap();
+    assert_eq!(client.publish_in(now, Lane::URGENT, "a.b", b"1", Properties::NONE, None), Err(PublishError::Lane));
+    assert_eq!(client.subscribe_as(now, "a.b", &wanted(7)), Err(SubscribeError::Lane));
+    assert_eq!((client.stats().publish_errors, client.stats().subscription_errors), (1, 1));
+    world.run_until("the subscriptions", |world| world.nodes[one].log.saw("Subscribed") == 2);
+    for number in 0..50 {
+        publish(&mut world, other, &payload(Lane::new(number % 4 % 3).unwrap(), number.into(), 10)).unwrap();
+        world.run_for(Duration::from_millis(20));
+    }
+    world.run_for(Duration::from_secs(10));
+    for id in ids {
+        assert!(world.nodes[one].log.payloads(id).len() >= 50, "whichever lane they were published in");
+    }
+    let memory = || Box::leak(Box::new(LaneMemory::<1, 100, 32>::new()));
+    assert_eq!(world.nodes[one].client.lend_lanes(memory()), Err(LendError::Late));
+    let mut idle = Client::new(Config::default(), 1, Box::leak(Box::new(Pocket::new())).lend());
+    assert_eq!(idle.publish_in(now, Lane::BULK, "a.b", b"", Properties::NONE, None), Err(PublishError::Lane));
+    assert_eq!(idle.lend_lanes(Box::leak(Box::new(LaneMemory::<1, 100, 31>::new()))), Err(LendError::Window));
+    idle.lend_lanes(memory()).unwrap();
+    idle.publish_in(now, Lane::BULK, "a.b", b"", Properties::NONE, None).unwrap();
+}
+
+/// What comes in a lane that nobody asked for has memory as long as there is some; then it is passed over, and told.
+#[test]
+fn what_comes_in_a_lane_without_memory_is_told() {
+    let now = Instant::from_millis(1);
+    let mut session = Lent::client(Config::default(), 1).session;
+    session.kcp.negotiated(crate::kcp::Peer { lanes: true, ..*session.kcp.peer() });
+    session.kcp.begin_numbers(now);
+    let mut frame = [0; 20];
+    let len = Frame { command: command::MSG, subject: b"a.b", payload: b"1" }.encode(&mut frame).unwrap();
+    for number in 0..4 {
+        let item = [&[0x45, number, 0, number + 1, 0, 0], &frame[..len]].concat();
+        let origin = crate::kcp::Origin::Numbered(number.into());
+        session.kcp.handle_datagram_lanes(now, &item, origin, |_, _| 0).unwrap();
+    }
+    for _ in 0..3 {
+        let found = session.poll_frame(now).unwrap().unwrap();
+        assert_eq!(session.frame(found).subject, b"a.b");
+        session.leave(now, found);
+    }
+    let passed_over = session.poll_frame(now).unwrap().err();
+    assert_eq!(passed_over, Some(frame::Flaw::Oversize { limit: 0, actual: len }));
+    assert!(session.poll_frame(now).is_none());
 }
 
 /// A server that was started again is a new session: each lane goes on in order, and what is in doubt is counted.
 #[test]
 fn lanes_go_on_after_a_restart_of_the_server() {
+    go_on_after_a_restart::<Heap>();
+    go_on_after_a_restart::<Lent<'static>>();
+}
+
+fn go_on_after_a_restart<S: Make>() {
     for seed in 0..5 {
-        let mut world = World::<Heap>::new(broker::Config::default());
+        let mut world = World::<S>::new(broker::Config::default());
         let (publisher, sub) = (world.add(Config::default(), BAD), world.add(Config::default(), BAD));
         let id = world.subscribe(sub, "a.b");
         let mut rng = Rng::with_seed(seed);
@@ -83,10 +154,11 @@ fn lanes_go_on_after_a_restart_of_the_server() {
             if round == 150 {
                 world.restart(broker::Config::default());
             }
-            let lane = Lane::new(rng.u8(..8)).unwrap();
+            let lane = Lane::new(lanes::<S>()[rng.usize(..lanes::<S>().len())]).unwrap();
             let count = &mut counts[usize::from(lane.number())];
-            publish(&mut world, publisher, &payload(lane, *count, rng.usize(..3_000))).unwrap();
-            *count += 1;
+            let published = publish(&mut world, publisher, &payload(lane, *count, rng.usize(..3_000)));
+            assert!(published.is_ok() || !S::GROWS, "there is always room");
+            *count += u32::from(published.is_ok());
             world.run_for(Duration::from_millis(rng.u64(..200)));
         }
         world.run_for(Duration::from_secs(60));
@@ -104,15 +176,20 @@ fn lanes_go_on_after_a_restart_of_the_server() {
 /// `flush` waits for what was published in whichever lane.
 #[test]
 fn a_flush_waits_for_all_lanes() {
+    waits_for_all_lanes::<Heap>(60_000);
+    waits_for_all_lanes::<Lent<'static>>(3_000);
+}
+
+fn waits_for_all_lanes<S: Make>(longest: usize) {
     for link in [CLEAN, BAD, sim::Config { bandwidth: Some(100_000), ..CLEAN }] {
-        let mut world = World::<Heap>::new(broker::Config::default());
+        let mut world = World::<S>::new(broker::Config::default());
         let publisher = world.add(Config::default(), link);
         let sub = world.add(Config::default(), CLEAN);
         world.subscribe(sub, "a.b");
         world.run_until("the connection", |world| world.nodes[publisher].client.is_connected());
         let mut count = 0;
         for round in 0..10 {
-            for (lane, len) in [(6, 60_000), (0, 500), (1, 100), (3, 5_000)] {
+            for (lane, len) in [(6, longest), (0, 500), (1, 100), (3, longest.min(5_000))] {
                 publish(&mut world, publisher, &payload(Lane::new(lane).unwrap(), round, len)).unwrap();
                 count += 1;
             }

@@ -26,7 +26,7 @@ const EXAMPLE: usize = 120;
 
 /// See above. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Flood(Arc<Mutex<HashMap<Identifier, Budget>>>);
+pub(crate) struct Flood(Arc<Mutex<HashMap<Identifier, Budget>>>);
 
 /// A token bucket (as GCRA: it keeps the time at which it will be full).
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Budget {
 
 impl Flood {
     /// Tells again and again of what was held back. It never ends.
-    pub(super) async fn watch(&self) -> Infallible {
+    pub(crate) async fn watch(&self) -> Infallible {
         loop {
             Timer::after(TOLD_EVERY).await;
             self.tell();
@@ -63,7 +63,7 @@ impl Flood {
     }
 
     /// Tells of what was held back since the last time.
-    pub(super) fn tell(&self) {
+    pub(crate) fn tell(&self) {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held_back: Vec<(u64, String)> = kinds
             .values_mut()

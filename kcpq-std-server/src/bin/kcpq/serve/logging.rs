@@ -20,7 +20,7 @@ use crate::log::Log;
 
 /// What lines look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// The journal's if standard error goes to it, otherwise text
     Auto,
     /// Text, with colours on a terminal
@@ -32,13 +32,13 @@ pub(super) enum Format {
 }
 
 /// Changes what is written.
-pub(super) type SetLevel = Box<dyn Fn(Targets)>;
+pub(crate) type SetLevel = Box<dyn Fn(Targets)>;
 
 /// A log that is written from now on.
-pub(super) struct Logging {
-    pub(super) log: Log,
-    pub(super) flood: Flood,
-    pub(super) set_level: SetLevel,
+pub(crate) struct Logging {
+    pub(crate) log: Log,
+    pub(crate) flood: Flood,
+    pub(crate) set_level: SetLevel,
 }
 
 impl Logging {
@@ -46,7 +46,7 @@ impl Logging {
     ///
     /// # Errors
     /// The system's, when it gives no thread.
-    pub(super) fn start(level: Targets, format: Format) -> io::Result<Self> {
+    pub(crate) fn start(level: Targets, format: Format) -> io::Result<Self> {
         let log = Log::start(io::stderr())?;
         let flood = Flood::default();
         let (filter, level) = reload::Layer::new(level);
@@ -134,7 +134,7 @@ fn priority(level: Level) -> &'static str {
 ///
 /// # Errors
 /// For people: what is none.
-pub(super) fn parse_level(text: &str) -> Result<Targets, String> {
+pub(crate) fn parse_level(text: &str) -> Result<Targets, String> {
     // Of a variable that is set and empty.
     let text = if text.trim().is_empty() { "info" } else { text };
     for part in text.split(',') {

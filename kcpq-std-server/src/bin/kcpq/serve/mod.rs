@@ -1,15 +1,15 @@
 //! `kcpq serve`.
 
 mod file;
-mod flood;
-mod http;
-mod logging;
+pub(crate) mod flood;
+pub(crate) mod http;
+pub(crate) mod logging;
 mod nats;
-mod policy;
+pub(crate) mod policy;
 mod reread;
 mod run;
 mod settings;
-mod supervisor;
+pub(crate) mod supervisor;
 
 use std::env;
 use std::ffi::OsString;
@@ -45,7 +45,7 @@ use super::preset::Preset;
 use super::{Failure, KeyArg, parse_size};
 
 /// How long the last lines of the log may take to be written.
-const LAST_LINES: Duration = Duration::from_millis(500);
+pub(crate) const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// The flags of `kcpq serve`.
 #[derive(Debug, Parser)]

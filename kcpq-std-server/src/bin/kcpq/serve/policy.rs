@@ -68,7 +68,7 @@ pub(super) fn needs_keys(access: &Access) -> bool {
 }
 
 /// True if only this machine can reach an address.
-pub(super) fn is_local(addr: SocketAddr) -> bool {
+pub(crate) fn is_local(addr: SocketAddr) -> bool {
     addr.ip().to_canonical().is_loopback()
 }
 

@@ -13,8 +13,8 @@ use kcpq_std_server::access::{Access, Limits, Rules};
 
 use super::Serve;
 use super::file::{self, File, KEYS, Setting};
-use super::nats::without_secrets;
 use crate::KEY_VARIABLE;
+use crate::nats::without_secrets;
 
 /// See above.
 #[derive(Debug)]

@@ -12,11 +12,16 @@ use kcpq_std_server::View;
 /// Clients can come.
 pub(super) fn ready(addrs: &[SocketAddr]) {
     let addrs = addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-    system::tell(&system::State::Ready(format!("listening on {addrs}")));
+    ready_as(&format!("listening on {addrs}"));
+}
+
+/// The same of a program that does something else.
+pub(crate) fn ready_as(what: &str) {
+    system::tell(&system::State::Ready(what.into()));
 }
 
 /// The server ends, which takes so long at most, beside what it is given anyway.
-pub(super) fn stopping(within: Duration) {
+pub(crate) fn stopping(within: Duration) {
     system::tell(&system::State::Stopping(within));
 }
 

@@ -106,6 +106,7 @@ pub(super) const KEYS: &[Key] = &[
     key("nats", "export", "nats_export"),
     key("nats", "import", "nats_import"),
     key("nats", "prefix", "nats_prefix"),
+    key("nats", "stored", "nats_stored"),
     key("nats", "buffer", "nats_buffer"),
     key("transport", "preset", "preset"),
     key("transport", "max_datagram", "max_datagram"),
@@ -116,8 +117,17 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Flags that can be given several times: their keys may be lists.
-const LISTS: &[&str] =
-    &["listen", "http_subscribe", "http_ws_origin", "successor", "keep", "nats", "nats_export", "nats_import"];
+const LISTS: &[&str] = &[
+    "listen",
+    "http_subscribe",
+    "http_ws_origin",
+    "successor",
+    "keep",
+    "nats",
+    "nats_export",
+    "nats_import",
+    "nats_stored",
+];
 
 /// Bytes of a file that are read: some files have no end.
 const LONGEST: u64 = 16 << 20;

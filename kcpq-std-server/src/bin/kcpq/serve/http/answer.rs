@@ -16,7 +16,8 @@ use super::crowd::{Crowd, Lease};
 use super::look::Looker;
 use super::query::Query;
 use super::websocket::Visitor;
-use super::{connz, keptz, live, messages, metrics, page, subsz, varz};
+use super::{connz, keptz, live, messages, metrics, page, streamz, subsz, varz};
+use crate::openmetrics;
 
 /// What there is, for people without a browser.
 const INDEX: &str = "kcpq\n\n\
@@ -27,6 +28,7 @@ const INDEX: &str = "kcpq\n\n\
     /connz    its sessions: offset, limit, sort, order, search, cid, kind, user, name\n\
     /subsz    its patterns: offset, limit, sort, order, search, test\n\
     /keptz    the last values of subjects: offset, limit, sort, order, search, test\n\
+    /streamz  what the store behind its backbone keeps\n\
     /live     varz, connz, subsz once a second, as server-sent events: connz.offset, ..., subsz.offset, ...\n\
     /messages what is published, as server-sent events, where the configuration lets it: pattern\n\
     /ws       the protocol itself, over a WebSocket, where the configuration lets it; /kcpq.js speaks it\n";
@@ -48,16 +50,10 @@ pub(super) fn answer(
     comes: impl FnOnce(Visitor),
 ) -> Response<Body> {
     let upgrade = (request.uri().path() == "/ws").then(|| hyper::upgrade::on(&mut *request));
-    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    if local && !headers.get(HOST).is_none_or(names_this_machine) {
-        // A page of a stranger, whose name was made to lead here (DNS rebinding).
-        return error(StatusCode::FORBIDDEN, "only by an address of this machine, or as localhost");
+    if let Some(refused) = refused(request, local) {
+        return refused;
     }
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
+    let (uri, headers) = (request.uri(), request.headers());
     let query = Query::new(uri.query().unwrap_or_default());
     match uri.path() {
         "/" if !accepts(headers, "text/html") => respond(StatusCode::OK, TEXT, INDEX),
@@ -97,14 +93,7 @@ pub(super) fn answer(
         "/healthz" if looker.is_healthy() => document(&json!({ "status": "ok" })),
         "/healthz" => gone(),
         "/metrics" => match looker.look() {
-            Some(look) => {
-                let text = metrics::text(&looker.about, &look);
-                if accepts(headers, "application/openmetrics-text") {
-                    respond(StatusCode::OK, metrics::OPEN_METRICS, text)
-                } else {
-                    respond(StatusCode::OK, metrics::CLASSIC, metrics::classic(&text))
-                }
-            }
+            Some(look) => metrics(headers, metrics::text(&looker.about, &look)),
             None => gone(),
         },
         "/varz" => looker.look().map_or_else(gone, |look| document(&varz::document(looker, &look))),
@@ -113,6 +102,11 @@ pub(super) fn answer(
         }
         "/keptz" => looker.kept().map_or_else(gone, |values| document_or(keptz::document(&values, &query))),
         "/subsz" => looker.patterns().map_or_else(gone, |patterns| document_or(subsz::document(&patterns, &query))),
+        "/streamz" => match looker.view().streams() {
+            Some(Ok(streams)) => document(&streamz::document(streams)),
+            Some(Err(why)) => error(StatusCode::SERVICE_UNAVAILABLE, &why),
+            None => error(StatusCode::NOT_FOUND, "there is no backbone, or its store does not answer"),
+        },
         path => match page::part(path) {
             Some(part) => {
                 let mut response = respond(StatusCode::OK, part.content_type, part.text);
@@ -125,6 +119,29 @@ pub(super) fn answer(
             }
             None => error(StatusCode::NOT_FOUND, "there is no such document"),
         },
+    }
+}
+
+/// What nobody is answered, wherever only this machine is to ask: `local`.
+pub(crate) fn refused(request: &Request<Incoming>, local: bool) -> Option<Response<Body>> {
+    if local && !request.headers().get(HOST).is_none_or(names_this_machine) {
+        // A page of a stranger, whose name was made to lead here (DNS rebinding).
+        return Some(error(StatusCode::FORBIDDEN, "only by an address of this machine, or as localhost"));
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Some(response);
+    }
+    None
+}
+
+/// Metrics, in the format that is asked for.
+pub(crate) fn metrics(headers: &HeaderMap, text: String) -> Response<Body> {
+    if accepts(headers, "application/openmetrics-text") {
+        respond(StatusCode::OK, openmetrics::OPEN_METRICS, text)
+    } else {
+        respond(StatusCode::OK, openmetrics::CLASSIC, openmetrics::classic(&text))
     }
 }
 
@@ -147,15 +164,15 @@ fn document_or(made: Result<Value, String>) -> Response<Body> {
     made.map_or_else(|why| error(StatusCode::BAD_REQUEST, &why), |value| document(&value))
 }
 
-fn document(value: &Value) -> Response<Body> {
+pub(crate) fn document(value: &Value) -> Response<Body> {
     respond(StatusCode::OK, JSON, format!("{value:#}\n"))
 }
 
-fn gone() -> Response<Body> {
+pub(crate) fn gone() -> Response<Body> {
     respond(StatusCode::SERVICE_UNAVAILABLE, JSON, format!("{:#}\n", json!({ "status": "a thread does not answer" })))
 }
 
-fn error(status: StatusCode, why: &str) -> Response<Body> {
+pub(crate) fn error(status: StatusCode, why: &str) -> Response<Body> {
     respond(status, JSON, format!("{:#}\n", json!({ "error": why })))
 }
 

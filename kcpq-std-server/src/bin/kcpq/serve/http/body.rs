@@ -8,7 +8,7 @@ use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
 
 /// See above.
-pub(super) type Body = Either<Full<Bytes>, StreamBody<Events>>;
+pub(crate) type Body = Either<Full<Bytes>, StreamBody<Events>>;
 
 /// One after the other, each made when there is room for it: who does not read has nothing made.
 type Events = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>>>>;

@@ -18,13 +18,13 @@ const CONNECTION_TIME: Duration = Duration::from_secs(30);
 
 /// All connections, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     connections: RefCell<VecDeque<(Rc<Lease>, Task<()>)>>,
 }
 
 /// For how long a connection may go on.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(crate) struct Lease {
     until: Cell<Instant>,
     part: Cell<Part>,
 }
@@ -42,7 +42,7 @@ enum Part {
 
 impl Crowd {
     /// Begins a connection, whose task `talk` makes.
-    pub(super) fn admit(&self, talk: impl FnOnce(Rc<Lease>) -> Task<()>) {
+    pub(crate) fn admit(&self, talk: impl FnOnce(Rc<Lease>) -> Task<()>) {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|(_, task)| !task.is_finished());
         let passing = connections.iter().filter(|(lease, _)| lease.part.get() != Part::Stays).count();
@@ -97,7 +97,7 @@ impl Lease {
     }
 
     /// Waits until it is over.
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         while self.part.get() == Part::Stays || Instant::now() < self.until.get() {
             if self.part.get() == Part::Stays {
                 std::future::pending::<()>().await;

@@ -120,7 +120,7 @@ fn reachable(listens: SocketAddr) -> SocketAddr {
 /// How far it is with a listener.
 enum State {
     Begins(Rc<Viewer>, String),
-    Watches { subscription: Subscription, told: u64, client: Client },
+    Watches { subscription: Box<Subscription>, told: u64, client: Client },
     Ends,
 }
 
@@ -148,6 +148,7 @@ async fn step(state: State, lease: &Lease) -> Option<(Bytes, State)> {
     match state {
         State::Begins(viewer, pattern) => Some(match viewer.watch(&pattern).await {
             Ok((client, subscription)) => {
+                let subscription = Box::new(subscription);
                 (event("watching", &json!({ "pattern": pattern })), State::Watches { subscription, told: 0, client })
             }
             Err(why) => (event("refused", &json!({ "why": why })), State::Ends),

@@ -1,26 +1,12 @@
-//! `/metrics`: for Prometheus, in the text format of OpenMetrics or the one before it.
-//!
-//! Labels have few values, whoever connects: nothing that a client chooses is one.
+//! `/metrics`: the server, for Prometheus.
 
-use std::collections::HashSet;
-use std::fmt;
 use std::time::UNIX_EPOCH;
 
-use kcpq_core::histogram::{Histogram, Scale};
 use kcpq_std_server::BackboneView;
 use kcpq_std_server::broker::ClientKind;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::{Registry, Unit};
 
 use super::look::{About, Look};
-
-/// The two formats. Who does not ask for OpenMetrics gets the one before it.
-pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-pub(super) const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+use crate::openmetrics::{self, Family, Unit, counter, counters, gauge, gauges, histogram};
 
 /// A kind of clients, as a label.
 pub(super) fn kind(kind: ClientKind) -> &'static str {
@@ -29,136 +15,7 @@ pub(super) fn kind(kind: ClientKind) -> &'static str {
 
 /// All metrics at the moment of a look.
 pub(super) fn text(about: &About, look: &Look) -> String {
-    let mut registry = Registry::with_prefix("kcpq");
-    registry.register_collector(Box::new(Families(families(about, look))));
-    let mut out = String::new();
-    // Fails only where a text cannot grow.
-    let _ = text::encode(&mut out, &registry);
-    out
-}
-
-/// The same in the format before OpenMetrics, in which a counter is called as its values are.
-pub(super) fn classic(text: &str) -> String {
-    let counter = |line: &'_ str| line.strip_prefix("# TYPE ")?.strip_suffix(" counter").map(str::to_owned);
-    let counters: HashSet<String> = text.lines().filter_map(counter).collect();
-    let mut out = String::with_capacity(text.len());
-    for line in text.lines() {
-        let mut words = line.splitn(4, ' ');
-        let line = match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name), Some(rest)) => {
-                let total = if counters.contains(name) { "_total" } else { "" };
-                format!("# {what} {name}{total} {rest}")
-            }
-            (Some("#"), ..) => continue,
-            _ => line.to_owned(),
-        };
-        out.push_str(&line);
-        out.push('\n');
-    }
-    out
-}
-
-/// Values of one name.
-#[derive(Debug)]
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    unit: Option<Unit>,
-    values: Values,
-}
-
-#[derive(Debug)]
-enum Values {
-    Counter(Vec<(Label, u64)>),
-    Gauge(Vec<(Label, f64)>),
-    /// The sum, and each bound with how many values lie up to it and beyond the one before.
-    Histogram(f64, Vec<(f64, u64)>),
-}
-
-/// A name and a value, or none.
-type Label = Option<(&'static str, String)>;
-
-#[derive(Debug)]
-struct Families(Vec<Family>);
-
-impl Collector for Families {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for Family { name, help, unit, values } in &self.0 {
-            let kind = match values {
-                Values::Counter(_) => MetricType::Counter,
-                Values::Gauge(_) => MetricType::Gauge,
-                Values::Histogram(..) => MetricType::Histogram,
-            };
-            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
-            match values {
-                Values::Counter(all) => encode(all, metric, ConstCounter::new)?,
-                Values::Gauge(all) => encode(all, metric, ConstGauge::new)?,
-                Values::Histogram(sum, buckets) => {
-                    let count = buckets.iter().map(|(_, count)| count).sum();
-                    metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A value without a label, or one for each label.
-fn encode<T: Copy, M: EncodeMetric>(
-    all: &[(Label, T)],
-    mut metric: MetricEncoder<'_>,
-    make: impl Fn(T) -> M,
-) -> fmt::Result {
-    if let [(None, value)] = all {
-        return make(*value).encode(metric);
-    }
-    for (label, value) in all {
-        let labels: Vec<_> = label.iter().map(|(name, text)| (*name, text.as_str())).collect();
-        make(*value).encode(metric.encode_family(&labels)?)?;
-    }
-    Ok(())
-}
-
-fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
-    Family { name, help, unit: None, values: Values::Counter(vec![(None, value)]) }
-}
-
-fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
-    Family { name, help, unit: None, values: Values::Gauge(vec![(None, value)]) }
-}
-
-/// One counter for each value of a label.
-fn counters<const N: usize>(
-    name: &'static str,
-    help: &'static str,
-    label: &'static str,
-    values: [(&'static str, u64); N],
-) -> Family {
-    let values = values.into_iter().map(|(value, count)| (Some((label, value.to_owned())), count)).collect();
-    Family { name, help, unit: None, values: Values::Counter(values) }
-}
-
-/// Values of which so many make one of the metric's unit.
-fn histogram<S: Scale>(name: &'static str, help: &'static str, values: &Histogram<S>, per: f64) -> Family {
-    let up_to = values.buckets().map(|(up_to, count)| (up_to as f64 / per, count));
-    let buckets = up_to.chain([(f64::INFINITY, values.above())]).collect();
-    Family { name, help, unit: None, values: Values::Histogram(values.sum() as f64 / per, buckets) }
-}
-
-fn gauges(
-    name: &'static str,
-    help: &'static str,
-    label: &'static str,
-    values: impl IntoIterator<Item = (String, f64)>,
-) -> Family {
-    let values = values.into_iter().map(|(value, amount)| (Some((label, value)), amount)).collect();
-    Family { name, help, unit: None, values: Values::Gauge(values) }
-}
-
-impl Family {
-    fn of(self, unit: Unit) -> Self {
-        Self { unit: Some(unit), ..self }
-    }
+    openmetrics::write(families(about, look))
 }
 
 fn families(about: &About, look: &Look) -> Vec<Family> {
@@ -169,7 +26,8 @@ fn families(about: &About, look: &Look) -> Vec<Family> {
     all
 }
 
-fn backbone(view: &BackboneView) -> Vec<Family> {
+/// NATS, of whoever stands on it.
+pub(crate) fn backbone(view: &BackboneView) -> Vec<Family> {
     let stats = &view.stats;
     vec![
         gauge("backbone_connected", "1 if the NATS servers of the backbone are there", stats.joined as f64),
@@ -194,12 +52,42 @@ fn backbone(view: &BackboneView) -> Vec<Family> {
                 ("unmapped", stats.dropped_unmapped),
                 ("expired", stats.expired),
                 ("unwanted", stats.unwanted),
+                ("returned", stats.returned),
             ],
         ),
         gauge("backbone_waiting", "Messages that wait for them", stats.waiting as f64),
         gauge("backbone_waiting_size", "Size of these", stats.waiting_bytes as f64).of(Unit::Bytes),
         counter("backbone_headers_stripped", "Headers and subjects for answers that did not cross", stats.stripped),
         counter("backbone_no_responders", "Requests that nobody at any server was there for", stats.nobody),
+        counter("backbone_stored", "Messages that were stored, as JetStream has said", stats.stored),
+        counter("backbone_stored_duplicates", "Of these those that it had already", stats.store_duplicates),
+        counter("backbone_store_repeats", "Times that it was handed a message again", stats.store_repeats),
+        counters(
+            "backbone_not_stored",
+            "Messages that were to be stored and are not, or it is not known that they are",
+            "reason",
+            [
+                ("no_stream", stats.store_no_stream),
+                ("refused", stats.store_refused),
+                ("in_doubt", stats.store_in_doubt),
+                ("full", stats.store_full),
+            ],
+        ),
+        gauge("backbone_storing", "Messages that are kept until they are stored", stats.storing as f64),
+        gauge("backbone_storing_size", "Size of these", stats.storing_bytes as f64).of(Unit::Bytes),
+        gauge("backbone_replays", "Subscriptions to what is stored there", stats.replays as f64),
+        counter("backbone_replays_opened", "Times that one began", stats.replays_opened),
+        counter("backbone_replays_resumed", "Times that one went on after a loss", stats.replays_resumed),
+        counter("backbone_replays_refused", "Times that one did not begin, or not yet go on", stats.replays_refused),
+        counter("backbone_replayed", "Stored messages that came for sessions", stats.replayed),
+        counter("backbone_redelivered", "Of these, those that had come before under a durable name", stats.redelivered),
+        counters(
+            "backbone_settled",
+            "Messages of durable subscriptions of which clients have said what is to become",
+            "how",
+            [("ack", stats.replays_acknowledged), ("nak", stats.replays_returned), ("term", stats.replays_terminated)],
+        ),
+        gauge("backbone_replay_backlog", "Stored messages that are still to come", stats.replay_backlog as f64),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Monitoring over HTTP: a thread of its own, which asks those that serve page by page.
 //!
 //! ```text
-//! connection -> hyper -> answer   which document, its query       varz, connz, subsz, metrics   the documents
+//! connection -> hyper -> answer   which document, its query       varz, connz, subsz, streamz, metrics   the documents
 //!   crowd                look     what they are made of, at most one second old
 //!                        live     the documents again and again
 //!                        messages what is published to a pattern
@@ -12,7 +12,7 @@
 //! Nobody who can reach the port does more than read, unless WebSockets are let in, which are clients like others;
 //! nobody keeps others from it, and however often it is asked the threads that serve are asked once a second at most.
 
-mod answer;
+pub(crate) mod answer;
 mod body;
 mod connz;
 mod crowd;
@@ -20,11 +20,12 @@ mod keptz;
 mod live;
 mod look;
 mod messages;
-mod metrics;
+pub(crate) mod metrics;
 mod page;
 mod patterns;
 mod query;
 mod recent;
+mod streamz;
 mod subsz;
 mod varz;
 mod websocket;
@@ -38,15 +39,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::service::{HttpService, service_fn};
 use kcpq_std_server::View;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, Timer};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
+pub(crate) use self::body::Body;
+pub(crate) use self::crowd::Crowd;
+use self::crowd::Lease;
 pub(super) use self::crowd::MAX_CONNECTIONS;
-use self::crowd::{Crowd, Lease};
 pub(super) use self::look::About;
 use self::look::Looker;
 pub(super) use self::messages::{Pass, Viewing};
@@ -58,7 +62,7 @@ const HEADER_TIME: Duration = Duration::from_secs(5);
 /// Bytes of a request's head: hyper's least.
 const MAX_HEAD: usize = 8 << 10;
 /// The wait after an error that is not a client's, such as too many open files.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// The thread. It ends when this is dropped.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ pub(super) struct Http {
 ///
 /// # Errors
 /// A line for people.
-pub(super) fn listen(address: &str, open: bool) -> Result<TcpListener, String> {
+pub(crate) fn listen(address: &str, open: bool) -> Result<TcpListener, String> {
     let cannot = |error: io::Error| format!("cannot listen on {address} for HTTP: {error}");
     let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(cannot)?.collect();
     let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
@@ -85,7 +89,7 @@ pub(super) fn listen(address: &str, open: bool) -> Result<TcpListener, String> {
 ///
 /// # Errors
 /// What it is not.
-pub(super) fn parse(text: &str) -> Result<String, String> {
+pub(crate) fn parse(text: &str) -> Result<String, String> {
     let address = match text.strip_prefix(':') {
         Some(port) => format!("0.0.0.0:{port}"),
         None if text.parse::<u16>().is_ok() => format!("127.0.0.1:{text}"),
@@ -171,20 +175,31 @@ async fn talk(stream: Async<TcpStream>, looker: Rc<Looker>, crowd: Weak<Crowd>, 
         });
         async { answer.ok_or("the server ends") }
     });
-    let connection = http1::Builder::new()
-        .timer(SmolTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .keep_alive(false)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(FuturesIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = connection.await {
+    if let Err(error) = connection(stream, service).await {
         tracing::debug!(%error, "HTTP");
     }
     if let (Some(visitor), Some(door)) = (visitor.take(), &looker.door) {
         lease.stay();
         visitor.stay(looker.view(), door).await;
     }
+}
+
+/// A connection with one request, which has little time to say what it wants.
+pub(crate) fn connection<S>(
+    stream: Async<TcpStream>,
+    service: S,
+) -> UpgradeableConnection<FuturesIo<Async<TcpStream>>, S>
+where
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    http1::Builder::new()
+        .timer(SmolTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .keep_alive(false)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(FuturesIo::new(stream), service)
+        .with_upgrades()
 }
 
 #[cfg(test)]

@@ -117,9 +117,33 @@ fn backbone(view: &BackboneView) -> Value {
             "unmapped": stats.dropped_unmapped,
             "expired": stats.expired,
             "unwanted": stats.unwanted,
+            "returned": stats.returned,
+        },
+        "storing": {
+            "pending_msgs": stats.storing,
+            "pending_bytes": stats.storing_bytes,
+            "stored": stats.stored,
+            "duplicates": stats.store_duplicates,
+            "repeats": stats.store_repeats,
+            "no_stream": stats.store_no_stream,
+            "refused": stats.store_refused,
+            "in_doubt": stats.store_in_doubt,
+            "full": stats.store_full,
         },
         "stripped": stats.stripped,
         "no_responders": stats.nobody,
+        "replays": {
+            "open": stats.replays,
+            "opened": stats.replays_opened,
+            "resumed": stats.replays_resumed,
+            "refused": stats.replays_refused,
+            "messages": stats.replayed,
+            "redelivered": stats.redelivered,
+            "acknowledged": stats.replays_acknowledged,
+            "returned": stats.replays_returned,
+            "terminated": stats.replays_terminated,
+            "backlog": stats.replay_backlog,
+        },
     })
 }
 

@@ -44,6 +44,9 @@ pub(super) async fn look(site: &Site) -> Vec<Finding> {
 fn backbone(found: &Value) -> Option<Finding> {
     let connected = found["connected"].as_bool()?;
     let lost = found["dropped"]["away"].as_u64().unwrap_or(0) + found["dropped"]["in_doubt"].as_u64().unwrap_or(0);
+    let storing = &found["storing"];
+    let unstored: u64 =
+        ["no_stream", "refused", "in_doubt", "full"].iter().filter_map(|why| storing[why].as_u64()).sum();
     let (what, disconnects) = ("backbone", found["disconnects"].as_u64().unwrap_or(0));
     Some(if !connected {
         let text = format!("not there: {}", text(found, "trouble"));
@@ -51,6 +54,17 @@ fn backbone(found: &Value) -> Option<Finding> {
     } else if lost > 0 {
         let text = format!("{} is there; {lost} messages were lost in {disconnects} outages", text(found, "server"));
         Finding::warning(what, text, &["see to NATS, or have more wait for it: --nats-buffer"])
+    } else if unstored > 0 {
+        let waiting = storing["pending_msgs"].as_u64().unwrap_or(0);
+        let text = format!(
+            "{} is there; {unstored} messages that were to be stored may not be, and {waiting} wait",
+            text(found, "server")
+        );
+        Finding::warning(
+            what,
+            text,
+            &["has a stream of JetStream their subjects, and room? why: storing in /varz, and the log"],
+        )
     } else {
         Finding::well(what, format!("{} is there", text(found, "server")))
     })
@@ -106,6 +120,8 @@ mod tests {
         assert_eq!(grade(Value::Null), None);
         assert_eq!(grade(json!({ "connected": false, "trouble": "why" })), Some(Grade::Broken));
         assert_eq!(grade(json!({ "connected": true, "dropped": { "away": 1 } })), Some(Grade::Warning));
+        assert_eq!(grade(json!({ "connected": true, "storing": { "refused": 1, "stored": 9 } })), Some(Grade::Warning));
+        assert_eq!(grade(json!({ "connected": true, "storing": { "stored": 9 } })), Some(Grade::Well));
         assert_eq!(grade(json!({ "connected": true, "server": "nats://a:4222" })), Some(Grade::Well));
         assert!(found(0, 3).advice[0].contains("kcpq top") && found(2, 3).advice[0].contains("socket buffers"));
     }

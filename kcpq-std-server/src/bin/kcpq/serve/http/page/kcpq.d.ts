@@ -73,7 +73,8 @@ export interface Server {
   readonly keepAlive: number;
 }
 
-/** `code`: unreachable, disconnected, closed, denied, refused, timeout, nobody, full, too_large, no_reply. */
+/** `code`: unreachable, disconnected, closed, denied, refused, timeout, nobody, full, too_large, no_reply; and of messages that are to be
+ * stored unsupported, no_stream, in_doubt (whether it is stored nobody knows). */
 export class KcpqError extends Error {
   readonly code: string;
   constructor(code: string, message: string);
@@ -93,6 +94,12 @@ export class Client extends EventTarget {
   publish(subject: string, payload?: Payload, options?: PublishOptions): void;
   /** The same; with how many sessions it is. */
   confirm(subject: string, payload?: Payload, options?: PublishOptions & { timeout?: number }): Promise<number>;
+  /** The same; ready when a stream behind the server's backbone has stored it. What has the same id is stored once. */
+  store(
+    subject: string,
+    payload?: Payload,
+    options?: PublishOptions & { id?: string; timeout?: number },
+  ): Promise<{ sequence: number; duplicate: boolean }>;
   subscribe(pattern: string, callback: (message: Message) => void, options?: SubscribeOptions): Promise<Subscription>;
   subscribe(pattern: string, options?: SubscribeOptions): Promise<Subscription>;
   unsubscribe(subscription: Subscription): Promise<void>;
@@ -110,7 +117,7 @@ export function connect(options?: ConnectOptions): Promise<Client>;
 export const command: Readonly<Record<string, number>>;
 export function encodeFrame(command: number, subject?: Payload, payload?: Payload): Uint8Array;
 export function decodeFrames(bytes: Uint8Array): { command: number; subject: Uint8Array; payload: Uint8Array }[];
-export function encodeProperties(options?: PublishOptions & { confirm?: number }): Uint8Array;
+export function encodeProperties(options?: PublishOptions & { confirm?: number; store?: number; id?: string }): Uint8Array;
 export function decodeMessage(bytes: Uint8Array): {
   payload: Uint8Array;
   headers: [string, string][];

@@ -14,8 +14,10 @@ export const command = {
 
 const tag = {
   REPLY: 0x01, HEADER: 0x02, STATUS: 0x03, LEFT: 0x04, MEMBER: 0x05, KEPT: 0x06, TTL: 0x81, RETAIN: 0x82, CONFIRM: 0x83,
+  STORE: 0x84,
 };
 const PROPERTIES = 1 << 8;
+const STORES = 1 << 15;
 const MAX_PROPERTIES = 16384;
 
 const encoder = new TextEncoder();
@@ -70,7 +72,7 @@ export const decodeFrames = (bytes) => {
 const property = (which, value) => concat([[which], u16(value.length), value]);
 
 /** What stands behind a message: its properties, those for the server last, and their length. Empty if there are none. */
-export const encodeProperties = ({ reply, headers, ttl, retain, confirm } = {}) => {
+export const encodeProperties = ({ reply, headers, ttl, retain, confirm, store, id } = {}) => {
   const all = [];
   if (reply !== undefined) all.push(property(tag.REPLY, bytesOf(reply)));
   const pairs = headers === undefined ? [] : Array.isArray(headers) ? headers : Object.entries(headers);
@@ -82,6 +84,11 @@ export const encodeProperties = ({ reply, headers, ttl, retain, confirm } = {}) 
   if (ttl !== undefined) all.push(property(tag.TTL, u32(Math.min(Math.ceil(ttl), 0xffffffff))));
   if (retain) all.push(property(tag.RETAIN, []));
   if (confirm !== undefined) all.push(property(tag.CONFIRM, u32(confirm)));
+  if (store !== undefined) {
+    const name = bytesOf(id);
+    if (name.length > 64 || /\p{Cc}/u.test(id ?? "")) throw new TypeError("an id is at most 64 bytes without control characters");
+    all.push(property(tag.STORE, concat([u32(store), name])));
+  }
   const bytes = concat(all);
   if (bytes.length > MAX_PROPERTIES) throw new RangeError(`${bytes.length} bytes of properties, the limit is ${MAX_PROPERTIES}`);
   return bytes.length === 0 ? bytes : concat([bytes, u16(bytes.length)]);
@@ -306,6 +313,24 @@ export class Client extends EventTarget {
     return answer;
   }
 
+  /**
+   * The same; ready when a stream behind the server's backbone has stored it: { sequence, duplicate }. What has the same id is
+   * stored once.
+   */
+  async store(subject, payload, { reply, headers, ttl, retain, id, timeout = PATIENCE } = {}) {
+    if (this.#server && !(this.#server.features & STORES)) {
+      throw new KcpqError("unsupported", "the server has no backbone that stores messages");
+    }
+    const number = this.#number();
+    const answer = this.#wait(number, timeout, `no word of the message to ${subject}`, true);
+    try {
+      this.#publish(subject, payload, { reply, headers, ttl, retain, store: number, id });
+    } catch (error) {
+      this.#settle(number)?.reject(error);
+    }
+    return answer;
+  }
+
   /** Subscribes: to what is called back, or else gone through by `for await`. Ready when the server has it. */
   async subscribe(pattern, callback, options) {
     if (typeof callback !== "function") [callback, options] = [undefined, callback];
@@ -488,10 +513,10 @@ export class Client extends EventTarget {
     return this.#numbers;
   }
 
-  #wait(number, timeout, what) {
+  #wait(number, timeout, what, stores = false) {
     return new Promise((resolve, reject) => {
       const fail = () => this.#settle(number)?.reject(new KcpqError("timeout", `${what} in ${timeout} ms`));
-      this.#waiting.set(number, { resolve, reject, timer: setTimeout(fail, timeout) });
+      this.#waiting.set(number, { resolve, reject, stores, timer: setTimeout(fail, timeout) });
     });
   }
 
@@ -534,7 +559,15 @@ export class Client extends EventTarget {
     if (which === command.ACK || which === command.PUBACK) {
       if (payload.length < 5) return;
       const [waiting, code, text] = [this.#settle(readU32(payload, 0)), payload[4], decoder.decode(subject)];
-      if (code !== 0) return waiting?.reject(new KcpqError("refused", text || `refused, reason ${code}`));
+      if (code !== 0) {
+        const name = (which === command.PUBACK && { 6: "no_stream", 7: "in_doubt" }[code]) || "refused";
+        return waiting?.reject(new KcpqError(name, text || `refused, reason ${code}`));
+      }
+      if (waiting?.stores) {
+        if (payload.length < 18) return waiting.reject(new KcpqError("unsupported", "the server stores no messages"));
+        const sequence = readU32(payload, 9) * 2 ** 32 + readU32(payload, 13);
+        return waiting.resolve({ sequence, duplicate: (payload[17] & 1) !== 0 });
+      }
       return waiting?.resolve(payload.length >= 9 ? readU32(payload, 5) : undefined);
     }
     if (which === command.ERR) this.#denied(decoder.decode(subject), payload);

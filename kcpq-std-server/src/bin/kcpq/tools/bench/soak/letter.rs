@@ -48,7 +48,8 @@ impl Letter {
     }
 
     fn fill(self) -> u8 {
-        (self.life.wrapping_mul(31) ^ self.number.wrapping_mul(7) ^ u64::from(self.lane)) as u8
+        let bytes = [self.life.wrapping_mul(31), self.number.wrapping_mul(7)].map(u64::to_be_bytes);
+        bytes.as_flattened().iter().fold(self.lane, |fill, byte| fill.rotate_left(3) ^ byte)
     }
 }
 

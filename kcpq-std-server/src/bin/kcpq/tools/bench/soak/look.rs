@@ -13,9 +13,10 @@ pub(super) struct Look {
     pub(super) descriptors: u64,
 }
 
-/// What an allocator may keep for itself: a share of what was there, and so many bytes.
+/// What an allocator may keep for itself: a share of what was there, and so many bytes. A page of many short things is kept as long
+/// as one of them is there; what really leaks is more than that within minutes.
 const SHARE: u64 = 10;
-const SLACK: u64 = 8 << 20;
+const SLACK: u64 = 32 << 20;
 
 impl Look {
     /// What the process `pid` uses, or this one; nothing where the system does not tell.
@@ -60,10 +61,10 @@ mod tests {
     #[test]
     fn what_is_not_given_back_is_told() {
         let before = Look { cpu: 0.0, memory: 100 << 20, descriptors: 20 };
-        assert!(Look { memory: 118 << 20, ..before }.is_as(&before));
+        assert!(Look { memory: 142 << 20, ..before }.is_as(&before));
         assert_eq!(Look { memory: 50 << 20, descriptors: 19, ..before }.fault(&before, "it"), None);
-        let more = Look { memory: 119 << 20, ..before };
-        assert!(!more.is_as(&before) && more.fault(&before, "it").unwrap().contains("119.0 MiB"));
+        let more = Look { memory: 143 << 20, ..before };
+        assert!(!more.is_as(&before) && more.fault(&before, "it").unwrap().contains("143.0 MiB"));
         let more = Look { descriptors: 21, ..before };
         assert!(!more.is_as(&before) && more.fault(&before, "it").unwrap().contains("21 open descriptors"));
     }

@@ -1,6 +1,6 @@
 //! `kcpq bench soak`: clients that come, do everything, and go, for hours; then all is to be as it was before.
 //!
-//! One publisher and one subscriber are there all the time and show what others do to them ([`Steady`](steady::Steady)); around
+//! One publisher and one subscriber are there all the time and show what others do to them ([`Steady`]); around
 //! them [guests](guest) come and go. What a server and its clients use is looked at twice, both times while only the steady pair
 //! is there: after the first guests have gone, since memory that was used once a process may keep, and at the end.
 

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use kcpq_std_server::{Backbone, NatsAddress, NatsCredentials, NatsCredentialsError, NatsTls};
 
-use super::{Nats, without_secrets};
+use super::{Crossing, NatsServers, without_secrets};
 use crate::Failure;
 
-impl Nats {
-    /// The backbone of a server of this name, if there is to be one.
+impl NatsServers {
+    /// These as the backbone of somebody of this name, if there are any.
     ///
     /// # Errors
     /// For people: what cannot be used.
-    pub(crate) fn backbone(&self, name: &str, linger: Duration) -> Result<Option<Backbone>, Failure> {
+    pub(crate) fn backbone(
+        &self,
+        name: &str,
+        crossing: Crossing,
+        linger: Duration,
+    ) -> Result<Option<Backbone>, Failure> {
         if !self.is_wanted() {
             return Ok(None);
         }
@@ -39,16 +44,17 @@ impl Nats {
             }
             Err(_) => None, // perhaps no server asks for it
         };
-        let list = |patterns: &[Box<str>]| patterns.iter().filter(|pattern| !pattern.is_empty()).cloned().collect();
+        let list = |patterns: Vec<Box<str>>| patterns.into_iter().filter(|pattern| !pattern.is_empty()).collect();
         let backbone = Backbone {
             servers,
             credentials,
             tls,
             require_tls: self.nats_tls,
             name: name.to_owned(),
-            export: list(&self.nats_export),
-            import: list(&self.nats_import),
-            prefix: self.nats_prefix.clone().unwrap_or_default(),
+            export: list(crossing.export),
+            import: list(crossing.import),
+            prefix: crossing.prefix,
+            store: list(crossing.store),
             buffer: self.nats_buffer,
             linger,
         };

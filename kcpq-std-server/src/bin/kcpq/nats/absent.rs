@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use kcpq_std_server::Backbone;
 
-use super::Nats;
+use super::{Crossing, NatsServers};
 use crate::Failure;
 
-impl Nats {
+impl NatsServers {
     /// None.
     ///
     /// # Errors
     /// There is to be one.
-    pub(crate) fn backbone(&self, _: &str, _: Duration) -> Result<Option<Backbone>, Failure> {
+    pub(crate) fn backbone(&self, _: &str, _: Crossing, _: Duration) -> Result<Option<Backbone>, Failure> {
         if self.is_wanted() {
             return Err(Failure::Error("this program was built without NATS (the feature nats)".into()));
         }

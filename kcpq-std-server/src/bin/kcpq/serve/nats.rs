@@ -1,0 +1,76 @@
+//! The flags of a backbone: NATS servers over which several servers are one.
+
+use std::time::Duration;
+
+use clap::Args;
+use kcpq_std_server::Backbone;
+
+use super::parse_pattern;
+use crate::Failure;
+use crate::nats::{Crossing, NatsServers};
+
+/// See above.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Nats {
+    #[command(flatten)]
+    servers: NatsServers,
+    /// Patterns of subjects that are handed to NATS, separated by spaces; empty for none. What begins with $ has to be named
+    #[arg(long, default_value = ">", value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_list)]
+    nats_export: Vec<Box<str>>,
+    /// Patterns of subjects that are taken from NATS, likewise
+    #[arg(long, default_value = ">", value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_list)]
+    nats_import: Vec<Box<str>>,
+    /// First tokens of all subjects at NATS: with "edge" what is a.b here is edge.a.b there
+    #[arg(long, value_name = "SUBJECT", value_parser = parse_prefix)]
+    nats_prefix: Option<Box<str>>,
+    /// Patterns of subjects that JetStream is to store, separated by spaces: what anybody publishes to them is kept here until it
+    /// has. A stream there has to have the subjects
+    #[arg(long, default_value = "", value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_list)]
+    nats_stored: Vec<Box<str>>,
+}
+
+impl Nats {
+    /// Somebody wants a backbone.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.servers.is_wanted()
+    }
+
+    /// The backbone of a server of this name, if there is to be one.
+    ///
+    /// # Errors
+    /// For people: what cannot be used.
+    pub(super) fn backbone(&self, name: &str, linger: Duration) -> Result<Option<Backbone>, Failure> {
+        let crossing = Crossing {
+            export: self.nats_export.clone(),
+            import: self.nats_import.clone(),
+            prefix: self.nats_prefix.clone().unwrap_or_default(),
+            store: self.nats_stored.clone(),
+        };
+        self.servers.backbone(name, crossing, linger)
+    }
+}
+
+/// A pattern, or nothing.
+fn parse_list(text: &str) -> Result<Box<str>, String> {
+    if text.is_empty() { Ok("".into()) } else { parse_pattern(text) }
+}
+
+fn parse_prefix(text: &str) -> Result<Box<str>, String> {
+    match parse_pattern(text) {
+        Ok(_) if text.split('.').any(|token| token == "*" || token == ">") => Err("it has a wildcard".into()),
+        parsed => parsed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_subject() {
+        assert!(parse_prefix("edge.1").is_ok());
+        for wrong in ["", "a.*", ">", "a..b", "a b"] {
+            assert!(parse_prefix(wrong).is_err(), "{wrong}");
+        }
+    }
+}

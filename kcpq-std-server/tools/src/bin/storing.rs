@@ -1,0 +1,188 @@
+//! How fast messages are stored by JetStream: published through kcpq, or as a client of NATS publishes that does not wait for
+//! each, both with as many under way. For `scripts/compare --stored`, and no part of the program.
+//!
+//! NATS is spoken by hand, so that no client library is in the way: one thread writes as many messages as the window has room
+//! for, and reads the acknowledgements. Through kcpq it is the client that programs use, and each of so many tasks waits for
+//! its message before it publishes the next one.
+//!
+//! ```sh
+//! cargo run --release -p kcpq-tools --bin storing -- nats 127.0.0.1:4222 --window 1000
+//! ```
+//!
+//! prints one JSON object: `msgs_per_s`, and `latency_us` from a publish to its acknowledgement. The stream of the subject has
+//! to be there.
+
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use hdrhistogram::Histogram;
+use kcpq_smol::Client;
+use serde_json::json;
+use smol::LocalExecutor;
+
+/// How fast messages are stored.
+#[derive(Debug, Parser)]
+struct Flags {
+    /// By what they are published
+    #[arg(value_enum)]
+    by: By,
+    /// Where that listens
+    addr: SocketAddr,
+    /// Their subject, of which there is a stream
+    #[arg(long, default_value = "compare.stored")]
+    subject: String,
+    /// Bytes of each message
+    #[arg(long, default_value_t = 128)]
+    size: usize,
+    /// Messages under way
+    #[arg(long, default_value_t = 1_000)]
+    window: usize,
+    /// How long to publish
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// How long to publish before measuring
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    warmup: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum By {
+    Kcpq,
+    Nats,
+}
+
+/// Acknowledgements, and when each message was published.
+struct Tally {
+    begin: Instant,
+    end: Instant,
+    count: u64,
+    latency: Histogram<u64>,
+}
+
+impl Tally {
+    fn new(flags: &Flags) -> Result<Self, Box<dyn Error>> {
+        let begin = Instant::now() + flags.warmup;
+        let latency = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+        Ok(Self { begin, end: begin + flags.duration, count: 0, latency })
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    fn acknowledged(&mut self, published: Instant) {
+        let now = Instant::now();
+        if (self.begin..self.end).contains(&now) {
+            self.count += 1;
+            self.latency.saturating_record(now.duration_since(published).as_micros() as u64);
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let measured = match flags.by {
+        By::Kcpq => by_kcpq(&flags),
+        By::Nats => by_nats(&flags),
+    };
+    match measured {
+        Ok(Tally { begin, end, count, latency }) => {
+            let rate = count as f64 / end.duration_since(begin).as_secs_f64();
+            let at = |quantile| latency.value_at_quantile(quantile);
+            println!("{}", json!({ "msgs_per_s": rate, "latency_us": { "p50": at(0.5), "p99": at(0.99) } }));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("storing: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn by_kcpq(flags: &Flags) -> Result<Tally, Box<dyn Error>> {
+    let tally = Rc::new(RefCell::new(Tally::new(flags)?));
+    let executor = LocalExecutor::new();
+    smol::block_on(executor.run(async {
+        let client = Client::connect(flags.addr).await?;
+        let payload = vec![b'x'; flags.size];
+        let publishers = (0..flags.window).map(|_| {
+            let (client, payload, tally) = (client.clone(), payload.clone(), Rc::clone(&tally));
+            executor.spawn(async move {
+                while !tally.borrow().is_over() {
+                    let published = Instant::now();
+                    client.publish(&flags.subject, &payload).stored().within(Duration::from_secs(60)).await?;
+                    tally.borrow_mut().acknowledged(published);
+                }
+                Ok::<(), kcpq_smol::StoreError>(())
+            })
+        });
+        for publisher in publishers.collect::<Vec<_>>() {
+            publisher.await?;
+        }
+        client.close().await?;
+        Ok::<(), Box<dyn Error>>(())
+    }))?;
+    drop(executor);
+    Ok(Rc::into_inner(tally).ok_or("a publisher goes on")?.into_inner())
+}
+
+fn by_nats(flags: &Flags) -> Result<Tally, Box<dyn Error>> {
+    let stream = TcpStream::connect(flags.addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut output = stream.try_clone()?;
+    let mut input = BufReader::with_capacity(256 << 10, stream);
+    let mut line = String::new();
+    input.read_line(&mut line)?;
+    output.write_all(
+        b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\nSUB _INBOX.storing 1\r\n",
+    )?;
+    let message = format!("PUB {} _INBOX.storing {}\r\n{}\r\n", flags.subject, flags.size, "x".repeat(flags.size));
+    let (mut tally, mut under_way, mut body) = (Tally::new(flags)?, VecDeque::new(), Vec::new());
+    loop {
+        let room = if tally.is_over() { 0 } else { flags.window.saturating_sub(under_way.len()) };
+        if room > 0 {
+            let now = Instant::now();
+            output.write_all(&message.as_bytes().repeat(room))?;
+            under_way.extend(std::iter::repeat_n(now, room));
+        }
+        if under_way.is_empty() {
+            return Ok(tally);
+        }
+        // What has come is read before more is written.
+        loop {
+            line.clear();
+            input.read_line(&mut line)?;
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("MSG") => {
+                    let len: usize = words.next_back().ok_or("a MSG without a length")?.parse()?;
+                    body.resize(len + 2, 0);
+                    input.read_exact(&mut body)?;
+                    // JetStream acknowledges in order.
+                    if body.windows(7).any(|part| part == b"\"error\"") {
+                        return Err(format!("not stored: {}", String::from_utf8_lossy(&body)).into());
+                    }
+                    tally.acknowledged(under_way.pop_front().ok_or("more acknowledgements than messages")?);
+                }
+                Some("HMSG") => return Err("no stream has the subject".into()),
+                Some("PING") => output.write_all(b"PONG\r\n")?,
+                Some("-ERR") => return Err(line.into()),
+                Some(_) => {}
+                None => return Err("the server has closed the connection".into()),
+            }
+            if input.buffer().is_empty() {
+                break;
+            }
+        }
+    }
+}
