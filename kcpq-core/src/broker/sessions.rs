@@ -762,10 +762,11 @@ impl<P: Peer> Sessions<P> {
             Say::Opened { .. } => {}
             Say::Message(frame) => replays.take(number, frame),
             Say::Refused { refusal, text } => {
-                replays.remove(number);
+                let Some((_, _, was_open)) = replays.remove(number) else { return };
                 cx.stats.subscriptions -= 1;
                 cx.stats.subscriptions_refused += 1;
-                slot.session.answer(dispatch::refused(number, refusal, &text), true);
+                // One that had begun was answered then.
+                slot.session.answer(dispatch::refused(number, refusal, &text), !was_open);
             }
         }
         table.wake(id.slot);
