@@ -415,8 +415,9 @@ impl<S: FrameStore> Client<S> {
             _ if self.session.outbox.is_empty() && self.session.in_doubt() == 0 => self.finish(),
             _ => {
                 self.close_by = Some(until);
-                if matches!(self.phase, Phase::Waiting { .. }) {
-                    self.open();
+                // At once, but not before the last datagram of the session before was taken.
+                if let Phase::Waiting { until, .. } = &mut self.phase {
+                    *until = self.now;
                 }
             }
         }

@@ -326,8 +326,26 @@ fn a_session_with_a_backlog_is_given_up<S: Make>() {
     assert_eq!((world.broker.sessions(), stats.sessions_opened, stats.subscriptions), (1, 2, 1));
 }
 
+/// Who is closed just then makes one more connection, for what waits, and leaves neither behind.
+fn a_client_is_closed_that_gives_its_session_up<S: Make>() {
+    let mut world = World::<S>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    world.subscribe(node, "a");
+    world.run_for(Duration::from_secs(1));
+    while world.publish(node, "b", &[7; 1_000]).is_ok() {}
+    world.run_for(Duration::from_millis(1));
+    world.nodes[node].client.reconnect(world.now);
+    world.nodes[node].client.close(world.now);
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.nodes[node].client.state(), State::Closed);
+    let stats = world.broker.stats();
+    assert_eq!((world.broker.sessions(), stats.sessions_opened), (0, 2));
+}
+
 #[test]
 fn a_session_that_is_given_up_is_gone_at_once_whatever_was_under_way() {
+    a_client_is_closed_that_gives_its_session_up::<Heap>();
+    a_client_is_closed_that_gives_its_session_up::<Lent<'static>>();
     a_session_with_a_backlog_is_given_up::<Heap>();
     a_session_with_a_backlog_is_given_up::<Lent<'static>>();
 }
