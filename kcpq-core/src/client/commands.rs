@@ -415,9 +415,8 @@ impl<S: FrameStore> Client<S> {
             _ if self.session.outbox.is_empty() && self.session.in_doubt() == 0 => self.finish(),
             _ => {
                 self.close_by = Some(until);
-                // At once, but not before the last datagram of the session before was taken.
-                if let Phase::Waiting { until, .. } = &mut self.phase {
-                    *until = self.now;
+                if matches!(self.phase, Phase::Waiting { .. }) {
+                    self.open();
                 }
             }
         }

@@ -25,6 +25,11 @@ impl<S: FrameStore> Client<S> {
     /// Begins a conversation, after `failed` attempts in a row that came to nothing.
     pub(super) fn open(&mut self) {
         let failed = if let Phase::Waiting { failed, .. } = self.phase { failed } else { 0 };
+        // Not before the last datagram of the session before was taken: a driver that is late would lose it.
+        if self.session.owes_farewell() {
+            self.phase = Phase::Waiting { until: self.now, failed };
+            return;
+        }
         let conv = draw(&mut self.rng);
         let in_doubt = self.session.reset(conv, self.config.framing, self.config.max_datagram.min(SAFE_DATAGRAM));
         self.stats.dropped_in_doubt += in_doubt;

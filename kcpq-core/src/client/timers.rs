@@ -105,8 +105,6 @@ impl<S: FrameStore> Client<S> {
             None => {}
             Some(Timer::Close) => self.give_up(),
             Some(Timer::Phase) => match self.phase {
-                // Not before the last datagram of the session before was taken: a driver that was late would lose it.
-                Phase::Waiting { .. } if self.session.owes_farewell() => {}
                 Phase::Waiting { .. } => self.open(),
                 Phase::Connecting { hinted: true, failed: 0, .. } => self.open_another(),
                 // As long as something is acknowledged, it goes on.
