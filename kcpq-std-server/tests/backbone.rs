@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
@@ -18,6 +18,7 @@ use support::folder::Folder;
 use support::nats::{self, Nats, NatsClient};
 use support::process::Process;
 use support::program::kcpq;
+use support::tally::Tally;
 use support::wait::{LIMIT, soon, until};
 
 /// Two threads, where a server may have several.
@@ -67,25 +68,6 @@ async fn drain(subscription: &mut Subscription) -> Vec<Message> {
         all.push(message);
     }
     all
-}
-
-/// What each publisher has sent, in the order in which it came: texts are PUBLISHER NUMBER.
-#[derive(Debug, Default)]
-struct Tally(BTreeMap<String, Vec<u32>>);
-
-impl Tally {
-    fn take(&mut self, text: &str) {
-        let (from, number) = text.split_once(' ').unwrap();
-        self.0.entry(from.into()).or_default().push(number.parse().unwrap());
-    }
-
-    fn is_all(&self, publishers: usize, count: u32) -> bool {
-        self.0.len() == publishers && self.0.values().all(|numbers| numbers.iter().copied().eq(0..count))
-    }
-
-    fn total(&self) -> usize {
-        self.0.values().map(Vec::len).sum()
-    }
 }
 
 /// Publishes until everybody has heard everybody: in a cluster a subscription is known everywhere a moment later.
@@ -462,10 +444,10 @@ fn nats_is_killed_and_comes_back_under_load_and_all_sums_agree() {
         publishes.publish("load.end", format!("p {count}")).await.unwrap();
         until_async("the end", async || {
             drain(&mut away).await.iter().for_each(|message| got_away.take(&message.text()));
-            got_away.0["p"].last() == Some(&count)
+            got_away.of("p").last() == Some(&count)
         })
         .await;
-        let numbers = &got_away.0["p"];
+        let numbers = got_away.of("p");
         assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
         let (out, into) = (stats(&first), stats(&second));
         assert_eq!(into.messages_in, numbers.len() as u64);

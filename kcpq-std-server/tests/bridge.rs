@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
@@ -15,6 +14,7 @@ use support::go;
 use support::nats::{self, Nats, NatsClient};
 use support::process::Process;
 use support::program::kcpq;
+use support::tally::Tally;
 use support::wait::{LIMIT, soon, until};
 
 /// A server as a process, on a port of its own that it has again when it is back.
@@ -98,34 +98,6 @@ impl Bridge {
 /// What comes next, as text.
 async fn next(subscription: &mut Subscription) -> String {
     soon("a message", subscription.next()).await.unwrap().text().into_owned()
-}
-
-/// Numbers of each publisher, as they came: texts are PUBLISHER NUMBER.
-#[derive(Debug, Default)]
-struct Tally(BTreeMap<String, Vec<u32>>);
-
-impl Tally {
-    fn take(&mut self, text: &str) {
-        let (from, number) = text.split_once(' ').unwrap();
-        self.0.entry(from.into()).or_default().push(number.parse().unwrap());
-    }
-
-    fn of(&self, from: &str) -> &[u32] {
-        self.0.get(from).map_or(&[], |numbers| numbers)
-    }
-
-    /// Takes what has come.
-    async fn drain(&mut self, subscription: &mut Subscription) {
-        while let Some(message) = poll_once(subscription.next()).await.flatten() {
-            self.take(&message.text());
-        }
-    }
-
-    fn drain_nats(&mut self, there: &mut NatsClient) {
-        while let Some(message) = there.try_next(Duration::from_millis(1)) {
-            self.take(&message.text);
-        }
-    }
 }
 
 async fn until_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {

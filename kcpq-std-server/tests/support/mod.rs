@@ -11,4 +11,5 @@ pub(crate) mod process;
 #[cfg(feature = "cli")]
 pub(crate) mod program;
 pub(crate) mod relay;
+pub(crate) mod tally;
 pub(crate) mod wait;
