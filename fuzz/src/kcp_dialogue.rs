@@ -22,6 +22,8 @@ use crate::Seed;
 
 const CONV: u32 = 0x0a0b_0c0d;
 const WINDOW: usize = 16;
+/// What may be under way: the window, and what urgent lanes may have beyond it.
+const UNDER_WAY: usize = WINDOW + Config::URGENT_RESERVE as usize;
 /// As long as the longest datagram that is made here, so that the slots refuse nothing that the heap takes.
 const SLOT: usize = 512;
 /// The most that is queued, by the heap as well.
@@ -143,7 +145,8 @@ impl<S: Store> End<S> {
 
     fn check(&self, now: Instant) {
         assert!(self.kcp.poll_timeout().is_none_or(|deadline| deadline.at > now), "this would spin");
-        assert!(self.kcp.in_flight() <= usize::from(self.kcp.config().send_window));
+        let reserve = if self.kcp.has_lanes() { Config::URGENT_RESERVE } else { 0 };
+        assert!(self.kcp.in_flight() <= usize::from(self.kcp.config().send_window + reserve));
         assert!(self.kcp.unacked() <= STREAM && self.kcp.unsent() <= self.kcp.unacked());
         assert!(self.kcp.rtt().rto() <= Config::MAX_RTO);
         assert!(self.kcp.front().is_none_or(|front| front.len() <= SLOT));
@@ -195,7 +198,7 @@ pub fn run(data: &[u8]) {
 
     let (mut stream, mut slots, mut memory) = ([0; STREAM], [SlotInfo::EMPTY; WINDOW], [0; WINDOW * SLOT]);
     let (mut sent, mut ends, mut acks) =
-        (Deque::<Sent, WINDOW>::new(), Deque::<u32, STREAM>::new(), Deque::<Ack, 64>::new());
+        (Deque::<Sent, UNDER_WAY>::new(), Deque::<u32, STREAM>::new(), Deque::<Ack, 64>::new());
     let (mut parked, mut early) = (Deque::<Parked<LentKept>, WINDOW>::new(), Deque::<Early, WINDOW>::new());
     let mut lanes: [LaneMemory; LENT_LANES] = core::array::from_fn(|_| LaneMemory::default());
     let lent = Parts::<Lent<'_>> {

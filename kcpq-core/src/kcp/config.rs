@@ -50,7 +50,7 @@ pub struct Config {
     /// Maximum size of the segments in one datagram, in bytes, headers included; FEC and cipher headers come on top. At
     /// least [`Config::MIN_MTU`].
     pub mtu: u16,
-    /// Send window: maximum unacknowledged segments; at least 1.
+    /// Send window: maximum unacknowledged segments, but for [`Config::URGENT_RESERVE`]; at least 1.
     pub send_window: u16,
     /// Maximum flight in bytes of data, whatever the windows say: what a peer's socket buffer can hold while its
     /// program is busy. One segment may always be sent. BBR limits the flight itself.
@@ -96,6 +96,9 @@ impl Config {
     pub const MAX_RTO: Duration = Duration::from_secs(60);
     /// Initial window: maximum unacknowledged segments before the peer was heard (PROTOCOL.md 2.3).
     pub const UNHEARD_WINDOW: u16 = 32;
+
+    /// Segments that urgent lanes may have under way beyond the windows of both sides (PROTOCOL.md 2.12).
+    pub const URGENT_RESERVE: u16 = 16;
 
     /// Games, telemetry: lowest latency (`nodelay` 1/10/2/1; the original client's).
     pub const GAMES: Self = Self {

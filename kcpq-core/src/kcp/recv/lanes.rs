@@ -14,9 +14,9 @@
 pub(super) use super::lane_head::is_void;
 use super::lane_head::{Head, Kind, Place, void};
 use super::{Receiver, drain};
+use crate::kcp::Config;
 use crate::kcp::env::Env;
 use crate::kcp::segment::{Header, flags};
-use crate::kcp::send::RESERVE;
 use crate::lane::Lane;
 use crate::store::{Queue, RxWindow, Store};
 
@@ -84,7 +84,7 @@ impl<S: Store> Lanes<S> {
 
     /// Segments that are kept free for urgent lanes in a window of so many: they are not told.
     pub(super) fn reserve(&self, slots: usize) -> usize {
-        if self.are_told() { usize::from(RESERVE).min(slots / 4) } else { 0 }
+        if self.are_told() { usize::from(Config::URGENT_RESERVE).min(slots / 4) } else { 0 }
     }
 
     /// Some segment has said its lane.

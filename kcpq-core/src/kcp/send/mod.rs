@@ -37,7 +37,7 @@ pub use latest::LatestMessage;
 pub(super) use self::in_flight::{Delivered, InFlight};
 pub(super) use self::streams::Streams;
 #[cfg(feature = "lanes")]
-pub(super) use self::streams::{LANE_HEAD, LATEST, LATEST_HEAD, RESERVE, VOID};
+pub(super) use self::streams::{LANE_HEAD, LATEST, LATEST_HEAD, VOID};
 
 use self::ack_delay::AckDelay;
 use self::black_hole::BlackHole;

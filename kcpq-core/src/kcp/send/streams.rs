@@ -5,7 +5,7 @@
 
 use super::in_flight::Slice;
 use super::latest::{Latest, Next, Said};
-use crate::kcp::LaneParts;
+use crate::kcp::{Config, LaneParts};
 use crate::kcp::segment::flags;
 use crate::kcp::seq::Sn;
 use crate::lane::{Lane, Priority};
@@ -24,8 +24,6 @@ pub(in crate::kcp) const VOID: u8 = 1 << 6;
 const LONGEST: usize = i16::MAX as usize;
 /// So many segments in a row go before those of a lower priority that wait.
 const STREAK: u8 = 15;
-/// Segments that urgent lanes may have under way beyond the peer's window.
-pub(in crate::kcp) const RESERVE: u16 = 16;
 
 /// Whose a segment is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -422,7 +420,7 @@ impl<S: Store> Lanes<S> {
     #[cold]
     fn next(&self, main: usize, under_way: usize, window: u16) -> Option<(Cut, u16)> {
         let lane = self.choose(main, under_way < usize::from(window))?;
-        let window = if lane.priority() == Priority::Urgent { window.saturating_add(RESERVE) } else { window };
+        let window = if lane.priority() == Priority::Urgent { window.saturating_add(Config::URGENT_RESERVE) } else { window };
         let cut = if lane.is_main() {
             let kind = if self.under_way > 0 { Kind::Told } else { Kind::Untold };
             let tag = Tag { lane, number: self.main_number.to_le_bytes(), kind };
