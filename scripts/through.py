@@ -152,7 +152,7 @@ def table(version, results, seconds):
             yield "| " + " | ".join([work.name if index == 0 else "", name, our_text, their_text, ratio]) + " |"
 
 
-def report(results, args):
+def document(results, args):
     tables = [line for version, _ in VERSIONS for line in table(version, results, args.seconds)]
     return f"""# The original's clients through kcpq's server and through the original's
 
@@ -186,4 +186,4 @@ def main(args, target):
                     shown = [form.format(value) for _, read, form, _ in figures(work, args.seconds)
                              if run and (value := read(run)) is not None]
                     tell(f"round {round_ + 1} of {args.rounds}: {version}: {work.name}: {server.name}: {', '.join(shown)}")
-    return report(results, args)
+    return document(results, args)
