@@ -40,6 +40,22 @@ pub enum Event {
     Closed,
 }
 
+#[cfg(any(feature = "defmt", feature = "log"))]
+impl Event {
+    /// A line in the log: a warning if something was lost or refused.
+    pub(crate) fn log(&self) {
+        let ordinary = matches!(self, Self::Connected { .. } | Self::Closed);
+        #[cfg(feature = "defmt")]
+        if ordinary {
+            defmt::info!("kcpq: {}", self);
+        } else {
+            defmt::warn!("kcpq: {}", self);
+        }
+        #[cfg(feature = "log")]
+        log::log!(if ordinary { log::Level::Info } else { log::Level::Warn }, "{self:?}");
+    }
+}
+
 /// Statistics of a client.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

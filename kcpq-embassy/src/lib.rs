@@ -46,6 +46,7 @@
 //! | feature | what it brings |
 //! |---|---|
 //! | `embassy-net` | `net::Udp`, a [`Transport`] on a socket of embassy-net |
+//! | `dns` | `named::NamedUdp`, the same to a server that has a name, which may move; implies `embassy-net` |
 //! | `embedded-nal-async` | `nal::Udp`, a [`Transport`] on any UDP stack of that crate |
 //! | `embassy-time` | `time::now` and `time::Timer` |
 //! | `native` | native datagrams: short headers, and a session that goes on at another address and hears of a restart |
@@ -60,7 +61,8 @@
 //! | `will` | [`Client`]'s `set_will` and `clear_will`: a message that the server publishes if the client is lost |
 //! | `bbr` | congestion control by BBR, for windows that are larger than the BDP of a link |
 //! | `mtud` | path MTU discovery, for datagrams of more than 1232 bytes |
-//! | `defmt` | `defmt::Format` on every public value |
+//! | `defmt` | `defmt::Format` on every public value, and each [`Event`] as a line of the log |
+//! | `log` | each [`Event`] as a line of the log of that crate |
 //!
 //! Without them, bring a [`Transport`], a [`Timer`] and a function that returns the time.
 
@@ -76,6 +78,8 @@ mod event;
 mod inbox;
 #[cfg(feature = "embedded-nal-async")]
 pub mod nal;
+#[cfg(feature = "dns")]
+pub mod named;
 #[cfg(feature = "embassy-net")]
 pub mod net;
 mod publish;

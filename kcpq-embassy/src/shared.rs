@@ -100,6 +100,8 @@ pub(crate) struct Events {
 impl Events {
     #[inline(never)]
     fn tell(&mut self, event: Event) {
+        #[cfg(any(feature = "defmt", feature = "log"))]
+        event.log();
         if self.queue.is_full() {
             self.queue.pop_front();
             self.missed += 1;

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "lanes")]
 mod lanes;
+#[cfg(feature = "log")]
+mod log;
 mod world;
 
 use std::cell::RefCell;
