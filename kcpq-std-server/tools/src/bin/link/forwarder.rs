@@ -205,7 +205,7 @@ fn payload(packet: &[u8]) -> usize {
 
 fn percentiles(histogram: &Histogram<u64>) -> Value {
     let at = |percentile| histogram.value_at_percentile(percentile);
-    json!({ "p50": at(50.0), "p99": at(99.0), "max": histogram.max() })
+    json!({ "p50": at(50.0), "p95": at(95.0), "p99": at(99.0), "max": histogram.max() })
 }
 
 fn histogram() -> Histogram<u64> {
