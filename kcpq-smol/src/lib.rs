@@ -80,6 +80,7 @@ mod route;
 mod runner;
 mod seal;
 mod shared;
+mod staging;
 mod store;
 mod subscription;
 #[cfg(test)]

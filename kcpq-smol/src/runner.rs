@@ -349,7 +349,8 @@ impl Runner {
 
     /// Lets the core write what is due to the front of `out`.
     fn poll_transmit(&mut self) -> Option<Transmit> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.lock_beside();
+        self.shared.staging.renew(&mut state);
         let now = self.shared.now();
         self.gather.clear();
         let transmit = match self.paths.settled().map(|path| &path.udp.socket) {
@@ -374,6 +375,7 @@ impl Runner {
                 return;
             }
             (state.idle, state.gathers) = (true, self.gathers);
+            state.streams &= self.gathers;
             if self.gathers {
                 Some(now + GATHER)
             } else {
@@ -441,7 +443,7 @@ struct Batch {
 fn receive_batch(shared: &Shared, path: &mut Path) -> io::Result<Batch> {
     let (mut state, mut datagrams, mut messages) = (None, 0u32, false);
     let more = path.udp.socket.recv(|_, datagram| {
-        let state = state.get_or_insert_with(|| shared.lock());
+        let state = state.get_or_insert_with(|| shared.lock_beside());
         messages |= shared.receive(state, datagram);
         datagrams += 1;
     })?;

@@ -258,7 +258,12 @@ impl<S: FrameStore> Client<S> {
             local: self.config.local,
             features: hello.features,
         });
-        // One that is too long for it would end the session.
+        self.drop_longer();
+        self.up(true);
+    }
+
+    /// Drops what waits and is longer than the server takes: it would end the session.
+    pub(super) fn drop_longer(&mut self) {
         let limit = self.largest_message();
         let Self { confirms, outgoing, session, stats, .. } = self;
         confirms.on_limit(limit + LENGTH, |lane| outgoing.gone(lane, session.moved_of(lane)));
@@ -266,7 +271,6 @@ impl<S: FrameStore> Client<S> {
             outgoing.on_dropped(lane, count.into());
             stats.dropped_too_large += count;
         });
-        self.up(true);
     }
 
     pub(super) fn hello(&self) -> Hello<'_> {

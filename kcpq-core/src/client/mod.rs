@@ -52,6 +52,8 @@ mod requests;
 mod rhythm;
 #[cfg_attr(not(feature = "alloc"), path = "absent/span.rs")]
 mod span;
+#[cfg(feature = "alloc")]
+mod stage;
 mod stats;
 mod subscriptions;
 #[cfg(test)]
@@ -83,6 +85,8 @@ pub use push::Arrived;
 pub use replay::Replaying;
 #[cfg(feature = "request")]
 pub use requests::{MAX_REQUESTS, Request};
+#[cfg(feature = "alloc")]
+pub use stage::Stage;
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 #[cfg(feature = "will")]

@@ -29,6 +29,12 @@ impl Outgoing {
         self.lanes[lane.index()].published += 1;
     }
 
+    /// So many were taken that had been staged.
+    #[cfg(feature = "alloc")]
+    pub(super) fn on_staged(&mut self, count: u64) {
+        self.lanes[Lane::NORMAL.index()].published += count;
+    }
+
     /// How many messages of a lane were taken: the number of the last one.
     #[cfg(feature = "confirm")]
     pub(super) fn published(&self, lane: Lane) -> u64 {

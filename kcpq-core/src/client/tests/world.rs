@@ -18,6 +18,8 @@ mod relay;
 mod requests;
 #[cfg(feature = "sealed-aes")]
 mod sealed;
+#[cfg(all(feature = "lanes", feature = "properties", feature = "ttl"))]
+mod staged;
 #[cfg(feature = "will")]
 mod wills;
 
