@@ -94,12 +94,11 @@ pub fn run(data: &[u8]) {
     Driver::new(client(), prompt).drive(operations, Client::handle_datagram, |_, _| {});
     let pushed = |client: &mut Client<_>, now, datagram: &mut [u8]| {
         client.handle_datagram_with(now, datagram, |_, arrived| {
-            let bytes = match &arrived {
-                kcpq_core::client::Arrived::Lent(bytes) => bytes,
-                kcpq_core::client::Arrived::Whole(bytes) => &bytes[..],
-            };
-            let frame = frame::Frame::parse(bytes, &frame::Limits::NONE).expect("whole and checked");
-            assert_eq!(frame.command, command::MSG);
+            for bytes in arrived.frames() {
+                let frame = frame::Frame::parse(bytes, &frame::Limits::NONE).expect("whole and checked");
+                assert_eq!((frame.command, frame.encoded_len()), (command::MSG, bytes.len()));
+            }
+            assert_eq!(arrived.frames().map(<[u8]>::len).sum::<usize>(), arrived.bytes().len());
         });
     };
     Driver::new(client(), prompt).drive(operations, pushed, |_, _| {});

@@ -71,6 +71,12 @@ impl Requests {
         self.inbox.as_ref().is_some_and(|inbox| inbox.subscription == id)
     }
 
+    /// True if a message of this subject is an answer, to whatever request.
+    #[cfg(feature = "alloc")]
+    pub(super) fn is_answer(&self, subject: &[u8]) -> bool {
+        self.named(subject).is_some()
+    }
+
     /// An answer has come: to which request, and whether it is the last. `None` if nobody waits for it.
     pub(super) fn on_reply(&mut self, subject: &[u8]) -> Option<(RequestId, bool)> {
         let id = self.named(subject)?;

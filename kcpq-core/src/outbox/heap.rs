@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::latest::Latest;
 use super::{Dialect, FrameStore, Moved, Outbox, PushError};
-use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, properties, subject_of};
+use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, frames, properties, subject_of};
 use crate::histogram::{Histogram, Micros};
 use crate::store::{Heap, HeapTx, Piece, TxStream};
 use crate::time::Instant;
@@ -193,21 +193,6 @@ fn set_command(frame: &mut [u8], command: u8) {
     if let Some(place) = frame.get_mut(LENGTH) {
         *place = command;
     }
-}
-
-/// The first of whole frames that lie together, and the others.
-fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
-    frames.split_at_checked(frame::frame_len(*frames.first_chunk()?))
-}
-
-/// Whole frames that lie together, one by one.
-fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = bytes;
-    core::iter::from_fn(move || {
-        let (frame, behind) = split(rest)?;
-        rest = behind;
-        Some(frame)
-    })
 }
 
 impl HeapOutbox {

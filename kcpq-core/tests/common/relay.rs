@@ -157,7 +157,7 @@ impl Relay {
             while let Some(transmit) = broker.poll_transmit(now, buf) {
                 let client = &mut clients[usize::from(transmit.to.port()) - 1_000];
                 for datagram in buf[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
-                    client.handle_datagram_with(now, datagram, |_, _| *received += 1);
+                    client.handle_datagram_with(now, datagram, |_, arrived| *received += arrived.count() as u64);
                     while let Some(event) = client.poll_event() {
                         *received += u64::from(matches!(event, client::Event::Message { .. }));
                     }

@@ -75,7 +75,7 @@ pub(super) fn queue(capacity: Capacity, counters: Arc<Counters>, clock: Clock) -
     let filler = Filler {
         line,
         run: BytesMut::new(),
-        frames: 0,
+        filled: false,
         capacity,
         room: 0,
         bytes_room: 0,
@@ -93,8 +93,8 @@ pub(super) struct Filler {
     line: Arc<Line>,
     /// Messages in a row that were taken in and are not in line yet.
     run: BytesMut,
-    /// How many these are.
-    frames: u32,
+    /// There are any.
+    filled: bool,
     capacity: Capacity,
     /// Messages and bytes that certainly have room.
     room: u64,
@@ -109,38 +109,30 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    /// Queues a message, or says that one was dropped.
-    pub(super) fn take(&mut self, frame: Arrived<'_>, expires: Option<Instant>) -> u64 {
-        let len = match &frame {
-            Arrived::Lent(bytes) => bytes.len(),
-            Arrived::Whole(bytes) => bytes.len(),
-        } as u64;
-        if !self.has_room(len) {
-            self.look_for_room();
-            if !self.has_room(len) && self.timed && self.forget() {
-                self.look_for_room();
-            }
-        }
+    /// Queues a message, or several for which there is [room](Self::find_room), and says how many were dropped.
+    pub(super) fn take(&mut self, arrived: Arrived<'_>, expires: Option<Instant>) -> u64 {
+        let (len, count) = (arrived.bytes().len() as u64, arrived.count() as u64);
+        self.find_room(len, count);
         // One alone has room, however long it is.
-        if self.room == 0 || self.bytes_room < len && self.bytes_queued > self.counters.taken.load(Relaxed) {
-            return 1;
+        if self.room < count || self.bytes_room < len && self.bytes_queued > self.counters.taken.load(Relaxed) {
+            return count;
         }
-        self.room -= 1;
-        self.queued += 1;
+        self.room -= count;
+        self.queued += count;
         self.bytes_room = self.bytes_room.saturating_sub(len);
         self.bytes_queued += len;
         if expires.is_some() {
             self.timed = true;
             self.flush();
         }
-        match frame {
-            Arrived::Lent(frame) => {
-                if self.run.capacity() - self.run.len() < frame.len() {
+        match arrived {
+            Arrived::Lent(frames) | Arrived::Run(frames, _) => {
+                if self.run.capacity() - self.run.len() < frames.len() {
                     self.flush();
-                    self.run.reserve(frame.len().max(RUN));
+                    self.run.reserve(frames.len().max(RUN));
                 }
-                self.run.extend_from_slice(frame);
-                self.frames += 1;
+                self.run.extend_from_slice(frames);
+                self.filled = true;
                 if expires.is_some() {
                     self.push_run(expires);
                 }
@@ -153,8 +145,19 @@ impl Filler {
         0
     }
 
-    fn has_room(&self, len: u64) -> bool {
-        self.room > 0 && self.bytes_room >= len
+    /// True if so many messages of so many bytes in all have room.
+    pub(super) fn find_room(&mut self, len: u64, count: u64) -> bool {
+        if !self.has_room(len, count) {
+            self.look_for_room();
+            if !self.has_room(len, count) && self.timed && self.forget() {
+                self.look_for_room();
+            }
+        }
+        self.has_room(len, count)
+    }
+
+    fn has_room(&self, len: u64, count: u64) -> bool {
+        self.room >= count && self.bytes_room >= len
     }
 
     fn look_for_room(&mut self) {
@@ -179,13 +182,13 @@ impl Filler {
 
     /// Hands over what was queued.
     pub(super) fn flush(&mut self) {
-        if self.frames > 0 {
+        if self.filled {
             self.push_run(None);
         }
     }
 
     fn push_run(&mut self, expires: Option<Instant>) {
-        self.frames = 0;
+        self.filled = false;
         let frames = self.run.split().freeze();
         self.line.change(|waiting| waiting.runs.push_back(Run { frames, expires }));
     }
