@@ -5,9 +5,9 @@
 
 use super::in_flight::Slice;
 use super::latest::{Latest, Next, Said};
-use crate::kcp::{Config, LaneParts};
 use crate::kcp::segment::flags;
 use crate::kcp::seq::Sn;
+use crate::kcp::{Config, LaneParts};
 use crate::lane::{Lane, Priority};
 use crate::store::{PerLane, Store, TxStream};
 
@@ -420,7 +420,8 @@ impl<S: Store> Lanes<S> {
     #[cold]
     fn next(&self, main: usize, under_way: usize, window: u16) -> Option<(Cut, u16)> {
         let lane = self.choose(main, under_way < usize::from(window))?;
-        let window = if lane.priority() == Priority::Urgent { window.saturating_add(Config::URGENT_RESERVE) } else { window };
+        let window =
+            if lane.priority() == Priority::Urgent { window.saturating_add(Config::URGENT_RESERVE) } else { window };
         let cut = if lane.is_main() {
             let kind = if self.under_way > 0 { Kind::Told } else { Kind::Untold };
             let tag = Tag { lane, number: self.main_number.to_le_bytes(), kind };
