@@ -104,6 +104,14 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    /// Writes that the session before this one is no more, if that could not be said when it was lost. The server would go on to
+    /// keep messages for it, beside those for this one.
+    pub(super) fn give_up_former(&mut self, out: &mut [u8]) -> Option<usize> {
+        let Phase::Up(Up { native: true, .. }) = self.phase else { return None };
+        let former = self.former.take()?;
+        self.session.write_farewell(former, &mut self.protection, out)
+    }
+
     /// There is no connection any more.
     pub(super) fn lose(&mut self, why: Disconnect) {
         if self.stats.connected {
@@ -117,6 +125,9 @@ impl<S: FrameStore> Client<S> {
             Phase::Idle | Phase::Waiting { .. } | Phase::Closed => return,
         };
         self.stats.connection_errors += u64::from(why != Disconnect::Requested);
+        if !matches!(why, Disconnect::ByServer(_) | Disconnect::Forgotten) {
+            self.former = self.session.farewell().or(self.former);
+        }
         self.handshake.end();
         let Self { confirms, outgoing, session, .. } = self;
         confirms.on_lost(|lane| outgoing.gone(lane, session.moved_of(lane)));

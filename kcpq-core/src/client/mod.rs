@@ -106,6 +106,7 @@ use self::subscriptions::Subscriptions;
 use self::will::Wills;
 use crate::datagram::{Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
+use crate::hello::Named;
 use crate::lane::Lane;
 use crate::outbox::FrameStore;
 use crate::rng::{Rng, draw};
@@ -200,6 +201,8 @@ pub struct Client<S: FrameStore> {
     protection: Protection,
     handshake: Handshake,
     session: Session<S>,
+    /// A session that was given up when the server was not heard: that it is no more the server is told when it is heard again.
+    former: Option<Named>,
     subscriptions: Subscriptions<S>,
     requests: Requests,
     confirms: Confirms,
@@ -243,6 +246,7 @@ impl<S: FrameStore> Client<S> {
             protection: Protection::NONE,
             handshake: Handshake::default(),
             session,
+            former: None,
             subscriptions: Subscriptions::new(parts.subscriptions),
             requests: Requests::new(seed),
             confirms: Confirms::default(),
@@ -393,6 +397,8 @@ impl<S: FrameStore> Client<S> {
         self.advance();
         let written = if self.is_greeting() {
             self.handshake.poll_transmit(self.now, out, &mut self.session).map(alone)
+        } else if let Some(len) = self.give_up_former(out) {
+            Some(alone(len))
         } else {
             write(&mut self.session, self.now, &mut self.protection, out)
         };
