@@ -35,7 +35,7 @@ pub use self::transmit::{Mark, Transmit};
 use crate::datagram::{Framing, Link};
 use crate::frame::{Frame, Limits, Properties, Reader, command, properties};
 use crate::kcp::{self, Kcp};
-use crate::lane::{LANES, Lane};
+use crate::lane::{Each, Lane};
 #[cfg(feature = "alloc")]
 use crate::outbox::HeapOutbox;
 use crate::outbox::{Dialect, FrameStore, Outbox, PushError, Queues};
@@ -87,7 +87,7 @@ pub(crate) struct Session<S: FrameStore> {
     /// Messages whose last byte the peer has acknowledged, in all.
     acknowledged: u64,
     /// Messages that waited until their time was over, since that was asked for last.
-    expired: [u32; LANES],
+    expired: Each<u32>,
     has_expired: bool,
     /// What the peer makes of properties.
     pub(crate) dialect: Dialect,
@@ -125,7 +125,7 @@ impl<S: FrameStore> Session<S> {
             control_to: 0,
             moved: 0,
             acknowledged: 0,
-            expired: [0; LANES],
+            expired: Each::default(),
             has_expired: false,
             dialect: Dialect::Unknown,
             speech: Speech::Free,
@@ -290,7 +290,7 @@ impl<S: FrameStore> Session<S> {
         let Self { outbox, expired, .. } = self;
         let mut any = false;
         outbox.expire(now, |lane, count| {
-            expired[lane.index()] += count;
+            expired[lane] += count;
             any |= count > 0;
         });
         self.has_expired |= any;
@@ -300,14 +300,14 @@ impl<S: FrameStore> Session<S> {
     #[inline]
     fn on_expired(&mut self, lane: Lane, count: u32) {
         if count > 0 {
-            self.expired[lane.index()] += count;
+            self.expired[lane] += count;
             self.has_expired = true;
         }
     }
 
     /// Messages that were dropped because their time was over, since the last call, by lane; `None` if there were none.
     #[inline]
-    pub(crate) fn take_expired(&mut self) -> Option<[u32; LANES]> {
+    pub(crate) fn take_expired(&mut self) -> Option<Each<u32>> {
         core::mem::take(&mut self.has_expired).then(|| core::mem::take(&mut self.expired))
     }
 
