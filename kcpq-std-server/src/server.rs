@@ -192,7 +192,7 @@ pub struct Server {
     backbone: Option<Running>,
     /// End when the threads have.
     _register: Option<Register>,
-    _values: Option<Values>,
+    values: Option<Values>,
 }
 
 impl Server {
@@ -290,7 +290,7 @@ impl Server {
             threads: Vec::new(),
             backbone: None,
             _register: register,
-            _values: values,
+            values,
         };
         let mut siblings = server.shards.clone();
         if let Some((prepared, handle)) = prepared {
@@ -330,6 +330,7 @@ impl Server {
             shards: self.shards.as_slice().into(),
             local_addrs: Arc::clone(&self.local_addrs),
             backbone: self.backbone.as_ref().map(|running| running.handle.clone()),
+            values_failures: self.values.as_ref().map(|values| Arc::clone(&values.failures)),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct View {
     pub(crate) shards: Arc<[Handle]>,
     pub(crate) local_addrs: Arc<[SocketAddr]>,
     pub(crate) backbone: Option<Handle>,
+    pub(crate) values_failures: Option<Arc<AtomicU64>>,
 }
 
 /// How it is with a backbone, as [`View::backbone`] shows it.
@@ -193,6 +195,11 @@ impl View {
     pub fn kept(&self) -> Option<Vec<KeptView>> {
         // All threads have the same.
         kept(self.shards.first()?)
+    }
+
+    /// How often the file of last values could not be written. Each time it is tried again; 0 if there is none.
+    pub fn kept_write_failures(&self) -> u64 {
+        self.values_failures.as_ref().map_or(0, |failures| failures.load(Ordering::Relaxed))
     }
 
     /// Ends a session: what waits for it still goes out within the linger time, its client is told (CLOSE 9, PROTOCOL.md

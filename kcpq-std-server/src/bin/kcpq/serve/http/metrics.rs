@@ -214,6 +214,11 @@ fn messages(look: &Look) -> Vec<Family> {
         ),
         counter("last_values_lapsed", "Last values whose time to live was over", sum.kept_lapsed),
         counter("last_values_delivered", "Last values queued for later subscribers, once for each", sum.kept_delivered),
+        counter(
+            "last_values_write_failures",
+            "Times that the file of last values could not be written",
+            look.kept_write_failures,
+        ),
         counter("presence_messages", "Messages in which the server said who comes and goes", sum.presence),
         counter("presence_missed", "What it did not say of that because it was too much", sum.presence_missed),
         gauge("wills", "Last wills that clients have left", sum.wills as f64),

@@ -75,6 +75,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
             "refused": sum.kept_refused,
             "lapsed": sum.kept_lapsed,
             "delivered": sum.kept_delivered,
+            "write_failures": look.kept_write_failures,
         },
         "presence": { "messages": sum.presence, "missed": sum.presence_missed },
         "wills": {
