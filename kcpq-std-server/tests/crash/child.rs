@@ -31,6 +31,11 @@ impl Subscriber {
         self.0.expect_line(&format!("{number} "), LIMIT);
     }
 
+    /// How many it has printed.
+    pub(crate) fn printed(&self) -> u64 {
+        self.0.lines() as u64
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         self.0.signal(signal);
     }

@@ -189,6 +189,9 @@ fn memory_is_bounded_by_the_configuration_and_what_finds_none_is_counted() {
         assert_eq!(counted.queued() + not_queued, MESSAGES * (STUCK + 1), "{counted:?}");
         assert!(counted.dropped("memory") + counted.dropped("stuck") > 0, "{counted:?}");
         assert_eq!(counted.dropped_otherwise(&["slow_consumer", "memory", "stuck"]), 0, "{counted:?}");
+        let came = counted.queued() - MESSAGES - counted.dropped("stuck");
+        until("all that has come is printed", || stuck.iter().map(child::Subscriber::printed).sum::<u64>() == came)
+            .await;
         let printed: u64 = stuck.into_iter().map(|stuck| stuck.end("-TERM").len() as u64).sum();
         assert_eq!(printed + MESSAGES + counted.dropped("stuck"), counted.queued(), "{counted:?}");
         let figures = format!(

@@ -59,9 +59,7 @@ fn the_time_of_day_may_jump_and_nobody_notices() {
         }
         let outcome = load.finish().await;
         assert!(load.is_undisturbed() && outcome.is_all(2), "{outcome:?}");
-        let mut subscriber = subscriber;
-        let last = load.publishers.iter().map(|publisher| publisher.published()).max().unwrap() - 1;
-        subscriber.prints(last);
+        until("all is printed", || subscriber.printed() == outcome.published).await;
         until("all is counted", || node.counted().queued() == outcome.published * 3 + 3).await;
         let counted = node.counted();
         assert_eq!(counted.came(), outcome.published + 1);

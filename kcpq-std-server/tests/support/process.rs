@@ -71,6 +71,11 @@ impl Process {
         }
     }
 
+    /// How many lines of stdout there are so far.
+    pub(crate) fn lines(&self) -> usize {
+        self.log.lock().stdout.lines.len()
+    }
+
     /// Waits for a line of stderr that starts with `prefix`.
     ///
     /// # Panics
