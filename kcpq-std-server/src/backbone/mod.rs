@@ -501,6 +501,7 @@ impl Runner {
         for event in self.events.iter().filter(|event| event.token() != COMMAND) {
             if let Some(Some(connection)) = self.connections.get_mut(event.token().0) {
                 connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                connection.ends |= event.is_read_closed() || event.is_error();
                 connection.writable |= event.is_writable() || event.is_error();
             }
         }
