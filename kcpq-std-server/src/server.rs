@@ -19,6 +19,7 @@ use kcpq_udp::{LISTENING_BUFFER, Listen, Socket};
 
 use crate::backbone::{self, Backbone, Running};
 use crate::failure::{Guard, Watch};
+use crate::handle::Handle;
 use crate::limits::{self, LimitTooLow};
 use crate::peer::Client;
 use crate::register::{self, Left, Register};

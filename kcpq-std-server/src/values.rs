@@ -22,9 +22,9 @@ use bytes::Bytes;
 use kcpq_core::broker::{Broker, KeptCursor, KeptView};
 use kcpq_core::frame::{Frame, Limits};
 
+use crate::handle::Handle;
 use crate::peer::Client;
 use crate::replace::{replace, with_suffix};
-use crate::shard::Handle;
 use crate::view::{PLACES, kept};
 
 /// A change is written after this time, with those that come meanwhile.

@@ -12,6 +12,7 @@ use kcpq_core::broker::{
 };
 use kcpq_core::kcp;
 
+use crate::handle::Handle;
 use crate::kernel::{self, ReceiveQueues};
 use crate::peer::Client;
 use crate::server::Snapshot;

@@ -8,7 +8,8 @@ use kcpq_core::access::RuleError;
 use kcpq_core::broker::gateway;
 
 use crate::failure::Guard;
-use crate::shard::{Command, Handle};
+use crate::handle::Handle;
+use crate::shard::Command;
 use crate::view::BackboneView;
 
 /// There is none without the feature `nats`.

@@ -17,7 +17,7 @@ mod tls;
 mod wire;
 
 use std::io;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
@@ -36,7 +36,8 @@ use self::receipt::PubAck;
 pub use self::tls::{NatsTls, NatsTlsError};
 use self::wire::Op;
 use crate::failure::Guard;
-use crate::shard::{COMMAND, Command, Handle, now};
+use crate::handle::{COMMAND, Commands, Handle};
+use crate::shard::{Command, now};
 use crate::view::BackboneView;
 
 /// NATS servers that several servers of kcpq stand on.
@@ -206,7 +207,7 @@ struct Runner {
     dialer: Dialer,
     poll: Poll,
     events: Events,
-    commands: Receiver<Command>,
+    commands: Commands,
     siblings: Vec<Handle>,
     /// Its number among these: behind the last one.
     own: usize,
@@ -491,13 +492,14 @@ impl Runner {
         let may_read = !self.is_joined || self.gateway.may_read();
         let is_readable = self.connections.iter().flatten().any(|connection| connection.readable) && may_read;
         let until = all.min().map(|at| at.saturating_duration_since(StdInstant::now()));
-        let wait = if is_readable { Some(Duration::ZERO) } else { until };
+        let wait = if is_readable || !self.commands.may_sleep() { Some(Duration::ZERO) } else { until };
         if let Err(error) = self.poll.poll(&mut self.events, wait)
             && error.kind() != io::ErrorKind::Interrupted
         {
             tracing::warn!(%error, "waiting for the backbone failed");
             std::thread::sleep(Duration::from_millis(50));
         }
+        self.commands.wakes();
         for event in self.events.iter().filter(|event| event.token() != COMMAND) {
             if let Some(Some(connection)) = self.connections.get_mut(event.token().0) {
                 connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
