@@ -742,7 +742,7 @@ impl<P: Peer> Sessions<P> {
         let Self { cx, hub, table, .. } = self;
         while let Some(Receipt { publisher: id, ack, text, is_counted }) = hub.receipts.poll() {
             if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
-                slot.session.answer(dispatch::receipt(ack, &text), is_counted);
+                slot.session.answer_with(is_counted, |control| dispatch::receipt(control, ack, &text));
                 cx.stats.confirmed += 1;
                 table.wake(id.slot);
             }
