@@ -23,7 +23,7 @@ use crate::handle::Handle;
 use crate::limits::{self, LimitTooLow};
 use crate::peer::Client;
 use crate::register::{self, Left, Register};
-use crate::shard::{Command, Handle, Shard};
+use crate::shard::{Command, Shard};
 use crate::values::{self, Values};
 use crate::view::{Pattern, Session, View};
 
@@ -230,6 +230,7 @@ impl Server {
             subjects: config.broker.subjects,
             ..gateway::Config::default()
         };
+        let shares_values = config.backbone.as_ref().is_some_and(Backbone::shares_values);
         let prepared =
             config.backbone.take().map(|backbone| backbone::prepare(backbone, to_backbone, count, seed, epoch));
         let prepared = prepared.transpose().map_err(BindError::Thread)?.transpose().map_err(BindError::Backbone)?;
@@ -241,6 +242,9 @@ impl Server {
             let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count).with_secret(&secret);
             if prepared.is_some() {
                 broker = broker.with_gateway();
+            }
+            if shares_values {
+                broker = broker.with_shared_values();
             }
             if own == 0 {
                 broker.announce(Instant::ZERO, left.peers.iter().copied());

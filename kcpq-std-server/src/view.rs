@@ -16,7 +16,7 @@ use crate::handle::Handle;
 use crate::kernel::{self, ReceiveQueues};
 use crate::peer::Client;
 use crate::server::Snapshot;
-use crate::shard::{Command, Handle, Shard};
+use crate::shard::{Command, Shard};
 
 /// A look at a server. A clone looks at the same one; it may live longer than the server, and finds nothing then.
 ///
@@ -39,6 +39,8 @@ pub struct BackboneView {
     pub server: Option<String>,
     /// Why it is connected to none, for people.
     pub trouble: Option<String>,
+    /// Why the bucket of last values is not there, or does not take something, for people; `None` if all is well, or there is none.
+    pub values_trouble: Option<String>,
     /// How often the backbone has refused something, and gone on.
     pub complaints: u64,
 }

@@ -781,8 +781,8 @@ impl<P: Peer> Sessions<P> {
             Told::Messages { frames, expires, lane } => {
                 hub.publish_relayed(cx, table, from, (lane, frames), expires);
             }
-            Told::Value { subject, stamp, frame, expires } => {
-                hub.keep_relayed(cx, (stamp, from), &subject, frame.as_ref(), expires);
+            Told::Value { subject, stamp, frame, expires, age } => {
+                hub.keep_relayed(cx, (stamp, from), &subject, frame.as_ref(), (expires, age));
                 let bytes = frame.map_or(0, |frame| frame.len());
                 hub.shards.has_placed(from, bytes, About::default(), Vec::new());
             }

@@ -16,6 +16,12 @@ use crate::view::BackboneView;
 #[derive(Clone, Debug)]
 pub struct Backbone(Infallible);
 
+impl Backbone {
+    pub(crate) fn shares_values(&self) -> bool {
+        match self.0 {}
+    }
+}
+
 pub(crate) struct Prepared(Infallible);
 
 #[derive(Debug)]

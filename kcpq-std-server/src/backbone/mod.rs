@@ -61,6 +61,8 @@ pub struct Backbone {
     pub prefix: Box<str>,
     /// Patterns of what JetStream is to store, whoever publishes it: it is kept until JetStream has said that it has it.
     pub store: Vec<Box<str>>,
+    /// The bucket, a key/value one of JetStream, that has the last values of subjects; empty for none. It has to be there.
+    pub last_values: Box<str>,
     /// Maximum size of what waits while NATS is away, in bytes; the oldest makes room. As much again may wait for JetStream, of
     /// 65,536 messages at most.
     pub buffer: usize,
@@ -82,6 +84,7 @@ impl Default for Backbone {
             import,
             prefix,
             store,
+            last_values: "".into(),
             buffer,
             linger: Duration::from_secs(2),
         }
@@ -93,10 +96,15 @@ impl Backbone {
         self.require_tls || address.tls
     }
 
+    /// Last values are in a bucket.
+    pub(crate) fn shares_values(&self) -> bool {
+        !self.last_values.is_empty()
+    }
+
     /// Says whether a server takes it.
     ///
     /// # Errors
-    /// One of the patterns is none, or the prefix.
+    /// One of the patterns is none, or the prefix, or the name of the bucket.
     pub fn check(&self) -> Result<(), RuleError> {
         self.gateway(gateway::Config::default(), 0, 0).map(drop)
     }
@@ -106,6 +114,9 @@ impl Backbone {
         config.import.clone_from(&self.import);
         config.prefix.clone_from(&self.prefix);
         config.store.clone_from(&self.store);
+        if self.shares_values() {
+            config.values = format!("$KV.{}", self.last_values).into();
+        }
         config.buffer = self.buffer;
         Gateway::new(config, shards, seed)
     }
@@ -156,6 +167,7 @@ pub(crate) fn prepare(
         trouble: None,
         told: None,
         complaints: 0,
+        told_of_values: None,
         drain_until: None,
         is_flushing: false,
     };
@@ -221,6 +233,8 @@ struct Runner {
     trouble: Option<String>,
     told: Option<(StdInstant, String)>,
     complaints: u64,
+    /// What was told of the bucket of last values.
+    told_of_values: Option<String>,
     drain_until: Option<StdInstant>,
     is_flushing: bool,
 }
@@ -242,9 +256,10 @@ impl Runner {
             if self.gateway.is_deaf(now) {
                 self.lose(&Trouble::Silent);
             }
-            self.relay();
+            // Who waits for NATS waits longer than who waits for a thread.
             self.send();
             self.relay();
+            self.tell_of_values();
             if self.drain_until.is_some_and(|until| self.has_drained() || until <= StdInstant::now()) {
                 return self.take_leave();
             }
@@ -256,11 +271,31 @@ impl Runner {
         now(self.epoch)
     }
 
+    /// Says what is wrong with the bucket of last values, once, and that it is well again.
+    fn tell_of_values(&mut self) {
+        let trouble = self.gateway.values_trouble();
+        if self.told_of_values.as_deref() == trouble {
+            return;
+        }
+        let bucket = &*self.backbone.last_values;
+        match trouble {
+            Some(why) => tracing::warn!(bucket, why, "last values are not in their bucket: it is tried again"),
+            None => tracing::info!(bucket, "last values are in their bucket"),
+        }
+        self.told_of_values = trouble.map(str::to_owned);
+    }
+
     /// What is lost with this thread is said.
     fn take_leave(&self) {
-        let gateway::Stats { storing, .. } = self.gateway.stats();
+        let gateway::Stats { storing, values_waiting, .. } = self.gateway.stats();
         if storing > 0 {
             tracing::warn!(messages = storing, "JetStream has not said of some messages that it has stored them");
+        }
+        if values_waiting > 0 {
+            tracing::warn!(
+                values = values_waiting,
+                "the bucket of last values may not have some that have changed here"
+            );
         }
     }
 
@@ -297,6 +332,7 @@ impl Runner {
             stats: self.gateway.stats(),
             server: main.map(|connection| connection.address.to_string()),
             trouble: self.trouble.clone().filter(|_| !self.is_joined),
+            values_trouble: self.gateway.values_trouble().filter(|_| self.is_joined).map(str::to_owned),
             complaints: self.complaints,
         }
     }

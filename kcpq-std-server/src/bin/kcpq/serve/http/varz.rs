@@ -130,6 +130,18 @@ fn backbone(view: &BackboneView) -> Value {
             "in_doubt": stats.store_in_doubt,
             "full": stats.store_full,
         },
+        "last_values": {
+            "read": stats.values_read == 1,
+            "trouble": view.values_trouble,
+            "pending": stats.values_waiting,
+            "in": stats.values_in,
+            "out": stats.values_out,
+            "repeats": stats.values_repeats,
+            "overtaken": stats.values_overtaken,
+            "full": stats.values_full,
+            "refused": stats.values_refused,
+            "unmapped": stats.values_unmapped,
+        },
         "stripped": stats.stripped,
         "no_responders": stats.nobody,
         "replays": {
