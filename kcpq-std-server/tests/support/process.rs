@@ -71,6 +71,12 @@ impl Process {
         }
     }
 
+    /// Lines of stdout so far that start with `prefix`.
+    pub(crate) fn printed(&self, prefix: &str) -> usize {
+        let state = self.log.lock();
+        state.stdout.lines.iter().filter(|line| line.starts_with(prefix.as_bytes())).count()
+    }
+
     /// Waits for a line of stderr that starts with `prefix`.
     ///
     /// # Panics
