@@ -78,6 +78,7 @@ mod reading;
 mod request;
 mod route;
 mod runner;
+mod scratch;
 mod seal;
 mod shared;
 mod store;

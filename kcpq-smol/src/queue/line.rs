@@ -10,15 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use kcpq_core::Instant;
 use kcpq_core::client::Arrived;
+use kcpq_core::{Duration, Instant};
 
 use super::{Capacity, Counters, add};
 use crate::clock::Clock;
 use crate::message::Message;
 
-/// Small messages share buffers of this many bytes.
-const RUN: usize = 64 * 1024;
+/// Small messages share buffers of so many bytes: a subscription that hears little holds a short one, and each that is filled soon
+/// is followed by one of twice its length.
+const SHORT_RUN: usize = 2 * 1024;
+const LONG_RUN: usize = 64 * 1024;
+const SOON: Duration = Duration::from_millis(100);
 
 /// Whole frames, one behind the other. One whose time runs is alone.
 #[derive(Debug, Default)]
@@ -62,6 +65,11 @@ impl Line {
     }
 }
 
+/// How many bytes the buffer has that follows one of `length`, which was filled in this time.
+fn next_length(length: usize, took: Duration) -> usize {
+    if took < SOON { (2 * length).min(LONG_RUN) } else { SHORT_RUN }
+}
+
 /// Both sides of an empty one.
 pub(super) fn queue(capacity: Capacity, counters: Arc<Counters>, clock: Clock) -> (Filler, Reader) {
     let line = Arc::new(Line::default());
@@ -75,6 +83,8 @@ pub(super) fn queue(capacity: Capacity, counters: Arc<Counters>, clock: Clock) -
     let filler = Filler {
         line,
         run: BytesMut::new(),
+        length: SHORT_RUN,
+        begun: Instant::ZERO,
         frames: 0,
         capacity,
         room: 0,
@@ -93,6 +103,9 @@ pub(super) struct Filler {
     line: Arc<Line>,
     /// Messages in a row that were taken in and are not in line yet.
     run: BytesMut,
+    /// How many bytes its buffer was made for, and when.
+    length: usize,
+    begun: Instant,
     /// How many these are.
     frames: u32,
     capacity: Capacity,
@@ -137,7 +150,14 @@ impl Filler {
             Arrived::Lent(frame) => {
                 if self.run.capacity() - self.run.len() < frame.len() {
                     self.flush();
-                    self.run.reserve(frame.len().max(RUN));
+                    let now = self.clock.now();
+                    let length = next_length(self.length, now.since(self.begun));
+                    if length < self.length {
+                        // Otherwise it would be as long again as it has been.
+                        self.run = BytesMut::new();
+                    }
+                    (self.length, self.begun) = (length, now);
+                    self.run.reserve(frame.len().max(self.length));
                 }
                 self.run.extend_from_slice(frame);
                 self.frames += 1;
@@ -264,5 +284,23 @@ impl Reader {
 
     pub(super) fn is_closed(&self) -> bool {
         self.line.lock().closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_much_has_long_buffers_and_who_hears_little_again_short_ones() {
+        let mut length = SHORT_RUN;
+        let lengths: Vec<usize> = (0..7)
+            .map(|_| {
+                length = next_length(length, Duration::from_millis(99));
+                length
+            })
+            .collect();
+        assert_eq!(lengths, [4_096, 8_192, 16_384, 32_768, 65_536, 65_536, 65_536]);
+        assert_eq!(next_length(length, SOON), SHORT_RUN);
     }
 }
