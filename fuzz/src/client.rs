@@ -6,7 +6,8 @@
 //! events and of transmission, everything it holds within its limits.
 
 use kcpq_core::client::{
-    Client, Config, ConfirmError, Confirmed, Event, Memory, Message, Parts, PublishError, SubscriptionId, Will,
+    Client, Config, ConfirmError, ConfirmMemory, Confirmed, Event, Memory, Message, Parts, PublishError,
+    SubscriptionId, Will,
 };
 use kcpq_core::fec::header;
 use kcpq_core::frame::{self, command};
@@ -77,7 +78,10 @@ pub fn run(data: &[u8]) {
     let prompt = choice & 1 != 0;
 
     let mut memory = Memory::<200, { WINDOW as usize }, QUEUE, INBOX, SUBSCRIPTIONS, 16>::new();
-    let mut lent = Driver::new(Client::new(config, seed, memory.lend()), prompt);
+    let mut confirms = ConfirmMemory::<3>::new();
+    let mut client = Client::new(config, seed, memory.lend());
+    client.lend_confirms(&mut confirms).expect("it has none");
+    let mut lent = Driver::new(client, prompt);
     let receive = |client: &mut Client<_>, now, datagram: &mut [u8]| client.handle_datagram(now, datagram);
     lent.drive(operations, receive, |client, hold| {
         if hold {

@@ -96,7 +96,7 @@ pub use confirm::Confirm;
 pub use connection::{ConnectionState, ServerInfo, Watch};
 pub use error::{
     CloseError, ConfirmError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError, SettleError,
-    StoreError, SubscribeError,
+    StoreError, StoreFailure, SubscribeError,
 };
 pub use events::{Event, Events};
 pub use headers::Headers;
@@ -105,7 +105,7 @@ pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{
     ConfirmFailure, Disconnect, Overflow, PublishError as PublishRefusal, RequestError as RequestRefusal,
-    RequestFailure, StoreFailure, SubscribeError as SubscribeRefusal, SubscribeFailure,
+    RequestFailure, SubscribeError as SubscribeRefusal, SubscribeFailure,
 };
 pub use kcpq_core::frame::{FrameError, PropertyError};
 pub use kcpq_core::hello::{CloseReason, Refusal};

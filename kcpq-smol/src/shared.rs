@@ -8,15 +8,14 @@ use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
 use kcpq_core::Instant;
-use kcpq_core::client::{
-    self, Arrived, ConfirmFailure, Recipient, RequestId, StoreFailure, SubscribeFailure, SubscriptionId,
-};
+use kcpq_core::client::{self, Arrived, ConfirmFailure, Recipient, RequestId, SubscribeFailure, SubscriptionId};
 use kcpq_core::puback::Stored;
 use kcpq_core::store::Heap;
 
 use crate::clock::Clock;
 use crate::confirm::AllExpected;
 use crate::direct::Direct;
+use crate::error::StoreFailure;
 use crate::events::{Announcer, Event};
 use crate::joined::Joined;
 use crate::own::Bell;
@@ -335,6 +334,7 @@ impl Shared {
                     notify.waiters.extend(confirms.get_mut(&id).and_then(|expected| expected.tell(outcome)));
                 }
                 client::Event::Stored { id, outcome } => {
+                    let outcome = outcome.map_err(|why| why.map(Box::from));
                     notify.waiters.extend(stores.get_mut(&id).and_then(|expected| expected.tell(outcome)));
                 }
                 client::Event::Connected { native, again } => {

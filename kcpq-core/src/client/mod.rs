@@ -66,7 +66,7 @@ use core::fmt;
 pub use commands::Subscribing;
 pub use config::{Backoff, Config, Overflow};
 #[cfg(feature = "confirm")]
-pub use confirms::Confirmed;
+pub use confirms::{ConfirmMemory, Confirmed};
 #[cfg(feature = "confirm")]
 pub use event::StoreFailure;
 pub use event::{
@@ -74,7 +74,9 @@ pub use event::{
     RequestFailure, RequestId, SubscribeError, SubscribeFailure,
 };
 #[cfg(feature = "lanes")]
-pub use lane_memory::{LaneMemory, LendError};
+pub use lane_memory::LaneMemory;
+#[cfg(any(feature = "confirm", feature = "lanes"))]
+pub use memory::LendError;
 pub use memory::Memory;
 pub use phase::{Server, State};
 #[cfg(feature = "alloc")]
@@ -202,7 +204,7 @@ pub struct Client<S: FrameStore> {
     session: Session<S>,
     subscriptions: Subscriptions<S>,
     requests: Requests,
-    confirms: Confirms,
+    confirms: Confirms<S>,
     wills: Wills,
     names: Names,
     /// What the server of this conversation said of itself, if it is a native one.
@@ -245,7 +247,7 @@ impl<S: FrameStore> Client<S> {
             session,
             subscriptions: Subscriptions::new(parts.subscriptions),
             requests: Requests::new(seed),
-            confirms: Confirms::default(),
+            confirms: Confirms::new(),
             wills: Wills::default(),
             names: Names::default(),
             server: None,

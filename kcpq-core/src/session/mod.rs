@@ -33,7 +33,10 @@ pub(crate) use self::native::Word;
 pub(crate) use self::negotiate::Native;
 pub use self::transmit::{Mark, Transmit};
 use crate::datagram::{Framing, Link};
-use crate::frame::{Frame, Limits, Properties, Reader, command, properties};
+#[cfg(feature = "lanes")]
+use crate::frame::Properties;
+use crate::frame::properties::{self, Behind};
+use crate::frame::{Frame, Limits, Reader, command};
 use crate::kcp::{self, Kcp};
 use crate::lane::{LANES, Lane};
 #[cfg(feature = "alloc")]
@@ -235,16 +238,17 @@ impl<S: FrameStore> Session<S> {
         lane: Lane,
         subject: &[u8],
         payload: &[u8],
-        properties: Properties<'_>,
+        behind: Behind<'_>,
         expires: Option<Instant>,
     ) -> Result<(), PushError> {
-        if EXTENDED && !properties.is_empty() {
-            let (bytes, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
-            let behind = payload.len() + bytes.len() + end.len();
-            let head = Frame::head(command::PUBX, subject.len(), behind).ok_or(PushError::Full)?;
-            let (parts, seed) = ([&head, subject, payload, bytes, &end], self.kcp.conv().into());
+        let len = behind.len();
+        if EXTENDED && len > 0 {
+            let ([properties, asks, id], end) = (behind.parts(), properties::end(len));
+            let head = Frame::head(command::PUBX, subject.len(), payload.len() + len + end.len());
+            let head = head.ok_or(PushError::Full)?;
+            let (parts, seed) = ([&head, subject, payload, properties, asks, id, &end], self.kcp.conv().into());
             let outbox = self.outbox.of(lane);
-            if properties.gives_way() {
+            if behind.gives_way() {
                 return outbox.push_superseding(&parts, expires, seed);
             }
             outbox.hold(subject);
@@ -270,7 +274,7 @@ impl<S: FrameStore> Session<S> {
     ) -> bool {
         let (bytes, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
         let head = Frame::head(command::PUBX, subject.len(), payload.len() + bytes.len() + end.len());
-        let Some(head) = head.filter(|_| properties.gives_way()) else { return false };
+        let Some(head) = head else { return false };
         self.outbox.of(lane).replace(&[&head, subject, payload, bytes, &end], expires, limit)
     }
 
