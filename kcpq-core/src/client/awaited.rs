@@ -17,7 +17,8 @@ pub(super) struct Awaited<S: Store, T: 'static> {
     count: usize,
     /// No time is over before this.
     next_timeout: Option<Instant>,
-    /// Where [`take_one`](Self::take_one) looks next.
+    /// Where `take_one` looks next.
+    #[cfg(feature = "confirm")]
     look_at: usize,
 }
 
@@ -35,7 +36,14 @@ pub(super) struct Place<T> {
 impl<S: Store, T: 'static> Awaited<S, T> {
     /// Nothing is waited for.
     pub(super) fn new() -> Self {
-        Self { places: S::queue(), free: None, count: 0, next_timeout: None, look_at: 0 }
+        Self {
+            places: S::queue(),
+            free: None,
+            count: 0,
+            next_timeout: None,
+            #[cfg(feature = "confirm")]
+            look_at: 0,
+        }
     }
 
     /// Memory for as many things as fit there. False if there is some already.
