@@ -1,8 +1,9 @@
 """What it costs to store messages through kcpq: `scripts/compare --stored`.
 
 Messages are stored by a stream of JetStream, on disk: by a client of kcpq whose server stands on the NATS server, and by a client
-of that which publishes without waiting for each, both with as many messages under way. All on loopback, on this machine; servers
-and stream are made anew for each run, in a folder for temporary files, whose disk it is.
+of that which publishes without waiting for each, both with as many messages under way. The latter gives messages no ids, or each
+one of its own as servers of kcpq do: what that costs is JetStream's. All on loopback, on this machine; servers and stream are made
+anew for each run, in a folder for temporary files, whose disk it is.
 """
 
 import datetime
@@ -21,8 +22,8 @@ from common import Server, find, report, stop, tell
 # Seconds: what a run may take longer than planned.
 PATIENCE = 90
 SUBJECT = "compare.stored"
-KCPQ, NATS = "through kcpq", "JetStream"
-WAYS = [KCPQ, NATS]
+KCPQ, IDS, NATS = "through kcpq", "JetStream with ids", "JetStream"
+WAYS = [KCPQ, IDS, NATS]
 # Messages under way, and bytes of each.
 WORKS = [(1, 128), (100, 128), (1_000, 128), (1_000, 1_024)]
 
@@ -67,7 +68,7 @@ def measure(tools, way, work, seconds, threads):
                 command = [kcpq, "serve", "-l", "127.0.0.1:{port}", "--register", "none", "--nats", f"nats://{addr}"]
                 by, addr = "kcpq", server(Server(KCPQ, command, "the backbone is there"))
             command = [storing, by, addr, "--subject", SUBJECT, "--window", str(window), "--size", str(size),
-                       "--duration", f"{seconds}s"]
+                       "--duration", f"{seconds}s", *(["--ids"] if way == IDS else [])]
             running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                             env={**os.environ, "SMOL_THREADS": str(threads)}))
             return report(running[-1], f"{way}, {name(work)}", PATIENCE + 3 * seconds)
@@ -77,7 +78,7 @@ def measure(tools, way, work, seconds, threads):
 
 
 def table(works, results):
-    lines = ["| work | " + " | ".join(WAYS) + " | ratio |", "|---" * (len(WAYS) + 2) + "|"]
+    lines = ["| work | " + " | ".join(WAYS) + " | to that with ids | to that without |", "|---" * (len(WAYS) + 3) + "|"]
     for work in works:
         for what, read, less in [("msg/s", lambda run: run["msgs_per_s"], False),
                                  ("µs, p50", lambda run: run["latency_us"]["p50"], True),
@@ -85,9 +86,13 @@ def table(works, results):
             values = {way: [read(run) for run in results[way, work] if run] for way in WAYS}
             medians = {way: statistics.median(values[way]) if values[way] else None for way in WAYS}
             cells = ["failed" if medians[way] is None else f"{medians[way]:,.0f}" for way in WAYS]
-            ours, theirs = medians[KCPQ], medians[NATS]
-            ratio = f"{(theirs / ours if less else ours / theirs):.2f}" if ours and theirs else ""
-            lines.append("| " + " | ".join([f"{name(work)}, {what}", *cells, ratio]) + " |")
+
+            def ratio(theirs):
+                known = medians[KCPQ] and medians[theirs]
+                ours, theirs = medians[KCPQ], medians[theirs]
+                return f"{(theirs / ours if less else ours / theirs):.2f}" if known else ""
+
+            lines.append("| " + " | ".join([f"{name(work)}, {what}", *cells, ratio(IDS), ratio(NATS)]) + " |")
     return "\n".join(lines)
 
 
@@ -100,8 +105,8 @@ def main(args, target):
     results = {(way, work): [] for way in WAYS for work in works}
     for round_ in range(args.rounds):
         for work in works:
-            # Each round begins with the other one, so that nobody always comes second.
-            for way in WAYS[round_ % 2:] + WAYS[:round_ % 2]:
+            # Each round begins with another one, so that nobody always comes last.
+            for way in WAYS[round_ % len(WAYS):] + WAYS[:round_ % len(WAYS)]:
                 tell(f"round {round_ + 1} of {args.rounds}: {name(work)}: {way}")
                 results[way, work].append(measure(tools, way, work, args.seconds, args.threads))
     return f"""# Messages stored by JetStream

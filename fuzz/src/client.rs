@@ -6,7 +6,8 @@
 //! events and of transmission, everything it holds within its limits.
 
 use kcpq_core::client::{
-    Client, Config, ConfirmError, Confirmed, Event, Memory, Message, Parts, PublishError, SubscriptionId, Will,
+    Client, Config, ConfirmError, ConfirmMemory, Confirmed, Event, Memory, Message, Parts, PublishError,
+    SubscriptionId, Will,
 };
 use kcpq_core::fec::header;
 use kcpq_core::frame::{self, command};
@@ -77,7 +78,10 @@ pub fn run(data: &[u8]) {
     let prompt = choice & 1 != 0;
 
     let mut memory = Memory::<200, { WINDOW as usize }, QUEUE, INBOX, SUBSCRIPTIONS, 16>::new();
-    let mut lent = Driver::new(Client::new(config, seed, memory.lend()), prompt);
+    let mut confirms = ConfirmMemory::<3>::new();
+    let mut client = Client::new(config, seed, memory.lend());
+    client.lend_confirms(&mut confirms).expect("it has none");
+    let mut lent = Driver::new(client, prompt);
     let receive = |client: &mut Client<_>, now, datagram: &mut [u8]| client.handle_datagram(now, datagram);
     lent.drive(operations, receive, |client, hold| {
         if hold {
@@ -94,12 +98,11 @@ pub fn run(data: &[u8]) {
     Driver::new(client(), prompt).drive(operations, Client::handle_datagram, |_, _| {});
     let pushed = |client: &mut Client<_>, now, datagram: &mut [u8]| {
         client.handle_datagram_with(now, datagram, |_, arrived| {
-            let bytes = match &arrived {
-                kcpq_core::client::Arrived::Lent(bytes) => bytes,
-                kcpq_core::client::Arrived::Whole(bytes) => &bytes[..],
-            };
-            let frame = frame::Frame::parse(bytes, &frame::Limits::NONE).expect("whole and checked");
-            assert_eq!(frame.command, command::MSG);
+            for bytes in arrived.frames() {
+                let frame = frame::Frame::parse(bytes, &frame::Limits::NONE).expect("whole and checked");
+                assert_eq!((frame.command, frame.encoded_len()), (command::MSG, bytes.len()));
+            }
+            assert_eq!(arrived.frames().map(<[u8]>::len).sum::<usize>(), arrived.bytes().len());
         });
     };
     Driver::new(client(), prompt).drive(operations, pushed, |_, _| {});

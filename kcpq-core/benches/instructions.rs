@@ -26,7 +26,7 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 17] = [
+const WORK: [Work; 18] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
@@ -38,6 +38,7 @@ const WORK: [Work; 17] = [
     // A tenth of one of 50 kB: what a message of many datagrams takes.
     ("relay-50k/10", |count| assert_eq!(Relay::new().run(count / 10, &[7; 50_000]), count / 10)),
     ("relay-permitted", |count| assert_eq!(Relay::permitted().run(count, &[7; 128]), count)),
+    ("relay-staged", |count| assert_eq!(Relay::staged().run(count, &[7; 128]), count)),
     ("relay-crowded", |count| assert_eq!(Relay::crowded().run(count, &[7; 128]), count)),
     ("relay-group", |count| assert_eq!(Relay::group(8).run(count, &[7; 128]), count)),
     // Of a session, a page at a time.

@@ -1,6 +1,7 @@
 //! Lanes: streams beside each other in one conversation (PROTOCOL.md 2.12).
 
 use core::fmt;
+use core::ops::{Index, IndexMut};
 
 /// One of the streams of a conversation: each is in order by itself, and none waits for what another one has lost.
 ///
@@ -72,7 +73,7 @@ impl Lane {
     }
 
     /// Its place in what is kept for each lane of this build.
-    pub(crate) const fn index(self) -> usize {
+    const fn place(self) -> usize {
         // There are 8 or 1. The compiler does not know that no number is larger.
         self.0 as usize & (LANES - 1)
     }
@@ -113,6 +114,42 @@ impl Asked {
 
 /// Lanes of this build.
 pub(crate) const LANES: usize = if cfg!(feature = "lanes") { Lane::COUNT } else { 1 };
+
+/// What is kept for each lane of this build. By its lane it is always found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Each<T>([T; LANES]);
+
+impl<T> Each<T> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
+    }
+}
+
+impl<T> IntoIterator for Each<T> {
+    type Item = T;
+    type IntoIter = core::array::IntoIter<T, LANES>;
+
+    /// In the order of their lanes.
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<T> Index<Lane> for Each<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, lane: Lane) -> &T {
+        &self.0[lane.place()]
+    }
+}
+
+impl<T> IndexMut<Lane> for Each<T> {
+    #[inline]
+    fn index_mut(&mut self, lane: Lane) -> &mut T {
+        &mut self.0[lane.place()]
+    }
+}
 
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -36,6 +36,8 @@ fn several_messages_from_publisher_through_broker_to_subscriber_share_an_allocat
     // subscriber is given.
     assert!(relay_allocations(Relay::new(), 128) <= 20_000 / 100 * 3);
     assert!(relay_allocations(Relay::new(), 16) <= 20_000 / 100 * 3);
+    // Nor on their way over a stage, but for the buffers there.
+    assert!(relay_allocations(Relay::staged(), 128) <= 20_000 / 100 * 4);
     // Whether they are permitted is known.
     assert!(relay_allocations(Relay::permitted(), 16) <= 20_000 / 100 * 3);
     // Nor where much waits, for one or for members of a queue group by turns.

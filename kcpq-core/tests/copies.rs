@@ -121,7 +121,7 @@ impl World {
                 for datagram in datagrams.chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
                     clients[index].handle_datagram_with(*now, datagram, |_, arrived| match arrived {
                         Arrived::Whole(frame) => got[index].push(frame),
-                        Arrived::Lent(_) => lent[index] += 1,
+                        _ => lent[index] += arrived.count(),
                     });
                     while clients[index].poll_event().is_some() {}
                 }

@@ -7,14 +7,18 @@ use core::task::Poll;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 #[cfg(feature = "ttl")]
 use kcpq_core::Duration;
+#[cfg(any(feature = "confirm", feature = "lanes"))]
+use kcpq_core::client::LendError;
 #[cfg(feature = "will")]
 use kcpq_core::client::Will;
 #[cfg(feature = "lanes")]
-use kcpq_core::client::{LaneMemory, LendError, Subscribing};
+use kcpq_core::client::{LaneMemory, Subscribing};
 use kcpq_core::client::{PublishError, State};
 #[cfg(any(feature = "headers", feature = "retain"))]
 use kcpq_core::frame::Properties;
 
+#[cfg(feature = "confirm")]
+use crate::confirm::ConfirmMemory;
 use crate::shared::Shared;
 use crate::{Closed, Event, Publish, Stats, SubscribeError, Subscription};
 
@@ -71,6 +75,24 @@ impl<'d, R: RawMutex, const TEXT: usize> Client<'d, R, TEXT> {
         memory: &'d mut LaneMemory<LANES, BYTES, WINDOW>,
     ) -> Result<(), LendError> {
         self.shared.with(|inner| inner.core.lend_lanes(memory))
+    }
+
+    /// Lends memory for messages that are published [confirmed](Publish::confirmed) or [stored](Publish::stored), once: without it,
+    /// and when as many wait for the server's word as it is for, there is none of these.
+    ///
+    /// # Errors
+    /// [`LendError::Late`]: there is such memory.
+    #[cfg(feature = "confirm")]
+    pub fn lend_confirms<const MESSAGES: usize>(
+        &self,
+        memory: &'d mut ConfirmMemory<MESSAGES>,
+    ) -> Result<(), LendError> {
+        self.shared.with(|inner| {
+            let (core, expected) = memory.parts();
+            inner.core.lend_confirms(core)?;
+            inner.expected = expected;
+            Ok(())
+        })
     }
 
     // --- publish ---

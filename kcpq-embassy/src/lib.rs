@@ -57,6 +57,7 @@
 //! | `headers` | [`Client`]'s `publish_with` and `try_publish_with`, [`Message::properties`]: headers, and subjects for answers |
 //! | `request` | [`Client`]'s `inbox`: requests, and their answers; implies `headers` |
 //! | `queue` | [`Client`]'s `subscribe_queue`: membership of queue groups |
+//! | `confirm` | [`Publish`]'s `confirmed` and `stored`: the server says what became of a message, or where JetStream has stored it, in memory that `lend_confirms` lends |
 //! | `lanes` | [`Publish`]'s `lane` and `latest`, [`Client`]'s `subscribe_as`: streams beside each other, in memory that `lend_lanes` lends |
 //! | `will` | [`Client`]'s `set_will` and `clear_will`: a message that the server publishes if the client is lost |
 //! | `bbr` | congestion control by BBR, for windows that are larger than the BDP of a link |
@@ -73,6 +74,8 @@
 
 mod client;
 mod config;
+#[cfg(feature = "confirm")]
+mod confirm;
 mod event;
 #[cfg(feature = "request")]
 mod inbox;
@@ -93,18 +96,26 @@ mod transport;
 
 pub use client::Client;
 pub use config::Config;
+#[cfg(feature = "confirm")]
+pub use confirm::{Confirm, ConfirmError, ConfirmMemory, Store, StoreError, StoreFailure};
 pub use event::{Closed, Ended, Event, Stats, SubscribeError};
 #[cfg(feature = "request")]
 pub use inbox::{Inbox, RequestError};
+#[cfg(feature = "confirm")]
+pub use kcpq_core::client::ConfirmFailure;
+#[cfg(any(feature = "confirm", feature = "lanes"))]
+pub use kcpq_core::client::LendError;
 #[cfg(feature = "will")]
 pub use kcpq_core::client::Will;
 pub use kcpq_core::client::{Disconnect, Message, PublishError, State, SubscribeFailure, SubscriptionId};
 #[cfg(feature = "lanes")]
-pub use kcpq_core::client::{LaneMemory, LendError, Subscribing};
+pub use kcpq_core::client::{LaneMemory, Subscribing};
 #[cfg(feature = "headers")]
 pub use kcpq_core::frame::{Properties, PropertyError, properties::Writer as PropertiesWriter};
 #[cfg(feature = "lanes")]
 pub use kcpq_core::lane::{Lane, Priority};
+#[cfg(feature = "confirm")]
+pub use kcpq_core::puback::{Rejection, Stored};
 #[cfg(feature = "sealed")]
 pub use kcpq_core::seal::{PrivateKey, PublicKey, SharedSecret, StartError, Token, Trust};
 pub use kcpq_core::subject::{Pattern, Subject};

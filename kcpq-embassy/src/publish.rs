@@ -5,20 +5,26 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use embassy_sync::blocking_mutex::raw::RawMutex;
+#[cfg(feature = "confirm")]
+use kcpq_core::Duration;
+#[cfg(feature = "confirm")]
+use kcpq_core::client::Confirmed;
 use kcpq_core::client::PublishError;
 #[cfg(feature = "lanes")]
 use kcpq_core::frame::Properties;
 #[cfg(feature = "lanes")]
 use kcpq_core::lane::Lane;
 
+#[cfg(feature = "confirm")]
+use crate::confirm::{Confirm, Store};
 use crate::shared::{Inner, Shared};
 
 /// A message to be published; see [`Client::publish`](crate::Client::publish). It is a future.
 #[must_use = "nothing is published until it is awaited"]
 pub struct Publish<'p, 'd, R: RawMutex, const TEXT: usize = 64> {
-    shared: &'d Shared<'d, R, TEXT>,
-    subject: &'p str,
-    payload: &'p [u8],
+    pub(crate) shared: &'d Shared<'d, R, TEXT>,
+    pub(crate) subject: &'p str,
+    pub(crate) payload: &'p [u8],
     #[cfg(feature = "lanes")]
     lane: Lane,
     #[cfg(feature = "lanes")]
@@ -63,6 +69,32 @@ impl<'p, 'd, R: RawMutex, const TEXT: usize> Publish<'p, 'd, R, TEXT> {
     pub fn latest(mut self) -> Self {
         self.properties = Properties::LATEST;
         self
+    }
+
+    /// Waits until the server has routed it: awaited, it gives the number of sessions that the server has given the message to. How
+    /// many are waited for at a time is what [memory](crate::Client::lend_confirms) was lent for.
+    #[cfg(feature = "confirm")]
+    pub fn confirmed(self) -> Confirm<'p, 'd, R, TEXT> {
+        Confirm::new(self)
+    }
+
+    /// Waits until a stream behind the server's backbone (JetStream) has stored it: awaited, it gives the message's number there. It
+    /// takes a server with such a backbone, and [memory](crate::Client::lend_confirms).
+    #[cfg(feature = "confirm")]
+    pub fn stored(self) -> Store<'p, 'd, R, TEXT> {
+        Store::new(self)
+    }
+
+    /// How it is published if it is waited for the server's word, for so long.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn confirmed_with(&self, within: Duration) -> Confirmed<'static> {
+        let mut confirmed = Confirmed::default();
+        confirmed.within = within;
+        #[cfg(feature = "lanes")]
+        {
+            (confirmed.lane, confirmed.properties) = (self.lane, self.properties);
+        }
+        confirmed
     }
 
     /// Publishes it if there is room for it now.

@@ -103,7 +103,7 @@ impl<R: RawMutex, const D: usize, const W: usize, const Q: usize, const I: usize
 
 /// What is promised: 4 + 4 segments of 512 B, 4 subscriptions and all else in less than 8 KiB, a quarter of one more
 /// with native datagrams, another three quarters with sealed sessions, a whole one with lanes besides their memory, and 64
-/// bytes with last wills. BBR, which is for larger windows, has a state of its own.
+/// bytes with last wills, and as many with confirmations besides theirs. BBR, which is for larger windows, has a state of its own.
 #[cfg(all(target_pointer_width = "32", not(feature = "bbr")))]
 const _: () = {
     type Pocket = Resources<'static, embassy_sync::blocking_mutex::raw::NoopRawMutex, 512, 4, 384, 256, 4>;
@@ -111,5 +111,6 @@ const _: () = {
     const SEALED: usize = if cfg!(feature = "sealed") { 768 } else { 0 };
     const LANES: usize = if cfg!(feature = "lanes") { 1024 } else { 0 };
     const WILL: usize = if cfg!(feature = "will") { 64 } else { 0 };
-    assert!(size_of::<Pocket>() < 8 * 1024 + NATIVE + SEALED + LANES + WILL);
+    const CONFIRM: usize = if cfg!(feature = "confirm") { 64 } else { 0 };
+    assert!(size_of::<Pocket>() < 8 * 1024 + NATIVE + SEALED + LANES + WILL + CONFIRM);
 };

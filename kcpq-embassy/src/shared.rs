@@ -7,11 +7,15 @@ use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::waitqueue::{MultiWakerRegistration, WakerRegistration};
 use heapless::Deque;
+#[cfg(feature = "confirm")]
+use kcpq_core::client::ConfirmId;
 use kcpq_core::client::{self, Parts, PublishError, SubscribeFailure, SubscriptionId};
 use kcpq_core::store::Lent;
 use kcpq_core::{Duration, Instant};
 
 use crate::config::Fitted;
+#[cfg(feature = "confirm")]
+use crate::confirm::{Expected, Outcome};
 use crate::{Config, Ended, Event};
 
 /// Tasks that wait for the same thing without waking each other; more work, but cost wake-ups.
@@ -62,6 +66,9 @@ struct Guarded<'d, const TEXT: usize> {
     inner: RefCell<Inner<'d, TEXT>>,
     /// Slots, a bit each, whose subscriptions were dropped while a closure of the user's ran.
     leaving: Cell<u32>,
+    /// The same of messages that nobody waits for any more to hear of.
+    #[cfg(feature = "confirm")]
+    forgetting: Cell<u32>,
 }
 
 /// The state machine, in memory that is lent.
@@ -71,6 +78,9 @@ pub(crate) type Core<'d, const TEXT: usize> = client::Client<Lent<'d, TEXT>>;
 pub(crate) struct Inner<'d, const TEXT: usize> {
     pub(crate) core: Core<'d, TEXT>,
     slots: &'d mut [Slot],
+    /// Messages of which somebody waits to hear.
+    #[cfg(feature = "confirm")]
+    pub(crate) expected: &'d mut [Expected],
     now: fn() -> Instant,
     patience: Duration,
     /// A message that waits for its reader.
@@ -135,6 +145,8 @@ impl<'d, R: RawMutex, const TEXT: usize> Shared<'d, R, TEXT> {
         let inner = Inner {
             core: client::Client::new(config.fit(sizes), seed, parts),
             slots,
+            #[cfg(feature = "confirm")]
+            expected: &mut [],
             now,
             patience: config.patience,
             held: None,
@@ -148,7 +160,14 @@ impl<'d, R: RawMutex, const TEXT: usize> Shared<'d, R, TEXT> {
             runner: WakerRegistration::new(),
             writable: MultiWakerRegistration::new(),
         };
-        Self { lock: Mutex::new(Guarded { inner: RefCell::new(inner), leaving: Cell::new(0) }) }
+        Self {
+            lock: Mutex::new(Guarded {
+                inner: RefCell::new(inner),
+                leaving: Cell::new(0),
+                #[cfg(feature = "confirm")]
+                forgetting: Cell::new(0),
+            }),
+        }
     }
 
     /// Runs `f` on the state.
@@ -166,6 +185,15 @@ impl<'d, R: RawMutex, const TEXT: usize> Shared<'d, R, TEXT> {
             Err(_) => guarded.leaving.set(guarded.leaving.get() | 1 << slot),
         });
     }
+
+    /// Nobody waits any more to hear of the message in `slot`; while a message is lent, as soon as it is given back.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn forget(&self, slot: usize) {
+        self.lock.lock(|guarded| match guarded.inner.try_borrow_mut() {
+            Ok(mut inner) => inner.forget(slot),
+            Err(_) => guarded.forgetting.set(guarded.forgetting.get() | 1 << slot),
+        });
+    }
 }
 
 impl<'d, const TEXT: usize> Guarded<'d, TEXT> {
@@ -173,8 +201,18 @@ impl<'d, const TEXT: usize> Guarded<'d, TEXT> {
     #[inline(never)]
     fn borrow(&self) -> RefMut<'_, Inner<'d, TEXT>> {
         let Ok(mut inner) = self.inner.try_borrow_mut() else { panic!("a client is used while it lends a message") };
-        inner.remove_all(self.leaving.take());
+        each(self.leaving.take(), |slot| inner.remove(slot));
+        #[cfg(feature = "confirm")]
+        each(self.forgetting.take(), |slot| inner.forget(slot));
         inner
+    }
+}
+
+/// Calls `f` with the number of each bit that is set.
+fn each(mut bits: u32, mut f: impl FnMut(usize)) {
+    while bits != 0 {
+        f(bits.trailing_zeros() as usize);
+        bits &= bits - 1;
     }
 }
 
@@ -220,7 +258,7 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
         Poll::Ready(taken)
     }
 
-    fn on_room(&mut self, cx: &Context<'_>) {
+    pub(crate) fn on_room(&mut self, cx: &Context<'_>) {
         self.writable.register(cx.waker());
     }
 
@@ -268,18 +306,10 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
         self.nudge();
     }
 
-    fn remove_all(&mut self, mut leaving: u32) {
-        while leaving != 0 {
-            self.remove(leaving.trailing_zeros() as usize);
-            leaving &= leaving - 1;
-        }
-    }
-
     /// Ready when the subscription in `slot` is acknowledged or has ended.
     pub(crate) fn poll_acknowledged(&mut self, slot: usize, cx: &Context<'_>) -> Poll<Result<(), Ended>> {
-        if let Some(slot) = self.slots.get(slot).filter(|slot| slot.acknowledged && matches!(slot.failed, Place::Empty))
-        {
-            let _ = slot;
+        let is_there = |slot: &Slot| slot.acknowledged && matches!(slot.failed, Place::Empty);
+        if self.slots.get(slot).is_some_and(is_there) {
             return Poll::Ready(Ok(()));
         }
         self.poll_ended(slot, cx).map(Err)
@@ -306,6 +336,8 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
         self.poll_ended(slot, cx).map(Err)
     }
 
+    /// Ready when it has ended. Not inlined: it is needed in two places.
+    #[inline(never)]
     fn poll_ended(&mut self, slot: usize, cx: &Context<'_>) -> Poll<Ended> {
         let Some(slot) = self.slots.get_mut(slot) else { return Poll::Ready(Ended::Closed) };
         if let Place::Full(why) = slot.failed {
@@ -316,6 +348,45 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
         }
         slot.waker.register(cx.waker());
         Poll::Pending
+    }
+
+    // --- messages of which somebody waits to hear ---
+
+    /// Publishes a message, and waits to hear of it; says where.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn expect(
+        &mut self,
+        publish: impl FnOnce(&mut Core<'d, TEXT>, Instant) -> Result<ConfirmId, client::ConfirmError>,
+    ) -> Result<usize, client::ConfirmError> {
+        let now = self.now();
+        let mut places = self.expected.iter_mut().enumerate();
+        let free = places.find(|(_, expected)| matches!(expected.id, Place::Empty));
+        let (slot, expected) = free.ok_or(client::ConfirmError::TooMany)?;
+        *expected = Expected::of(publish(&mut self.core, now)?);
+        self.nudge();
+        Ok(slot)
+    }
+
+    /// Ready when it is known what became of the message in `slot`.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn poll_expected(&mut self, slot: usize, cx: &Context<'_>) -> Poll<Outcome> {
+        self.expected.get_mut(slot).map_or(Poll::Pending, |expected| expected.poll(cx))
+    }
+
+    #[cfg(feature = "confirm")]
+    fn forget(&mut self, slot: usize) {
+        let Some(expected) = self.expected.get_mut(slot) else { return };
+        if let Place::Full(id) = core::mem::replace(expected, Expected::NOTHING).id {
+            self.core.forget_confirmation(id);
+        }
+    }
+
+    /// It is known what became of a message.
+    #[cfg(feature = "confirm")]
+    fn tell(expected: &mut [Expected], id: ConfirmId, outcome: Outcome) {
+        if let Some(expected) = expected.iter_mut().find(|expected| expected.is_of(id)) {
+            expected.tell(outcome);
+        }
     }
 
     // --- events ---
@@ -329,17 +400,20 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
     /// Takes from the core what it has to tell, up to the next message, which waits for its reader.
     pub(crate) fn deliver(&mut self) {
         let now = self.now();
-        if self.held.is_some() && self.core.held_message().is_none() {
-            // Its connection is gone, and with it the memory that it was in.
-            self.held = None;
-            self.unread += 1;
-        }
-        if let Some(held) = self.held.filter(|held| held.until <= now) {
-            self.release();
-            self.unread += 1;
-            self.events.tell(Event::Unread(held.id));
+        if let Some(held) = self.held {
+            if !self.core.holds_message() {
+                // Its connection is gone, and with it the memory that it was in.
+                self.held = None;
+                self.unread += 1;
+            } else if held.until <= now {
+                self.release();
+                self.unread += 1;
+                self.events.tell(Event::Unread(held.id));
+            }
         }
         let Self { core, slots, held, events, writable, .. } = self;
+        #[cfg(feature = "confirm")]
+        let Self { expected, .. } = self;
         while let Some(event) = core.poll_event() {
             match event {
                 client::Event::Message { subscription: id, .. } => {
@@ -365,6 +439,10 @@ impl<'d, const TEXT: usize> Inner<'d, TEXT> {
                     self.flushed = published;
                     wake(&mut events.changed);
                 }
+                #[cfg(feature = "confirm")]
+                client::Event::Confirmed { id, outcome } => Self::tell(expected, id, Outcome::Confirmed(outcome)),
+                #[cfg(feature = "confirm")]
+                client::Event::Stored { id, outcome } => Self::tell(expected, id, Outcome::stored(outcome)),
                 client::Event::Writable => wake(writable),
                 client::Event::Connected { native, again } => events.tell(Event::Connected { native, again }),
                 client::Event::Disconnected { why, retry_at } => events.tell(Event::Disconnected { why, retry_at }),

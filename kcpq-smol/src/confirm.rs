@@ -57,9 +57,8 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
         let subject = self.subject.ok_or(Unasked::Unpublished(PublishError::NoReply))?;
         let refused = |error| Unasked::Unpublished(PublishError::Refused(error));
         let properties = self.properties.as_ref().map_err(|error| refused(client::PublishError::Properties(*error)))?;
+        let mut room = None;
         loop {
-            // Listening comes before trying, so that no room is missed between the two.
-            let room = shared.writable.listen();
             let published = {
                 let mut state = shared.lock();
                 let mut confirmed = client::Confirmed::default();
@@ -83,6 +82,11 @@ impl<'c, P: AsRef<[u8]>> Confirm<'c, P> {
             match published {
                 Ok(id) => return Ok(Awaited { id, handle: self.client.handle(), done: false }),
                 Err(client::ConfirmError::Refused(client::PublishError::Full)) => {
+                    // Only who has to wait pays for a listener. Then it tries once more, so that no room is missed between.
+                    let Some(room) = room.take() else {
+                        room = Some(shared.writable.listen());
+                        continue;
+                    };
                     if self.limit.bound(room).await.is_none() {
                         let after = self.limit.span();
                         return Err(Unasked::Unpublished(PublishError::TimedOut { after }));

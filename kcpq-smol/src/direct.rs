@@ -11,6 +11,7 @@ use kcpq_core::store::Heap;
 use kcpq_core::{Duration, Instant};
 use kcpq_udp::Sender;
 
+use crate::scratch::Scratch;
 use crate::udp::Udp;
 
 /// Messages that come closer to each other are not single ones.
@@ -25,9 +26,8 @@ const WATCH: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(crate) struct Direct {
     to: Option<(Arc<Sender>, SocketAddr)>,
-    out: Vec<u8>,
-    /// Bytes at the front of `out` that the socket did not take; they are the runner's to send.
-    left: usize,
+    /// A datagram that the socket did not take: it is the runner's to send.
+    left: Vec<u8>,
     last: Instant,
     /// When the runner wakes by itself.
     armed: Option<Instant>,
@@ -39,7 +39,7 @@ impl Direct {
     /// From now on by this socket; with none, all is the runner's to send.
     pub(crate) fn renew(&mut self, path: Option<(&Udp, SocketAddr)>) {
         self.to = path.map(|(udp, server)| (Arc::clone(udp.socket.sender()), server));
-        self.left = 0;
+        self.left = Vec::new();
     }
 
     /// Where the server is, if it is known.
@@ -60,23 +60,23 @@ impl Direct {
     /// Sends what is due, to be called while the runner sleeps. False if the runner has to be woken.
     pub(crate) fn send(&mut self, now: Instant, core: &mut Client<Heap>) -> bool {
         let Some((sender, server)) = &self.to else { return false };
-        if self.left > 0 || now.since(self.last) < APART {
+        if !self.left.is_empty() || now.since(self.last) < APART {
             return false;
         }
         self.last = now;
         self.active = true;
-        let size = core.max_datagram();
-        if self.out.len() < size {
-            self.out.resize(size, 0);
-        }
+        let mut out = Scratch::take();
+        // What would ask whether the path carries more is the runner's.
+        let Some(out) = out.get_mut(..core.max_datagram()) else { return false };
         for _ in 0..DATAGRAMS {
-            let Some(len) = core.poll_transmit(now, &mut self.out) else {
+            let Some(len) = core.poll_transmit(now, out) else {
                 // The runner sleeps on, unless it would miss a timer.
                 let deadline = core.poll_timeout().map(|deadline| deadline.at);
                 return deadline.is_none_or(|at| self.armed.is_some_and(|armed| armed <= at));
             };
-            if self.out.get(..len).is_none_or(|datagram| sender.send(*server, datagram, None).is_err()) {
-                self.left = len;
+            let Some(datagram) = out.get(..len) else { return false };
+            if sender.send(*server, datagram, None).is_err() {
+                self.left = datagram.to_vec();
                 return false;
             }
         }
@@ -86,10 +86,8 @@ impl Direct {
     /// Moves what the socket did not take to `out`; returns its length.
     pub(crate) fn take_left(&mut self, out: &mut [u8]) -> usize {
         let left = std::mem::take(&mut self.left);
-        match out.get_mut(..left).zip(self.out.get(..left)) {
-            Some((place, datagram)) => place.copy_from_slice(datagram),
-            None => return 0,
-        }
-        left
+        let Some(place) = out.get_mut(..left.len()) else { return 0 };
+        place.copy_from_slice(&left);
+        left.len()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use kcpq_core::client::{self, ConfirmFailure, Disconnect, RequestFailure, StoreFailure, SubscribeFailure};
+use kcpq_core::client::{self, ConfirmFailure, Disconnect, RequestFailure, SubscribeFailure};
 
 use crate::confirm::Unasked;
 use crate::seal::SealedBy;
@@ -144,6 +144,9 @@ impl fmt::Display for ConfirmError {
 
 impl std::error::Error for ConfirmError {}
 
+/// Why a message that was to be stored is not, or why that is not known.
+pub type StoreFailure = client::StoreFailure<Box<str>>;
+
 /// Why a message is not stored, or why that is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -163,14 +166,7 @@ pub enum StoreError {
 impl StoreError {
     /// True if the message may be stored all the same, or be so later: publishing it again is safe under an id of its own.
     pub fn is_in_doubt(&self) -> bool {
-        let Self::Failed(why) = self else { return false };
-        match why {
-            StoreFailure::InDoubt => true,
-            StoreFailure::Unconfirmed(why) => {
-                matches!(why, ConfirmFailure::InDoubt | ConfirmFailure::TimedOut | ConfirmFailure::Closed)
-            }
-            _ => false,
-        }
+        matches!(self, Self::Failed(why) if why.is_in_doubt())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -155,39 +155,74 @@ impl Stream for Events {
 
 /// The sending side: never waits, and keeps nothing when nobody listens.
 #[derive(Debug)]
-pub(crate) struct Announcer {
+pub(crate) struct Announcer(Mutex<Channel>);
+
+#[derive(Debug)]
+enum Channel {
+    /// Nobody has listened so far, and most clients' events nobody ever does: there is no memory for them.
+    Unheard,
+    Open(Open),
+    Closed,
+}
+
+#[derive(Debug)]
+struct Open {
     sender: Sender<Event>,
     inactive: InactiveReceiver<Event>,
     /// Who listens from the beginning, until somebody asks to.
-    first: Mutex<Option<Receiver<Event>>>,
+    first: Option<Receiver<Event>>,
+}
+
+impl Open {
+    fn new() -> Self {
+        let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
+        sender.set_overflow(true);
+        sender.set_await_active(false);
+        Self { sender, inactive: receiver.deactivate(), first: None }
+    }
 }
 
 impl Announcer {
     pub(crate) fn new() -> Self {
-        let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
-        sender.set_overflow(true);
-        sender.set_await_active(false);
-        Self { sender, inactive: receiver.deactivate(), first: Mutex::new(None) }
+        Self(Mutex::new(Channel::Unheard))
     }
 
     /// The same, where the first listener hears what was told before it listened.
     pub(crate) fn from_the_beginning() -> Self {
-        let announcer = Self::new();
-        let first = announcer.inactive.activate_cloned();
-        Self { first: Mutex::new(Some(first)), ..announcer }
+        let open = Open::new();
+        let first = Some(open.inactive.activate_cloned());
+        Self(Mutex::new(Channel::Open(Open { first, ..open })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Channel> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn announce(&self, event: Event) {
-        // Without listeners nobody misses it.
-        let _ = self.sender.try_broadcast(event);
+        if let Channel::Open(Open { sender, .. }) = &*self.lock() {
+            // Without listeners nobody misses it.
+            let _ = sender.try_broadcast(event);
+        }
     }
 
     pub(crate) fn listen(&self) -> Events {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Events { receiver: first.unwrap_or_else(|| self.inactive.activate_cloned()), lost: 0 }
+        let mut channel = self.lock();
+        if matches!(*channel, Channel::Unheard) {
+            *channel = Channel::Open(Open::new());
+        }
+        let receiver = match &mut *channel {
+            Channel::Open(Open { inactive, first, .. }) => first.take().unwrap_or_else(|| inactive.activate_cloned()),
+            // There is nothing more to hear: its sender is gone.
+            Channel::Unheard | Channel::Closed => async_broadcast::broadcast(1).1,
+        };
+        Events { receiver, lost: 0 }
     }
 
     pub(crate) fn close(&self) {
-        self.sender.close();
+        match &mut *self.lock() {
+            // Who listens hears what was told before.
+            Channel::Open(Open { sender, .. }) => _ = sender.close(),
+            channel => *channel = Channel::Closed,
+        }
     }
 }

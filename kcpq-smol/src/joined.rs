@@ -46,11 +46,7 @@ impl Joined {
             return Some(id);
         }
         let Some(Further { first, before }) = self.0.get(&id) else { return Some(id) };
-        let bytes = match frame {
-            Arrived::Lent(bytes) => bytes,
-            Arrived::Whole(bytes) => &bytes[..],
-        };
-        let subject = Frame::parse(bytes, &Limits::NONE).ok().map(|frame| frame.subject)?;
+        let subject = Frame::parse(frame.bytes(), &Limits::NONE).ok().map(|frame| frame.subject)?;
         (!before.iter().any(|pattern| matches(pattern, subject))).then_some(*first)
     }
 }

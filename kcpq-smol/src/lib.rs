@@ -78,8 +78,10 @@ mod reading;
 mod request;
 mod route;
 mod runner;
+mod scratch;
 mod seal;
 mod shared;
+mod staging;
 mod store;
 mod subscription;
 #[cfg(test)]
@@ -95,7 +97,7 @@ pub use confirm::Confirm;
 pub use connection::{ConnectionState, ServerInfo, Watch};
 pub use error::{
     CloseError, ConfirmError, ConnectError, FlushError, NextError, PingError, PublishError, RequestError, SettleError,
-    StoreError, SubscribeError,
+    StoreError, StoreFailure, SubscribeError,
 };
 pub use events::{Event, Events};
 pub use headers::Headers;
@@ -104,7 +106,7 @@ pub use kcpq_core::DEFAULT_PORT;
 pub use kcpq_core::cipher::{Key, KeyError};
 pub use kcpq_core::client::{
     ConfirmFailure, Disconnect, Overflow, PublishError as PublishRefusal, RequestError as RequestRefusal,
-    RequestFailure, StoreFailure, SubscribeError as SubscribeRefusal, SubscribeFailure,
+    RequestFailure, SubscribeError as SubscribeRefusal, SubscribeFailure,
 };
 pub use kcpq_core::frame::{FrameError, PropertyError};
 pub use kcpq_core::hello::{CloseReason, Refusal};

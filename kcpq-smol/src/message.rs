@@ -21,9 +21,10 @@ use crate::shared::Shared;
 #[derive(Clone)]
 pub struct Message {
     frame: Bytes,
-    subject: Range<usize>,
+    /// Where the subject ends, and the payload begins.
+    subject: u32,
     /// Where the payload ends; what it carries besides follows.
-    end: usize,
+    end: u32,
     /// By what it is acknowledged, if it is to be.
     source: Option<Arc<Source>>,
 }
@@ -44,28 +45,35 @@ impl Message {
     /// Cuts the first frame off a run of whole frames (PROTOCOL.md 3.1).
     pub(crate) fn cut(run: &mut Bytes) -> Option<Self> {
         let frame = Frame::parse(run, &Limits::NONE).ok()?;
-        let (len, subject) = (frame.encoded_len(), HEAD..HEAD + frame.subject.len());
-        let end = subject.end + frame.message()?.0.len();
+        let (len, subject) = (frame.encoded_len(), HEAD + frame.subject.len());
+        let end = subject + frame.message()?.0.len();
+        let (subject, end) = (u32::try_from(subject).ok()?, u32::try_from(end).ok()?);
         // The last one takes the run itself.
         let frame = if len == run.len() { std::mem::take(run) } else { run.split_to(len) };
         Some(Self { frame, subject, end, source: None })
     }
 
-    /// The same with what it is acknowledged by.
-    pub(crate) fn with_source(mut self, source: Option<&Arc<Source>>) -> Self {
-        self.source = source.cloned();
-        self
+    /// It is acknowledged by this, if at all.
+    pub(crate) fn set_source(&mut self, source: Option<&Arc<Source>>) {
+        if source.is_some() {
+            self.source = source.cloned();
+        }
+    }
+
+    /// Where the payload lies in the frame.
+    fn place(&self) -> Range<usize> {
+        self.subject as usize..self.end as usize
     }
 
     /// The subject it was published to.
     pub fn subject(&self) -> &str {
         // The core hands out valid subjects only.
-        self.frame.get(self.subject.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.frame.get(HEAD..self.place().start).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        self.frame.get(self.subject.end..self.end).unwrap_or_default()
+        self.frame.get(self.place()).unwrap_or_default()
     }
 
     /// The payload as text. What is not UTF-8 in it shows as U+FFFD, the replacement character.
@@ -182,7 +190,7 @@ impl Message {
 
     fn properties(&self) -> Properties<'_> {
         let command = self.frame.get(LENGTH).copied().unwrap_or_default();
-        let payload = self.frame.get(self.subject.end..).unwrap_or_default();
+        let payload = self.frame.get(self.place().start..).unwrap_or_default();
         Frame { command, subject: &[], payload }.message().unwrap_or_default().1
     }
 
@@ -193,7 +201,7 @@ impl Message {
 
     /// The payload, without a copy.
     pub fn into_payload(self) -> Bytes {
-        self.frame.slice(self.subject.end..self.end)
+        self.frame.slice(self.place())
     }
 }
 

@@ -139,8 +139,8 @@ impl Asked {
     pub(crate) fn answered(&mut self, reply: Arrived<'_>, last: bool, events: &Announcer) {
         // Answers are few: one alone would take a buffer that is meant for a run of them.
         let reply = match reply {
-            Arrived::Lent(frame) => Bytes::copy_from_slice(frame),
             Arrived::Whole(frame) => frame,
+            lent => Bytes::copy_from_slice(lent.bytes()),
         };
         self.queue.deliver(Arrived::Whole(reply), events);
         if last {

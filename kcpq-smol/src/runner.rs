@@ -18,6 +18,7 @@ use crate::events::Event;
 use crate::own::Own;
 use crate::paths::{Path, Paths};
 use crate::route::Route;
+use crate::scratch::Scratch;
 use crate::shared::Shared;
 use crate::udp::is_about_source;
 
@@ -33,8 +34,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LOOK_UP: kcpq_core::Duration = kcpq_core::Duration::from_secs(2);
 /// Servers that one that stops can send its clients to.
 const SUCCESSORS: usize = 16;
-/// The longest UDP payload, and so the longest batch of datagrams that one call sends.
-const MAX_BATCH: usize = 65_507;
 
 pub(crate) struct Runner {
     shared: Arc<Shared>,
@@ -48,8 +47,7 @@ pub(crate) struct Runner {
     look_up_at: Option<Instant>,
     /// More is published as fast as it is sent: it gathers for a moment.
     gathers: bool,
-    out: Vec<u8>,
-    /// What of the datagrams in `out` lies elsewhere.
+    /// What of the datagrams that are being sent lies elsewhere.
     gather: Gather,
     /// Wakes the runner when it sleeps, and when that is. It is set anew only for an earlier moment, or when it has run
     /// out: each setting costs a system call and the waking of whoever waits for all timers.
@@ -64,7 +62,6 @@ impl Runner {
     pub(crate) fn new(shared: Arc<Shared>, route: Route, paths: Paths, own: Option<Own>) -> Self {
         let conversation = shared.lock().core.conversation();
         let look_up_at = (!route.is_known()).then_some(Instant::ZERO);
-        let out = vec![0; MAX_BATCH];
         let (gather, timer) = (Gather::default(), Timer::never());
         let mut runner = Self {
             shared,
@@ -74,7 +71,6 @@ impl Runner {
             looked_up: false,
             look_up_at,
             gathers: false,
-            out,
             gather,
             timer,
             alarm: None,
@@ -279,15 +275,16 @@ impl Runner {
 
     /// Sends what is due, up to a bound; true if there may be more.
     async fn transmit(&mut self) -> bool {
-        let left = self.shared.lock().direct.take_left(&mut self.out);
+        let mut out = Scratch::take();
+        let left = self.shared.lock().direct.take_left(&mut out);
         if left > 0 {
             self.gather.clear();
-            self.send(Transmit { len: left, segment: None, asks: false }).await;
+            self.send(&mut out, Transmit { len: left, segment: None, asks: false }).await;
         }
         self.gathers = false;
         for _ in 0..TRANSMITS {
-            let Some(transmit) = self.poll_transmit() else { return false };
-            self.send(transmit).await;
+            let Some(transmit) = self.poll_transmit(&mut out) else { return false };
+            self.send(&mut out, transmit).await;
             if self.own.is_none() && self.shared.lock().is_stream() {
                 self.gathers = true;
                 return false;
@@ -298,10 +295,10 @@ impl Runner {
 
     /// Sends what lies in `out`. What the system refuses is counted, and KCP sends again what matters.
     /// Ends: each error is acted on once, and a full socket empties.
-    async fn send(&mut self, Transmit { len, segment, asks }: Transmit) {
+    async fn send(&mut self, out: &mut [u8], Transmit { len, segment, asks }: Transmit) {
         let (mut refused, mut rebound) = (false, false);
+        let Some(batch) = out.get_mut(..len) else { return };
         loop {
-            let Some(batch) = self.out.get_mut(..len) else { return };
             let Some(path) = self.paths.settled() else {
                 self.gather.fill(batch);
                 return self.paths.say(self.shared.now(), batch, segment);
@@ -348,16 +345,17 @@ impl Runner {
     }
 
     /// Lets the core write what is due to the front of `out`.
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        let mut state = self.shared.lock();
+    fn poll_transmit(&mut self, out: &mut [u8]) -> Option<Transmit> {
+        let mut state = self.shared.lock_beside();
+        self.shared.staging.renew(&mut state);
         let now = self.shared.now();
         self.gather.clear();
         let transmit = match self.paths.settled().map(|path| &path.udp.socket) {
             Some(socket) if socket.sender().gathers() => {
-                state.core.poll_transmit_gather(now, &mut self.out, socket.max_segments(), &mut self.gather)
+                state.core.poll_transmit_gather(now, out, socket.max_segments(), &mut self.gather)
             }
             // Some may be for several paths.
-            socket => state.core.poll_transmit_batch(now, &mut self.out, socket.map_or(1, Socket::max_segments)),
+            socket => state.core.poll_transmit_batch(now, out, socket.map_or(1, Socket::max_segments)),
         };
         self.shared.deliver(&mut state);
         state.published = 0;
@@ -374,6 +372,7 @@ impl Runner {
                 return;
             }
             (state.idle, state.gathers) = (true, self.gathers);
+            state.streams &= self.gathers;
             if self.gathers {
                 Some(now + GATHER)
             } else {
@@ -441,7 +440,7 @@ struct Batch {
 fn receive_batch(shared: &Shared, path: &mut Path) -> io::Result<Batch> {
     let (mut state, mut datagrams, mut messages) = (None, 0u32, false);
     let more = path.udp.socket.recv(|_, datagram| {
-        let state = state.get_or_insert_with(|| shared.lock());
+        let state = state.get_or_insert_with(|| shared.lock_beside());
         messages |= shared.receive(state, datagram);
         datagrams += 1;
     })?;

@@ -8,31 +8,33 @@ use std::time::Duration as StdDuration;
 
 use event_listener::Event as Signal;
 use kcpq_core::Instant;
-use kcpq_core::client::{
-    self, Arrived, ConfirmFailure, Recipient, RequestId, StoreFailure, SubscribeFailure, SubscriptionId,
-};
+use kcpq_core::client::{self, Arrived, ConfirmFailure, Recipient, RequestId, SubscribeFailure, SubscriptionId};
 use kcpq_core::puback::Stored;
 use kcpq_core::store::Heap;
 
 use crate::clock::Clock;
 use crate::confirm::AllExpected;
 use crate::direct::Direct;
+use crate::error::StoreFailure;
 use crate::events::{Announcer, Event};
 use crate::joined::Joined;
 use crate::own::Bell;
 use crate::queue::Queue;
 use crate::request::Asked;
 use crate::seal::SealedBy;
+use crate::staging::Staging;
 
 /// So many messages that were published while a few others were sent are a stream: to send each handful of it costs more
 /// than to publish it, and holds up who does.
 const STREAM: u32 = 16;
 /// Bytes of a stream that are sent at once: as many as one system call takes.
-const BATCH: usize = 64 << 10;
+pub(crate) const BATCH: usize = 64 << 10;
 
 /// Shared by all handles and the runner.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// Where messages are published beside the state.
+    pub(crate) staging: Staging,
     pub(crate) clock: Clock,
     /// Wakes the runner, if it sleeps.
     pub(crate) wake: Signal,
@@ -69,6 +71,10 @@ pub(crate) struct State {
     pub(crate) published: u32,
     /// The runner sleeps for a moment only, while messages gather.
     pub(crate) gathers: bool,
+    /// Messages are published while the runner is awake, or waits for more.
+    pub(crate) streams: bool,
+    /// Messages may be staged beside the state.
+    pub(crate) staged: bool,
     /// Sends what is published while the runner sleeps.
     pub(crate) direct: Direct,
     /// Who is to be woken when the lock is released.
@@ -101,7 +107,8 @@ struct Notify {
     waiters: Vec<Waker>,
 }
 
-/// The state, locked. Waiters are woken after the lock is released, so that they do not block on it at once.
+/// The state, locked. When it is released messages may be staged, as far as there is room; and waiters are woken after that, so
+/// that they do not block on it at once.
 pub(crate) struct Locked<'s> {
     /// Present until it is dropped.
     guard: Option<MutexGuard<'s, State>>,
@@ -124,6 +131,8 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        let shared = self.shared;
+        shared.staging.renew(self);
         let notify = std::mem::take(&mut self.notify);
         drop(self.guard.take());
         if notify.runner {
@@ -176,6 +185,7 @@ impl Shared {
     /// A message was queued, or there was no room: it leaves at once, or the runner is woken to see to it, or will look.
     pub(crate) fn published(&self, state: &mut State, queued: bool) {
         state.published += 1;
+        state.streams |= state.gathers || !state.idle;
         if state.gathers {
             if !queued || state.core.queued() >= BATCH {
                 state.nudge();
@@ -224,6 +234,8 @@ impl Shared {
             asked: false,
             published: 0,
             gathers: false,
+            streams: false,
+            staged: false,
             direct: Direct::default(),
             notify: Notify::default(),
             flushed: 0,
@@ -238,6 +250,7 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
+            staging: Staging::default(),
             clock: Clock::start(),
             wake: Signal::new(),
             bell,
@@ -251,8 +264,19 @@ impl Shared {
         }
     }
 
-    /// The state. A panic elsewhere while it was held (a callback never runs under it) leaves it usable.
+    /// The state, with all that was published before, and nothing is published meanwhile. A panic elsewhere while it was held
+    /// (a callback never runs under it) leaves it usable.
     pub(crate) fn lock(&self) -> Locked<'_> {
+        let mut locked = self.lock_beside();
+        if std::mem::take(&mut locked.staged) {
+            let taken = self.staging.shut(&mut locked.core);
+            locked.published += taken;
+        }
+        locked
+    }
+
+    /// The same for the runner where it takes long: others go on staging what they publish, which is taken over at the end.
+    pub(crate) fn lock_beside(&self) -> Locked<'_> {
         Locked { guard: Some(self.state.lock().unwrap_or_else(PoisonError::into_inner)), shared: self }
     }
 
@@ -335,6 +359,7 @@ impl Shared {
                     notify.waiters.extend(confirms.get_mut(&id).and_then(|expected| expected.tell(outcome)));
                 }
                 client::Event::Stored { id, outcome } => {
+                    let outcome = outcome.map_err(|why| why.map(Box::from));
                     notify.waiters.extend(stores.get_mut(&id).and_then(|expected| expected.tell(outcome)));
                 }
                 client::Event::Connected { native, again } => {
@@ -384,6 +409,8 @@ impl Shared {
                 client::Event::WillRefused(why) => self.events.announce(Event::WillRefused { why: why.into() }),
                 client::Event::Refused(text) => self.events.announce(Event::Refused { text: text.into() }),
                 client::Event::Closed => {
+                    // What was staged meanwhile is lost as well.
+                    self.staging.shut(core);
                     *closed = true;
                     changed = true;
                     writable = true;

@@ -4,11 +4,11 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
-use kcpq_core::client::{ConfirmFailure, StoreFailure};
+use kcpq_core::client::ConfirmFailure;
 use kcpq_core::puback::Stored;
 
 use crate::confirm::Confirm;
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreFailure};
 use crate::operation::BoxFuture;
 
 /// Publishes a message; ready when a stream behind the server's backbone (JetStream) has stored it, with its number there. Made by

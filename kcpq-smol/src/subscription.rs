@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_lite::Stream;
@@ -97,21 +97,18 @@ impl Subscription {
         if self.left == Some(0) {
             return None;
         }
-        let message = self.outlet.take_now()?;
-        self.count();
-        Some(self.with_source(message))
+        let mut message = self.outlet.take_now()?;
+        self.on_read(&mut message);
+        Some(message)
     }
 
-    /// What was taken out can be acknowledged, if it is to be; and there may be room for more.
-    fn with_source(&self, message: Message) -> Message {
+    /// A message was read, which can be acknowledged, if it is to be; and there may be room for more. The last one that is
+    /// wanted ends the subscription.
+    fn on_read(&mut self, message: &mut Message) {
+        message.set_source(self.source.as_ref());
         if self.outlet.resumes() {
             self.handle.0.go_on();
         }
-        message.with_source(self.source.as_ref())
-    }
-
-    /// A message was read. The last one that is wanted ends the subscription.
-    fn count(&mut self) {
         if let Some(left) = &mut self.left {
             *left -= 1;
             if *left == 0 {
@@ -216,10 +213,11 @@ impl Calls {
     /// Calls `handle` with `first` and with all that waits.
     fn run(&mut self, first: Message, handle: &mut impl FnMut(Message)) {
         let mut next = Some(first);
-        while let Some(message) = next.filter(|_| !self.left.load(Relaxed)) {
+        while let Some(mut message) = next.filter(|_| !self.left.load(Relaxed)) {
             let begun = Instant::now();
             let len = message.len();
-            handle(message.with_source(self.source.as_ref()));
+            message.set_source(self.source.as_ref());
+            handle(message);
             let took = begun.elapsed();
             self.outlet.gauge().done(len);
             if self.outlet.resumes() {
@@ -240,11 +238,11 @@ impl Stream for Subscription {
         if self.left == Some(0) {
             return Poll::Ready(None);
         }
-        let next = ready!(self.outlet.take_next(cx));
-        if next.is_some() {
-            self.count();
+        let mut next = self.outlet.take_next(cx);
+        if let Poll::Ready(Some(message)) = &mut next {
+            self.on_read(message);
         }
-        Poll::Ready(next.map(|message| self.with_source(message)))
+        next
     }
 }
 

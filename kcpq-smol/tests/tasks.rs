@@ -2,13 +2,15 @@
 
 mod support;
 
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_lite::future::{or, poll_once, yield_now};
-use kcpq_smol::{Client, FlushError, PublishError, PublishRefusal, SubscribeError, Subscription};
+use kcpq_smol::{Client, Event, FlushError, PublishError, PublishRefusal, SubscribeError, Subscription};
 
-use support::{Server, run, wait_for};
+use support::{Server, run, soon, wait_for};
 
 /// The number that a payload begins with.
 fn number(payload: &[u8]) -> u64 {
@@ -205,11 +207,100 @@ fn operations_end_at_their_deadline() {
         assert_eq!(error, FlushError::TimedOut { after: Duration::from_millis(80) });
         let error = client.subscribe("a").within(Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(error, SubscribeError::TimedOut { after: Duration::from_millis(20) });
-        let error = client.subscribe("a").until(std::time::Instant::now()).await.unwrap_err();
+        let error = client.subscribe("a").until(Instant::now()).await.unwrap_err();
         assert_eq!(error, SubscribeError::TimedOut { after: Duration::ZERO });
         server.pause(false);
         client.flush().within(support::LIMIT).await.unwrap();
         client.subscribe("a").within(support::LIMIT).await.unwrap();
     });
     wait_for("the session ends", || server.view().sessions == 0);
+}
+
+/// Lets four threads publish at full speed until the client is closed by what `ends` does; returns how many messages were taken.
+fn publish_until_closed(client: &Client, ends: impl FnOnce()) -> u64 {
+    let (taken, begun) = (AtomicU64::new(0), Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    assert!(begun.elapsed() < support::LIMIT, "the client does not end");
+                    match client.try_publish("n", [0; 100]) {
+                        Ok(()) => drop(taken.fetch_add(1, Relaxed)),
+                        Err(PublishError::Refused(PublishRefusal::Full)) => std::thread::yield_now(),
+                        Err(error) => break assert_eq!(error, PublishError::Refused(PublishRefusal::Closed)),
+                    }
+                }
+            });
+        }
+        wait_for("they publish", || taken.load(Relaxed) > 2_000);
+        ends();
+    });
+    taken.load(Relaxed)
+}
+
+#[test]
+fn what_threads_publish_while_their_client_is_closed_arrives_or_is_refused() {
+    for _ in 0..10 {
+        let server = Server::start();
+        let client = run(async { Client::connect(server.addr).await.unwrap() });
+        let taken = publish_until_closed(&client, || run(client.close().within(support::LIMIT).into_future()).unwrap());
+        server.wait_for("the session ends", |view| view.sessions == 0);
+        assert_eq!((server.view().stats.messages_in, client.stats().client.messages_sent), (taken, taken));
+    }
+}
+
+#[test]
+fn what_threads_publish_while_their_client_ends_arrives_or_is_counted() {
+    for _ in 0..10 {
+        let server = Server::start();
+        let client = Client::builder().name("publisher").reconnect(None);
+        let (client, mut events) = run(async {
+            let client = client.connect(server.addr).await.unwrap();
+            let events = client.events();
+            (client, events)
+        });
+        let taken = publish_until_closed(&client, || server.kick("publisher"));
+        server.wait_for("the session ends", |view| view.sessions == 0);
+        let stats = client.stats().client;
+        assert_eq!(stats.messages_sent, taken);
+        // Of what was under way some arrived.
+        let (arrived, in_doubt) = (server.view().stats.messages_in, stats.dropped_in_doubt);
+        assert!(arrived + stats.lost_on_close >= taken, "{arrived} arrived, {} lost of {taken}", stats.lost_on_close);
+        assert!(arrived + stats.lost_on_close <= taken + in_doubt);
+        let lost = run(async {
+            let mut lost = 0;
+            while let Some(event) = soon(events.next()).await {
+                if let Event::Lost { messages } = event {
+                    lost = messages;
+                }
+            }
+            lost
+        });
+        assert_eq!(lost, stats.lost_on_close, "all of it was told");
+    }
+}
+
+#[test]
+fn whoever_asks_is_told_of_all_that_was_published_before() {
+    let server = Server::start();
+    let client = run(async { Client::connect(server.addr).await.unwrap() });
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    for _ in 0..20 {
+                        run(client.publish("n", [0; 50])).unwrap();
+                        done.fetch_add(1, SeqCst);
+                    }
+                    let before = done.load(SeqCst);
+                    assert!(client.stats().client.messages_sent >= before);
+                }
+                let before = done.load(SeqCst);
+                run(client.flush().within(support::LIMIT).into_future()).unwrap();
+                server.wait_for("what was flushed", |view| view.stats.messages_in >= before);
+            });
+        }
+    });
+    assert_eq!(client.stats().client.messages_sent, 3 * 300 * 20);
 }

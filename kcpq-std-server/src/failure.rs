@@ -6,7 +6,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::shard::{Command, Handle};
+use crate::handle::Handle;
+use crate::shard::Command;
 
 /// What the owner wants to be done.
 type Act = Box<dyn FnOnce() + Send>;

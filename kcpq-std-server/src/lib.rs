@@ -26,6 +26,7 @@
 mod backbone;
 mod events;
 mod failure;
+mod handle;
 mod kernel;
 pub mod limits;
 mod peer;

@@ -8,23 +8,32 @@ use std::path::{Path, PathBuf};
 /// disk before it takes that place.
 ///
 /// # Errors
-/// The system's. The old one is as it was.
+/// The system's. The old one is as it was, and of the new one nothing is left: on a full disk that would keep others from what
+/// little there is.
 pub(crate) fn replace(file: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder)?;
     }
     let beside = with_suffix(file, ".new");
+    let replaced = write(&beside, bytes, sync).and_then(|()| fs::rename(&beside, file));
+    if replaced.is_err() {
+        // It may not even be there.
+        let _ = fs::remove_file(&beside);
+    }
+    replaced
+}
+
+fn write(beside: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut new = options.open(&beside)?;
+    let mut new = options.open(beside)?;
     new.write_all(bytes)?;
     if sync {
         new.sync_all()?;
     }
-    drop(new);
-    fs::rename(&beside, file)
+    Ok(())
 }
 
 /// The same path, with something behind the name.

@@ -19,10 +19,11 @@ use kcpq_udp::{LISTENING_BUFFER, Listen, Socket};
 
 use crate::backbone::{self, Backbone, Running};
 use crate::failure::{Guard, Watch};
+use crate::handle::Handle;
 use crate::limits::{self, LimitTooLow};
 use crate::peer::Client;
 use crate::register::{self, Left, Register};
-use crate::shard::{Command, Handle, Shard};
+use crate::shard::{Command, Shard};
 use crate::values::{self, Values};
 use crate::view::{Pattern, Session, View};
 
@@ -192,7 +193,7 @@ pub struct Server {
     backbone: Option<Running>,
     /// End when the threads have.
     _register: Option<Register>,
-    _values: Option<Values>,
+    values: Option<Values>,
 }
 
 impl Server {
@@ -229,6 +230,7 @@ impl Server {
             subjects: config.broker.subjects,
             ..gateway::Config::default()
         };
+        let shares_values = config.backbone.as_ref().is_some_and(Backbone::shares_values);
         let prepared =
             config.backbone.take().map(|backbone| backbone::prepare(backbone, to_backbone, count, seed, epoch));
         let prepared = prepared.transpose().map_err(BindError::Thread)?.transpose().map_err(BindError::Backbone)?;
@@ -240,6 +242,9 @@ impl Server {
             let mut broker = Broker::new(config.broker.clone(), seed).with_shards(own, count).with_secret(&secret);
             if prepared.is_some() {
                 broker = broker.with_gateway();
+            }
+            if shares_values {
+                broker = broker.with_shared_values();
             }
             if own == 0 {
                 broker.announce(Instant::ZERO, left.peers.iter().copied());
@@ -290,7 +295,7 @@ impl Server {
             threads: Vec::new(),
             backbone: None,
             _register: register,
-            _values: values,
+            values,
         };
         let mut siblings = server.shards.clone();
         if let Some((prepared, handle)) = prepared {
@@ -330,6 +335,7 @@ impl Server {
             shards: self.shards.as_slice().into(),
             local_addrs: Arc::clone(&self.local_addrs),
             backbone: self.backbone.as_ref().map(|running| running.handle.clone()),
+            values_failures: self.values.as_ref().map(|values| Arc::clone(&values.failures)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Sender, TryRecvError};
 use std::time::Duration as StdDuration;
 
 use kcpq_core::Instant;
@@ -10,9 +10,10 @@ use kcpq_core::access::Access;
 use kcpq_core::broker::{Broker, Forward, KeptCursor, PatternCursor, Relay, SessionCursor, SessionId, Transmit};
 use kcpq_core::store::Gather;
 use kcpq_udp::{Socket, is_too_long};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 
 use crate::events::EventLog;
+use crate::handle::{Commands, Handle};
 use crate::peer::Client;
 use crate::register::Reporter;
 use crate::server::Snapshot;
@@ -61,38 +62,6 @@ pub(crate) enum Command {
     Panic,
 }
 
-/// How to reach a shard from another thread.
-#[derive(Clone, Debug)]
-pub(crate) struct Handle {
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
-}
-
-impl Handle {
-    /// A handle of who waits with `poll` for [`COMMAND`].
-    ///
-    /// # Errors
-    /// The system's.
-    pub(crate) fn new(poll: &Poll) -> io::Result<(Self, Receiver<Command>)> {
-        let (sender, commands) = mpsc::channel();
-        let waker = Arc::new(Waker::new(poll.registry(), COMMAND)?);
-        Ok((Self { commands: sender, waker }, commands))
-    }
-
-    /// Makes the shard do something. False if it has ended.
-    pub(crate) fn send(&self, command: Command) -> bool {
-        let sent = self.commands.send(command).is_ok();
-        self.wake();
-        sent
-    }
-
-    pub(crate) fn wake(&self) {
-        if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "a thread of the server cannot be woken");
-        }
-    }
-}
-
 /// Receive calls in one turn, and datagrams after which there is no further one, so that a flood cannot keep timers,
 /// commands and those who are to be sent something waiting.
 const RECEIVES: usize = 8;
@@ -102,9 +71,6 @@ const MAX_BATCH: usize = 65_000;
 /// The wait after an error of the socket that says nothing about a peer, so that it cannot become a busy loop; and the
 /// longest for room in a full one.
 const PAUSE: StdDuration = StdDuration::from_millis(50);
-
-/// Listeners have the lowest numbers.
-pub(crate) const COMMAND: Token = Token(usize::MAX);
 
 /// A socket of a shard: it has one for each address that the server listens on.
 struct Listener {
@@ -135,7 +101,7 @@ pub(crate) struct Shard {
     reporter: Option<Reporter>,
     /// Tells when the last values of subjects have changed.
     values: Option<values::Reporter>,
-    commands: Receiver<Command>,
+    commands: Commands,
     epoch: std::time::Instant,
     out: Vec<u8>,
     /// What of the datagrams in `out` lies elsewhere, if the system takes it from there.
@@ -244,6 +210,8 @@ impl Shard {
             self.broker.handle_timeout(now);
             self.log.handle_timeout(now);
             self.log_events();
+            // What others are to do goes to them before this one sends: they can do so at the same time.
+            self.relay();
             self.transmit();
             self.feed_streams();
             self.relay();
@@ -267,9 +235,12 @@ impl Shard {
                 let at = self.epoch + StdDuration::from_micros(at.as_micros());
                 at.saturating_duration_since(std::time::Instant::now())
             });
-            if !self.find_work(&mut wait) {
+            if !self.commands.may_sleep() {
+                self.wait(Some(StdDuration::ZERO));
+            } else if !self.find_work(&mut wait) {
                 self.wait(wait);
             }
+            self.commands.wakes();
         } else if self.listeners.iter().any(|listener| !listener.readable) {
             self.wait(Some(StdDuration::ZERO));
         }

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use kcpq_core::broker::{self, SessionId, StreamEvent};
 
+use crate::handle::Handle;
 use crate::peer::Client;
-use crate::shard::{Command, Handle, Shard};
+use crate::shard::{Command, Shard};
 use crate::view::View;
 
 /// A client's stream. When this is dropped the stream has ended.

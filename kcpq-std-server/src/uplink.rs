@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::slice;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,8 @@ use mio::{Events, Poll};
 
 use crate::backbone::{self, Backbone, Running};
 use crate::failure::{Guard, Watch};
-use crate::shard::{Command, Handle, now};
+use crate::handle::{Commands, Handle};
+use crate::shard::{Command, now};
 use crate::view::{self, BackboneView};
 
 /// NATS as [`Backbone`] says, for a program that is no server: what it publishes goes there, and what comes from there it
@@ -197,7 +197,7 @@ impl Drop for Uplink {
 /// The thread that hears what the gateway tells.
 struct Ear {
     poll: Poll,
-    commands: Receiver<Command>,
+    commands: Commands,
     to: Handle,
     epoch: Instant,
 }
@@ -224,12 +224,14 @@ impl Ear {
                     _ => {} // nobody asks it for anything else
                 }
             }
-            if let Err(error) = self.poll.poll(&mut events, None)
+            if self.commands.may_sleep()
+                && let Err(error) = self.poll.poll(&mut events, None)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::warn!(%error, "waiting for what comes from the backbone failed");
                 std::thread::sleep(Duration::from_millis(50));
             }
+            self.commands.wakes();
         }
     }
 

@@ -1,7 +1,8 @@
 //! The last values of subjects in a file, so that they outlive the server (PROTOCOL.md 3.11).
 //!
 //! A thread of its own writes it within a second of a change, beside the place of the old one which it then takes, and
-//! once more at the end. A file that cannot be read is told and put aside: what is in it is not overwritten.
+//! once more at the end. If that fails it is told, counted, and tried again until it works, whatever changes meanwhile. A file
+//! that cannot be read is told and put aside: what is in it is not overwritten.
 //!
 //! ```text
 //! kcpq values 1\n
@@ -13,8 +14,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,15 +23,17 @@ use bytes::Bytes;
 use kcpq_core::broker::{Broker, KeptCursor, KeptView};
 use kcpq_core::frame::{Frame, Limits};
 
+use crate::handle::Handle;
 use crate::peer::Client;
 use crate::replace::{replace, with_suffix};
-use crate::shard::Handle;
 use crate::view::{PLACES, kept};
 
 /// A change is written after this time, with those that come meanwhile.
 const SETTLES: Duration = Duration::from_secs(1);
 /// What took long to write is not written again before so many times as long has passed.
 const PAUSES: u32 = 20;
+/// What could not be written is tried again after this time.
+const TRIED_AGAIN: Duration = Duration::from_secs(2);
 /// More than this is not read: the file is somebody else's.
 const MAX_LEN: u64 = 4 << 30;
 
@@ -50,7 +53,11 @@ pub(crate) struct Left {
 
 /// The thread that keeps the file. It ends when the shard has.
 #[derive(Debug)]
-pub(crate) struct Values(Option<JoinHandle<()>>);
+pub(crate) struct Values {
+    thread: Option<JoinHandle<()>>,
+    /// How often the file could not be written.
+    pub(crate) failures: Arc<AtomicU64>,
+}
 
 /// How a shard tells that its values, which are those of all shards, have changed.
 pub(crate) struct Reporter {
@@ -87,15 +94,17 @@ impl Values {
     /// # Errors
     /// The system's, which starts no thread.
     pub(crate) fn start(file: PathBuf, shard: Handle, changes: Changes) -> io::Result<Self> {
-        let keeper = Keeper { file, shard, changes, failing: false };
-        Ok(Self(Some(thread::Builder::new().name("kcpq-values".into()).spawn(move || keeper.run())?)))
+        let failures = Arc::new(AtomicU64::new(0));
+        let keeper = Keeper { file, shard, changes, failing: false, failures: Arc::clone(&failures) };
+        let thread = thread::Builder::new().name("kcpq-values".into()).spawn(move || keeper.run())?;
+        Ok(Self { thread: Some(thread), failures })
     }
 }
 
 /// Waits until what the shard had at its end is written.
 impl Drop for Values {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
@@ -133,12 +142,13 @@ struct Keeper {
     changes: Changes,
     /// It could not be written the last time, which was told.
     failing: bool,
+    failures: Arc<AtomicU64>,
 }
 
 impl Keeper {
     fn run(mut self) {
         let mut pause = SETTLES;
-        while let Ok(change) = self.changes.received.recv() {
+        while let Some(change) = self.next() {
             let last = match change {
                 Change::Last(values) => Some(values),
                 // Nothing else comes meanwhile but what is there at the end.
@@ -160,17 +170,35 @@ impl Keeper {
         }
     }
 
+    /// What there is to write, or to write again; `None` at the end.
+    fn next(&self) -> Option<Change> {
+        if !self.failing {
+            return self.changes.received.recv().ok();
+        }
+        match self.changes.received.recv_timeout(TRIED_AGAIN) {
+            Err(RecvTimeoutError::Timeout) => Some(Change::Some),
+            change => change.ok(),
+        }
+    }
+
     fn write(&mut self, values: &[KeptView]) {
+        let file = self.file.display();
         match replace(&self.file, &encode(values, SystemTime::now()), true) {
-            Ok(()) => self.failing = false,
-            Err(error) if !self.failing => {
-                self.failing = true;
-                tracing::error!(
-                    %error, file = %self.file.display(),
-                    "cannot write the last values of subjects: they would not outlive the server"
-                );
+            Ok(()) if self.failing => {
+                self.failing = false;
+                tracing::info!(%file, "the last values of subjects are written again");
             }
-            Err(_) => {}
+            Ok(()) => {}
+            Err(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                if !self.failing {
+                    self.failing = true;
+                    tracing::error!(
+                        %error, %file,
+                        "cannot write the last values of subjects: until it works what has changed would not outlive the server"
+                    );
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use kcpq_core::broker::{
 };
 use kcpq_core::kcp;
 
+use crate::handle::Handle;
 use crate::kernel::{self, ReceiveQueues};
 use crate::peer::Client;
 use crate::server::Snapshot;
-use crate::shard::{Command, Handle, Shard};
+use crate::shard::{Command, Shard};
 
 /// A look at a server. A clone looks at the same one; it may live longer than the server, and finds nothing then.
 ///
@@ -26,6 +28,7 @@ pub struct View {
     pub(crate) shards: Arc<[Handle]>,
     pub(crate) local_addrs: Arc<[SocketAddr]>,
     pub(crate) backbone: Option<Handle>,
+    pub(crate) values_failures: Option<Arc<AtomicU64>>,
 }
 
 /// How it is with a backbone, as [`View::backbone`] shows it.
@@ -38,6 +41,8 @@ pub struct BackboneView {
     pub server: Option<String>,
     /// Why it is connected to none, for people.
     pub trouble: Option<String>,
+    /// Why the bucket of last values is not there, or does not take something, for people; `None` if all is well, or there is none.
+    pub values_trouble: Option<String>,
     /// How often the backbone has refused something, and gone on.
     pub complaints: u64,
 }
@@ -193,6 +198,11 @@ impl View {
     pub fn kept(&self) -> Option<Vec<KeptView>> {
         // All threads have the same.
         kept(self.shards.first()?)
+    }
+
+    /// How often the file of last values could not be written. Each time it is tried again; 0 if there is none.
+    pub fn kept_write_failures(&self) -> u64 {
+        self.values_failures.as_ref().map_or(0, |failures| failures.load(Ordering::Relaxed))
     }
 
     /// Ends a session: what waits for it still goes out within the linger time, its client is told (CLOSE 9, PROTOCOL.md

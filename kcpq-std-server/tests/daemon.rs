@@ -13,17 +13,10 @@ use std::time::Duration;
 
 use kcpq_smol::{Client, Event};
 use support::process::Process;
-use support::program::kcpq;
+use support::program::{kcpq, kcpq_after};
 use support::wait::{soon, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The same, started by a shell that sees to `first`.
-fn kcpq_after(first: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("{first} exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_kcpq"));
-    command
-}
 
 fn serve(command: &mut Command) -> (Process, String) {
     serve_with(command, &[])

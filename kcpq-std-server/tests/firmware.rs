@@ -11,10 +11,14 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use base64::Engine as _;
 use kcpq_smol::{Backoff, Client, Subscription};
+use serde_json::{Value, json};
+use support::folder::Folder;
+use support::nats::{self, Nats};
 use support::process::Process;
 use support::relay::{Relay, RelayConfig};
-use support::wait::soon;
+use support::wait::{soon, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PACKAGES: &str = "rustc-web cargo-web rust-web-src lld qemu-system-arm";
@@ -41,7 +45,17 @@ fn build() -> Option<PathBuf> {
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("firmware");
     let status = Command::new("cargo")
-        .args(["+/usr", "build", "--locked", "--release", "--bin", "telemetry", "--target-dir"])
+        .args([
+            "+/usr",
+            "build",
+            "--locked",
+            "--release",
+            "--bin",
+            "telemetry",
+            "--features",
+            "confirm",
+            "--target-dir",
+        ])
         .arg(&target)
         .current_dir(directory())
         // What the outer cargo chose is for this machine, not for that one.
@@ -64,7 +78,12 @@ fn run(elf: &Path, port: u16, args: &[&str]) -> Process {
 }
 
 fn serve(listen: &str) -> (Process, SocketAddr) {
-    let mut server = Process::spawn(Command::new(env!("CARGO_BIN_EXE_kcpq")).args(["serve", "--listen", listen]));
+    serve_with(listen, &[])
+}
+
+fn serve_with(listen: &str, args: &[&str]) -> (Process, SocketAddr) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    let mut server = Process::spawn(command.args(["serve", "--listen", listen]).args(args));
     let addr = server.expect_line("listening on ", PATIENCE);
     (server, addr.parse().unwrap())
 }
@@ -172,4 +191,55 @@ fn telemetry_goes_on_after_the_server_was_restarted() {
         assert!(output.status.success(), "{text}");
         assert!(text.contains("reconnects 1"), "{text}");
     });
+}
+
+/// What a stream of JetStream has of `sensors.bench.temperature`, in its order.
+fn stored(nats: &Nats) -> Vec<Vec<u8>> {
+    let mut client = nats.client();
+    client.subscribe("_INBOX.test", None);
+    client.publish("$JS.API.STREAM.INFO.READINGS", Some("_INBOX.test"), "");
+    let info: Value = serde_json::from_str(&client.next().text).unwrap();
+    let last = info["state"]["last_seq"].as_u64().unwrap_or_else(|| panic!("{info}"));
+    let get = |number: u64| {
+        let question = json!({ "seq": number }).to_string();
+        client.publish("$JS.API.STREAM.MSG.GET.READINGS", Some("_INBOX.test"), &question);
+        let answer: Value = serde_json::from_str(&client.next().text).unwrap();
+        base64::prelude::BASE64_STANDARD.decode(answer["message"]["data"].as_str().unwrap()).unwrap()
+    };
+    (1..=last).map(get).collect()
+}
+
+#[test]
+fn each_reading_is_stored_once_and_in_order_through_a_lossy_link_until_the_stream_takes_no_more() {
+    if !nats::is_there() {
+        return;
+    }
+    let Some(elf) = firmware() else { return };
+    const ROOM: usize = 40;
+    let folder = Folder::new("firmware-store");
+    let nats = Nats::start(&["-js", "-sd", folder.0.to_str().unwrap()]);
+    let config =
+        json!({ "name": "READINGS", "subjects": ["sensors.*.temperature"], "max_msgs": ROOM, "discard": "new" });
+    let mut client = nats.client();
+    client.subscribe("_INBOX.test", None);
+    client.publish("$JS.API.STREAM.CREATE.READINGS", Some("_INBOX.test"), &config.to_string());
+    let made: Value = serde_json::from_str(&client.next().text).unwrap();
+    assert_eq!(made["error"], Value::Null, "{made}");
+    let (_server, addr) = serve_with("127.0.0.1:0", &["--nats", &nats.url()]);
+    let relay = Relay::start(addr, RelayConfig { seed: 2, loss: 0.1, ..RelayConfig::default() });
+    smol::block_on(async {
+        let client = connect(addr).await;
+        let mut replies = client.subscribe("sensors.bench.reply").await.unwrap();
+        let firmware = run(elf, relay.addr().port(), &["id=bench", "rate=100", "store=1"]);
+        until("the stream is full", || stored(&nats).len() == ROOM).await;
+        ask(&client, &mut replies, "stop", b"stopping").await;
+        let output = firmware.wait(PATIENCE);
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("{text}");
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(&format!("telemetry: {ROOM} stored, ")), "{text}");
+        assert!(text.contains("the next one is not: the message is not stored: maximum messages exceeded"), "{text}");
+    });
+    let numbers: Vec<u32> = stored(&nats).iter().map(|reading| number(reading)).collect();
+    assert!(numbers.into_iter().eq(0..ROOM as u32));
 }

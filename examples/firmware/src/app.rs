@@ -100,7 +100,8 @@ pub async fn commands(client: Client, id: &str) -> bool {
     }
 }
 
-fn subject(id: &str, kind: &str) -> String<64> {
+/// Where a sensor publishes to, and is told.
+pub(crate) fn subject(id: &str, kind: &str) -> String<64> {
     let mut subject = String::new();
     // Longer ids are cut; the server refuses what is no subject.
     let _ = write!(subject, "sensors.{id}.{kind}");

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "client")]
 pub mod app;
+#[cfg(feature = "confirm")]
+pub mod archive;
 pub mod mps2;
 
 /// Says a line: text by semihosting, or defmt.

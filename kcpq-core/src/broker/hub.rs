@@ -23,7 +23,7 @@ use crate::frame::{Frame, LENGTH, subject_of};
 use crate::lane::{Asked, Lane};
 use crate::router::{Place, Router, TooManyShapes};
 use crate::subject::{Pattern, Subject};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// See above.
 pub(super) struct Hub {
@@ -342,7 +342,7 @@ impl Hub {
                 if is_over {
                     // Nobody gets it, but what was the last value before is so no more.
                     if let Some((stamp, _)) = stamp {
-                        self.keep_relayed(cx, (stamp, shard), subject.as_str(), None, expires);
+                        self.keep_relayed(cx, (stamp, shard), subject.as_str(), None, (expires, Duration::ZERO));
                     }
                     continue;
                 }
@@ -362,7 +362,7 @@ impl Hub {
                         let alone = ticket.and_then(|_| message.stamped(stamp.0, stamp.1));
                         let value = alone.as_ref().unwrap_or(&frame);
                         let value = Some(value).filter(|_| stamp.1);
-                        self.keep_relayed(cx, (stamp.0, shard), subject.as_str(), value, expires);
+                        self.keep_relayed(cx, (stamp.0, shard), subject.as_str(), value, (expires, Duration::ZERO));
                         message
                     }
                 };

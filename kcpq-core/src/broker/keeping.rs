@@ -83,7 +83,10 @@ impl Hub {
         let (own, shared) = (cx.shard.0 as u8, self.shards.brokers() > 1);
         let value = keeps.then(|| frame.clone());
         let expires = message.expires();
-        self.kept.put((cx.now, Duration::ZERO), subject.as_str(), value, (stamp, own), expires, shared);
+        let gateway = self.shards.shares_values();
+        let may_come = shared || gateway.is_some();
+        self.kept.put((cx.now, Duration::ZERO), subject.as_str(), value, (stamp, own), expires, may_come);
+        gateway.into_iter().for_each(|gateway| self.shards.note_value(gateway, subject.as_str(), stamp));
         let mut elsewhere = 0;
         if shared {
             let mut whole = Message::whole(&frame, expires);
@@ -99,7 +102,8 @@ impl Hub {
         (reach, verdict.map(drop))
     }
 
-    /// What another shard says of the last value of a subject: this frame, or none. One whose time is over is none.
+    /// What another shard, or the gateway, says of the last value of a subject: this frame, or none, and for how long it has been
+    /// that. One whose time is over is none.
     #[inline(never)]
     pub(super) fn keep_relayed<P>(
         &mut self,
@@ -107,14 +111,14 @@ impl Hub {
         (stamp, shard): Stamp,
         subject: &str,
         frame: Option<&Bytes>,
-        expires: Option<Instant>,
+        (expires, age): (Option<Instant>, Duration),
     ) {
         let frame = frame.filter(|_| expires.is_none_or(|at| at > cx.now));
         let verdict = self.kept.judge(subject, frame.map_or(0, |frame| frame.len()), frame.is_none());
         // There was room where it came from; here others were first.
         cx.stats.kept_refused += u64::from(verdict.is_err());
         let value = frame.filter(|_| verdict == Ok(true)).cloned();
-        self.kept.put((cx.now, Duration::ZERO), subject, value, (stamp, shard), expires, true);
+        self.kept.put((cx.now, age), subject, value, (stamp, shard), expires, true);
     }
 
     /// Keeps a value of the server's last life, which had this `age` and is worth something for so long.

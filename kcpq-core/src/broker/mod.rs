@@ -262,6 +262,14 @@ impl<P: Peer> Broker<P> {
         self
     }
 
+    /// The same with a [`Gateway`](gateway::Gateway) that has a bucket of [last values](gateway::Config::values): it is told of each one
+    /// that changes. To be chosen after it.
+    #[must_use]
+    pub fn with_shared_values(mut self) -> Self {
+        self.sessions.hub.shards.share_values();
+        self
+    }
+
     /// The same with these rules for the last values of subjects, of several brokers of one server the same in all; to
     /// be chosen before the first datagram.
     ///

@@ -742,7 +742,7 @@ impl<P: Peer> Sessions<P> {
         let Self { cx, hub, table, .. } = self;
         while let Some(Receipt { publisher: id, ack, text, is_counted }) = hub.receipts.poll() {
             if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
-                slot.session.answer(dispatch::receipt(ack, &text), is_counted);
+                slot.session.answer_with(is_counted, |control| dispatch::receipt(control, ack, &text));
                 cx.stats.confirmed += 1;
                 table.wake(id.slot);
             }
@@ -781,8 +781,8 @@ impl<P: Peer> Sessions<P> {
             Told::Messages { frames, expires, lane } => {
                 hub.publish_relayed(cx, table, from, (lane, frames), expires);
             }
-            Told::Value { subject, stamp, frame, expires } => {
-                hub.keep_relayed(cx, (stamp, from), &subject, frame.as_ref(), expires);
+            Told::Value { subject, stamp, frame, expires, age } => {
+                hub.keep_relayed(cx, (stamp, from), &subject, frame.as_ref(), (expires, age));
                 let bytes = frame.map_or(0, |frame| frame.len());
                 hub.shards.has_placed(from, bytes, About::default(), Vec::new());
             }

@@ -10,7 +10,10 @@ use super::subscriptions::in_group;
 use super::subscriptions::{SubscriptionId, Wants};
 use super::{Client, Overflow};
 use crate::datagram::SAFE_DATAGRAM;
-use crate::frame::{self, Properties, PropertyError, command, properties};
+#[cfg(feature = "properties")]
+use crate::frame::Properties;
+use crate::frame::properties::Behind;
+use crate::frame::{self, PropertyError, command, properties};
 use crate::hello::CloseReason;
 #[cfg(any(feature = "alloc", feature = "queue"))]
 use crate::hello::is_group;
@@ -182,7 +185,7 @@ impl<S: FrameStore> Client<S> {
     /// # Errors
     /// [`PublishError`]: nothing was queued.
     pub fn publish(&mut self, now: Instant, subject: &str, payload: &[u8]) -> Result<(), PublishError> {
-        self.publish_until(now, Lane::NORMAL, subject, payload, Properties::NONE, None)
+        self.publish_until(now, Lane::NORMAL, subject, payload, Behind::NONE, None)
     }
 
     /// As [`publish`](Self::publish), for a message that is worth nothing after `ttl`: one that still waits then is
@@ -200,7 +203,7 @@ impl<S: FrameStore> Client<S> {
         payload: &[u8],
         ttl: Duration,
     ) -> Result<(), PublishError> {
-        self.publish_until(now, Lane::NORMAL, subject, payload, Properties::NONE, Some(self.now.max(now) + ttl))
+        self.publish_until(now, Lane::NORMAL, subject, payload, Behind::NONE, Some(self.now.max(now) + ttl))
     }
 
     /// As [`publish`](Self::publish), with properties: headers, and where answers are to go. With a `ttl` as
@@ -222,7 +225,7 @@ impl<S: FrameStore> Client<S> {
         ttl: Option<Duration>,
     ) -> Result<(), PublishError> {
         let now = self.now.max(now);
-        self.publish_until(now, Lane::NORMAL, subject, payload, properties, ttl.map(|ttl| now + ttl))
+        self.publish_until(now, Lane::NORMAL, subject, payload, properties.into(), ttl.map(|ttl| now + ttl))
     }
 
     /// As [`publish_with`](Self::publish_with), in a lane: the message waits for none of another lane, neither here nor in the
@@ -246,7 +249,7 @@ impl<S: FrameStore> Client<S> {
         ttl: Option<Duration>,
     ) -> Result<(), PublishError> {
         let now = self.now.max(now);
-        self.publish_until(now, lane, subject, payload, properties, ttl.map(|ttl| now + ttl))
+        self.publish_until(now, lane, subject, payload, properties.into(), ttl.map(|ttl| now + ttl))
     }
 
     pub(super) fn publish_until(
@@ -255,12 +258,12 @@ impl<S: FrameStore> Client<S> {
         lane: Lane,
         subject: &str,
         payload: &[u8],
-        properties: Properties<'_>,
+        behind: Behind<'_>,
         expires: Option<Instant>,
     ) -> Result<(), PublishError> {
         self.set_now(now);
-        let push = |session: &mut Session<S>| session.publish(lane, subject.as_bytes(), payload, properties, expires);
-        let taken = self.try_publish(lane, subject, payload, properties, expires, push);
+        let push = |session: &mut Session<S>| session.publish(lane, subject.as_bytes(), payload, behind, expires);
+        let taken = self.try_publish(lane, subject, payload, behind, expires, push);
         self.count_published(taken)
     }
 
@@ -279,14 +282,14 @@ impl<S: FrameStore> Client<S> {
         lane: Lane,
         subject: &str,
         payload: &[u8],
-        properties: Properties<'_>,
+        behind: Behind<'_>,
         expires: Option<Instant>,
         mut push: impl FnMut(&mut Session<S>) -> Result<(), PushError>,
     ) -> Result<(), PublishError> {
         if self.is_ending() {
             return Err(PublishError::Closed);
         }
-        let limits = self.subject_limits();
+        let (limits, properties) = (self.subject_limits(), behind.properties);
         Subject::new(subject, &limits).map_err(PublishError::Subject)?;
         if properties.retains() && self.is_connected() && !self.server.is_some_and(|server| server.keeps()) {
             return Err(PublishError::Unsupported);
@@ -300,14 +303,14 @@ impl<S: FrameStore> Client<S> {
         }
         let limit = self.largest_message();
         let ttl = if expires.is_some() { properties::TTL } else { 0 };
-        let properties_len = properties.as_bytes().len() + ttl;
-        let behind = if properties_len > 0 { properties_len + properties::END } else { 0 };
-        let frame = frame::HEAD + subject.len() + payload.len() + behind;
+        let extras = behind.len() + ttl;
+        let extras = if extras > 0 { extras + properties::END } else { 0 };
+        let frame = frame::HEAD + subject.len() + payload.len() + extras;
         if frame - frame::LENGTH > limit {
             return Err(PublishError::TooLarge(TooLarge { limit, actual: frame - frame::LENGTH }));
         }
         #[cfg(feature = "lanes")]
-        if properties.supersedes()
+        if behind.gives_way()
             && self.session.supersede(lane, subject.as_bytes(), payload, properties, expires, self.config.queue)
         {
             // It stands in the queue for both.
@@ -579,7 +582,7 @@ impl Client<Heap> {
     ) -> Result<(), PublishError> {
         self.set_now(now);
         let push = |session: &mut Session<Heap>| session.publish_bytes(lane, subject.as_bytes(), payload);
-        let taken = self.try_publish(lane, subject, payload, Properties::NONE, None, push);
+        let taken = self.try_publish(lane, subject, payload, Behind::NONE, None, push);
         self.count_published(taken)
     }
 }

@@ -1,17 +1,20 @@
 //! Messages whose publisher wants to know what becomes of them (PROTOCOL.md 3.12).
 
-use alloc::collections::VecDeque;
-use alloc::string::String;
+use core::fmt;
 
-use super::awaited::Awaited;
-use super::event::{ConfirmError, ConfirmFailure, ConfirmId, Event, StoreFailure};
+use heapless::Deque;
+
+use super::awaited::{Awaited, MAX_AWAITED, Place};
+use super::event::{ConfirmError, ConfirmFailure, ConfirmId, Event, PublishError, StoreFailure};
+use super::inbound::NO_TEXT;
+use super::memory::LendError;
 use super::{Client, Overflow, State};
-use crate::frame::properties::{self, PropertiesBuf, is_store_id};
-use crate::frame::{self, Properties};
+use crate::frame::properties::{self, Behind, is_store_id};
+use crate::frame::{self, Frame, Properties, command};
 use crate::lane::Lane;
 use crate::outbox::{Dialect, FrameStore};
-use crate::puback::{PubAck, Rejection, Stored};
-use crate::store::Store;
+use crate::puback::{PubAck, Rejection};
+use crate::store::{Lent, Store};
 use crate::time::{Duration, Instant};
 
 /// How a message is published whose publisher wants to know what becomes of it.
@@ -36,11 +39,10 @@ impl Default for Confirmed<'_> {
 }
 
 /// See above.
-#[derive(Debug, Default)]
-pub(super) struct Confirms {
-    awaited: Awaited<Unconfirmed>,
-    /// What the user is to be told.
-    news: VecDeque<News>,
+pub(super) struct Confirms<S: Store> {
+    awaited: Awaited<S, Unconfirmed>,
+    /// How many of them have failed, of which the user is still to be told.
+    failed: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,41 +54,43 @@ struct Unconfirmed {
     len: usize,
     /// It is to be stored.
     is_to_be_stored: bool,
+    /// No word comes of it, and why.
+    failed: Option<ConfirmFailure>,
 }
 
-#[derive(Debug)]
-enum News {
-    Confirmed(ConfirmId, Result<u32, ConfirmFailure>),
-    Stored(ConfirmId, Result<Stored, StoreFailure>),
-}
-
-impl News {
-    fn failed(number: u32, unconfirmed: &Unconfirmed, why: ConfirmFailure) -> Self {
-        match unconfirmed.is_to_be_stored {
-            true => Self::Stored(ConfirmId(number), Err(StoreFailure::Unconfirmed(why))),
-            false => Self::Confirmed(ConfirmId(number), Err(why)),
-        }
+impl<S: Store> Confirms<S> {
+    pub(super) fn new() -> Self {
+        Self { awaited: Awaited::new(), failed: 0 }
     }
-}
 
-impl Confirms {
-    /// The server says what became of a message, with a text for people. False if that makes no sense.
-    pub(super) fn on_puback(&mut self, text: &[u8], payload: &[u8]) -> bool {
-        let Some(PubAck { number, outcome, stored }) = PubAck::decode(payload) else { return false };
-        let Some(unconfirmed) = self.awaited.remove(number) else { return true };
+    /// True if the server says what became of a message, and somebody waits to hear that; `None` if it makes no sense.
+    pub(super) fn concerns(&mut self, payload: &[u8]) -> Option<bool> {
+        let PubAck { number, .. } = PubAck::decode(payload)?;
+        Some(self.awaited.get_mut(number).is_some())
+    }
+
+    /// What the user is to be told of a frame, if it says what became of a message.
+    pub(super) fn told<'e>(&mut self, frame: Frame<'e>) -> Option<Event<'e, S>> {
+        if frame.command != command::PUBACK {
+            return None;
+        }
+        let PubAck { number, outcome, stored } = PubAck::decode(frame.payload)?;
+        let Unconfirmed { is_to_be_stored, failed, .. } = self.awaited.remove(number)?;
+        self.failed -= usize::from(failed.is_some());
         let id = ConfirmId(number);
-        let news = match (unconfirmed.is_to_be_stored, outcome) {
-            (false, outcome) => News::Confirmed(id, outcome.map_err(ConfirmFailure::Rejected)),
-            (true, Ok(_)) => News::Stored(id, stored.ok_or(StoreFailure::Unconfirmed(ConfirmFailure::Unsupported))),
-            (true, Err(Rejection::NotStored)) => {
-                News::Stored(id, Err(StoreFailure::Refused(String::from_utf8_lossy(text).into())))
+        if !is_to_be_stored {
+            return Some(Event::Confirmed { id, outcome: outcome.map_err(ConfirmFailure::Rejected) });
+        }
+        let outcome = match outcome {
+            Ok(_) => stored.ok_or(StoreFailure::Unconfirmed(ConfirmFailure::Unsupported)),
+            Err(Rejection::NotStored) => {
+                Err(StoreFailure::Refused(core::str::from_utf8(frame.subject).unwrap_or(NO_TEXT)))
             }
-            (true, Err(Rejection::NoStream)) => News::Stored(id, Err(StoreFailure::NoStream)),
-            (true, Err(Rejection::InDoubt)) => News::Stored(id, Err(StoreFailure::InDoubt)),
-            (true, Err(why)) => News::failed(number, &unconfirmed, ConfirmFailure::Rejected(why)),
+            Err(Rejection::NoStream) => Err(StoreFailure::NoStream),
+            Err(Rejection::InDoubt) => Err(StoreFailure::InDoubt),
+            Err(why) => Err(StoreFailure::Unconfirmed(ConfirmFailure::Rejected(why))),
         };
-        self.news.push_back(news);
-        true
+        Some(Event::Stored { id, outcome })
     }
 
     /// A server answers, which says what becomes of messages or not, and whether they are stored.
@@ -118,27 +122,55 @@ impl Confirms {
     }
 
     fn fail(&mut self, why: ConfirmFailure, which: impl Fn(&Unconfirmed) -> bool) {
-        let failed = self.awaited.remove_if(|unconfirmed, _| which(unconfirmed));
-        self.news.extend(failed.iter().map(|(number, unconfirmed)| News::failed(*number, unconfirmed, why)));
+        let Self { awaited, failed } = self;
+        awaited.retain(|_, _, unconfirmed| {
+            if which(unconfirmed) {
+                unconfirmed.fail(why, failed);
+            }
+            true
+        });
     }
 
     /// Lets time run out.
     pub(super) fn on_time(&mut self, now: Instant) {
-        let expired = self.awaited.expire(now);
-        let failed = |(number, unconfirmed): &_| News::failed(*number, unconfirmed, ConfirmFailure::TimedOut);
-        self.news.extend(expired.iter().map(failed));
+        let Self { awaited, failed } = self;
+        awaited.expire(now, |_, unconfirmed| {
+            unconfirmed.fail(ConfirmFailure::TimedOut, failed);
+            true
+        });
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.awaited.next_timeout()
     }
 
-    /// What the user is to be told, once.
-    pub(super) fn poll<'e, S: Store>(&mut self) -> Option<Event<'e, S>> {
-        Some(match self.news.pop_front()? {
-            News::Confirmed(id, outcome) => Event::Confirmed { id, outcome },
-            News::Stored(id, outcome) => Event::Stored { id, outcome },
+    /// The next of those that have failed, once.
+    pub(super) fn poll<'e>(&mut self) -> Option<Event<'e, S>> {
+        if self.failed == 0 {
+            return None;
+        }
+        let (number, unconfirmed) = self.awaited.take_one(|unconfirmed| unconfirmed.failed.is_some())?;
+        self.failed -= 1;
+        let (id, why) = (ConfirmId(number), unconfirmed.failed?);
+        Some(match unconfirmed.is_to_be_stored {
+            true => Event::Stored { id, outcome: Err(StoreFailure::Unconfirmed(why)) },
+            false => Event::Confirmed { id, outcome: Err(why) },
         })
+    }
+
+    /// It is not waited for what becomes of a message. False if it was not, or if that is known.
+    fn forget(&mut self, id: ConfirmId) -> bool {
+        let Some(unconfirmed) = self.awaited.remove(id.0) else { return false };
+        self.failed -= usize::from(unconfirmed.failed.is_some());
+        unconfirmed.failed.is_none()
+    }
+}
+
+impl Unconfirmed {
+    /// No word comes of it, unless it is known already that none does; counts those of which the user is to be told.
+    fn fail(&mut self, why: ConfirmFailure, failed: &mut usize) {
+        *failed += usize::from(self.failed.is_none());
+        self.failed.get_or_insert(why);
     }
 }
 
@@ -206,27 +238,18 @@ impl<S: FrameStore> Client<S> {
         confirmed: &Confirmed<'_>,
         store: Option<&str>,
     ) -> Result<ConfirmId, ConfirmError> {
-        let now = self.now;
+        let (now, Confirmed { properties, ttl, within, lane }) = (self.now, *confirmed);
         let number = self.confirms.awaited.upcoming().ok_or(ConfirmError::TooMany)?;
-        let mut properties = PropertiesBuf::new();
-        properties
-            .append(confirmed.properties)
-            .and_then(|()| match store {
-                None => properties.confirm(number),
-                Some(id) => properties.store(number, id),
-            })
-            .map_err(|error| ConfirmError::Refused(super::PublishError::Properties(error)))?;
-        let expires = confirmed.ttl.map(|ttl| self.now + ttl);
-        let dropped = self.stats.dropped_overflow;
-        let lane = confirmed.lane;
-        self.publish_until(now, lane, subject, payload, properties.properties(), expires)
-            .map_err(ConfirmError::Refused)?;
-        let behind = properties.properties().as_bytes().len() + properties::END;
+        let refused = |error| ConfirmError::Refused(PublishError::Properties(error));
+        let behind = Behind::asking(properties, number, store).map_err(refused)?;
+        let (expires, dropped) = (ttl.map(|ttl| now + ttl), self.stats.dropped_overflow);
+        let published = self.publish_until(now, lane, subject, payload, behind, expires);
+        published.map_err(ConfirmError::Refused)?;
         let ttl = if expires.is_some() { properties::TTL } else { 0 };
-        let len = frame::HEAD + subject.len() + payload.len() + behind + ttl;
+        let len = frame::HEAD + subject.len() + payload.len() + behind.len() + ttl + properties::END;
         let message = self.outgoing.published(lane);
-        let unconfirmed = Unconfirmed { message, lane, len, is_to_be_stored: store.is_some() };
-        self.confirms.awaited.insert(number, self.now + confirmed.within, unconfirmed);
+        let unconfirmed = Unconfirmed { message, lane, len, is_to_be_stored: store.is_some(), failed: None };
+        self.confirms.awaited.insert(now + within, unconfirmed);
         if self.config.overflow == Overflow::DropNewest && self.stats.dropped_overflow > dropped {
             self.confirms.on_dropped(lane, message);
         }
@@ -234,8 +257,49 @@ impl<S: FrameStore> Client<S> {
         Ok(ConfirmId(number))
     }
 
-    /// What becomes of a message is not waited for any more. False if it was not.
+    /// What becomes of a message is not waited for any more, and nothing is told of it. False if it was not, or if what became of
+    /// it is known.
     pub fn forget_confirmation(&mut self, id: ConfirmId) -> bool {
-        self.confirms.awaited.remove(id.0).is_some()
+        self.confirms.forget(id)
+    }
+}
+
+/// Memory for `MESSAGES` messages of which it is to be heard what became of them, 1 to 65,536, for a client without an allocator.
+///
+/// All zeros, as [`Memory`](super::Memory) is.
+pub struct ConfirmMemory<const MESSAGES: usize> {
+    places: Deque<Place<Unconfirmed>, MESSAGES>,
+}
+
+impl<const M: usize> ConfirmMemory<M> {
+    /// Empty memory.
+    pub const fn new() -> Self {
+        const { assert!(M >= 1 && M <= MAX_AWAITED, "MESSAGES is 1 to 65,536") };
+        Self { places: Deque::new() }
+    }
+}
+
+impl<const M: usize> Default for ConfirmMemory<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const M: usize> fmt::Debug for ConfirmMemory<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfirmMemory").field("messages", &M).finish_non_exhaustive()
+    }
+}
+
+impl<'a, const TEXT: usize> Client<Lent<'a, TEXT>> {
+    /// Lends memory for messages of which it is to be heard what became of them, once: without it
+    /// [`publish_confirmed`](Self::publish_confirmed) and [`publish_stored`](Self::publish_stored) refuse each with
+    /// [`ConfirmError::TooMany`], and with it those that it has no room for.
+    ///
+    /// # Errors
+    /// [`LendError::Late`]: the client has such memory.
+    pub fn lend_confirms<const M: usize>(&mut self, memory: &'a mut ConfirmMemory<M>) -> Result<(), LendError> {
+        memory.places.clear();
+        if self.confirms.awaited.lend(memory.places.as_mut_view()) { Ok(()) } else { Err(LendError::Late) }
     }
 }

@@ -104,6 +104,20 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
+    #[cfg(not(feature = "native"))]
+    pub(super) fn give_up_former(&mut self, _: &mut [u8]) -> Option<usize> {
+        None // no session has a name
+    }
+
+    /// Writes that the session before this one is no more, if that could not be said when it was lost. The server would go on to
+    /// keep messages for it, beside those for this one.
+    #[cfg(feature = "native")]
+    pub(super) fn give_up_former(&mut self, out: &mut [u8]) -> Option<usize> {
+        let Phase::Up(Up { native: true, .. }) = self.phase else { return None };
+        let former = self.former.take()?;
+        self.session.write_farewell(former, &mut self.protection, out)
+    }
+
     /// There is no connection any more.
     pub(super) fn lose(&mut self, why: Disconnect) {
         if self.stats.connected {
@@ -117,6 +131,10 @@ impl<S: FrameStore> Client<S> {
             Phase::Idle | Phase::Waiting { .. } | Phase::Closed => return,
         };
         self.stats.connection_errors += u64::from(why != Disconnect::Requested);
+        #[cfg(feature = "native")]
+        if !matches!(why, Disconnect::ByServer(_) | Disconnect::Forgotten) {
+            self.former = self.session.farewell().or(self.former);
+        }
         self.handshake.end();
         let Self { confirms, outgoing, session, .. } = self;
         confirms.on_lost(|lane| outgoing.gone(lane, session.moved_of(lane)));
@@ -258,7 +276,12 @@ impl<S: FrameStore> Client<S> {
             local: self.config.local,
             features: hello.features,
         });
-        // One that is too long for it would end the session.
+        self.drop_longer();
+        self.up(true);
+    }
+
+    /// Drops what waits and is longer than the server takes: it would end the session.
+    pub(super) fn drop_longer(&mut self) {
         let limit = self.largest_message();
         let Self { confirms, outgoing, session, stats, .. } = self;
         confirms.on_limit(limit + LENGTH, |lane| outgoing.gone(lane, session.moved_of(lane)));
@@ -266,7 +289,6 @@ impl<S: FrameStore> Client<S> {
             outgoing.on_dropped(lane, count.into());
             stats.dropped_too_large += count;
         });
-        self.up(true);
     }
 
     pub(super) fn hello(&self) -> Hello<'_> {

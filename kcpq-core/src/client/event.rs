@@ -1,7 +1,5 @@
 //! What a client tells its user, and why it refuses.
 
-#[cfg(feature = "confirm")]
-use alloc::boxed::Box;
 use core::fmt;
 
 use super::subscriptions::SubscriptionId;
@@ -77,7 +75,7 @@ pub enum Event<'e, S: Store> {
         /// Of which.
         id: ConfirmId,
         /// Where it is stored, or why it is not, or that this is not known.
-        outcome: Result<Stored, StoreFailure>,
+        outcome: Result<Stored, StoreFailure<&'e str>>,
     },
     /// A message larger than the memory for received messages was skipped.
     Oversize(TooLarge),
@@ -439,7 +437,7 @@ impl core::error::Error for RequestFailure {}
 pub enum ConfirmError {
     /// The message.
     Refused(PublishError),
-    /// As many messages wait for the server's word as may.
+    /// As many messages wait for the server's word as may: 65,536, or where memory is lent as many as that is for.
     TooMany,
     /// The server does not say what becomes of messages, as an original one.
     Unsupported,
@@ -465,15 +463,16 @@ impl core::error::Error for ConfirmError {}
 
 const NO_STORE: &str = "the server has no backbone that stores messages";
 
-/// Why a message that was to be stored is not, or why that is not known.
+/// Why a message that was to be stored is not, or why that is not known. `T` is how the server's text is kept: an event lends it.
 #[cfg(feature = "confirm")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
-pub enum StoreFailure {
+pub enum StoreFailure<T> {
     /// No stream stores its subject.
     NoStream,
     /// The stream has refused it, or too much waits to be stored: why, for people.
-    Refused(Box<str>),
+    Refused(T),
     /// The stream has not said in time whether it has it, or the backbone went away and did not come back in time. Publishing it
     /// again under the same id stores it once.
     InDoubt,
@@ -483,7 +482,31 @@ pub enum StoreFailure {
 }
 
 #[cfg(feature = "confirm")]
-impl fmt::Display for StoreFailure {
+impl<T> StoreFailure<T> {
+    /// True if the message may be stored all the same, or be so later: publishing it again is safe under an id of its own.
+    pub fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::InDoubt => true,
+            Self::Unconfirmed(why) => {
+                matches!(why, ConfirmFailure::InDoubt | ConfirmFailure::TimedOut | ConfirmFailure::Closed)
+            }
+            Self::NoStream | Self::Refused(_) => false,
+        }
+    }
+
+    /// The same with its text kept in another way.
+    pub fn map<U>(self, keep: impl FnOnce(T) -> U) -> StoreFailure<U> {
+        match self {
+            Self::NoStream => StoreFailure::NoStream,
+            Self::Refused(text) => StoreFailure::Refused(keep(text)),
+            Self::InDoubt => StoreFailure::InDoubt,
+            Self::Unconfirmed(why) => StoreFailure::Unconfirmed(why),
+        }
+    }
+}
+
+#[cfg(feature = "confirm")]
+impl<T: fmt::Display> fmt::Display for StoreFailure<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoStream => f.write_str("the message is not stored: no stream stores its subject"),
@@ -496,7 +519,7 @@ impl fmt::Display for StoreFailure {
 }
 
 #[cfg(feature = "confirm")]
-impl core::error::Error for StoreFailure {}
+impl<T: fmt::Debug + fmt::Display> core::error::Error for StoreFailure<T> {}
 
 const UNCONFIRMED: &str = "the server does not say what becomes of messages";
 

@@ -27,6 +27,9 @@ const UNKNOWN_COMMAND: &[u8] = b"handle error: unknown command";
 /// The OK texts of the original (PROTOCOL.md 3.2).
 const SUBSCRIBED_TO: &[u8] = b"subscribed to ";
 
+/// In place of a text for people that is none.
+pub(super) const NO_TEXT: &str = "(text is not UTF-8)";
+
 impl<S: FrameStore> Client<S> {
     /// The next event; `None` when there is none. It lends what it holds until the next call.
     pub fn poll_event(&mut self) -> Option<Event<'_, S>> {
@@ -58,10 +61,14 @@ impl<S: FrameStore> Client<S> {
                 Ok(found) if self.act(found) => {
                     self.current = Some(Current { found, next: None, held: false });
                     let frame = self.session.frame(found);
+                    #[cfg(feature = "confirm")]
+                    if let Some(event) = self.confirms.told(frame) {
+                        return Some(event);
+                    }
                     if let Some(Notice::PublishDenied(subject)) = Notice::decode(frame.payload) {
                         return Some(Event::Denied(subject));
                     }
-                    let text = core::str::from_utf8(frame.subject).unwrap_or("(text is not UTF-8)");
+                    let text = core::str::from_utf8(frame.subject).unwrap_or(NO_TEXT);
                     return Some(match Wills::is_refusal(frame.payload) {
                         true => Event::WillRefused(text),
                         false => Event::Refused(text),
@@ -134,7 +141,7 @@ impl<S: FrameStore> Client<S> {
         }
     }
 
-    /// Acts on a frame. True if it is a text for the user, who is to be told it before it is left.
+    /// Acts on a frame. True if it is something for the user, who is to be told it before it is left.
     #[cfg_attr(target_os = "none", inline(never))]
     fn act(&mut self, found: Found) -> bool {
         let frame = self.session.frame(found);
@@ -186,10 +193,11 @@ impl<S: FrameStore> Client<S> {
                     self.stats.malformed += 1;
                 }
             }
-            command::PUBACK => {
-                let understood = self.confirms.on_puback(frame.subject, frame.payload);
-                self.stats.malformed += u64::from(!understood);
-            }
+            command::PUBACK => match self.confirms.concerns(frame.payload) {
+                Some(true) => return true,
+                Some(false) => {}
+                None => self.stats.malformed += 1,
+            },
             command::CLOSE => {
                 let reason = CloseReason::decode(frame.payload);
                 self.names.on_close(frame.payload);
@@ -231,9 +239,14 @@ where
         }
     }
 
-    /// The message that is held, once more. `None` if there is none, as when its connection is gone.
+    /// True if a message is held, and its connection is not gone, which would have taken it along.
+    pub fn holds_message(&self) -> bool {
+        self.current.is_some_and(|current| current.held) && self.phase.is_open()
+    }
+
+    /// The message that is held, once more. `None` if there [is none](Self::holds_message).
     pub fn held_message(&mut self) -> Option<Message<&[u8]>> {
-        let Current { found, .. } = self.current.filter(|current| current.held && self.phase.is_open())?;
+        let Current { found, .. } = self.current.filter(|_| self.holds_message())?;
         Some(Message::new(self.session.body(found, false), found.head.subject_len))
     }
 

@@ -4,6 +4,7 @@ use core::fmt;
 
 use heapless::Deque;
 
+use super::memory::LendError;
 use super::{Client, Phase};
 use crate::kcp::{self, Early, LatestMessage, Parked};
 use crate::outbox::LentOutbox;
@@ -81,28 +82,6 @@ impl<const L: usize, const B: usize, const W: usize> fmt::Debug for LaneMemory<L
         f.debug_struct("LaneMemory").field("lanes", &L).field("bytes", &B).field("window", &W).finish_non_exhaustive()
     }
 }
-
-/// Why memory for lanes was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum LendError {
-    /// The client was connected already, or lent such memory: its server has been told what it knows.
-    Late,
-    /// The client's window has more segments than `WINDOW` of the memory.
-    Window,
-}
-
-impl fmt::Display for LendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Late => "memory for lanes has to be lent once, and before the client connects",
-            Self::Window => "the window of the memory for lanes is shorter than the client's",
-        })
-    }
-}
-
-impl core::error::Error for LendError {}
 
 impl<'a, const TEXT: usize> Client<Lent<'a, TEXT>> {
     /// Lends memory for lanes, once and before [`connect`](Client::connect): without it there is only lane 0, and the server is

@@ -102,6 +102,31 @@ impl<const M: usize, const W: usize, const Q: usize, const I: usize, const S: us
     }
 }
 
+/// Why memory for one of a client's abilities was not taken.
+#[cfg(any(feature = "confirm", feature = "lanes"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum LendError {
+    /// The client has such memory; or it is for lanes, and the server has been told already that the client knows none.
+    Late,
+    /// The client's window has more segments than `WINDOW` of the memory.
+    Window,
+}
+
+#[cfg(any(feature = "confirm", feature = "lanes"))]
+impl fmt::Display for LendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Late => "such memory has to be lent once, and that for lanes before the client connects",
+            Self::Window => "the window of the memory for lanes is shorter than the client's",
+        })
+    }
+}
+
+#[cfg(any(feature = "confirm", feature = "lanes"))]
+impl core::error::Error for LendError {}
+
 #[cfg(feature = "alloc")]
 impl Parts<crate::store::Heap> {
     /// Memory from the allocator, for the windows and frame sizes of `config`.

@@ -52,6 +52,8 @@ mod requests;
 mod rhythm;
 #[cfg_attr(not(feature = "alloc"), path = "absent/span.rs")]
 mod span;
+#[cfg(feature = "alloc")]
+mod stage;
 mod stats;
 mod subscriptions;
 #[cfg(test)]
@@ -66,7 +68,7 @@ use core::fmt;
 pub use commands::Subscribing;
 pub use config::{Backoff, Config, Overflow};
 #[cfg(feature = "confirm")]
-pub use confirms::Confirmed;
+pub use confirms::{ConfirmMemory, Confirmed};
 #[cfg(feature = "confirm")]
 pub use event::StoreFailure;
 pub use event::{
@@ -74,7 +76,9 @@ pub use event::{
     RequestFailure, RequestId, SubscribeError, SubscribeFailure,
 };
 #[cfg(feature = "lanes")]
-pub use lane_memory::{LaneMemory, LendError};
+pub use lane_memory::LaneMemory;
+#[cfg(any(feature = "confirm", feature = "lanes"))]
+pub use memory::LendError;
 pub use memory::Memory;
 pub use phase::{Server, State};
 #[cfg(feature = "alloc")]
@@ -83,6 +87,8 @@ pub use push::Arrived;
 pub use replay::Replaying;
 #[cfg(feature = "request")]
 pub use requests::{MAX_REQUESTS, Request};
+#[cfg(feature = "alloc")]
+pub use stage::Stage;
 pub use stats::{Latency, Stats};
 pub use subscriptions::{Subscription, SubscriptionId};
 #[cfg(feature = "will")]
@@ -106,6 +112,8 @@ use self::subscriptions::Subscriptions;
 use self::will::Wills;
 use crate::datagram::{Content, Link, Protection, SAFE_DATAGRAM};
 use crate::frame::Leave;
+#[cfg(feature = "native")]
+use crate::hello::Named;
 use crate::lane::Lane;
 use crate::outbox::FrameStore;
 use crate::rng::{Rng, draw};
@@ -200,9 +208,12 @@ pub struct Client<S: FrameStore> {
     protection: Protection,
     handshake: Handshake,
     session: Session<S>,
+    /// A session that was given up when the server was not heard: that it is no more the server is told when it is heard again.
+    #[cfg(feature = "native")]
+    former: Option<Named>,
     subscriptions: Subscriptions<S>,
     requests: Requests,
-    confirms: Confirms,
+    confirms: Confirms<S>,
     wills: Wills,
     names: Names,
     /// What the server of this conversation said of itself, if it is a native one.
@@ -243,9 +254,11 @@ impl<S: FrameStore> Client<S> {
             protection: Protection::NONE,
             handshake: Handshake::default(),
             session,
+            #[cfg(feature = "native")]
+            former: None,
             subscriptions: Subscriptions::new(parts.subscriptions),
             requests: Requests::new(seed),
-            confirms: Confirms::default(),
+            confirms: Confirms::new(),
             wills: Wills::default(),
             names: Names::default(),
             server: None,
@@ -393,6 +406,8 @@ impl<S: FrameStore> Client<S> {
         self.advance();
         let written = if self.is_greeting() {
             self.handshake.poll_transmit(self.now, out, &mut self.session).map(alone)
+        } else if let Some(len) = self.give_up_former(out) {
+            Some(alone(len))
         } else {
             write(&mut self.session, self.now, &mut self.protection, out)
         };

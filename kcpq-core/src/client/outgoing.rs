@@ -1,11 +1,11 @@
 //! How far what was published has come.
 
-use crate::lane::{LANES, Lane};
+use crate::lane::{Each, LANES, Lane};
 
 /// Messages, counted from the first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outgoing {
-    lanes: [Count; LANES],
+    lanes: Each<Count>,
     /// How far the user wants to know that the server has handled them.
     wanted: u64,
     /// How far the server has said so.
@@ -26,30 +26,36 @@ struct Count {
 impl Outgoing {
     /// A message was taken.
     pub(super) fn on_published(&mut self, lane: Lane) {
-        self.lanes[lane.index()].published += 1;
+        self.lanes[lane].published += 1;
+    }
+
+    /// So many were taken that had been staged.
+    #[cfg(feature = "alloc")]
+    pub(super) fn on_staged(&mut self, count: u64) {
+        self.lanes[Lane::NORMAL].published += count;
     }
 
     /// How many messages of a lane were taken: the number of the last one.
     #[cfg(feature = "confirm")]
     pub(super) fn published(&self, lane: Lane) -> u64 {
-        self.lanes[lane.index()].published
+        self.lanes[lane].published
     }
 
     /// How many messages of a lane do not wait any more, when so many have been `moved` into its stream: the number of the last
     /// one of these.
     pub(super) fn gone(&self, lane: Lane, moved: u64) -> u64 {
-        moved + self.lanes[lane.index()].dropped
+        moved + self.lanes[lane].dropped
     }
 
     /// Messages were dropped from the queue.
     pub(super) fn on_dropped(&mut self, lane: Lane, count: u64) {
-        self.lanes[lane.index()].dropped += count;
+        self.lanes[lane].dropped += count;
     }
 
     /// The user wants to know when all that was published has been handled. Returns how many messages that are.
     pub(super) fn want_flush(&mut self) -> u64 {
         let mut all = 0;
-        for count in &mut self.lanes {
+        for count in self.lanes.iter_mut() {
             count.wanted = count.published;
             all += count.published;
         }
@@ -59,7 +65,7 @@ impl Outgoing {
 
     /// How many messages a PING is to be sent behind now, when so many of each lane are certain to be handled `before` it.
     pub(super) fn flush_due(&self, before: impl Fn(Lane) -> u64) -> Option<u64> {
-        let is_there = |lane: Lane| self.gone(lane, before(lane)) >= self.lanes[lane.index()].wanted;
+        let is_there = |lane: Lane| self.gone(lane, before(lane)) >= self.lanes[lane].wanted;
         (self.wanted > self.flushed && Lane::all().take(LANES).all(is_there)).then_some(self.wanted)
     }
 

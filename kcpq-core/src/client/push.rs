@@ -13,7 +13,7 @@ use super::finder::Finder;
 use super::requests::Requests;
 use super::subscriptions::{SubscriptionId, Subscriptions};
 use super::{Client, Config, Stats};
-use crate::frame::{Flaw, Frame, FrameError, Head, Reader, Sink, Whole};
+use crate::frame::{Flaw, Frame, FrameError, HEAD, Head, LENGTH, Reader, Sink, Whole, command, frames};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Limits, Subject};
 use crate::time::Instant;
@@ -21,13 +21,38 @@ use crate::time::Instant;
 /// Frames from this length on, if they had to be put together, are handed over instead of lent.
 const WHOLE_FROM: usize = 1024;
 
-/// A frame with a message, whole and checked: see [`Frame::parse`](crate::frame::Frame::parse).
+/// A frame with a message, or several, whole and checked: see [`Frame::parse`](crate::frame::Frame::parse).
 #[derive(Debug)]
 pub enum Arrived<'d> {
     /// It lies in the datagram.
     Lent(&'d [u8]),
+    /// So many MSG frames of one subject, which lie in the datagram one behind the other.
+    Run(&'d [u8], usize),
     /// It was put together from several.
     Whole(Bytes),
+}
+
+impl Arrived<'_> {
+    /// The frame, or the frames one behind the other.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Arrived::Lent(bytes) | Arrived::Run(bytes, _) => bytes,
+            Arrived::Whole(bytes) => bytes,
+        }
+    }
+
+    /// How many frames.
+    pub fn count(&self) -> usize {
+        match self {
+            Arrived::Run(_, count) => *count,
+            Arrived::Lent(_) | Arrived::Whole(_) => 1,
+        }
+    }
+
+    /// Each of the frames.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        frames(self.bytes())
+    }
 }
 
 /// Who wants the subject that came last: most messages of a datagram are about the same one.
@@ -36,6 +61,8 @@ pub(super) struct Recent {
     subject: Vec<u8>,
     wanted_by: Vec<SubscriptionId>,
     known: bool,
+    /// One subscription wants it, and it is no answer to a request.
+    alone: Option<SubscriptionId>,
     /// Nothing is handed out at present.
     held: bool,
     finder: Finder,
@@ -50,8 +77,9 @@ impl Client<Heap> {
     }
 
     /// As [`handle_datagram`](Self::handle_datagram), but messages that come in order are handed to `deliver` at once, for
-    /// each subscription that matches, and for the request that they answer. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as
-    /// ever: the rest waits there.
+    /// each subscription that matches, and for the request that they answer; those of one subject that only one subscription
+    /// wants several at a time. [`poll_event`](Self::poll_event) is to be called until `None` before the next one, as ever:
+    /// the rest waits there.
     pub fn handle_datagram_with(
         &mut self,
         now: Instant,
@@ -94,16 +122,37 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
         reader.upcoming(input).is_some_and(is_message)
     }
 
+    fn run(&mut self, reader: &Reader<Heap>, input: &[u8]) -> usize {
+        let Some(id) = self.recent.alone else { return 0 };
+        let longest = reader.capacity().min((reader.limits().max_body as usize).saturating_add(LENGTH));
+        let subject = &self.recent.subject[..];
+        let (mut len, mut count) = (0, 0);
+        while let Some((head, rest)) = input.get(len..).and_then(|rest| rest.split_first_chunk())
+            && let head = Head::from_bytes(*head)
+            && head.command == command::MSG
+            && usize::from(head.subject_len) == subject.len()
+            && rest.starts_with(subject)
+            && let frame = head.frame_len()
+            && (HEAD + subject.len()..=longest.min(HEAD + rest.len())).contains(&frame)
+        {
+            len += frame;
+            count += 1;
+        }
+        if count > 0 {
+            self.stats.messages_received += count as u64;
+            self.stats.bytes_received += (len - count * HEAD) as u64;
+            (self.deliver)(Recipient::Subscription(id), Arrived::Run(input.get(..len).unwrap_or_default(), count));
+        }
+        len
+    }
+
     fn frame(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
         let arrived = match in_place {
             Some(bytes) => Arrived::Lent(bytes),
             None if head.frame_len() >= WHOLE_FROM => Arrived::Whole(inbox.take()),
             None => Arrived::Lent(inbox.bytes()),
         };
-        let frame = head.frame(match &arrived {
-            Arrived::Lent(bytes) => bytes,
-            Arrived::Whole(bytes) => bytes,
-        });
+        let frame = head.frame(arrived.bytes());
         if !frame.is_understood() {
             self.stats.malformed += 1;
             return ControlFlow::Continue(());
@@ -114,6 +163,10 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
                 return ControlFlow::Continue(());
             };
             self.recent.look_up(subject, self.subscriptions, &self.config.subjects);
+            self.recent.alone = match self.recent.wanted_by[..] {
+                [id] if !self.requests.is_inbox(id) && !self.requests.is_answer(frame.subject) => Some(id),
+                _ => None,
+            };
         }
         if self.requests.hears_of_nobody(frame) {
             return ControlFlow::Continue(());
@@ -138,8 +191,8 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
             (self.deliver)(
                 recipient,
                 match &arrived {
-                    Arrived::Lent(bytes) => Arrived::Lent(bytes),
                     Arrived::Whole(bytes) => Arrived::Whole(bytes.clone()),
+                    lent => Arrived::Lent(lent.bytes()),
                 },
             );
         }
@@ -162,7 +215,7 @@ impl Recent {
 
     /// Another datagram begins, and subscriptions may have changed since the last.
     pub(super) fn forget(&mut self) {
-        self.known = false;
+        (self.known, self.alone) = (false, None);
     }
 
     fn is_about(&self, subject: &[u8]) -> bool {

@@ -16,7 +16,7 @@ use crate::frame::{Frame, Properties, PropertyError};
 use crate::lane::Lane;
 use crate::outbox::{Dialect, FrameStore};
 use crate::rng::{Rng, draw};
-use crate::store::Text;
+use crate::store::{Heap, Text};
 use crate::time::{Duration, Instant};
 
 /// How a request is made.
@@ -42,14 +42,13 @@ impl Default for Request<'_> {
 pub const MAX_REQUESTS: usize = MAX_AWAITED;
 
 /// The requests of a client.
-#[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Random: the name of the inbox comes from it.
     seed: u64,
     /// Made with the first request.
     inbox: Option<Inbox>,
     /// How many answers to each are still waited for.
-    awaited: Awaited<u32>,
+    awaited: Awaited<Heap, u32>,
     /// What the user is to be told.
     failed: VecDeque<(RequestId, RequestFailure)>,
 }
@@ -63,12 +62,18 @@ struct Inbox {
 
 impl Requests {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, ..Self::default() }
+        Self { seed, inbox: None, awaited: Awaited::new(), failed: VecDeque::new() }
     }
 
     /// True if answers come to this subscription.
     pub(super) fn is_inbox(&self, id: SubscriptionId) -> bool {
         self.inbox.as_ref().is_some_and(|inbox| inbox.subscription == id)
+    }
+
+    /// True if a message of this subject is an answer, to whatever request.
+    #[cfg(feature = "alloc")]
+    pub(super) fn is_answer(&self, subject: &[u8]) -> bool {
+        self.named(subject).is_some()
     }
 
     /// An answer has come: to which request, and whether it is the last. `None` if nobody waits for it.
@@ -112,13 +117,18 @@ impl Requests {
 
     /// No answer comes any more, to none of them.
     pub(super) fn fail_all(&mut self, why: RequestFailure) {
-        self.failed.extend(self.awaited.remove_if(|_, _| true).into_iter().map(|(number, _)| (RequestId(number), why)));
+        self.awaited.retain(|number, _, _| {
+            self.failed.push_back((RequestId(number), why));
+            false
+        });
     }
 
     /// Lets time run out.
     pub(super) fn on_time(&mut self, now: Instant) {
-        let expired = self.awaited.expire(now).into_iter();
-        self.failed.extend(expired.map(|(number, _)| (RequestId(number), RequestFailure::TimedOut)));
+        self.awaited.expire(now, |number, _| {
+            self.failed.push_back((RequestId(number), RequestFailure::TimedOut));
+            false
+        });
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -171,9 +181,10 @@ impl<S: FrameStore> Client<S> {
         properties.reply(&reply).and_then(|()| properties.append(request.headers)).map_err(refused)?;
         let expires = self.now + request.within;
         // What has waited here for so long nobody waits for any more.
-        let published = self.publish_until(now, Lane::NORMAL, subject, payload, properties.properties(), Some(expires));
+        let behind = properties.properties().into();
+        let published = self.publish_until(now, Lane::NORMAL, subject, payload, behind, Some(expires));
         published.map_err(RequestError::Refused)?;
-        self.requests.awaited.insert(id.0, expires, request.replies.max(1));
+        self.requests.awaited.insert(expires, request.replies.max(1));
         Ok(id)
     }
 

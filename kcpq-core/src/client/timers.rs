@@ -138,18 +138,20 @@ impl<S: FrameStore> Client<S> {
                 next = Some((at, timer));
             }
         }
-        let answer = Instant::earlier(self.requests.next_timeout(), self.confirms.next_timeout());
-        let answer = answer.map(|at| Deadline { at, why: Why::Request });
-        let next = Deadline::earlier(answer, next.map(|(at, timer)| Deadline { at, why: self.why(timer) }));
+        let mut next = next.map(|(at, timer)| Deadline { at, why: self.why(timer) });
+        // One by one: of what is not built in nothing is left then.
+        let mut add = |at: Option<Instant>, why| {
+            if let Some(at) = at {
+                next = Deadline::earlier(next, Some(Deadline { at, why }));
+            }
+        };
+        add(self.requests.next_timeout(), Why::Request);
+        add(self.confirms.next_timeout(), Why::Request);
         if !self.phase.is_open() {
             return next;
         }
-        let retry = self
-            .subscriptions
-            .next_timeout()
-            .filter(|_| !self.is_held())
-            .map(|at| Deadline { at, why: Why::SubscribeRetry });
-        let greeting = self.handshake.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });
-        [retry, greeting, self.session.poll_timeout()].into_iter().fold(next, Deadline::earlier)
+        add(self.subscriptions.next_timeout().filter(|_| !self.is_held()), Why::SubscribeRetry);
+        add(self.handshake.poll_timeout(), Why::Transmit);
+        Deadline::earlier(next, self.session.poll_timeout())
     }
 }

@@ -196,6 +196,17 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Whole frames that lie together, one by one.
+#[cfg(feature = "alloc")]
+pub(crate) fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    core::iter::from_fn(move || {
+        let (frame, behind) = rest.split_at_checked(frame_len(*rest.first_chunk()?))?;
+        rest = behind;
+        Some(frame)
+    })
+}
+
 /// The subject of a whole frame.
 #[cfg(feature = "alloc")]
 pub(crate) fn subject_of(frame: &[u8]) -> &[u8] {

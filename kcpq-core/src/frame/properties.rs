@@ -451,14 +451,85 @@ pub(crate) fn member(number: u32) -> [u8; MEMBER] {
     self::number(tag::MEMBER, number)
 }
 
-/// The property by which a publisher wants to know what becomes of a message.
+/// What is written behind a message: its properties, and behind these what its publisher wants to know of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behind<'p> {
+    pub(crate) properties: Properties<'p>,
+    #[cfg(feature = "confirm")]
+    asks: Option<Asks<'p>>,
+}
+
+/// A property by which a publisher asks: up to the id of a message that is to be stored, and that.
 #[cfg(feature = "confirm")]
-pub(crate) fn confirm(number: u32) -> [u8; NUMBER] {
-    self::number(tag::CONFIRM, number)
+#[derive(Clone, Copy, Debug)]
+struct Asks<'p> {
+    head: [u8; NUMBER],
+    id: &'p str,
+}
+
+impl<'p> From<Properties<'p>> for Behind<'p> {
+    fn from(properties: Properties<'p>) -> Self {
+        Self {
+            properties,
+            #[cfg(feature = "confirm")]
+            asks: None,
+        }
+    }
+}
+
+impl<'p> Behind<'p> {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        properties: Properties::NONE,
+        #[cfg(feature = "confirm")]
+        asks: None,
+    };
+
+    /// The publisher wants to know, under this number, what becomes of the message, or where it is stored under this id.
+    #[cfg(feature = "confirm")]
+    pub(crate) fn asking(
+        properties: Properties<'p>,
+        number: u32,
+        store: Option<&'p str>,
+    ) -> Result<Self, PropertyError> {
+        let head = store.map_or_else(|| self::number(tag::CONFIRM, number), |id| self::store(number, id.len()));
+        let behind = Self { properties, asks: Some(Asks { head, id: store.unwrap_or_default() }) };
+        if properties.count() >= MAX_COUNT {
+            return Err(PropertyError::TooMany);
+        }
+        if behind.len() > MAX_BYTES {
+            return Err(PropertyError::TooLarge { limit: MAX_BYTES });
+        }
+        Ok(behind)
+    }
+
+    /// All of it, in parts.
+    pub(crate) fn parts(&self) -> [&[u8]; 3] {
+        #[cfg(feature = "confirm")]
+        if let Some(asks) = &self.asks {
+            return [self.properties.bytes, &asks.head, asks.id.as_bytes()];
+        }
+        [self.properties.bytes, &[], &[]]
+    }
+
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        let [properties, asks, id] = self.parts();
+        properties.len() + asks.len() + id.len()
+    }
+
+    /// True if a newer message of its subject may take its place: nobody waits to hear what has become of it.
+    pub(crate) fn gives_way(&self) -> bool {
+        #[cfg(feature = "confirm")]
+        if self.asks.is_some() {
+            return false;
+        }
+        self.properties.gives_way()
+    }
 }
 
 /// The property by which a publisher wants a message to be stored, up to the id, which has so many bytes.
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", feature = "confirm"))]
 pub(crate) fn store(number: u32, id: usize) -> [u8; NUMBER] {
     let ([a, b, c, d], [high, low]) = (number.to_be_bytes(), ((4 + id) as u16).to_be_bytes());
     [tag::STORE, high, low, a, b, c, d]
@@ -483,7 +554,7 @@ pub(crate) fn ticket(number: u32) -> [u8; NUMBER] {
     self::number(tag::TICKET, number)
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", feature = "confirm"))]
 fn number(tag: u8, number: u32) -> [u8; NUMBER] {
     let [a, b, c, d] = number.to_be_bytes();
     [tag, 0, 4, a, b, c, d]
@@ -691,19 +762,6 @@ impl PropertiesBuf {
     /// As there.
     pub fn header(&mut self, name: &str, value: &str) -> Result<(), PropertyError> {
         self.with(1 + name.len() + value.len(), |writer| writer.header(name, value))
-    }
-
-    /// The publisher wants to know under this number what becomes of the message. Nothing may follow but for the server.
-    #[cfg(feature = "confirm")]
-    pub(crate) fn confirm(&mut self, number: u32) -> Result<(), PropertyError> {
-        self.append(Properties { bytes: &confirm(number) })
-    }
-
-    /// The same for a message that is to be stored, under this id.
-    #[cfg(feature = "confirm")]
-    pub(crate) fn store(&mut self, number: u32, id: &str) -> Result<(), PropertyError> {
-        let head = store(number, id.len());
-        self.append(Properties { bytes: &[&head, id.as_bytes()].concat() })
     }
 
     /// As [`Writer::retain`].

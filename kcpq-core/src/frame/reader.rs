@@ -205,6 +205,11 @@ impl<S: Store> Reader<S> {
 pub(crate) trait Sink<S: Store> {
     /// Asked again and again: whether more of the stream is to be read, of which `input` is next.
     fn wants(&mut self, reader: &Reader<S>, input: &[u8]) -> bool;
+    /// Asked before a frame of which nothing has been read: takes whole frames that `input` begins with, all at once, and says
+    /// how many bytes that are. What it does not take comes as a [`frame`](Self::frame).
+    fn run(&mut self, _reader: &Reader<S>, _input: &[u8]) -> usize {
+        0
+    }
     /// A frame has come. If it does not lie in the input it does in the `inbox`. With `Break` it stays there, and nothing
     /// behind it is read.
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut S::Inbox) -> ControlFlow<()>;
@@ -242,6 +247,13 @@ impl<S: Store> Reader<S> {
         while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty())
             && sink.wants(self, rest)
         {
+            if self.is_between_frames() {
+                let run = sink.run(self, rest);
+                if run > 0 {
+                    taken += run;
+                    continue;
+                }
+            }
             let (count, read) = self.read(rest);
             let goes_on = match read {
                 Ok(None) => true,
@@ -266,6 +278,10 @@ impl<S: Store> Reader<S> {
             }
         }
         if sink.is_over() { input.len() } else { taken }
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.state == State::Begin && self.inbox.bytes().is_empty()
     }
 
     /// The head of the frame that `input` begins or goes on with; `None` if it is not all there, and while the rest of an

@@ -91,25 +91,37 @@ impl Timers {
     }
 
     pub(super) fn start(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = at;
+        *self.place(timer) = at;
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {
-        self.0[timer as usize] = NEVER;
+        *self.place(timer) = NEVER;
     }
 
     /// Lets a timer expire no later than `at`.
     pub(super) fn hasten(&mut self, timer: Timer, at: Instant) {
-        let place = &mut self.0[timer as usize];
+        let place = self.place(timer);
         *place = at.min(*place);
     }
 
     pub(super) fn get(&self, timer: Timer) -> Option<Instant> {
-        Some(self.0[timer as usize]).filter(|at| *at < NEVER)
+        Some(self.at(timer)).filter(|at| *at < NEVER)
     }
 
     pub(super) fn is_due(&self, timer: Timer, now: Instant) -> bool {
-        self.0[timer as usize] <= now
+        self.at(timer) <= now
+    }
+
+    // Each timer has a row, which the compiler has counted above.
+
+    #[inline]
+    fn at(&self, timer: Timer) -> Instant {
+        self.0[timer as usize]
+    }
+
+    #[inline]
+    fn place(&mut self, timer: Timer) -> &mut Instant {
+        &mut self.0[timer as usize]
     }
 
     /// The earliest, of those that need something in flight only if there is.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::latest::Latest;
 use super::{Dialect, FrameStore, Moved, Outbox, PushError};
-use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, properties, subject_of};
+use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, frames, properties, subject_of};
 use crate::histogram::{Histogram, Micros};
 use crate::store::{Heap, HeapTx, Piece, TxStream};
 use crate::time::Instant;
@@ -195,21 +195,6 @@ fn set_command(frame: &mut [u8], command: u8) {
     }
 }
 
-/// The first of whole frames that lie together, and the others.
-fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
-    frames.split_at_checked(frame::frame_len(*frames.first_chunk()?))
-}
-
-/// Whole frames that lie together, one by one.
-fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = bytes;
-    core::iter::from_fn(move || {
-        let (frame, behind) = split(rest)?;
-        rest = behind;
-        Some(frame)
-    })
-}
-
 impl HeapOutbox {
     /// What is appended from now on has come at this time.
     pub(crate) fn set_now(&mut self, now: Instant) {
@@ -234,7 +219,7 @@ impl HeapOutbox {
             set_command(&mut copy, command);
             return self.push_shared(copy.freeze(), None);
         }
-        if let Some(run) = self.grow_run(count) {
+        if let Some(run) = self.grow_run(count, 1) {
             let begin = run.len();
             run.extend_from_slice(frame);
             set_command(run.get_mut(begin..).unwrap_or_default(), command);
@@ -345,6 +330,31 @@ impl HeapOutbox {
         }
     }
 
+    /// The same, for one that is filled and handed over again and again: what has room in the last run goes there, as if it
+    /// had been appended at once.
+    pub(crate) fn hand_over(&mut self, other: &mut Self) {
+        // The first run of the next time is likely to get as long as this one's.
+        self.last_run = self.chunks.front().and_then(|chunk| chunk.piece.own_len()).unwrap_or(self.last_run);
+        while let Some(mut chunk) = self.pop() {
+            if chunk.expires.is_none()
+                && !chunk.extended
+                && let Some(frames) = chunk.piece.own()
+                && other.goes_on(frames.len())
+                && let Some(run) = other.grow_run(frames.len(), chunk.frames)
+            {
+                run.append(frames);
+                self.spare = core::mem::take(frames);
+            } else {
+                other.append(chunk);
+            }
+        }
+    }
+
+    /// True if something that waits gives way to the next one of its subject.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.latest.as_ref().is_some_and(|latest| !latest.is_empty())
+    }
+
     fn append(&mut self, chunk: Chunk) {
         self.len += chunk.len();
         self.frames += chunk.frames as usize;
@@ -364,22 +374,26 @@ impl HeapOutbox {
         Some(chunk)
     }
 
-    /// The run that a frame of `count` bytes is appended to, which counts as done.
-    fn grow_run(&mut self, count: usize) -> Option<&mut Vec<u8>> {
+    /// The run that frames of `count` bytes in all are appended to, which counts as done.
+    fn grow_run(&mut self, count: usize, frames: u32) -> Option<&mut Vec<u8>> {
         self.len += count;
-        self.frames += 1;
+        self.frames += frames as usize;
         let now = self.now;
         let chunk = self.run(count);
         chunk.last = now;
-        chunk.frames += 1;
+        chunk.frames += frames;
         chunk.piece.own()
+    }
+
+    /// True if the last run has room for `count` bytes.
+    fn goes_on(&self, count: usize) -> bool {
+        matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
+            if piece.own_len().is_some_and(|len| len + count <= RUN))
     }
 
     /// The run that still has room for `count` bytes, begun if need be.
     fn run(&mut self, count: usize) -> &mut Chunk {
-        let fits = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
-            if piece.own_len().is_some_and(|len| len + count <= RUN));
-        if !fits {
+        if !self.goes_on(count) {
             let mut run = core::mem::take(&mut self.spare);
             // Behind a full one the next is likely to get full as well: to grow bit by bit would copy it each time.
             let goes_on = matches!(self.chunks.back(), Some(Chunk { piece, expires: None, .. })
@@ -425,7 +439,7 @@ impl Outbox<HeapTx> for HeapOutbox {
                 frame.extend_from_slice(part);
             }
             self.push_shared(frame.freeze(), None);
-        } else if let Some(run) = self.grow_run(count) {
+        } else if let Some(run) = self.grow_run(count, 1) {
             for part in parts {
                 run.extend_from_slice(part);
             }

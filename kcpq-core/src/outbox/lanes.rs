@@ -120,6 +120,15 @@ impl<S: FrameStore> Queues<S> {
         outbox.take_front().map(|(frames, expires)| (lane, frames, expires))
     }
 
+    /// True if something that waits in lane 0 gives way to the next one of its subject.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn gives_way(&self) -> bool
+    where
+        S: FrameStore<Outbox = super::HeapOutbox>,
+    {
+        self.main.gives_way()
+    }
+
     /// Lends a lane where it is counted how long frames have waited; or takes it back.
     pub(crate) fn lend_waits(&mut self, lane: Lane) {
         if let Some(outbox) = self.others.get_mut(lane) {

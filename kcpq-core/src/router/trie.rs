@@ -9,6 +9,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
 
 use hashbrown::HashTable;
 
@@ -19,7 +20,7 @@ use crate::hash::Secret;
 use crate::subject::{Pattern, RESERVED, Subject};
 
 pub(super) struct Trie {
-    nodes: Vec<Node>,
+    nodes: Nodes,
     /// Indices of nodes that are not in use.
     free: Vec<u32>,
     /// Indices of the nodes that a token other than `*` leads to.
@@ -47,6 +48,38 @@ struct Node {
     rest: Members,
 }
 
+/// All of them by their indices. Each index that is kept anywhere is one that was given out with a node there, and nodes leave
+/// the end only together with all indices ([`Trie::compact`]).
+struct Nodes(Vec<Node>);
+
+impl Index<u32> for Nodes {
+    type Output = Node;
+
+    #[inline]
+    fn index(&self, index: u32) -> &Node {
+        &self.0[index as usize]
+    }
+}
+
+impl IndexMut<u32> for Nodes {
+    #[inline]
+    fn index_mut(&mut self, index: u32) -> &mut Node {
+        &mut self.0[index as usize]
+    }
+}
+
+impl Nodes {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A node more, and its index. Four thousand million nodes are 300 GB.
+    fn push(&mut self, node: Node) -> u32 {
+        self.0.push(node);
+        self.0.len() as u32 - 1
+    }
+}
+
 const ROOT: u32 = 0;
 /// The parent of a node that is not in use.
 const UNUSED: u32 = u32::MAX;
@@ -54,7 +87,7 @@ const UNUSED: u32 = u32::MAX;
 impl Trie {
     pub(super) fn new() -> Self {
         Self {
-            nodes: alloc::vec![Node::default()],
+            nodes: Nodes(alloc::vec![Node::default()]),
             free: Vec::new(),
             edges: HashTable::new(),
             stack: Vec::new(),
@@ -64,7 +97,7 @@ impl Trie {
 
     /// The members of the pattern that ends at a node, or that ends there with `>`.
     pub(super) fn at(&self, index: u32, rest: bool) -> Option<&Members> {
-        self.nodes.get(index as usize).map(|node| if rest { &node.rest } else { &node.here })
+        self.nodes.0.get(index as usize).map(|node| if rest { &node.rest } else { &node.here })
     }
 
     /// The members of each pattern that matches, and where they are: see [`at`](Self::at). Says how many steps that took.
@@ -88,7 +121,7 @@ impl Trie {
         let mut steps = 0;
         while let Some((index, offset)) = stack.pop() {
             steps += 1;
-            let node = &nodes[index as usize];
+            let node = &nodes[index];
             // A subject has no empty token, so nothing is left only when its last token was taken.
             let Some(rest) = subject.get(offset as usize..).filter(|rest| !rest.is_empty()) else {
                 found(&node.here, index, false);
@@ -119,14 +152,14 @@ impl Trie {
         let mut at = ROOT;
         for token in pattern.tokens() {
             if token == ">" {
-                return &mut self.nodes[at as usize].rest;
+                return &mut self.nodes[at].rest;
             }
             at = match self.step(secret, at, token) {
                 Some(child) => child,
                 None => self.grow(secret, at, token),
             };
         }
-        &mut self.nodes[at as usize].here
+        &mut self.nodes[at].here
     }
 
     /// Takes `member` away; nothing if it was not there, otherwise whether it was the last.
@@ -139,7 +172,7 @@ impl Trie {
                 at = self.step(secret, at, token)?;
             }
         }
-        let node = &mut self.nodes[at as usize];
+        let node = &mut self.nodes[at];
         let members = if tail { &mut node.rest } else { &mut node.here };
         if !members.remove(member) {
             return None;
@@ -153,7 +186,7 @@ impl Trie {
 
     fn step(&self, secret: &Secret, parent: u32, token: &str) -> Option<u32> {
         if token == "*" {
-            return Some(self.nodes[parent as usize].star).filter(|star| *star != 0);
+            return Some(self.nodes[parent].star).filter(|star| *star != 0);
         }
         child(secret, &self.edges, &self.nodes, parent, token.as_bytes())
     }
@@ -165,18 +198,14 @@ impl Trie {
         let node = Node { parent, token, ..Node::default() };
         let index = match self.free.pop() {
             Some(index) => {
-                self.nodes[index as usize] = node;
+                self.nodes[index] = node;
                 index
             }
-            None => {
-                // Four thousand million nodes are 300 GB.
-                self.nodes.push(node);
-                self.nodes.len() as u32 - 1
-            }
+            None => self.nodes.push(node),
         };
-        self.nodes[parent as usize].children += 1;
+        self.nodes[parent].children += 1;
         if star {
-            self.nodes[parent as usize].star = index;
+            self.nodes[parent].star = index;
         } else {
             let Self { edges, nodes, .. } = self;
             edges.insert_unique(hash(secret, nodes, index), index, |index| hash(secret, nodes, *index));
@@ -187,7 +216,7 @@ impl Trie {
     /// Takes out nodes that lead nowhere, from `index` upwards, and gives memory back when little of it is used.
     fn prune(&mut self, secret: &Secret, mut index: u32) {
         while index != ROOT {
-            let node = &self.nodes[index as usize];
+            let node = &self.nodes[index];
             if node.children > 0 || !node.here.is_empty() || !node.rest.is_empty() {
                 break;
             }
@@ -198,9 +227,9 @@ impl Trie {
                     edge.remove();
                 }
             }
-            self.nodes[index as usize] = Node { parent: UNUSED, ..Node::default() };
+            self.nodes[index] = Node { parent: UNUSED, ..Node::default() };
             self.free.push(index);
-            let parent_node = &mut self.nodes[parent as usize];
+            let parent_node = &mut self.nodes[parent];
             parent_node.children -= 1;
             if star {
                 parent_node.star = 0;
@@ -220,20 +249,20 @@ impl Trie {
     fn compact(&mut self, secret: &Secret) {
         let used = self.used();
         let mut moved = alloc::vec![ROOT; self.nodes.len()];
-        let mut nodes: Vec<Node> = Vec::with_capacity(used * 2);
-        for (from, node) in core::mem::take(&mut self.nodes).into_iter().enumerate() {
+        let mut nodes = Nodes(Vec::with_capacity(used * 2));
+        for (node, to) in core::mem::take(&mut self.nodes.0).into_iter().zip(&mut moved) {
             if node.parent != UNUSED {
-                moved[from] = nodes.len() as u32;
-                nodes.push(node);
+                *to = nodes.push(node);
             }
         }
-        for node in &mut nodes {
-            node.parent = moved[node.parent as usize];
-            node.star = moved[node.star as usize]; // the root stays where it is, so none stays none
+        // The root stays where it is, so none stays none.
+        let to = |index: u32| moved.get(index as usize).copied().unwrap_or(ROOT);
+        for node in &mut nodes.0 {
+            (node.parent, node.star) = (to(node.parent), to(node.star));
         }
         let mut edges = HashTable::with_capacity(used);
         for index in 1..nodes.len() as u32 {
-            if !nodes[index as usize].token.is_empty() {
+            if !nodes[index].token.is_empty() {
                 edges.insert_unique(hash(secret, &nodes, index), index, |index| hash(secret, &nodes, *index));
             }
         }
@@ -243,7 +272,7 @@ impl Trie {
     /// Shows the patterns that end at the nodes from `at` on, `count` at most; `None` if there are no more.
     pub(super) fn visit(&self, at: usize, count: usize, visit: &mut dyn FnMut(&str, &Members)) -> Option<usize> {
         let end = at.saturating_add(count).min(self.nodes.len());
-        for (index, node) in self.nodes.iter().enumerate().take(end).skip(at) {
+        for (index, node) in self.nodes.0.iter().enumerate().take(end).skip(at) {
             if node.here.is_empty() && node.rest.is_empty() {
                 continue;
             }
@@ -261,10 +290,10 @@ impl Trie {
 
     /// The tokens that lead to a node.
     fn path(&self, index: u32) -> String {
-        let up = |index: &u32| self.nodes.get(*index as usize).map(|node| node.parent).filter(|_| *index != ROOT);
+        let up = |index: &u32| self.nodes.0.get(*index as usize).map(|node| node.parent).filter(|_| *index != ROOT);
         let mut way: Vec<u32> = core::iter::successors(Some(index), up).filter(|index| *index != ROOT).collect();
         way.reverse();
-        let tokens = way.iter().filter_map(|index| self.nodes.get(*index as usize)).map(|node| &node.token);
+        let tokens = way.iter().filter_map(|index| self.nodes.0.get(*index as usize)).map(|node| &node.token);
         let mut path = String::new();
         for token in tokens {
             if !path.is_empty() {
@@ -298,7 +327,7 @@ impl Trie {
     /// Nodes, free places and edges for which there is memory.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> (usize, usize, usize) {
-        (self.nodes.capacity(), self.free.capacity(), self.edges.capacity())
+        (self.nodes.0.capacity(), self.free.capacity(), self.edges.capacity())
     }
 
     /// Places for nodes still to be visited, for which there is memory.
@@ -309,17 +338,17 @@ impl Trie {
 }
 
 /// The child of `parent` for a token other than `*`.
-fn child(secret: &Secret, edges: &HashTable<u32>, nodes: &[Node], parent: u32, token: &[u8]) -> Option<u32> {
+fn child(secret: &Secret, edges: &HashTable<u32>, nodes: &Nodes, parent: u32, token: &[u8]) -> Option<u32> {
     let same = |index: &u32| {
-        let node = &nodes[*index as usize];
+        let node = &nodes[*index];
         node.parent == parent && node.token.as_bytes() == token
     };
     edges.find(secret.hash(parent, token), same).copied()
 }
 
 /// The hash of the edge that leads to a node.
-fn hash(secret: &Secret, nodes: &[Node], index: u32) -> u64 {
-    let node = &nodes[index as usize];
+fn hash(secret: &Secret, nodes: &Nodes, index: u32) -> u64 {
+    let node = &nodes[index];
     secret.hash(node.parent, node.token.as_bytes())
 }
 

@@ -33,9 +33,12 @@ pub(crate) use self::native::Word;
 pub(crate) use self::negotiate::Native;
 pub use self::transmit::{Mark, Transmit};
 use crate::datagram::{Framing, Link};
-use crate::frame::{Frame, Limits, Properties, Reader, command, properties};
+#[cfg(feature = "lanes")]
+use crate::frame::Properties;
+use crate::frame::properties::{self, Behind};
+use crate::frame::{Frame, Limits, Reader, command};
 use crate::kcp::{self, Kcp};
-use crate::lane::{LANES, Lane};
+use crate::lane::{Each, Lane};
 #[cfg(feature = "alloc")]
 use crate::outbox::HeapOutbox;
 use crate::outbox::{Dialect, FrameStore, Outbox, PushError, Queues};
@@ -87,7 +90,7 @@ pub(crate) struct Session<S: FrameStore> {
     /// Messages whose last byte the peer has acknowledged, in all.
     acknowledged: u64,
     /// Messages that waited until their time was over, since that was asked for last.
-    expired: [u32; LANES],
+    expired: Each<u32>,
     has_expired: bool,
     /// What the peer makes of properties.
     pub(crate) dialect: Dialect,
@@ -125,7 +128,7 @@ impl<S: FrameStore> Session<S> {
             control_to: 0,
             moved: 0,
             acknowledged: 0,
-            expired: [0; LANES],
+            expired: Each::default(),
             has_expired: false,
             dialect: Dialect::Unknown,
             speech: Speech::Free,
@@ -235,16 +238,17 @@ impl<S: FrameStore> Session<S> {
         lane: Lane,
         subject: &[u8],
         payload: &[u8],
-        properties: Properties<'_>,
+        behind: Behind<'_>,
         expires: Option<Instant>,
     ) -> Result<(), PushError> {
-        if EXTENDED && !properties.is_empty() {
-            let (bytes, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
-            let behind = payload.len() + bytes.len() + end.len();
-            let head = Frame::head(command::PUBX, subject.len(), behind).ok_or(PushError::Full)?;
-            let (parts, seed) = ([&head, subject, payload, bytes, &end], self.kcp.conv().into());
+        let len = behind.len();
+        if EXTENDED && len > 0 {
+            let ([properties, asks, id], end) = (behind.parts(), properties::end(len));
+            let head = Frame::head(command::PUBX, subject.len(), payload.len() + len + end.len());
+            let head = head.ok_or(PushError::Full)?;
+            let (parts, seed) = ([&head, subject, payload, properties, asks, id, &end], self.kcp.conv().into());
             let outbox = self.outbox.of(lane);
-            if properties.gives_way() {
+            if behind.gives_way() {
                 return outbox.push_superseding(&parts, expires, seed);
             }
             outbox.hold(subject);
@@ -270,7 +274,7 @@ impl<S: FrameStore> Session<S> {
     ) -> bool {
         let (bytes, end) = (properties.as_bytes(), properties::end(properties.as_bytes().len()));
         let head = Frame::head(command::PUBX, subject.len(), payload.len() + bytes.len() + end.len());
-        let Some(head) = head.filter(|_| properties.gives_way()) else { return false };
+        let Some(head) = head else { return false };
         self.outbox.of(lane).replace(&[&head, subject, payload, bytes, &end], expires, limit)
     }
 
@@ -290,7 +294,7 @@ impl<S: FrameStore> Session<S> {
         let Self { outbox, expired, .. } = self;
         let mut any = false;
         outbox.expire(now, |lane, count| {
-            expired[lane.index()] += count;
+            expired[lane] += count;
             any |= count > 0;
         });
         self.has_expired |= any;
@@ -300,14 +304,14 @@ impl<S: FrameStore> Session<S> {
     #[inline]
     fn on_expired(&mut self, lane: Lane, count: u32) {
         if count > 0 {
-            self.expired[lane.index()] += count;
+            self.expired[lane] += count;
             self.has_expired = true;
         }
     }
 
     /// Messages that were dropped because their time was over, since the last call, by lane; `None` if there were none.
     #[inline]
-    pub(crate) fn take_expired(&mut self) -> Option<[u32; LANES]> {
+    pub(crate) fn take_expired(&mut self) -> Option<Each<u32>> {
         core::mem::take(&mut self.has_expired).then(|| core::mem::take(&mut self.expired))
     }
 

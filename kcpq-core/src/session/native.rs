@@ -60,10 +60,9 @@ impl<S: FrameStore> Session<S> {
         }
     }
 
-    /// What says that this end gives the session up, if it has a name and the other end has told the token of it.
-    pub(super) fn farewell(&self) -> Option<impl AsRef<[u8]> + use<S>> {
-        let named = self.link.named().filter(|named| named.token != [0; Named::TOKEN])?;
-        Some(native::reset(named))
+    /// By what this end gives the session up, if it has a name and the other end has told the token of it.
+    pub(crate) fn farewell(&self) -> Option<Named> {
+        self.link.named().filter(|named| named.token != [0; Named::TOKEN])
     }
 
     /// The session is to be a sealed one, by this handshake.

@@ -1,7 +1,8 @@
 //! The sending half of a session: from frames that wait to datagrams, one or many for one system call.
 
 use super::{Session, Speech};
-use crate::datagram::Protection;
+use crate::datagram::{Protection, native};
+use crate::hello::Named;
 use crate::lane::Lane;
 use crate::outbox::{FrameStore, Outbox};
 use crate::store::Queue;
@@ -204,11 +205,15 @@ impl<S: FrameStore> Session<S> {
     /// Writes the datagram that gives the session up, if it has a name.
     fn give_up_name(&mut self, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
         self.speech = Speech::Over;
-        let farewell = self.farewell()?;
+        self.write_farewell(self.farewell()?, protection, out)
+    }
+
+    /// Writes the datagram that gives a session up: this one, or one before it, whose form was the same.
+    pub(crate) fn write_farewell(&self, to: Named, protection: &mut Protection, out: &mut [u8]) -> Option<usize> {
+        let farewell = native::reset(to);
         let headroom = if self.link.is_sealed() { 0 } else { protection.headroom() };
-        let farewell = farewell.as_ref();
         let place = out.get_mut(..headroom + farewell.len())?;
-        place.get_mut(headroom..)?.copy_from_slice(farewell);
+        place.get_mut(headroom..)?.copy_from_slice(&farewell);
         if !self.link.is_sealed() {
             protection.seal(place);
         }

@@ -41,7 +41,7 @@ impl Store for Heap {
         Some(HeapTx::default())
     }
 
-    #[cfg(feature = "lanes")]
+    #[cfg(any(feature = "lanes", feature = "confirm", feature = "request"))]
     fn queue<T: 'static>() -> Option<VecDeque<T>> {
         Some(VecDeque::new())
     }

@@ -92,7 +92,7 @@ pub trait Store: Sized {
     }
 
     /// An empty queue, where memory grows.
-    #[cfg(feature = "lanes")]
+    #[cfg(any(feature = "lanes", feature = "confirm", feature = "request"))]
     fn queue<T: 'static>() -> Option<Self::Queue<T>> {
         None
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use kcpq_core::access::{Access, Group, Permissions, Rules};
 use kcpq_core::broker::{self, Broker};
-use kcpq_core::client::{self, Client, Parts};
+use kcpq_core::client::{self, Client, Parts, Stage};
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::store::Heap;
 use kcpq_core::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(crate) struct Relay {
     broker: Broker<SocketAddr>,
     /// The publisher first.
     clients: Vec<Client<Heap>>,
+    /// Beside the publisher, if it has one.
+    stage: Option<Stage>,
     batch: u64,
     received: u64,
     buf: Vec<u8>,
@@ -44,6 +46,13 @@ impl Relay {
     /// The subscriber has more waiting for it at times.
     pub(crate) fn crowded() -> Self {
         Self { batch: LONG_BATCH, ..Self::new() }
+    }
+
+    /// The publisher puts messages on a stage, as where others hold its client.
+    pub(crate) fn staged() -> Self {
+        let mut relay = Self { stage: Some(Stage::default()), ..Self::new() };
+        relay.take_staged();
+        relay
     }
 
     /// The same with so many members of a queue group in the subscriber's place.
@@ -84,7 +93,7 @@ impl Relay {
         let clients = (1..=clients).map(connect).collect();
         let mut broker = Broker::new(broker::Config { kcp: KCP, ..broker::Config::default() }, 1);
         broker.set_access(now, access).unwrap();
-        Self { now, broker, clients, batch: BATCH, received: 0, buf: vec![0; 60_000] }
+        Self { now, broker, clients, stage: None, batch: BATCH, received: 0, buf: vec![0; 60_000] }
     }
 
     /// Once all are connected and have subscribed.
@@ -99,13 +108,29 @@ impl Relay {
         let before = self.received;
         let batch = (BATCH_BYTES / payload.len().max(1) as u64).clamp(1, self.batch);
         for sent in 1..=count {
-            self.clients[PUBLISHER].publish(self.now, "sensor.kitchen.temperature", payload).unwrap();
+            self.publish("sensor.kitchen.temperature", payload);
             if sent % batch == 0 || sent == count {
+                self.take_staged();
                 self.carry();
                 self.pass();
             }
         }
         self.received - before
+    }
+
+    fn publish(&mut self, subject: &str, payload: &[u8]) {
+        if self.stage.as_mut().is_some_and(|stage| stage.publish(subject, payload)) {
+            return;
+        }
+        self.take_staged();
+        self.clients[PUBLISHER].publish(self.now, subject, payload).unwrap();
+    }
+
+    fn take_staged(&mut self) {
+        if let Some(stage) = &mut self.stage {
+            self.clients[PUBLISHER].take_staged(stage);
+            self.clients[PUBLISHER].open_stage(stage, usize::MAX);
+        }
     }
 
     fn pass(&mut self) {
@@ -132,7 +157,7 @@ impl Relay {
             while let Some(transmit) = broker.poll_transmit(now, buf) {
                 let client = &mut clients[usize::from(transmit.to.port()) - 1_000];
                 for datagram in buf[..transmit.len].chunks_mut(transmit.segment.unwrap_or(transmit.len)) {
-                    client.handle_datagram_with(now, datagram, |_, _| *received += 1);
+                    client.handle_datagram_with(now, datagram, |_, arrived| *received += arrived.count() as u64);
                     while let Some(event) = client.poll_event() {
                         *received += u64::from(matches!(event, client::Event::Message { .. }));
                     }

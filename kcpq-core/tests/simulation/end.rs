@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use kcpq_core::client::{
-    Arrived, Client, Config, ConfirmFailure, Confirmed, Disconnect, Event, Recipient, Request, RequestFailure, Stats,
+    Client, Config, ConfirmFailure, Confirmed, Disconnect, Event, Recipient, Request, RequestFailure, Stats,
     SubscriptionId,
 };
 use kcpq_core::frame::properties::PropertiesBuf;
@@ -147,18 +147,16 @@ impl Drive for Heap {
     fn input(client: &mut Client<Self>, now: Instant, datagram: &mut [u8], news: Option<&mut VecDeque<News>>) {
         let Some(news) = news else { return client.handle_datagram(now, datagram) };
         client.handle_datagram_with(now, datagram, |recipient, arrived| {
-            let bytes = match &arrived {
-                Arrived::Lent(bytes) => bytes,
-                Arrived::Whole(bytes) => &bytes[..],
-            };
-            let frame = Frame::parse(bytes, &Limits::KCPQ).expect("whole: what is handed out is a frame");
-            let (payload, properties) = frame.message().expect("whole: what is handed out is a message");
-            let subject = std::str::from_utf8(frame.subject).expect("whole: subjects are text");
-            let got = Got::new(subject, payload, properties);
-            news.push_back(match recipient {
-                Recipient::Subscription(id) => News::Message(id.0, got),
-                Recipient::Request { id, last } => News::Reply { request: number(&id), got, last },
-            });
+            for bytes in arrived.frames() {
+                let frame = Frame::parse(bytes, &Limits::KCPQ).expect("whole: what is handed out is a frame");
+                let (payload, properties) = frame.message().expect("whole: what is handed out is a message");
+                let subject = std::str::from_utf8(frame.subject).expect("whole: subjects are text");
+                let got = Got::new(subject, payload, properties);
+                news.push_back(match recipient {
+                    Recipient::Subscription(id) => News::Message(id.0, got),
+                    Recipient::Request { id, last } => News::Reply { request: number(&id), got, last },
+                });
+            }
         });
     }
 

@@ -1,7 +1,7 @@
 //! The clients of a simulation: what each is like, and how its process is made.
 
 use fastrand::Rng;
-use kcpq_core::client::{Client, LaneMemory, Memory, Overflow, Parts};
+use kcpq_core::client::{Client, ConfirmMemory, LaneMemory, Memory, Overflow, Parts};
 use kcpq_core::lane::Lane;
 use kcpq_core::seal::Cipher;
 use kcpq_core::sim;
@@ -19,9 +19,12 @@ pub(crate) struct Pocket {
     client: Memory<1376, 16, 4096, 20_000, 6>,
     /// For state.
     lanes: Lanes,
+    confirms: Confirms,
 }
 
 type Lanes = LaneMemory<2, 4096, 16>;
+/// More than its queue and its window hold.
+type Confirms = ConfirmMemory<256>;
 /// Processes of clients without an allocator in one simulation.
 pub(crate) const POCKETS: usize = 6;
 
@@ -45,13 +48,13 @@ pub(crate) struct Make {
 
 /// What clients are made of.
 pub(crate) struct Fleet<'m> {
-    pockets: Vec<(Parts<Lent<'m>>, &'m mut Lanes)>,
+    pockets: Vec<(Parts<Lent<'m>>, &'m mut Lanes, &'m mut Confirms)>,
     rng: Rng,
 }
 
 impl<'m> Fleet<'m> {
     pub(crate) fn new(plan: &Plan, pockets: &'m mut [Pocket]) -> Self {
-        let lend = |Pocket { client, lanes }: &'m mut Pocket| (client.lend(), lanes);
+        let lend = |Pocket { client, lanes, confirms }: &'m mut Pocket| (client.lend(), lanes, confirms);
         Self { pockets: pockets.iter_mut().map(lend).collect(), rng: plan.rng(2) }
     }
 
@@ -97,9 +100,10 @@ impl<'m> Fleet<'m> {
         let trust = make.shows.trust();
         if make.lent {
             (config.kcp.send_window, config.kcp.recv_window, config.native_datagram) = (16, 16, 1_400);
-            let (parts, lanes) = self.pockets.pop()?;
+            let (parts, lanes, confirms) = self.pockets.pop()?;
             let mut client = Client::new(config, seed, parts);
             client.lend_lanes(lanes).expect("it is new, and its window is as long");
+            client.lend_confirms(confirms).expect("it is new");
             let client = match trust {
                 Some(trust) => client.with_keys(trust, make.cipher, &entropy).expect("keys"),
                 None => client,

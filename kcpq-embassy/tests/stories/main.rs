@@ -1,6 +1,8 @@
 //! Clients against the core's broker in virtual time: over bad links, through restarts and sleep, with futures dropped
 //! wherever they can be.
 
+#[cfg(feature = "confirm")]
+mod confirms;
 #[cfg(feature = "lanes")]
 mod lanes;
 #[cfg(feature = "log")]

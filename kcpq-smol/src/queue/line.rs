@@ -10,15 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use kcpq_core::Instant;
 use kcpq_core::client::Arrived;
+use kcpq_core::{Duration, Instant};
 
 use super::{Capacity, Counters, add};
 use crate::clock::Clock;
 use crate::message::Message;
 
-/// Small messages share buffers of this many bytes.
-const RUN: usize = 64 * 1024;
+/// Small messages share buffers of so many bytes: a subscription that hears little holds a short one, and each that is filled soon
+/// is followed by one of twice its length.
+const SHORT_RUN: usize = 2 * 1024;
+const LONG_RUN: usize = 64 * 1024;
+const SOON: Duration = Duration::from_millis(100);
 
 /// Whole frames, one behind the other. One whose time runs is alone.
 #[derive(Debug, Default)]
@@ -62,6 +65,11 @@ impl Line {
     }
 }
 
+/// How many bytes the buffer has that follows one of `length`, which was filled in this time.
+fn next_length(length: usize, took: Duration) -> usize {
+    if took < SOON { (2 * length).min(LONG_RUN) } else { SHORT_RUN }
+}
+
 /// Both sides of an empty one.
 pub(super) fn queue(capacity: Capacity, counters: Arc<Counters>, clock: Clock) -> (Filler, Reader) {
     let line = Arc::new(Line::default());
@@ -75,7 +83,9 @@ pub(super) fn queue(capacity: Capacity, counters: Arc<Counters>, clock: Clock) -
     let filler = Filler {
         line,
         run: BytesMut::new(),
-        frames: 0,
+        filled: false,
+        length: SHORT_RUN,
+        begun: Instant::ZERO,
         capacity,
         room: 0,
         bytes_room: 0,
@@ -93,8 +103,11 @@ pub(super) struct Filler {
     line: Arc<Line>,
     /// Messages in a row that were taken in and are not in line yet.
     run: BytesMut,
-    /// How many these are.
-    frames: u32,
+    /// There are any.
+    filled: bool,
+    /// How many bytes its buffer was made for, and when.
+    length: usize,
+    begun: Instant,
     capacity: Capacity,
     /// Messages and bytes that certainly have room.
     room: u64,
@@ -109,38 +122,37 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    /// Queues a message, or says that one was dropped.
-    pub(super) fn take(&mut self, frame: Arrived<'_>, expires: Option<Instant>) -> u64 {
-        let len = match &frame {
-            Arrived::Lent(bytes) => bytes.len(),
-            Arrived::Whole(bytes) => bytes.len(),
-        } as u64;
-        if !self.has_room(len) {
-            self.look_for_room();
-            if !self.has_room(len) && self.timed && self.forget() {
-                self.look_for_room();
-            }
-        }
+    /// Queues a message, or several for which there is [room](Self::find_room), and says how many were dropped.
+    pub(super) fn take(&mut self, arrived: Arrived<'_>, expires: Option<Instant>) -> u64 {
+        let (len, count) = (arrived.bytes().len() as u64, arrived.count() as u64);
+        self.find_room(len, count);
         // One alone has room, however long it is.
-        if self.room == 0 || self.bytes_room < len && self.bytes_queued > self.counters.taken.load(Relaxed) {
-            return 1;
+        if self.room < count || self.bytes_room < len && self.bytes_queued > self.counters.taken.load(Relaxed) {
+            return count;
         }
-        self.room -= 1;
-        self.queued += 1;
+        self.room -= count;
+        self.queued += count;
         self.bytes_room = self.bytes_room.saturating_sub(len);
         self.bytes_queued += len;
         if expires.is_some() {
             self.timed = true;
             self.flush();
         }
-        match frame {
-            Arrived::Lent(frame) => {
-                if self.run.capacity() - self.run.len() < frame.len() {
+        match arrived {
+            Arrived::Lent(frames) | Arrived::Run(frames, _) => {
+                if self.run.capacity() - self.run.len() < frames.len() {
                     self.flush();
-                    self.run.reserve(frame.len().max(RUN));
+                    let now = self.clock.now();
+                    let length = next_length(self.length, now.since(self.begun));
+                    if length < self.length {
+                        // Otherwise it would be as long again as it has been.
+                        self.run = BytesMut::new();
+                    }
+                    (self.length, self.begun) = (length, now);
+                    self.run.reserve(frames.len().max(self.length));
                 }
-                self.run.extend_from_slice(frame);
-                self.frames += 1;
+                self.run.extend_from_slice(frames);
+                self.filled = true;
                 if expires.is_some() {
                     self.push_run(expires);
                 }
@@ -153,8 +165,19 @@ impl Filler {
         0
     }
 
-    fn has_room(&self, len: u64) -> bool {
-        self.room > 0 && self.bytes_room >= len
+    /// True if so many messages of so many bytes in all have room.
+    pub(super) fn find_room(&mut self, len: u64, count: u64) -> bool {
+        if !self.has_room(len, count) {
+            self.look_for_room();
+            if !self.has_room(len, count) && self.timed && self.forget() {
+                self.look_for_room();
+            }
+        }
+        self.has_room(len, count)
+    }
+
+    fn has_room(&self, len: u64, count: u64) -> bool {
+        self.room >= count && self.bytes_room >= len
     }
 
     fn look_for_room(&mut self) {
@@ -179,13 +202,13 @@ impl Filler {
 
     /// Hands over what was queued.
     pub(super) fn flush(&mut self) {
-        if self.frames > 0 {
+        if self.filled {
             self.push_run(None);
         }
     }
 
     fn push_run(&mut self, expires: Option<Instant>) {
-        self.frames = 0;
+        self.filled = false;
         let frames = self.run.split().freeze();
         self.line.change(|waiting| waiting.runs.push_back(Run { frames, expires }));
     }
@@ -264,5 +287,23 @@ impl Reader {
 
     pub(super) fn is_closed(&self) -> bool {
         self.line.lock().closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_much_has_long_buffers_and_who_hears_little_again_short_ones() {
+        let mut length = SHORT_RUN;
+        let lengths: Vec<usize> = (0..7)
+            .map(|_| {
+                length = next_length(length, Duration::from_millis(99));
+                length
+            })
+            .collect();
+        assert_eq!(lengths, [4_096, 8_192, 16_384, 32_768, 65_536, 65_536, 65_536]);
+        assert_eq!(next_length(length, SOON), SHORT_RUN);
     }
 }

@@ -203,19 +203,20 @@ impl Queue {
         Arc::clone(&self.pattern)
     }
 
-    /// Queues a message, given as its frame; if there is no room one is dropped, counted and told. The reader sees it after
-    /// [`flush`](Self::flush). True if nothing more is to be taken in for now.
-    pub(crate) fn deliver(&mut self, frame: Arrived<'_>, events: &Announcer) -> bool {
+    /// Queues a message, given as its frame, or several; for each for which there is no room one is dropped, counted and told.
+    /// The reader sees them after [`flush`](Self::flush). True if nothing more is to be taken in for now.
+    pub(crate) fn deliver(&mut self, arrived: Arrived<'_>, events: &Announcer) -> bool {
+        if arrived.count() > 1 && !self.has_room_for(&arrived) {
+            // Of these some may be dropped, or take the place of others: each by itself.
+            return arrived.frames().fold(false, |stops, frame| self.deliver(Arrived::Lent(frame), events) | stops);
+        }
         let Counters { received, dropped, .. } = &*self.gauge.0;
-        add(received, 1);
-        let expires = expires(&frame, self.clock);
-        let len = match &frame {
-            Arrived::Lent(bytes) => bytes.len(),
-            Arrived::Whole(bytes) => bytes.len(),
-        };
+        add(received, arrived.count() as u64);
+        let expires = expires(&arrived, self.clock);
+        let len = arrived.bytes().len();
         let count = match &mut self.filler {
-            Filler::Line(filler) => filler.take(frame, expires),
-            Filler::Newest(filler) => filler.take(frame, expires),
+            Filler::Line(filler) => filler.take(arrived, expires),
+            Filler::Newest(filler) => filler.take(arrived, expires),
         };
         if count > 0 {
             let before = dropped.load(Relaxed);
@@ -228,6 +229,14 @@ impl Queue {
         }
         add(&self.gauge.0.arrived, len as u64);
         self.stops_at.is_some_and(|capacity| self.gauge.stops(capacity))
+    }
+
+    /// True if all of these certainly have room.
+    fn has_room_for(&mut self, arrived: &Arrived<'_>) -> bool {
+        match &mut self.filler {
+            Filler::Line(filler) => filler.find_room(arrived.bytes().len() as u64, arrived.count() as u64),
+            Filler::Newest(_) => false,
+        }
     }
 
     /// True if nothing more is to be taken in for it.
@@ -257,12 +266,9 @@ impl Drop for Queue {
     }
 }
 
-/// When a message is to be forgotten, if ever (PROTOCOL.md 3.7).
-fn expires(frame: &Arrived<'_>, clock: Clock) -> Option<Instant> {
-    let bytes = match frame {
-        Arrived::Lent(bytes) => bytes,
-        Arrived::Whole(bytes) => &bytes[..],
-    };
+/// When a message is to be forgotten, if ever (PROTOCOL.md 3.7); several that came together never.
+fn expires(arrived: &Arrived<'_>, clock: Clock) -> Option<Instant> {
+    let bytes = arrived.bytes();
     if bytes.get(LENGTH) != Some(&command::MSGX) {
         return None;
     }

@@ -63,11 +63,10 @@ pub(super) struct Filler {
 
 impl Filler {
     /// Queues a message, and says how many were dropped because of it.
-    pub(super) fn take(&mut self, frame: Arrived<'_>, expires: Option<Instant>) -> u64 {
-        let frame = match frame {
-            Arrived::Lent(bytes) => Bytes::copy_from_slice(bytes),
-            Arrived::Whole(bytes) if bytes.len() < COPY_BELOW => Bytes::copy_from_slice(&bytes),
-            Arrived::Whole(bytes) => bytes,
+    pub(super) fn take(&mut self, arrived: Arrived<'_>, expires: Option<Instant>) -> u64 {
+        let frame = match arrived {
+            Arrived::Whole(bytes) if bytes.len() >= COPY_BELOW => bytes,
+            lent => Bytes::copy_from_slice(lent.bytes()),
         };
         let Self { shared, rules: Rules { capacity, full, latest }, seed } = self;
         let mut waiting = shared.lock();

@@ -183,3 +183,25 @@ fn a_reader_that_waits_is_woken_by_what_comes_and_by_the_end() {
         assert_eq!(reader.join().unwrap(), (Some(b"1".to_vec()), true));
     }
 }
+
+#[test]
+fn several_that_come_together_are_queued_and_dropped_like_single_ones() {
+    let mut rng = Rng::with_seed(3);
+    for (mut alone, mut together) in kinds().zip(kinds()) {
+        for _ in 0..1_000 {
+            let (subject, count) = (["a", "b"][rng.usize(..2)], rng.usize(2..6));
+            let frames: Vec<_> = (0..count).map(|_| frame(subject, &vec![rng.u8(..); rng.usize(..20)], None)).collect();
+            for frame in &frames {
+                alone.queue.deliver(Arrived::Lent(frame), &alone.events);
+            }
+            together.queue.deliver(Arrived::Run(&frames.concat(), count), &together.events);
+            alone.queue.flush();
+            together.queue.flush();
+            assert_eq!(alone.stats(), together.stats());
+            for _ in 0..rng.usize(..6) {
+                assert_eq!(alone.get(), together.get());
+            }
+        }
+        assert!(alone.stats().processed > 300);
+    }
+}

@@ -8,12 +8,19 @@ use kcpq_core::access::RuleError;
 use kcpq_core::broker::gateway;
 
 use crate::failure::Guard;
-use crate::shard::{Command, Handle};
+use crate::handle::Handle;
+use crate::shard::Command;
 use crate::view::BackboneView;
 
 /// There is none without the feature `nats`.
 #[derive(Clone, Debug)]
 pub struct Backbone(Infallible);
+
+impl Backbone {
+    pub(crate) fn shares_values(&self) -> bool {
+        match self.0 {}
+    }
+}
 
 pub(crate) struct Prepared(Infallible);
 

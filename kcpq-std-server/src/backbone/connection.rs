@@ -15,8 +15,9 @@ use super::wire::{self, Op};
 
 /// How long a server may take to greet and to let somebody in.
 const GREETING: Duration = Duration::from_secs(5);
-/// Bytes that are read in one turn.
+/// Bytes that are read in one turn, and by one call.
 const TURN: usize = 256 * 1024;
+const PIECE: usize = 64 * 1024;
 /// What a server takes that does not say it.
 const MAX_PAYLOAD: usize = 1 << 20;
 /// Addresses of a cluster that are remembered.
@@ -29,6 +30,8 @@ pub(super) struct Connection {
     pub(super) address: NatsAddress,
     pub(super) peer: SocketAddr,
     inbox: Vec<u8>,
+    /// What one call reads, before it follows the rest there.
+    piece: Box<[u8]>,
     outbox: Vec<u8>,
     /// Of these so many bytes have been sent.
     sent: usize,
@@ -37,6 +40,8 @@ pub(super) struct Connection {
     /// What the poller has told and is not used up yet.
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// Behind what has come nothing more does.
+    pub(super) ends: bool,
     pub(super) max_payload: usize,
     /// Others of the server's cluster.
     pub(super) others: Vec<NatsAddress>,
@@ -100,12 +105,14 @@ impl Connection {
             address,
             peer,
             inbox: Vec::new(),
+            piece: vec![0; PIECE].into(),
             outbox: Vec::new(),
             sent: 0,
             stage: Stage::Silent,
             begun: Instant::now(),
             readable: true,
             writable: true,
+            ends: false,
             max_payload: MAX_PAYLOAD,
             others: Vec::new(),
             complaint: None,
@@ -171,13 +178,12 @@ impl Connection {
         while self.readable && is_open && self.inbox.len() - begun < TURN {
             let read = match &mut self.session {
                 Some(session) => session.read(&self.stream, &mut self.inbox, TURN),
-                None => {
-                    let mut piece = [0; 16 * 1024];
-                    self.stream.read(&mut piece).map(|len| {
-                        self.inbox.extend_from_slice(&piece[..len]);
-                        len > 0
-                    })
-                }
+                None => self.stream.read(&mut self.piece).map(|len| {
+                    self.inbox.extend_from_slice(&self.piece[..len]);
+                    // Less than there was room for is all that there is, and what comes later is told anew (epoll(7)).
+                    self.readable = self.ends || len == self.piece.len() || !cfg!(target_os = "linux");
+                    len > 0
+                }),
             };
             match read {
                 Ok(more) => is_open = more,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::address::NatsAddress;
 use super::connection::Trouble;
-use crate::shard::Handle;
+use crate::handle::Handle;
 
 /// For so long it is waited for an address to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

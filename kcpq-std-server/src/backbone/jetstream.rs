@@ -281,6 +281,9 @@ impl JetStream {
                     *left = left.saturating_sub(size);
                     *left == 0
                 });
+                let stored = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(stored_at));
+                // What was stored in the future, by a clock that is not ours, is new.
+                let age = stored.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default();
                 gateway.handle_store(
                     now,
                     StoreEvent::Message(StoredMessage {
@@ -292,6 +295,7 @@ impl JetStream {
                         place,
                         deliveries,
                         stored_at,
+                        age: age.into(),
                         pending,
                         handle,
                     }),
@@ -345,9 +349,9 @@ impl JetStream {
         };
         match done {
             Ok(None) => {}
-            Ok(Some(first)) => {
+            Ok(Some((first, pending))) => {
                 wire::subscribe(&mut self.said, ANSWERS | u64::from(id), &format!("{}.{id}.*", self.inbox), None);
-                gateway.handle_store(now, StoreEvent::Opened { id, first });
+                gateway.handle_store(now, StoreEvent::Opened { id, first, pending });
             }
             Err((why, text)) => {
                 self.readers.remove(&id);
@@ -400,7 +404,7 @@ impl JetStream {
             return Err((Refusal::DurableInUse, text));
         }
         reader.consumer = name.to_owned();
-        Ok(Some(0))
+        Ok(Some((0, pending(answer))))
     }
 
     fn create(&mut self, id: u32) {
@@ -445,12 +449,18 @@ impl JetStream {
         reader.consumer = name.to_owned();
         // The sequence of the last message that it takes to be handed out.
         let before = answer["delivered"]["stream_seq"].as_u64().filter(|_| reader.durable.is_none());
-        Ok(Some(before.map_or(0, |before| before + 1)))
+        Ok(Some((before.map_or(0, |before| before + 1), pending(answer))))
     }
 }
 
-/// What comes of a step: the reader begins with a message of this sequence, or waits for the next step, or why it does not begin.
-type Stepped = Result<Option<u64>, (Refusal, String)>;
+/// What comes of a step: the reader begins with a message of this sequence, and so many are stored for it; or it waits for the next
+/// step; or why it does not begin.
+type Stepped = Result<Option<(u64, u64)>, (Refusal, String)>;
+
+/// How many messages are stored for a consumer; as many as there can be if it does not say that.
+fn pending(consumer: &Value) -> u64 {
+    consumer["num_pending"].as_u64().unwrap_or(u64::MAX)
+}
 
 /// Streams that are listed at most.
 const MAX_STREAMS: usize = 10_000;

@@ -17,7 +17,7 @@ mod tls;
 mod wire;
 
 use std::io;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
@@ -36,7 +36,8 @@ use self::receipt::PubAck;
 pub use self::tls::{NatsTls, NatsTlsError};
 use self::wire::Op;
 use crate::failure::Guard;
-use crate::shard::{COMMAND, Command, Handle, now};
+use crate::handle::{COMMAND, Commands, Handle};
+use crate::shard::{Command, now};
 use crate::view::BackboneView;
 
 /// NATS servers that several servers of kcpq stand on.
@@ -60,6 +61,8 @@ pub struct Backbone {
     pub prefix: Box<str>,
     /// Patterns of what JetStream is to store, whoever publishes it: it is kept until JetStream has said that it has it.
     pub store: Vec<Box<str>>,
+    /// The bucket, a key/value one of JetStream, that has the last values of subjects; empty for none. It has to be there.
+    pub last_values: Box<str>,
     /// Maximum size of what waits while NATS is away, in bytes; the oldest makes room. As much again may wait for JetStream, of
     /// 65,536 messages at most.
     pub buffer: usize,
@@ -81,6 +84,7 @@ impl Default for Backbone {
             import,
             prefix,
             store,
+            last_values: "".into(),
             buffer,
             linger: Duration::from_secs(2),
         }
@@ -92,10 +96,15 @@ impl Backbone {
         self.require_tls || address.tls
     }
 
+    /// Last values are in a bucket.
+    pub(crate) fn shares_values(&self) -> bool {
+        !self.last_values.is_empty()
+    }
+
     /// Says whether a server takes it.
     ///
     /// # Errors
-    /// One of the patterns is none, or the prefix.
+    /// One of the patterns is none, or the prefix, or the name of the bucket.
     pub fn check(&self) -> Result<(), RuleError> {
         self.gateway(gateway::Config::default(), 0, 0).map(drop)
     }
@@ -105,6 +114,9 @@ impl Backbone {
         config.import.clone_from(&self.import);
         config.prefix.clone_from(&self.prefix);
         config.store.clone_from(&self.store);
+        if self.shares_values() {
+            config.values = format!("$KV.{}", self.last_values).into();
+        }
         config.buffer = self.buffer;
         Gateway::new(config, shards, seed)
     }
@@ -155,6 +167,7 @@ pub(crate) fn prepare(
         trouble: None,
         told: None,
         complaints: 0,
+        told_of_values: None,
         drain_until: None,
         is_flushing: false,
     };
@@ -206,7 +219,7 @@ struct Runner {
     dialer: Dialer,
     poll: Poll,
     events: Events,
-    commands: Receiver<Command>,
+    commands: Commands,
     siblings: Vec<Handle>,
     /// Its number among these: behind the last one.
     own: usize,
@@ -220,6 +233,8 @@ struct Runner {
     trouble: Option<String>,
     told: Option<(StdInstant, String)>,
     complaints: u64,
+    /// What was told of the bucket of last values.
+    told_of_values: Option<String>,
     drain_until: Option<StdInstant>,
     is_flushing: bool,
 }
@@ -241,9 +256,10 @@ impl Runner {
             if self.gateway.is_deaf(now) {
                 self.lose(&Trouble::Silent);
             }
-            self.relay();
+            // Who waits for NATS waits longer than who waits for a thread.
             self.send();
             self.relay();
+            self.tell_of_values();
             if self.drain_until.is_some_and(|until| self.has_drained() || until <= StdInstant::now()) {
                 return self.take_leave();
             }
@@ -255,11 +271,31 @@ impl Runner {
         now(self.epoch)
     }
 
+    /// Says what is wrong with the bucket of last values, once, and that it is well again.
+    fn tell_of_values(&mut self) {
+        let trouble = self.gateway.values_trouble();
+        if self.told_of_values.as_deref() == trouble {
+            return;
+        }
+        let bucket = &*self.backbone.last_values;
+        match trouble {
+            Some(why) => tracing::warn!(bucket, why, "last values are not in their bucket: it is tried again"),
+            None => tracing::info!(bucket, "last values are in their bucket"),
+        }
+        self.told_of_values = trouble.map(str::to_owned);
+    }
+
     /// What is lost with this thread is said.
     fn take_leave(&self) {
-        let gateway::Stats { storing, .. } = self.gateway.stats();
+        let gateway::Stats { storing, values_waiting, .. } = self.gateway.stats();
         if storing > 0 {
             tracing::warn!(messages = storing, "JetStream has not said of some messages that it has stored them");
+        }
+        if values_waiting > 0 {
+            tracing::warn!(
+                values = values_waiting,
+                "the bucket of last values may not have some that have changed here"
+            );
         }
     }
 
@@ -296,6 +332,7 @@ impl Runner {
             stats: self.gateway.stats(),
             server: main.map(|connection| connection.address.to_string()),
             trouble: self.trouble.clone().filter(|_| !self.is_joined),
+            values_trouble: self.gateway.values_trouble().filter(|_| self.is_joined).map(str::to_owned),
             complaints: self.complaints,
         }
     }
@@ -491,16 +528,18 @@ impl Runner {
         let may_read = !self.is_joined || self.gateway.may_read();
         let is_readable = self.connections.iter().flatten().any(|connection| connection.readable) && may_read;
         let until = all.min().map(|at| at.saturating_duration_since(StdInstant::now()));
-        let wait = if is_readable { Some(Duration::ZERO) } else { until };
+        let wait = if is_readable || !self.commands.may_sleep() { Some(Duration::ZERO) } else { until };
         if let Err(error) = self.poll.poll(&mut self.events, wait)
             && error.kind() != io::ErrorKind::Interrupted
         {
             tracing::warn!(%error, "waiting for the backbone failed");
             std::thread::sleep(Duration::from_millis(50));
         }
+        self.commands.wakes();
         for event in self.events.iter().filter(|event| event.token() != COMMAND) {
             if let Some(Some(connection)) = self.connections.get_mut(event.token().0) {
                 connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                connection.ends |= event.is_read_closed() || event.is_error();
                 connection.writable |= event.is_writable() || event.is_error();
             }
         }

@@ -29,6 +29,9 @@ const MAX_TEXT: usize = 200;
 impl PubAck {
     /// Reads one; `None` if it is none: somebody else has answered, who only listens to the subject.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
+        if let Some(sequence) = read_usual(payload) {
+            return Some(Self::Stored { sequence, duplicate: false });
+        }
         let answer: Value = serde_json::from_slice(payload).ok()?;
         if let Some(error) = answer.get("error") {
             let number = |name: &str| error[name].as_u64().unwrap_or_default();
@@ -50,6 +53,18 @@ impl PubAck {
             Self::Refused { why, for_now } => Receipt::Refused { why, for_now: *for_now },
         }
     }
+}
+
+/// The number in an answer that says nothing but that and the name of the stream, as nearly all do:
+/// `{"stream":"ORDERS", "seq":7}`. `None` if it may say more: then it is read as any JSON.
+fn read_usual(payload: &[u8]) -> Option<u64> {
+    let rest = payload.strip_prefix(br#"{"stream":""#)?;
+    let (name, rest) = rest.split_at(memchr::memchr2(b'"', b'\\', rest)?);
+    let rest = rest.strip_prefix(br#"","#)?.trim_ascii_start().strip_prefix(br#""seq":"#)?;
+    let digits = rest.strip_suffix(b"}")?.trim_ascii();
+    let is_plain = name.iter().all(u8::is_ascii_graphic) && digits.iter().all(u8::is_ascii_digit);
+    let number: u64 = str::from_utf8(digits).ok().filter(|_| is_plain)?.parse().ok()?;
+    Some(number).filter(|number| *number > 0)
 }
 
 #[cfg(test)]
@@ -75,6 +90,19 @@ mod tests {
         assert_eq!(error(429, 10_167, "too many requests"), refused("too many requests", true));
         assert_eq!(error(500, 1, &"ä".repeat(150)), refused(&"ä".repeat(100), false));
         assert_eq!(read(r#"{"error":{}}"#), refused("no reason", false));
+        for (usual, number) in [
+            (r#"{"stream":"O","seq":1}"#, Some(1)),
+            (r#"{"stream":"O", "seq":20}"#, Some(20)),
+            (r#"{"stream":"O", "seq": 20 }"#, Some(20)),
+            (r#"{"stream":"O","seq":0}"#, None),
+            (r#"{"stream":"O","seq":+1}"#, None),
+            (r#"{"stream":"O","seq":18446744073709551616}"#, None),
+            (r#"{"stream":"O","seq":1,"duplicate":true}"#, None),
+            (r#"{"stream":"O","domain":"hub","seq":1}"#, None),
+            (r#"{"stream":"\"","seq":1}"#, None),
+        ] {
+            assert_eq!(read_usual(usual.as_bytes()), number, "{usual}");
+        }
         for other in
             ["", "thanks", "7", "[]", "{}", r#"{"stream":"ORDERS"}"#, r#"{"stream":"O","seq":0}"#, r#"{"seq":1}"#]
         {

@@ -57,7 +57,7 @@ const MAX_HEADERS: usize = 64 * 1024;
 /// # Errors
 /// It is no NATS.
 pub(super) fn parse(bytes: &[u8], max_payload: usize) -> Result<Option<(Op<'_>, usize)>, NotNats> {
-    let Some(end) = bytes.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
+    let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(MAX_LINE)]) else {
         // Who speaks something else may never end a line.
         return if bytes.len() >= MAX_LINE || !begins_like_one(bytes) { Err(NotNats) } else { Ok(None) };
     };
@@ -98,12 +98,12 @@ fn message<'b>(
     // SUBJECT SID [REPLY] [LENGTH OF HEADERS] LENGTH
     let mut words = line.split_ascii_whitespace();
     let (Some(subject), Some(sid)) = (words.next(), words.next()) else { return Err(NotNats) };
-    let rest: Vec<&str> = words.take(4).collect();
-    let (reply, headers, total) = match (has_headers, &rest[..]) {
-        (false, [total]) => (None, "0", *total),
-        (false, [reply, total]) => (Some(*reply), "0", *total),
-        (true, [headers, total]) => (None, *headers, *total),
-        (true, [reply, headers, total]) => (Some(*reply), *headers, *total),
+    let rest = [words.next(), words.next(), words.next(), words.next()];
+    let (reply, headers, total) = match (has_headers, rest) {
+        (false, [Some(total), None, ..]) => (None, "0", total),
+        (false, [reply, Some(total), None, _]) => (reply, "0", total),
+        (true, [Some(headers), Some(total), None, _]) => (None, headers, total),
+        (true, [reply, Some(headers), Some(total), None]) => (reply, headers, total),
         _ => return Err(NotNats),
     };
     let number = |word: &str| word.parse::<usize>().map_err(|_| NotNats);
@@ -134,26 +134,48 @@ fn text(bytes: &[u8]) -> Result<&str, NotNats> {
 
 // --- what a client says ---
 
-/// Appends a message.
+/// Appends a message. There may be hundreds of thousands in a second, so nothing is formatted.
 pub(super) fn publish(out: &mut Vec<u8>, message: &Publish<'_>) {
     let size = message.size();
     let headers = size - message.payload.len();
-    let reply = message.reply.unwrap_or_default();
-    let space = if message.reply.is_some() { " " } else { "" };
-    // Writing to memory does not fail.
-    let _ = match headers {
-        0 => write!(out, "PUB {} {reply}{space}{size}\r\n", message.subject),
-        _ => {
-            let head = write!(out, "HPUB {} {reply}{space}{headers} {size}\r\nNATS/1.0\r\n", message.subject);
-            message.headers(|name, value| {
-                let _ = write!(out, "{name}: {value}\r\n");
-            });
-            out.extend_from_slice(b"\r\n");
-            head
-        }
-    };
+    out.extend_from_slice(if headers > 0 { b"HPUB " } else { b"PUB " });
+    out.extend_from_slice(message.subject.as_bytes());
+    out.push(b' ');
+    if let Some(reply) = message.reply {
+        out.extend_from_slice(reply.as_bytes());
+        out.push(b' ');
+    }
+    if headers > 0 {
+        number(out, headers);
+        out.push(b' ');
+    }
+    number(out, size);
+    out.extend_from_slice(b"\r\n");
+    if headers > 0 {
+        out.extend_from_slice(b"NATS/1.0\r\n");
+        message.headers(|name, value| {
+            for part in [name, ": ", value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        });
+        out.extend_from_slice(b"\r\n");
+    }
     out.extend_from_slice(message.payload);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal digits.
+fn number(out: &mut Vec<u8>, mut number: usize) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[at..]);
+        }
+    }
 }
 
 /// Appends a message of the server's own.
@@ -225,6 +247,16 @@ mod tests {
                 }
             }
             assert_eq!(found, all);
+        }
+    }
+
+    #[test]
+    fn a_number_is_written_in_digits() {
+        let mut out = Vec::new();
+        for value in [0, 7, 10, 1_234_567, usize::MAX] {
+            out.clear();
+            number(&mut out, value);
+            assert_eq!(out, value.to_string().as_bytes());
         }
     }
 

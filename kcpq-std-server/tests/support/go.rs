@@ -1,4 +1,5 @@
-//! Builds the Go peer (`tests/go-peer`), the other end that shares no code with ours.
+//! Builds programs in Go that share no code with ours: the Go peer (`tests/go-peer`), the other end of the original's protocol, and a
+//! client of NATS with the library that programs use (`tests/nats-peer`).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -7,19 +8,36 @@ use std::sync::OnceLock;
 
 /// Where Debian puts Go libraries.
 const DEBIAN_GOPATH: &str = "/usr/share/gocode";
-const PACKAGES: &str = "golang-go golang-github-xtaci-kcp-dev";
 
-/// The program, built once per test process; `None`, after a line that says so, where Go or a library is missing.
+/// A program, once it was built; or what is missing for it.
+type Built = OnceLock<Result<PathBuf, String>>;
+
+/// The Go peer, built once per test process; `None`, after a line that says so, where Go or a library is missing.
 ///
 /// # Panics
 ///
 /// If something is missing although `KCPQ_REQUIRE_GO=1` asks for it, and if the peer does not compile.
 pub(crate) fn peer() -> Option<PathBuf> {
-    static PEER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match PEER.get_or_init(build) {
+    static PEER: Built = OnceLock::new();
+    program(&PEER, "go-peer", "golang-github-xtaci-kcp-dev")
+}
+
+/// The same of the client of NATS.
+///
+/// # Panics
+///
+/// Likewise.
+pub(crate) fn nats_peer() -> Option<PathBuf> {
+    static PEER: Built = OnceLock::new();
+    program(&PEER, "nats-peer", "golang-github-nats-io-go-nats-dev")
+}
+
+fn program(built: &Built, name: &str, package: &str) -> Option<PathBuf> {
+    match built.get_or_init(|| build(name)) {
         Ok(path) => Some(path.clone()),
         Err(missing) => {
-            let message = format!("the Go peer needs {missing} (apt-get install --no-install-recommends {PACKAGES})");
+            let message =
+                format!("{name} needs {missing} (apt-get install --no-install-recommends golang-go {package})");
             assert!(std::env::var_os("KCPQ_REQUIRE_GO").is_none_or(|value| value != "1"), "{message}");
             println!("skipped: {message}");
             None
@@ -28,12 +46,12 @@ pub(crate) fn peer() -> Option<PathBuf> {
 }
 
 /// The error says what is missing.
-fn build() -> Result<PathBuf, String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/go-peer");
+fn build(name: &str) -> Result<PathBuf, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let program = directory.join(format!("kcpq-go-peer{}", std::env::consts::EXE_SUFFIX));
+    let program = directory.join(format!("kcpq-{name}{}", std::env::consts::EXE_SUFFIX));
     // Test processes may build at the same time: each to a name of its own, then into place in one step.
-    let fresh = directory.join(format!("kcpq-go-peer.{}", std::process::id()));
+    let fresh = directory.join(format!("kcpq-{name}.{}", std::process::id()));
     let gopath = match std::env::var("GOPATH") {
         Ok(own) => format!("{DEBIAN_GOPATH}:{own}"),
         Err(_) => DEBIAN_GOPATH.to_owned(),
@@ -54,7 +72,7 @@ fn build() -> Result<PathBuf, String> {
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let missing = missing_packages(&stderr);
-        assert!(!missing.is_empty(), "the Go peer does not compile:\n{stderr}");
+        assert!(!missing.is_empty(), "{name} does not compile:\n{stderr}");
         return Err(missing);
     }
     std::fs::rename(&fresh, &program).expect("the program moves within its directory");

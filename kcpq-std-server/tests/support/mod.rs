@@ -13,3 +13,4 @@ pub(crate) mod program;
 pub(crate) mod relay;
 pub(crate) mod tally;
 pub(crate) mod wait;
+pub(crate) mod wall;

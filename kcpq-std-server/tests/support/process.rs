@@ -71,6 +71,17 @@ impl Process {
         }
     }
 
+    /// How many lines of stdout there are so far.
+    pub(crate) fn lines(&self) -> usize {
+        self.printed("")
+    }
+
+    /// Lines of stdout so far that start with `prefix`.
+    pub(crate) fn printed(&self, prefix: &str) -> usize {
+        let state = self.log.lock();
+        state.stdout.lines.iter().filter(|line| line.starts_with(prefix.as_bytes())).count()
+    }
+
     /// Waits for a line of stderr that starts with `prefix`.
     ///
     /// # Panics

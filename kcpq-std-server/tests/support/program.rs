@@ -4,7 +4,18 @@ use std::process::Command;
 
 /// The program, whatever the environment of the tests says about servers and keys.
 pub(crate) fn kcpq() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kcpq"));
+    alone(Command::new(env!("CARGO_BIN_EXE_kcpq")))
+}
+
+/// The same, started by a shell that sees to `first`.
+#[cfg(unix)]
+pub(crate) fn kcpq_after(first: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{first} exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_kcpq"));
+    alone(command)
+}
+
+fn alone(mut command: Command) -> Command {
     const SAID: [&str; 13] = [
         "KCPQ_NATS",
         "KCPQ_HTTP",

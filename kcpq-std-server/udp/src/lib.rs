@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod buffers;
 mod calls;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "absent/gather.rs")]
 mod gather;
@@ -38,9 +39,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::sync::Arc;
 
-use quinn_udp::{BATCH_SIZE, RecvMeta};
+use quinn_udp::BATCH_SIZE;
 use socket2::{Domain, Protocol, SockRef, Type};
 
+use self::buffers::Buffers;
 use self::calls::Calls;
 use self::path::Locals;
 pub use self::path::Path;
@@ -61,12 +63,13 @@ const CONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 const LISTENING_RECEIVES: usize = BATCH_SIZE;
 const CONNECTED_RECEIVES: usize = 4;
 
-/// A non-blocking socket with its receive buffers.
+/// A non-blocking socket. What it receives into is the thread's that calls [`recv`](Self::recv).
 #[derive(Debug)]
 pub struct Socket {
     sender: Arc<Sender>,
-    buffers: Vec<Vec<u8>>,
-    metas: [RecvMeta; BATCH_SIZE],
+    /// Buffers that one receive call fills, and the bytes that each has to hold.
+    receives: usize,
+    longest: usize,
     /// The only one it hears, if it does not listen.
     peer: Option<SocketAddr>,
     /// Of which addresses it has been asked, if it listens on all of them.
@@ -141,13 +144,12 @@ impl Socket {
     }
 
     fn new(socket: UdpSocket, calls: Calls, receives: usize, peer: Option<SocketAddr>) -> io::Result<Self> {
-        let (most, size) = calls.buffers();
-        let buffers = vec![vec![0; size]; receives.min(most)];
+        let (most, longest) = calls.buffers();
         // One that is bound to an address answers from there anyway.
         let listens_on_all = peer.is_none() && socket.local_addr()?.ip().is_unspecified();
         let locals = listens_on_all.then(Locals::default);
         let sender = Arc::new(Sender { socket, calls });
-        Ok(Self { sender, buffers, metas: [RecvMeta::default(); BATCH_SIZE], peer, locals })
+        Ok(Self { sender, receives: receives.min(most), longest, peer, locals })
     }
 
     /// The address that the socket is bound to.
@@ -193,22 +195,27 @@ impl Socket {
     /// # Errors
     /// Those of the operating system, but not `WouldBlock`. `ConnectionRefused` or `ConnectionReset` only for a socket
     /// made by [`connect`](Self::connect): nobody listens at the peer's address ([`is_about_peer`]).
-    pub fn recv(&mut self, mut each: impl FnMut(Path, &mut [u8])) -> io::Result<bool> {
+    pub fn recv(&mut self, each: impl FnMut(Path, &mut [u8])) -> io::Result<bool> {
+        Buffers::with(self.receives, self.longest, |buffers| self.recv_into(buffers, each))
+    }
+
+    fn recv_into(&mut self, buffers: &mut Buffers, mut each: impl FnMut(Path, &mut [u8])) -> io::Result<bool> {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
-        let count = self.buffers.len();
-        for (slice, buffer) in slices.iter_mut().zip(&mut self.buffers) {
+        let Buffers { memory, metas } = buffers;
+        let count = self.receives;
+        for (slice, buffer) in slices.iter_mut().zip(memory) {
             *slice = IoSliceMut::new(buffer);
         }
         let slices = &mut slices[..count];
         let Sender { socket, calls } = &*self.sender;
-        let filled = match calls.recv(socket, slices, &mut self.metas[..count]) {
+        let filled = match calls.recv(socket, slices, &mut metas[..count]) {
             Ok(filled) => filled,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             // An ICMP message about one of many peers; the next call gives data again.
             Err(error) if self.peer.is_none() && is_about_peer(&error) => return Ok(true),
             Err(error) => return Err(error),
         };
-        for (meta, buffer) in self.metas.iter().zip(slices).take(filled) {
+        for (meta, buffer) in metas.iter().zip(slices).take(filled) {
             if let Some(peer) = self.peer.filter(|_| !CONNECTS)
                 && (peer.ip(), peer.port()) != (meta.addr.ip(), meta.addr.port())
             {

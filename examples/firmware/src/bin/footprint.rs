@@ -65,7 +65,10 @@ async fn work(client: Client) {
 }
 
 /// What else a client does of which the price is measured; true if it went well.
-#[cfg(all(feature = "client", not(any(feature = "will", feature = "request", feature = "queue", feature = "lanes"))))]
+#[cfg(all(
+    feature = "client",
+    not(any(feature = "will", feature = "request", feature = "confirm", feature = "queue", feature = "lanes"))
+))]
 async fn more(_: Client) -> bool {
     true
 }
@@ -80,6 +83,14 @@ async fn more(client: Client) -> bool {
 async fn more(client: Client) -> bool {
     let Ok(mut inbox) = client.inbox(7).await else { return false };
     inbox.request("nobody", b"there?", |_| ()).await == Err(kcpq_embassy::RequestError::NoResponders)
+}
+
+#[cfg(feature = "confirm")]
+async fn more(client: Client) -> bool {
+    let routed = client.publish("nobody", b"there?").confirmed().await;
+    // The server has no store.
+    let stored = client.publish("footprint", b"stays").stored().id("1").await;
+    routed == Ok(0) && stored == Err(kcpq_embassy::StoreError::Unsupported)
 }
 
 #[cfg(feature = "queue")]
@@ -134,6 +145,14 @@ fn start(memory: &'static mut Memory) -> (Client, Runner) {
         static LANES: ConstStaticCell<kcpq_embassy::LaneMemory<2, 512, 4>> =
             ConstStaticCell::new(kcpq_embassy::LaneMemory::new());
         if client.lend_lanes(LANES.take()).is_err() {
+            report(false);
+        }
+    }
+    #[cfg(feature = "confirm")]
+    {
+        static CONFIRMS: ConstStaticCell<kcpq_embassy::ConfirmMemory<2>> =
+            ConstStaticCell::new(kcpq_embassy::ConfirmMemory::new());
+        if client.lend_confirms(CONFIRMS.take()).is_err() {
             report(false);
         }
     }

@@ -1,5 +1,6 @@
 //! Telemetry from QEMU's `mps2-an385`. Arguments: `port` (4000), `id` (kitchen), `rate` (100 a second), `count` (0: until
-//! a `stop` command), `seed`. Ends with status 0 if everything that was published went to the server.
+//! a `stop` command), `seed`; with the feature `confirm` `store` (1: each reading is stored by a JetStream behind the server
+//! before the next one is taken). Ends with status 0 if everything that was published went to the server.
 
 #![no_std]
 #![no_main]
@@ -48,7 +49,17 @@ async fn kcpq(stack: Stack<'static>, server: IpEndpoint, mut runner: Runner) {
 }
 
 #[embassy_executor::task]
-async fn telemetry(client: Client, id: &'static str, rate: u32, count: u32) {
+async fn telemetry(client: Client, id: &'static str, rate: u32, count: u32, store: bool) {
+    #[cfg(feature = "confirm")]
+    if store {
+        let archived = kcpq_firmware::archive::archive(client, id, rate, count).await;
+        say!("telemetry: {} stored, {} in doubt for a while", archived.stored, archived.doubts);
+        if let Some(why) = archived.end {
+            say!("the next one is not: {}", why);
+        }
+        return;
+    }
+    let _ = store;
     let published = app::telemetry(client, id, rate, count).await;
     say!("telemetry: {} published", published);
 }
@@ -101,6 +112,14 @@ fn main() -> ! {
     let (stack, net_runner) = embassy_net::new(nic, config, STACK.init(StackResources::new()), seed);
     static KCPQ: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
     let (client, runner) = KCPQ.take().split(&kcpq_embassy::Config::default(), time::now, seed);
+    #[cfg(feature = "confirm")]
+    {
+        static CONFIRMS: ConstStaticCell<kcpq_embassy::ConfirmMemory<1>> =
+            ConstStaticCell::new(kcpq_embassy::ConfirmMemory::new());
+        if let Err(why) = client.lend_confirms(CONFIRMS.take()) {
+            panic!("{}", why);
+        }
+    }
     let server = IpEndpoint::new(IpAddress::Ipv4(Ipv4Address::new(10, 0, 2, 2)), args.num("port", 4000) as u16);
     let id = args.get("id").unwrap_or("kitchen");
     let (rate, count) = (args.num("rate", 100), args.num("count", 0));
@@ -109,7 +128,7 @@ fn main() -> ! {
         let spawned = [
             network(net_runner).map(|task| spawner.spawn(task)),
             kcpq(stack, server, runner).map(|task| spawner.spawn(task)),
-            telemetry(client, id, rate, count).map(|task| spawner.spawn(task)),
+            telemetry(client, id, rate, count, args.num("store", 0) == 1).map(|task| spawner.spawn(task)),
             commands(client, id).map(|task| spawner.spawn(task)),
             events(client).map(|task| spawner.spawn(task)),
         ];

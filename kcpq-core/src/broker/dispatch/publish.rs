@@ -163,9 +163,7 @@ impl<P: Peer> Dispatch<'_, P> {
     /// Tells the publisher what became of a message.
     fn confirm(&mut self, ack: PubAck, text: &str) {
         self.cx.stats.confirmed += 1;
-        let mut payload = [0; PubAck::MAX_LEN];
-        let len = ack.encode(&mut payload);
-        self.reply(command::PUBACK, cut(text).as_bytes(), &payload[..len]);
+        receipt(self.me.control, ack, text);
     }
 
     /// A message with properties that makes no sense.
@@ -254,10 +252,9 @@ pub(in crate::broker) fn read<'f>(
     Ok((subject, frame.payload.len() - message.len(), properties))
 }
 
-/// What is told a publisher later.
-pub(in crate::broker) fn receipt(ack: PubAck, text: &str) -> HeapOutbox {
-    let (mut answer, mut payload) = (HeapOutbox::default(), [0; PubAck::MAX_LEN]);
+/// Writes what became of a message to what is told its publisher.
+pub(in crate::broker) fn receipt(control: &mut HeapOutbox, ack: PubAck, text: &str) {
+    let mut payload = [0; PubAck::MAX_LEN];
     let len = ack.encode(&mut payload);
-    push(&mut answer, command::PUBACK, cut(text).as_bytes(), &payload[..len]);
-    answer
+    push(control, command::PUBACK, cut(text).as_bytes(), &payload[..len]);
 }

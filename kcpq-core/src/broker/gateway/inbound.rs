@@ -55,7 +55,7 @@ impl<'m> Incoming<'m> {
 #[derive(Default)]
 pub(super) struct Said {
     pub(super) properties: PropertiesBuf,
-    ttl: Option<Duration>,
+    pub(super) ttl: Option<Duration>,
     lane: Lane,
     is_latest: bool,
     again: Option<Again>,
@@ -114,12 +114,14 @@ impl Gateway {
             self.stats.stripped += u64::from(!is_there);
         }
         let group = share.map(|share| self.interest.group(share));
-        let Some(frame) = frame(&subject, incoming.payload, properties.properties().as_bytes(), group, is_latest)
-            .filter(|frame| frame.len() <= self.config.frames.max_body as usize)
-        else {
+        let mut frame = core::mem::take(&mut self.scratch.frame);
+        let (payload, more) = (incoming.payload, properties.properties());
+        let is_whole = write_frame(&mut frame, &subject, payload, more.as_bytes(), group, is_latest);
+        if !is_whole || frame.len() > self.config.frames.max_body as usize {
             self.stats.dropped_too_large += 1;
+            self.scratch.frame = frame;
             return;
-        };
+        }
         let expires = ttl.map(|ttl| now + ttl);
         let mut count = 0;
         let Self { interest, links, .. } = self;
@@ -137,6 +139,7 @@ impl Gateway {
                 }
             }
         }
+        self.scratch.frame = frame;
         if count > 0 {
             self.stats.messages_in += 1;
             self.stats.bytes_in += (incoming.subject.len() + incoming.payload.len()) as u64;
@@ -196,6 +199,19 @@ pub(super) fn frame(
     group: Option<&str>,
     is_latest: bool,
 ) -> Option<BytesMut> {
+    let mut frame = BytesMut::new();
+    write_frame(&mut frame, subject, payload, properties, group, is_latest).then_some(frame)
+}
+
+/// Writes it in the place of what is there. False if no frame is so long.
+fn write_frame(
+    frame: &mut BytesMut,
+    subject: &str,
+    payload: &[u8],
+    properties: &[u8],
+    group: Option<&str>,
+    is_latest: bool,
+) -> bool {
     let mut own = [0; properties::HEAD * 2 + MAX_GROUP];
     let mut rest = &mut own[..];
     let room = rest.len();
@@ -209,13 +225,14 @@ pub(super) fn frame(
     let own = own.get(..len).unwrap_or_default();
     let all = properties.len() + own.len();
     let (kind, behind) = if all > 0 { (command::MSGX, all + properties::END) } else { (command::MSG, 0) };
-    let head = Frame::head(kind, subject.len(), payload.len() + behind)?;
-    let mut frame = BytesMut::with_capacity(head.len() + subject.len() + payload.len() + behind);
+    let Some(head) = Frame::head(kind, subject.len(), payload.len() + behind) else { return false };
+    frame.clear();
+    frame.reserve(head.len() + subject.len() + payload.len() + behind);
     for part in [&head[..], subject.as_bytes(), payload, properties, own] {
         frame.extend_from_slice(part);
     }
     if all > 0 {
         frame.extend_from_slice(&properties::end(all));
     }
-    Some(frame)
+    true
 }

@@ -24,15 +24,19 @@
 //!
 //! **What is to be stored** is kept until the backbone has said that it is, and handed over again if need be.
 //!
+//! **Last values** of sessions are in a bucket there as well, if there is one, and those that are there are the server's.
+//!
 //! **What is stored** at the backbone sessions read through the gateway: [`StoreOrder`], [`StoreEvent`]. Each asks for as much as
 //! it takes, and none waits for another.
 //!
 //! **Answers** to requests come to `_INBOX.` subjects, which only who asks knows. They are the gateway's at the backbone:
 //! `_INBOX.ID.x` there is `_INBOX.x` here, and `_INBOX.ID.y` here is `_INBOX.y` there. No other `_INBOX.` subject crosses.
 
+mod changes;
 mod doubts;
 mod inbound;
 mod interest;
+mod keys;
 mod link;
 mod outbound;
 mod replays;
@@ -44,12 +48,15 @@ mod storing;
 mod subjects;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use bytes::BytesMut;
 
 use self::doubts::Doubts;
 pub use self::inbound::Incoming;
@@ -64,6 +71,7 @@ pub use self::store::{StoreEvent, StoreOrder, StoredMessage};
 use self::stores::{Known, Stores};
 pub use self::storing::Receipt;
 use self::subjects::Subjects;
+use self::values::Values;
 use super::foreign;
 use super::groups;
 use super::shards::{Relay, Told};
@@ -87,6 +95,10 @@ pub struct Config {
     /// Patterns of what is to be stored behind the backbone, as if their publishers had asked for that: it goes out, whatever
     /// [`export`](Self::export) says. One that begins with a wildcard matches no subject that begins with `$`.
     pub store: Vec<Box<str>>,
+    /// What the subjects begin with under which a store behind the backbone has the newest message of each (a key/value bucket of
+    /// JetStream: `$KV.NAME`); empty for none. The last values of sessions are there as well then, and those there are the
+    /// server's: its brokers have been told ([`Broker::with_shared_values`](super::Broker::with_shared_values)).
+    pub values: Box<str>,
     /// Maximum size of what waits while there is no backbone, in bytes of frames; the oldest makes room. As much again may wait
     /// to be stored, of 65,536 messages at most: of that what comes last finds no room.
     pub buffer: usize,
@@ -106,6 +118,7 @@ impl Default for Config {
             import: Vec::from([">".into()]),
             prefix: "".into(),
             store: Vec::new(),
+            values: "".into(),
             buffer: 8 << 20,
             high_water: 4 << 20,
             frames: frame::Limits::default(),
@@ -188,6 +201,7 @@ pub struct Gateway {
     last_taken: u64,
     orders: VecDeque<Order>,
     replays: Replays,
+    values: Values,
     state: State,
     channels: [Progress; 2],
     /// Requests that nobody here answers, as long as the backbone may say the same: where answers are awaited, and the ping
@@ -210,6 +224,8 @@ pub struct Gateway {
 struct Scratch {
     subject: String,
     reply: String,
+    id: String,
+    frame: BytesMut,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,6 +277,10 @@ impl Gateway {
         let unnamed = config.store.iter().filter(|pattern| !config.export.contains(pattern));
         config.export = config.export.iter().chain(unnamed).cloned().collect();
         let subjects = Subjects::new(&config)?;
+        if !config.values.is_empty() {
+            subject::Subject::new(&config.values, &config.subjects)
+                .map_err(|why| RuleError { pattern: config.values.clone(), why })?;
+        }
         let mut links: Vec<Link> = (0..brokers).map(|_| Link::default()).collect();
         for link in &mut links {
             let exported = config.export.iter().map(|pattern| &**pattern).chain([subjects.answers()]);
@@ -281,6 +301,7 @@ impl Gateway {
             waiting: 0,
             orders: VecDeque::new(),
             replays: Replays::default(),
+            values: Values::new(&config.values, config.id),
             state: State::Away,
             channels: [Progress::default(); 2],
             asked: VecDeque::new(),
@@ -305,6 +326,8 @@ impl Gateway {
             storing_bytes: self.stores.size().1 as u64,
             replays: self.replays.len() as u64,
             replay_backlog: self.replays.backlog(),
+            values_read: u64::from(self.values.size().0),
+            values_waiting: self.values.size().1 as u64,
             ..self.stats
         }
     }
@@ -326,11 +349,9 @@ impl Gateway {
                     link.on_placed(bytes, report.behind);
                 }
             }
-            Told::Value { frame, .. } => {
-                let bytes = frame.map_or(0, |frame| frame.len());
-                if let Some(link) = self.link(from) {
-                    link.place(bytes);
-                }
+            Told::Value { subject, stamp, frame, expires, .. } => {
+                self.place(now, from, frame.as_ref().map_or(0, |frame| frame.len()));
+                self.take_value(now, &subject, stamp, frame.map(|frame| (frame, expires)));
             }
             Told::Last => {
                 if let Some(link) = self.link(from) {
@@ -384,6 +405,7 @@ impl Gateway {
         self.news(Channel::Main);
         self.news(Channel::Groups);
         self.resume_replays(now);
+        self.resume_values(now);
     }
 
     /// One of them is lost, and the other one with it.
@@ -408,6 +430,7 @@ impl Gateway {
         self.settle_all(now);
         self.keep_stores(now);
         self.suspend_replays(now);
+        self.suspend_values();
     }
 
     /// A connection has done all that it was told before the oldest [`Order::Ping`] that it had not answered.
@@ -450,7 +473,9 @@ impl Gateway {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let stores = self.stores.next_timeout().map(|at| Deadline { at, why: Why::Request });
+        let placed = self.links.iter().filter_map(Link::next_timeout);
+        let stores = self.stores.next_timeout().into_iter().chain(placed).min();
+        let stores = stores.map(|at| Deadline { at, why: Why::Request });
         if self.state == State::Away {
             return stores;
         }
@@ -458,19 +483,21 @@ impl Gateway {
             Some(since) => since + PATIENCE,
             None => channel.last.map_or(Instant::ZERO, |last| last + PING_EVERY),
         };
-        let replays = self.replays.next_timeout();
-        let own = self.channels.iter().map(due).chain(self.holds_until).chain(replays).min();
+        let (replays, values) = (self.replays.next_timeout(), self.values.next_timeout());
+        let own = self.channels.iter().map(due).chain(self.holds_until).chain(replays).chain(values).min();
         Deadline::earlier(own.map(|at| Deadline { at, why: Why::Heartbeat }), stores)
     }
 
     /// Lets timers run out.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.links.iter_mut().for_each(|link| link.on_time(now));
         self.expire_stores(now);
         if self.state == State::Away {
             return;
         }
         self.holds_until.take_if(|until| *until <= now);
         self.on_store_time(now);
+        self.on_values_time(now);
         for channel in &mut self.channels {
             if channel.waits_since.is_none() && channel.last.is_none_or(|last| last + PING_EVERY <= now) {
                 channel.news = true;
@@ -488,10 +515,11 @@ impl Gateway {
         self.news(Channel::Main);
     }
 
-    /// True if nothing waits for the backbone, or to be stored, and it has said that it has all.
+    /// True if nothing waits for the backbone, to be stored, or for the bucket of last values, and it has said that it has all.
     pub fn is_flushed(&self) -> bool {
         let main = &self.channels[Channel::Main.index()];
-        self.outbound.is_empty() && self.stores.size().0 == 0 && !main.news && main.answered == main.sent
+        let waits = !self.outbound.is_empty() || self.stores.size().0 > 0 || self.values.size().1 > 0;
+        !waits && !main.news && main.answered == main.sent
     }
 
     /// The next thing that the backbone is to do; to be called until `None` before messages are published. `None` as well

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::storing::{AGAIN, Again, ID, REPLY};
 use super::subjects::{INBOX, Subjects};
+use super::values::{AGE, EDGE, OPERATION, STORES};
 use super::{Channel, Gateway, State, inbound};
 use crate::broker::receipts::TOO_LARGE;
 use crate::frame::{Frame, LENGTH, Limits, Properties};
@@ -45,6 +46,10 @@ pub struct Publish<'m> {
     pub(super) ttl: Option<Duration>,
     /// It is to be stored.
     pub(super) store: Option<Storing<'m>>,
+    /// It is the last value of a subject, for the bucket of these.
+    pub(super) value: Option<Putting<'m>>,
+    /// See [`size`](Self::size).
+    pub(super) size: usize,
 }
 
 /// What is said besides of a message that is to be stored.
@@ -54,6 +59,19 @@ pub(super) struct Storing<'m> {
     pub(super) again: Option<Again>,
     /// Where answers are to go.
     pub(super) reply: Option<&'m str>,
+}
+
+/// What is said besides of a last value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Putting<'m> {
+    /// Who puts it there.
+    pub(super) edge: &'m str,
+    /// How long ago it was published.
+    pub(super) age: Duration,
+    /// Where answers are to go.
+    pub(super) reply: Option<&'m str>,
+    /// There is none any more.
+    pub(super) deletes: bool,
 }
 
 /// A header that says how many milliseconds a message is still worth something.
@@ -71,8 +89,23 @@ const ASK_AGAIN: usize = 256;
 impl Publish<'_> {
     /// Hands each of its headers to `tell`, name and value.
     pub fn headers(&self, mut tell: impl FnMut(&str, &str)) {
-        for (name, value) in self.properties.headers().filter(|(name, _)| self.store.is_none() || *name != ID) {
+        let given = self.properties.headers().filter(|(name, _)| match (self.store, self.value) {
+            (_, Some(_)) => !is_of_store(name), // what a publisher says to subscribers is none of the bucket's business
+            (Some(_), None) => *name != ID,
+            (None, None) => true,
+        });
+        for (name, value) in given {
             tell(name, value);
+        }
+        if let Some(Putting { edge, age, reply, deletes }) = self.value {
+            tell(EDGE, edge);
+            if age.as_millis() > 0 {
+                tell(AGE, &format!("{}", age.as_millis()));
+            }
+            reply.into_iter().for_each(|reply| tell(REPLY, reply));
+            if deletes {
+                tell(OPERATION, "DEL");
+            }
         }
         if let Some(Storing { id, again, reply }) = self.store {
             tell(ID, id);
@@ -92,10 +125,22 @@ impl Publish<'_> {
 
     /// Bytes of headers and message as NATS counts them: a line that names the version, one for each header, and an empty one.
     pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The same with its size known.
+    pub(super) fn measured(mut self) -> Self {
         let mut size = 0;
         self.headers(|name, value| size += name.len() + value.len() + ": \r\n".len());
-        self.payload.len() + if size > 0 { "NATS/1.0\r\n\r\n".len() + size } else { 0 }
+        self.size = self.payload.len() + if size > 0 { "NATS/1.0\r\n\r\n".len() + size } else { 0 };
+        self
     }
+}
+
+/// True if a header of this name says something to the store itself.
+fn is_of_store(name: &str) -> bool {
+    let begins = name.get(..STORES.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(STORES));
+    begins || [OPERATION, EDGE, AGE].iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 /// The parts of a frame that matter here.
@@ -125,15 +170,18 @@ impl Gateway {
 
     fn take(&mut self, now: Instant, mut waiting: Waiting) {
         let limits = self.config.subjects;
-        let ticket = Frame::parse(&waiting.frame, &Limits::NONE).ok().and_then(|frame| frame.message()?.1.ticket());
         let (mut answer, mut store, mut is_served) = (0, None, false);
+        let ticket;
         let goes = match Parts::of(&waiting.frame, &limits) {
             // Only the original allows it.
             None => {
+                let parsed = Frame::parse(&waiting.frame, &Limits::NONE).ok();
+                ticket = parsed.and_then(|frame| frame.message()?.1.ticket());
                 self.stats.dropped_unmapped += 1;
                 false
             }
             Some(parts) => {
+                ticket = parts.properties.ticket();
                 store = self.is_to_be_stored(&parts);
                 let Parts { subject, message, properties } = parts;
                 is_served = properties.is_served() && self.subjects.is_shared(&subject);
@@ -155,7 +203,7 @@ impl Gateway {
         if let Some(ticket) = ticket
             && let Some(link) = self.link(from)
         {
-            link.answer(ticket, answer);
+            link.answer(now, ticket, answer, !goes || !matches!(store, Some(Some(_))));
         }
         match store.filter(|_| goes) {
             Some(ticket) => {
@@ -175,7 +223,7 @@ impl Gateway {
         let waits = self.state == State::Away || self.holds_until.is_some();
         waiting.is_owed = goes && !waits;
         if !waiting.is_owed {
-            self.place(from, len);
+            self.place(now, from, len);
         }
         if !goes {
             return;
@@ -198,7 +246,7 @@ impl Gateway {
             if core::mem::take(&mut waiting.is_owed)
                 && let Some(link) = self.link(waiting.from)
             {
-                link.place(len);
+                link.place(now, len);
             }
             self.settle(now, waiting);
         }
@@ -247,9 +295,9 @@ impl Gateway {
     }
 
     /// So many bytes of a broker's messages have found their place.
-    pub(super) fn place(&mut self, broker: u8, bytes: usize) {
+    pub(super) fn place(&mut self, now: Instant, broker: u8, bytes: usize) {
         if let Some(link) = self.link(broker) {
-            link.place(bytes);
+            link.place(now, bytes);
         }
     }
 
@@ -270,7 +318,13 @@ impl Gateway {
     /// as there is room for more on the way there.
     pub fn poll_publish(&mut self, now: Instant, write: impl FnOnce(Publish<'_>)) -> bool {
         let mut write = Some(write);
-        if self.state == State::Away || self.holds_until.is_some_and(|until| until > now) {
+        if self.state == State::Away {
+            return false;
+        }
+        if self.put_value(now, &mut write) {
+            return true;
+        }
+        if self.holds_until.is_some_and(|until| until > now) {
             return false;
         }
         let limits = self.config.subjects;
@@ -288,7 +342,7 @@ impl Gateway {
             };
             self.waiting -= frame.len();
             if is_owed && let Some(link) = self.links.get_mut(usize::from(from)) {
-                link.place(frame.len());
+                link.place(now, frame.len());
             }
             if expires.is_some_and(|at| at <= now) {
                 self.stats.expired += 1;
@@ -316,7 +370,10 @@ impl Gateway {
                 lane,
                 ttl: expires.map(|at| at.since(now)),
                 store: None,
-            };
+                value: None,
+                size: 0,
+            }
+            .measured();
             if publish.size() > self.max_payload {
                 self.stats.dropped_too_large += 1;
                 continue;

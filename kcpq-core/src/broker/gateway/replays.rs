@@ -125,14 +125,24 @@ impl Replays {
         self.by_id.values().map(|replay| replay.backlog).sum()
     }
 
+    /// A number that is used once.
+    pub(super) fn next_id(&mut self) -> u32 {
+        self.last_id = self.last_id.wrapping_add(1);
+        self.last_id
+    }
+
+    /// The store is to do this.
+    pub(super) fn order(&mut self, order: StoreOrder) {
+        self.orders.push_back(order);
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.by_id.values().filter_map(Replay::due).min()
     }
 
     /// Opens one, under another number than before if there was one.
     fn open(&mut self, now: Instant, mut replay: Replay) {
-        self.last_id = self.last_id.wrapping_add(1);
-        let id = self.last_id;
+        let id = self.next_id();
         self.ids.insert((replay.from, replay.key), id);
         replay.state = Progress::Opening { until: now + OPENS_WITHIN };
         (replay.pulled, replay.place) = (0, 0);
@@ -273,8 +283,11 @@ impl Gateway {
 
     /// Takes in what the store has to say. What it says of a number that is over has no effect, but that messages go back.
     pub fn handle_store(&mut self, now: Instant, event: StoreEvent<'_>) {
+        if self.values.is_reader(event.id()) {
+            return self.on_value_event(now, event);
+        }
         match event {
-            StoreEvent::Opened { id, first } => {
+            StoreEvent::Opened { id, first, .. } => {
                 let Some(replay) = self.replays.by_id.get_mut(&id) else { return };
                 replay.state = Progress::Open { heard: now };
                 if replay.durable.is_none() && replay.next.is_none() && first > 0 && replay.start != Start::Last {

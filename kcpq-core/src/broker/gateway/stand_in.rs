@@ -176,7 +176,9 @@ mod tests {
             bench
         }
 
+        /// What is told a moment later than it happens is told now.
         fn turn(&mut self) {
+            self.gateway.handle_timeout(Instant::from_micros(9_010_000));
             while let Some((to, relay)) = self.gateway.poll_relay() {
                 assert_eq!(to, 0);
                 let Self { stand_in, heard, placed, .. } = self;

@@ -62,6 +62,24 @@ pub struct Stats {
     pub replays_terminated: u64,
     /// Gauge: messages that are stored for these subscriptions and have not come yet, as far as the store has said.
     pub replay_backlog: u64,
+    /// Gauge: 1 if the bucket of last values is there, and is read.
+    pub values_read: u64,
+    /// Gauge: changes of last values by sessions here that the bucket may not have.
+    pub values_waiting: u64,
+    /// Changes that were put there.
+    pub values_out: u64,
+    /// Values that have come from there, or that there are none any more.
+    pub values_in: u64,
+    /// Times that one was put there again, since there was no word of it.
+    pub values_repeats: u64,
+    /// Changes not put there: while it was away somebody else has changed the value, later.
+    pub values_overtaken: u64,
+    /// The same: too many waited.
+    pub values_full: u64,
+    /// The same: it does not take them, or they are larger than the backbone takes.
+    pub values_refused: u64,
+    /// Values whose subject is none on the other side.
+    pub values_unmapped: u64,
     /// Gauge: messages that wait for the backbone.
     pub waiting: u64,
     /// Gauge: bytes of these.

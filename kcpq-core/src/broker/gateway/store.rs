@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 
 use crate::hello::Refusal;
 use crate::replay::{Settlement, Start};
+use crate::time::Duration;
 
 /// What the store is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub enum StoreEvent<'e> {
         id: u32,
         /// No message of an earlier sequence comes; 0 if that is not known.
         first: u64,
+        /// How many are stored for it.
+        pending: u64,
     },
     /// It does not begin, or is no more.
     Refused {
@@ -85,6 +88,20 @@ pub enum StoreEvent<'e> {
     },
 }
 
+impl StoreEvent<'_> {
+    /// Of which reader it is.
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Opened { id, .. }
+            | Self::Refused { id, .. }
+            | Self::Alive { id }
+            | Self::Ended { id, .. }
+            | Self::Lost { id } => *id,
+            Self::Message(message) => message.id,
+        }
+    }
+}
+
 /// A message from the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredMessage<'m> {
@@ -104,6 +121,8 @@ pub struct StoredMessage<'m> {
     pub deliveries: u32,
     /// When it was stored, in milliseconds since 1970.
     pub stored_at: u64,
+    /// How long ago that was.
+    pub age: Duration,
     /// How many that are stored follow it.
     pub pending: u64,
     /// By what it is settled, if it has to be.

@@ -4,7 +4,6 @@
 //! Nobody else waits for that: sessions here have got the message before. Of those who hear it at the backbone, servers of
 //! kcpq pass over what was published there before: see [`AGAIN`].
 
-use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -14,7 +13,7 @@ use bytes::Bytes;
 use super::outbound::{Parts, Publish, Storing, Waiting};
 use super::stores::Entry;
 use super::subjects::Subjects;
-use super::{Channel, Gateway, State};
+use super::{Channel, Gateway, Scratch, State};
 use crate::broker::receipts::StoreOutcome;
 use crate::frame::{Properties, subject_of};
 use crate::puback::{Rejection, Stored};
@@ -84,7 +83,7 @@ impl Gateway {
                 self.stores.size().0,
                 self.stores.size().1
             );
-            self.place(waiting.from, len);
+            self.place(now, waiting.from, len);
             self.tell(waiting.from, ticket, Err((Rejection::NotStored, why.into())));
             return None;
         }
@@ -96,7 +95,7 @@ impl Gateway {
         entry.is_owed = !is_away && self.holds_until.is_none();
         entry.is_served = is_served;
         if !entry.is_owed {
-            self.place(entry.from, len);
+            self.place(now, entry.from, len);
         }
         if is_away && !is_served {
             entry.is_served = self.serve_groups(now, &entry.frame, entry.lane, entry.expires);
@@ -119,19 +118,23 @@ impl Gateway {
         let (tries, is_served) = (entry.tries, entry.is_served);
         let was_owed = core::mem::take(&mut entry.is_owed);
         if was_owed {
-            self.place(from, len);
+            self.place(now, from, len);
         }
         if until.is_some_and(|until| until <= now) {
-            self.give_up(number);
+            self.give_up(now, number);
             return false;
         }
         // It has been looked at before.
         let Some(Parts { subject, message, properties }) = Parts::of(&frame, &limits) else {
-            self.give_up(number);
+            self.give_up(now, number);
             return false;
         };
-        let id = given_id(properties).map_or_else(|| Cow::Owned(self.own_id(number)), Cow::Borrowed);
-        let (out, reply) = (&mut self.scratch.subject, &mut self.scratch.reply);
+        let Scratch { subject: out, reply, id: own_id, .. } = &mut self.scratch;
+        let given = given_id(properties);
+        if given.is_none() {
+            self.subjects.write_id(number, own_id);
+        }
+        let id = given.unwrap_or(own_id);
         let is_mapped = self.subjects.write_out(&subject, out);
         self.subjects.write_receipt(number, reply);
         let mut answers = String::new();
@@ -150,16 +153,19 @@ impl Gateway {
             properties,
             lane,
             ttl: expires.map(|at| at.since(now)),
-            store: Some(Storing { id: &id, again, reply: (!answers.is_empty()).then_some(&*answers) }),
-        };
+            store: Some(Storing { id, again, reply: (!answers.is_empty()).then_some(&*answers) }),
+            value: None,
+            size: 0,
+        }
+        .measured();
         if !is_mapped || !Subjects::fits(publish.subject, reply) {
             self.stats.dropped_unmapped += 1;
-            self.end(number, Err((Rejection::NoStream, "this subject is none at the backbone".into())));
+            self.end(now, number, Err((Rejection::NoStream, "this subject is none at the backbone".into())));
             return false;
         }
         if publish.size() > self.max_payload {
             self.stats.dropped_too_large += 1;
-            self.end(number, Err((Rejection::TooLarge, Box::default())));
+            self.end(now, number, Err((Rejection::TooLarge, Box::default())));
             return false;
         }
         if tries == 0 {
@@ -179,11 +185,14 @@ impl Gateway {
     pub fn handle_receipt(&mut self, now: Instant, subject: &str, receipt: Receipt<'_>) {
         self.on_heard(now, Channel::Main);
         let Some(number) = self.subjects.receipt(subject) else { return };
+        if self.on_value_receipt(now, number, receipt) {
+            return;
+        }
         // What was published again is answered again.
         let Some(entry) = self.stores.get_mut(number) else { return };
         let again = entry.tries > 1;
         entry.nobody += u32::from(receipt == Receipt::Nobody);
-        let is_known = self.known.has(subject_of(&entry.frame));
+        let is_known = receipt == Receipt::Nobody && self.known.has(subject_of(&entry.frame));
         match receipt {
             Receipt::Stored(stored) => {
                 self.known.add(subject_of(&entry.frame));
@@ -192,15 +201,15 @@ impl Gateway {
                 let stored = Stored { duplicate: stored.duplicate && !is_ours, ..stored };
                 self.stats.stored += 1;
                 self.stats.store_duplicates += u64::from(stored.duplicate);
-                self.end(number, Ok(stored));
+                self.end(now, number, Ok(stored));
             }
             Receipt::Refused { for_now: true, .. } => self.put_off(now, number),
             Receipt::Refused { why, for_now: false } => {
                 self.stats.store_refused += 1;
-                self.end(number, Err((Rejection::NotStored, why.into())));
+                self.end(now, number, Err((Rejection::NotStored, why.into())));
             }
             Receipt::Nobody if !is_known && entry.ticket.is_some() && entry.nobody >= ATTEMPTS => {
-                self.give_up(number);
+                self.give_up(now, number);
             }
             Receipt::Nobody => self.put_off(now, number),
         }
@@ -217,12 +226,12 @@ impl Gateway {
     /// Lets the time of messages run out.
     pub(super) fn expire_stores(&mut self, now: Instant) {
         while let Some(number) = self.stores.on_time(now) {
-            self.give_up(number);
+            self.give_up(now, number);
         }
     }
 
     /// It is not waited for any more.
-    fn give_up(&mut self, number: u64) {
+    fn give_up(&mut self, now: Instant, number: u64) {
         let Some(entry) = self.stores.get_mut(number) else { return };
         // Of one that nothing was said of some stream may have it.
         let why = if entry.tries > 0 && entry.nobody >= entry.tries {
@@ -233,14 +242,14 @@ impl Gateway {
             self.stats.store_in_doubt += 1;
             Rejection::InDoubt
         };
-        self.end(number, Err((why, Box::default())));
+        self.end(now, number, Err((why, Box::default())));
     }
 
     /// That is what became of it.
-    fn end(&mut self, number: u64, outcome: StoreOutcome) {
+    fn end(&mut self, now: Instant, number: u64, outcome: StoreOutcome) {
         let Some(entry) = self.stores.remove(number) else { return };
         if entry.is_owed {
-            self.place(entry.from, entry.frame.len());
+            self.place(now, entry.from, entry.frame.len());
         }
         if let Some(ticket) = entry.ticket {
             self.tell(entry.from, ticket, outcome);
@@ -252,7 +261,7 @@ impl Gateway {
         let mut stores = core::mem::take(&mut self.stores);
         for entry in stores.iter_mut() {
             if core::mem::take(&mut entry.is_owed) {
-                self.place(entry.from, entry.frame.len());
+                self.place(now, entry.from, entry.frame.len());
             }
             if entry.tries == 0 && !entry.is_served {
                 entry.is_served = self.serve_groups(now, &entry.frame, entry.lane, entry.expires);
@@ -266,10 +275,6 @@ impl Gateway {
         if let Some(link) = self.link(broker) {
             link.tell_stored(ticket, outcome);
         }
-    }
-
-    fn own_id(&self, number: u64) -> String {
-        format!("{}-{number}", super::token(self.config.id))
     }
 
     /// Nobody else has given it an id.

@@ -35,6 +35,8 @@ pub(super) struct Subjects {
     answers: String,
     /// What the subjects begin with by which the backbone says that it has stored something.
     receipts: String,
+    /// What ids begin with that the gateway gives messages which are to be stored.
+    ids: String,
 }
 
 impl Subjects {
@@ -58,8 +60,14 @@ impl Subjects {
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}.", config.prefix) },
             answers: format!("{inbox}>"),
             receipts: format!("{INBOX}{}{RECEIPT}", token(config.id)),
+            ids: format!("{}-", token(config.id)),
             inbox,
         })
+    }
+
+    /// What all subjects there begin with, with the dot behind it; empty for nothing.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// Patterns of what goes out and comes in: of these the backbone sees to queue groups.
@@ -99,9 +107,12 @@ impl Subjects {
 
     /// Writes the one for the message of this number.
     pub(super) fn write_receipt(&self, number: u64, out: &mut String) {
-        out.clear();
-        // Writing to memory does not fail.
-        let _ = write!(out, "{}{number}", self.receipts);
+        write_number(&self.receipts, number, out);
+    }
+
+    /// Writes the id that the gateway gives the message of this number.
+    pub(super) fn write_id(&self, number: u64, out: &mut String) {
+        write_number(&self.ids, number, out);
     }
 
     /// The number of the message that one of them is for.
@@ -214,6 +225,12 @@ impl Subjects {
         }
         (all, too_long)
     }
+}
+
+fn write_number(before: &str, number: u64, out: &mut String) {
+    out.clear();
+    // Writing to memory does not fail.
+    let _ = write!(out, "{before}{number}");
 }
 
 /// True if one of the patterns matches the subject. What begins with `$` has to be named, and is never the server's own.

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 mod stored;
+mod values;
 
 use self::store::Store;
 use self::stored::{Stream, Word};

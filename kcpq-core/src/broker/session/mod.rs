@@ -484,7 +484,12 @@ impl Session {
 
     /// Sends an answer that had to wait, and was counted as one that does or not.
     pub(super) fn answer(&mut self, mut answer: HeapOutbox, is_counted: bool) {
-        answer.append_to(&mut self.transport.control);
+        self.answer_with(is_counted, |control| answer.append_to(control));
+    }
+
+    /// The same with an answer that is written when it is known.
+    pub(super) fn answer_with(&mut self, is_counted: bool, write: impl FnOnce(&mut HeapOutbox)) {
+        write(&mut self.transport.control);
         self.member.unanswered = self.member.unanswered.saturating_sub(is_counted.into());
     }
 

@@ -35,7 +35,7 @@ use super::throttle::Throttle;
 use crate::lane::Lane;
 use crate::outbox::{HeapOutbox, Queues};
 use crate::store::Heap;
-use crate::time::{Deadline, Instant, Why};
+use crate::time::{Deadline, Duration, Instant, Why};
 
 /// What one broker tells another.
 #[derive(Clone, Debug)]
@@ -45,8 +45,9 @@ pub struct Relay(pub(super) Told);
 pub(super) enum Told {
     /// Messages of one lane, as whole frames that follow each other, to be forgotten if they still wait then.
     Messages { frames: Bytes, expires: Option<Instant>, lane: Lane },
-    /// The last value of a subject since that stamp, or that there is none: a message that said so may have been lost.
-    Value { subject: Box<str>, stamp: u64, frame: Option<Bytes>, expires: Option<Instant> },
+    /// The last value of a subject since that stamp, or that there is none, and for how long it has been kept: a message that said
+    /// so may have been lost, or the gateway tells it, or is told.
+    Value { subject: Box<str>, stamp: u64, frame: Option<Bytes>, expires: Option<Instant>, age: Duration },
     /// Whether there are sessions with this pattern.
     Interest { pattern: Box<str>, wanted: bool },
     /// How many subscriptions of sessions there are with this pattern in this queue group.
@@ -203,6 +204,20 @@ impl Shards {
     /// The number of the gateway to a backbone.
     pub(super) fn gateway(&self) -> Option<u8> {
         self.gateway
+    }
+
+    /// The gateway is told of each last value that changes here.
+    pub(super) fn share_values(&mut self) {
+        if let Some(shard) = self.gateway.and_then(|index| self.get_mut(index)) {
+            shard.owed.tell_all();
+        }
+    }
+
+    /// The number of the gateway, if it is told of last values.
+    pub(super) fn shares_values(&self) -> Option<u8> {
+        let index = self.gateway?;
+        let shard = self.all.get(usize::from(index))?.as_ref()?;
+        shard.owed.tells_all().then_some(index)
     }
 
     /// Tells the gateway something, if there is one.

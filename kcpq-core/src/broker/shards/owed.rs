@@ -1,4 +1,5 @@
-//! Last values of which another broker may not know, since what told it of them was lost on the way.
+//! Last values of which another broker may not know, since what told it of them was lost on the way; or the gateway, which is told of
+//! them in no other way.
 //!
 //! A value goes to the other brokers among the messages that they are told (see [`kept`](crate::broker::kept)), and a message
 //! may be dropped before it is there: it was too old, or too much waited. Subscribers miss that one, which is counted; but
@@ -15,6 +16,7 @@ use crate::broker::kept::Kept;
 use crate::broker::outlet::Outlet;
 use crate::outbox::Queues;
 use crate::store::Heap;
+use crate::time::Duration;
 
 /// See above.
 #[derive(Default)]
@@ -23,9 +25,21 @@ pub(super) struct Owed {
     subjects: BTreeMap<Box<str>, u64>,
     /// Messages that had been lost then.
     lost: u64,
+    /// It is told of all, whether anything was lost or not.
+    all: bool,
 }
 
 impl Owed {
+    /// Who this is for hears of no value otherwise.
+    pub(super) fn tell_all(&mut self) {
+        self.all = true;
+    }
+
+    /// See [`tell_all`](Self::tell_all).
+    pub(super) fn tells_all(&self) -> bool {
+        self.all
+    }
+
     /// A value of a subject, or that there is none any more, has this stamp and was put on the way, or dropped before.
     pub(super) fn note(&mut self, subject: &str, stamp: u64) {
         match self.subjects.get_mut(subject) {
@@ -47,13 +61,18 @@ impl Owed {
         if self.subjects.is_empty() || !queue.is_empty() {
             return None;
         }
-        if self.lost == outlet.lost() {
+        if !self.all && self.lost == outlet.lost() {
             self.subjects.clear();
             return None;
         }
         let own = cx.shard.0 as u8;
+        // What others have published they tell themselves, in the order of their messages. To the gateway an older one is nothing.
+        while let Some((subject, _)) = self.subjects.first_key_value().filter(|_| self.all)
+            && kept.get(subject).is_some_and(|value| value.stamp.1 != own)
+        {
+            self.subjects.pop_first();
+        }
         let (subject, _) = self.subjects.first_key_value()?;
-        // What others have published they tell themselves, in the order of their messages.
         let value = kept.get(subject).filter(|value| value.stamp.1 == own && !value.is_over(cx.now));
         let frame = value.map(|value| value.frame.clone());
         if !at_once && !outlet.has_appetite(cx, queue, frame.as_ref().map_or(0, |frame| frame.len())) {
@@ -64,7 +83,8 @@ impl Owed {
             self.lost = outlet.lost();
         }
         let (stamp, expires) = value.map_or((last, None), |value| (value.stamp.0, value.expires));
+        let age = value.map_or(Duration::ZERO, |value| value.age(cx.now));
         outlet.sent(frame.as_ref().map_or(0, |frame| frame.len()));
-        Some(Told::Value { subject, stamp, frame, expires })
+        Some(Told::Value { subject, stamp, frame, expires, age })
     }
 }

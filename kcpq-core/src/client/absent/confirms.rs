@@ -1,16 +1,21 @@
 //! Without confirmations no server says what became of a message.
 
+use core::marker::PhantomData;
+
 use super::event::{ConfirmFailure, Event};
 use crate::lane::Lane;
 use crate::store::Store;
 use crate::time::Instant;
 
-#[derive(Debug, Default)]
-pub(super) struct Confirms(());
+pub(super) struct Confirms<S>(PhantomData<fn() -> S>);
 
-impl Confirms {
-    pub(super) fn on_puback(&mut self, _: &[u8], _: &[u8]) -> bool {
-        true
+impl<S: Store> Confirms<S> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    pub(super) fn concerns(&mut self, _: &[u8]) -> Option<bool> {
+        Some(false)
     }
 
     pub(super) fn on_connected(&mut self, _: bool, _: bool) {}
@@ -29,7 +34,7 @@ impl Confirms {
         None
     }
 
-    pub(super) fn poll<'e, S: Store>(&mut self) -> Option<Event<'e, S>> {
+    pub(super) fn poll<'e>(&mut self) -> Option<Event<'e, S>> {
         None
     }
 }

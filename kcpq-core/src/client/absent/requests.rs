@@ -17,6 +17,11 @@ impl Requests {
         false
     }
 
+    #[cfg(feature = "alloc")]
+    pub(super) fn is_answer(&self, _: &[u8]) -> bool {
+        false
+    }
+
     pub(super) fn on_reply(&mut self, _: &[u8]) -> Option<(RequestId, bool)> {
         None
     }

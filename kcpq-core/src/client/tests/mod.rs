@@ -64,6 +64,12 @@ impl Make for Lent<'static> {
             client.lend_lanes(memory).unwrap();
             client
         };
+        #[cfg(feature = "confirm")]
+        let client = {
+            let (mut client, memory) = (client, Box::leak(Box::new(ConfirmMemory::<8>::new())));
+            client.lend_confirms(memory).unwrap();
+            client
+        };
         client
     }
 

@@ -18,6 +18,8 @@ mod relay;
 mod requests;
 #[cfg(feature = "sealed-aes")]
 mod sealed;
+#[cfg(all(feature = "lanes", feature = "properties", feature = "ttl"))]
+mod staged;
 #[cfg(feature = "will")]
 mod wills;
 
@@ -29,7 +31,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::broker::{self, Broker};
-use crate::datagram::PATH_DATAGRAM;
+use crate::datagram::{PATH_DATAGRAM, native};
 #[cfg(feature = "properties")]
 use crate::frame::properties::PropertiesBuf;
 use crate::frame::{Frame, command};
@@ -79,6 +81,8 @@ struct World<S: FrameStore> {
     broker: Broker<SocketAddr>,
     /// While the server is away, what is sent to it is lost.
     away: bool,
+    /// What clients say of sessions that they have given up is lost.
+    no_farewells: bool,
     nodes: Vec<Node<S>>,
     /// What stands between them and the server, if anything does.
     relay: Option<Relay<usize>>,
@@ -92,6 +96,7 @@ impl<S: Make> World<S> {
             now: Instant::from_millis(1),
             broker: Broker::new(config, 1),
             away: false,
+            no_farewells: false,
             nodes: Vec::new(),
             relay: None,
             seen: Vec::new(),
@@ -132,7 +137,8 @@ impl<S: Make> World<S> {
                     if let Some(relay) = &mut self.relay {
                         node.addr.set_port(relay.port_of(index));
                     }
-                    if !self.away {
+                    let is_farewell = self.no_farewells && native::read_reset(&datagram).is_some();
+                    if !self.away && !is_farewell {
                         self.broker.handle_datagram(now, node.addr, &mut datagram);
                     }
                     idle = false;

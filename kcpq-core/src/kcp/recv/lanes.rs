@@ -17,7 +17,7 @@ use super::{Receiver, drain};
 use crate::kcp::Config;
 use crate::kcp::env::Env;
 use crate::kcp::segment::{Header, flags};
-use crate::lane::Lane;
+use crate::lane::{Each, Lane};
 use crate::store::{Queue, RxWindow, Store};
 
 /// What marks a segment of the window whose data have been taken out.
@@ -30,15 +30,15 @@ pub(super) struct State<S: Store> {
     /// Some segment has said its lane.
     told: bool,
     /// For each lane the number of the segment that is next.
-    next: [u16; Lane::COUNT],
+    next: Each<u16>,
     /// Segments that have said their lane and wait in the window for one of it that is missing.
-    waiting: [u16; Lane::COUNT],
+    waiting: Each<u16>,
     /// What is in order and was not taken by the sink, in the order in which it came to be. No more than the window has segments:
     /// each was one of those.
     parked: S::Queue<Parked<Kept<S>>>,
     /// Bytes of memory that these take, and how many of each lane there are.
     bytes: usize,
-    counts: [u16; Lane::COUNT],
+    counts: Each<u16>,
     /// The newest messages that were handed on before their turn. No more than the window has segments, since each has left its
     /// number there.
     early: S::Queue<Early>,
@@ -78,7 +78,7 @@ impl<S: Store> Lanes<S> {
     pub(super) fn clear(&mut self) {
         if let Some(state) = &mut self.0 {
             state.forget();
-            (state.told, state.next) = (false, Default::default());
+            (state.told, state.next) = (false, Each::default());
         }
     }
 
@@ -170,7 +170,7 @@ impl<K: 'static> Parked<K> {
 
 impl<S: Store> State<S> {
     fn new(parked: S::Queue<Parked<Kept<S>>>, early: S::Queue<Early>) -> Self {
-        let none = [0; Lane::COUNT];
+        let none = Each::default();
         Self { told: false, next: none, waiting: none, parked, bytes: 0, counts: none, early }
     }
 
@@ -180,7 +180,7 @@ impl<S: Store> State<S> {
         self.parked.shrink();
         self.early.clear();
         self.early.shrink();
-        (self.bytes, self.counts, self.waiting) = (0, Default::default(), Default::default());
+        (self.bytes, self.counts, self.waiting) = (0, Each::default(), Each::default());
     }
 
     /// Data that are in order wait to be read. There is room, see [`State`].
@@ -188,14 +188,14 @@ impl<S: Store> State<S> {
         let (lane, weight) = (parked.lane, weight::<S>(&parked));
         if self.parked.push(parked).is_ok() {
             self.bytes += weight;
-            self.counts[lane.index()] += 1;
+            self.counts[lane] += 1;
         }
     }
 
     fn pop(&mut self) -> Option<Parked<Kept<S>>> {
         let parked = self.parked.pop()?;
         self.bytes = self.bytes.saturating_sub(weight::<S>(&parked));
-        let count = &mut self.counts[parked.lane.index()];
+        let count = &mut self.counts[parked.lane];
         *count = count.saturating_sub(1);
         Some(parked)
     }
@@ -217,7 +217,7 @@ impl<S: Store> State<S> {
     fn let_go_of_early(&mut self) {
         for _ in 0..self.early.len() {
             let Some(early) = self.early.pop() else { break };
-            if ahead(early.number, self.next[early.lane.index()]) >= 0 {
+            if ahead(early.number, self.next[early.lane]) >= 0 {
                 let _ = self.early.push(early); // where it was
             }
         }
@@ -233,7 +233,7 @@ impl<S: Store> State<S> {
     /// True if a segment of a lane need not wait for its turn.
     fn may_overtake(&self, lane: Lane, number: u16, kind: Kind) -> bool {
         let Kind::Latest { run, .. } = kind else { return false };
-        ahead(number.wrapping_sub(run), self.next[lane.index()]) <= 0
+        ahead(number.wrapping_sub(run), self.next[lane]) <= 0
     }
 
     /// A segment of a lane is about to be handed on. False if it is not to be, because something newer was.
@@ -243,7 +243,7 @@ impl<S: Store> State<S> {
             return kind == Kind::Ordinary;
         };
         self.let_go_of_early();
-        let in_turn = number == self.next[lane.index()];
+        let in_turn = number == self.next[lane];
         match self.early_of(lane, flow) {
             Some(newest) if ahead(*newest, number) > 0 => return false,
             Some(newest) => *newest = number,
@@ -256,7 +256,7 @@ impl<S: Store> State<S> {
 
     /// The next segment of a lane has come, whatever becomes of it.
     fn pass(&mut self, lane: Lane) {
-        let next = &mut self.next[lane.index()];
+        let next = &mut self.next[lane];
         *next = next.wrapping_add(1);
     }
 
@@ -293,7 +293,7 @@ impl<S: Store> State<S> {
 
     /// How much the sink takes of data of a lane: nothing as long as it has not taken what was before.
     fn taken(&self, lane: Lane, data: &[u8], sink: &mut impl FnMut(Lane, &[u8]) -> usize) -> usize {
-        if self.counts[lane.index()] > 0 { 0 } else { drain(lane, data, sink) }
+        if self.counts[lane] > 0 { 0 } else { drain(lane, data, sink) }
     }
 }
 
@@ -319,7 +319,7 @@ impl<S: Store> Receiver<S> {
         }
         let Self { rx, lanes: Lanes(Some(state)), place, .. } = self else { return };
         // All that was in order was of lane 0.
-        state.next[0] = place.next.0 as u16;
+        state.next[Lane::NORMAL] = place.next.0 as u16;
         state.told = true;
         while place.ready > 0 {
             let rest = rx.front().map_or(0, |(data, _)| data.len());
@@ -370,7 +370,7 @@ impl<S: Store> Receiver<S> {
         let in_turn = match whose {
             // With nothing missing before it nothing can be missing of its lane.
             _ if ahead == 0 => true,
-            Place::Told(lane, number) => state.next[lane.index()] == number,
+            Place::Told(lane, number) => state.next[lane] == number,
             Place::Untold => false,
         };
         if !in_turn {
@@ -379,7 +379,7 @@ impl<S: Store> Receiver<S> {
                 _ => None,
             };
             let kept = rx.put(ahead, laned, early.as_ref().map_or(data, |void| &void[..])).is_ok();
-            state.waiting[lane.index()] += u16::from(kept && whose != Place::Untold);
+            state.waiting[lane] += u16::from(kept && whose != Place::Untold);
             let wanted = early.is_some() && kept && state.admit(rx.slots(), whose, kind);
             if wanted {
                 state.hand(rx, lane, data.get(len..).unwrap_or_default(), sink);
@@ -394,7 +394,7 @@ impl<S: Store> Receiver<S> {
             return false;
         }
         if let Place::Told(_, number) = whose {
-            state.next[lane.index()] = number;
+            state.next[lane] = number;
         }
         let wanted = state.admit(rx.slots(), whose, kind);
         state.pass(lane);
@@ -424,20 +424,19 @@ impl<S: Store> Receiver<S> {
 
     /// The same for the segments of this lane that follow each other, from `slot` on.
     fn hand_lane(&mut self, env: &mut Env, lane: Lane, from: usize, sink: &mut impl FnMut(Lane, &[u8]) -> usize) {
-        let number = lane.index();
         // Those of the lane that go on waiting.
         let mut left = 0;
         for slot in from..self.rx.slots() {
             let Self { rx, lanes: Lanes(Some(state)), .. } = &mut *self else { return };
-            if state.waiting[number] <= left {
+            if state.waiting[lane] <= left {
                 return;
             }
             let Some((frg, data)) = rx.get(slot).filter(|(frg, _)| *frg != TAKEN) else { continue };
             let Head { whose, kind, .. } = Head::read(frg, data);
             match whose {
                 Place::Told(other, sn) if other == lane => {
-                    left += u16::from(state.next[number] != sn);
-                    if state.next[number] == sn || state.may_overtake(lane, sn, kind) {
+                    left += u16::from(state.next[lane] != sn);
+                    if state.next[lane] == sn || state.may_overtake(lane, sn, kind) {
                         self.hand_slot(env, slot, sink);
                     } else if kind != Kind::Void {
                         return; // numbers of a lane are in order, and what is behind this one waits for it
@@ -456,17 +455,16 @@ impl<S: Store> Receiver<S> {
         let (frg, data) = rx.get(slot)?;
         let Head { whose, kind, len } = Head::read(frg, data);
         let lane = whose.lane();
-        let number = lane.index();
         let early = match whose {
-            Place::Told(_, sn) if slot > 0 && state.next[number] != sn => Some(void(lane, sn)),
+            Place::Told(_, sn) if slot > 0 && state.next[lane] != sn => Some(void(lane, sn)),
             _ => None,
         };
         let wanted = match early {
             Some(_) => state.admit(rx.slots(), whose, kind),
             None => {
                 if let Place::Told(_, sn) = whose {
-                    state.waiting[number] = state.waiting[number].saturating_sub(1);
-                    state.next[number] = sn;
+                    state.waiting[lane] = state.waiting[lane].saturating_sub(1);
+                    state.next[lane] = sn;
                 }
                 let wanted = state.admit(rx.slots(), whose, kind);
                 state.pass(lane);

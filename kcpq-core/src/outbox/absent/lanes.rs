@@ -69,6 +69,14 @@ impl<S: FrameStore> Queues<S> {
     }
 
     #[cfg(feature = "alloc")]
+    pub(crate) fn gives_way(&self) -> bool
+    where
+        S: FrameStore<Outbox = super::HeapOutbox>,
+    {
+        self.0.gives_way()
+    }
+
+    #[cfg(feature = "alloc")]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = Lane> {
         core::iter::empty()
     }

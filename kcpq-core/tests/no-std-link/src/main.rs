@@ -22,7 +22,7 @@ use kcpq_core::Duration;
 use kcpq_core::Instant;
 use kcpq_core::client::{Client, Config, Event, Memory};
 #[cfg(feature = "all")]
-use kcpq_core::client::{LaneMemory, Subscribing};
+use kcpq_core::client::{ConfirmMemory, Confirmed, LaneMemory, Subscribing};
 #[cfg(feature = "all")]
 use kcpq_core::frame::Properties;
 use kcpq_core::kcp;
@@ -36,13 +36,13 @@ const WINDOW: usize = 4;
 fn main() -> ! {
     let mut memory = Memory::<MSS, WINDOW, 512, 1024, 4>::new();
     #[cfg(feature = "all")]
-    let mut lanes = LaneMemory::<3, 512, WINDOW>::new();
+    let (mut lanes, mut confirms) = (LaneMemory::<3, 512, WINDOW>::new(), ConfirmMemory::<3>::new());
     let engine = kcp::Config { send_window: WINDOW as u16, recv_window: WINDOW as u16, ..kcp::Config::GAMES };
     let config = Config { kcp: engine, max_datagram: 520, ..Config::default() };
     let mut client = Client::new(config, black_box(1), memory.lend());
     let mut datagram = [0; 520];
     #[cfg(feature = "all")]
-    let _ = black_box(client.lend_lanes(&mut lanes));
+    let _ = black_box((client.lend_lanes(&mut lanes), client.lend_confirms(&mut confirms)));
     #[cfg(feature = "sealed")]
     seal(&mut client);
     client.connect(Instant::ZERO);
@@ -69,6 +69,14 @@ fn main() -> ! {
             let (ttl, properties) =
                 (black_box(None), if black_box(true) { Properties::LATEST } else { Properties::NONE });
             let _ = black_box(client.publish_in(now, lane, black_box("state.a"), black_box(b"on"), properties, ttl));
+            let mut confirmed = Confirmed::default();
+            (confirmed.properties, confirmed.ttl, confirmed.lane) = (properties, ttl, lane);
+            confirmed.within = Duration::from_millis(black_box(5));
+            let routed = client.publish_confirmed(now, black_box("log.a"), black_box(b"on"), &confirmed);
+            if let Ok(id) = routed {
+                black_box(client.forget_confirmation(id));
+            }
+            let _ = black_box(client.publish_stored(now, black_box("log.a"), b"on", black_box("1"), &confirmed));
             let wanted = Subscribing { latest: black_box(true), lane: black_box(Some(lane)), ..Default::default() };
             let _ = black_box(client.subscribe_as(now, black_box("state.*"), &wanted));
         }

@@ -11,9 +11,10 @@ const ENDING: &[Signal] = &[Signal::Int, Signal::Term];
 const ENDING: &[Signal] = &[Signal::Int];
 
 /// Those that would kill a server by default and mean something else: a terminal that closes, a log that was moved away,
-/// a supervisor that asks. SIGPIPE is not among them because the standard library ignores it.
+/// a supervisor that asks, a file that may not become longer (`LimitFSIZE=`): who writes to that has an error as well. SIGPIPE is
+/// not among them because the standard library ignores it.
 #[cfg(unix)]
-const NOTED: &[Signal] = &[Signal::Hup, Signal::Usr1, Signal::Usr2];
+const NOTED: &[Signal] = &[Signal::Hup, Signal::Usr1, Signal::Usr2, Signal::Xfsz];
 #[cfg(not(unix))]
 const NOTED: &[Signal] = &[];
 
@@ -31,6 +32,12 @@ pub(super) fn ending() -> io::Result<Signals> {
 /// The system's.
 pub(super) fn of_a_server() -> io::Result<Signals> {
     Signals::new(ENDING.iter().chain(NOTED))
+}
+
+/// True if who has caused the signal is told by an error. It comes with each line of a log that may not grow, which makes one
+/// that tells of it a line too many.
+pub(super) fn is_told_otherwise(signal: Signal) -> bool {
+    signal == Signal::Xfsz
 }
 
 /// True if the signal ends a program.

@@ -49,6 +49,10 @@ struct Flags {
     /// How long to publish
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     duration: Duration,
+    /// Without kcpq: give each message an id, and a subject of its own for the acknowledgement, as servers of kcpq do, to see what
+    /// that costs JetStream
+    #[arg(long)]
+    ids: bool,
     /// How long to publish before measuring
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     warmup: Duration,
@@ -144,15 +148,28 @@ fn by_nats(flags: &Flags) -> Result<Tally, Box<dyn Error>> {
     let mut line = String::new();
     input.read_line(&mut line)?;
     output.write_all(
-        b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\nSUB _INBOX.storing 1\r\n",
+        b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\nSUB _INBOX.storing.* 1\r\n",
     )?;
-    let message = format!("PUB {} _INBOX.storing {}\r\n{}\r\n", flags.subject, flags.size, "x".repeat(flags.size));
+    let payload = "x".repeat(flags.size);
+    let plain = format!("PUB {} _INBOX.storing.all {}\r\n{payload}\r\n", flags.subject, flags.size);
     let (mut tally, mut under_way, mut body) = (Tally::new(flags)?, VecDeque::new(), Vec::new());
+    let (mut number, mut messages) = (0_u64, Vec::new());
     loop {
         let room = if tally.is_over() { 0 } else { flags.window.saturating_sub(under_way.len()) };
         if room > 0 {
             let now = Instant::now();
-            output.write_all(&message.as_bytes().repeat(room))?;
+            messages.clear();
+            for _ in 0..room {
+                number += 1;
+                if flags.ids {
+                    let id = format!("NATS/1.0\r\nNats-Msg-Id: kcpq0000000000000000-{number}\r\n\r\n");
+                    let (subject, all) = (&flags.subject, id.len() + flags.size);
+                    write!(messages, "HPUB {subject} _INBOX.storing.{number} {} {all}\r\n{id}{payload}\r\n", id.len())?;
+                } else {
+                    messages.extend_from_slice(plain.as_bytes());
+                }
+            }
+            output.write_all(&messages)?;
             under_way.extend(std::iter::repeat_n(now, room));
         }
         if under_way.is_empty() {

@@ -241,7 +241,7 @@ impl Store {
             any = true;
             let (_, said) = self.said.remove(place).unwrap();
             let event = match &said {
-                Said::Opened(id, first) => StoreEvent::Opened { id: *id, first: *first },
+                Said::Opened(id, first) => StoreEvent::Opened { id: *id, first: *first, pending: 0 },
                 Said::Refused(id, why) => StoreEvent::Refused { id: *id, why: *why, text: "as it is" },
                 Said::Ended(id, too_large) => StoreEvent::Ended { id: *id, too_large: *too_large },
                 Said::Message { id, index, place, deliveries, pending, handle } => {
@@ -255,6 +255,7 @@ impl Store {
                         place: *place,
                         deliveries: *deliveries,
                         stored_at: at.since(Instant::ZERO).as_millis(),
+                        age: now.since(*at),
                         pending: *pending,
                         handle: handle.as_deref(),
                     })

@@ -66,7 +66,7 @@ impl Stream {
 }
 
 /// What a client was told, in short.
-pub(super) fn text(outcome: Result<Stored, StoreFailure>) -> String {
+pub(super) fn text(outcome: Result<Stored, StoreFailure<&str>>) -> String {
     match outcome {
         Ok(Stored { sequence, duplicate: false }) => alloc::format!("{sequence}"),
         Ok(Stored { sequence, duplicate: true }) => alloc::format!("{sequence} again"),

@@ -106,6 +106,31 @@ fn after_a_long_absence_clients_are_back_within_seconds() {
     assert!(world.now.since(begun) < Duration::from_secs(7), "{}", world.now.since(begun));
 }
 
+/// Nothing that a client says reaches its server for so long that it gives the session up, which lives there.
+fn a_session_is_given_up_unheard<S: Make>() {
+    let mut world = World::<S>::new(broker::Config::default());
+    let node = world.add(Config::default(), CLEAN);
+    let id = world.subscribe(node, "a");
+    world.run_until("connection", |world| world.nodes[node].log.saw("Subscribed") > 0);
+    world.away = true;
+    world.run_until("loss", |world| world.nodes[node].log.saw("Disconnected") > 0);
+    assert_eq!(world.broker.sessions(), 1);
+    world.away = false;
+    world.run_until("return", |world| world.nodes[node].log.saw("Subscribed") > 1);
+    world.run_for(Duration::from_millis(100));
+    let stats = world.broker.stats();
+    assert_eq!((world.broker.sessions(), stats.sessions_opened, stats.subscriptions), (1, 2, 1));
+    world.publish(node, "a", b"one").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((world.nodes[node].log.payloads(id).len(), world.broker.stats().messages_out), (1, 1));
+}
+
+#[test]
+fn a_session_that_was_given_up_unheard_is_gone_when_its_client_is_back() {
+    a_session_is_given_up_unheard::<Heap>();
+    a_session_is_given_up_unheard::<Lent<'static>>();
+}
+
 /// Publishers that find a server again before its subscribers do, as after a restart of which these hear later.
 #[test]
 fn after_a_restart_messages_wait_for_those_who_were_there() {

@@ -136,9 +136,8 @@ fn what_is_refused_says_why() {
     assert_eq!(refused, Err(ConfirmError::Refused(PublishError::Closed)));
 }
 
-#[test]
-fn what_was_on_its_way_is_in_doubt_and_what_waited_goes_to_the_next_server() {
-    let mut world = World::<Heap>::new(broker::Config::default());
+fn goes_to_the_next_server<S: Make>() {
+    let mut world = World::<S>::new(broker::Config::default());
     let config = Config { suspect_timeout: Duration::from_millis(100), ..Config::default() };
     let publisher = world.add(config, CLEAN);
     world.run_until("the connection", |world| world.nodes[publisher].client.is_connected());
@@ -155,6 +154,42 @@ fn what_was_on_its_way_is_in_doubt_and_what_waited_goes_to_the_next_server() {
     assert_eq!(outcome(&mut world, publisher, waits), Ok(0));
     assert_eq!(world.broker.stats().messages_in, 2, "nothing was sent twice");
     assert_eq!(told(&world, publisher, short).len(), 1, "and the late word is of no interest");
+}
+
+#[test]
+fn what_was_on_its_way_is_in_doubt_and_what_waited_goes_to_the_next_server() {
+    goes_to_the_next_server::<Heap>();
+    goes_to_the_next_server::<Lent<'static>>();
+}
+
+/// A microcontroller's client waits for as many words as it was lent memory for, and no other message is published meanwhile.
+#[test]
+fn memory_that_is_lent_has_room_for_as_many_as_it_was_lent_for() {
+    let mut bare = Client::new(Config::default(), 1, Box::leak(Box::new(Pocket::new())).lend());
+    let refused = bare.publish_confirmed(Instant::ZERO, "a", b"", &Confirmed::default());
+    assert_eq!(refused, Err(ConfirmError::TooMany), "none was lent");
+    let mut world = World::<Lent<'static>>::new(broker::Config::default());
+    let publisher = world.add(Config::default(), CLEAN);
+    let memory = Box::leak(Box::new(ConfirmMemory::<1>::new()));
+    assert_eq!(world.nodes[publisher].client.lend_confirms(memory), Err(LendError::Late));
+    let ids: Vec<_> = (0..8).map(|_| publish(&mut world, publisher, "a", &Confirmed::default())).collect();
+    let more = |world: &mut World<_>| {
+        world.nodes[publisher].client.publish_confirmed(world.now, "a", b"", &Confirmed::default())
+    };
+    assert_eq!(more(&mut world), Err(ConfirmError::TooMany));
+    let sent = world.nodes[publisher].client.stats().messages_sent;
+    assert_eq!((sent, world.nodes[publisher].client.forget_confirmation(ids[3])), (8, true));
+    let another = more(&mut world).unwrap();
+    assert_eq!(outcome(&mut world, publisher, another), Ok(0));
+    let told_of: Vec<_> = ids.iter().map(|id| told(&world, publisher, *id).len()).collect();
+    assert_eq!(told_of, [1, 1, 1, 0, 1, 1, 1, 1], "it is not heard of one that was forgotten");
+    // A connection that is lost takes them all, and each is told of once.
+    let ids: Vec<_> = (0..8).map(|_| publish(&mut world, publisher, "a", &Confirmed::default())).collect();
+    world.settle();
+    world.restart(broker::Config::default());
+    let outcomes: Vec<_> = ids.iter().map(|id| outcome(&mut world, publisher, *id)).collect();
+    assert_eq!(outcomes, [Err(ConfirmFailure::InDoubt); 8]);
+    assert!(more(&mut world).is_ok());
 }
 
 /// Each message that makes room is told of while the one that needs it is given its name.

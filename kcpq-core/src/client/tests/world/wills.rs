@@ -76,6 +76,7 @@ fn the_will_of_who_says_goodbye_is_forgotten() {
 /// Its client has given a session up and made another, and the server does not know that.
 fn who_comes_back<S: Make>() {
     let (mut world, watch, node) = World::<S>::with_will(broker::Config::default(), WILL);
+    world.no_farewells = true;
     world.cut(node, true);
     world.run_until("a loss", |world| world.nodes[node].log.saw("Disconnected") > 0);
     world.cut(node, false);

@@ -45,6 +45,7 @@ impl Bridge {
             import: self.to_kcpq.clone(),
             prefix: "".into(),
             store: Vec::new(),
+            last_values: "".into(),
         };
         let backbone = self.nats.backbone("kcpq bridge", crossing, self.linger)?;
         let backbone = backbone.ok_or_else(|| Failure::Error("no NATS server is named: give --nats".into()))?;

@@ -55,6 +55,7 @@ impl NatsServers {
             import: list(crossing.import),
             prefix: crossing.prefix,
             store: list(crossing.store),
+            last_values: crossing.last_values,
             buffer: self.nats_buffer,
             linger,
         };

@@ -52,6 +52,8 @@ pub(super) struct Crossing {
     pub(super) prefix: Box<str>,
     /// Patterns of what JetStream is to store; empty ones are none.
     pub(super) store: Vec<Box<str>>,
+    /// The bucket of last values; empty for none.
+    pub(super) last_values: Box<str>,
 }
 
 impl NatsServers {

@@ -27,6 +27,10 @@ pub(super) struct Nats {
     /// has. A stream there has to have the subjects
     #[arg(long, default_value = "", value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_list)]
     nats_stored: Vec<Box<str>>,
+    /// Bucket of JetStream, a key/value one, that has the last values of subjects: so they survive, and all servers share them. It
+    /// has to be there
+    #[arg(long, value_name = "BUCKET", value_parser = parse_bucket)]
+    nats_last_values: Option<Box<str>>,
 }
 
 impl Nats {
@@ -45,6 +49,7 @@ impl Nats {
             import: self.nats_import.clone(),
             prefix: self.nats_prefix.clone().unwrap_or_default(),
             store: self.nats_stored.clone(),
+            last_values: self.nats_last_values.clone().unwrap_or_default(),
         };
         self.servers.backbone(name, crossing, linger)
     }
@@ -62,9 +67,25 @@ fn parse_prefix(text: &str) -> Result<Box<str>, String> {
     }
 }
 
+fn parse_bucket(text: &str) -> Result<Box<str>, String> {
+    let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match !text.is_empty() && text.bytes().all(is_one) {
+        true => Ok(text.into()),
+        false => Err("the name of a bucket has letters, digits, - and _, and nothing else".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_has_a_name_as_jetstream_takes_it() {
+        assert_eq!(parse_bucket("last_Values-7").as_deref(), Ok("last_Values-7"));
+        for wrong in ["", "a.b", "a b", "*", "ä", "$KV"] {
+            assert!(parse_bucket(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_prefix_is_a_subject() {

@@ -137,6 +137,7 @@ async fn end_by_signal(signals: &mut Signals, mut at_hup: impl FnMut()) -> End {
         match signals.next().await {
             Some(Ok(signal)) if signals::ends(signal) => return End::Signal(signal),
             Some(Ok(Signal::Hup)) => at_hup(),
+            Some(Ok(signal)) if signals::is_told_otherwise(signal) => {}
             Some(Ok(signal)) => tracing::info!(?signal, "no use for this signal"),
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals"),
             None => return pending().await,

@@ -107,6 +107,7 @@ pub(super) const KEYS: &[Key] = &[
     key("nats", "import", "nats_import"),
     key("nats", "prefix", "nats_prefix"),
     key("nats", "stored", "nats_stored"),
+    key("nats", "last_values", "nats_last_values"),
     key("nats", "buffer", "nats_buffer"),
     key("transport", "preset", "preset"),
     key("transport", "max_datagram", "max_datagram"),

@@ -38,6 +38,8 @@ pub(super) struct Look {
     pub(super) queues: Option<ReceiveQueues>,
     /// How it is with the backbone, if there is one.
     pub(super) backbone: Option<BackboneView>,
+    /// How often the file of last values could not be written.
+    pub(super) kept_write_failures: u64,
     /// What sessions did since the look before.
     pub(super) recent: Rc<Recent>,
 }
@@ -131,7 +133,8 @@ impl Looker {
             // Behind the sessions, so that what their engines have counted is in it.
             let shards = self.view.counters()?;
             let (queues, backbone) = (self.view.receive_queues(), self.view.backbone());
-            Some(Look { at: SystemTime::now(), sessions, shards, queues, backbone, recent })
+            let kept_write_failures = self.view.kept_write_failures();
+            Some(Look { at: SystemTime::now(), sessions, shards, queues, backbone, kept_write_failures, recent })
         })
     }
 

@@ -138,6 +138,7 @@ async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, lo
     let executor = LocalExecutor::new();
     let crowd = Rc::new(Crowd::default());
     let accept = async {
+        let mut failing = false;
         loop {
             // What was looked at is not kept for longer than it is of use.
             let stale = async {
@@ -147,13 +148,17 @@ async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, lo
             match or(async { Some(listener.accept().await) }, stale).await {
                 None => looker.forget(),
                 Some(Ok((stream, _))) => {
+                    failing = false;
                     crowd.admit(|lease| {
                         let talk = talk(stream, Rc::clone(&looker), Rc::downgrade(&crowd), Rc::clone(&lease), local);
                         executor.spawn(or(talk, async move { lease.end().await }))
                     });
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "no connection for HTTP");
+                    // Once, until one comes again: without files for it nobody would see otherwise why nothing is shown.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "no connections over HTTP for now");
+                    }
                     Timer::after(PAUSE).await;
                 }
             }

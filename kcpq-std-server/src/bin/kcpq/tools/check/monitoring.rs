@@ -44,7 +44,7 @@ pub(super) async fn look(site: &Site) -> Vec<Finding> {
 fn backbone(found: &Value) -> Option<Finding> {
     let connected = found["connected"].as_bool()?;
     let lost = found["dropped"]["away"].as_u64().unwrap_or(0) + found["dropped"]["in_doubt"].as_u64().unwrap_or(0);
-    let storing = &found["storing"];
+    let (storing, values) = (&found["storing"], &found["last_values"]);
     let unstored: u64 =
         ["no_stream", "refused", "in_doubt", "full"].iter().filter_map(|why| storing[why].as_u64()).sum();
     let (what, disconnects) = ("backbone", found["disconnects"].as_u64().unwrap_or(0));
@@ -65,6 +65,11 @@ fn backbone(found: &Value) -> Option<Finding> {
             text,
             &["has a stream of JetStream their subjects, and room? why: storing in /varz, and the log"],
         )
+    } else if let Some(trouble) = values["trouble"].as_str() {
+        let waiting = values["pending"].as_u64().unwrap_or(0);
+        let text =
+            format!("{} is there; the bucket of last values is not: {trouble}; {waiting} wait", text(found, "server"));
+        Finding::warning(what, text, &["make it: nats kv add BUCKET; last values are kept and changed here meanwhile"])
     } else {
         Finding::well(what, format!("{} is there", text(found, "server")))
     })
@@ -123,6 +128,7 @@ mod tests {
         assert_eq!(grade(json!({ "connected": true, "storing": { "refused": 1, "stored": 9 } })), Some(Grade::Warning));
         assert_eq!(grade(json!({ "connected": true, "storing": { "stored": 9 } })), Some(Grade::Well));
         assert_eq!(grade(json!({ "connected": true, "server": "nats://a:4222" })), Some(Grade::Well));
+        assert_eq!(grade(json!({ "connected": true, "last_values": { "trouble": "why" } })), Some(Grade::Warning));
         assert!(found(0, 3).advice[0].contains("kcpq top") && found(2, 3).advice[0].contains("socket buffers"));
     }
 }
