@@ -79,9 +79,10 @@ impl Deadline {
     /// The earlier of two.
     #[cfg_attr(target_os = "none", inline(never))]
     pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
-        match (a, b) {
-            (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
-            (a, b) => a.or(b),
+        match (&a, &b) {
+            (Some(first), Some(second)) if second.at < first.at => b,
+            (None, _) => b,
+            _ => a,
         }
     }
 }
@@ -118,8 +119,9 @@ impl Instant {
     #[cfg_attr(target_os = "none", inline(never))]
     pub fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
-            (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
-            (a, b) => a.or(b),
+            (Some(first), Some(second)) if second.0 < first.0 => b,
+            (None, _) => b,
+            _ => a,
         }
     }
 

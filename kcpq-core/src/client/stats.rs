@@ -229,7 +229,9 @@ impl<Span: Ord + Copy> Latency<Span> {
 
 impl Latency {
     pub(super) fn add(&mut self, sample: Duration) {
-        self.min = if self.samples == 0 { sample } else { self.min.min(sample) };
+        if self.samples == 0 || sample < self.min {
+            self.min = sample;
+        }
         self.max = self.max.max(sample);
         self.last = sample;
         self.sum = self.sum.saturating_add(sample.as_micros());
