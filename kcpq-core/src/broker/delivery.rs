@@ -258,6 +258,16 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
         }
     }
 
+    /// True if its publisher wants to know that it is stored.
+    pub(super) fn is_to_be_stored(&self) -> bool {
+        self.message.store().is_some()
+    }
+
+    /// The gateway is not handed it: nobody there wants it.
+    pub(super) fn stays_here(&mut self) {
+        self.reached.cx.stats.no_interest += u64::from(!self.subject.is_reserved());
+    }
+
     /// Hands it to the gateway, which is to know whether queue groups here have it, and whether it is to be stored.
     #[cold]
     pub(super) fn hand_to_gateway(&mut self, index: u8, served: bool) {

@@ -261,6 +261,13 @@ impl Hub {
             }
         });
         delivery.charge(steps / turn::STEPS + wanted_by.len() as u32);
+        if is_here && gateway.is_some() && !is_for_gateway {
+            // Whether somebody stores it is the backbone's to say.
+            is_for_gateway = delivery.is_to_be_stored();
+            if !is_for_gateway {
+                delivery.stays_here();
+            }
+        }
         let gateway = gateway.filter(|_| is_for_gateway);
         let mut elsewhere = 0;
         match aim {

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod browser;
+pub(crate) mod certificate;
 pub(crate) mod folder;
 pub(crate) mod go;
 pub(crate) mod nats;

@@ -2,12 +2,13 @@
 
 mod crossing;
 mod groups;
+mod leaf;
 mod lost;
 mod model;
 mod replays;
 mod store;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,6 +19,7 @@ mod values;
 
 use self::store::Store;
 use self::stored::{Stream, Word};
+use super::presence::{PATIENCE, PING_EVERY};
 use super::*;
 use crate::broker::{Broker, Config as BrokerConfig, SlowConsumer};
 use crate::client::{self, Client, Event, Parts, SubscriptionId};
@@ -25,6 +27,7 @@ use crate::frame::properties::PropertiesBuf;
 use crate::kcp::{self, CongestionControl};
 use crate::lane::Lane;
 use crate::store::Heap;
+use crate::time::Duration;
 
 const KCP: kcp::Config =
     kcp::Config { congestion: CongestionControl::Off, send_window: 1024, recv_window: 1024, ..kcp::Config::GAMES };
@@ -42,12 +45,15 @@ struct Subscription {
 type Seen = (String, Option<String>, Vec<u8>, Vec<(String, String)>);
 
 /// What NATS does: each plain subscription gets a message, and one of each queue group, but none on the connection of its
-/// publisher; who asks and has nobody is told so.
+/// publisher; who asks and has nobody is told so. A leaf node gets each message once, with the groups that it is to see to, and is
+/// told what others want.
 #[derive(Default)]
 struct Backbone {
     subscriptions: Vec<Subscription>,
     /// For each server what it is sent, in order.
     sent: Vec<VecDeque<Sent>>,
+    /// For each server that is a leaf node, while it is there, what it was told that others want.
+    leafs: BTreeMap<usize, BTreeSet<(String, Option<String>)>>,
     turn: usize,
     is_away: bool,
     /// What others would see: subject, reply, payload, headers.
@@ -68,6 +74,18 @@ enum Sent {
         status: Option<u16>,
         payload: Vec<u8>,
     },
+    Routed {
+        subject: String,
+        reply: Option<String>,
+        groups: Vec<String>,
+        headers: Vec<(String, String)>,
+        payload: Vec<u8>,
+    },
+    Interest {
+        subject: String,
+        group: Option<String>,
+        wanted: bool,
+    },
     Pong(Channel),
     Receipt {
         subject: String,
@@ -84,6 +102,7 @@ impl Backbone {
         &mut self,
         from: Option<usize>,
         (subject, reply): (&str, Option<&str>),
+        named: Option<&str>,
         headers: &[(String, String)],
         payload: &[u8],
     ) {
@@ -95,12 +114,27 @@ impl Backbone {
         let mut groups: Vec<_> = found.iter().filter_map(|other| other.group.clone()).collect();
         groups.sort();
         groups.dedup();
+        // A leaf node names those that it does not see to.
+        groups.retain(|group| named.is_none_or(|named| named.split(' ').any(|name| name == group)));
         for group in groups {
             let members: Vec<_> = found.iter().filter(|other| other.group.as_ref() == Some(&group)).collect();
             self.turn += 1;
             chosen.push(members[self.turn % members.len()].clone());
         }
-        for Subscription { server, on, sid, .. } in &chosen {
+        let mut routed: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for Subscription { server, group, .. } in chosen.iter().filter(|one| self.leafs.contains_key(&one.server)) {
+            routed.entry(*server).or_default().extend(group.clone());
+        }
+        for (server, groups) in routed {
+            self.sent[server].push_back(Sent::Routed {
+                subject: subject.into(),
+                reply: reply.map(Into::into),
+                groups,
+                headers: headers.to_vec(),
+                payload: payload.to_vec(),
+            });
+        }
+        for Subscription { server, on, sid, .. } in chosen.iter().filter(|one| !self.leafs.contains_key(&one.server)) {
             self.sent[*server].push_back(Sent::Message {
                 on: *on,
                 sid: *sid,
@@ -118,6 +152,7 @@ impl Backbone {
             self.sent[from].push_back(Sent::Receipt { subject: reply.into(), word });
         }
         if let (true, Some(reply), Some(from)) = (chosen.is_empty() && !is_stored, reply, from)
+            && !self.leafs.contains_key(&from)
             && let Some(own) = self.subscriptions.iter().find(|own| {
                 own.server == from && own.on == Channel::Main && own.group.is_none() && matches(&own.subject, reply)
             })
@@ -132,6 +167,23 @@ impl Backbone {
                 payload: vec![],
             };
             self.sent[from].push_back(sent);
+        }
+    }
+
+    /// Leaf nodes are told what others want that they have not been told, and what these do not want any more.
+    fn spread(&mut self) {
+        let Self { subscriptions, sent, leafs, streams, .. } = self;
+        for (leaf, told) in leafs {
+            let others = subscriptions.iter().filter(|one| one.server != *leaf);
+            let mut wanted: BTreeSet<_> = others.map(|one| (one.subject.clone(), one.group.clone())).collect();
+            wanted.extend(streams.iter().map(|stream| (stream.pattern().to_string(), None)));
+            for ((subject, group), wanted) in
+                wanted.difference(told).map(|new| (new, true)).chain(told.difference(&wanted).map(|old| (old, false)))
+            {
+                let (subject, group) = (subject.clone(), group.clone());
+                sent[*leaf].push_back(Sent::Interest { subject, group, wanted });
+            }
+            *told = wanted;
         }
     }
 }
@@ -176,6 +228,12 @@ impl World {
     }
 
     fn with(servers: usize, brokers: usize, homes: &[(usize, usize)], config: &Config) -> Self {
+        Self::mixed(&vec![config.leaf; servers], brokers, homes, config)
+    }
+
+    /// For each server whether it is a leaf node.
+    fn mixed(leafs: &[bool], brokers: usize, homes: &[(usize, usize)], config: &Config) -> Self {
+        let servers = leafs.len();
         let now = Instant::from_millis(1);
         let broker_config =
             BrokerConfig { kcp: KCP, slow_consumer: SlowConsumer::DropNewest, ..BrokerConfig::default() };
@@ -183,7 +241,8 @@ impl World {
             brokers: (0..brokers)
                 .map(|own| Broker::new(broker_config.clone(), 1).with_shards(own, brokers).with_gateway())
                 .collect(),
-            gateway: Gateway::new(Config { id: id as u64, ..config.clone() }, brokers, id as u64 + 5).unwrap(),
+            gateway: Gateway::new(Config { id: id as u64, leaf: leafs[id], ..config.clone() }, brokers, id as u64 + 5)
+                .unwrap(),
         };
         let end = |(index, home): (usize, &(usize, usize))| {
             let config = client::Config { queue: 1 << 20, kcp: KCP, ..client::Config::default() };
@@ -215,17 +274,25 @@ impl World {
 
     fn connect(&mut self) {
         self.backbone.is_away = false;
-        for server in &mut self.servers {
-            server.gateway.on_connected(self.now, 1_000);
-        }
+        (0..self.servers.len()).for_each(|index| self.attach(index));
         self.run();
         // What waited goes out when others are back as well.
         self.pass(HOLDS_FOR);
     }
 
+    /// One server is at the backbone.
+    fn attach(&mut self, index: usize) {
+        let gateway = &mut self.servers[index].gateway;
+        if gateway.is_leaf() {
+            self.backbone.leafs.insert(index, BTreeSet::new());
+        }
+        gateway.on_connected(self.now, 1_000);
+    }
+
     fn disconnect(&mut self) {
         self.backbone.is_away = true;
         self.backbone.subscriptions.clear();
+        self.backbone.leafs.clear();
         self.backbone.sent.iter_mut().for_each(VecDeque::clear);
         for server in &mut self.servers {
             server.gateway.on_disconnected(self.now);
@@ -236,6 +303,7 @@ impl World {
     /// One server loses the backbone, which goes on.
     fn lose(&mut self, index: usize) {
         self.backbone.subscriptions.retain(|own| own.server != index);
+        self.backbone.leafs.remove(&index);
         self.backbone.sent[index].clear();
         self.servers[index].gateway.on_disconnected(self.now);
     }
@@ -305,9 +373,26 @@ impl World {
                 }
             }
         }
+        backbone.spread();
         while let Some(sent) = backbone.sent[index].pop_front() {
             any = true;
             match sent {
+                Sent::Interest { subject, group, wanted } => {
+                    gateway.handle_interest(now, &subject, group.as_deref(), wanted);
+                }
+                Sent::Routed { subject, reply, groups, headers, payload } => {
+                    let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+                    let incoming = Incoming {
+                        on: Channel::Main,
+                        sid: 0,
+                        subject: &subject,
+                        reply: reply.as_deref(),
+                        headers: &headers,
+                        status: None,
+                        payload: &payload,
+                    };
+                    gateway.handle_routed(now, &incoming, &groups.join(" "));
+                }
                 Sent::Pong(on) => gateway.on_pong(now, on),
                 Sent::Receipt { subject, word } => gateway.handle_receipt(now, &subject, word.receipt()),
                 Sent::Message { sid: Gateway::RECEIPTS, subject, .. } => {
@@ -343,7 +428,23 @@ impl World {
                 Order::Unsubscribe { on, sid } => {
                     backbone.subscriptions.retain(|other| (other.server, other.on, other.sid) != (index, on, sid));
                 }
-                Order::Ping { on } => backbone.sent[index].push_back(Sent::Pong(on)),
+                Order::Want { subject, group, .. } => {
+                    let (subject, group) = (subject.into(), group.map(Into::into));
+                    let own = Subscription { server: index, on: Channel::Main, sid: 0, subject, group };
+                    if !backbone.subscriptions.contains(&own) {
+                        backbone.subscriptions.push(own); // otherwise it is another weight
+                    }
+                }
+                Order::Unwant { subject, group } => {
+                    let (subject, group) = (subject.into(), group.map(Into::into));
+                    let own = Subscription { server: index, on: Channel::Main, sid: 0, subject, group };
+                    assert!(backbone.subscriptions.contains(&own), "{own:?} was not wanted");
+                    backbone.subscriptions.retain(|other| *other != own);
+                }
+                Order::Ping { on } => {
+                    backbone.spread(); // what it says of others stands before
+                    backbone.sent[index].push_back(Sent::Pong(on));
+                }
             }
         }
         while let Some(order) = gateway.poll_store() {
@@ -356,7 +457,8 @@ impl World {
             message.headers(|name, value| headers.push((name.to_string(), value.to_string())));
             let size: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
             assert_eq!(message.size(), message.payload.len() + if size > 0 { size + 12 } else { 0 });
-            backbone.publish(Some(index), (message.subject, message.reply), &headers, message.payload);
+            let named = backbone.leafs.contains_key(&index).then_some(message.groups);
+            backbone.publish(Some(index), (message.subject, message.reply), named, &headers, message.payload);
         }) {
             any = true;
         }
@@ -414,7 +516,7 @@ impl World {
 
     fn publish_there(&mut self, subject: &str, reply: Option<&str>, headers: &[(&str, &str)], text: &str) {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        self.backbone.publish(None, (subject, reply), &headers, text.as_bytes());
+        self.backbone.publish(None, (subject, reply), None, &headers, text.as_bytes());
         self.run();
     }
 
@@ -425,7 +527,7 @@ impl World {
             Sent::Message { subject, reply, payload, .. } => {
                 Some((subject, String::from_utf8(payload).unwrap(), reply))
             }
-            Sent::Pong(_) | Sent::Receipt { .. } => None,
+            Sent::Routed { .. } | Sent::Interest { .. } | Sent::Pong(_) | Sent::Receipt { .. } => None,
         });
         all.collect()
     }

@@ -37,7 +37,7 @@ fn what_a_backbone_that_was_left_still_has_is_for_a_group_that_nobody_is_in_any_
         }));
         gateway.on_disconnected(Instant::ZERO);
     }
-    let distinct: alloc::collections::BTreeSet<_> = groups.iter().collect();
+    let distinct: BTreeSet<_> = groups.iter().collect();
     assert_eq!((groups.len(), distinct.len()), (3, 3), "{groups:?}");
 }
 

@@ -14,14 +14,16 @@ struct Known {
 }
 
 /// Servers, clients and the backbone come and go; what has to hold at any time is looked at, and in the end that all is well.
-fn come_and_go(seed: u64) {
+fn come_and_go(seed: u64, may_be_leafs: bool) {
     const PATTERNS: [&str; 5] = [">", "a.*", "a.>", "*.b", "a.b"];
     const SUBJECTS: [&str; 4] = ["a.b", "a.c", "x.b", "x.y"];
     let mut rng = Rng::with_seed(seed);
     let (servers, brokers) = (rng.usize(2..4), rng.usize(1..3));
     let homes: Vec<_> = (0..6).map(|_| (rng.usize(..servers), rng.usize(..brokers))).collect();
     let config = Config { buffer: 2_000, ..Config::default() };
-    let mut world = World::with(servers, brokers, &homes, &config);
+    // Leaf nodes and others, as it falls.
+    let leafs: Vec<_> = (0..servers).map(|_| may_be_leafs && rng.u8(..3) > 0).collect();
+    let mut world = World::mixed(&leafs, brokers, &homes, &config);
     let mut known: Vec<Known> = Vec::new();
     let mut publishers = Vec::new();
     let mut buf = vec![0; 60_000];
@@ -51,7 +53,7 @@ fn come_and_go(seed: u64) {
                 if !is_up[index] {
                     world.lose(index);
                 } else {
-                    world.servers[index].gateway.on_connected(world.now, 1_000);
+                    world.attach(index);
                 }
             }
             4 => world.pass(Duration::from_millis(rng.u64(..1_500))),
@@ -81,7 +83,7 @@ fn come_and_go(seed: u64) {
     // In the end everybody is there, and all comes everywhere.
     for (index, is_up) in is_up.iter().enumerate() {
         if !is_up {
-            world.servers[index].gateway.on_connected(world.now, 1_000);
+            world.attach(index);
         }
     }
     world.run();
@@ -119,7 +121,8 @@ fn come_and_go(seed: u64) {
         assert_eq!(stats.waiting, 0, "seed {seed}");
         if brokers == 1 {
             let relayed = server.brokers[0].stats().relayed;
-            let all = stats.messages_out + stats.dropped_away + stats.dropped_settled + stats.expired;
+            let handed = stats.messages_out + stats.no_interest;
+            let all = handed + stats.dropped_away + stats.dropped_settled + stats.expired;
             assert_eq!(relayed, all, "seed {seed}, server {index}: {stats:?}");
         }
     }
@@ -154,6 +157,13 @@ fn check(world: &mut World, known: &mut [Known], publishers: &[(usize, &'static 
 #[test]
 fn whatever_comes_and_goes_nobody_gets_a_message_twice_and_in_the_end_all_is_well() {
     for seed in 0..60 {
-        come_and_go(seed);
+        come_and_go(seed, false);
+    }
+}
+
+#[test]
+fn the_same_holds_of_leaf_nodes_also_beside_others() {
+    for seed in 0..120 {
+        come_and_go(seed, true);
     }
 }
