@@ -1,8 +1,9 @@
 """What a backbone costs, and what crosses it: `scripts/compare --backbone`.
 
-Four ways from a publisher to its subscriber, in turn, each with servers that are started anew for each run: a kcpq server
-by itself; the same on a NATS server, which gets all of it as well; from one kcpq server over NATS to another one; and the
-NATS server alone. All on loopback, on this machine, so that what stands beside each other shares its processors.
+Six ways from a publisher to its subscriber, in turn, each with servers that are started anew for each run: a kcpq server
+by itself; the same on a NATS server as its client, which hands it all of it as well, and as a leaf node of it, which does not; from
+one kcpq server over NATS to another one, as clients and as leaf nodes; and the NATS server alone. All on loopback, on this machine,
+so that what stands beside each other shares its processors.
 """
 
 import datetime
@@ -15,14 +16,16 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from common import Server, find, report, stop, tell
+from common import Server, find, free_port, report, stop, tell
 
 # Seconds: what a run may take longer than planned.
 PATIENCE = 60
 WARMUP = 1
 
 OFF, ON, ACROSS, NATS = "kcpq", "kcpq on NATS", "kcpq -> NATS -> kcpq", "nats-server"
-WAYS = [OFF, ON, ACROSS, NATS]
+LEAF, LEAF_ACROSS = "kcpq as leaf", "kcpq -> NATS -> kcpq, as leafs"
+WAYS = [OFF, ON, LEAF, ACROSS, LEAF_ACROSS, NATS]
+LEAFS = [LEAF, LEAF_ACROSS]
 
 
 class Work(NamedTuple):
@@ -59,13 +62,19 @@ class Run:
         return addr
 
     def nats_server(self):
+        """Where it lets clients in."""
         return self.server(Server(NATS, [self.nats, "-a", "127.0.0.1", "-p", "{port}"]))
 
-    def kcpq_server(self, nats=None):
-        command = [self.kcpq, "serve", "-l", "127.0.0.1:{port}", "--register", "none"]
-        if nats:
-            return self.server(Server(ON, [*command, "--nats", f"nats://{nats}"], "the backbone is there"))
-        return self.server(Server(OFF, command, "listening"))
+    def hub(self):
+        """A NATS server, and where it lets leaf nodes in."""
+        port = free_port()
+        config = f"leafnodes {{{{ host: 127.0.0.1, port: {port} }}}}"
+        self.server(Server(NATS, [self.nats, "-a", "127.0.0.1", "-p", "{port}", "-c", "{folder}/config"], config=config))
+        return f"127.0.0.1:{port}"
+
+    def kcpq_server(self, *backbone):
+        command = [self.kcpq, "serve", "-l", "127.0.0.1:{port}", "--register", "none", *backbone]
+        return self.server(Server(OFF, command, "the backbone is there" if backbone else "listening"))
 
     def start(self, command):
         self.running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -83,11 +92,11 @@ class Run:
             return self.start([self.rivals, "nats", addr, "--subs", "1", *work.load(), *span, *warmup])
         if way == OFF:
             return self.bench(self.kcpq_server(), *work.load(), *span, *warmup)
-        nats = self.nats_server()
-        first = self.kcpq_server(nats)
-        if way == ON:
+        backbone = ["--nats-leaf", self.hub()] if way in LEAFS else ["--nats", self.nats_server()]
+        first = self.kcpq_server(*backbone)
+        if way in (ON, LEAF):
             return self.bench(first, *work.load(), *span, *warmup)
-        return self.bench(self.kcpq_server(nats), "--pub-server", first, *work.load(), *span, *warmup)
+        return self.bench(self.kcpq_server(*backbone), "--pub-server", first, *work.load(), *span, *warmup)
 
     def stop(self):
         for process in reversed(self.running):
@@ -124,8 +133,9 @@ def cell(runs, read):
 
 
 def table(works, results):
-    lines = ["| work | " + " | ".join(WAYS) + " | on NATS : by itself | over NATS : nats-server | added over NATS |",
-             "|" + "---|" * (len(WAYS) + 4)]
+    head = ["work", *WAYS, "on NATS : by itself", "as leaf : by itself", "over NATS : nats-server", "over leafs : nats-server",
+            "added over NATS", "added over leafs"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for work in works:
         for name, read, less in rows(work):
             cells = {way: cell(results[way, work.name], read) for way in WAYS}
@@ -135,9 +145,11 @@ def table(works, results):
                 known = value[ours] and value[theirs]
                 return f"{(value[theirs] / value[ours] if less else value[ours] / value[theirs]):.2f}" if known else ""
 
-            added = f"{value[ACROSS] - value[OFF]:,.0f} µs" if less and value[ACROSS] and value[OFF] else ""
-            lines.append("| " + " | ".join([name, *(cells[way][1] for way in WAYS), ratio(ON, OFF), ratio(ACROSS, NATS), added])
-                         + " |")
+            def added(way):
+                return f"{value[way] - value[OFF]:,.0f} µs" if less and value[way] and value[OFF] else ""
+
+            ratios = [ratio(ON, OFF), ratio(LEAF, OFF), ratio(ACROSS, NATS), ratio(LEAF_ACROSS, NATS)]
+            lines.append("| " + " | ".join([name, *(cells[way][1] for way in WAYS), *ratios, added(ACROSS), added(LEAF_ACROSS)]) + " |")
     return "\n".join(lines)
 
 
@@ -161,6 +173,6 @@ def main(args, target):
 
 {table(works, results)}
 
-Ratios above 1 are in favour of the first one. "Added over NATS" is what a message takes longer from one kcpq server over NATS to
+Ratios above 1 are in favour of the first one. "Added" is what a message takes longer from one kcpq server over NATS to
 another one than within one. Command: `scripts/compare --backbone --rounds {args.rounds} --seconds {args.seconds}`.
 """

@@ -1,5 +1,6 @@
 """What the comparisons share."""
 
+import filecmp
 import json
 import os
 import shutil
@@ -22,6 +23,16 @@ def tell(text):
 
 def find(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def copy_sources(into):
+    """The sources as they are, whether they are committed or not. What is the same already stays, with its time."""
+    files = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
+                           capture_output=True, text=True).stdout.split("\n")
+    for file in filter(None, files):
+        if (ROOT / file).is_file() and not ((into / file).is_file() and filecmp.cmp(ROOT / file, into / file, shallow=False)):
+            (into / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, into / file)
 
 
 def stop(process):

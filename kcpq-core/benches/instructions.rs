@@ -26,7 +26,7 @@ use self::relay::Relay;
 
 type Work = (&'static str, fn(u64));
 
-const WORK: [Work; 18] = [
+const WORK: [Work; 23] = [
     ("frame", frame),
     ("router-exact", |count| route(count, "temperature")),
     ("router-wildcard", |count| route(count, "*")),
@@ -40,7 +40,13 @@ const WORK: [Work; 18] = [
     ("relay-permitted", |count| assert_eq!(Relay::permitted().run(count, &[7; 128]), count)),
     ("relay-staged", |count| assert_eq!(Relay::staged().run(count, &[7; 128]), count)),
     ("relay-crowded", |count| assert_eq!(Relay::crowded().run(count, &[7; 128]), count)),
+    ("relay-mixed", |count| assert_eq!(Relay::mixed().run(count, &[7; 128]), count)),
+    ("relay-local", |count| assert_eq!(Relay::local(1).run(count, &[7; 128]), count)),
+    ("relay-local-1k", |count| assert_eq!(Relay::local(1).run(count, &[7; 1024]), count)),
+    // A hundredth of one for a hundred.
+    ("relay-to-100/100", |count| assert_eq!(Relay::local(100).run(count / 100, &[7; 1024]), count / 100 * 100)),
     ("relay-group", |count| assert_eq!(Relay::group(8).run(count, &[7; 128]), count)),
+    ("relay-local-group", |count| assert_eq!(Relay::local_group(8).run(count, &[7; 128]), count)),
     // Of a session, a page at a time.
     ("view", views),
     ("first-look", first_looks),

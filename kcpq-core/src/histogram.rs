@@ -46,6 +46,12 @@ impl<S: Scale> Histogram<S> {
         self.sum = self.sum.wrapping_add(value);
     }
 
+    /// Counts so many values that are the same.
+    pub fn record_many(&mut self, value: u64, count: u32) {
+        *self.place(value) += u64::from(count);
+        self.sum = self.sum.wrapping_add(value.wrapping_mul(count.into()));
+    }
+
     /// Counts so many values that lie evenly from `least` to `greatest`, both included if there are two.
     pub fn record_evenly(&mut self, least: u64, greatest: u64, count: u32) {
         let count = u64::from(count);

@@ -38,6 +38,10 @@ fn several_messages_from_publisher_through_broker_to_subscriber_share_an_allocat
     assert!(relay_allocations(Relay::new(), 16) <= 20_000 / 100 * 3);
     // Nor on their way over a stage, but for the buffers there.
     assert!(relay_allocations(Relay::staged(), 128) <= 20_000 / 100 * 4);
+    // Nor those that go their ways one by one, or many in a long datagram.
+    assert!(relay_allocations(Relay::mixed(), 128) <= 20_000 / 100 * 3);
+    assert!(relay_allocations(Relay::local(1), 128) <= 20_000 / 100 * 3);
+    assert!(relay_allocations(Relay::local_group(8), 128) <= 20_000 / 100 * 3);
     // Whether they are permitted is known.
     assert!(relay_allocations(Relay::permitted(), 16) <= 20_000 / 100 * 3);
     // Nor where much waits, for one or for members of a queue group by turns.

@@ -234,6 +234,31 @@ mod lossy {
     }
 
     #[test]
+    fn three_groups_are_kept_and_the_oldest_gives_way() {
+        let shards = Shards::KCPQ;
+        for first in [0, shards.paws() - 2 * 13] {
+            let sent = stream(shards, 5, first, &mut Rng::with_seed(13));
+            let groups: Vec<_> = sent.chunks(13).collect();
+            let mut decoder = Decoder::new(Config::default());
+            for group in [3, 1, 2] {
+                // One less than would do.
+                groups[group][2..11].iter().for_each(|datagram| drop(feed(&mut decoder, datagram)));
+            }
+            assert_eq!(decoder.stats().late, 0);
+            feed(&mut decoder, &groups[0][2]);
+            assert_eq!(decoder.stats().late, 1, "three behind the newest");
+            feed(&mut decoder, &groups[4][2]);
+            feed(&mut decoder, &groups[1][11]);
+            assert_eq!((decoder.stats().late, decoder.stats().expired_parity), (2, 1), "it was given up");
+            for (group, recovered) in [(2, 2), (3, 4)] {
+                feed(&mut decoder, &groups[group][11]);
+                assert_eq!(decoder.stats().recovered, recovered, "group {group} from {first}");
+            }
+            assert_eq!(decoder.kept_bytes(), groups[4][2].len() - header::LEN + 2);
+        }
+    }
+
+    #[test]
     fn a_group_is_kept_no_longer_than_configured_and_memory_is_given_back() {
         let sent = stream(Shards::KCPQ, 1, 0, &mut Rng::with_seed(2));
         let mut decoder = Decoder::new(Config::default());
@@ -269,6 +294,60 @@ mod economy {
             assert!(most <= 3 * 10 * MAX_SHARD);
             assert_eq!((decoder.kept_bytes(), decoder.poll_timeout()), (0, None));
             assert_eq!((decoder.shards(), decoder.stats().retuned), (Shards::KCPQ, 0));
+        }
+    }
+
+    #[test]
+    fn parity_that_nobody_needs_is_counted() {
+        let sent = stream(Shards::KCPQ, 2, 0, &mut Rng::with_seed(14));
+        let (first, second) = sent.split_at(13);
+        let mut decoder = Decoder::new(Config::default());
+        let mut useless = |datagrams: &[Vec<u8>]| {
+            datagrams.iter().for_each(|datagram| drop(feed(&mut decoder, datagram)));
+            (decoder.stats().useless_parity, decoder.stats().expired_parity)
+        };
+        assert_eq!(useless(&first[1..]), (2, 0), "one of three rebuilds what is missing");
+        assert_eq!(useless(&first[..1]), (2, 0), "it comes after all");
+        assert_eq!(useless(&second[..9]), (2, 0));
+        let (last, parity) = (&second[9..10], &second[10..]);
+        assert_eq!(useless(last), (2, 0));
+        assert_eq!(useless(parity), (5, 0), "nothing was lost");
+        let mut decoder = Decoder::new(Config::default());
+        for datagram in [&first[10..11], &first[..10]].concat() {
+            // The tenth datagram rebuilds the one that comes then.
+            feed(&mut decoder, &datagram);
+        }
+        assert_eq!((decoder.stats().useless_parity, decoder.stats().recovered), (0, 1));
+    }
+
+    #[test]
+    fn where_memory_is_short_older_groups_give_way_to_newer_ones() {
+        let mut encoder = Encoder::new(Shards::KCPQ, MAX_SHARD);
+        let mut groups = [Vec::new(), Vec::new()];
+        for group in &mut groups {
+            for _ in 0..10 {
+                let mut datagram = vec![7; 100];
+                encoder.data(NOW, &mut datagram).unwrap();
+                group.push(datagram);
+            }
+            group.extend(parity(&mut encoder));
+        }
+        const SHARD: usize = 100 - header::LEN + 2;
+        for (begun, other) in [(0, 1), (1, 0)] {
+            let mut decoder = Decoder::new(Config { max_bytes: 12 * SHARD, ..Config::default() });
+            groups[begun][1..9].iter().for_each(|datagram| drop(feed(&mut decoder, datagram)));
+            feed(&mut decoder, &groups[begun][10]);
+            [1, 2, 10].into_iter().for_each(|index| drop(feed(&mut decoder, &groups[other][index])));
+            assert_eq!((decoder.kept_bytes(), decoder.stats().crowded), (12 * SHARD, 0));
+            feed(&mut decoder, &groups[other][3]);
+            let (kept, crowded) = if begun < other { (4, 0) } else { (9, 1) };
+            assert_eq!(decoder.kept_bytes(), kept * SHARD, "begun with group {begun}");
+            assert_eq!((decoder.stats().crowded, decoder.stats().expired_parity), (crowded, 1));
+            // What is left of the older one comes too late, and the newer one is rebuilt.
+            groups[0][9..].iter().for_each(|datagram| drop(feed(&mut decoder, datagram)));
+            assert_eq!((decoder.stats().recovered, decoder.stats().expired_parity), (0, 3));
+            groups[1][4..].iter().for_each(|datagram| drop(feed(&mut decoder, datagram)));
+            assert_eq!(decoder.stats().recovered, 1, "begun with group {begun}");
         }
     }
 
@@ -315,6 +394,20 @@ mod economy {
         encoder.data(NOW, &mut datagram).unwrap();
         assert_eq!(Header::parse(&datagram).unwrap().0.seqid, 13);
         assert_eq!(encoder.poll_parity(&mut [0; 200]), None);
+    }
+
+    #[test]
+    fn parity_is_owed_when_a_group_is_complete() {
+        let mut encoder = Encoder::new(Shards::KCPQ, 64);
+        for _ in 0..10 {
+            assert_eq!(encoder.parity_len(), None);
+            encoder.data(NOW, &mut [0; header::LEN]).unwrap();
+        }
+        for _ in 0..3 {
+            assert_eq!(encoder.parity_len(), Some(header::LEN));
+            assert_eq!(encoder.poll_parity(&mut [0; 64]), Some(header::LEN));
+        }
+        assert_eq!(encoder.parity_len(), None);
     }
 
     #[test]
@@ -374,6 +467,7 @@ mod hostile {
         feed(&mut decoder, &shorter);
         sent[15..23].iter().chain(&sent[25..]).for_each(|datagram| drop(feed(&mut decoder, datagram)));
         assert_eq!((decoder.stats().malformed, decoder.stats().recovered, decoder.kept_bytes()), (1, 0, 0));
+        assert_eq!(decoder.stats().expired_parity, 2, "the first, and the one that came after all");
     }
 
     #[test]

@@ -67,6 +67,8 @@ mod joined;
 #[cfg(feature = "json")]
 mod json;
 mod message;
+#[cfg(all(test, kcpq_loom))]
+mod model;
 mod operation;
 mod own;
 mod paths;
@@ -84,6 +86,7 @@ mod shared;
 mod staging;
 mod store;
 mod subscription;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod udp;

@@ -85,7 +85,9 @@ impl Commands {
 
     /// It has slept, and looks at all that there is before it does again.
     pub(crate) fn wakes(&self) {
-        self.awake.store(true, Ordering::Release);
+        // Whoever finds it awake does not wake it, so all that was sent before has to be seen from here on: a mere store
+        // would not see to that.
+        self.awake.swap(true, Ordering::AcqRel);
     }
 }
 

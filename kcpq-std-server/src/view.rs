@@ -41,6 +41,8 @@ pub struct BackboneView {
     pub server: Option<String>,
     /// Why it is connected to none, for people.
     pub trouble: Option<String>,
+    /// Why a leaf node that is to be connected to JetStream as well is not, for people.
+    pub store_trouble: Option<String>,
     /// Why the bucket of last values is not there, or does not take something, for people; `None` if all is well, or there is none.
     pub values_trouble: Option<String>,
     /// How often the backbone has refused something, and gone on.

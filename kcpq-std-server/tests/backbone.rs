@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
@@ -14,6 +13,7 @@ use kcpq_core::broker::gateway;
 use kcpq_smol::{Client, Message, RequestError, RequestFailure, Subscription};
 use kcpq_std_server::{Backbone, BackboneView, Config, NatsCredentials, NatsTls, Server};
 use smol::Timer;
+use support::certificate;
 use support::folder::Folder;
 use support::nats::{self, Nats, NatsClient};
 use support::process::Process;
@@ -589,26 +589,7 @@ fn tls_is_used_where_nats_asks_for_it_and_only_with_those_who_are_trusted() {
         return;
     }
     let folder = Folder::new("nats-tls");
-    let (cert, key) = (folder.0.join("cert.pem"), folder.0.join("key.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args([
-            "-subj",
-            "/CN=test",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        eprintln!("skipped: no openssl to make a certificate with");
-        return;
-    }
+    let Some((cert, key)) = certificate::make(&folder) else { return };
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let nats = Nats::start(&["--tls", "--tlscert", &path(&cert), "--tlskey", &path(&key)]);
     let plain = Nats::start(&[]);
@@ -643,9 +624,6 @@ fn tls_is_used_where_nats_asks_for_it_and_only_with_those_who_are_trusted() {
             assert!(why.starts_with("TLS: ") && why.contains("certificate"), "{why}");
         }
     });
-    for file in [cert, key, strange] {
-        let _ = std::fs::remove_file(file);
-    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use smol::Timer;
 use support::browser::{self, Browser};
 use support::folder::Folder;
+use support::jetstream::JetStream;
 #[cfg(feature = "nats")]
 use support::nats;
 use support::process::Process;
@@ -265,14 +266,9 @@ fn a_page_is_told_where_a_message_is_stored() {
     if !nats::is_there() {
         return;
     }
-    let folder = Folder::new("browser-stored");
-    let nats = nats::Nats::start(&["-js", "-sd", folder.0.to_str().unwrap()]);
-    let mut there = nats.client();
-    there.subscribe("_INBOX.made", None);
-    let stream = r#"{"name":"ORDERS","subjects":["orders"],"max_msgs":2,"discard":"new"}"#;
-    there.publish("$JS.API.STREAM.CREATE.ORDERS", Some("_INBOX.made"), stream);
-    assert!(!there.next().text.contains("error"));
-    let (server, _, http) = serve(&["--http", "0", "--nats", &nats.url()]);
+    let jetstream = JetStream::start("browser-stored");
+    jetstream.create("ORDERS", json!({ "subjects": ["orders"], "max_msgs": 2, "discard": "new" }));
+    let (server, _, http) = serve(&["--http", "0", "--nats", &jetstream.nats.url()]);
     server.expect_logged("the backbone is there", LIMIT);
     browser.go(&format!("http://{http}/telemetry.html"));
     let told = run(

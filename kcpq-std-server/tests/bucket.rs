@@ -10,58 +10,26 @@ use futures_lite::future::poll_once;
 use kcpq_core::broker::gateway;
 use kcpq_smol::Client;
 use kcpq_std_server::{Backbone, BackboneView, Config, Server};
-use serde_json::{Value, json};
-use support::folder::Folder;
+use serde_json::json;
+use support::jetstream::{self, JetStream};
 use support::nats::{self, Nats, NatsClient};
 use support::wait::{LIMIT, soon, until};
 
 const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
 
-/// A NATS server with JetStream, whose folder goes with it.
-struct JetStream {
-    nats: Nats,
-    _folder: Folder,
+/// What a bucket has of a key: headers and text.
+fn get(there: &JetStream, name: &str, key: &str) -> Option<(String, String)> {
+    let mut client = there.nats.client();
+    client.subscribe("_INBOX.get", None);
+    let question = json!({ "last_by_subj": format!("$KV.{name}.{key}") }).to_string();
+    client.publish(&format!("$JS.API.DIRECT.GET.KV_{name}"), Some("_INBOX.get"), &question);
+    let heard = client.next();
+    (!heard.headers.starts_with("NATS/1.0 404")).then_some((heard.headers, heard.text))
 }
 
-impl JetStream {
-    fn start(name: &str) -> Self {
-        let folder = Folder::new(name);
-        let nats = Nats::start(&["-js", "-sd", folder.0.to_str().unwrap()]);
-        Self { nats, _folder: folder }
-    }
-
-    fn ask(&self, what: &str, question: &Value) -> Value {
-        let mut client = self.nats.client();
-        client.subscribe("_INBOX.test", None);
-        client.publish(&format!("$JS.API.{what}"), Some("_INBOX.test"), &question.to_string());
-        let answer: Value = serde_json::from_str(&client.next().text).unwrap();
-        assert_eq!(answer["error"], Value::Null, "{what}: {answer}");
-        answer
-    }
-
-    /// Makes a bucket as `nats kv add` does.
-    fn bucket(&self, name: &str) {
-        let config = json!({
-            "name": format!("KV_{name}"), "subjects": [format!("$KV.{name}.>")], "storage": "file", "max_msgs_per_subject": 1,
-            "discard": "new", "allow_rollup_hdrs": true, "deny_delete": true, "allow_direct": true,
-        });
-        self.ask(&format!("STREAM.CREATE.KV_{name}"), &config);
-    }
-
-    /// What the bucket has of a key: headers and text.
-    fn get(&self, name: &str, key: &str) -> Option<(String, String)> {
-        let mut client = self.nats.client();
-        client.subscribe("_INBOX.get", None);
-        let question = json!({ "last_by_subj": format!("$KV.{name}.{key}") }).to_string();
-        client.publish(&format!("$JS.API.DIRECT.GET.KV_{name}"), Some("_INBOX.get"), &question);
-        let heard = client.next();
-        (!heard.headers.starts_with("NATS/1.0 404")).then_some((heard.headers, heard.text))
-    }
-
-    /// How many messages it has ever taken.
-    fn taken(&self, name: &str) -> u64 {
-        self.ask(&format!("STREAM.INFO.KV_{name}"), &json!({}))["state"]["last_seq"].as_u64().unwrap()
-    }
+/// How many messages it has ever taken.
+fn taken(there: &JetStream, name: &str) -> u64 {
+    jetstream::last(&mut there.nats.client(), &format!("KV_{name}"))
 }
 
 fn bind(nats: &Nats, bucket: &str) -> Server {
@@ -115,7 +83,7 @@ fn all_servers_have_one_set_of_values_and_it_outlives_them() {
         return;
     }
     let jetstream = JetStream::start("bucket");
-    jetstream.bucket("LAST");
+    jetstream::create_bucket(&mut jetstream.nats.client(), "LAST");
     smol::block_on(async {
         let (first, second) = (bind(&jetstream.nats, "LAST"), bind(&jetstream.nats, "LAST"));
         settled(&first).await;
@@ -128,7 +96,7 @@ fn all_servers_have_one_set_of_values_and_it_outlives_them() {
         let all = values(&[("lamp", "on"), ("room.küche=1", "21"), ("door", "open")]);
         until("both have them", || kept(&first) == all && kept(&second) == all).await;
         settled(&first).await;
-        let (headers, text) = jetstream.get("LAST", "room.k=C3=BCche=3D1").unwrap();
+        let (headers, text) = get(&jetstream, "LAST", "room.k=C3=BCche=3D1").unwrap();
         assert!(text == "21" && headers.contains("Unit: K\r\n") && headers.contains("Kcpq-Edge: "), "{headers}");
         // Who was subscribed has got each once, as a message; who is later, as a value.
         for subject in ["lamp", "room.küche=1", "door"] {
@@ -144,9 +112,9 @@ fn all_servers_have_one_set_of_values_and_it_outlives_them() {
         let all = values(&[("lamp", "off"), ("room.küche=1", "21")]);
         until("both have these", || kept(&first) == all && kept(&second) == all).await;
         settled(&second).await;
-        assert!(jetstream.get("LAST", "door").unwrap().0.contains("KV-Operation: DEL\r\n"));
+        assert!(get(&jetstream, "LAST", "door").unwrap().0.contains("KV-Operation: DEL\r\n"));
         // None goes round: five changes, and no more were put.
-        assert_eq!((jetstream.taken("LAST"), stats(&first).values_out, stats(&second).values_out), (5, 3, 2));
+        assert_eq!((taken(&jetstream, "LAST"), stats(&first).values_out, stats(&second).values_out), (5, 3, 2));
         // What a client of NATS puts there is a message here, once at each server, and a value.
         let mut near_live = near.subscribe("mode").await.unwrap();
         let mut there = jetstream.nats.client();
@@ -161,7 +129,7 @@ fn all_servers_have_one_set_of_values_and_it_outlives_them() {
         .await;
         until("what is no key is counted", || stats(&first).values_unmapped == 1).await;
         assert!(poll_once(near_live.next()).await.is_none(), "once");
-        assert_eq!(jetstream.taken("LAST"), 8);
+        assert_eq!(taken(&jetstream, "LAST"), 8);
         first.shutdown();
         second.shutdown();
         // Another one, later, has all of it.
@@ -179,7 +147,7 @@ fn without_nats_values_are_kept_here_and_the_newest_counts_when_it_is_back() {
         return;
     }
     let mut jetstream = JetStream::start("bucket-away");
-    jetstream.bucket("LAST");
+    jetstream::create_bucket(&mut jetstream.nats.client(), "LAST");
     smol::block_on(async {
         let (first, second) = (bind(&jetstream.nats, "LAST"), bind(&jetstream.nats, "LAST"));
         settled(&first).await;
@@ -210,9 +178,9 @@ fn without_nats_values_are_kept_here_and_the_newest_counts_when_it_is_back() {
         until("both have the newest", || kept(&first) == all && kept(&second) == all).await;
         settled(&first).await;
         settled(&second).await;
-        assert_eq!(jetstream.get("LAST", "a").unwrap().1, "newer");
-        assert_eq!(jetstream.get("LAST", "only.here").unwrap().1, "1");
-        assert!(jetstream.get("LAST", "gone").unwrap().0.contains("KV-Operation: DEL\r\n"));
+        assert_eq!(get(&jetstream, "LAST", "a").unwrap().1, "newer");
+        assert_eq!(get(&jetstream, "LAST", "only.here").unwrap().1, "1");
+        assert!(get(&jetstream, "LAST", "gone").unwrap().0.contains("KV-Operation: DEL\r\n"));
         // Who had the older one gets the newer one, once.
         keep(&far, "a", "end").await;
         for text in ["newer", "end"] {
@@ -237,9 +205,9 @@ fn a_bucket_that_is_not_there_is_waited_for() {
         keep(&client, "a", "1").await;
         until("it waits", || stats(&server).values_waiting == 1).await;
         assert_eq!(kept(&server), values(&[("a", "1")]));
-        jetstream.bucket("LAST");
+        jetstream::create_bucket(&mut jetstream.nats.client(), "LAST");
         settled(&server).await;
-        assert_eq!(jetstream.get("LAST", "a").map(|(_, text)| text).as_deref(), Some("1"));
+        assert_eq!(get(&jetstream, "LAST", "a").map(|(_, text)| text).as_deref(), Some("1"));
         assert_eq!(view(&server).values_trouble, None);
         // What is larger than NATS takes is refused, and kept here.
         client.publish("large", vec![b'x'; 1_048_540]).retain().await.unwrap();
@@ -248,6 +216,6 @@ fn a_bucket_that_is_not_there_is_waited_for() {
         // A stop hands over what is left.
         keep(&client, "b", "2").await;
         server.shutdown();
-        assert_eq!(jetstream.get("LAST", "b").map(|(_, text)| text).as_deref(), Some("2"));
+        assert_eq!(get(&jetstream, "LAST", "b").map(|(_, text)| text).as_deref(), Some("2"));
     });
 }

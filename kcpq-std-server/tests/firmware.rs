@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use kcpq_smol::{Backoff, Client, Subscription};
-use serde_json::{Value, json};
-use support::folder::Folder;
-use support::nats::{self, Nats};
+use serde_json::json;
+use support::jetstream::{self, JetStream};
+use support::nats;
 use support::process::Process;
 use support::relay::{Relay, RelayConfig};
 use support::wait::soon;
@@ -193,20 +193,13 @@ fn telemetry_goes_on_after_the_server_was_restarted() {
     });
 }
 
-/// What a stream of JetStream has of `sensors.bench.temperature`, in its order.
-fn stored(nats: &Nats) -> Vec<Vec<u8>> {
-    let mut client = nats.client();
-    client.subscribe("_INBOX.test", None);
-    client.publish("$JS.API.STREAM.INFO.READINGS", Some("_INBOX.test"), "");
-    let info: Value = serde_json::from_str(&client.next().text).unwrap();
-    let last = info["state"]["last_seq"].as_u64().unwrap_or_else(|| panic!("{info}"));
+/// What a stream has of `sensors.bench.temperature`, in its order.
+fn stored(jetstream: &JetStream) -> Vec<Vec<u8>> {
     let get = |number: u64| {
-        let question = json!({ "seq": number }).to_string();
-        client.publish("$JS.API.STREAM.MSG.GET.READINGS", Some("_INBOX.test"), &question);
-        let answer: Value = serde_json::from_str(&client.next().text).unwrap();
+        let answer = jetstream.ask("STREAM.MSG.GET.READINGS", &json!({ "seq": number }));
         base64::prelude::BASE64_STANDARD.decode(answer["message"]["data"].as_str().unwrap()).unwrap()
     };
-    (1..=last).map(get).collect()
+    (1..=jetstream::last(&mut jetstream.nats.client(), "READINGS")).map(get).collect()
 }
 
 #[test]
@@ -216,16 +209,10 @@ fn each_reading_is_stored_once_and_in_order_through_a_lossy_link_until_the_strea
     }
     let Some(elf) = firmware() else { return };
     const ROOM: usize = 40;
-    let folder = Folder::new("firmware-store");
-    let nats = Nats::start(&["-js", "-sd", folder.0.to_str().unwrap()]);
-    let config =
-        json!({ "name": "READINGS", "subjects": ["sensors.*.temperature"], "max_msgs": ROOM, "discard": "new" });
-    let mut client = nats.client();
-    client.subscribe("_INBOX.test", None);
-    client.publish("$JS.API.STREAM.CREATE.READINGS", Some("_INBOX.test"), &config.to_string());
-    let made: Value = serde_json::from_str(&client.next().text).unwrap();
-    assert_eq!(made["error"], Value::Null, "{made}");
-    let (_server, addr) = serve_with("127.0.0.1:0", &["--nats", &nats.url()]);
+    let jetstream = JetStream::start("firmware-store");
+    let most = json!({ "subjects": ["sensors.*.temperature"], "max_msgs": ROOM, "discard": "new" });
+    jetstream.create("READINGS", most);
+    let (_server, addr) = serve_with("127.0.0.1:0", &["--nats", &jetstream.nats.url()]);
     let relay = Relay::start(addr, RelayConfig { seed: 2, loss: 0.1, ..RelayConfig::default() });
     smol::block_on(async {
         let client = connect(addr).await;
@@ -241,6 +228,6 @@ fn each_reading_is_stored_once_and_in_order_through_a_lossy_link_until_the_strea
         assert!(output.status.success(), "{text}");
         assert!(text.contains(&format!("telemetry: {ROOM} stored, ")), "{text}");
     });
-    let numbers: Vec<u32> = stored(&nats).iter().map(|reading| number(reading)).collect();
+    let numbers: Vec<u32> = stored(&jetstream).iter().map(|reading| number(reading)).collect();
     assert!(numbers.into_iter().eq(0..ROOM as u32));
 }

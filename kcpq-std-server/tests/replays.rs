@@ -13,6 +13,7 @@ use kcpq_smol::{Client, Preset, SettleError, SubscribeError, Subscription};
 use kcpq_std_server::{Backbone, Config, Server};
 use serde_json::{Value, json};
 use support::folder::Folder;
+use support::jetstream;
 use support::nats::{self, Nats, NatsClient};
 use support::process::Process;
 use support::program::kcpq;
@@ -49,19 +50,8 @@ async fn client(addr: std::net::SocketAddr) -> Client {
     Client::builder().timeout(LIMIT).connect(addr).await.unwrap()
 }
 
-/// Asks JetStream for something, and has the answer.
-fn api(there: &mut NatsClient, what: &str, question: &Value) -> Value {
-    let inbox = "_INBOX.test.api";
-    there.subscribe(inbox, None);
-    there.publish(&format!("$JS.API.{what}"), Some(inbox), &question.to_string());
-    let answer: Value = serde_json::from_str(&there.next().text).unwrap();
-    assert!(answer["error"].is_null(), "{what}: {answer}");
-    there.unsubscribe();
-    answer
-}
-
 fn stream(there: &mut NatsClient, name: &str, subjects: &[&str]) {
-    api(there, &format!("STREAM.CREATE.{name}"), &json!({ "name": name, "subjects": subjects, "storage": "file" }));
+    jetstream::create(there, name, json!({ "subjects": subjects }));
 }
 
 /// Publishes numbers to be stored, and waits until they are.
@@ -140,7 +130,7 @@ fn ten_thousand_stored_messages_and_then_live_ones_come_once_and_in_order() {
         assert_eq!((now.replays, now.replays_opened, now.replays_resumed, now.redelivered), (5, 5, 0, 0), "{now:?}");
         drop((all, from, since, last, new));
         until("all are ended", || stats(&server).replays == 0).await;
-        let left = || api(&mut nats.client(), "CONSUMER.NAMES.EVENTS", &json!({}));
+        let left = || jetstream::ask(&mut nats.client(), "CONSUMER.NAMES.EVENTS", &json!({}));
         until("nothing is left at the store", || left()["total"] == 0).await;
         server.shutdown();
     });
@@ -251,9 +241,9 @@ fn what_is_lost_comes_back_and_no_message_is_missing_or_doubled() {
         fill(&mut there, "events.a", 1_100..1_200);
         numbers(&mut all, 1_100..1_200).await;
         // Somebody has taken the consumer away.
-        let names = api(&mut there, "CONSUMER.NAMES.EVENTS", &json!({}));
+        let names = jetstream::ask(&mut there, "CONSUMER.NAMES.EVENTS", &json!({}));
         for name in names["consumers"].as_array().unwrap() {
-            api(&mut there, &format!("CONSUMER.DELETE.EVENTS.{}", name.as_str().unwrap()), &json!({}));
+            jetstream::ask(&mut there, &format!("CONSUMER.DELETE.EVENTS.{}", name.as_str().unwrap()), &json!({}));
         }
         fill(&mut there, "events.a", 1_200..1_300);
         numbers(&mut all, 1_200..1_300).await;
@@ -277,7 +267,11 @@ fn a_durable_subscription_survives_the_deaths_of_both_servers() {
         "durable_name": "worker", "ack_policy": "explicit", "deliver_policy": "all", "filter_subject": "jobs.>",
         "ack_wait": 1_000_000_000u64, "max_ack_pending": 50,
     });
-    api(&mut there, "CONSUMER.DURABLE.CREATE.JOBS.worker", &json!({ "stream_name": "JOBS", "config": config }));
+    jetstream::ask(
+        &mut there,
+        "CONSUMER.DURABLE.CREATE.JOBS.worker",
+        &json!({ "stream_name": "JOBS", "config": config }),
+    );
     fill(&mut there, "jobs.a", 0..200);
     smol::block_on(async {
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -304,7 +298,7 @@ fn a_durable_subscription_survives_the_deaths_of_both_servers() {
         while seen.len() < 300 || deaths < 2 {
             assert!(begun.elapsed() < 2 * LIMIT, "{} of 300 after {deaths} deaths", seen.len());
             if deaths == 0 && seen.len() >= 50 || deaths == 1 && seen.len() == 200 {
-                let info = api(&mut nats.client(), "CONSUMER.INFO.JOBS.worker", &json!({}));
+                let info = jetstream::ask(&mut nats.client(), "CONSUMER.INFO.JOBS.worker", &json!({}));
                 let floor = info["ack_floor"]["stream_seq"].as_u64().unwrap();
                 // It writes its file several times in a second, and forgets all if it is killed just then.
                 let rests = || file.metadata().unwrap().modified().unwrap().elapsed().unwrap() > FILE_RESTS;
@@ -364,7 +358,7 @@ fn what_is_refused_comes_again_and_what_is_left_goes_to_the_next() {
         assert_eq!((&*left.text(), left.deliveries()), ("2", 2));
         left.ack().unwrap();
         until("all is settled", || {
-            let info = api(&mut nats.client(), "CONSUMER.INFO.JOBS.w", &json!({}));
+            let info = jetstream::ask(&mut nats.client(), "CONSUMER.INFO.JOBS.w", &json!({}));
             info["num_ack_pending"] == 0 && info["ack_floor"]["stream_seq"] == 3
         })
         .await;

@@ -14,7 +14,7 @@ use kcpq_core::broker::gateway;
 use kcpq_smol::{Client, StoreError, StoreFailure, Stored};
 use kcpq_std_server::{Backbone, BindError, Config, Server};
 use serde_json::{Value, json};
-use support::folder::Folder;
+use support::jetstream::JetStream;
 use support::nats::{self, Nats, NatsClient};
 use support::process::Process;
 use support::program::kcpq;
@@ -22,94 +22,53 @@ use support::wait::{LIMIT, soon, until};
 
 const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
 
-/// A NATS server with JetStream, whose folder goes with it.
-struct JetStream {
-    nats: Nats,
-    _folder: Folder,
+/// Makes a stream of these subjects, which takes `most` messages at most, if that is not -1, and refuses more.
+fn make_stream(there: &JetStream, name: &str, subjects: &[&str], most: i64) {
+    there.create(name, json!({ "subjects": subjects, "max_msgs": most, "discard": "new", "allow_direct": true }));
 }
 
-impl JetStream {
-    fn start(name: &str) -> Self {
-        let folder = Folder::new(name);
-        let nats = Nats::start(&["-js", "-sd", folder.0.to_str().unwrap()]);
-        Self { nats, _folder: folder }
+/// Servers of one cluster, and on all of them a stream of these subjects.
+fn cluster(name: &str, stream: &str, subjects: &[&str]) -> Vec<JetStream> {
+    let ports = [nats::free_port(), nats::free_port(), nats::free_port()];
+    let routes = ports.map(|port| format!("nats://127.0.0.1:{port}"));
+    let start = |(index, route): (usize, &String)| {
+        let called = format!("{name}-{index}");
+        let args = ["-n", &called, "--cluster_name", name, "--cluster", route, "--routes", &routes.join(",")];
+        JetStream::start_with(&called, &args)
+    };
+    let all: Vec<JetStream> = routes.iter().enumerate().map(start).collect();
+    let config =
+        json!({ "name": stream, "subjects": subjects, "storage": "file", "num_replicas": 3, "allow_direct": true });
+    // They have to choose who leads before.
+    let begun = Instant::now();
+    while all[0].try_ask(&format!("STREAM.CREATE.{stream}"), &config).is_none_or(|made| made["error"] != Value::Null) {
+        assert!(begun.elapsed() < LIMIT, "no stream on the cluster");
     }
+    all
+}
 
-    /// Asks for something by the API: what it says.
-    fn ask(&self, what: &str, question: &Value) -> Value {
-        let mut client = self.nats.client();
-        client.subscribe("_INBOX.test", None);
-        client.publish(&format!("$JS.API.{what}"), Some("_INBOX.test"), &question.to_string());
-        let answer: Value = serde_json::from_str(&client.next().text).unwrap();
-        assert_eq!(answer["error"], Value::Null, "{what}: {answer}");
-        answer
-    }
+/// Which of them leads a stream; `None` if nobody does.
+fn leader_of(all: &[JetStream], stream: &str) -> Option<usize> {
+    let info = all
+        .iter()
+        .find_map(|one| one.nats.is_running().then(|| one.try_ask(&format!("STREAM.INFO.{stream}"), &json!({})))?)?;
+    info["cluster"]["leader"].as_str()?.rsplit_once('-')?.1.parse().ok()
+}
 
-    /// Makes a stream of these subjects, which takes `most` messages at most, if that is not -1, and refuses more.
-    fn stream(&self, name: &str, subjects: &[&str], most: i64) {
-        let config = json!({
-            "name": name, "subjects": subjects, "storage": "file", "max_msgs": most, "discard": "new", "allow_direct": true,
-        });
-        self.ask(&format!("STREAM.CREATE.{name}"), &config);
-    }
-
-    /// Servers of one cluster, and on all of them a stream of these subjects.
-    fn cluster(name: &str, stream: &str, subjects: &[&str]) -> Vec<Self> {
-        let ports = [nats::free_port(), nats::free_port(), nats::free_port()];
-        let routes = ports.map(|port| format!("nats://127.0.0.1:{port}"));
-        let start = |(index, route): (usize, &String)| {
-            let (folder, called) = (Folder::new(&format!("{name}-{index}")), format!("{name}-{index}"));
-            let dir = folder.0.to_str().unwrap().to_owned();
-            let cluster = ["--cluster_name", name, "--cluster", route, "--routes", &routes.join(",")];
-            let args = [&["-js", "-sd", &dir, "-n", &called][..], &cluster].concat();
-            Self { nats: Nats::start(&args), _folder: folder }
-        };
-        let all: Vec<Self> = routes.iter().enumerate().map(start).collect();
-        let config = json!({
-            "name": stream, "subjects": subjects, "storage": "file", "num_replicas": 3, "allow_direct": true,
-        });
-        // They have to choose who leads before.
-        let begun = Instant::now();
-        while all[0]
-            .try_ask(&format!("STREAM.CREATE.{stream}"), &config)
-            .is_none_or(|made| made["error"] != Value::Null)
-        {
-            assert!(begun.elapsed() < LIMIT, "no stream on the cluster");
-        }
-        all
-    }
-
-    /// As [`ask`](Self::ask); `None` if nothing is said soon.
-    fn try_ask(&self, what: &str, question: &Value) -> Option<Value> {
-        let mut client = self.nats.client();
-        client.subscribe("_INBOX.test", None);
-        client.publish(&format!("$JS.API.{what}"), Some("_INBOX.test"), &question.to_string());
-        serde_json::from_str(&client.try_next(Duration::from_millis(500))?.text).ok()
-    }
-
-    /// Which of them leads a stream; `None` if nobody does.
-    fn leader(all: &[Self], stream: &str) -> Option<usize> {
-        let info = all.iter().find_map(|one| {
-            one.nats.is_running().then(|| one.try_ask(&format!("STREAM.INFO.{stream}"), &json!({})))?
-        })?;
-        info["cluster"]["leader"].as_str()?.rsplit_once('-')?.1.parse().ok()
-    }
-
-    /// All that a stream has: numbers and texts.
-    fn all(&self, name: &str) -> BTreeMap<u64, String> {
-        let state = self.ask(&format!("STREAM.INFO.{name}"), &json!({}))["state"].clone();
-        let (first, last) = (state["first_seq"].as_u64().unwrap(), state["last_seq"].as_u64().unwrap());
-        let mut client = self.nats.client();
-        client.subscribe("_INBOX.all.*", None);
-        let message = |client: &mut NatsClient, number: u64| {
-            let (subject, inbox) = (format!("$JS.API.DIRECT.GET.{name}"), format!("_INBOX.all.{number}"));
-            client.publish(&subject, Some(&inbox), &json!({ "seq": number }).to_string());
-            let heard = client.next();
-            assert!(heard.headers.contains(&format!("Nats-Sequence: {number}\r\n")), "{heard:?}");
-            heard.text
-        };
-        (first..=last).filter(|_| last > 0).map(|number| (number, message(&mut client, number))).collect()
-    }
+/// All that a stream has: numbers and texts.
+fn content(there: &JetStream, name: &str) -> BTreeMap<u64, String> {
+    let state = there.ask(&format!("STREAM.INFO.{name}"), &json!({}))["state"].clone();
+    let (first, last) = (state["first_seq"].as_u64().unwrap(), state["last_seq"].as_u64().unwrap());
+    let mut client = there.nats.client();
+    client.subscribe("_INBOX.all.*", None);
+    let message = |client: &mut NatsClient, number: u64| {
+        let (subject, inbox) = (format!("$JS.API.DIRECT.GET.{name}"), format!("_INBOX.all.{number}"));
+        client.publish(&subject, Some(&inbox), &json!({ "seq": number }).to_string());
+        let heard = client.next();
+        assert!(heard.headers.contains(&format!("Nats-Sequence: {number}\r\n")), "{heard:?}");
+        heard.text
+    };
+    (first..=last).filter(|_| last > 0).map(|number| (number, message(&mut client, number))).collect()
 }
 
 fn bind(backbone: Backbone) -> Server {
@@ -152,7 +111,7 @@ fn who_publishes_is_told_where_it_is_stored_or_why_it_is_not() {
         return;
     }
     let jetstream = JetStream::start("stored");
-    jetstream.stream("ORDERS", &["orders.>", "edge.orders.>"], 4);
+    make_stream(&jetstream, "ORDERS", &["orders.>", "edge.orders.>"], 4);
     smol::block_on(async {
         let server = bind(Backbone { export: ["orders.>".into(), "none".into()].into(), ..backbone(&jetstream.nats) });
         let other = bind(backbone(&jetstream.nats));
@@ -193,7 +152,7 @@ fn who_publishes_is_told_where_it_is_stored_or_why_it_is_not() {
         assert_eq!((stats.stored, stats.store_duplicates, stats.store_refused), (5, 1, 1), "{stats:?}");
         assert_eq!((stats.store_no_stream, stats.storing, stats.store_repeats), (1, 0, 2), "{stats:?}");
     });
-    let texts: Vec<_> = jetstream.all("ORDERS").into_values().collect();
+    let texts: Vec<_> = content(&jetstream, "ORDERS").into_values().collect();
     assert_eq!(texts, ["1", "2", "3", "4"]);
 }
 
@@ -239,7 +198,7 @@ fn nats_is_killed_under_load_and_what_was_acknowledged_is_there_once() {
         return;
     }
     let mut jetstream = JetStream::start("stored-killed");
-    jetstream.stream("ORDERS", &["orders.>"], -1);
+    make_stream(&jetstream, "ORDERS", &["orders.>"], -1);
     smol::block_on(async {
         let server = bind(backbone(&jetstream.nats));
         joined(&server).await;
@@ -273,7 +232,7 @@ fn nats_is_killed_under_load_and_what_was_acknowledged_is_there_once() {
         for publisher in publishers {
             acknowledged.extend(soon("the last word", publisher).await);
         }
-        let all = jetstream.all("ORDERS");
+        let all = content(&jetstream, "ORDERS");
         for (number, text) in &acknowledged {
             assert_eq!(all.get(number), Some(text), "acknowledged, and not there");
         }
@@ -292,11 +251,11 @@ fn the_leader_of_a_stream_is_killed_and_what_was_acknowledged_is_there_once() {
     if !nats::is_there() {
         return;
     }
-    let mut cluster = JetStream::cluster("stored-led", "ORDERS", &["orders.>"]);
+    let mut cluster = cluster("stored-led", "ORDERS", &["orders.>"]);
     smol::block_on(async {
         let mut leader = None;
         until("somebody leads", || {
-            leader = JetStream::leader(&cluster, "ORDERS");
+            leader = leader_of(&cluster, "ORDERS");
             leader.is_some()
         })
         .await;
@@ -320,7 +279,7 @@ fn the_leader_of_a_stream_is_killed_and_what_was_acknowledged_is_there_once() {
         for publisher in publishers {
             acknowledged.extend(soon("the last word", publisher).await);
         }
-        let all = cluster[near].all("ORDERS");
+        let all = content(&cluster[near], "ORDERS");
         for (number, text) in &acknowledged {
             assert_eq!(all.get(number), Some(text), "acknowledged, and not there");
         }
@@ -338,7 +297,7 @@ fn what_is_to_be_stored_by_rule_is_stored_whoever_publishes_it_and_whenever_nats
         return;
     }
     let mut jetstream = JetStream::start("stored-rule");
-    jetstream.stream("RULE", &["site.rule.>"], -1);
+    make_stream(&jetstream, "RULE", &["site.rule.>"], -1);
     smol::block_on(async {
         let rule = Backbone {
             export: [].into(),
@@ -367,7 +326,7 @@ fn what_is_to_be_stored_by_rule_is_stored_whoever_publishes_it_and_whenever_nats
             jetstream.nats.restart();
             until("all are stored", || stats(&server).stored == count).await;
         }
-        let mut numbers: Vec<u64> = jetstream.all("RULE").values().map(|text| text.parse().unwrap()).collect();
+        let mut numbers: Vec<u64> = content(&jetstream, "RULE").values().map(|text| text.parse().unwrap()).collect();
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(0..count), "each is there once");
         let stats = stats(&server);
@@ -410,7 +369,7 @@ fn the_program_publishes_to_a_stream_and_shows_how_that_goes() {
         return;
     }
     let mut jetstream = JetStream::start("stored-program");
-    jetstream.stream("ORDERS", &["orders.>", "rule"], 4);
+    make_stream(&jetstream, "ORDERS", &["orders.>", "rule"], 4);
     let mut command = kcpq();
     command.args(["serve", "-l", "127.0.0.1:0", "--http", "0", "--log-format", "text"]);
     command.args(["--nats", &jetstream.nats.url(), "--nats-stored", "rule other.>"]);

@@ -225,3 +225,30 @@ impl Config {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_brokers_have_together_what_one_may_have() {
+        let limits = |config: &Config| {
+            [
+                config.max_sessions,
+                config.max_sessions_per_host,
+                config.max_queued_total,
+                config.max_received_total,
+                config.max_wills_total,
+                config.presence.per_second as usize,
+                config.stateless_replies as usize,
+            ]
+        };
+        let alone = limits(&Config::default());
+        for count in [1, 3, 64] {
+            for (alone, each) in alone.into_iter().zip(limits(&Config::default().shared_by(count))) {
+                assert!((alone..alone + count).contains(&(each * count)), "{each} of {alone} for each of {count}");
+            }
+        }
+        assert_eq!(limits(&Config::default().shared_by(0)), alone);
+    }
+}

@@ -50,6 +50,9 @@ pub(super) struct Context<P> {
     pub(super) replays: bool,
     /// The subject of the last message.
     pub(super) subject: Checked,
+    /// How many messages went in [runs](super::run); `None` if none are to, to see that these make no difference.
+    #[cfg(test)]
+    pub(super) runs: Option<u32>,
     /// The server stops soon: no session is opened.
     pub(super) stops: bool,
     /// It stops: nothing more is read.
@@ -108,6 +111,8 @@ impl<P> Context<P> {
             stores: false,
             replays: false,
             subject: Checked::default(),
+            #[cfg(test)]
+            runs: Some(0),
             stops: false,
             draining: false,
             headroom: 0,

@@ -216,6 +216,11 @@ impl Groups {
     /// Chooses the member that gets a message, among those of some shares of one group, by what each has waiting: as `load`
     /// says, 0 if that is nothing to speak of, `None` if it cannot have the message.
     pub(super) fn choose(&mut self, shares: &[Found], mut load: impl FnMut(Member) -> Option<u32>) -> Option<Member> {
+        if let [found] = shares {
+            let share = self.share(found.share)?;
+            let (_, place) = share.best(&mut load)?;
+            return share.take(place);
+        }
         let first = self.first_of(shares);
         let mut best: Option<(u32, u32, usize)> = None;
         for index in shares.iter().cycle().skip(first).take(shares.len()).map(|found| found.share) {
@@ -235,9 +240,6 @@ impl Groups {
 
     /// Which of some shares is to be asked first, so that each member has as many turns as any other.
     fn first_of(&mut self, shares: &[Found]) -> usize {
-        if shares.len() < 2 {
-            return 0;
-        }
         let weight = |found: &Found| self.shares.get(found.share as usize).map_or(0, |share| share.weight);
         let all = shares.iter().map(weight).sum::<u32>().max(1);
         let mut turn = self.turn % all;

@@ -239,7 +239,7 @@ impl<'f> Message<'f> {
         if self.expires.is_some() {
             queue.push_shared(joined(&parts), self.expires);
         } else {
-            let _ = queue.push(&parts, None);
+            queue.push_parts(parts);
         }
     }
 

@@ -35,6 +35,7 @@
 //!                                                                          relief     who gives way when queues have too much
 //! receipts   publishers that wait to hear who has their message, and whether it is stored
 //! message    a frame made the MSG that its subscribers share                foreign    subjects that only the original allows
+//! run        messages that lie one behind the other and go the same way
 //! party      a session or a shard, as publisher and subscriber             guard      who the sessions are, what they may do
 //! pass       what was decided for one session                              context    configuration, time, counters, events
 //! view       what it looks like to whoever runs it
@@ -73,6 +74,7 @@ mod presence;
 mod receipts;
 mod relief;
 mod replays;
+mod run;
 mod session;
 mod sessions;
 mod shards;

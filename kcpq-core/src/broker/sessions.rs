@@ -301,11 +301,13 @@ impl<P: Peer> Sessions<P> {
             Some(why @ Ended::ByClient(_)) => {
                 // Nothing more is for it but the acknowledgement of its CLOSE.
                 let mut out = [0; MAX_STRAY];
-                if let Some(len) = slot.session.last_words(now, &mut out) {
-                    if slot.session.is_sealed() {
-                        self.strays.push_bare(slot.peer, &out[..len]);
+                let is_bare = slot.session.is_sealed();
+                let begin = if is_bare { 0 } else { self.cx.headroom.into() };
+                if let Some(words) = slot.session.last_words(now, &mut out).and_then(|len| out.get(begin..len)) {
+                    if is_bare {
+                        self.strays.push_bare(slot.peer, words);
                     } else {
-                        self.strays.push(slot.peer, &out[usize::from(self.cx.headroom)..len]);
+                        self.strays.push(slot.peer, words);
                     }
                 }
                 return self.remove(slot, why);
@@ -343,11 +345,12 @@ impl<P: Peer> Sessions<P> {
             let token = known.map_or_else(|| cx.names.draw(), |known| known.token);
             slot.elsewhere = Some(table::Elsewhere { peer: from, token, asked_at: cx.now });
             let mut out = [0; MAX_STRAY];
-            if let Some(len) = slot.session.write_challenge(cx.now, token, &mut out) {
+            let written = slot.session.write_challenge(cx.now, token, &mut out);
+            if let Some(challenge) = written.and_then(|len| out.get(..len)) {
                 if slot.session.is_sealed() {
-                    strays.push_bare(from, &out[..len]);
+                    strays.push_bare(from, challenge);
                 } else {
-                    strays.push(from, &out[..len]);
+                    strays.push(from, challenge);
                 }
             }
         }

@@ -41,6 +41,9 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Messages without any subscriber.
     pub unrouted: u64,
+    /// Messages of sessions that did not go to the [gateway](super::gateway), where there is one: nobody behind it wants them, as
+    /// a leaf node knows, or they are not exported.
+    pub no_interest: u64,
     /// Messages whose publishers were told what became of them.
     pub confirmed: u64,
     /// Messages refused with ERR: invalid subject.
@@ -174,6 +177,7 @@ impl Stats {
             messages_out,
             bytes_out,
             unrouted,
+            no_interest,
             confirmed,
             messages_refused,
             messages_denied,
@@ -243,6 +247,7 @@ impl Stats {
         self.messages_out += messages_out;
         self.bytes_out += bytes_out;
         self.unrouted += unrouted;
+        self.no_interest += no_interest;
         self.confirmed += confirmed;
         self.messages_refused += messages_refused;
         self.messages_denied += messages_denied;

@@ -106,8 +106,9 @@ impl<P: Copy> Strays<P> {
         let _ = session.control(command::CLOSE, text.as_bytes(), reason.encode(&cx.config.successors, &mut payload));
         let _ = session.control(command::ERR, text.as_bytes(), &[]);
         let mut out = [0; MAX_STRAY];
-        if let Some(len) = session.poll_transmit(cx.now, &mut Protection::default(), &mut out) {
-            self.push(peer, &out[usize::from(cx.headroom)..len]);
+        let written = session.poll_transmit(cx.now, &mut Protection::default(), &mut out);
+        if let Some(datagram) = written.and_then(|len| out.get(cx.headroom.into()..len)) {
+            self.push(peer, datagram);
         }
     }
 
@@ -125,8 +126,9 @@ impl<P: Copy> Strays<P> {
         session.greet_sealed(cx.now);
         let _ = session.control(command::CLOSE, text.as_bytes(), reason.encode(&cx.config.successors, &mut payload));
         let mut out = [0; MAX_STRAY];
-        if let Some(len) = session.poll_transmit(cx.now, &mut Protection::default(), &mut out) {
-            self.push_bare(peer, &out[..len]);
+        let written = session.poll_transmit(cx.now, &mut Protection::default(), &mut out);
+        if let Some(datagram) = written.and_then(|len| out.get(..len)) {
+            self.push_bare(peer, datagram);
         }
     }
 

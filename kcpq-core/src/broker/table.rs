@@ -3,6 +3,9 @@
 //! It does not know what a session is. One that is worked on is taken out, so that the rest of the table can be used
 //! meanwhile.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec::Vec;

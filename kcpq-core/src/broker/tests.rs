@@ -20,6 +20,7 @@ mod backlog;
 mod kept;
 mod memory;
 mod presence;
+mod runs;
 mod stream;
 mod turns;
 mod view;

@@ -98,6 +98,12 @@ impl Turn {
         self.left = self.left.wrapping_sub_unsigned(work);
     }
 
+    /// A frame of so many bytes is read for it.
+    #[inline]
+    pub(super) fn charge_frame(&mut self, len: usize) {
+        self.charge(FRAME + (len / BYTES) as u32);
+    }
+
     /// True if no more is to be done for it.
     #[inline]
     pub(super) fn is_used_up(&self) -> bool {

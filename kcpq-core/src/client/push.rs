@@ -13,7 +13,7 @@ use super::finder::Finder;
 use super::requests::Requests;
 use super::subscriptions::{SubscriptionId, Subscriptions};
 use super::{Client, Config, Stats};
-use crate::frame::{Flaw, Frame, FrameError, HEAD, Head, LENGTH, Reader, Sink, Whole, command, frames};
+use crate::frame::{Flaw, Frame, FrameError, HEAD, Head, LENGTH, Reader, Sink, Whole, alike, command, frames};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Limits, Subject};
 use crate::time::Instant;
@@ -125,16 +125,8 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
     fn run(&mut self, reader: &Reader<Heap>, input: &[u8]) -> usize {
         let Some(id) = self.recent.alone else { return 0 };
         let longest = reader.capacity().min((reader.limits().max_body as usize).saturating_add(LENGTH));
-        let subject = &self.recent.subject[..];
         let (mut len, mut count) = (0, 0);
-        while let Some((head, rest)) = input.get(len..).and_then(|rest| rest.split_first_chunk())
-            && let head = Head::from_bytes(*head)
-            && head.command == command::MSG
-            && usize::from(head.subject_len) == subject.len()
-            && rest.starts_with(subject)
-            && let frame = head.frame_len()
-            && (HEAD + subject.len()..=longest.min(HEAD + rest.len())).contains(&frame)
-        {
+        for frame in alike(input, command::MSG, &self.recent.subject).take_while(|frame| *frame <= longest) {
             len += frame;
             count += 1;
         }

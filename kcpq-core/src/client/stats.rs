@@ -238,3 +238,75 @@ impl Latency {
         self.samples += 1;
     }
 }
+
+#[cfg(all(test, feature = "lanes"))]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    /// Counters that are multiples of their places.
+    fn counted(times: u64) -> Stats {
+        Stats {
+            connected: true,
+            connected_at: Some(Instant::from_millis(1)),
+            disconnected_at: Some(Instant::from_millis(2)),
+            messages_sent: times,
+            messages_received: 2 * times,
+            bytes_sent: 3 * times,
+            bytes_received: 4 * times,
+            latency: Latency::default(),
+            active_subscriptions: 5 * times as u32,
+            total_subscriptions: 6 * times,
+            connection_errors: 7 * times,
+            publish_errors: 8 * times,
+            subscription_errors: 9 * times,
+            reconnects: 10 * times,
+            messages_acknowledged: 11 * times,
+            dropped_overflow: 12 * times,
+            dropped_too_large: 13 * times as u32,
+            expired: 14 * times,
+            superseded: 15 * times,
+            dropped_in_doubt: 16 * times,
+            lost_on_close: 17 * times,
+            unmatched: 18 * times,
+            oversize: 19 * times,
+            malformed: 20 * times,
+            foreign_datagrams: 21 * times,
+            reset_hints: 22 * times,
+        }
+    }
+
+    #[test]
+    fn what_two_clients_count_adds_up() {
+        let mut sum = counted(2);
+        sum.add(&counted(3));
+        assert_eq!(format!("{sum:?}"), format!("{:?}", counted(5)));
+        let other = Stats { connected_at: Some(Instant::from_millis(3)), ..Stats::default() };
+        sum.add(&other);
+        let expected = Stats { connected: false, connected_at: other.connected_at, ..counted(5) };
+        assert_eq!(format!("{sum:?}"), format!("{expected:?}"), "one of them has no connection");
+    }
+
+    #[test]
+    fn measured_times_of_two_clients_are_summed_up() {
+        let [mut one, mut other, mut all] = [Latency::default(); 3];
+        for millis in [3, 1, 2] {
+            one.add(Duration::from_millis(millis));
+            all.add(Duration::from_millis(millis));
+        }
+        let before = format!("{one:?}");
+        one.merge(&other);
+        assert_eq!(format!("{one:?}"), before, "nothing was measured");
+        for millis in [9, 4] {
+            other.add(Duration::from_millis(millis));
+            all.add(Duration::from_millis(millis));
+        }
+        one.merge(&other);
+        assert_eq!(format!("{one:?}"), format!("{all:?}"));
+        assert_eq!(one.mean(), Duration::from_micros(19_000 / 5));
+        let mut first = Latency::default();
+        first.merge(&other);
+        assert_eq!(format!("{first:?}"), format!("{other:?}"));
+    }
+}

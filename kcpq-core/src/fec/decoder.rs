@@ -1,5 +1,8 @@
 //! Opens FEC datagrams and rebuilds lost ones.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -340,8 +343,7 @@ impl Decoder {
         let Some(group) = self.groups.get_mut(index) else { return };
         let waiting = u64::from(group.waiting_parity());
         match group.take(shards, shards.position(header.seqid), header.kind, shard) {
-            Taken::Kept => {}
-            Taken::Complete { useless } => self.stats.useless_parity += u64::from(useless),
+            Taken::Kept | Taken::Complete => {}
             Taken::Duplicate => self.stats.duplicates += 1,
             Taken::Unneeded if group.state() == State::Complete => {
                 self.stats.useless_parity += u64::from(header.kind == Kind::Parity);

@@ -45,10 +45,8 @@ pub(super) enum Taken {
     Kept,
     /// The group is enough to rebuild what it lacks.
     Enough,
-    /// The group's data are all there; so many of the parity shards at hand turned out useless.
-    Complete {
-        useless: u8,
-    },
+    /// The group's data are all there, and no parity: with any it would have been [`Enough`](Self::Enough) before.
+    Complete,
     /// Came before.
     Duplicate,
     /// The group needs nothing any more.
@@ -105,9 +103,8 @@ impl Group {
             Kind::Parity => self.parity += 1,
         }
         if self.data == shards.data() {
-            let useless = self.parity;
             self.close(State::Complete);
-            return Taken::Complete { useless };
+            return Taken::Complete;
         }
         if self.kept.len() >= usize::from(shards.data()) { Taken::Enough } else { Taken::Kept }
     }

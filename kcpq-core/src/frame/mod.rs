@@ -207,6 +207,35 @@ pub(crate) fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The lengths of frames of one command and subject that `bytes` begin with, one behind the other, as far as they are whole.
+#[cfg(feature = "alloc")]
+#[inline]
+pub(crate) fn alike(bytes: &[u8], command: u8, subject: &[u8]) -> impl Iterator<Item = usize> {
+    let mut rest = bytes;
+    core::iter::from_fn(move || {
+        let (head, behind) = rest.split_first_chunk()?;
+        let head = Head::from_bytes(*head);
+        let len = head.frame_len();
+        let is_alike = head.command == command
+            && usize::from(head.subject_len) == subject.len()
+            && behind.starts_with(subject)
+            && len >= HEAD + subject.len();
+        rest = rest.get(len..).filter(|_| is_alike)?;
+        Some(len)
+    })
+}
+
+/// Makes whole frames that lie together such of one command.
+#[cfg(feature = "alloc")]
+pub(crate) fn set_commands(bytes: &mut [u8], command: u8) {
+    let mut rest = bytes;
+    while let Some((head, _)) = rest.split_first_chunk_mut::<HEAD>() {
+        let read = Head::from_bytes(*head);
+        *head = Head { command, ..read }.to_bytes();
+        rest = rest.get_mut(read.frame_len()..).unwrap_or_default();
+    }
+}
+
 /// The subject of a whole frame.
 #[cfg(feature = "alloc")]
 pub(crate) fn subject_of(frame: &[u8]) -> &[u8] {

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::latest::Latest;
 use super::{Dialect, FrameStore, Moved, Outbox, PushError};
-use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, frames, properties, subject_of};
+use crate::frame::{self, Frame, HEAD, Head, LENGTH, Limits, command, frames, properties, set_commands, subject_of};
 use crate::histogram::{Histogram, Micros};
 use crate::store::{Heap, HeapTx, Piece, TxStream};
 use crate::time::Instant;
@@ -224,6 +224,32 @@ impl HeapOutbox {
             run.extend_from_slice(frame);
             set_command(run.get_mut(begin..).unwrap_or_default(), command);
         }
+    }
+
+    /// Appends one whole frame, given in parts.
+    #[inline]
+    pub(crate) fn push_parts<const N: usize>(&mut self, parts: [&[u8]; N]) {
+        let count = parts.iter().map(|part| part.len()).sum();
+        if count >= COPY_BELOW {
+            // It has room: there is always more.
+            let _ = self.push(&parts, None);
+        } else if let Some(run) = self.grow_run(count, 1) {
+            parts.iter().for_each(|part| run.extend_from_slice(part));
+        }
+    }
+
+    /// Appends copies of so many whole frames that lie together, each with this command.
+    pub(crate) fn push_run(&mut self, frames: &[u8], count: u32, command: u8) {
+        if let Some(run) = self.grow_run(frames.len(), count) {
+            let begin = run.len();
+            run.extend_from_slice(frames);
+            set_commands(run.get_mut(begin..).unwrap_or_default(), command);
+        }
+    }
+
+    /// The same where others may hold them as well.
+    pub(crate) fn push_shared_run(&mut self, frames: Bytes, count: u32) {
+        self.append(Chunk { frames: count, ..Chunk::one(frames.into(), None, self.now) });
     }
 
     /// Appends one whole frame that gives way to the next one of its subject (see [`supersede`](Self::supersede)).

@@ -2,6 +2,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use fastrand::Rng;
@@ -150,6 +151,41 @@ fn any_sequence_gives_what_a_plain_list_gives() {
         assert_eq!((router.patterns(), router.subscriptions(), router.trie.used()), (0, 0, 1));
         assert!(router.shapes.is_empty());
     }
+}
+
+#[test]
+fn a_match_says_how_many_steps_it_took() {
+    let mut router = Router::new(1);
+    router.subscribe(pattern("a.*.>"), 1);
+    for (text, steps) in [("x.b", 1), ("a.b", 3), ("a.b.c", 3), ("a", 2)] {
+        assert_eq!(router.route_counted(subject(text), 0, |_| {}), steps, "{text}");
+    }
+}
+
+#[test]
+fn the_limits_of_what_a_message_costs_are_reached_exactly_and_what_leaves_is_given_back() {
+    // Of 128 steps each; `literal` is no part of the shape.
+    let long = |at: usize, literal: &'static str| {
+        let tokens = [vec![literal; at], vec!["*"; 2], vec![literal; 127]];
+        tokens.concat().join(".")
+    };
+    let mut router = Router::new(1);
+    for at in 0..16 {
+        let text = long(at, "a");
+        assert_eq!(router.admits(pattern(&text), at as u32 / 2), Ok(()), "pattern {at}");
+        router.subscribe(pattern(&text), at as u32 / 2);
+    }
+    assert_eq!(router.shapes.work(), shapes::WORK);
+    let of_member = Err(TooManyShapes::OfMember { limit: shapes::WORK_OF_MEMBER });
+    let of_all = Err(TooManyShapes::OfAll { limit: shapes::WORK });
+    assert_eq!((router.admits(pattern("*.*"), 7), router.admits(pattern("*.*"), 8)), (of_member, of_all));
+    let (first, second) = (long(0, "a"), long(0, "b"));
+    assert_eq!([8, 0].map(|member| router.admits(pattern(&second), member)), [Ok(()); 2], "the shape is there");
+    router.subscribe(pattern(&second), 0);
+    assert!(router.unsubscribe(pattern(&first), 0));
+    assert_eq!(router.admits(pattern("*.*"), 0), of_member, "one of the shape is left");
+    assert!(router.unsubscribe(pattern(&second), 0));
+    assert_eq!((router.admits(pattern("*.*"), 0), router.shapes.work()), (Ok(()), shapes::WORK - 128));
 }
 
 /// `a` and `*` in `tokens` places, as the bits say.

@@ -2,23 +2,24 @@
 
 use alloc::string::String;
 
-use super::Subject;
+use super::{Limits, Subject, SubjectError};
 
 /// See above.
 #[derive(Debug, Default)]
 pub(crate) struct Checked(String);
 
 impl Checked {
-    /// The subject of these bytes, if it is the one.
+    /// The subject of these bytes.
+    ///
+    /// # Errors
+    /// They are none.
     #[inline]
-    pub(crate) fn get(&self, bytes: &[u8]) -> Option<Subject<'_>> {
-        (!bytes.is_empty() && self.0.as_bytes() == bytes).then_some(Subject(&self.0))
-    }
-
-    /// It is this one now.
-    #[inline]
-    pub(crate) fn set(&mut self, subject: Subject<'_>) {
-        self.0.clear();
-        self.0.push_str(subject.0);
+    pub(crate) fn check(&mut self, bytes: &[u8], limits: &Limits) -> Result<Subject<'_>, SubjectError> {
+        if bytes.is_empty() || self.0.as_bytes() != bytes {
+            let subject = Subject::from_bytes(bytes, limits)?;
+            self.0.clear();
+            self.0.push_str(subject.0);
+        }
+        Ok(Subject(&self.0))
     }
 }

@@ -1,10 +1,11 @@
 //! A publisher, a broker and its subscribers between which no time passes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use kcpq_core::access::{Access, Group, Permissions, Rules};
 use kcpq_core::broker::{self, Broker};
 use kcpq_core::client::{self, Client, Parts, Stage};
+use kcpq_core::datagram::LOCAL_DATAGRAM;
 use kcpq_core::kcp::{self, CongestionControl};
 use kcpq_core::store::Heap;
 use kcpq_core::{Duration, Instant};
@@ -14,6 +15,7 @@ const KCP: kcp::Config =
     kcp::Config { congestion: CongestionControl::Off, send_window: 256, recv_window: 256, ..kcp::Config::GAMES };
 const PUBLISHER: usize = 0;
 const PATTERN: &str = "sensor.*.temperature";
+const SUBJECTS: [&str; 2] = ["sensor.kitchen.temperature", "sensor.parlour.temperature"];
 /// Messages published before datagrams are carried; so many that something waits for each member of a queue group; and about
 /// how many bytes of them at most.
 const BATCH: u64 = 100;
@@ -23,19 +25,22 @@ const BATCH_BYTES: u64 = 256 * 1024;
 /// See above.
 pub(crate) struct Relay {
     now: Instant,
+    /// From where all clients come.
+    host: Ipv4Addr,
     broker: Broker<SocketAddr>,
     /// The publisher first.
     clients: Vec<Client<Heap>>,
     /// Beside the publisher, if it has one.
     stage: Option<Stage>,
+    /// Of the messages, in turn.
+    subjects: &'static [&'static str],
     batch: u64,
     received: u64,
     buf: Vec<u8>,
 }
 
-fn addr(index: usize) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], 1_000 + index as u16))
-}
+/// Not on the broker's machine.
+const AFAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 impl Relay {
     /// All are connected, and the subscriber has subscribed.
@@ -48,6 +53,11 @@ impl Relay {
         Self { batch: LONG_BATCH, ..Self::new() }
     }
 
+    /// No two messages that follow each other are about the same.
+    pub(crate) fn mixed() -> Self {
+        Self { subjects: &SUBJECTS, ..Self::new() }
+    }
+
     /// The publisher puts messages on a stage, as where others hold its client.
     pub(crate) fn staged() -> Self {
         let mut relay = Self { stage: Some(Stage::default()), ..Self::new() };
@@ -57,9 +67,27 @@ impl Relay {
 
     /// The same with so many members of a queue group in the subscriber's place.
     pub(crate) fn group(members: u64) -> Self {
-        let mut relay = Self { batch: LONG_BATCH, ..Self::between(1 + members, None) };
+        Self::group_at(AFAR, members)
+    }
+
+    /// The same on the broker's machine, where datagrams are long.
+    pub(crate) fn local_group(members: u64) -> Self {
+        Self::group_at(Ipv4Addr::LOCALHOST, members)
+    }
+
+    fn group_at(host: Ipv4Addr, members: u64) -> Self {
+        let mut relay = Self { batch: LONG_BATCH, ..Self::between(host, 1 + members, None) };
         for client in relay.clients.iter_mut().skip(1) {
             client.subscribe_queue(relay.now, PATTERN, "workers").unwrap();
+        }
+        relay.settled()
+    }
+
+    /// The same on the broker's machine, where datagrams are long, with so many subscribers.
+    pub(crate) fn local(subscribers: u64) -> Self {
+        let mut relay = Self { batch: LONG_BATCH, ..Self::between(Ipv4Addr::LOCALHOST, 1 + subscribers, None) };
+        for client in relay.clients.iter_mut().skip(1) {
+            client.subscribe(relay.now, PATTERN).unwrap();
         }
         relay.settled()
     }
@@ -76,15 +104,18 @@ impl Relay {
     }
 
     fn with_access(access: Option<&Access>) -> Self {
-        let mut relay = Self::between(2, access);
+        let mut relay = Self::between(AFAR, 2, access);
         relay.clients[1].subscribe(relay.now, PATTERN).unwrap();
         relay.settled()
     }
 
-    /// So many clients that connect.
-    fn between(clients: u64, access: Option<&Access>) -> Self {
+    /// So many clients that connect from there.
+    fn between(host: Ipv4Addr, clients: u64, access: Option<&Access>) -> Self {
         let now = Instant::from_millis(1);
-        let config = client::Config { kcp: KCP, ..client::Config::default() };
+        let mut config = client::Config { kcp: KCP, local: host.is_loopback(), ..client::Config::default() };
+        if config.local {
+            config.native_datagram = LOCAL_DATAGRAM;
+        }
         let connect = |seed| {
             let mut client = Client::new(config, seed, Parts::heap(&config));
             client.connect(now);
@@ -93,7 +124,17 @@ impl Relay {
         let clients = (1..=clients).map(connect).collect();
         let mut broker = Broker::new(broker::Config { kcp: KCP, ..broker::Config::default() }, 1);
         broker.set_access(now, access).unwrap();
-        Self { now, broker, clients, stage: None, batch: BATCH, received: 0, buf: vec![0; 60_000] }
+        Self {
+            now,
+            host,
+            broker,
+            clients,
+            stage: None,
+            subjects: &SUBJECTS[..1],
+            batch: BATCH,
+            received: 0,
+            buf: vec![0; 60_000],
+        }
     }
 
     /// Once all are connected and have subscribed.
@@ -107,8 +148,8 @@ impl Relay {
     pub(crate) fn run(&mut self, count: u64, payload: &[u8]) -> u64 {
         let before = self.received;
         let batch = (BATCH_BYTES / payload.len().max(1) as u64).clamp(1, self.batch);
-        for sent in 1..=count {
-            self.publish("sensor.kitchen.temperature", payload);
+        for (sent, subject) in (1..=count).zip(self.subjects.iter().cycle()) {
+            self.publish(subject, payload);
             if sent % batch == 0 || sent == count {
                 self.take_staged();
                 self.carry();
@@ -144,13 +185,13 @@ impl Relay {
 
     /// Lets everything happen that is due.
     fn carry(&mut self) {
-        let Self { now, broker, clients, received, buf, .. } = self;
-        let now = *now;
+        let Self { now, host, broker, clients, received, buf, .. } = self;
+        let (now, host) = (*now, *host);
         loop {
             let mut idle = true;
             for (index, client) in clients.iter_mut().enumerate() {
                 while let Some(len) = client.poll_transmit(now, buf) {
-                    broker.handle_datagram(now, addr(index), &mut buf[..len]);
+                    broker.handle_datagram(now, SocketAddr::from((host, 1_000 + index as u16)), &mut buf[..len]);
                     idle = false;
                 }
             }

@@ -5,8 +5,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +15,7 @@ use kcpq_core::{Duration, Instant};
 use super::{Capacity, Counters, add};
 use crate::clock::Clock;
 use crate::message::Message;
+use crate::sync::{Mutex, MutexGuard, atomic::Ordering::Relaxed};
 
 /// Small messages share buffers of so many bytes: a subscription that hears little holds a short one, and each that is filled soon
 /// is followed by one of twice its length.

@@ -10,7 +10,6 @@ mod newest;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::task::{Context, Poll};
 
 use kcpq_core::Instant;
@@ -20,6 +19,7 @@ use kcpq_core::frame::{Frame, LENGTH, Limits, command};
 use crate::clock::Clock;
 use crate::events::{Announcer, Event};
 use crate::message::Message;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 
 /// A pattern that many may hold.
 pub(crate) type Name = Arc<str>;

@@ -4,8 +4,7 @@
 //! They lie in the queue that the server has for each subscriber, so both keep and drop the same.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use kcpq_core::outbox::{HeapOutbox, Outbox};
 use super::{Counters, Full, Rules, add};
 use crate::clock::Clock;
 use crate::message::Message;
+use crate::sync::{Mutex, MutexGuard, atomic::Ordering::Relaxed};
 
 /// Messages shorter than this lie by themselves: they may stay long after what they came with is gone.
 const COPY_BELOW: usize = 4096;

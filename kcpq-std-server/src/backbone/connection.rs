@@ -5,13 +5,14 @@ use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use kcpq_core::access::Rules;
 use mio::net::TcpStream;
 use serde_json::{Map, Value, json};
 
-use super::Backbone;
 use super::address::NatsAddress;
 use super::tls::Session;
 use super::wire::{self, Op};
+use super::{Backbone, leaf};
 
 /// How long a server may take to greet and to let somebody in.
 const GREETING: Duration = Duration::from_secs(5);
@@ -22,6 +23,8 @@ const PIECE: usize = 64 * 1024;
 const MAX_PAYLOAD: usize = 1 << 20;
 /// Addresses of a cluster that are remembered.
 const MAX_ADDRESSES: usize = 64;
+/// The nats-server whose protocol for leaf nodes is spoken.
+const PROTOCOL: &str = "2.9.10";
 
 /// See above.
 pub(super) struct Connection {
@@ -67,6 +70,9 @@ pub(super) enum Trouble {
     NotNats,
     /// It is a NATS server that is too old.
     TooOld,
+    /// It is another port of a NATS server than the one for leaf nodes, or for clients.
+    NoLeafPort,
+    LeafPort,
     Tls(String),
     /// It has said why.
     Refused(String),
@@ -81,7 +87,15 @@ impl fmt::Display for Trouble {
             Self::Unreachable(why) => write!(f, "cannot connect: {why}"),
             Self::NotNats => wire::NotNats.fmt(f),
             Self::TooOld => f.write_str("this NATS server knows no headers: 2.2 is the oldest that does"),
+            Self::NoLeafPort => f.write_str(
+                "this is no port for leaf nodes: give the one of the section leafnodes of that NATS server, 7422 unless it says \
+                 otherwise",
+            ),
+            Self::LeafPort => f.write_str("this is the port for leaf nodes: --nats-leaf takes that, and --nats the one for clients"),
             Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::Refused(why) if why.starts_with("Loop detected") => {
+                write!(f, "the NATS server has found itself behind this server: two ways lead there ({why})")
+            }
             Self::Refused(why) => write!(f, "the NATS server says: {why}"),
             Self::Silent => f.write_str("what answers there says nothing"),
             Self::Closed => f.write_str("the NATS server has closed the connection"),
@@ -93,6 +107,11 @@ impl fmt::Display for Trouble {
 pub(super) enum News<'b> {
     Message(Op<'b>),
     Pong,
+    /// What a leaf node may publish, and may want.
+    Permissions {
+        publish: Rules,
+        subscribe: Rules,
+    },
     /// The server does not do something, and goes on.
     Complaint(&'b str),
 }
@@ -194,7 +213,8 @@ impl Connection {
         }
         let inbox = std::mem::take(&mut self.inbox);
         let mut used = 0;
-        while let Some((op, len)) = wire::parse(&inbox[used..], self.max_payload).map_err(|_| Trouble::NotNats)? {
+        let parse = if self.address.is_leaf { leaf::parse } else { wire::parse };
+        while let Some((op, len)) = parse(&inbox[used..], self.max_payload).map_err(|_| Trouble::NotNats)? {
             used += len;
             self.act(op, backbone, &mut tell)?;
         }
@@ -205,38 +225,50 @@ impl Connection {
 
     fn act(&mut self, op: Op<'_>, backbone: &Backbone, tell: &mut impl FnMut(News<'_>)) -> Result<(), Trouble> {
         match op {
-            Op::Info(info) => return self.on_info(info, backbone),
+            Op::Info(info) => return self.on_info(info, backbone, tell),
             Op::Ping => self.outbox.extend_from_slice(b"PONG\r\n"),
             Op::Pong if self.stage == Stage::Greeted => self.stage = Stage::Ready,
             Op::Pong => tell(News::Pong),
             Op::Error(why) if self.stage == Stage::Ready => {
-                if !why.starts_with("Permissions Violation") {
+                if self.address.is_leaf || !why.starts_with("Permissions Violation") {
                     self.complaint = Some(why.to_owned()); // it closes the connection
                 }
                 tell(News::Complaint(why));
             }
             Op::Error(why) => return Err(Trouble::Refused(why.to_owned())),
-            Op::Message { .. } => tell(News::Message(op)),
+            Op::Message { .. } | Op::Interest { .. } | Op::Routed { .. } => tell(News::Message(op)),
             Op::Ok => {}
         }
         Ok(())
     }
 
-    fn on_info(&mut self, info: &[u8], backbone: &Backbone) -> Result<(), Trouble> {
+    fn on_info(&mut self, info: &[u8], backbone: &Backbone, tell: &mut impl FnMut(News<'_>)) -> Result<(), Trouble> {
         let info: Value = serde_json::from_slice(info).map_err(|_| Trouble::NotNats)?;
         let is = |name: &str| info[name].as_bool().unwrap_or(false);
+        let is_leaf = self.address.is_leaf;
         self.others.clear();
-        for text in info["connect_urls"].as_array().into_iter().flatten().filter_map(Value::as_str).take(MAX_ADDRESSES)
-        {
+        let urls = if is_leaf { "leafnode_urls" } else { "connect_urls" };
+        for text in info[urls].as_array().into_iter().flatten().filter_map(Value::as_str).take(MAX_ADDRESSES) {
             if let Ok(other) = text.parse::<NatsAddress>() {
-                self.others.push(NatsAddress { tls: self.address.tls, user: self.address.user.clone(), ..other });
+                let (tls, user) = (self.address.tls, self.address.user.clone());
+                self.others.push(NatsAddress { tls, is_leaf, user, ..other });
             }
         }
         if let Some(max) = info["max_payload"].as_u64().and_then(|max| usize::try_from(max).ok()) {
             self.max_payload = max;
         }
+        if is_leaf && is("connect_info") {
+            tell(News::Permissions { publish: rules(&info["export"]), subscribe: rules(&info["import"]) });
+        }
         if self.stage != Stage::Silent {
             return Ok(());
+        }
+        // Only where leaf nodes are let in it is said where else they are, and at least that they are here: nats-server tells
+        // its ports apart by that as well.
+        match info["leafnode_urls"].is_array() {
+            false if is_leaf => return Err(Trouble::NoLeafPort),
+            true if !is_leaf => return Err(Trouble::LeafPort),
+            _ => {}
         }
         if !is("headers") {
             return Err(Trouble::TooOld);
@@ -252,7 +284,14 @@ impl Connection {
             self.session = Some(tls.begin(&self.address.host).map_err(|error| Trouble::Tls(error.to_string()))?);
         }
         let mut connect = Map::new();
-        for (name, value) in [
+        let of_leaf = [
+            ("name", json!(backbone.name)),
+            // The server whose protocol it speaks: there may be a `min_version`.
+            ("version", json!(PROTOCOL)),
+            ("tls_required", json!(tls)),
+            ("headers", json!(true)),
+        ];
+        let of_client = [
             ("verbose", json!(false)),
             ("pedantic", json!(false)),
             ("tls_required", json!(tls)),
@@ -264,8 +303,9 @@ impl Connection {
             ("echo", json!(false)),
             ("headers", json!(true)),
             ("no_responders", json!(true)),
-        ] {
-            connect.insert(name.into(), value);
+        ];
+        for (name, value) in if is_leaf { &of_leaf[..] } else { &of_client } {
+            connect.insert((*name).into(), value.clone());
         }
         backbone.credentials.say(&self.address, info["nonce"].as_str(), &mut connect);
         let line = format!("CONNECT {}\r\nPING\r\n", Value::Object(connect));
@@ -282,4 +322,15 @@ impl Connection {
             None => Trouble::Unreachable(error.to_string()),
         }
     }
+}
+
+/// What a NATS server permits a leaf node, of one way: `{"allow": [..], "deny": [..]}`, each with the group behind a pattern if it
+/// is of one alone. Without any everything is allowed.
+fn rules(said: &Value) -> Rules {
+    let patterns = |name: &str| {
+        let all = said[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+        all.filter_map(|text| text.split_ascii_whitespace().next()).map(Box::from).collect::<Vec<Box<str>>>()
+    };
+    let allow = patterns("allow");
+    Rules { allow: (!allow.is_empty()).then_some(allow), deny: patterns("deny") }
 }

@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(750);
 const MAX_SERVERS: usize = 64;
 
 /// A connection, to whom, and where that is.
-type Dialed = Result<(mio::net::TcpStream, NatsAddress, SocketAddr), Trouble>;
+pub(super) type Dialed = Result<(mio::net::TcpStream, NatsAddress, SocketAddr), Trouble>;
 
 /// See above.
 pub(super) struct Dialer {

@@ -1,4 +1,5 @@
-//! Several servers as one, over NATS: [`kcpq_core::broker::gateway`] on two connections to a NATS server.
+//! Several servers as one, over NATS: [`kcpq_core::broker::gateway`] on two connections to a NATS server as its client, or on one
+//! as a leaf node of it.
 //!
 //! A thread of its own carries what the gateway says to the threads of the server and to NATS, and back. None of these waits
 //! for it: it is told by a queue, as they tell each other.
@@ -11,6 +12,7 @@ mod connection;
 mod credentials;
 mod dial;
 mod jetstream;
+mod leaf;
 mod receipt;
 #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), path = "absent/tls.rs")]
 mod tls;
@@ -30,7 +32,7 @@ use mio::{Events, Interest, Poll, Token};
 pub use self::address::{NatsAddress, NatsAddressError};
 use self::connection::{Connection, News, Trouble};
 pub use self::credentials::{NatsCredentials, NatsCredentialsError};
-use self::dial::Dialer;
+use self::dial::{Dialed, Dialer};
 use self::jetstream::{JetStream, Sent};
 use self::receipt::PubAck;
 pub use self::tls::{NatsTls, NatsTlsError};
@@ -45,6 +47,9 @@ use crate::view::BackboneView;
 pub struct Backbone {
     /// Servers of one cluster, of which any will do; others that these name are used as well.
     pub servers: Vec<NatsAddress>,
+    /// Where these let leaf nodes in ([`NatsAddress::leaf`]): if there are some messages go this way, and only those that anybody
+    /// there wants; the others are for what the API of JetStream is needed for: what is stored, and last values.
+    pub leaf: Vec<NatsAddress>,
     /// What proves to them who this is, besides what an address says.
     pub credentials: NatsCredentials,
     /// TLS is used with servers that ask for it, and with all if [`require_tls`](Self::require_tls) says so or their address.
@@ -76,6 +81,7 @@ impl Default for Backbone {
         let gateway::Config { export, import, prefix, store, buffer, .. } = gateway::Config::default();
         Self {
             servers: Vec::new(),
+            leaf: Vec::new(),
             credentials: NatsCredentials::default(),
             tls: None,
             require_tls: false,
@@ -114,6 +120,7 @@ impl Backbone {
         config.import.clone_from(&self.import);
         config.prefix.clone_from(&self.prefix);
         config.store.clone_from(&self.store);
+        config.leaf = !self.leaf.is_empty();
         if self.shares_values() {
             config.values = format!("$KV.{}", self.last_values).into();
         }
@@ -137,21 +144,28 @@ pub(crate) struct Running {
 /// # Errors
 /// A pattern is none, or the system's.
 pub(crate) fn prepare(
-    backbone: Backbone,
+    mut backbone: Backbone,
     config: gateway::Config,
     shards: usize,
     seed: u64,
     epoch: StdInstant,
 ) -> io::Result<Result<(Prepared, Handle), RuleError>> {
     let jetstream = JetStream::new(config.id);
+    if !backbone.leaf.is_empty() {
+        // Of two leaf nodes of one name a server lets the older one go: that is one which was left, and no other.
+        backbone.name = format!("{}-{:016x}", backbone.name, config.id);
+    }
     let gateway = match backbone.gateway(config, shards, seed) {
         Ok(gateway) => gateway,
         Err(error) => return Ok(Err(error)),
     };
     let poll = Poll::new()?;
     let (handle, commands) = Handle::new(&poll)?;
+    let store_dialer = (!backbone.leaf.is_empty() && !backbone.servers.is_empty())
+        .then(|| Dialer::new(handle.clone(), &backbone.servers));
     let runner = Runner {
-        dialer: Dialer::new(handle.clone(), &backbone.servers),
+        dialer: Dialer::new(handle.clone(), if backbone.leaf.is_empty() { &backbone.servers } else { &backbone.leaf }),
+        store_dialer,
         backbone,
         gateway,
         jetstream,
@@ -162,8 +176,10 @@ pub(crate) fn prepare(
         own: shards,
         relays: Vec::new(),
         epoch,
-        connections: [None, None],
+        connections: [None, None, None],
         is_joined: false,
+        has_store: false,
+        store_trouble: None,
         trouble: None,
         told: None,
         complaints: 0,
@@ -217,6 +233,8 @@ struct Runner {
     gateway: Gateway,
     jetstream: JetStream,
     dialer: Dialer,
+    /// Of a leaf node that is to reach the store.
+    store_dialer: Option<Dialer>,
     poll: Poll,
     events: Events,
     commands: Commands,
@@ -226,9 +244,12 @@ struct Runner {
     relays: Vec<Vec<Relay>>,
     epoch: StdInstant,
     /// In the order of [`Channel::ALL`].
-    connections: [Option<Connection>; 2],
-    /// The gateway knows that both are there.
+    connections: [Option<Connection>; 3],
+    /// The gateway knows that those are there which it needs; and, of a leaf node, the one to the store.
     is_joined: bool,
+    has_store: bool,
+    /// Why that is not there.
+    store_trouble: Option<String>,
     /// Why NATS is not there, and what was told of that when.
     trouble: Option<String>,
     told: Option<(StdInstant, String)>,
@@ -255,6 +276,9 @@ impl Runner {
             self.gateway.handle_timeout(now);
             if self.gateway.is_deaf(now) {
                 self.lose(&Trouble::Silent);
+            }
+            if self.gateway.is_store_deaf(now) {
+                self.lose_store(&Trouble::Silent);
             }
             // Who waits for NATS waits longer than who waits for a thread.
             self.send();
@@ -311,9 +335,13 @@ impl Runner {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.view());
             }
-            Command::Streams(reply) if self.is_joined => self.jetstream.list(reply),
+            Command::Streams(reply) if self.reaches_store() => self.jetstream.list(reply),
             Command::Streams(reply) => {
-                let _ = reply.send(Err("the backbone is not there".into()));
+                let why = match self.gateway.is_leaf() {
+                    true => "there is no connection to JetStream: a leaf node has one with --nats, if NATS is there",
+                    false => "the backbone is not there",
+                };
+                let _ = reply.send(Err(why.into()));
             }
             Command::Ping(reply) => {
                 let _ = reply.send(());
@@ -326,13 +354,19 @@ impl Runner {
         }
     }
 
+    /// JetStream can be asked.
+    fn reaches_store(&self) -> bool {
+        if self.gateway.is_leaf() { self.has_store } else { self.is_joined }
+    }
+
     fn view(&self) -> BackboneView {
         let main = self.connections[0].as_ref().filter(|_| self.is_joined);
         BackboneView {
             stats: self.gateway.stats(),
             server: main.map(|connection| connection.address.to_string()),
             trouble: self.trouble.clone().filter(|_| !self.is_joined),
-            values_trouble: self.gateway.values_trouble().filter(|_| self.is_joined).map(str::to_owned),
+            store_trouble: self.store_trouble.clone(),
+            values_trouble: self.gateway.values_trouble().filter(|_| self.reaches_store()).map(str::to_owned),
             complaints: self.complaints,
         }
     }
@@ -341,40 +375,77 @@ impl Runner {
 
     /// Connects, as far as it is to.
     fn dial(&mut self) {
-        let [main, groups] = &self.connections;
+        let [main, groups, store] = &self.connections;
         match (main, groups) {
             (None, _) => self.dialer.dial_next(),
             // Of a cluster the same server: another one may hear of a subscription later.
-            (Some(main), None) if main.is_ready() => self.dialer.dial_again(&main.address, main.peer),
+            (Some(main), None) if main.is_ready() && !self.gateway.is_leaf() => {
+                self.dialer.dial_again(&main.address, main.peer);
+            }
             _ => {}
         }
-        let Some(dialed) = self.dialer.poll() else { return };
-        let place = usize::from(self.connections[0].is_some());
-        let connection = dialed.and_then(|(stream, address, peer)| {
-            let mut connection = Connection::new(stream, address, peer);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let registered = self.poll.registry().register(&mut connection.stream, Token(place), interest);
-            registered.map(|()| connection).map_err(|error| Trouble::Unreachable(error.to_string()))
-        });
-        match connection {
-            Ok(connection) => self.connections[place] = Some(connection),
-            Err(trouble) => self.lose(&trouble),
+        if let Some(dialer) = self.store_dialer.as_mut().filter(|_| store.is_none()) {
+            dialer.dial_next();
+        }
+        if let Some(dialed) = self.dialer.poll() {
+            let on = if self.connections[0].is_some() { Channel::Groups } else { Channel::Main };
+            self.take_in(on, dialed);
+        }
+        if let Some(dialed) = self.store_dialer.as_mut().and_then(Dialer::poll) {
+            self.take_in(Channel::Store, dialed);
         }
     }
 
-    /// Both connections are given up.
+    /// A connection has come about, or not.
+    fn take_in(&mut self, on: Channel, dialed: Dialed) {
+        let connection = dialed.and_then(|(stream, address, peer)| {
+            let mut connection = Connection::new(stream, address, peer);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let registered = self.poll.registry().register(&mut connection.stream, Token(place(on)), interest);
+            registered.map(|()| connection).map_err(|error| Trouble::Unreachable(error.to_string()))
+        });
+        match connection {
+            Ok(connection) => self.connections[place(on)] = Some(connection),
+            Err(trouble) => self.lose_one(on, &trouble),
+        }
+    }
+
+    /// One is lost, and those with it that are nothing without it.
+    fn lose_one(&mut self, on: Channel, trouble: &Trouble) {
+        if on == Channel::Store { self.lose_store(trouble) } else { self.lose(trouble) }
+    }
+
+    /// The connection of a leaf node to the store is given up: messages go on.
+    fn lose_store(&mut self, trouble: &Trouble) {
+        let Some(dialer) = &mut self.store_dialer else { return };
+        let connection = self.connections[place(Channel::Store)].take();
+        let server = connection.map_or_else(|| dialer.last(), |store| store.address.to_string());
+        dialer.pause();
+        let (why, now) = (trouble.to_string(), self.now());
+        if std::mem::take(&mut self.has_store) || self.store_trouble.as_ref() != Some(&why) {
+            tracing::warn!(server, why, "no connection to JetStream: it is tried again and again, and messages go on");
+        }
+        self.store_trouble = Some(why);
+        self.gateway.on_store_lost(now);
+        self.jetstream.reset();
+    }
+
+    /// All connections are given up, but a leaf node's to the store.
     fn lose(&mut self, trouble: &Trouble) {
         let server = self.connections[0].as_ref().map_or_else(|| self.dialer.last(), |main| main.address.to_string());
-        for connection in self.connections.iter_mut().filter_map(Option::take) {
-            drop(connection);
+        for on in [Channel::Main, Channel::Groups] {
+            drop(self.connections[place(on)].take());
         }
         let why = trouble.to_string();
         let is_told = self.told.as_ref().is_some_and(|(at, told)| at.elapsed() < TOLD_FOR && *told == why);
+        let now = self.now();
+        // A leaf node may have heard what is wanted there before it has joined.
+        self.gateway.on_disconnected(now);
         if std::mem::take(&mut self.is_joined) {
             tracing::warn!(server, why, "the backbone is lost: it is tried again, and local messages go on");
-            let now = self.now();
-            self.gateway.on_disconnected(now);
-            self.jetstream.reset();
+            if !self.gateway.is_leaf() {
+                self.jetstream.reset();
+            }
         } else if !is_told {
             tracing::warn!(server, why, "no backbone: it is tried again and again, and local messages go on");
         }
@@ -385,18 +456,34 @@ impl Runner {
         self.dialer.pause();
     }
 
+    /// The gateway is told of the connections that are ready.
     fn join(&mut self) {
-        let [Some(main), Some(groups)] = &self.connections else { return };
-        if self.is_joined || !main.is_ready() || !groups.is_ready() {
+        let now = self.now();
+        if let Some(store) = self.connections[place(Channel::Store)].as_ref().filter(|store| store.is_ready())
+            && !std::mem::replace(&mut self.has_store, true)
+        {
+            tracing::info!(server = %store.address, "the connection to JetStream is there");
+            self.store_dialer.iter_mut().for_each(|dialer| dialer.succeed(&store.others));
+            self.store_trouble = None;
+            self.gateway.on_store_connected(now);
+        }
+        let [Some(main), groups, _] = &self.connections else { return };
+        let is_whole = self.gateway.is_leaf() || groups.as_ref().is_some_and(Connection::is_ready);
+        if self.is_joined || !main.is_ready() || !is_whole {
             return;
         }
         let (max_payload, server) = (main.max_payload, main.address.to_string());
         self.dialer.succeed(&main.others);
         self.is_joined = true;
         (self.told, self.trouble) = (None, None);
-        tracing::info!(server, max_payload, "the backbone is there");
-        let now = self.now();
+        let is_leaf = self.gateway.is_leaf();
+        tracing::info!(server, max_payload, is_leaf, "the backbone is there");
         self.gateway.on_connected(now, max_payload);
+    }
+
+    /// The gateway knows that a connection is there.
+    fn is_there(&self, on: Channel) -> bool {
+        if on == Channel::Store { self.has_store } else { self.is_joined }
     }
 
     // --- in ---
@@ -405,13 +492,16 @@ impl Runner {
         let now = self.now();
         for on in Channel::ALL {
             // While the server has enough NATS keeps the rest.
-            if self.is_joined && !self.gateway.may_read() {
-                return;
+            if self.is_there(on) && !self.gateway.may_read() {
+                continue;
             }
             let Self { gateway, jetstream, connections, backbone, complaints, .. } = self;
             let Some(connection) = &mut connections[place(on)] else { continue };
             let received = connection.receive(backbone, |news| match news {
-                News::Message(Op::Message { sid: Gateway::RECEIPTS, subject, headers, payload, .. }) => {
+                News::Message(
+                    Op::Message { sid: Gateway::RECEIPTS, subject, headers, payload, .. }
+                    | Op::Routed { subject, headers, payload, .. },
+                ) if gateway.is_receipt(subject) => {
                     if headers.status == Some(Incoming::NOBODY) {
                         gateway.handle_receipt(now, subject, Receipt::Nobody);
                     } else if let Some(ack) = PubAck::read(payload) {
@@ -432,7 +522,21 @@ impl Runner {
                     let (status, headers) = (headers.status, &headers.all[..]);
                     gateway.handle_message(now, &Incoming { on, sid, subject, reply, headers, status, payload });
                 }
+                News::Message(Op::Routed { subject, reply, groups, headers, payload }) => {
+                    let (status, headers) = (headers.status, &headers.all[..]);
+                    let incoming = Incoming { on, sid: 0, subject, reply, headers, status, payload };
+                    gateway.handle_routed(now, &incoming, groups);
+                }
+                News::Message(Op::Interest { subject, group, wanted }) => {
+                    gateway.handle_interest(now, subject, group, wanted);
+                }
                 News::Message(_) => {}
+                News::Permissions { publish, subscribe } => {
+                    if let Err(error) = gateway.set_permissions(&publish, &subscribe) {
+                        *complaints += 1;
+                        tracing::warn!(%error, "NATS permits a leaf node what is no subject: everything is taken for permitted");
+                    }
+                }
                 News::Pong => gateway.on_pong(now, on),
                 News::Complaint(why) => {
                     *complaints += 1;
@@ -443,8 +547,8 @@ impl Runner {
             });
             let is_late = connection.deadline().is_some_and(|at| at <= StdInstant::now());
             match received {
-                Err(trouble) => return self.lose(&trouble),
-                Ok(()) if is_late => return self.lose(&Trouble::Silent),
+                Err(trouble) => self.lose_one(on, &trouble),
+                Ok(()) if is_late => self.lose_one(on, &Trouble::Silent),
                 Ok(()) => {}
             }
         }
@@ -469,33 +573,56 @@ impl Runner {
     fn send(&mut self) {
         let now = self.now();
         loop {
-            let Self { gateway, jetstream, connections, .. } = self;
+            let Self { gateway, jetstream, connections, complaints, .. } = self;
             let mut goes_on = false;
-            if let [Some(main), Some(groups)] = connections {
-                while let Some(order) = gateway.poll_store() {
-                    jetstream.order(order);
-                }
-                main.out().append(&mut jetstream.take_said());
-                while let Some(order) = gateway.poll_order(now) {
-                    let out = if order.on() == Channel::Main { main.out() } else { groups.out() };
-                    match order {
-                        Order::Subscribe { sid, subject, group, .. } => {
-                            wire::subscribe(out, sid, &subject, group.as_deref());
-                        }
-                        Order::Unsubscribe { sid, .. } => wire::unsubscribe(out, sid),
-                        Order::Ping { .. } => out.extend_from_slice(b"PING\r\n"),
+            while let Some(order) = gateway.poll_store() {
+                jetstream.order(order);
+            }
+            let of_store = if gateway.is_leaf() { Channel::Store } else { Channel::Main };
+            if let Some(connection) = &mut connections[place(of_store)] {
+                connection.out().append(&mut jetstream.take_said());
+            }
+            while let Some(order) = gateway.poll_order(now) {
+                let Some(connection) = &mut connections[place(order.on())] else { continue };
+                let out = connection.out();
+                match order {
+                    Order::Subscribe { sid, subject, group, .. } => {
+                        wire::subscribe(out, sid, &subject, group.as_deref());
                     }
+                    Order::Unsubscribe { sid, .. } => wire::unsubscribe(out, sid),
+                    Order::Want { subject, group, weight } => leaf::want(out, &subject, group.as_deref(), weight),
+                    Order::Unwant { subject, group } => leaf::unwant(out, &subject, group.as_deref()),
+                    Order::Ping { .. } => out.extend_from_slice(b"PING\r\n"),
                 }
-                while main.waiting() < AHEAD && gateway.poll_publish(now, |message| wire::publish(main.out(), &message))
-                {
+            }
+            let publish = if gateway.is_leaf() { leaf::publish } else { wire::publish };
+            let [main, _, store] = connections;
+            if let Some(main) = main {
+                while main.waiting() < AHEAD && gateway.poll_publish(now, |message| publish(main.out(), &message)) {
                     goes_on = true;
                 }
             }
-            for connection in connections.iter_mut().flatten() {
-                if let Err(trouble) = connection.send() {
-                    return self.lose(&trouble);
+            if let Some(store) = store {
+                while store.waiting() < AHEAD && gateway.poll_put(now, |message| wire::publish(store.out(), &message)) {
+                    goes_on = true;
                 }
-                goes_on &= connection.waiting() == 0;
+            }
+            while let Some(pattern) = gateway.poll_denied() {
+                *complaints += 1;
+                if *complaints <= MAX_TOLD {
+                    tracing::warn!(%pattern, "NATS does not permit this server to have what it matches: only local messages come");
+                }
+            }
+            let mut failed = None;
+            for (on, connection) in Channel::ALL.into_iter().zip(connections) {
+                let Some(connection) = connection else { continue };
+                match connection.send() {
+                    Ok(()) => goes_on &= connection.waiting() == 0,
+                    Err(trouble) => failed = Some((on, trouble)),
+                }
+            }
+            if let Some((on, trouble)) = failed {
+                return self.lose_one(on, &trouble);
             }
             if !goes_on {
                 return;
@@ -523,10 +650,14 @@ impl Runner {
         let deadline =
             self.gateway.poll_timeout().map(|deadline| epoch + Duration::from_micros(deadline.at.as_micros()));
         let greetings = self.connections.iter().flatten().filter_map(Connection::deadline);
-        let dialing = self.connections[0].is_none().then(|| self.dialer.next()).flatten();
-        let all = greetings.chain(deadline).chain(dialing).chain(self.drain_until);
-        let may_read = !self.is_joined || self.gateway.may_read();
-        let is_readable = self.connections.iter().flatten().any(|connection| connection.readable) && may_read;
+        let [main, _, store] = &self.connections;
+        let dialing = main.is_none().then(|| self.dialer.next()).flatten();
+        let store_dialing = self.store_dialer.as_ref().filter(|_| store.is_none()).and_then(Dialer::next);
+        let all = greetings.chain(deadline).chain(dialing).chain(store_dialing).chain(self.drain_until);
+        let may_read = self.gateway.may_read();
+        let is_readable = Channel::ALL.into_iter().zip(&self.connections).any(|(on, connection)| {
+            connection.as_ref().is_some_and(|connection| connection.readable) && (may_read || !self.is_there(on))
+        });
         let until = all.min().map(|at| at.saturating_duration_since(StdInstant::now()));
         let wait = if is_readable || !self.commands.may_sleep() { Some(Duration::ZERO) } else { until };
         if let Err(error) = self.poll.poll(&mut self.events, wait)
@@ -547,5 +678,9 @@ impl Runner {
 }
 
 fn place(on: Channel) -> usize {
-    usize::from(on == Channel::Groups)
+    match on {
+        Channel::Main => 0,
+        Channel::Groups => 1,
+        Channel::Store => 2,
+    }
 }

@@ -18,6 +18,20 @@ pub(super) enum Op<'b> {
         headers: Headers<'b>,
         payload: &'b [u8],
     },
+    /// To a leaf node: somebody wants what a pattern matches, or a queue group does, or nobody does any more.
+    Interest {
+        subject: &'b str,
+        group: Option<&'b str>,
+        wanted: bool,
+    },
+    /// To a leaf node: a message, also for one member of each of these groups.
+    Routed {
+        subject: &'b str,
+        reply: Option<&'b str>,
+        groups: &'b str,
+        headers: Headers<'b>,
+        payload: &'b [u8],
+    },
     Ok,
     /// Why it does not do something, or ends the connection.
     Error(&'b str),
@@ -51,38 +65,62 @@ const MAX_LINE: usize = 256 * 1024;
 /// Headers of a message are no longer than this.
 const MAX_HEADERS: usize = 64 * 1024;
 
+/// What a line begins with.
+const WORDS: [&[u8]; 7] = [b"INFO", b"+OK", b"-ERR", b"PING", b"PONG", b"MSG", b"HMSG"];
+
 /// Reads what stands in front of `bytes`: it, and how long it is. `None` if the rest has not come. No message is larger than
 /// `max_payload`.
 ///
 /// # Errors
 /// It is no NATS.
 pub(super) fn parse(bytes: &[u8], max_payload: usize) -> Result<Option<(Op<'_>, usize)>, NotNats> {
+    let Some((first, rest, end)) = line(bytes, &WORDS)? else { return Ok(None) };
+    match first {
+        b"MSG" | b"HMSG" => message(first == b"HMSG", text(rest)?, &bytes[end..], end, max_payload),
+        _ => Ok(Some((word(first, rest)?, end))),
+    }
+}
+
+/// The first word of a line and the rest of it, and how long the line is.
+type Line<'b> = (&'b [u8], &'b [u8], usize);
+/// What stands behind the line of a message: headers and payload, and how long both are with what ends them.
+type Body<'b> = (Headers<'b>, &'b [u8], usize);
+
+/// Reads a line; `None` if its end has not come.
+///
+/// # Errors
+/// It is too long, or cannot become one that begins with one of these words.
+pub(super) fn line<'b>(bytes: &'b [u8], words: &[&[u8]]) -> Result<Option<Line<'b>>, NotNats> {
     let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(MAX_LINE)]) else {
         // Who speaks something else may never end a line.
-        return if bytes.len() >= MAX_LINE || !begins_like_one(bytes) { Err(NotNats) } else { Ok(None) };
+        return if bytes.len() >= MAX_LINE || !begins_like_one(bytes, words) { Err(NotNats) } else { Ok(None) };
     };
     let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
-    let end = end + 1;
     let (word, rest) = match line.iter().position(|byte| matches!(byte, b' ' | b'\t')) {
         Some(at) => (&line[..at], line[at..].trim_ascii()),
         None => (line, &[][..]),
     };
-    let op = match word {
+    Ok(Some((word, rest, end + 1)))
+}
+
+/// What a line says that is no message.
+///
+/// # Errors
+/// Nothing of NATS.
+pub(super) fn word<'b>(word: &[u8], rest: &'b [u8]) -> Result<Op<'b>, NotNats> {
+    Ok(match word {
         b"INFO" => Op::Info(rest),
         b"+OK" => Op::Ok,
         b"-ERR" => Op::Error(text(rest)?.trim_matches('\'')),
         b"PING" => Op::Ping,
         b"PONG" => Op::Pong,
-        b"MSG" | b"HMSG" => return message(word == b"HMSG", text(rest)?, &bytes[end..], end, max_payload),
         _ => return Err(NotNats),
-    };
-    Ok(Some((op, end)))
+    })
 }
 
 /// True if a line that has not ended can still be one.
-fn begins_like_one(bytes: &[u8]) -> bool {
-    const WORDS: [&[u8]; 7] = [b"INFO", b"+OK", b"-ERR", b"PING", b"PONG", b"MSG", b"HMSG"];
-    WORDS.iter().any(|word| {
+fn begins_like_one(bytes: &[u8], words: &[&[u8]]) -> bool {
+    words.iter().any(|word| {
         let len = word.len().min(bytes.len());
         word[..len] == bytes[..len]
     })
@@ -108,13 +146,31 @@ fn message<'b>(
     };
     let number = |word: &str| word.parse::<usize>().map_err(|_| NotNats);
     let (sid, headers, total) = (sid.parse().map_err(|_| NotNats)?, number(headers)?, number(total)?);
-    if headers > total || headers > MAX_HEADERS || total > max_payload.saturating_add(MAX_HEADERS) {
+    let Some((headers, payload, len)) = body(behind, has_headers.then_some(headers), total, max_payload)? else {
+        return Ok(None);
+    };
+    Ok(Some((Op::Message { sid, subject, reply, headers, payload }, end + len)))
+}
+
+/// Reads what stands behind the line of a message: headers, if it is to have so many bytes of them, of so many in all. `None` if the
+/// rest has not come.
+///
+/// # Errors
+/// It is too large, or its headers are none.
+pub(super) fn body(
+    behind: &[u8],
+    headers: Option<usize>,
+    total: usize,
+    max_payload: usize,
+) -> Result<Option<Body<'_>>, NotNats> {
+    let len = headers.unwrap_or(0);
+    if len > total || len > MAX_HEADERS || total > max_payload.saturating_add(MAX_HEADERS) {
         return Err(NotNats);
     }
     let Some(body) = behind.get(..total + 2) else { return Ok(None) };
-    let (headers, payload) = body[..total].split_at(headers);
-    let headers = if has_headers { parse_headers(headers)? } else { Headers::default() };
-    Ok(Some((Op::Message { sid, subject, reply, headers, payload }, end + total + 2)))
+    let (block, payload) = body[..total].split_at(len);
+    let headers = if headers.is_some() { parse_headers(block)? } else { Headers::default() };
+    Ok(Some((headers, payload, total + 2)))
 }
 
 /// `NATS/1.0 503` and lines of name and value, up to an empty one. What is no header is left out.
@@ -128,7 +184,7 @@ fn parse_headers(block: &[u8]) -> Result<Headers<'_>, NotNats> {
     Ok(Headers { status: code.parse().ok(), reason, size: block.len(), all: all.collect() })
 }
 
-fn text(bytes: &[u8]) -> Result<&str, NotNats> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, NotNats> {
     str::from_utf8(bytes).map_err(|_| NotNats)
 }
 
@@ -136,15 +192,20 @@ fn text(bytes: &[u8]) -> Result<&str, NotNats> {
 
 /// Appends a message. There may be hundreds of thousands in a second, so nothing is formatted.
 pub(super) fn publish(out: &mut Vec<u8>, message: &Publish<'_>) {
-    let size = message.size();
-    let headers = size - message.payload.len();
-    out.extend_from_slice(if headers > 0 { b"HPUB " } else { b"PUB " });
+    out.extend_from_slice(if message.size() > message.payload.len() { b"HPUB " } else { b"PUB " });
     out.extend_from_slice(message.subject.as_bytes());
     out.push(b' ');
     if let Some(reply) = message.reply {
         out.extend_from_slice(reply.as_bytes());
         out.push(b' ');
     }
+    message_body(out, message);
+}
+
+/// Appends the lengths of headers and message, which end the line of one, and these.
+pub(super) fn message_body(out: &mut Vec<u8>, message: &Publish<'_>) {
+    let size = message.size();
+    let headers = size - message.payload.len();
     if headers > 0 {
         number(out, headers);
         out.push(b' ');

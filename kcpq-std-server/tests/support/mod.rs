@@ -4,8 +4,10 @@
 #![allow(dead_code)]
 
 pub(crate) mod browser;
+pub(crate) mod certificate;
 pub(crate) mod folder;
 pub(crate) mod go;
+pub(crate) mod jetstream;
 pub(crate) mod nats;
 pub(crate) mod process;
 #[cfg(feature = "cli")]

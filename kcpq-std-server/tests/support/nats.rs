@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::folder::Folder;
 use super::process::Process;
 use super::wait::LIMIT;
 
@@ -32,6 +34,8 @@ pub(crate) fn free_port() -> u16 {
 #[derive(Debug)]
 pub(crate) struct Nats {
     pub(crate) port: u16,
+    /// Where it lets leaf nodes in, if it does.
+    pub(crate) leaf_port: Option<u16>,
     process: Option<Process>,
     args: Vec<String>,
 }
@@ -49,8 +53,20 @@ impl Nats {
     /// If it does not.
     pub(crate) fn start_at(port: u16, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut nats = Self { port, process: None, args };
+        let mut nats = Self { port, leaf_port: None, process: None, args };
         nats.restart();
+        nats
+    }
+
+    /// Starts one that lets leaf nodes in, with what else the section for these says, and other sections. Its configuration is in a
+    /// folder.
+    pub(crate) fn with_leafs(folder: &Folder, section: &str, others: &str, args: &[&str]) -> Self {
+        let (port, leaf_port) = (free_port(), free_port());
+        let text = format!("leafnodes {{ host: 127.0.0.1, port: {leaf_port}, {section} }}\n{others}\n");
+        let file = folder.write(&format!("nats-{port}.conf"), &text);
+        let file = Path::to_str(&file).expect("a path of text").to_owned();
+        let mut nats = Self::start_at(port, &[args, &["-c", &file]].concat());
+        nats.leaf_port = Some(leaf_port);
         nats
     }
 
@@ -89,6 +105,15 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Where it lets leaf nodes in.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub(crate) fn leaf_url(&self) -> String {
+        format!("nats-leaf://127.0.0.1:{}", self.leaf_port.expect("a port for leaf nodes"))
+    }
+
     /// A client of it.
     pub(crate) fn client(&self) -> NatsClient {
         NatsClient::connect(self.port, "")
@@ -101,11 +126,20 @@ impl Nats {
 ///
 /// If they do not find each other.
 pub(crate) fn cluster(count: usize) -> Vec<Nats> {
+    cluster_by(count, Nats::start)
+}
+
+/// The same of servers that are started in this way, which is given what makes a cluster of them.
+///
+/// # Panics
+///
+/// If they do not find each other.
+pub(crate) fn cluster_by(count: usize, start: impl Fn(&[&str]) -> Nats) -> Vec<Nats> {
     let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
     let routes: Vec<String> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let routes = routes.join(",");
     let start = |port: &u16| {
-        Nats::start(&["--cluster_name", "test", "--cluster", &format!("nats://127.0.0.1:{port}"), "--routes", &routes])
+        start(&["--cluster_name", "test", "--cluster", &format!("nats://127.0.0.1:{port}"), "--routes", &routes])
     };
     let all: Vec<Nats> = ports.iter().map(start).collect();
     // Each hears what is said at any.

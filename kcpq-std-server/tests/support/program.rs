@@ -16,8 +16,9 @@ pub(crate) fn kcpq_after(first: &str) -> Command {
 }
 
 fn alone(mut command: Command) -> Command {
-    const SAID: [&str; 13] = [
+    const SAID: [&str; 14] = [
         "KCPQ_NATS",
+        "KCPQ_NATS_LEAF",
         "KCPQ_HTTP",
         "KCPQ_CONFIG",
         "KCPQ_SERVER",

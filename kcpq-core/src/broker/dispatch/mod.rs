@@ -2,6 +2,7 @@
 
 mod publish;
 mod replays;
+mod runs;
 mod subscriptions;
 mod will;
 
@@ -16,6 +17,7 @@ use super::event::{Ended, Event};
 use super::hub::Hub;
 use super::message::{self, Message};
 use super::peer::Peer;
+use super::run::Alike;
 use super::session::{Greeting, Me, Session};
 use super::table::Table;
 use super::turn;
@@ -25,7 +27,7 @@ use crate::hello::{CloseReason, Hello, MAX_WELCOME, Named, Notice, VERSION, begi
 use crate::lane::Lane;
 use crate::outbox::{HeapOutbox, Outbox};
 use crate::store::{Heap, HeapInbox, Inbox};
-use crate::subject::{Pattern, Subject};
+use crate::subject::Pattern;
 
 /// The longest text that an original client takes (docs/original.md 5.1).
 const MAX_TEXT: usize = 4096;
@@ -61,6 +63,14 @@ impl<P: Peer> Sink<Heap> for Dispatch<'_, P> {
             return self.me.fills_backlog(self.lane) && self.is_long(reader, input);
         }
         !(self.cx.turn.is_used_up() && self.is_put_off() || self.cx.comeback.is_awaited() && self.waits(reader, input))
+    }
+
+    fn run(&mut self, reader: &Reader<Heap>, input: &[u8]) -> usize {
+        #[cfg(test)]
+        if self.cx.runs.is_none() {
+            return 0;
+        }
+        Alike::begin(input, reader.limits()).map_or(0, |messages| self.publish_alike(messages))
     }
 
     fn frame(&mut self, frame: Whole<'_>, inbox: &mut HeapInbox) -> ControlFlow<()> {
@@ -110,7 +120,7 @@ impl<'b, P: Peer> Dispatch<'b, P> {
     fn act(&mut self, Whole { head, in_place }: Whole<'_>, inbox: &mut HeapInbox) {
         let bytes = in_place.unwrap_or_else(|| inbox.bytes());
         let frame = head.frame(bytes);
-        self.cx.turn.charge(turn::FRAME + (bytes.len() / turn::BYTES) as u32);
+        self.cx.turn.charge_frame(bytes.len());
         if self.cx.guard.is_some() && !self.is_let_in(frame.command) {
             return;
         }
@@ -126,16 +136,9 @@ impl<'b, P: Peer> Dispatch<'b, P> {
                 }
                 let mut message = Message::published(bytes, share_from);
                 let mut checked = core::mem::take(&mut self.cx.subject);
-                if let Some(subject) = checked.get(frame.subject) {
-                    let _ = self.publish(subject, &mut message, false);
-                } else {
-                    match Subject::from_bytes(frame.subject, &self.cx.config.subjects) {
-                        Ok(subject) => {
-                            checked.set(subject);
-                            let _ = self.publish(subject, &mut message, false);
-                        }
-                        Err(error) => self.publish_foreign(frame.subject, error, bytes),
-                    }
+                match checked.check(frame.subject, &self.cx.config.subjects) {
+                    Ok(subject) => _ = self.publish(subject, &mut message, false),
+                    Err(error) => self.publish_foreign(frame.subject, error, bytes),
                 }
                 self.cx.subject = checked;
             }

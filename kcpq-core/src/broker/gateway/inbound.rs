@@ -75,15 +75,15 @@ impl Gateway {
                 if incoming.status == Some(Incoming::NOBODY) {
                     self.on_nobody(&local);
                 } else {
-                    self.hand_on(now, incoming, &local, None);
+                    self.hand_on(now, incoming, &local, true, &[]);
                 }
             }
             For::Sessions if self.doubts.is_back(now, incoming.subject, incoming.payload) => self.stats.returned += 1,
             For::Sessions if self.subjects.write_in(incoming.subject, &mut local) => {
-                self.hand_on(now, incoming, &local, None);
+                self.hand_on(now, incoming, &local, true, &[]);
             }
             For::Share(share) if self.subjects.write_in(incoming.subject, &mut local) => {
-                self.hand_on(now, incoming, &local, Some(share));
+                self.hand_on(now, incoming, &local, false, &[share]);
             }
             // A wide pattern brings others as well.
             _ => self.stats.unwanted += 1,
@@ -96,53 +96,57 @@ impl Gateway {
         self.links.iter().all(|link| link.has_room(self.config.high_water))
     }
 
-    /// Hands a message to all who want it by their patterns, or to one member of a share.
-    fn hand_on(&mut self, now: Instant, incoming: &Incoming<'_>, subject: &str, share: Option<u32>) {
+    /// Hands a message to all who want it by their patterns, if it is for these, and to one member of each of these shares.
+    pub(super) fn hand_on(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        subject: &str,
+        is_plain: bool,
+        shares: &[u32],
+    ) {
         let Ok(subject) = Subject::new(subject, &self.config.subjects) else {
             self.stats.dropped_unmapped += 1;
             return;
         };
         let Said { mut properties, ttl, lane, is_latest, again } = self.read(incoming.headers, incoming.is_stored());
-        if again.is_some_and(|again| again == Again::All || share.is_some()) {
-            self.stats.unwanted += 1; // they may have had it before
-            return;
-        }
+        // They may have had it before.
+        let is_plain = is_plain && again != Some(Again::All);
+        let shares = if again.is_some() { &[] } else { shares };
         if let Some(reply) = incoming.answers() {
             let is_there = self.subjects.write_reply_in(reply, &mut self.scratch.reply)
                 && Subject::new(&self.scratch.reply, &self.config.subjects).is_ok()
                 && properties.reply(&self.scratch.reply).is_ok();
             self.stats.stripped += u64::from(!is_there);
         }
-        let group = share.map(|share| self.interest.group(share));
         let mut frame = core::mem::take(&mut self.scratch.frame);
         let (payload, more) = (incoming.payload, properties.properties());
-        let is_whole = write_frame(&mut frame, &subject, payload, more.as_bytes(), group, is_latest);
-        if !is_whole || frame.len() > self.config.frames.max_body as usize {
-            self.stats.dropped_too_large += 1;
-            self.scratch.frame = frame;
-            return;
-        }
-        let expires = ttl.map(|ttl| now + ttl);
-        let mut count = 0;
+        let (expires, mut count, mut is_too_large) = (ttl.map(|ttl| now + ttl), 0, false);
+        let max = self.config.frames.max_body as usize;
         let Self { interest, links, .. } = self;
-        let mut send = |broker: u8| {
-            if let Some(link) = links.get_mut(usize::from(broker)) {
-                link.send(&frame, lane, expires);
-                count += 1;
+        for share in is_plain.then_some(None).into_iter().chain(shares.iter().map(Some)) {
+            let group = share.map(|share| interest.group(*share));
+            if !write_frame(&mut frame, &subject, payload, more.as_bytes(), group, is_latest) || frame.len() > max {
+                is_too_large = true;
+                continue;
             }
-        };
-        match share {
-            None => interest.brokers(subject, send),
-            Some(share) => {
-                if let Some(broker) = interest.choose(share) {
-                    send(broker);
+            let mut send = |broker: u8| {
+                if let Some(link) = links.get_mut(usize::from(broker)) {
+                    link.send(&frame, lane, expires);
+                    count += 1;
                 }
+            };
+            match share {
+                None => interest.brokers(subject, send),
+                Some(share) => interest.choose(*share).into_iter().for_each(&mut send),
             }
         }
         self.scratch.frame = frame;
         if count > 0 {
             self.stats.messages_in += 1;
             self.stats.bytes_in += (incoming.subject.len() + incoming.payload.len()) as u64;
+        } else if is_too_large {
+            self.stats.dropped_too_large += 1;
         } else {
             self.stats.unwanted += 1;
         }

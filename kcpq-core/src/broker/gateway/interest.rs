@@ -1,5 +1,5 @@
 //! What the sessions of all brokers want, and the subscriptions at the backbone that bring it: one for each pattern and for
-//! each pattern of a queue group, however many sessions have it.
+//! each pattern of a queue group, however many sessions have it. A leaf node has no subscriptions: it [says](Said) what it wants.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -10,6 +10,7 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use super::said::Said;
 use super::subjects::Subjects;
 use super::{Channel, Order, Stats};
 use crate::broker::groups::parts;
@@ -40,6 +41,8 @@ pub(super) struct Interest {
     own: u64,
     joins: u64,
     own_group: Box<str>,
+    /// In place of subscriptions, of a leaf node.
+    said: Option<Said>,
     /// Where the search for the next broker of a share begins.
     turn: u32,
     found: Vec<u32>,
@@ -84,7 +87,7 @@ impl core::fmt::Debug for Interest {
 }
 
 impl Interest {
-    pub(super) fn new(seed: u64, mut rng: Rng) -> Self {
+    pub(super) fn new(seed: u64, mut rng: Rng, is_leaf: bool) -> Self {
         let state = || SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
         Self {
             router: Router::new(seed),
@@ -96,6 +99,7 @@ impl Interest {
             own: rng.u64(..),
             joins: 0,
             own_group: "".into(),
+            said: is_leaf.then(|| Said::new(seed)),
             turn: 0,
             found: Vec::new(),
         }
@@ -103,7 +107,17 @@ impl Interest {
 
     /// Subscriptions at the backbone, as far as it is there.
     pub(super) fn subscriptions(&self) -> u64 {
-        self.by_sid.len() as u64
+        self.said.as_ref().map_or(self.by_sid.len(), Said::len) as u64
+    }
+
+    /// What a leaf node has said that it wants.
+    pub(super) fn said(&mut self) -> Option<&mut Said> {
+        self.said.as_mut()
+    }
+
+    /// Patterns that a leaf node is not permitted to want.
+    pub(super) fn denials(&self) -> u64 {
+        self.said.as_ref().map_or(0, Said::denials)
     }
 
     // --- patterns ---
@@ -138,7 +152,10 @@ impl Interest {
         if known.brokers == 0
             && let Some(Wanted { subscribed, .. }) = self.plain.remove(pattern.as_str())
         {
-            self.unsubscribe(Channel::Main, subscribed, orders);
+            match &mut self.said {
+                Some(said) => subscribed.subjects.iter().for_each(|(_, subject)| said.leave(subject, orders)),
+                None => self.unsubscribe(Channel::Main, subscribed, orders),
+            }
         }
     }
 
@@ -167,8 +184,15 @@ impl Interest {
         if share.members.len() <= broker {
             share.members.resize(broker + 1, 0);
         }
+        let all_before = share.members.iter().sum();
         let before = share.members.get_mut(broker).map_or(0, |members| core::mem::replace(members, count));
         let by = share.subscribed.confirmed_by(on);
+        if let Some(said) = &mut self.said {
+            let (group, all) = (parts(text).1, share.members.iter().sum());
+            for (_, subject) in &share.subscribed.subjects {
+                said.count(subject, group, all_before, all, orders);
+            }
+        }
         if share.members.iter().all(|members| *members == 0) {
             self.close(index, pattern, orders);
         }
@@ -202,7 +226,9 @@ impl Interest {
         let Some(share) = self.shares.get_mut(index as usize).and_then(Option::take) else { return };
         self.by_text.remove(&share.text);
         self.router.unsubscribe(pattern, FIRST_SHARE + index);
-        self.unsubscribe(Channel::Groups, share.subscribed, orders);
+        if self.said.is_none() {
+            self.unsubscribe(Channel::Groups, share.subscribed, orders);
+        }
     }
 
     /// The name of a share's group.
@@ -270,6 +296,12 @@ impl Interest {
     /// Orders all of them again, from a backbone that knows none.
     pub(super) fn subscribe_again(&mut self, orders: &mut VecDeque<Order>, next: [u64; 2]) {
         let [main, groups] = next;
+        if let Some(said) = &mut self.said {
+            said.say_again(orders);
+            let plain = self.plain.values_mut().map(|wanted| &mut wanted.subscribed);
+            let shares = self.shares.iter_mut().flatten().map(|share| &mut share.subscribed);
+            return plain.chain(shares).for_each(|subscribed| subscribed.by = main);
+        }
         self.joins += 1;
         self.own_group = format!("kcpq-{:016x}-{}", self.own, self.joins).into();
         for wanted in self.plain.values_mut() {
@@ -296,6 +328,12 @@ impl Interest {
     ) -> Subscribed {
         let (wanted, is_refused) = subjects.wanted(pattern);
         stats.patterns_refused += u64::from(is_refused);
+        if let Some(said) = &mut self.said {
+            if purpose == For::Sessions {
+                wanted.iter().for_each(|subject| said.want(subject, orders));
+            } // of a share it is said how many members it has
+            return Subscribed { subjects: wanted.into_iter().map(|subject| (0, subject)).collect(), by: next };
+        }
         let numbered = wanted.into_iter().map(|subject| {
             self.last_sid += 1;
             self.by_sid.insert(self.last_sid, purpose);

@@ -22,6 +22,9 @@
 //! here have got does not go out any more: no other member gets it as well. When the backbone is back what waits goes out a
 //! moment later, since other servers have lost it as well, and what is published before they are back has nobody there.
 //!
+//! **As a leaf node** of it ([`Config::leaf`]) there is the main connection alone, and the backbone says what it wants: it is
+//! handed nothing else, and queue groups are served here as long as they have members here ([`Gateway::handle_interest`]).
+//!
 //! **What is to be stored** is kept until the backbone has said that it is, and handed over again if need be.
 //!
 //! **Last values** of sessions are in a bucket there as well, if there is one, and those that are there are the server's.
@@ -37,9 +40,12 @@ mod doubts;
 mod inbound;
 mod interest;
 mod keys;
+mod leaf;
 mod link;
 mod outbound;
+mod presence;
 mod replays;
+mod said;
 pub mod stand_in;
 mod stats;
 mod store;
@@ -49,6 +55,7 @@ mod subjects;
 #[cfg(test)]
 mod tests;
 mod values;
+mod wants;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -61,9 +68,11 @@ use bytes::BytesMut;
 use self::doubts::Doubts;
 pub use self::inbound::Incoming;
 use self::interest::Interest;
+use self::leaf::Leaf;
 use self::link::Link;
 pub use self::outbound::Publish;
 use self::outbound::Waiting;
+use self::presence::{Channels, HOLDS_FOR, State};
 use self::replays::Replays;
 pub use self::stand_in::StandIn;
 pub use self::stats::Stats;
@@ -79,7 +88,7 @@ use crate::access::RuleError;
 use crate::frame;
 use crate::rng::Rng;
 use crate::subject::{self, Pattern, is_reserved};
-use crate::time::{Deadline, Duration, Instant, Why};
+use crate::time::Instant;
 
 /// What a gateway is told.
 #[derive(Clone, Debug)]
@@ -92,6 +101,8 @@ pub struct Config {
     pub import: Vec<Box<str>>,
     /// First tokens of all subjects at the backbone, without a dot behind them; empty for none.
     pub prefix: Box<str>,
+    /// The backbone is joined as a leaf node of it, and not as a client: it says what it wants.
+    pub leaf: bool,
     /// Patterns of what is to be stored behind the backbone, as if their publishers had asked for that: it goes out, whatever
     /// [`export`](Self::export) says. One that begins with a wildcard matches no subject that begins with `$`.
     pub store: Vec<Box<str>>,
@@ -117,6 +128,7 @@ impl Default for Config {
             export: Vec::from([">".into()]),
             import: Vec::from([">".into()]),
             prefix: "".into(),
+            leaf: false,
             store: Vec::new(),
             values: "".into(),
             buffer: 8 << 20,
@@ -127,22 +139,21 @@ impl Default for Config {
     }
 }
 
-/// Which of the two connections to the backbone.
+/// Which of the connections to the backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// The one that publishes, and whose own messages do not come back.
     Main,
-    /// The one for queue groups.
+    /// The one for queue groups. A leaf node has none.
     Groups,
+    /// The one to the store, of a leaf node, which does not reach it otherwise; of others the main one is that as well. It comes and
+    /// goes by itself ([`Gateway::on_store_connected`]).
+    Store,
 }
 
 impl Channel {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Main, Self::Groups];
-
-    fn index(self) -> usize {
-        usize::from(self == Self::Groups)
-    }
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Main, Self::Groups, Self::Store];
 }
 
 /// What the backbone is to do. Publishing is another matter: [`Gateway::poll_publish`].
@@ -166,6 +177,22 @@ pub enum Order {
         /// Its number.
         sid: u64,
     },
+    /// Of a leaf node: the backbone is to hand over what this pattern matches, from now on or with another weight.
+    Want {
+        /// The pattern.
+        subject: Box<str>,
+        /// For this queue group.
+        group: Option<Box<str>>,
+        /// How many members that has here; 1 without a group.
+        weight: u32,
+    },
+    /// It is not to any more.
+    Unwant {
+        /// The pattern.
+        subject: Box<str>,
+        /// See [`Want`](Self::Want).
+        group: Option<Box<str>>,
+    },
     /// The backbone is to say that it has done all that it was told before ([`Gateway::on_pong`]).
     Ping {
         /// On this connection.
@@ -178,6 +205,7 @@ impl Order {
     pub fn on(&self) -> Channel {
         match self {
             Self::Subscribe { on, .. } | Self::Unsubscribe { on, .. } | Self::Ping { on } => *on,
+            Self::Want { .. } | Self::Unwant { .. } => Channel::Main,
         }
     }
 }
@@ -190,6 +218,8 @@ pub struct Gateway {
     /// The brokers of the server.
     links: Vec<Link>,
     interest: Interest,
+    /// What the backbone wants, if this is a leaf node.
+    leaf: Option<Box<Leaf>>,
     doubts: Doubts,
     outbound: VecDeque<Waiting>,
     /// Bytes in there.
@@ -203,7 +233,9 @@ pub struct Gateway {
     replays: Replays,
     values: Values,
     state: State,
-    channels: [Progress; 2],
+    /// Of a leaf node: the connection to the store is there.
+    has_store: bool,
+    channels: Channels,
     /// Requests that nobody here answers, as long as the backbone may say the same: where answers are awaited, and the ping
     /// behind each.
     asked: VecDeque<(u64, Box<str>)>,
@@ -225,47 +257,9 @@ struct Scratch {
     subject: String,
     reply: String,
     id: String,
+    groups: String,
     frame: BytesMut,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Away,
-    /// The backbone is being told the subscriptions.
-    Joining,
-    Joined,
-}
-
-/// How far a connection has come.
-#[derive(Clone, Copy, Debug, Default)]
-struct Progress {
-    /// Pings sent, and answered.
-    sent: u64,
-    answered: u64,
-    /// The ping behind all subscriptions that there were when the backbone came.
-    joins: u64,
-    /// Something was told it since.
-    news: bool,
-    /// When the last ping was sent, and since when one is not answered.
-    last: Option<Instant>,
-    waits_since: Option<Instant>,
-    /// Messages handed to the backbone before one of the pings that are not answered, and which that is.
-    mark: Mark,
-}
-
-/// See [`Progress::mark`].
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    ping: u64,
-    messages: u64,
-}
-
-/// A backbone that is not heard is asked so often whether it is there.
-const PING_EVERY: Duration = Duration::from_secs(4);
-/// So long after it has come back the first message goes out.
-const HOLDS_FOR: Duration = Duration::from_secs(1);
-/// It is taken to be lost if it has said nothing for so long although it was asked. Who subscribes waits no longer than that.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 impl Gateway {
     /// A gateway for so many brokers, which have been made with [`Broker::with_gateway`](super::Broker::with_gateway). `seed`
@@ -282,17 +276,25 @@ impl Gateway {
                 .map_err(|why| RuleError { pattern: config.values.clone(), why })?;
         }
         let mut links: Vec<Link> = (0..brokers).map(|_| Link::default()).collect();
-        for link in &mut links {
-            let exported = config.export.iter().map(|pattern| &**pattern).chain([subjects.answers()]);
+        let mut leaf = config.leaf.then(|| Box::new(Leaf::new(seed)));
+        let exported = config.export.iter().map(|pattern| &**pattern).chain([subjects.answers()]);
+        match &mut leaf {
+            // What is to be stored is always to be handed over.
+            Some(leaf) => exported
+                .chain(config.store.iter().map(|pattern| &**pattern))
+                .for_each(|pattern| leaf.tell(&mut links, pattern, true)),
             // Nobody is to say what nobody else may hear.
-            for pattern in exported.filter(|pattern| !is_reserved(pattern.as_bytes())) {
-                link.tell(Told::Interest { pattern: pattern.into(), wanted: true });
-            }
+            None => exported.filter(|pattern| !is_reserved(pattern.as_bytes())).for_each(|pattern| {
+                for link in &mut links {
+                    link.tell(Told::Interest { pattern: pattern.into(), wanted: true });
+                }
+            }),
         }
         Ok(Self {
             subjects,
             links,
-            interest: Interest::new(seed, Rng::with_seed(seed)),
+            interest: Interest::new(seed, Rng::with_seed(seed), config.leaf),
+            leaf,
             doubts: Doubts::new(seed),
             outbound: VecDeque::new(),
             stores: Stores::default(),
@@ -303,7 +305,8 @@ impl Gateway {
             replays: Replays::default(),
             values: Values::new(&config.values, config.id),
             state: State::Away,
-            channels: [Progress::default(); 2],
+            has_store: false,
+            channels: Channels::default(),
             asked: VecDeque::new(),
             max_payload: usize::MAX,
             holds_until: None,
@@ -320,6 +323,8 @@ impl Gateway {
         Stats {
             joined: u64::from(self.state == State::Joined),
             subscriptions: self.interest.subscriptions(),
+            patterns_refused: self.stats.patterns_refused + self.interest.denials(),
+            wants: self.leaf.as_ref().map_or(0, |leaf| leaf.wants.len() as u64),
             waiting: self.outbound.len() as u64,
             waiting_bytes: self.waiting as u64,
             storing: self.stores.size().0 as u64,
@@ -368,190 +373,13 @@ impl Gateway {
         let channels = self.channels;
         let is_away = self.state == State::Away;
         self.links.iter_mut().enumerate().find_map(|(index, link)| {
-            let told = link.poll(|(on, ping)| is_away || channels[on.index()].answered >= ping)?;
+            let told = link.poll(|(on, ping)| is_away || channels.of(on).answered >= ping)?;
             Some((index, Relay(told)))
         })
     }
 
     fn link(&mut self, index: u8) -> Option<&mut Link> {
         self.links.get_mut(usize::from(index))
-    }
-
-    // --- the backbone's presence ---
-
-    /// Both connections are there and have been greeted. `max_payload` is the most bytes of headers and message that the
-    /// backbone takes.
-    pub fn on_connected(&mut self, now: Instant, max_payload: usize) {
-        self.max_payload = max_payload;
-        self.state = State::Joining;
-        self.stats.connects += 1;
-        let waits = !self.outbound.is_empty() || self.stores.size().0 > 0;
-        self.holds_until = (self.stats.disconnects > 0 || waits).then(|| now + HOLDS_FOR);
-        self.certain = self.gone;
-        self.orders.clear();
-        for channel in &mut self.channels {
-            channel.waits_since = None;
-            channel.last = Some(now);
-            channel.joins = channel.sent + 1;
-        }
-        for (sid, subject) in [
-            (interest::ANSWERS, self.subjects.answers_there().into()),
-            (interest::RECEIPTS, self.subjects.receipts_there().into()),
-        ] {
-            self.orders.push_back(Order::Subscribe { on: Channel::Main, sid, subject, group: None });
-        }
-        let Self { interest, orders, channels, .. } = self;
-        interest.subscribe_again(orders, channels.map(|channel| channel.joins));
-        self.news(Channel::Main);
-        self.news(Channel::Groups);
-        self.resume_replays(now);
-        self.resume_values(now);
-    }
-
-    /// One of them is lost, and the other one with it.
-    pub fn on_disconnected(&mut self, now: Instant) {
-        if self.state == State::Away {
-            return;
-        }
-        if self.state == State::Joined {
-            self.set_abroad(false);
-        }
-        self.doubts.lose(now, self.is_deaf(now));
-        self.state = State::Away;
-        self.stats.disconnects += 1;
-        self.stats.in_doubt += self.gone - self.certain;
-        self.orders.clear();
-        self.asked.clear();
-        for channel in &mut self.channels {
-            // Nobody waits for these any more.
-            channel.answered = channel.sent;
-            (channel.news, channel.waits_since) = (false, None);
-        }
-        self.settle_all(now);
-        self.keep_stores(now);
-        self.suspend_replays(now);
-        self.suspend_values();
-    }
-
-    /// A connection has done all that it was told before the oldest [`Order::Ping`] that it had not answered.
-    pub fn on_pong(&mut self, now: Instant, on: Channel) {
-        if self.state == State::Away {
-            return;
-        }
-        let channel = &mut self.channels[on.index()];
-        channel.answered = (channel.answered + 1).min(channel.sent);
-        channel.waits_since = (channel.answered < channel.sent).then_some(now);
-        let answered = channel.answered;
-        if on == Channel::Main {
-            if answered >= channel.mark.ping {
-                self.certain = self.certain.max(channel.mark.messages);
-                self.doubts.confirm(self.certain);
-            }
-            // It says that nobody is there before it answers what follows.
-            while self.asked.front().is_some_and(|(ping, _)| *ping <= answered) {
-                self.asked.pop_front();
-            }
-        }
-        if self.state == State::Joining && self.channels.iter().all(|channel| channel.answered >= channel.joins) {
-            self.state = State::Joined;
-            self.set_abroad(true);
-        }
-    }
-
-    /// True if the backbone is there and does not answer any more: it is to be left.
-    pub fn is_deaf(&self, now: Instant) -> bool {
-        self.state != State::Away
-            && self.channels.iter().any(|channel| channel.waits_since.is_some_and(|since| since + PATIENCE <= now))
-    }
-
-    /// The backbone has sent something, whatever it is.
-    pub fn on_heard(&mut self, now: Instant, on: Channel) {
-        if let Some(since) = &mut self.channels[on.index()].waits_since {
-            *since = now;
-        }
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout).
-    pub fn poll_timeout(&self) -> Option<Deadline> {
-        let placed = self.links.iter().filter_map(Link::next_timeout);
-        let stores = self.stores.next_timeout().into_iter().chain(placed).min();
-        let stores = stores.map(|at| Deadline { at, why: Why::Request });
-        if self.state == State::Away {
-            return stores;
-        }
-        let due = |channel: &Progress| match channel.waits_since {
-            Some(since) => since + PATIENCE,
-            None => channel.last.map_or(Instant::ZERO, |last| last + PING_EVERY),
-        };
-        let (replays, values) = (self.replays.next_timeout(), self.values.next_timeout());
-        let own = self.channels.iter().map(due).chain(self.holds_until).chain(replays).chain(values).min();
-        Deadline::earlier(own.map(|at| Deadline { at, why: Why::Heartbeat }), stores)
-    }
-
-    /// Lets timers run out.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.links.iter_mut().for_each(|link| link.on_time(now));
-        self.expire_stores(now);
-        if self.state == State::Away {
-            return;
-        }
-        self.holds_until.take_if(|until| *until <= now);
-        self.on_store_time(now);
-        self.on_values_time(now);
-        for channel in &mut self.channels {
-            if channel.waits_since.is_none() && channel.last.is_none_or(|last| last + PING_EVERY <= now) {
-                channel.news = true;
-            }
-        }
-    }
-
-    /// The server stops: nothing waits any longer than it has to.
-    pub fn drain(&mut self) {
-        self.holds_until = None;
-    }
-
-    /// Lets the backbone be asked once more whether it has all, the last message included.
-    pub fn flush(&mut self) {
-        self.news(Channel::Main);
-    }
-
-    /// True if nothing waits for the backbone, to be stored, or for the bucket of last values, and it has said that it has all.
-    pub fn is_flushed(&self) -> bool {
-        let main = &self.channels[Channel::Main.index()];
-        let waits = !self.outbound.is_empty() || self.stores.size().0 > 0 || self.values.size().1 > 0;
-        !waits && !main.news && main.answered == main.sent
-    }
-
-    /// The next thing that the backbone is to do; to be called until `None` before messages are published. `None` as well
-    /// while it is not there.
-    pub fn poll_order(&mut self, now: Instant) -> Option<Order> {
-        if self.state == State::Away {
-            return None;
-        }
-        if let Some(order) = self.orders.pop_front() {
-            return Some(order);
-        }
-        let on = Channel::ALL.into_iter().find(|on| self.channels[on.index()].news)?;
-        let messages = self.gone;
-        let channel = &mut self.channels[on.index()];
-        channel.news = false;
-        channel.sent += 1;
-        channel.last = Some(now);
-        channel.waits_since.get_or_insert(now);
-        if channel.answered >= channel.mark.ping {
-            channel.mark = Mark { ping: channel.sent, messages };
-        }
-        Some(Order::Ping { on })
-    }
-
-    /// Something was told a connection that it is to confirm.
-    fn news(&mut self, on: Channel) {
-        self.channels[on.index()].news = true;
-    }
-
-    /// The ping that confirms what a connection is told now.
-    fn next_ping(&self, on: Channel) -> (Channel, u64) {
-        (on, self.channels[on.index()].sent + 1)
     }
 
     // --- what sessions want ---
@@ -570,7 +398,7 @@ impl Gateway {
             interest.leave(from, pattern, orders);
             None
         };
-        self.follow_up(Channel::Main, before, is_away);
+        self.follow_up(Channel::Main, before, is_away, confirmed_by);
         if wanted && let Some(link) = self.link(from) {
             link.know(confirmed_by);
         }
@@ -580,28 +408,33 @@ impl Gateway {
     fn set_members(&mut self, from: u8, text: &str, count: u32) {
         let limits = foreign::limits(self.config.subjects);
         let Ok(pattern) = Pattern::new(groups::parts(text).0, &limits) else { return };
-        let next = self.next_ping(Channel::Groups);
+        let on = if self.is_leaf() { Channel::Main } else { Channel::Groups };
+        let next = self.next_ping(on);
         let is_away = self.state == State::Away;
         let Self { interest, subjects, orders, stats, .. } = self;
         let before = orders.len();
         let (is_new, confirmed_by) = interest.set_members(from, text, pattern, count, subjects, next, orders, stats);
-        self.follow_up(Channel::Groups, before, is_away);
+        self.follow_up(on, before, is_away, confirmed_by);
         if is_new && let Some(link) = self.link(from) {
             link.know(confirmed_by);
         }
     }
 
-    /// Orders were added since there were so many.
-    fn follow_up(&mut self, on: Channel, before: usize, is_away: bool) {
+    /// Orders were added since there were so many, or a ping is waited for that has not been sent.
+    fn follow_up(&mut self, on: Channel, before: usize, is_away: bool, confirmed_by: Option<(Channel, u64)>) {
+        let is_awaited = confirmed_by.is_some_and(|(on, ping)| ping > self.channels.of(on).sent);
         if is_away {
             self.orders.clear(); // it is told all when it is there
-        } else if self.orders.len() > before {
+        } else if self.orders.len() > before || is_awaited {
             self.news(on);
         }
     }
 
     /// Tells the brokers who sees to queue groups.
     fn set_abroad(&mut self, is: bool) {
+        if self.is_leaf() {
+            return; // that is always the brokers
+        }
         for link in &mut self.links {
             for pattern in self.subjects.shared() {
                 link.tell(Told::Abroad { pattern: pattern.clone(), is });

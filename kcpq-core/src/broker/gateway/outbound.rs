@@ -5,10 +5,11 @@ use alloc::format;
 
 use bytes::Bytes;
 
+use super::leaf::Wanted;
 use super::storing::{AGAIN, Again, ID, REPLY};
 use super::subjects::{INBOX, Subjects};
 use super::values::{AGE, EDGE, OPERATION, STORES};
-use super::{Channel, Gateway, State, inbound};
+use super::{Channel, Gateway, Scratch, State, inbound};
 use crate::broker::receipts::TOO_LARGE;
 use crate::frame::{Frame, LENGTH, Limits, Properties};
 use crate::lane::Lane;
@@ -28,6 +29,8 @@ pub(super) struct Waiting {
     pub(super) from: u8,
     /// Its broker has not been told that it is placed.
     is_owed: bool,
+    /// Of a leaf node: the queue groups here that have it, with a space between their names; empty if it is not known which.
+    pub(super) served: Option<Box<str>>,
 }
 
 /// A message as the backbone is to have it.
@@ -38,6 +41,9 @@ pub struct Publish<'m> {
     pub subject: &'m str,
     /// Where answers are to go.
     pub reply: Option<&'m str>,
+    /// Of a leaf node: the queue groups there that are to have it, with a space between their names. Besides it is for whoever
+    /// wants it and is in no group.
+    pub groups: &'m str,
     /// The message.
     pub payload: &'m [u8],
     pub(super) properties: Properties<'m>,
@@ -164,7 +170,8 @@ impl Gateway {
         while let Some(len) = frames.first_chunk().map(|announced| LENGTH + u32::from_be_bytes(*announced) as usize) {
             let frame = frames.split_to(len.min(frames.len()));
             self.last_taken += 1;
-            self.take(now, Waiting { number: self.last_taken, frame, expires, lane, from, is_owed: true });
+            let number = self.last_taken;
+            self.take(now, Waiting { number, frame, expires, lane, from, is_owed: true, served: None });
         }
     }
 
@@ -184,7 +191,11 @@ impl Gateway {
                 ticket = parts.properties.ticket();
                 store = self.is_to_be_stored(&parts);
                 let Parts { subject, message, properties } = parts;
-                is_served = properties.is_served() && self.subjects.is_shared(&subject);
+                if self.leaf.is_none() {
+                    is_served = properties.is_served() && self.subjects.is_shared(&subject);
+                } else if properties.is_served() {
+                    waiting.served = Some(self.served(subject));
+                }
                 if !self.subjects.write_out(&subject, &mut self.scratch.subject) {
                     false
                 } else if message.len() > self.max_payload {
@@ -275,6 +286,9 @@ impl Gateway {
 
     /// Hands a message to queue groups here, as far as the backbone would see to them. False if there is none.
     pub(super) fn serve_groups(&mut self, now: Instant, frame: &Bytes, lane: Lane, expires: Option<Instant>) -> bool {
+        if self.leaf.is_some() {
+            return false; // brokers have seen to them
+        }
         let limits = self.config.subjects;
         let Some(Parts { subject, message, properties }) = Parts::of(frame, &limits) else { return false };
         let (_, shares) = self.interest.route(subject);
@@ -321,7 +335,7 @@ impl Gateway {
         if self.state == State::Away {
             return false;
         }
-        if self.put_value(now, &mut write) {
+        if self.leaf.is_none() && self.put_value(now, &mut write) {
             return true;
         }
         if self.holds_until.is_some_and(|until| until > now) {
@@ -337,7 +351,7 @@ impl Gateway {
                 }
                 continue;
             }
-            let Some(Waiting { frame, expires, lane, from, is_owed, .. }) = self.outbound.pop_front() else {
+            let Some(Waiting { frame, expires, lane, from, is_owed, served, .. }) = self.outbound.pop_front() else {
                 return false;
             };
             self.waiting -= frame.len();
@@ -354,6 +368,23 @@ impl Gateway {
                 continue;
             }
             let reply = properties.reply();
+            if let Some(leaf) = &mut self.leaf {
+                let Scratch { subject: there, groups, .. } = &mut self.scratch;
+                let is_wanted = match leaf.ask(there, served.as_deref(), groups) {
+                    Wanted::By { plain } => plain || !groups.is_empty(),
+                    Wanted::Denied => {
+                        self.stats.dropped_denied += 1;
+                        continue;
+                    }
+                };
+                if !is_wanted {
+                    self.stats.no_interest += 1;
+                    if let Some(reply) = reply.filter(|_| !self.interest.is_wanted(subject)) {
+                        self.say_nobody(reply);
+                    }
+                    continue;
+                }
+            }
             self.scratch.reply.clear();
             if let Some(reply) = reply {
                 self.subjects.write_reply_out(reply, &mut self.scratch.reply);
@@ -365,6 +396,7 @@ impl Gateway {
             let publish = Publish {
                 subject: &self.scratch.subject,
                 reply: reply.map(|_| &*self.scratch.reply),
+                groups: &self.scratch.groups,
                 payload: message,
                 properties,
                 lane,
@@ -378,10 +410,11 @@ impl Gateway {
                 self.stats.dropped_too_large += 1;
                 continue;
             }
-            if let Some(reply) = reply.filter(|reply| reply.starts_with(INBOX))
+            // A leaf node has seen that somebody is there.
+            if let Some(reply) = reply.filter(|reply| self.leaf.is_none() && reply.starts_with(INBOX))
                 && !self.interest.is_wanted(subject)
             {
-                let main = &mut self.channels[Channel::Main.index()];
+                let main = self.channels.of_mut(Channel::Main);
                 if self.asked.len() < MAX_ASKED {
                     self.asked.push_back((main.sent + 1, Box::from(reply)));
                 }
@@ -391,7 +424,7 @@ impl Gateway {
             if self.subjects.comes_in(&subject)
                 && self.doubts.hand_over(self.stats.messages_out, publish.subject, message)
             {
-                self.channels[Channel::Main.index()].news = true;
+                self.channels.of_mut(Channel::Main).news = true;
             }
             self.stats.bytes_out += (publish.subject.len() + message.len()) as u64;
             self.gone += 1;

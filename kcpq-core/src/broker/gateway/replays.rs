@@ -18,7 +18,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::store::{StoreEvent, StoreOrder, StoredMessage};
-use super::{Gateway, State, inbound};
+use super::{Gateway, inbound};
 use crate::broker::replays::{Ask, Key, Say};
 use crate::broker::shards::Told;
 use crate::frame::properties;
@@ -227,11 +227,15 @@ impl Gateway {
         credit: u32,
     ) {
         let (mut wanted, too_long) = self.subjects.wanted(pattern);
-        let refused = match (wanted.is_empty(), self.state) {
+        let refused = match (wanted.is_empty(), self.reaches_store()) {
             _ if too_long => Some((Refusal::NoStream, "the pattern is too long for the backbone")),
             (true, _) => Some((Refusal::NoStream, "nothing of this pattern comes in from the backbone")),
-            (false, State::Away) => Some((Refusal::StoreAway, "the backbone is not there")),
-            (false, _) => None,
+            (false, false) if self.is_leaf() => Some((
+                Refusal::StoreAway,
+                "there is no connection to the store: a leaf node of NATS has one with --nats, if NATS is there",
+            )),
+            (false, false) => Some((Refusal::StoreAway, "the backbone is not there")),
+            (false, true) => None,
         };
         if let Some((refusal, text)) = refused {
             self.stats.replays_refused += 1;
@@ -275,7 +279,7 @@ impl Gateway {
     /// The next thing that the store is to do; to be called until `None` after anything else was. `None` as well while the
     /// backbone is not there.
     pub fn poll_store(&mut self) -> Option<StoreOrder> {
-        if self.state == State::Away {
+        if !self.reaches_store() {
             return None;
         }
         self.replays.orders.pop_front()

@@ -12,12 +12,19 @@ pub struct Stats {
     pub disconnects: u64,
     /// Gauge: subscriptions at the backbone, those in queue groups included.
     pub subscriptions: u64,
-    /// Patterns that cannot be subscribed to there: too long for it.
+    /// Patterns that cannot be subscribed to there: too long for it, or a leaf node may not want them.
     pub patterns_refused: u64,
+    /// Gauge: patterns that are wanted there, as a leaf node knows, those of queue groups included.
+    pub wants: u64,
+    /// Of these such as there was no room for: everything that is exported was handed over from then on.
+    pub wants_refused: u64,
     /// Messages handed to the backbone.
     pub messages_out: u64,
     /// Bytes of these: subject and message.
     pub bytes_out: u64,
+    /// Messages that came to the gateway of a leaf node and nobody there wanted: most of these the brokers do not hand it, see
+    /// [`Stats::no_interest`](crate::broker::Stats::no_interest).
+    pub no_interest: u64,
     /// Messages from the backbone that were handed on to brokers, each once.
     pub messages_in: u64,
     /// Bytes of these.
@@ -34,6 +41,8 @@ pub struct Stats {
     pub dropped_too_large: u64,
     /// Their subject is none on the other side.
     pub dropped_unmapped: u64,
+    /// The backbone does not permit a leaf node to publish them.
+    pub dropped_denied: u64,
     /// Their time to live was over before they could be handed on.
     pub expired: u64,
     /// Messages handed to the backbone of which it is not known whether it had them when it was lost.

@@ -49,10 +49,14 @@ pub(super) struct Entry {
     pub(super) is_owed: bool,
     /// Members of queue groups here have it.
     pub(super) is_served: bool,
+    /// Of a leaf node: which groups these are, with a space between their names; empty if it is not known.
+    pub(super) served: Option<Box<str>>,
     /// How often it was handed over, how often it was not taken for now, and how often because nobody was there for it.
     pub(super) tries: u32,
     pub(super) refusals: u32,
     pub(super) nobody: u32,
+    /// It has been handed to the backbone.
+    pub(super) is_out: bool,
     is_under_way: bool,
     timer: Option<Instant>,
 }
@@ -68,9 +72,11 @@ impl Entry {
             ticket: None,
             is_owed: false,
             is_served: false,
+            served: None,
             tries: 0,
             refusals: 0,
             nobody: 0,
+            is_out: false,
             is_under_way: false,
             timer: None,
         }

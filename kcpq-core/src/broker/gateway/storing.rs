@@ -10,6 +10,7 @@ use alloc::string::String;
 
 use bytes::Bytes;
 
+use super::leaf::Wanted;
 use super::outbound::{Parts, Publish, Storing, Waiting};
 use super::stores::Entry;
 use super::subjects::Subjects;
@@ -93,7 +94,7 @@ impl Gateway {
         entry.ticket = ticket;
         entry.until = entry.expires.or_else(|| ticket.map(|_| now + KEPT_FOR));
         entry.is_owed = !is_away && self.holds_until.is_none();
-        entry.is_served = is_served;
+        (entry.is_served, entry.served) = (is_served, waiting.served);
         if !entry.is_owed {
             self.place(now, entry.from, len);
         }
@@ -115,7 +116,7 @@ impl Gateway {
         let Some(entry) = self.stores.get_mut(number) else { return false };
         let (frame, from, len) = (entry.frame.clone(), entry.from, entry.frame.len());
         let (expires, until, lane) = (entry.expires, entry.until, entry.lane);
-        let (tries, is_served) = (entry.tries, entry.is_served);
+        let (tries, is_served, served) = (entry.tries, entry.is_served, entry.served.clone());
         let was_owed = core::mem::take(&mut entry.is_owed);
         if was_owed {
             self.place(now, from, len);
@@ -129,7 +130,7 @@ impl Gateway {
             self.give_up(now, number);
             return false;
         };
-        let Scratch { subject: out, reply, id: own_id, .. } = &mut self.scratch;
+        let Scratch { subject: out, reply, id: own_id, groups, .. } = &mut self.scratch;
         let given = given_id(properties);
         if given.is_none() {
             self.subjects.write_id(number, own_id);
@@ -146,9 +147,13 @@ impl Gateway {
             (0, true) => Some(Again::Groups),
             _ => Some(Again::All),
         };
+        // Members of groups there have had it before, too.
+        let served = if tries == 0 { served.as_deref() } else { Some("") };
+        let wanted = self.leaf.as_mut().map(|leaf| leaf.ask(out, served, groups));
         let publish = Publish {
             subject: out,
             reply: Some(reply),
+            groups,
             payload: message,
             properties,
             lane,
@@ -168,7 +173,23 @@ impl Gateway {
             self.end(now, number, Err((Rejection::TooLarge, Box::default())));
             return false;
         }
-        if tries == 0 {
+        match wanted {
+            Some(Wanted::Denied) => {
+                self.stats.dropped_denied += 1;
+                self.end(now, number, Err((Rejection::NoStream, "the backbone does not permit this subject".into())));
+                return false;
+            }
+            // A leaf node need not ask whether somebody is there who stores it.
+            Some(Wanted::By { plain: false }) if groups.is_empty() => {
+                self.stores.on_handed_over(now, number);
+                self.settle_receipt(now, number, Receipt::Nobody);
+                return false;
+            }
+            _ => {}
+        }
+        // Of a leaf node it may have been tried before, without anybody to hand it to.
+        let is_first = self.stores.get_mut(number).is_some_and(|entry| !core::mem::replace(&mut entry.is_out, true));
+        if is_first {
             self.stats.messages_out += 1;
             self.stats.bytes_out += (publish.subject.len() + message.len()) as u64;
         } else {
@@ -185,9 +206,12 @@ impl Gateway {
     pub fn handle_receipt(&mut self, now: Instant, subject: &str, receipt: Receipt<'_>) {
         self.on_heard(now, Channel::Main);
         let Some(number) = self.subjects.receipt(subject) else { return };
-        if self.on_value_receipt(now, number, receipt) {
-            return;
+        if !self.on_value_receipt(now, number, receipt) {
+            self.settle_receipt(now, number, receipt);
         }
+    }
+
+    fn settle_receipt(&mut self, now: Instant, number: u64, receipt: Receipt<'_>) {
         // What was published again is answered again.
         let Some(entry) = self.stores.get_mut(number) else { return };
         let again = entry.tries > 1;

@@ -208,6 +208,26 @@ impl Subjects {
         format!("{}{pattern}", self.prefix).into()
     }
 
+    /// The patterns of what goes out of here and matches a pattern there. Answers are another matter.
+    pub(super) fn exported(&self, there: &str) -> Vec<Box<str>> {
+        let below = (!self.prefix.is_empty()).then(|| intersection(&format!("{}>", self.prefix), there));
+        let here = match &below {
+            None => there,
+            Some(Some(below)) => below.strip_prefix(&*self.prefix).unwrap_or_default(),
+            Some(None) => return Vec::new(),
+        };
+        let mut all: Vec<Box<str>> = Vec::new();
+        if here.starts_with(INBOX) {
+            return all;
+        }
+        for part in self.export.iter().filter_map(|export| intersection(export, here)) {
+            if !all.iter().any(|known| **known == *part) {
+                all.push(part.into());
+            }
+        }
+        all
+    }
+
     /// What is to be subscribed to there so that all comes that sessions want with this pattern and may come in; and whether
     /// some of it cannot be.
     pub(super) fn wanted(&self, pattern: &str) -> (Vec<Box<str>>, bool) {
@@ -311,6 +331,30 @@ mod tests {
         assert!(subjects.is_shared("both.a.b") && !subjects.is_shared("both.b.b"));
         assert_eq!(subjects.wanted("*.x").0, [Box::from("edge.1.in.x"), "edge.1.both.x".into()]);
         assert_eq!(subjects.wanted("out.>").0, []);
+    }
+
+    #[test]
+    fn what_is_wanted_there_is_named_as_it_is_here_as_far_as_it_goes_out() {
+        let some = subjects(&[">"], &["out.*", "both.a.>", "$KV.b.>"], "edge.1");
+        for (there, here) in [
+            (">", &["out.*", "both.a.>", "$KV.b.>"][..]),
+            ("edge.1.out.x", &["out.x"]),
+            ("edge.*.*.a.b", &["both.a.b"]),
+            ("*.1.both.>", &["both.a.>"]),
+            ("edge.2.>", &[]),
+            ("edge.1", &[]),
+            ("out.x", &[]),
+            ("edge.1.in.x", &[]),
+            ("edge.1.$KV.b.x", &["$KV.b.x"]),
+        ] {
+            let all: Vec<Box<str>> = here.iter().map(|text| Box::from(*text)).collect();
+            assert_eq!(some.exported(there), all, "{there}");
+        }
+        let all = subjects(&[">"], &[">"], "");
+        assert_eq!(all.exported("a.*"), [Box::from("a.*")]);
+        for there in ["$SYS.>", "$KCPQ.>", "$LDS.x", "_INBOX.x.*"] {
+            assert_eq!(all.exported(there), [], "{there}");
+        }
     }
 
     #[test]

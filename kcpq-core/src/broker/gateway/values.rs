@@ -161,6 +161,12 @@ impl Gateway {
         }
     }
 
+    /// Of a leaf node: hands the next change of a last value to `write`, for the connection to the store. False if there is none for
+    /// now. What the store says of it comes by the other connection, as of all that is to be stored: without that nothing is put.
+    pub fn poll_put(&mut self, now: Instant, write: impl FnOnce(Publish<'_>)) -> bool {
+        self.has_store && self.state != State::Away && self.put_value(now, &mut Some(write))
+    }
+
     /// Hands the next change to `write`. False if there is none for now.
     pub(super) fn put_value<F: FnOnce(Publish<'_>)>(&mut self, now: Instant, write: &mut Option<F>) -> bool {
         let limits = self.config.subjects;
@@ -191,6 +197,7 @@ impl Gateway {
             let publish = Publish {
                 subject: out,
                 reply: Some(reply),
+                groups: "",
                 payload,
                 properties,
                 lane: Lane::NORMAL,
@@ -417,7 +424,7 @@ impl Gateway {
 
     /// Lets time run out, and asks for more if that is wanted.
     pub(super) fn on_values_time(&mut self, now: Instant) {
-        if self.state == State::Away || !self.values.is_on() {
+        if !self.reaches_store() || !self.values.is_on() {
             return;
         }
         self.values.holds_until.take_if(|until| *until <= now);

@@ -102,6 +102,40 @@ fn a_message_goes_to_all_subscriptions_that_match_while_others_leave() {
     a_message_is_for_all_who_stay::<Lent<'static>>();
 }
 
+fn what_nobody_wants_is_counted<S: Make>() {
+    let mut client = S::client(Config::default(), 1);
+    let now = Instant::from_millis(1);
+    client.connect(now);
+    for pattern in ["a", "b.*"] {
+        client.subscribe(now, pattern).unwrap();
+    }
+    let mut server = server(client.conversation());
+    server.message(command::MSG, b"c", b"for nobody").unwrap();
+    let mut buf = [0; 1500];
+    while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
+        client.handle_datagram(now, &mut buf[..len]);
+    }
+    while let Some(event) = client.poll_event() {
+        assert!(!matches!(event, Event::Message { .. }));
+    }
+    let stats = client.stats();
+    assert_eq!((stats.messages_received, stats.unmatched, stats.total_subscriptions), (1, 1, 2));
+}
+
+#[test]
+fn a_message_for_no_subscription_is_counted() {
+    what_nobody_wants_is_counted::<Any>();
+    what_nobody_wants_is_counted::<Lent<'static>>();
+}
+
+#[cfg(feature = "lanes")]
+#[test]
+fn memory_for_lanes_is_lent_once() {
+    let mut client = <Lent<'static>>::client(Config::default(), 1);
+    let memory = Box::leak(Box::new(LaneMemory::<3, 20_000, 32>::new()));
+    assert!(matches!(client.lend_lanes(memory), Err(LendError::Late)));
+}
+
 #[test]
 fn a_message_that_is_held_stays_until_it_is_released_and_other_events_come_meanwhile() {
     let mut client = <Lent<'static>>::client(Config { reconnect: None, ..Config::default() }, 1);

@@ -193,7 +193,8 @@ impl Equations {
         while self.held() > MOST
             && let Some(place) = oldest.next()
         {
-            self.bytes -= self.kept[place].take().map_or(0, |(_, symbol)| symbol.capacity());
+            let forgotten = self.kept.get_mut(place).and_then(Option::take);
+            self.bytes -= forgotten.map_or(0, |(_, symbol)| symbol.capacity());
         }
     }
 
@@ -219,8 +220,9 @@ impl Equations {
         if !covers(data.len()) {
             return; // no repair covers it
         }
-        let place = sn.0 as usize % KEPT;
-        let mut symbol = self.kept[place].take().map(|(_, symbol)| symbol).unwrap_or_default();
+        let place = place(sn);
+        let former = self.kept.get_mut(place).and_then(Option::take);
+        let mut symbol = former.map(|(_, symbol)| symbol).unwrap_or_default();
         self.bytes -= symbol.capacity();
         symbol.clear();
         symbol.reserve_exact(2 + data.len());
@@ -246,8 +248,10 @@ impl Equations {
                 }
             }
         }
-        self.bytes += symbol.capacity();
-        self.kept[place] = Some((sn, symbol));
+        if let Some(kept) = self.kept.get_mut(place) {
+            self.bytes += symbol.capacity();
+            *kept = Some((sn, symbol));
+        }
         self.newest = place;
         self.trim();
     }
@@ -268,15 +272,19 @@ impl Equations {
                 new.missing.push((sn, factor));
                 continue;
             }
-            match &self.kept[sn.0 as usize % KEPT] {
-                Some((kept, symbol)) if *kept == sn && symbol.is_empty() => new.missing.push((sn, factor)),
-                Some((kept, symbol)) if *kept == sn && symbol.len() <= sum.len() => {
-                    self.multiplier.add(factor, symbol, &mut new.sum);
-                }
+            match self.symbol_of(sn) {
+                Some([]) => new.missing.push((sn, factor)),
+                Some(symbol) if symbol.len() <= sum.len() => self.multiplier.add(factor, symbol, &mut new.sum),
                 _ => return false, // it came before anything was kept
             }
         }
         self.insert(new)
+    }
+
+    /// What is kept of a segment.
+    fn symbol_of(&self, sn: Sn) -> Option<&[u8]> {
+        let (kept, symbol) = self.kept.get(place(sn))?.as_ref()?;
+        (*kept == sn).then_some(symbol)
     }
 
     /// Solves an equation for a segment that no other is solved for. False if the others say the same already.
@@ -309,6 +317,11 @@ impl Equations {
     }
 }
 
+/// Where a segment is kept, in the place of the one that many before it.
+fn place(sn: Sn) -> usize {
+    sn.0 as usize % KEPT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,6 +334,58 @@ mod tests {
         let header =
             Header { conv: 1, command: Command::Repair, frg: row, wnd: 1, ts: Ts(0), sn: Sn(first), una: Sn(0), len };
         (header, body)
+    }
+
+    /// A repair in this row over segments from `first` on.
+    fn repair_of(first: u32, row: u8, segments: &[&[u8]]) -> (Header, Vec<u8>) {
+        let longest = segments.iter().map(|data| data.len()).max().unwrap_or(0);
+        let mut sum = vec![0; 2 + longest];
+        for (sn, data) in (first..).zip(segments) {
+            let symbol = [&length(data.len() as u16, 0)[..], data].concat();
+            Multiplier::new().add(factor(Sn(sn), row), &symbol, &mut sum);
+        }
+        let (header, mut body) = repair(first, segments.len() as u8, row, sum.len());
+        body[1..].copy_from_slice(&sum);
+        (header, body)
+    }
+
+    #[test]
+    fn as_many_segments_are_rebuilt_as_there_are_repairs() {
+        const FIRST: u32 = 100;
+        let segments: [&[u8]; 5] = [b"one", b"seven", b"twelve", b"", b"thirteen"];
+        // Which of them come, before the repairs and between them.
+        for (before, between) in [(&[0, 4][..], &[2][..]), (&[], &[0, 1, 2]), (&[1, 2, 3], &[]), (&[3], &[4, 0])] {
+            let (mut decoder, mut come, mut rebuilt) = (Decoder::new(), Vec::new(), Vec::new());
+            let mut poll = |decoder: &mut Decoder, come: &mut Vec<usize>| {
+                while let Some(segment) = decoder.poll() {
+                    let place = (segment.sn.0 - FIRST) as usize;
+                    assert_eq!(segment.data(), Some(segments[place]), "{before:?}, then {between:?}");
+                    decoder.on_segment(segment.sn, 0, segments[place]);
+                    come.push(place);
+                    rebuilt.push(place);
+                }
+            };
+            // With it begins what is kept.
+            let (header, body) = repair_of(0, 1, &[b"of before"]);
+            decoder.on_repair(&header, &body, |_| true);
+            for place in before {
+                decoder.on_segment(Sn(FIRST + *place as u32), 0, segments[*place]);
+                come.push(*place);
+            }
+            let missing = segments.len() - before.len() - between.len();
+            for row in 0..missing as u8 {
+                let (header, body) = repair_of(FIRST, row, &segments);
+                decoder.on_repair(&header, &body, |sn| come.contains(&((sn.0 - FIRST) as usize)));
+                poll(&mut decoder, &mut come);
+            }
+            for place in between {
+                decoder.on_segment(Sn(FIRST + *place as u32), 0, segments[*place]);
+                come.push(*place);
+                poll(&mut decoder, &mut come);
+            }
+            come.sort_unstable();
+            assert_eq!((come.as_slice(), rebuilt.len()), (&[0, 1, 2, 3, 4][..], missing));
+        }
     }
 
     /// Segments and sums that are as long as can be, of which some are missing for good.

@@ -37,8 +37,12 @@ impl Word {
 }
 
 impl Stream {
-    fn of(pattern: &'static str) -> Self {
+    pub(super) fn of(pattern: &'static str) -> Self {
         Self { pattern, ..Self::default() }
+    }
+
+    pub(super) fn pattern(&self) -> &'static str {
+        self.pattern
     }
 
     /// `None` if it is not for this one; otherwise what is said, if anything.

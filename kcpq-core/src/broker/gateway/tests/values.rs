@@ -24,6 +24,13 @@ struct Put {
 }
 
 impl Put {
+    fn of(message: &Publish<'_>) -> Self {
+        let mut headers = Vec::new();
+        message.headers(|name, value| headers.push((name.to_string(), value.to_string())));
+        let text = String::from_utf8(message.payload.to_vec()).unwrap();
+        Self { subject: message.subject.into(), headers, text, reply: message.reply.unwrap().into() }
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|(other, value)| (other == name).then_some(&**value))
     }
@@ -31,7 +38,11 @@ impl Put {
 
 impl Edge {
     fn new(id: u64, prefix: &str) -> Self {
-        let config = Config { id, prefix: prefix.into(), values: "$KV.LAST".into(), ..Config::default() };
+        Self::with(Config { id, prefix: prefix.into(), ..Config::default() })
+    }
+
+    fn with(config: Config) -> Self {
+        let config = Config { values: "$KV.LAST".into(), ..config };
         let now = Instant::from_millis(10_000);
         let mut edge = Self { gateway: Gateway::new(config, 1, 7).unwrap(), now, reader: 0, place: 0, stamp: 0 };
         edge.told();
@@ -87,12 +98,14 @@ impl Edge {
 
     fn put(&mut self) -> Vec<Put> {
         let mut all = Vec::new();
-        while self.gateway.poll_publish(self.now, |message| {
-            let mut headers = Vec::new();
-            message.headers(|name, value| headers.push((name.to_string(), value.to_string())));
-            let text = String::from_utf8(message.payload.to_vec()).unwrap();
-            all.push(Put { subject: message.subject.into(), headers, text, reply: message.reply.unwrap().into() });
-        }) {}
+        while self.gateway.poll_publish(self.now, |message| all.push(Put::of(&message))) {}
+        all
+    }
+
+    /// What goes by the connection to the store alone.
+    fn put_aside(&mut self) -> Vec<Put> {
+        let mut all = Vec::new();
+        while self.gateway.poll_put(self.now, |message| all.push(Put::of(&message))) {}
         all
     }
 
@@ -392,4 +405,45 @@ fn a_bucket_that_is_not_there_or_misses_something_is_opened_again() {
     while edge.gateway.poll_store().is_some() {}
     edge.wait(Duration::from_secs(7));
     assert!(matches!(edge.gateway.poll_store(), Some(StoreOrder::Close { .. })));
+}
+
+#[test]
+fn a_leaf_node_has_a_connection_of_its_own_to_the_store_which_comes_and_goes_by_itself() {
+    let mut edge = Edge::with(Config { leaf: true, ..Config::default() });
+    edge.gateway.on_connected(edge.now, 1_000_000);
+    edge.turn();
+    assert_eq!((edge.gateway.stats().joined, edge.gateway.poll_store()), (1, None), "it is not reached by the other");
+    edge.gateway.on_store_connected(edge.now);
+    edge.answer(0);
+    edge.change("lamp", "on");
+    assert!(edge.put().is_empty(), "it is not for the hub");
+    let mut all = edge.put_aside();
+    let put = all.pop().unwrap();
+    assert_eq!((all.len(), &*put.subject, &*put.text), (0, "$KV.LAST.lamp", "on"));
+    edge.stored(&put, 1);
+    assert_eq!(edge.gateway.stats().values_waiting, 0);
+    // Without the hub nothing would be said of it.
+    edge.gateway.on_disconnected(edge.now);
+    edge.change("lamp", "off");
+    assert!(edge.put_aside().is_empty());
+    assert_eq!((edge.gateway.stats().joined, edge.gateway.stats().values_read), (0, 1), "it is still there");
+    edge.gateway.on_connected(edge.now, 1_000_000);
+    edge.turn();
+    assert_eq!(edge.put_aside().len(), 1);
+    // One of them answers no more: that is left, and the other one not.
+    edge.now += PING_EVERY;
+    edge.gateway.handle_timeout(edge.now);
+    let asked: Vec<_> = core::iter::from_fn(|| edge.gateway.poll_order(edge.now).map(|order| order.on())).collect();
+    assert_eq!(asked, [Channel::Main, Channel::Store]);
+    edge.gateway.on_pong(edge.now, Channel::Main);
+    let late = edge.now + PATIENCE;
+    assert!(edge.gateway.is_store_deaf(late) && !edge.gateway.is_deaf(late));
+    edge.gateway.on_store_lost(edge.now);
+    let stats = edge.gateway.stats();
+    assert_eq!((stats.joined, stats.values_read, stats.values_waiting), (1, 0, 1));
+    assert!(!edge.gateway.is_store_deaf(late));
+    // What it may not have is put again when it is back.
+    edge.gateway.on_store_connected(edge.now);
+    edge.answer(0);
+    assert_eq!(edge.put_aside().len(), 1);
 }

@@ -46,6 +46,7 @@ impl Bridge {
             prefix: "".into(),
             store: Vec::new(),
             last_values: "".into(),
+            leaf: Vec::new(),
         };
         let backbone = self.nats.backbone("kcpq bridge", crossing, self.linger)?;
         let backbone = backbone.ok_or_else(|| Failure::Error("no NATS server is named: give --nats".into()))?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kcpq_std_server::{Backbone, NatsAddress, NatsCredentials, NatsCredentialsError, NatsTls};
+use kcpq_std_server::{Backbone, NatsAddress, NatsAddressError, NatsCredentials, NatsCredentialsError, NatsTls};
 
 use super::{Crossing, NatsServers, without_secrets};
 use crate::Failure;
@@ -19,13 +19,19 @@ impl NatsServers {
         crossing: Crossing,
         linger: Duration,
     ) -> Result<Option<Backbone>, Failure> {
-        if !self.is_wanted() {
+        if !self.is_wanted() && crossing.leaf.is_empty() {
             return Ok(None);
         }
-        let servers = self.nats.iter().map(|text| {
-            let address = text.trim().parse::<NatsAddress>();
-            address.map_err(|error| Failure::Error(format!("'{}' is {error}", without_secrets(text))))
-        });
+        if !self.is_wanted() && !crossing.last_values.is_empty() {
+            return Err(Failure::Error(
+                "last values are in a bucket of JetStream, which leaf nodes do not reach: give --nats besides --nats-leaf".into(),
+            ));
+        }
+        let servers = addresses(&self.nats, str::parse)?;
+        if let Some(leaf) = servers.iter().find(|address| address.is_leaf()) {
+            return Err(Failure::Error(format!("{leaf} is where leaf nodes are let in: that is for --nats-leaf")));
+        }
+        let leaf = addresses(&crossing.leaf, NatsAddress::leaf)?;
         let read = |path: &Path, read: fn(&Path) -> Result<NatsCredentials, NatsCredentialsError>| {
             read(path).map_err(|error| Failure::Error(format!("credentials for NATS, {}: {error}", path.display())))
         };
@@ -34,8 +40,8 @@ impl NatsServers {
             (None, Some(path)) => read(path, NatsCredentials::read_key)?,
             (None, None) => NatsCredentials::default(),
         };
-        let servers = servers.collect::<Result<Vec<NatsAddress>, _>>()?;
-        let wants_tls = self.nats_tls || self.nats_ca.is_some() || servers.iter().any(NatsAddress::is_secure);
+        let wants_tls =
+            self.nats_tls || self.nats_ca.is_some() || servers.iter().chain(&leaf).any(NatsAddress::is_secure);
         let own = self.nats_cert.as_deref().zip(self.nats_cert_key.as_deref());
         let tls = match NatsTls::new(self.nats_ca.as_deref(), own) {
             Ok(tls) => Some(tls),
@@ -47,6 +53,7 @@ impl NatsServers {
         let list = |patterns: Vec<Box<str>>| patterns.into_iter().filter(|pattern| !pattern.is_empty()).collect();
         let backbone = Backbone {
             servers,
+            leaf,
             credentials,
             tls,
             require_tls: self.nats_tls,
@@ -62,4 +69,15 @@ impl NatsServers {
         backbone.check().map_err(|error| Failure::Error(format!("subjects of the backbone: {error}")))?;
         Ok(Some(backbone))
     }
+}
+
+/// The addresses of these texts.
+fn addresses(
+    texts: &[String],
+    read: fn(&str) -> Result<NatsAddress, NatsAddressError>,
+) -> Result<Vec<NatsAddress>, Failure> {
+    let all = texts.iter().map(|text| {
+        read(text.trim()).map_err(|error| Failure::Error(format!("'{}' is {error}", without_secrets(text))))
+    });
+    all.collect()
 }

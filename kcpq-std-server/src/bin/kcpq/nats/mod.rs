@@ -54,6 +54,8 @@ pub(super) struct Crossing {
     pub(super) store: Vec<Box<str>>,
     /// The bucket of last values; empty for none.
     pub(super) last_values: Box<str>,
+    /// Addresses where leaf nodes are let in, if that is the way.
+    pub(super) leaf: Vec<String>,
 }
 
 impl NatsServers {

@@ -14,6 +14,11 @@ use crate::nats::{Crossing, NatsServers};
 pub(super) struct Nats {
     #[command(flatten)]
     servers: NatsServers,
+    /// Where NATS servers let leaf nodes in, nats-leaf://HOST:PORT, several of one cluster separated by commas, otherwise as --nats:
+    /// messages go this way, and only those that anybody there wants. Besides this --nats is for what needs JetStream's API alone:
+    /// what it has stored, and last values
+    #[arg(long, env = "KCPQ_NATS_LEAF", value_name = "URL", value_delimiter = ',', hide_env_values = true)]
+    nats_leaf: Vec<String>,
     /// Patterns of subjects that are handed to NATS, separated by spaces; empty for none. What begins with $ has to be named
     #[arg(long, default_value = ">", value_name = "PATTERNS", value_delimiter = ' ', value_parser = parse_list)]
     nats_export: Vec<Box<str>>,
@@ -36,7 +41,7 @@ pub(super) struct Nats {
 impl Nats {
     /// Somebody wants a backbone.
     pub(super) fn is_wanted(&self) -> bool {
-        self.servers.is_wanted()
+        self.servers.is_wanted() || !self.nats_leaf.is_empty()
     }
 
     /// The backbone of a server of this name, if there is to be one.
@@ -50,6 +55,7 @@ impl Nats {
             prefix: self.nats_prefix.clone().unwrap_or_default(),
             store: self.nats_stored.clone(),
             last_values: self.nats_last_values.clone().unwrap_or_default(),
+            leaf: self.nats_leaf.clone(),
         };
         self.servers.backbone(name, crossing, linger)
     }

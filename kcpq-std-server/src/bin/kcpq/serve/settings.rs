@@ -123,7 +123,8 @@ fn value(matches: &ArgMatches, flag: &str) -> Option<String> {
         return Some(matches.get_flag(flag).to_string());
     }
     let raw = matches.get_raw(flag)?.map(|text| text.to_string_lossy());
-    let shown = raw.map(|text| if flag == "nats" { without_secrets(&text) } else { text.into_owned() });
+    let shown =
+        raw.map(|text| if matches!(flag, "nats" | "nats_leaf") { without_secrets(&text) } else { text.into_owned() });
     Some(shown.collect::<Vec<_>>().join(", "))
 }
 

@@ -23,6 +23,10 @@ fn families(about: &About, look: &Look) -> Vec<Family> {
     all.extend(messages(look));
     all.extend(network(look));
     all.extend(look.backbone.iter().flat_map(backbone));
+    all.extend(look.backbone.iter().map(|view| {
+        let stayed = look.broker().no_interest + view.stats.no_interest;
+        counter("backbone_no_interest", "Messages that stayed here: nobody behind them wanted these", stayed)
+    }));
     all
 }
 
@@ -35,7 +39,13 @@ pub(crate) fn backbone(view: &BackboneView) -> Vec<Family> {
         counter("backbone_disconnects", "Times that they were lost", stats.disconnects),
         counter("backbone_complaints", "Times that they have refused something", view.complaints),
         gauge("backbone_subscriptions", "Patterns passed on to them", stats.subscriptions as f64),
-        counter("backbone_subscriptions_refused", "Patterns too long for them", stats.patterns_refused),
+        counter(
+            "backbone_subscriptions_refused",
+            "Patterns too long for them, or not permitted",
+            stats.patterns_refused,
+        ),
+        gauge("backbone_wants", "Patterns that a leaf node knows to be wanted there", stats.wants as f64),
+        counter("backbone_wants_refused", "Of these, such as there was no room for", stats.wants_refused),
         counter("backbone_messages_sent", "Messages handed to them", stats.messages_out),
         counter("backbone_messages_sent", "Bytes of these, subject and message", stats.bytes_out).of(Unit::Bytes),
         counter("backbone_messages_received", "Messages that came from them", stats.messages_in),
@@ -50,6 +60,7 @@ pub(crate) fn backbone(view: &BackboneView) -> Vec<Family> {
                 ("in_doubt", stats.in_doubt),
                 ("too_large", stats.dropped_too_large),
                 ("unmapped", stats.dropped_unmapped),
+                ("denied", stats.dropped_denied),
                 ("expired", stats.expired),
                 ("unwanted", stats.unwanted),
                 ("returned", stats.returned),

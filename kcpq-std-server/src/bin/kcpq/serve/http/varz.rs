@@ -84,7 +84,7 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
             "published": sum.wills_published,
             "refused": sum.wills_refused,
         },
-        "backbone": look.backbone.as_ref().map(backbone),
+        "backbone": look.backbone.as_ref().map(|view| backbone(view, sum.no_interest)),
         "transport": transport(&look.transport()),
         "udp_receive_dropped": look.queues.map(|queues| queues.dropped),
         "udp_receive_queue_bytes": look.queues.map(|queues| queues.bytes),
@@ -93,21 +93,25 @@ pub(super) fn document(looker: &Looker, look: &Look) -> Value {
 }
 
 /// The servers of NATS over which several servers are one.
-fn backbone(view: &BackboneView) -> Value {
+fn backbone(view: &BackboneView, stayed: u64) -> Value {
     let stats = &view.stats;
     json!({
         "connected": stats.joined == 1,
         "server": view.server,
         "trouble": view.trouble,
+        "store_trouble": view.store_trouble,
         "connects": stats.connects,
         "disconnects": stats.disconnects,
         "complaints": view.complaints,
         "subscriptions": stats.subscriptions,
         "subscriptions_refused": stats.patterns_refused,
+        "wants": stats.wants,
+        "wants_refused": stats.wants_refused,
         "in_msgs": stats.messages_in,
         "in_bytes": stats.bytes_in,
         "out_msgs": stats.messages_out,
         "out_bytes": stats.bytes_out,
+        "no_interest": stayed + stats.no_interest,
         "pending_msgs": stats.waiting,
         "pending_bytes": stats.waiting_bytes,
         "dropped": {
@@ -116,6 +120,7 @@ fn backbone(view: &BackboneView) -> Value {
             "in_doubt": stats.in_doubt,
             "too_large": stats.dropped_too_large,
             "unmapped": stats.dropped_unmapped,
+            "denied": stats.dropped_denied,
             "expired": stats.expired,
             "unwanted": stats.unwanted,
             "returned": stats.returned,

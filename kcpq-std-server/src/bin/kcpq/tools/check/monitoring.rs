@@ -65,6 +65,9 @@ fn backbone(found: &Value) -> Option<Finding> {
             text,
             &["has a stream of JetStream their subjects, and room? why: storing in /varz, and the log"],
         )
+    } else if let Some(trouble) = found["store_trouble"].as_str() {
+        let text = format!("{} is there; JetStream is not: {}", text(found, "server"), figures::tame(trouble));
+        Finding::warning(what, text, &["see to the servers of --nats: messages go on, what is stored is not read"])
     } else if let Some(trouble) = values["trouble"].as_str() {
         let waiting = values["pending"].as_u64().unwrap_or(0);
         let text =
@@ -128,6 +131,7 @@ mod tests {
         assert_eq!(grade(json!({ "connected": true, "storing": { "refused": 1, "stored": 9 } })), Some(Grade::Warning));
         assert_eq!(grade(json!({ "connected": true, "storing": { "stored": 9 } })), Some(Grade::Well));
         assert_eq!(grade(json!({ "connected": true, "server": "nats://a:4222" })), Some(Grade::Well));
+        assert_eq!(grade(json!({ "connected": true, "store_trouble": "why" })), Some(Grade::Warning));
         assert_eq!(grade(json!({ "connected": true, "last_values": { "trouble": "why" } })), Some(Grade::Warning));
         assert!(found(0, 3).advice[0].contains("kcpq top") && found(2, 3).advice[0].contains("socket buffers"));
     }

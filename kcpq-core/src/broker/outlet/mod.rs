@@ -8,6 +8,8 @@
 //!                            <-' until a sixteenth less waits
 //! ```
 
+mod run;
+
 use alloc::vec::Vec;
 
 use super::config::SlowConsumer;
@@ -212,7 +214,7 @@ impl Outlet {
         if latest && message.supersede_in(queue.of(lane), extended, max_queued) {
             stats.superseded += 1;
             self.counts.superseded += 1;
-            self.took(stats, cx.now, len, queue);
+            self.took(stats, cx.now, (1, len), queue);
             return Admission::TAKEN;
         }
         let mut full = false;
@@ -246,7 +248,7 @@ impl Outlet {
         } else {
             message.append_with(queue.of(lane), more);
         }
-        self.took(&mut cx.stats, cx.now, len, queue);
+        self.took(&mut cx.stats, cx.now, (1, len), queue);
         Admission { taken: true, slow: full && self.is_full(cx) }
     }
 
@@ -310,15 +312,16 @@ impl Outlet {
         !core::mem::replace(&mut self.slow, true)
     }
 
-    fn took(&mut self, stats: &mut Stats, now: Instant, len: usize, queue: &Queues<Heap>) {
+    /// So many messages of so many bytes wait as well.
+    fn took(&mut self, stats: &mut Stats, now: Instant, (count, bytes): (u32, usize), queue: &Queues<Heap>) {
         match self.kind {
             Kind::Session => {
-                stats.messages_out += 1;
-                stats.bytes_out += len as u64;
-                self.counts.messages_out += 1;
-                self.counts.bytes_out += len as u64;
+                stats.messages_out += u64::from(count);
+                stats.bytes_out += bytes as u64;
+                self.counts.messages_out += u64::from(count);
+                self.counts.bytes_out += bytes as u64;
             }
-            Kind::Shard => stats.relayed += 1,
+            Kind::Shard => stats.relayed += u64::from(count),
         }
         self.account(stats, self.waiting(queue));
         if core::mem::take(&mut self.drained)

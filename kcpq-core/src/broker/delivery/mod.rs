@@ -2,6 +2,10 @@
 //!
 //! Publishers and subscribers look alike here, whether they are sessions or other shards.
 
+mod run;
+
+pub(super) use self::run::RunDelivery;
+
 use alloc::vec::Vec;
 
 use super::context::Context;
@@ -65,6 +69,11 @@ impl<'p> Publisher<'p> {
     pub(super) fn absent(party: Party, throttle: &'p mut Throttle, about: Option<&'p mut About>) -> Self {
         Self { party, throttle, own: None, about }
     }
+
+    /// True while it is held back.
+    pub(super) fn holds(&self) -> bool {
+        self.throttle.holds()
+    }
 }
 
 /// Looks again at whether a publisher is to be held back.
@@ -98,6 +107,22 @@ impl<P: Peer> Reached<'_, '_, P> {
             Party::Shard(index) => shards.outlet(index).map(|(_, outlet)| outlet),
         };
         Some((cx, outlet?))
+    }
+
+    /// A party as a subscriber, to which something is to be sent if it `wakes`.
+    #[inline]
+    fn receiver(&mut self, party: Party, wakes: bool) -> Option<(&mut Context<P>, Receiver<'_>)> {
+        let Self { cx, table, shards, publisher } = self;
+        let receiver = match party {
+            party if party == publisher.party => publisher.own.as_mut()?.again(),
+            Party::Session(slot) if wakes => table.wake(slot)?.session.receiver(),
+            Party::Session(slot) => table.get_mut(slot)?.session.receiver(),
+            Party::Shard(index) => {
+                let (queue, outlet) = shards.outlet(index)?;
+                Receiver::shard(queue, outlet)
+            }
+        };
+        Some((cx, receiver))
     }
 
     /// Holds the publisher back, or lets it go on, now that `by` is behind, or was.
@@ -258,6 +283,16 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
         }
     }
 
+    /// True if its publisher wants to know that it is stored.
+    pub(super) fn is_to_be_stored(&self) -> bool {
+        self.message.store().is_some()
+    }
+
+    /// The gateway is not handed it: nobody there wants it.
+    pub(super) fn stays_here(&mut self) {
+        self.reached.cx.stats.no_interest += u64::from(!self.subject.is_reserved());
+    }
+
     /// Hands it to the gateway, which is to know whether queue groups here have it, and whether it is to be stored.
     #[cold]
     pub(super) fn hand_to_gateway(&mut self, index: u8, served: bool) {
@@ -287,34 +322,40 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
         shares.sort_unstable_by_key(|found| found.group);
         let mut count = 0;
         for shares in shares.chunk_by(|a, b| a.group == b.group) {
-            // Another shard that has chosen this one knew of members here; only if these have left they are looked for elsewhere.
-            let relayed = matches!(self.reached.publisher.party, Party::Shard(_));
-            let mut chosen = groups.choose(shares, |member| self.load(member, !relayed));
-            if relayed && chosen.is_none() {
-                chosen = groups.choose(shares, |member| self.load(member, true));
-            }
-            match chosen {
-                Some(groups::Member::Session { slot, number, lane }) => {
-                    let published = self.message.lane();
-                    self.message.set_lane(lane.get().unwrap_or(published));
-                    self.hand_to(Party::Session(slot), false, &properties::member(number));
-                    self.message.set_lane(published);
-                }
-                Some(groups::Member::Shard { index, .. }) => {
-                    let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
-                    let head = properties::group(name.len());
-                    let mut property = [0; properties::HEAD + MAX_GROUP];
-                    for (place, byte) in property.iter_mut().zip(head.iter().chain(name)) {
-                        *place = *byte;
-                    }
-                    let len = head.len() + name.len();
-                    self.hand_to(Party::Shard(index), false, property.get(..len).unwrap_or_default());
-                }
-                None => continue,
-            }
-            count += 1;
+            count += u32::from(self.hand_to_group(groups, shares));
         }
         count
+    }
+
+    /// The same for one group, of which these are the shares. True if there is somebody who can have it.
+    #[inline(never)]
+    pub(super) fn hand_to_group(&mut self, groups: &mut Groups, shares: &[groups::Found]) -> bool {
+        // Another shard that has chosen this one knew of members here; only if these have left they are looked for elsewhere.
+        let relayed = matches!(self.reached.publisher.party, Party::Shard(_));
+        let mut chosen = groups.choose(shares, |member| self.load(member, !relayed));
+        if relayed && chosen.is_none() {
+            chosen = groups.choose(shares, |member| self.load(member, true));
+        }
+        match chosen {
+            Some(groups::Member::Session { slot, number, lane }) => {
+                let published = self.message.lane();
+                self.message.set_lane(lane.get().unwrap_or(published));
+                self.hand_to(Party::Session(slot), false, &properties::member(number));
+                self.message.set_lane(published);
+            }
+            Some(groups::Member::Shard { index, .. }) => {
+                let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
+                let head = properties::group(name.len());
+                let mut property = [0; properties::HEAD + MAX_GROUP];
+                for (place, byte) in property.iter_mut().zip(head.iter().chain(name)) {
+                    *place = *byte;
+                }
+                let len = head.len() + name.len();
+                self.hand_to(Party::Shard(index), false, property.get(..len).unwrap_or_default());
+            }
+            None => return false,
+        }
+        true
     }
 
     /// What a member of a group has waiting (see [`Outlet::load`]); `None` if it cannot have the message. Other `shards` only

@@ -1,10 +1,15 @@
 //! Where messages meet their subscribers: who has which pattern, and who gets a message.
 
+mod runs;
+mod wanted;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+pub(super) use self::runs::Routed;
+use self::wanted::Wanted;
 use super::context::Context;
 use super::delivery::{self, About, Aim, Delivery, Publisher};
 use super::foreign;
@@ -38,6 +43,19 @@ pub(super) struct Hub {
     shares: Vec<groups::Found>,
     /// How many subscribers the last message had.
     reach: u32,
+}
+
+/// What was found beside those whose numbers were noted.
+#[derive(Clone, Copy)]
+struct Found {
+    /// What each message takes of a turn's work, beside that it is read.
+    work: u32,
+    /// So many have it already.
+    elsewhere: u32,
+    /// The gateway, if it wants it as well.
+    gateway: Option<u8>,
+    /// The gateway, if it does not.
+    aloof: Option<u8>,
 }
 
 impl Hub {
@@ -244,24 +262,35 @@ impl Hub {
         subject: Subject<'_>,
         message: &mut Message<'_>,
     ) -> Reach {
-        let Self { router, groups, shards, wanted_by, shares, reach, .. } = self;
-        // The gateway comes last: it is told whether queue groups have the message already.
-        let gateway = shards.gateway();
-        let its_number = gateway.map_or(u32::MAX, |index| Subscriber::Every(Party::Shard(index)).into());
-        let mut is_for_gateway = false;
-        let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
-        wanted_by.clear();
         // Where it was published: what is told of it elsewhere is the same message.
         let is_here = matches!(aim, Aim::All | Aim::Here);
-        let steps = router.route_counted(subject, u32::from(is_here), |number| {
+        let found = self.look_up(aim, subject, is_here.into());
+        let (mut wanted, shards) = self.wanted(aim, found);
+        let mut delivery = Delivery::new(cx, table, shards, publisher, subject, message);
+        delivery.charge(found.work);
+        let reach = wanted.hand(&mut delivery);
+        let reached = delivery.finish(reach);
+        self.reach = reach;
+        reached
+    }
+
+    /// Finds out who wants a message on this subject, which is counted as so many.
+    #[inline(never)]
+    fn look_up(&mut self, aim: Aim, subject: Subject<'_>, count: u32) -> Found {
+        let Self { router, shards, wanted_by, .. } = self;
+        let gateway = shards.gateway();
+        let its_number = gateway.map_or(u32::MAX, |index| Subscriber::Every(Party::Shard(index)).into());
+        let is_here = matches!(aim, Aim::All | Aim::Here);
+        let mut is_for_gateway = false;
+        wanted_by.clear();
+        let steps = router.route_counted(subject, count, |number| {
             if number == its_number {
                 is_for_gateway = is_here;
             } else {
                 wanted_by.push(number);
             }
         });
-        delivery.charge(steps / turn::STEPS + wanted_by.len() as u32);
-        let gateway = gateway.filter(|_| is_for_gateway);
+        let work = steps / turn::STEPS + wanted_by.len() as u32;
         let mut elsewhere = 0;
         match aim {
             Aim::Group(_) => wanted_by.retain(|number| matches!(Subscriber::from(*number), Subscriber::Share(_))),
@@ -272,39 +301,16 @@ impl Hub {
             }
             Aim::All | Aim::Each => {}
         }
-        let (mut latest, mut abroad) = (false, 0);
-        for number in wanted_by.iter() {
-            match Subscriber::from(*number) {
-                Subscriber::Every(party) => delivery.hand_to(party, false, &[]),
-                Subscriber::Latest(_) => latest = true,
-                Subscriber::Share(share) => shares.push(groups.found(share)),
-                Subscriber::Abroad => abroad = 1,
-            }
-        }
-        if latest {
-            for number in wanted_by.iter() {
-                // It may match another pattern of this session, which wants every message.
-                if let Subscriber::Latest(slot) = Subscriber::from(*number)
-                    && !router.was_told(Subscriber::Every(Party::Session(slot)).into())
-                {
-                    delivery.hand_to(Party::Session(slot), true, &[]);
-                }
-            }
-        }
-        *reach = (wanted_by.len() - shares.len() - abroad) as u32 + elsewhere;
-        let mut served = 0;
-        if !shares.is_empty() {
-            if abroad == 0 || gateway.is_none() {
-                served = delivery.hand_to_groups(aim, groups, shares);
-            }
-            shares.clear();
-        }
-        *reach += served;
-        if let Some(gateway) = gateway {
-            *reach += 1;
-            delivery.hand_to_gateway(gateway, served > 0);
-        }
-        delivery.finish(*reach)
+        let aloof = gateway.filter(|_| is_here && !is_for_gateway);
+        Found { work, elsewhere, gateway: gateway.filter(|_| is_for_gateway), aloof }
+    }
+
+    /// Those who were found last, and the shards.
+    #[inline]
+    fn wanted(&mut self, aim: Aim, found: Found) -> (Wanted<'_>, &mut Shards) {
+        let Self { router, groups, shards, wanted_by, shares, .. } = self;
+        let Found { elsewhere, gateway, aloof, .. } = found;
+        (Wanted { router, groups, aim, by: wanted_by, shares, gateway, aloof, elsewhere }, shards)
     }
 
     /// Hands messages of another shard in one lane, whole MSGs that follow each other, to the sessions here.
