@@ -64,6 +64,15 @@ impl Crowd {
         there.filter(|(lease, _)| lease.part.get() == Part::Stays).count()
     }
 
+    /// Waits until the clients of the server's have gone; the others go at once.
+    pub(super) async fn have_left(&self) {
+        let all = self.connections.take();
+        let staying = all.into_iter().filter(|(lease, _)| lease.part.get() == Part::Stays);
+        for task in staying.map(|(_, task)| task).collect::<Vec<_>>() {
+            task.await;
+        }
+    }
+
     /// A connection listens from now on.
     pub(super) fn listen(&self, lease: &Lease) {
         let connections = self.connections.borrow();

@@ -64,7 +64,7 @@ const MAX_HEAD: usize = 8 << 10;
 /// The wait after an error that is not a client's, such as too many open files.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-/// The thread. It ends when this is dropped.
+/// The thread. It ends when this is dropped, and clients that speak WebSocket have heard the last words, or had time for it.
 #[derive(Debug)]
 pub(super) struct Http {
     /// Closes with it.
@@ -167,7 +167,15 @@ async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, lo
     let stop = async {
         let _ = stopped.recv().await;
     };
-    executor.run(or(stop, accept)).await;
+    let last_words = async {
+        or(stop, accept).await;
+        // The server has told them that it stops: who hears nothing of it would take the connection for lost.
+        let patience = async {
+            Timer::after(websocket::LINGER).await;
+        };
+        or(crowd.have_left(), patience).await;
+    };
+    executor.run(last_words).await;
 }
 
 /// One connection: one request, unless it becomes a WebSocket.

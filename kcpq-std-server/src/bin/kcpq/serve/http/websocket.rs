@@ -58,7 +58,7 @@ const SLACK: usize = 64 << 10;
 /// Bytes that are read at once. The default takes 128 KiB of each connection.
 const READ: usize = 8 << 10;
 /// How long the last frames may take, and the other end to say that it has them.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 impl Door {
     /// The answer to a handshake, and who comes in by it.
