@@ -1,8 +1,8 @@
 //! Messages that the backbone is to store, until it has them: in the order in which they came, no more than may wait, and each
 //! with the time at which something follows.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-
 use alloc::vec::Vec;
 use core::hash::BuildHasher as _;
 

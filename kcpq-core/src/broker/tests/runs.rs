@@ -12,7 +12,6 @@ use crate::broker::stream::StreamEvent;
 use crate::broker::view::{PatternCursor, PatternView, SessionCursor, SessionView};
 use crate::frame::properties;
 use crate::hello::{MAX_SUBSCRIBE, Subscribe};
-use crate::histogram::Histogram;
 use crate::lane::Lane;
 
 const SESSIONS: usize = 5;
@@ -261,7 +260,7 @@ impl World {
         seen.events.extend(core::iter::from_fn(|| self.broker.poll_event()));
         seen.stats = self.broker.stats();
         // How long each has waited is counted for those that lie together.
-        seen.queueing = core::mem::replace(&mut seen.stats.queueing, Histogram::default()).count();
+        seen.queueing = core::mem::take(&mut seen.stats.queueing).count();
         seen.sessions = self.broker.view_sessions(self.now, SessionCursor::default(), 100).items;
         let mut from = Some(PatternCursor::default());
         while let Some(cursor) = from {
@@ -375,7 +374,7 @@ fn messages_go_together_also_where_what_becomes_of_each_has_to_be_seen() {
     let flood = write(2, &[publish(0, 30, 500)]);
     let latest = Item::Subscribe { pattern: 0, latest: true, lane: None, group: 0 };
     let grouped = [write(0, &[subscribe(0, 1)]), write(3, &[subscribe(1, 1), latest])];
-    assert_eq!(compare(&config, &[&grouped[..], &[flood.clone()]].concat()), 500);
+    assert_eq!(compare(&config, &[&grouped[..], core::slice::from_ref(&flood)].concat()), 500);
     let subscribed = write(0, &[subscribe(0, 0)]);
     assert_eq!(compare(&config, &[subscribed.clone(), flood.clone()]), 500);
     // One that takes what it gets holds its publisher back, and lets it go on.
