@@ -13,7 +13,8 @@ impl NatsServers {
     /// # Errors
     /// There is to be one.
     pub(crate) fn backbone(&self, _: &str, crossing: Crossing, _: Duration) -> Result<Option<Backbone>, Failure> {
-        if self.is_wanted() || !crossing.leaf.is_empty() {
+        let Crossing { leaf, .. } = crossing;
+        if self.is_wanted() || !leaf.is_empty() {
             return Err(Failure::Error("this program was built without NATS (the feature nats)".into()));
         }
         Ok(None)
