@@ -61,7 +61,7 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
     });
     announce(server.local_addrs());
     // Until the server has ended.
-    let _http = http.map(|listener| monitor(listener, server.view(), about, viewing, door)).transpose()?;
+    let http = http.map(|listener| monitor(listener, server.view(), about, viewing, door)).transpose()?;
     supervisor::ready(server.local_addrs());
     if open {
         let whom = if server.local_addrs().iter().all(|addr| policy::is_local(*addr)) {
@@ -104,8 +104,15 @@ pub(super) fn serve(mut reread: Reread, flood: &Flood) -> Result<(), Failure> {
         };
         match (or(stop, async { Some(end_by_signal(&mut signals, || ()).await) }).await, end) {
             (Some(_), _) => Err(Failure::Error("ended at once by a second signal".into())),
-            (None, End::Failure) => Err(Failure::Error("a thread of the server has failed".into())),
-            (None, End::Signal(_)) => Ok(()),
+            (None, end) => {
+                if let Some(http) = http {
+                    http.part();
+                }
+                match end {
+                    End::Failure => Err(Failure::Error("a thread of the server has failed".into())),
+                    End::Signal(_) => Ok(()),
+                }
+            }
         }
     })
 }

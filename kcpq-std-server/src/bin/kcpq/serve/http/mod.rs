@@ -31,7 +31,6 @@ mod varz;
 mod websocket;
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::rc::{Rc, Weak};
@@ -64,11 +63,11 @@ const MAX_HEAD: usize = 8 << 10;
 /// The wait after an error that is not a client's, such as too many open files.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-/// The thread. It ends when this is dropped, and clients that speak WebSocket have heard the last words, or had time for it.
+/// The thread. It ends at once when this is dropped.
 #[derive(Debug)]
 pub(super) struct Http {
-    /// Closes with it.
-    stop: Option<Sender<Infallible>>,
+    /// Closes with it. What is sent by it is that the last words are waited for.
+    stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -123,6 +122,14 @@ impl Http {
         let thread = std::thread::Builder::new().name("kcpq-http".into()).spawn(serve)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
+
+    /// The server has stopped: ends the thread when clients that speak WebSocket have heard of it, or had time for that.
+    pub(super) fn part(self) {
+        if let Some(stop) = &self.stop {
+            // The only one, so there is room.
+            let _ = stop.try_send(());
+        }
+    }
 }
 
 impl Drop for Http {
@@ -134,7 +141,7 @@ impl Drop for Http {
     }
 }
 
-async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, looker: Rc<Looker>, local: bool) {
+async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<()>, looker: Rc<Looker>, local: bool) {
     let executor = LocalExecutor::new();
     let crowd = Rc::new(Crowd::default());
     let accept = async {
@@ -164,18 +171,18 @@ async fn serve(listener: &Async<TcpListener>, stopped: &Receiver<Infallible>, lo
             }
         }
     };
-    let stop = async {
-        let _ = stopped.recv().await;
-    };
-    let last_words = async {
-        or(stop, accept).await;
-        // The server has told them that it stops: who hears nothing of it would take the connection for lost.
-        let patience = async {
-            Timer::after(websocket::LINGER).await;
-        };
-        or(crowd.have_left(), patience).await;
-    };
-    executor.run(last_words).await;
+    executor
+        .run(async {
+            let parts = or(async { stopped.recv().await.is_ok() }, accept).await;
+            // Who hears nothing of it would take the connection for lost.
+            let patience = async {
+                Timer::after(websocket::LINGER).await;
+            };
+            if parts {
+                or(crowd.have_left(), patience).await;
+            }
+        })
+        .await;
 }
 
 /// One connection: one request, unless it becomes a WebSocket.
