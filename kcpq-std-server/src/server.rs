@@ -15,7 +15,7 @@ use kcpq_core::broker::{self, Broker, KeptView, Keys, LastValues, NotKept, Sessi
 use kcpq_core::cipher::Key;
 use kcpq_core::datagram::{Protection, USUAL_DATAGRAM};
 use kcpq_core::{DEFAULT_PORT, Instant, fec, kcp};
-use kcpq_udp::{LISTENING_BUFFER, Listen, Socket};
+use kcpq_udp::{LISTENING_BUFFER, Socket};
 
 use crate::backbone::{self, Backbone, Running};
 use crate::failure::{Guard, Watch};
@@ -447,15 +447,10 @@ impl Listeners {
         let (mut local_addrs, mut sockets) = (Vec::new(), Vec::from_iter((0..count).map(|_| Vec::new())));
         for addr in addrs {
             let bind = |source| BindError::Bind { addr, source };
-            // Takes the port, and finds out whether it is free: several sockets would join those of another server.
-            let first = Socket::listen(addr, Listen { shared: false, only_v6 }).map_err(bind)?;
+            let first = Socket::listen(addr, only_v6).map_err(bind)?;
             let local_addr = first.local_addr().map_err(bind)?;
-            let mut first = Some(first).filter(|_| count == 1);
-            for own in &mut sockets {
-                let socket = match first.take() {
-                    Some(socket) => socket,
-                    None => Socket::listen(local_addr, Listen { shared: true, only_v6 }).map_err(bind)?,
-                };
+            let shared = (1..count).map(|_| first.share().map_err(bind)).collect::<Result<Vec<_>, _>>()?;
+            for (own, socket) in sockets.iter_mut().zip([first].into_iter().chain(shared)) {
                 own.push(socket);
             }
             local_addrs.push(local_addr);

@@ -16,6 +16,7 @@ use smol::Timer;
 use support::certificate;
 use support::folder::Folder;
 use support::nats::{self, Nats, NatsClient};
+use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::tally::Tally;
@@ -352,7 +353,7 @@ fn without_nats_local_messages_go_on_and_when_it_comes_what_waits_is_handed_over
     if !nats::is_there() {
         return;
     }
-    let port = nats::free_port();
+    let port = port::free();
     let url = format!("nats://127.0.0.1:{port}");
     smol::block_on(async {
         let server = bind(backbone(&[url]));

@@ -12,6 +12,7 @@ use kcpq_smol::{Client, Subscription};
 use smol::Timer;
 use support::go;
 use support::nats::{self, Nats, NatsClient};
+use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::tally::Tally;
@@ -28,7 +29,7 @@ impl Server {
     fn start(args: &[&str]) -> Self {
         let mut server = Self {
             process: None,
-            addr: "127.0.0.1:0".into(),
+            addr: port::free_addr().to_string(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         };
         server.restart();
@@ -70,7 +71,7 @@ impl Bridge {
     }
 
     fn begin(kcpq_addr: &str, url: &str, args: &[&str]) -> Self {
-        let http = nats::free_port().to_string();
+        let http = port::free().to_string();
         let mut command = kcpq();
         command.args(["bridge", "-s", kcpq_addr, "--nats", url, "--http", &http]).args(args);
         Self { process: Process::spawn(&mut command), http: format!("127.0.0.1:{http}") }

@@ -23,6 +23,7 @@ use smol::{Task, Timer};
 use support::folder::Folder;
 use support::go;
 use support::nats::{self, Nats};
+use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::{LIMIT, soon, until};
@@ -46,7 +47,8 @@ impl Node {
         let urls: Vec<String> = (0..cluster.len()).map(|turn| cluster[(own + turn) % cluster.len()].url()).collect();
         let register = folder.0.join(format!("register-{own}")).to_str().unwrap().to_owned();
         let args = ["--nats", &urls.join(","), "--register", &register].map(str::to_owned).into();
-        let mut node = Self { process: None, addr: "127.0.0.1:0".into(), http: "0".into(), args };
+        let mut node =
+            Self { process: None, addr: port::free_addr().to_string(), http: port::free_addr().to_string(), args };
         node.restart();
         node
     }

@@ -6,12 +6,13 @@ mod support;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kcpq_smol::{Client, Event};
+use support::port;
 use support::process::Process;
 use support::program::{kcpq, kcpq_after};
 use support::wait::{soon, until};
@@ -23,7 +24,7 @@ fn serve(command: &mut Command) -> (Process, String) {
 }
 
 fn serve_with(command: &mut Command, args: &[&str]) -> (Process, String) {
-    command.args(["serve", "-l", "127.0.0.1:0"]).args(args).stdout(Stdio::piped());
+    command.args(["serve", "-l", &port::free_addr().to_string()]).args(args).stdout(Stdio::piped());
     let mut server = Process::spawn_with_output(command);
     let addr = server.expect_line("listening on ", PATIENCE);
     (server, addr)
@@ -145,7 +146,7 @@ fn who_only_listens_is_told_when_a_killed_server_is_back() {
     let folder = std::env::temp_dir().join(format!("kcpq-told-{}", std::process::id()));
     let file = folder.join("register");
     let args = ["--shards", if cfg!(target_os = "linux") { "3" } else { "1" }, "--register", file.to_str().unwrap()];
-    let (mut server, addr) = serve_with(&mut kcpq(), &[&args[..], &["-l", "127.0.0.1:0"]].concat());
+    let (mut server, addr) = serve_with(&mut kcpq(), &[&args[..], &["-l", &port::free_addr().to_string()]].concat());
     let also = server.expect_line("listening on ", PATIENCE);
     smol::block_on(async {
         let mut clients = Vec::new();
@@ -268,15 +269,14 @@ fn a_log_that_goes_to_the_journal_is_what_that_reads() {
 
 #[test]
 fn who_does_not_want_to_know_the_address_is_served_all_the_same() {
-    // One that was just given back.
-    let addr: SocketAddr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let addr = port::free_addr().to_string();
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let mut command = kcpq();
-    command.args(["serve", "-l", &addr.to_string()]).stdout(writer).stderr(Stdio::piped());
+    command.args(["serve", "-l", &addr]).stdout(writer).stderr(Stdio::piped());
     let server = Process::spawn_with_output(&mut command);
     server.expect_logged("listening", PATIENCE);
-    serves_and_stops(server, &addr.to_string());
+    serves_and_stops(server, &addr);
 }
 
 // --- signals ---

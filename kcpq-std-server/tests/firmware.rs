@@ -16,6 +16,7 @@ use kcpq_smol::{Backoff, Client, Subscription};
 use serde_json::json;
 use support::jetstream::{self, JetStream};
 use support::nats;
+use support::port;
 use support::process::Process;
 use support::relay::{Relay, RelayConfig};
 use support::wait::soon;
@@ -159,7 +160,7 @@ fn telemetry_arrives_once_and_in_order_through_a_lossy_link_and_commands_are_ans
 #[test]
 fn telemetry_goes_on_after_the_server_was_restarted() {
     let Some(elf) = firmware() else { return };
-    let (server, addr) = serve("127.0.0.1:0");
+    let (server, addr) = serve(&port::free_addr().to_string());
     smol::block_on(async {
         let client = connect(addr).await;
         let mut readings = client.subscribe("sensors.bench.temperature").await.unwrap();

@@ -15,6 +15,7 @@ use support::certificate;
 use support::folder::Folder;
 use support::jetstream;
 use support::nats::{self, Nats, NatsClient};
+use support::port;
 use support::tally::Tally;
 use support::wait::{LIMIT, soon, until};
 
@@ -446,7 +447,7 @@ fn who_is_not_let_in_is_told_why_and_serves_nevertheless() {
             ),
             (leaf(&[closed.leaf_url()]), "Authorization Violation"),
             (leaf(&[closed.leaf_url().replace("://", "://edge:wrong@")]), "Authorization Violation"),
-            (leaf(&[format!("127.0.0.1:{}", nats::free_port())]), "cannot connect"),
+            (leaf(&[format!("127.0.0.1:{}", port::free())]), "cannot connect"),
         ] {
             let server = bind(backbone);
             until("why", || view(&server).trouble.is_some()).await;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use support::folder::Folder;
 use support::jetstream;
 use support::nats::{self, Nats, NatsClient};
+use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::{LIMIT, soon, until};
@@ -274,14 +275,13 @@ fn a_durable_subscription_survives_the_deaths_of_both_servers() {
     );
     fill(&mut there, "jobs.a", 0..200);
     smol::block_on(async {
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let addr = port::free_addr();
         let start = |nats: &Nats| {
             let mut command = kcpq();
-            command.args(["serve", "-l", &format!("127.0.0.1:{port}"), "--nats", &nats.url()]);
+            command.args(["serve", "-l", &addr.to_string(), "--nats", &nats.url()]);
             Process::spawn(&mut command)
         };
         let mut process = Some(start(&nats));
-        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], port));
         let client = Client::builder().timeout(LIMIT).connect_in_background(addr).unwrap();
         let begun = Instant::now();
         let mut jobs = loop {

@@ -13,6 +13,7 @@ use kcpq_smol::{Backoff, Builder, Client, Disconnect, Event, Events, Message};
 use kcpq_std_server::limits::LimitTooLow;
 use kcpq_std_server::{BindError, Config, Server};
 use smol::Timer;
+use support::port;
 use support::relay::{Relay, RelayConfig};
 use support::wait::{LIMIT, soon, until};
 
@@ -274,8 +275,8 @@ fn a_server_listens_on_several_addresses_and_its_clients_meet() {
 
 #[test]
 fn an_address_in_use_is_told_with_the_address_and_is_free_at_once_after_a_shutdown() {
-    let server = serve(broker::Config::default());
-    let addr = server.local_addr();
+    let addr = port::free_addr();
+    let server = serve_at(addr, broker::Config::default());
     let error = Server::bind(Config { listen: addr, ..Config::default() }).unwrap_err();
     assert!(matches!(error, BindError::Bind { addr: told, .. } if told == addr), "{error:?}");
     server.shutdown();
@@ -312,8 +313,8 @@ fn a_stopping_server_delivers_what_waits_and_then_says_why_it_goes() {
 
 #[test]
 fn clients_go_on_with_the_server_that_follows_at_the_same_address() {
-    let first = serve(broker::Config::default());
-    let addr = first.local_addr();
+    let addr = port::free_addr();
+    let first = serve_at(addr, broker::Config::default());
     smol::block_on(async {
         let client = quick().connect(addr).await.unwrap();
         let mut received = client.subscribe("n").await.unwrap();

@@ -11,6 +11,7 @@ use kcpq_core::broker;
 use kcpq_std_server::{Config, Server};
 use serde_json::{Value, json};
 use support::folder::Folder;
+use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::until;
@@ -244,8 +245,8 @@ fn an_interrupt_ends_a_subscriber_that_finds_no_server() {
 
 #[test]
 fn a_subscriber_says_when_there_is_no_server_and_when_it_is_back_and_what_it_has_lost() {
-    let first = server();
-    let addr = first.local_addr();
+    let addr = port::free_addr();
+    let first = server_at(addr, broker::Config::default());
     let subscriber = Process::spawn(kcpq().args(["sub", "-s", &addr.to_string(), "a", "b"]));
     subscriber.expect_error_line("subscribed to a, b", PATIENCE);
     first.shutdown();

@@ -16,6 +16,7 @@ use kcpq_std_server::{Backbone, BindError, Config, Server};
 use serde_json::{Value, json};
 use support::jetstream::JetStream;
 use support::nats::{self, Nats, NatsClient};
+use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::{LIMIT, soon, until};
@@ -29,7 +30,7 @@ fn make_stream(there: &JetStream, name: &str, subjects: &[&str], most: i64) {
 
 /// Servers of one cluster, and on all of them a stream of these subjects.
 fn cluster(name: &str, stream: &str, subjects: &[&str]) -> Vec<JetStream> {
-    let ports = [nats::free_port(), nats::free_port(), nats::free_port()];
+    let ports = [port::free(), port::free(), port::free()];
     let routes = ports.map(|port| format!("nats://127.0.0.1:{port}"));
     let start = |(index, route): (usize, &String)| {
         let called = format!("{name}-{index}");

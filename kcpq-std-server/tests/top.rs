@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use kcpq_smol::Client;
 use serde_json::Value;
+use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::LIMIT;
@@ -46,7 +47,7 @@ fn without_a_terminal_it_prints_once() {
 
 #[test]
 fn that_nobody_answers_is_said_in_words() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port::free();
     let output = top(&[&port.to_string()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("refused"), "{output:?}");

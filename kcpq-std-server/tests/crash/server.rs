@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::port;
 use crate::support::process::Process;
 use crate::support::program::kcpq_after;
 use crate::support::wait::LIMIT;
@@ -35,7 +36,7 @@ impl Node {
     /// The same, by a command of its own.
     pub(crate) fn start_as(first: &str, args: &[&str], command: &mut Command) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let (addr, http) = ("127.0.0.1:0".into(), "0".into());
+        let (addr, http) = (port::free_addr().to_string(), port::free_addr().to_string());
         let mut node = Self { process: None, addr, http, first: first.into(), args };
         node.run(command);
         node

@@ -9,6 +9,7 @@ pub(crate) mod folder;
 pub(crate) mod go;
 pub(crate) mod jetstream;
 pub(crate) mod nats;
+pub(crate) mod port;
 pub(crate) mod process;
 #[cfg(feature = "cli")]
 pub(crate) mod program;

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::folder::Folder;
+use super::port;
 use super::process::Process;
 use super::wait::LIMIT;
 
@@ -25,11 +26,6 @@ pub(crate) fn is_there() -> bool {
     found
 }
 
-/// A port that nobody has at this moment.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port()
-}
-
 /// A running NATS server.
 #[derive(Debug)]
 pub(crate) struct Nats {
@@ -43,7 +39,7 @@ pub(crate) struct Nats {
 impl Nats {
     /// Starts one on a port of its own.
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_at(free_port(), args)
+        Self::start_at(port::free(), args)
     }
 
     /// Starts one there, and waits until it answers.
@@ -61,7 +57,7 @@ impl Nats {
     /// Starts one that lets leaf nodes in, with what else the section for these says, and other sections. Its configuration is in a
     /// folder.
     pub(crate) fn with_leafs(folder: &Folder, section: &str, others: &str, args: &[&str]) -> Self {
-        let (port, leaf_port) = (free_port(), free_port());
+        let (port, leaf_port) = (port::free(), port::free());
         let text = format!("leafnodes {{ host: 127.0.0.1, port: {leaf_port}, {section} }}\n{others}\n");
         let file = folder.write(&format!("nats-{port}.conf"), &text);
         let file = Path::to_str(&file).expect("a path of text").to_owned();
@@ -135,7 +131,7 @@ pub(crate) fn cluster(count: usize) -> Vec<Nats> {
 ///
 /// If they do not find each other.
 pub(crate) fn cluster_by(count: usize, start: impl Fn(&[&str]) -> Nats) -> Vec<Nats> {
-    let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
+    let ports: Vec<u16> = (0..count).map(|_| port::free()).collect();
     let routes: Vec<String> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let routes = routes.join(",");
     let start = |port: &u16| {

@@ -83,15 +83,6 @@ pub struct Sender {
     calls: Calls,
 }
 
-/// How a socket that listens gets along with others.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Listen {
-    /// It is one of several that listen on the address (SO_REUSEPORT): all datagrams of a peer go to the same one.
-    pub shared: bool,
-    /// One that listens on `::` leaves IPv4 to others.
-    pub only_v6: bool,
-}
-
 /// The socket buffers that the operating system granted, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Granted {
@@ -107,19 +98,34 @@ impl Socket {
     /// # Errors
     /// Those of the operating system, for instance `AddrInUse`.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
-        Self::listen(addr, Listen::default())
+        Self::listen(addr, false)
     }
 
-    /// The same beside other sockets.
+    /// The same; with `only_v6`, one that listens on `::` leaves IPv4 to others.
     ///
     /// # Errors
-    /// Those of the operating system, for instance `AddrInUse` when a socket has the address that does not share it;
-    /// `Unsupported` for one that is shared everywhere but on Linux.
-    pub fn listen(addr: SocketAddr, beside: Listen) -> io::Result<Self> {
-        let socket = new_socket(addr, LISTENING_BUFFER, beside.only_v6)?;
-        if beside.shared {
-            share(&socket)?;
-        }
+    /// Those of the operating system, for instance `AddrInUse`.
+    pub fn listen(addr: SocketAddr, only_v6: bool) -> io::Result<Self> {
+        Self::listen_on(new_socket(addr, LISTENING_BUFFER, only_v6)?, addr)
+    }
+
+    /// One more socket that listens where this one does (SO_REUSEPORT): all datagrams of a peer go to the same one of them.
+    ///
+    /// This one has taken the address for itself, so that nobody else's socket is among them, and keeps it meanwhile, so
+    /// that nobody else gets it.
+    ///
+    /// # Errors
+    /// Those of the operating system; `Unsupported` everywhere but on Linux.
+    pub fn share(&self) -> io::Result<Self> {
+        let own = SockRef::from(&self.sender.socket);
+        let addr = self.local_addr()?;
+        let other = new_socket(addr, LISTENING_BUFFER, addr.is_ipv6() && own.only_v6()?)?;
+        share(&own)?;
+        share(&other)?;
+        Self::listen_on(other, addr)
+    }
+
+    fn listen_on(socket: socket2::Socket, addr: SocketAddr) -> io::Result<Self> {
         socket.bind(&addr.into())?;
         let socket = UdpSocket::from(socket);
         let calls = Calls::new(&socket)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use kcpq_udp::{Listen, Path, Socket, is_too_long};
+use kcpq_udp::{Path, Socket, is_too_long};
 
 /// Far more than anything here takes; only a failure waits for it.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -102,18 +102,37 @@ fn that_nobody_listens_is_told_to_who_has_one_peer_and_not_to_who_has_many() {
 }
 
 #[test]
-fn an_address_is_taken_by_one_unless_all_share_it() {
-    let (_server, addr) = bind();
-    assert_eq!(Socket::bind(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    let shares = |addr| Socket::listen(addr, Listen { shared: true, ..Listen::default() });
-    let first = shares(any());
+fn an_address_is_taken_by_one_and_its_holder_shares_it() {
+    let (holder, addr) = bind();
+    let in_use = |result: io::Result<Socket>| assert_eq!(result.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    in_use(Socket::bind(addr));
     if cfg!(target_os = "linux") {
-        let shared = first.unwrap().local_addr().unwrap();
-        let _second = shares(shared).unwrap();
-        assert_eq!(shares(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let (second, third) = (holder.share().unwrap(), holder.share().unwrap());
+        assert_eq!([second.local_addr().unwrap(), third.local_addr().unwrap()], [addr; 2]);
+        in_use(Socket::bind(addr));
     } else {
-        assert_eq!(first.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(holder.share().unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn of_sockets_that_share_an_address_each_hears_some_peers() {
+    let (first, addr) = bind();
+    let mut sockets = [first.share().unwrap(), first.share().unwrap(), first];
+    let peers: Vec<_> = (0..64).map(|_| Socket::connect(addr).unwrap()).collect();
+    for peer in &peers {
+        peer.sender().send(addr, b"onceupon", Some(4)).unwrap();
+    }
+    let (begun, mut heard) = (Instant::now(), [0; 3]);
+    while heard.iter().sum::<usize>() < 2 * peers.len() {
+        assert!(begun.elapsed() < LIMIT, "{heard:?}");
+        for (heard, socket) in heard.iter_mut().zip(&mut sockets) {
+            socket.recv(|_, _| *heard += 1).unwrap();
+        }
+    }
+    // That one of them hears nobody happens once in 10^11 times.
+    assert!(heard.iter().all(|&heard| heard > 0 && heard % 2 == 0), "{heard:?}");
 }
 
 /// Asks a server that listens on all addresses at some of them: who asked hears nobody but whom it asked.
