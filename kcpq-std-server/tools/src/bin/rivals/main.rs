@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod load;
+mod measure;
 mod protocol;
 #[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), path = "absent/tls.rs")]
 mod tls;
@@ -25,10 +26,10 @@ mod tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 
+use measure::Work;
 use protocol::Broker;
 
 /// Load for brokers other than kcpq.
@@ -39,27 +40,11 @@ struct Flags {
     broker: Broker,
     /// Where it listens
     addr: SocketAddr,
-    /// Bytes of each message, 16 at least
-    #[arg(long, default_value_t = 128)]
-    size: usize,
-    /// How long to publish
-    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
-    duration: Duration,
-    /// Messages per second, due at fixed times; without it as many as it takes
-    #[arg(long)]
-    rate: Option<f64>,
-    /// Subscribers
-    #[arg(long, default_value_t = 1)]
-    subs: usize,
-    /// Most messages under way to the slowest subscriber
-    #[arg(long, default_value_t = 10_000)]
-    window: u64,
+    #[command(flatten)]
+    work: Work,
     /// File with the certificate, in PEM, that the broker's is signed by: NATS by TLS
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// How long to publish before measuring
-    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
-    warmup: Duration,
 }
 
 fn main() -> ExitCode {
