@@ -2,174 +2,29 @@
 
 mod support;
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use futures_lite::future::poll_once;
-use kcpq_core::broker::gateway;
-use kcpq_smol::{Client, Message, RequestError, RequestFailure, Subscription};
-use kcpq_std_server::{Backbone, BackboneView, Config, NatsCredentials, NatsTls, Server};
+use kcpq_smol::{RequestError, RequestFailure, Subscription};
+use kcpq_std_server::{Backbone, NatsCredentials, NatsTls};
 use smol::Timer;
 use support::certificate;
+use support::edge::{bind, client, drain, everybody_gets_everything, joined, next, on, serve, stats, view};
 use support::folder::Folder;
 use support::nats::{self, Nats, NatsClient};
 use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::tally::Tally;
-use support::wait::{LIMIT, soon, until};
-
-/// Two threads, where a server may have several.
-const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
-
-fn backbone(urls: &[String]) -> Backbone {
-    Backbone { servers: urls.iter().map(|url| url.parse().unwrap()).collect(), ..Backbone::default() }
-}
-
-fn bind(backbone: Backbone) -> Server {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    Server::bind(Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() }).unwrap()
-}
-
-/// A server that stands on these, once it does.
-async fn serve(urls: &[String]) -> Server {
-    let server = bind(backbone(urls));
-    joined(&server).await;
-    server
-}
-
-async fn joined(server: &Server) {
-    until("the backbone is there", || view(server).stats.joined == 1).await;
-}
-
-fn view(server: &Server) -> BackboneView {
-    server.view().backbone().unwrap()
-}
-
-fn stats(server: &Server) -> gateway::Stats {
-    view(server).stats
-}
-
-async fn client(server: &Server) -> Client {
-    Client::builder().timeout(LIMIT).capacity(100_000).connect(server.local_addr()).await.unwrap()
-}
-
-/// What comes next, as text.
-async fn next(subscription: &mut Subscription) -> String {
-    soon("a message", subscription.next()).await.unwrap().text().into_owned()
-}
-
-/// All that has come.
-async fn drain(subscription: &mut Subscription) -> Vec<Message> {
-    let mut all = Vec::new();
-    while let Some(message) = poll_once(subscription.next()).await.flatten() {
-        all.push(message);
-    }
-    all
-}
-
-/// Publishes until everybody has heard everybody: in a cluster a subscription is known everywhere a moment later.
-async fn acquaint(clients: &[Client], listeners: &mut [Subscription], there: &mut NatsClient) {
-    let mut heard: Vec<HashMap<String, ()>> = listeners.iter().map(|_| HashMap::new()).collect();
-    let mut heard_there = HashMap::new();
-    until_async("all hear all", async || {
-        for (index, client) in clients.iter().enumerate() {
-            client.publish("all.probe", format!("probe{index}")).await.unwrap();
-        }
-        there.publish("all.probe", None, "there");
-        there.flush();
-        Timer::after(Duration::from_millis(20)).await;
-        for (listener, heard) in listeners.iter_mut().zip(&mut heard) {
-            heard.extend(drain(listener).await.into_iter().map(|message| (message.text().into_owned(), ())));
-        }
-        while let Some(message) = there.try_next(Duration::from_millis(1)) {
-            heard_there.insert(message.text, ());
-        }
-        // Of its own a client of NATS hears as well.
-        heard.iter().all(|heard| heard.len() == clients.len() + 1) && heard_there.len() == clients.len() + 1
-    })
-    .await;
-    // What is still under way comes before what follows from the same publishers, and is passed over.
-    for client in clients {
-        client.publish("all.probe", "end").await.unwrap();
-    }
-    there.publish("all.probe", None, "end");
-    there.flush();
-}
-
-async fn until_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    soon(what, async { while !condition().await {} }).await;
-}
-
-fn everybody_gets_everything(urls: &[Vec<String>], mut there: NatsClient) {
-    const COUNT: u32 = 500;
-    smol::block_on(async {
-        let mut servers = Vec::new();
-        for urls in urls {
-            servers.push(serve(urls).await);
-        }
-        let (mut clients, mut listeners) = (Vec::new(), Vec::new());
-        for server in &servers {
-            // Several, so that both threads have some.
-            for _ in 0..4 {
-                let client = client(server).await;
-                listeners.push(client.subscribe("all.>").await.unwrap());
-                clients.push(client);
-            }
-        }
-        // Patterns that overlap with it bring nothing twice.
-        let mut narrow = clients[0].subscribe("all.*").await.unwrap();
-        there.subscribe("all.>", None);
-        acquaint(&clients, &mut listeners, &mut there).await;
-        for number in 0..COUNT {
-            for (index, client) in clients.iter().enumerate() {
-                // Of several subjects: the order is the publisher's, not the subject's.
-                let subject = format!("all.{}", number % 7);
-                client.publish(&subject, format!("{index} {number}")).await.unwrap();
-            }
-            there.publish(&format!("all.{}", number % 7), None, &format!("there {number}"));
-        }
-        there.flush();
-        let publishers = clients.len() + 1;
-        for listener in listeners.iter_mut().chain([&mut narrow]) {
-            let mut tally = Tally::default();
-            while tally.total() < publishers * COUNT as usize {
-                let message = soon("the rest", listener.next()).await.unwrap();
-                if message.subject() != "all.probe" {
-                    tally.take(&message.text());
-                }
-            }
-            assert!(tally.is_all(publishers, COUNT), "{tally:?}");
-        }
-        let mut tally = Tally::default();
-        while tally.total() < publishers * COUNT as usize {
-            let message = there.next();
-            if message.subject != "all.probe" {
-                tally.take(&message.text);
-            }
-        }
-        assert!(tally.is_all(publishers, COUNT), "{tally:?}");
-        // Nothing follows.
-        for listener in &mut listeners {
-            assert_eq!(drain(listener).await.len(), 0);
-        }
-        for server in &servers {
-            let stats = stats(server);
-            let lost = stats.dropped_away + stats.dropped_settled + stats.dropped_too_large + stats.dropped_unmapped;
-            assert_eq!((lost, stats.in_doubt, stats.disconnects), (0, 0, 0), "{stats:?}");
-        }
-        servers.into_iter().for_each(Server::shutdown);
-    });
-}
+use support::wait::{LIMIT, soon, until, until_async};
 
 #[test]
 fn on_one_nats_server_everybody_gets_everything_once_and_in_order() {
     if nats::is_there() {
         let nats = Nats::start(&[]);
-        everybody_gets_everything(&[vec![nats.url()], vec![nats.url()]], nats.client());
+        everybody_gets_everything(vec![on(&[nats.url()]), on(&[nats.url()])], nats.client());
     }
 }
 
@@ -177,8 +32,8 @@ fn on_one_nats_server_everybody_gets_everything_once_and_in_order() {
 fn on_a_cluster_everybody_gets_everything_once_and_in_order() {
     if nats::is_there() {
         let cluster = nats::cluster(3);
-        let urls: Vec<Vec<String>> = cluster.iter().map(|nats| vec![nats.url()]).collect();
-        everybody_gets_everything(&urls, cluster[0].client());
+        let backbones = cluster.iter().map(|nats| on(&[nats.url()])).collect();
+        everybody_gets_everything(backbones, cluster[0].client());
     }
 }
 
@@ -189,7 +44,7 @@ fn requests_go_both_ways_and_who_asks_hears_that_nobody_is_there() {
     }
     let nats = Nats::start(&[]);
     smol::block_on(async {
-        let (first, second) = (serve(&[nats.url()]).await, serve(&[nats.url()]).await);
+        let (first, second) = (serve(on(&[nats.url()])).await, serve(on(&[nats.url()])).await);
         let (asks, answers) = (client(&first).await, client(&second).await);
         let nobody = asks.request("ask", "?").await.unwrap_err();
         assert!(matches!(nobody, RequestError::Failed(RequestFailure::NoResponders)), "{nobody}");
@@ -247,7 +102,7 @@ fn one_member_of_a_queue_group_gets_each_message_wherever_the_members_are() {
     const COUNT: usize = 600;
     let nats = Nats::start(&[]);
     smol::block_on(async {
-        let (first, second) = (serve(&[nats.url()]).await, serve(&[nats.url()]).await);
+        let (first, second) = (serve(on(&[nats.url()])).await, serve(on(&[nats.url()])).await);
         let mut members = Vec::new();
         for server in [&first, &first, &second, &second] {
             let client = client(server).await;
@@ -293,7 +148,7 @@ fn headers_ttl_and_what_else_a_message_carries_cross_both_ways() {
     }
     let nats = Nats::start(&[]);
     smol::block_on(async {
-        let server = serve(&[nats.url()]).await;
+        let server = serve(on(&[nats.url()])).await;
         let client = client(&server).await;
         let mut there = nats.client();
         there.subscribe("out", None);
@@ -326,7 +181,7 @@ fn only_what_is_named_crosses_under_its_prefix() {
             export: ["up.>".into(), "both".into()].into(),
             import: ["down.>".into(), "both".into()].into(),
             prefix: "site.7".into(),
-            ..backbone(&[nats.url()])
+            ..on(&[nats.url()])
         });
         joined(&server).await;
         let client = client(&server).await;
@@ -356,7 +211,7 @@ fn without_nats_local_messages_go_on_and_when_it_comes_what_waits_is_handed_over
     let port = port::free();
     let url = format!("nats://127.0.0.1:{port}");
     smol::block_on(async {
-        let server = bind(backbone(&[url]));
+        let server = bind(on(&[url]));
         let client = client(&server).await;
         // Subscriptions, requests and queue groups need not wait.
         let mut received = client.subscribe("a.*").await.unwrap();
@@ -388,7 +243,7 @@ fn nats_is_killed_and_comes_back_under_load_and_all_sums_agree() {
     }
     let mut nats = Nats::start(&[]);
     smol::block_on(async {
-        let small = || Backbone { buffer: 20_000, ..backbone(&[nats.url()]) };
+        let small = || Backbone { buffer: 20_000, ..on(&[nats.url()]) };
         let (first, second) = (bind(small()), bind(small()));
         joined(&first).await;
         joined(&second).await;
@@ -465,7 +320,7 @@ fn a_nats_server_that_hangs_keeps_nobody_here_waiting() {
     }
     let nats = Nats::start(&[]);
     smol::block_on(async {
-        let server = serve(&[nats.url()]).await;
+        let server = serve(on(&[nats.url()])).await;
         let (publishes, listens) = (client(&server).await, client(&server).await);
         let mut received = listens.subscribe("x").await.unwrap();
         nats.signal("-STOP");
@@ -497,7 +352,7 @@ fn in_a_cluster_the_next_server_is_used_when_one_is_lost() {
     let all: Vec<String> = cluster.iter().map(Nats::url).collect();
     smol::block_on(async {
         // One of them is not named: the other one knows it.
-        let (first, second) = (serve(&all[..1]).await, serve(&all[1..]).await);
+        let (first, second) = (serve(on(&all[..1])).await, serve(on(&all[1..])).await);
         let (a, b) = (client(&first).await, client(&second).await);
         let mut received = b.subscribe("x").await.unwrap();
         cluster[0].kill();
@@ -517,7 +372,7 @@ fn publishers_hear_of_messages_too_large_for_nats_and_how_many_sessions_here_hav
     let config = folder.write("nats.conf", "max_payload: 1000\n");
     let nats = Nats::start(&["-c", config.to_str().unwrap()]);
     smol::block_on(async {
-        let (first, second) = (serve(&[nats.url()]).await, serve(&[nats.url()]).await);
+        let (first, second) = (serve(on(&[nats.url()])).await, serve(on(&[nats.url()])).await);
         let (a, b) = (client(&first).await, client(&second).await);
         let mut near = a.subscribe("x").await.unwrap();
         let mut far = b.subscribe("x").await.unwrap();
@@ -552,7 +407,7 @@ fn passwords_tokens_and_keys_are_shown_to_nats() {
     );
     let nats = Nats::start(&["-c", config.to_str().unwrap()]);
     smol::block_on(async {
-        let with = |user: &str| backbone(&[format!("nats://{user}127.0.0.1:{}", nats.port)]);
+        let with = |user: &str| on(&[format!("nats://{user}127.0.0.1:{}", nats.port)]);
         let keyed = bind(Backbone { credentials: NatsCredentials::read_key(&seed).unwrap(), ..with("") });
         let named = bind(with("edge:p%40ss@"));
         joined(&keyed).await;
@@ -599,8 +454,8 @@ fn tls_is_used_where_nats_asks_for_it_and_only_with_those_who_are_trusted() {
     std::fs::copy("/etc/ssl/certs/ca-certificates.crt", &strange).unwrap_or_default();
     smol::block_on(async {
         let (first, second) = (
-            bind(Backbone { tls: trusting.clone(), ..backbone(&[nats.url()]) }),
-            bind(Backbone { tls: trusting.clone(), ..backbone(&[nats.url().replace("nats:", "tls:")]) }),
+            bind(Backbone { tls: trusting.clone(), ..on(&[nats.url()]) }),
+            bind(Backbone { tls: trusting.clone(), ..on(&[nats.url().replace("nats:", "tls:")]) }),
         );
         joined(&first).await;
         joined(&second).await;
@@ -616,12 +471,12 @@ fn tls_is_used_where_nats_asks_for_it_and_only_with_those_who_are_trusted() {
             until("trouble", || view(&server).trouble.is_some()).await;
             view(&server).trouble.unwrap()
         };
-        let why = trouble(Backbone { tls: None, ..backbone(&[nats.url()]) }).await;
+        let why = trouble(Backbone { tls: None, ..on(&[nats.url()]) }).await;
         assert_eq!(why, "TLS: the server asks for it, and there is none here");
-        let why = trouble(Backbone { tls: trusting, require_tls: true, ..backbone(&[plain.url()]) }).await;
+        let why = trouble(Backbone { tls: trusting, require_tls: true, ..on(&[plain.url()]) }).await;
         assert_eq!(why, "TLS: the server has none");
         if let Ok(tls) = NatsTls::new(None, None) {
-            let why = trouble(Backbone { tls: Some(tls), ..backbone(&[nats.url()]) }).await;
+            let why = trouble(Backbone { tls: Some(tls), ..on(&[nats.url()]) }).await;
             assert!(why.starts_with("TLS: ") && why.contains("certificate"), "{why}");
         }
     });
@@ -638,7 +493,7 @@ fn what_is_no_nats_server_is_told_and_tried_again() {
         }
     });
     smol::block_on(async {
-        let server = bind(backbone(&[url]));
+        let server = bind(on(&[url]));
         until("trouble", || view(&server).trouble.is_some()).await;
         assert_eq!(view(&server).trouble.unwrap(), "what answers there does not speak NATS");
         let client = client(&server).await;
@@ -657,7 +512,7 @@ fn a_server_that_stops_hands_over_what_it_was_given() {
     let mut there = nats.client();
     there.subscribe("last.>", None);
     smol::block_on(async {
-        let server = serve(&[nats.url()]).await;
+        let server = serve(on(&[nats.url()])).await;
         let client = client(&server).await;
         for number in 0..200 {
             client.publish("last.words", number.to_string()).await.unwrap();

@@ -8,15 +8,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
-use kcpq_smol::{Client, Subscription};
+use kcpq_smol::Client;
 use smol::Timer;
+use support::edge::next;
 use support::go;
 use support::nats::{self, Nats, NatsClient};
 use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::tally::Tally;
-use support::wait::{LIMIT, soon, until};
+use support::wait::{LIMIT, soon, until, until_async};
 
 /// A server as a process, on a port of its own that it has again when it is back.
 struct Server {
@@ -94,20 +95,6 @@ impl Bridge {
     fn dropped(&self, to: &str, reason: &str) -> f64 {
         self.metric(&format!("kcpq_bridge_to_{to}_dropped_total{{reason=\"{reason}\"}}"))
     }
-}
-
-/// What comes next, as text.
-async fn next(subscription: &mut Subscription) -> String {
-    soon("a message", subscription.next()).await.unwrap().text().into_owned()
-}
-
-async fn until_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    soon(what, async {
-        while !condition().await {
-            Timer::after(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
 }
 
 #[test]

@@ -7,15 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
-use kcpq_core::broker::gateway;
 use kcpq_smol::Client;
-use kcpq_std_server::{Backbone, BackboneView, Config, Server};
+use kcpq_std_server::{Backbone, Server};
 use serde_json::json;
+use support::edge::{self, client, stats, view};
 use support::jetstream::{self, JetStream};
 use support::nats::{self, Nats, NatsClient};
-use support::wait::{LIMIT, soon, until};
-
-const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
+use support::wait::{soon, until};
 
 /// What a bucket has of a key: headers and text.
 fn get(there: &JetStream, name: &str, key: &str) -> Option<(String, String)> {
@@ -33,27 +31,12 @@ fn taken(there: &JetStream, name: &str) -> u64 {
 }
 
 fn bind(nats: &Nats, bucket: &str) -> Server {
-    let backbone =
-        Backbone { servers: vec![nats.url().parse().unwrap()], last_values: bucket.into(), ..Backbone::default() };
-    let listen = "127.0.0.1:0".parse().unwrap();
-    Server::bind(Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() }).unwrap()
-}
-
-fn view(server: &Server) -> BackboneView {
-    server.view().backbone().unwrap()
-}
-
-fn stats(server: &Server) -> gateway::Stats {
-    view(server).stats
+    edge::bind(Backbone { last_values: bucket.into(), ..edge::on(&[nats.url()]) })
 }
 
 /// The bucket is read, and has all that changed here.
 async fn settled(server: &Server) {
     until("the bucket is read", || stats(server).values_read == 1 && stats(server).values_waiting == 0).await;
-}
-
-async fn client(server: &Server) -> Client {
-    Client::builder().timeout(LIMIT).connect(server.local_addr()).await.unwrap()
 }
 
 async fn keep(client: &Client, subject: &str, text: &str) {

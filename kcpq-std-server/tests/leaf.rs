@@ -4,76 +4,27 @@ mod support;
 
 use std::time::Duration;
 
-use futures_lite::future::{poll_once, zip};
-use kcpq_core::broker::gateway;
+use futures_lite::future::zip;
 use kcpq_core::puback::Stored;
-use kcpq_smol::{Client, Message, RequestError, RequestFailure, Subscription};
-use kcpq_std_server::{Backbone, BackboneView, Config, NatsAddress, NatsTls, Server};
+use kcpq_smol::{Client, RequestError, RequestFailure, Subscription};
+use kcpq_std_server::{Backbone, NatsAddress, NatsTls, Server};
 use serde_json::json;
 use smol::Timer;
 use support::certificate;
+use support::edge::{bind, client, drain, everybody_gets_everything, joined, next, serve, stats, view};
 use support::folder::Folder;
 use support::jetstream;
 use support::nats::{self, Nats, NatsClient};
 use support::port;
-use support::tally::Tally;
-use support::wait::{LIMIT, soon, until};
-
-/// Two threads, where a server may have several.
-const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
+use support::wait::{soon, until, until_async};
 
 fn leaf(urls: &[String]) -> Backbone {
     Backbone { leaf: urls.iter().map(|url| NatsAddress::leaf(url).unwrap()).collect(), ..Backbone::default() }
 }
 
-fn bind(backbone: Backbone) -> Server {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    Server::bind(Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() }).unwrap()
-}
-
-async fn serve(backbone: Backbone) -> Server {
-    let server = bind(backbone);
-    joined(&server).await;
-    server
-}
-
-async fn joined(server: &Server) {
-    until("the backbone is there", || stats(server).joined == 1).await;
-}
-
-fn view(server: &Server) -> BackboneView {
-    server.view().backbone().unwrap()
-}
-
-fn stats(server: &Server) -> gateway::Stats {
-    view(server).stats
-}
-
 /// Messages that did not leave a server, since nobody wanted them there.
 fn stayed(server: &Server) -> u64 {
     server.view().snapshot().unwrap().broker.no_interest
-}
-
-async fn client(server: &Server) -> Client {
-    Client::builder().timeout(LIMIT).capacity(100_000).connect(server.local_addr()).await.unwrap()
-}
-
-/// What comes next, as text.
-async fn next(subscription: &mut Subscription) -> String {
-    soon("a message", subscription.next()).await.unwrap().text().into_owned()
-}
-
-/// All that has come.
-async fn drain(subscription: &mut Subscription) -> Vec<Message> {
-    let mut all = Vec::new();
-    while let Some(message) = poll_once(subscription.next()).await.flatten() {
-        all.push(message);
-    }
-    all
-}
-
-async fn until_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    soon(what, async { while !condition().await {} }).await;
 }
 
 /// Waits until a subscription elsewhere is known where somebody publishes: that is told a moment later than it is acknowledged.
@@ -86,87 +37,6 @@ async fn known(from: &Client, at: &mut Subscription, subject: &str) {
     .await;
     from.publish(subject, "end").await.unwrap();
     while next(at).await != "end" {}
-}
-
-/// Publishes until everybody has heard everybody: what is wanted is known elsewhere a moment later.
-async fn acquaint(clients: &[Client], listeners: &mut [Subscription], there: &mut NatsClient) {
-    let mut heard: Vec<Vec<String>> = listeners.iter().map(|_| Vec::new()).collect();
-    let mut heard_there = Vec::new();
-    until_async("all hear all", async || {
-        for (index, client) in clients.iter().enumerate() {
-            client.publish("all.probe", format!("probe{index}")).await.unwrap();
-        }
-        there.publish("all.probe", None, "there");
-        there.flush();
-        Timer::after(Duration::from_millis(20)).await;
-        for (listener, heard) in listeners.iter_mut().zip(&mut heard) {
-            heard.extend(drain(listener).await.into_iter().map(|message| message.text().into_owned()));
-        }
-        while let Some(message) = there.try_next(Duration::from_millis(1)) {
-            heard_there.push(message.text);
-        }
-        heard.iter_mut().chain([&mut heard_there]).all(|heard| {
-            heard.sort();
-            heard.dedup();
-            heard.len() == clients.len() + 1
-        })
-    })
-    .await;
-}
-
-/// Servers of any kind, with a client each, and one of NATS.
-fn everybody_gets_everything(backbones: Vec<Backbone>, mut there: NatsClient) {
-    const COUNT: u32 = 500;
-    smol::block_on(async {
-        let (mut servers, mut clients, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
-        for backbone in backbones {
-            let server = serve(backbone).await;
-            for _ in 0..2 {
-                let client = client(&server).await;
-                listeners.push(client.subscribe("all.>").await.unwrap());
-                clients.push(client);
-            }
-            servers.push(server);
-        }
-        let mut narrow = clients[0].subscribe("all.*").await.unwrap();
-        there.subscribe("all.>", None);
-        acquaint(&clients, &mut listeners, &mut there).await;
-        for number in 0..COUNT {
-            for (index, client) in clients.iter().enumerate() {
-                client.publish(&format!("all.{}", number % 7), format!("{index} {number}")).await.unwrap();
-            }
-            there.publish(&format!("all.{}", number % 7), None, &format!("there {number}"));
-        }
-        there.flush();
-        let publishers = clients.len() + 1;
-        for listener in listeners.iter_mut().chain([&mut narrow]) {
-            let mut tally = Tally::default();
-            while tally.total() < publishers * COUNT as usize {
-                let message = soon("the rest", listener.next()).await.unwrap();
-                if message.subject() != "all.probe" {
-                    tally.take(&message.text());
-                }
-            }
-            assert!(tally.is_all(publishers, COUNT), "{tally:?}");
-        }
-        let mut tally = Tally::default();
-        while tally.total() < publishers * COUNT as usize {
-            let message = there.next();
-            if message.subject != "all.probe" {
-                tally.take(&message.text);
-            }
-        }
-        assert!(tally.is_all(publishers, COUNT), "{tally:?}");
-        for listener in &mut listeners {
-            assert_eq!(drain(listener).await.len(), 0, "nothing follows");
-        }
-        for server in &servers {
-            let stats = stats(server);
-            let lost = stats.dropped_away + stats.dropped_settled + stats.dropped_too_large + stats.dropped_unmapped;
-            assert_eq!((lost, stats.in_doubt, stats.disconnects, stats.returned), (0, 0, 0, 0), "{stats:?}");
-        }
-        servers.into_iter().for_each(Server::shutdown);
-    });
 }
 
 #[test]

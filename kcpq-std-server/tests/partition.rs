@@ -7,24 +7,13 @@ use std::time::Duration;
 
 use kcpq_core::broker::gateway;
 use kcpq_smol::{Client, Subscription};
-use kcpq_std_server::{Backbone, Config, Server};
+use kcpq_std_server::Server;
 use smol::Timer;
+use support::edge;
 use support::nats::{self, Nats};
 use support::tally::Tally;
-use support::wait::{LIMIT, soon, until};
+use support::wait::{LIMIT, soon};
 use support::wall::Wall;
-
-const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
-
-fn bind(url: &str) -> Server {
-    let backbone = Backbone { servers: vec![url.parse().unwrap()], ..Backbone::default() };
-    let listen = "127.0.0.1:0".parse().unwrap();
-    Server::bind(Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() }).unwrap()
-}
-
-fn stats(server: &Server) -> gateway::Stats {
-    server.view().backbone().unwrap().stats
-}
 
 /// A server with somebody who publishes numbered messages, and somebody who listens to those of both.
 struct Side {
@@ -38,8 +27,7 @@ struct Side {
 
 impl Side {
     async fn start(name: &'static str, url: &str) -> Self {
-        let server = bind(url);
-        until("the backbone is there", || stats(&server).joined == 1).await;
+        let server = edge::serve(edge::on(&[url.to_owned()])).await;
         let client = || Client::builder().timeout(LIMIT).capacity(100_000).connect(server.local_addr());
         let (publisher, listener) = (client().await.unwrap(), client().await.unwrap());
         let listener = listener.subscribe("load").await.unwrap();
@@ -55,7 +43,7 @@ impl Side {
     }
 
     fn stats(&self) -> gateway::Stats {
-        stats(&self.server)
+        edge::stats(&self.server)
     }
 
     /// The number behind the last one that it has heard of somebody.

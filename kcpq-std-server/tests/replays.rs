@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
-use kcpq_core::broker::gateway;
 use kcpq_core::client::SubscribeFailure;
 use kcpq_core::hello::Refusal;
 use kcpq_smol::{Client, Preset, SettleError, SubscribeError, Subscription};
-use kcpq_std_server::{Backbone, Config, Server};
+use kcpq_std_server::{Config, Server};
 use serde_json::{Value, json};
+use support::edge::{on, serve, stats};
 use support::folder::Folder;
 use support::jetstream;
 use support::nats::{self, Nats, NatsClient};
@@ -20,31 +20,12 @@ use support::process::Process;
 use support::program::kcpq;
 use support::wait::{LIMIT, soon, until};
 
-/// Two threads, where a server may have several.
-const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
-
 /// A file that is not written for so long is at rest.
 const FILE_RESTS: Duration = Duration::from_millis(500);
 
 /// A NATS server with a store.
 fn store(folder: &Folder) -> Nats {
     Nats::start(&["-js", "-sd", folder.0.to_str().unwrap()])
-}
-
-fn backbone(nats: &Nats) -> Backbone {
-    Backbone { servers: vec![nats.url().parse().unwrap()], ..Backbone::default() }
-}
-
-async fn serve(backbone: Backbone) -> Server {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let server =
-        Server::bind(Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() }).unwrap();
-    until("the backbone is there", || stats(&server).joined == 1).await;
-    server
-}
-
-fn stats(server: &Server) -> gateway::Stats {
-    server.view().backbone().unwrap().stats
 }
 
 async fn client(addr: std::net::SocketAddr) -> Client {
@@ -97,7 +78,7 @@ fn ten_thousand_stored_messages_and_then_live_ones_come_once_and_in_order() {
     stream(&mut there, "EVENTS", &["events.>"]);
     fill(&mut there, "events.a", 0..10_000);
     smol::block_on(async {
-        let server = serve(backbone(&nats)).await;
+        let server = serve(on(&[nats.url()])).await;
         let (reader, publisher) = (client(server.local_addr()).await, client(server.local_addr()).await);
         let mut all = reader.subscribe("events.>").from_start().await.unwrap();
         // While it reads others go on: it is not known where the one ends and the other begins.
@@ -148,7 +129,7 @@ fn what_cannot_be_read_is_said_with_its_reason() {
     stream(&mut there, "ONE", &["one.>"]);
     stream(&mut there, "TWO", &["two.>", "three"]);
     smol::block_on(async {
-        let server = serve(backbone(&nats)).await;
+        let server = serve(on(&[nats.url()])).await;
         let client = client(server.local_addr()).await;
         let refused = async |pattern: &str, durable: Option<&str>| {
             let subscribe = client.subscribe(pattern).from_start();
@@ -172,7 +153,7 @@ fn what_cannot_be_read_is_said_with_its_reason() {
 
         // Without a store, and without a backbone.
         let bare = Nats::start(&[]);
-        let server = serve(backbone(&bare)).await;
+        let server = serve(on(&[bare.url()])).await;
         let client = self::client(server.local_addr()).await;
         let why = soon("an answer", client.subscribe("one.>").from_start().into_future()).await;
         let away = SubscribeError::Failed(SubscribeFailure::Refused(Refusal::StoreAway));
@@ -198,7 +179,7 @@ fn a_slow_reader_holds_nobody_up_and_misses_nothing() {
     stream(&mut there, "EVENTS", &["events.>"]);
     fill_with(&mut there, "events.a", 0..COUNT, 4_000);
     smol::block_on(async {
-        let server = serve(backbone(&nats)).await;
+        let server = serve(on(&[nats.url()])).await;
         // Within a machine a window is of long datagrams.
         let slow = Client::builder().timeout(LIMIT).preset(Preset::GAMES.windows(64, 64));
         let slow = slow.connect(server.local_addr()).await.unwrap();
@@ -225,7 +206,7 @@ fn what_is_lost_comes_back_and_no_message_is_missing_or_doubled() {
     stream(&mut there, "EVENTS", &["events.>"]);
     fill(&mut there, "events.a", 0..1_000);
     smol::block_on(async {
-        let server = serve(backbone(&nats)).await;
+        let server = serve(on(&[nats.url()])).await;
         let client = client(server.local_addr()).await;
         let mut all = client.subscribe("events.>").from_start().await.unwrap();
         numbers(&mut all, 0..500).await;
@@ -336,7 +317,7 @@ fn what_is_refused_comes_again_and_what_is_left_goes_to_the_next() {
     stream(&mut there, "JOBS", &["jobs.>"]);
     fill(&mut there, "jobs.a", 0..3);
     smol::block_on(async {
-        let servers = [serve(backbone(&nats)).await, serve(backbone(&nats)).await];
+        let servers = [serve(on(&[nats.url()])).await, serve(on(&[nats.url()])).await];
         let first = client(servers[0].local_addr()).await;
         let mut jobs = first.subscribe("jobs.>").durable("w").await.unwrap();
         let mut messages = Vec::new();

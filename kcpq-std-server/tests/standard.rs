@@ -8,9 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
-use kcpq_smol::{Client, Subscription};
-use kcpq_std_server::{Backbone, Config, Server};
+use kcpq_std_server::Backbone;
 use smol::Timer;
+use support::edge::{client, next, on, serve};
 use support::folder::Folder;
 use support::go;
 use support::nats::{self, Nats};
@@ -36,29 +36,13 @@ impl Peer<'_> {
     }
 }
 
-async fn serve(url: &str, bucket: &str) -> Server {
-    let backbone = Backbone { servers: vec![url.parse().unwrap()], last_values: bucket.into(), ..Backbone::default() };
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::bind(Config { listen, backbone: Some(backbone), ..Config::default() }).unwrap();
-    until("the backbone is there", || server.view().backbone().unwrap().stats.joined == 1).await;
-    server
-}
-
-async fn client(server: &Server) -> Client {
-    Client::builder().timeout(LIMIT).connect(server.local_addr()).await.unwrap()
-}
-
-async fn next(subscription: &mut Subscription) -> String {
-    soon("a message", subscription.next()).await.unwrap().text().into_owned()
-}
-
 #[test]
 fn services_on_nats_hear_ask_answer_and_share_with_clients_here() {
     let Some(program) = go::nats_peer().filter(|_| nats::is_there()) else { return };
     let nats = Nats::start(&[]);
     let peer = Peer { program: &program, url: nats.url() };
     smol::block_on(async {
-        let server = serve(&nats.url(), "").await;
+        let server = serve(on(&[nats.url()])).await;
         let client = client(&server).await;
         // To there, and from there.
         let mut there = peer.start(&["sub", "news.>"]);
@@ -109,7 +93,7 @@ fn last_values_are_read_and_changed_by_the_api_for_buckets() {
     smol::block_on(async {
         peer.run(&["kv-make", "LAST"]);
         peer.run(&["kv-put", "LAST", "mode", "auto"]);
-        let server = serve(&nats.url(), "LAST").await;
+        let server = serve(Backbone { last_values: "LAST".into(), ..on(&[nats.url()]) }).await;
         let kept = |subject: &str| {
             let all = server.kept().unwrap();
             let value = all.iter().find(|value| *value.subject == *subject);

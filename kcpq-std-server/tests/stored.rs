@@ -4,24 +4,21 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kcpq_core::broker::gateway;
 use kcpq_smol::{Client, StoreError, StoreFailure, Stored};
-use kcpq_std_server::{Backbone, BindError, Config, Server};
+use kcpq_std_server::{Backbone, Config, Server};
 use serde_json::{Value, json};
+use support::edge::{bind, client, joined, on, stats};
 use support::jetstream::JetStream;
-use support::nats::{self, Nats, NatsClient};
+use support::nats::{self, NatsClient};
 use support::port;
 use support::process::Process;
 use support::program::kcpq;
 use support::wait::{LIMIT, soon, until};
-
-const SHARDS: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
 
 /// Makes a stream of these subjects, which takes `most` messages at most, if that is not -1, and refuses more.
 fn make_stream(there: &JetStream, name: &str, subjects: &[&str], most: i64) {
@@ -72,35 +69,6 @@ fn content(there: &JetStream, name: &str) -> BTreeMap<u64, String> {
     (first..=last).filter(|_| last > 0).map(|number| (number, message(&mut client, number))).collect()
 }
 
-fn bind(backbone: Backbone) -> Server {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let config = Config { listen, shards: SHARDS, backbone: Some(backbone), ..Config::default() };
-    for _ in 0..10 {
-        match Server::bind(config.clone()) {
-            // A client of another test was faster to take the port that was free.
-            Err(BindError::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
-            bound => return bound.unwrap(),
-        }
-    }
-    panic!("no port stays free");
-}
-
-fn backbone(nats: &Nats) -> Backbone {
-    Backbone { servers: vec![nats.url().parse().unwrap()], ..Backbone::default() }
-}
-
-fn stats(server: &Server) -> gateway::Stats {
-    server.view().backbone().unwrap().stats
-}
-
-async fn joined(server: &Server) {
-    until("the backbone is there", || stats(server).joined == 1).await;
-}
-
-async fn client(server: &Server) -> Client {
-    Client::builder().timeout(LIMIT).capacity(100_000).connect(server.local_addr()).await.unwrap()
-}
-
 /// At this number.
 const fn at(sequence: u64) -> Stored {
     Stored { sequence, duplicate: false }
@@ -114,8 +82,9 @@ fn who_publishes_is_told_where_it_is_stored_or_why_it_is_not() {
     let jetstream = JetStream::start("stored");
     make_stream(&jetstream, "ORDERS", &["orders.>", "edge.orders.>"], 4);
     smol::block_on(async {
-        let server = bind(Backbone { export: ["orders.>".into(), "none".into()].into(), ..backbone(&jetstream.nats) });
-        let other = bind(backbone(&jetstream.nats));
+        let server =
+            bind(Backbone { export: ["orders.>".into(), "none".into()].into(), ..on(&[jetstream.nats.url()]) });
+        let other = bind(on(&[jetstream.nats.url()]));
         joined(&server).await;
         joined(&other).await;
         let (client, near, far) = (client(&server).await, client(&server).await, client(&other).await);
@@ -201,7 +170,7 @@ fn nats_is_killed_under_load_and_what_was_acknowledged_is_there_once() {
     let mut jetstream = JetStream::start("stored-killed");
     make_stream(&jetstream, "ORDERS", &["orders.>"], -1);
     smol::block_on(async {
-        let server = bind(backbone(&jetstream.nats));
+        let server = bind(on(&[jetstream.nats.url()]));
         joined(&server).await;
         let (stops, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let mut publishers = Vec::new();
@@ -262,7 +231,7 @@ fn the_leader_of_a_stream_is_killed_and_what_was_acknowledged_is_there_once() {
         .await;
         let leader = leader.unwrap();
         let near = (leader + 1) % cluster.len();
-        let server = bind(backbone(&cluster[near].nats));
+        let server = bind(on(&[cluster[near].nats.url()]));
         joined(&server).await;
         let (stops, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let mut publishers = Vec::new();
@@ -304,7 +273,7 @@ fn what_is_to_be_stored_by_rule_is_stored_whoever_publishes_it_and_whenever_nats
             export: [].into(),
             store: ["rule.>".into()].into(),
             prefix: "site".into(),
-            ..backbone(&jetstream.nats)
+            ..on(&[jetstream.nats.url()])
         };
         let server = bind(rule);
         joined(&server).await;
@@ -342,7 +311,7 @@ fn who_only_listens_and_answers_is_not_taken_for_a_stream() {
     }
     let jetstream = JetStream::start("stored-answered");
     smol::block_on(async {
-        let server = bind(backbone(&jetstream.nats));
+        let server = bind(on(&[jetstream.nats.url()]));
         joined(&server).await;
         let client = client(&server).await;
         let mut there = jetstream.nats.client();

@@ -5,6 +5,8 @@
 
 pub(crate) mod browser;
 pub(crate) mod certificate;
+#[cfg(feature = "nats")]
+pub(crate) mod edge;
 pub(crate) mod folder;
 pub(crate) mod go;
 pub(crate) mod jetstream;

@@ -32,3 +32,17 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         Timer::after(Duration::from_millis(2)).await;
     }
 }
+
+/// The same where looking takes a while.
+///
+/// # Panics
+///
+/// Likewise.
+pub(crate) async fn until_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let holds = async {
+        while !condition().await {
+            Timer::after(Duration::from_millis(2)).await;
+        }
+    };
+    soon(what, holds).await;
+}
