@@ -26,7 +26,7 @@
 //! shards     what brokers of one server tell each other                replays    what is stored, to sessions that ask for it
 //! presence   what the server says of its sessions                          wills      messages of those who are lost
 //! admission  who is let in, and what new rules change for those who are there
-//! comeback   who had a session before a restart, and is waited for
+//! comeback   who had a session before a restart, and is waited for         newcomers  of whom nothing is known, if there are many
 //! table      where the sessions are, which are ready, and their timers     session    one session
 //! kept       the last values of subjects
 //! outlet     what waits for one party, how much may, who waits for that    throttle   whether a publisher is held back
@@ -66,6 +66,7 @@ mod memory;
 mod message;
 #[cfg_attr(not(feature = "sealed"), path = "absent/names.rs")]
 mod names;
+mod newcomers;
 mod outlet;
 mod party;
 mod pass;
@@ -118,7 +119,8 @@ use self::hand_over::HandOver;
 use self::handshakes::Handshakes;
 use self::hub::Hub;
 use self::kept::Kept;
-use self::sessions::{Elsewhere, Sessions};
+use self::newcomers::Newcomers;
+use self::sessions::{Elsewhere, Later, Sessions};
 use self::shards::Shards;
 use self::strays::{Stray, Strays};
 use self::table::Table;
@@ -219,12 +221,23 @@ impl<P: Peer> Broker<P> {
     pub fn new(config: Config, seed: u64) -> Self {
         let hub = Hub::new(seed, Shards::new(0, 1, seed, 0, false));
         let cx = Context::new(config, seed);
-        let (table, strays) = (Table::new(seed), Strays::new());
+        let (table, strays, newcomers) = (Table::new(seed), Strays::new(), Newcomers::new());
         let (half_open, forwards, streams, announcements) =
             (VecDeque::new(), VecDeque::new(), VecDeque::new(), Announcements::new());
         let (handshakes, hand_over) = (Handshakes::new(seed), HandOver::default());
-        let sessions =
-            Sessions { cx, hub, table, strays, half_open, forwards, streams, announcements, handshakes, hand_over };
+        let sessions = Sessions {
+            cx,
+            hub,
+            table,
+            strays,
+            newcomers,
+            half_open,
+            forwards,
+            streams,
+            announcements,
+            handshakes,
+            hand_over,
+        };
         Self { protection: Protection::NONE, sessions }
     }
 
@@ -399,7 +412,7 @@ impl<P: Peer> Broker<P> {
         if protection.headroom() > 0 && sessions.looks_like_a_strangers(datagram) {
             let mut copy = datagram.to_vec();
             if let Some(datagram) = protection.open(&mut copy) {
-                return self.handle_opened(from, datagram);
+                return self.handle_opened(from, datagram, false);
             }
         }
         if sessions.handle_sealed(from, datagram) || sessions.handle_farewell(from, datagram) {
@@ -410,7 +423,7 @@ impl<P: Peer> Broker<P> {
             sessions.cx.stats.unopened_datagrams += 1;
             return;
         };
-        self.handle_opened(from, datagram);
+        self.handle_opened(from, datagram, false);
     }
 
     /// Takes in a datagram that another broker of the same server has handed over: see
@@ -420,11 +433,11 @@ impl<P: Peer> Broker<P> {
         if self.sessions.handle_sealed(forward.from, &mut forward.datagram) {
             return self.sessions.see_to_others();
         }
-        self.handle_opened(forward.from, &forward.datagram);
+        self.handle_opened(forward.from, &forward.datagram, false);
     }
 
-    /// The same with what was inside of the protection.
-    fn handle_opened(&mut self, from: P, datagram: &[u8]) {
+    /// The same with what was inside of the protection, also if it comes `late` to its turn.
+    fn handle_opened(&mut self, from: P, datagram: &[u8], late: bool) {
         let sessions = &mut self.sessions;
         if sessions.handle_farewell(from, datagram) {
             return sessions.see_to_others();
@@ -433,25 +446,29 @@ impl<P: Peer> Broker<P> {
             sessions.cx.stats.malformed_datagrams += 1;
             return;
         };
-        let index = match content {
+        let found = match content {
             Content::Parity => {
-                datagram::conversation_of_parity(datagram).and_then(|conv| sessions.table.find(from, conv))
+                Ok(datagram::conversation_of_parity(datagram).and_then(|conv| sessions.table.find(from, conv)))
             }
-            Content::Plain(segments) => sessions.find_or_open(from, segments, Framing::Plain),
-            Content::Fec(segments) => sessions.find_or_open(from, segments, Framing::Fec),
+            Content::Plain(segments) => sessions.find_or_open(from, segments, Framing::Plain, late),
+            Content::Fec(segments) => sessions.find_or_open(from, segments, Framing::Fec, late),
             Content::Native(header, _) if header.is_sealed() => {
                 // Of no session, or there are no keys here.
                 sessions.strays.hint_named(&mut sessions.cx, from, header.id(), true);
-                None
+                Ok(None)
             }
             Content::Native(header, _) => match sessions.find_named(from, header.id(), datagram) {
-                Ok(index) => index,
+                Ok(index) => Ok(index),
                 Err(Elsewhere) => return,
             },
         };
-        match index {
-            Some(index) => sessions.receive(index, Some((from, datagram, content))),
-            None => sessions.cx.stats.stray_datagrams += 1,
+        match found {
+            Ok(Some(index)) => sessions.receive(index, Some((from, datagram, content))),
+            Ok(None) => sessions.cx.stats.stray_datagrams += 1,
+            Err(Later) => {
+                let waits = sessions.newcomers.push(from, datagram);
+                sessions.cx.stats.dropped_newcomers += u64::from(!waits);
+            }
         }
         sessions.see_to_others();
     }
@@ -500,10 +517,15 @@ impl<P: Peer> Broker<P> {
     }
 
     fn transmit(&mut self, now: Instant, out: &mut [u8], gather: Option<&mut Gather>) -> Option<Transmit<P>> {
+        self.sessions.cx.advance(now);
+        self.sessions.announce();
+        self.sessions.open_late();
+        while self.sessions.cx.turn.welcomes()
+            && let Some((from, datagram)) = self.sessions.newcomers.pop()
+        {
+            self.handle_opened(from, &datagram, true);
+        }
         let Self { protection, sessions } = self;
-        sessions.cx.advance(now);
-        sessions.announce();
-        sessions.open_late();
         if let Some(Stray { to, datagram, bare }) = sessions.strays.poll()
             && let headroom = if bare { 0 } else { protection.headroom() }
             && let Some(place) = out.get_mut(..headroom + datagram.len())
@@ -534,8 +556,8 @@ impl<P: Peer> Broker<P> {
 
     /// When the broker wants to be called again, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let Sessions { cx, hub, table, strays, announcements, handshakes, hand_over, .. } = &self.sessions;
-        if table.has_ready() || !strays.is_empty() || handshakes.has_late() {
+        let Sessions { cx, hub, table, strays, newcomers, announcements, handshakes, hand_over, .. } = &self.sessions;
+        if table.has_ready() || !strays.is_empty() || handshakes.has_late() || !newcomers.is_empty() {
             return Some(Deadline { at: cx.now, why: Why::Transmit });
         }
         let announce = announcements.poll_timeout().map(|at| Deadline { at, why: Why::Transmit });

@@ -15,6 +15,7 @@ use super::groups;
 use super::hand_over::HandOver;
 use super::handshakes::Handshakes;
 use super::hub::Hub;
+use super::newcomers::Newcomers;
 use super::party::Party;
 use super::peer::{Peer, Transmit};
 use super::receipts::Receipt;
@@ -45,6 +46,7 @@ pub(super) struct Sessions<P: Peer> {
     pub(super) hub: Hub,
     pub(super) table: Table<P, Session>,
     pub(super) strays: Strays<P>,
+    pub(super) newcomers: Newcomers<P>,
     /// The sessions that have not shown that they are where they say they are, oldest first, and some that have.
     pub(super) half_open: VecDeque<SessionId>,
     /// Datagrams for other shards.
@@ -66,6 +68,9 @@ pub struct Forward<P> {
 /// The session that is looked for is another shard's.
 pub(super) struct Elsewhere;
 
+/// It is not its turn yet.
+pub(super) struct Later;
+
 /// Most datagrams that wait to be handed to other shards.
 const MAX_FORWARDS: usize = 1024;
 /// How long an address has to answer before it is asked again.
@@ -74,9 +79,16 @@ const ANSWER_TIME: Duration = Duration::from_millis(100);
 impl<P: Peer> Sessions<P> {
     // --- in ---
 
-    /// The session that segments belong to, opened if they may do that; `None` if there is none, which is answered.
-    pub(super) fn find_or_open(&mut self, from: P, segments: &[u8], framing: Framing) -> Option<u32> {
-        let (conv, sn) = Header::peek(segments)?;
+    /// The session that segments belong to, opened if they may do that; `None` if there is none, which is answered. Those of a
+    /// peer that is not known wait for their turn, unless they come `late` to it.
+    pub(super) fn find_or_open(
+        &mut self,
+        from: P,
+        segments: &[u8],
+        framing: Framing,
+        late: bool,
+    ) -> Result<Option<u32>, Later> {
+        let Some((conv, sn)) = Header::peek(segments) else { return Ok(None) };
         let opens = sn.0 == 0
             && matches!(Header::split(segments, conv), Ok((header, data, _))
                 if header.command == Command::Push && !data.is_empty());
@@ -85,18 +97,22 @@ impl<P: Peer> Sessions<P> {
                 // A straggler, or a client that was started again and has drawn the same number.
                 self.strays.hint(&mut self.cx, from, conv);
             }
-            return Some(index);
+            return Ok(Some(index));
+        }
+        if !late && !(self.newcomers.is_empty() && self.cx.turn.welcomes()) {
+            return Err(Later);
         }
         if !opens {
             self.strays.hint(&mut self.cx, from, conv);
-            return None;
+            return Ok(None);
         }
+        self.cx.turn.welcome();
         let framing = if framing == Framing::Plain { framing } else { self.cx.config.compat_framing };
         let index = self.open(from, conv, framing);
         if index.is_none() {
             self.strays.refuse(&mut self.cx, from, conv, framing, segments);
         }
-        index
+        Ok(index)
     }
 
     /// The session of this name; `None` if there is none. A datagram for another shard is handed over.

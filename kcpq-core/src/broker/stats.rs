@@ -130,6 +130,8 @@ pub struct Stats {
     pub handshakes_dropped: u64,
     /// Stray datagrams: they belong to no session and do not open one.
     pub stray_datagrams: u64,
+    /// Datagrams of peers that are not known for which there was no room where they wait.
+    pub dropped_newcomers: u64,
     /// Replies to datagrams without a session (RESET and refusals).
     pub stateless_replies: u64,
     /// Gauge: bytes of messages in all queues.
@@ -220,6 +222,7 @@ impl Stats {
             retries,
             handshakes_dropped,
             stray_datagrams,
+            dropped_newcomers,
             stateless_replies,
             queued,
             received,
@@ -291,6 +294,7 @@ impl Stats {
         self.retries += retries;
         self.handshakes_dropped += handshakes_dropped;
         self.stray_datagrams += stray_datagrams;
+        self.dropped_newcomers += dropped_newcomers;
         self.stateless_replies += stateless_replies;
         self.queued += queued;
         self.received += received;

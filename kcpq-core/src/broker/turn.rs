@@ -34,6 +34,10 @@ const BATCH: u32 = 16;
 /// Who is sent so many bytes at a time has much to get.
 pub(super) const BULK: usize = 16 * 1024;
 
+/// Most sessions that are opened in a turn for who has not shown to be anybody: each takes some 10 us with all that follows
+/// from it.
+const NEWCOMERS: u32 = 64;
+
 /// Of one broker: the turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
@@ -42,6 +46,8 @@ pub(super) struct Turn {
     read: u32,
     /// What everything else has taken.
     spent: u32,
+    /// Sessions that were opened.
+    newcomers: u32,
     /// A handshake was opened.
     #[cfg(feature = "sealed")]
     has_opened: bool,
@@ -142,6 +148,16 @@ impl Turn {
     #[cfg(feature = "sealed")]
     pub(super) fn has_opened(&self) -> bool {
         self.has_opened
+    }
+
+    /// A session is opened for somebody who is not known.
+    pub(super) fn welcome(&mut self) {
+        self.newcomers += 1;
+    }
+
+    /// True if another one may be.
+    pub(super) fn welcomes(&self) -> bool {
+        self.newcomers < NEWCOMERS
     }
 
     /// True if those who were put off come before others from here on.

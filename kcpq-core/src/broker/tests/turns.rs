@@ -248,3 +248,39 @@ fn handshakes_are_opened_one_in_a_turn() {
     }
     assert_eq!((broker.stats().handshakes_dropped, broker.stats().strangers), (0, 0));
 }
+
+/// What comes of strangers, and of who is here.
+#[test]
+fn newcomers_wait_while_there_are_many_and_who_is_here_does_not() {
+    const COUNT: u32 = 1_000;
+    let mut desk = Desk::new(Config::default(), 2);
+    desk.ask(0, &frame(command::SUB, "a", &[]), 1);
+    desk.settle();
+    let before = desk.broker.stats();
+    // Each goes on before anything can have come back to it.
+    for number in 0..COUNT {
+        let stranger = SocketAddr::from(([198, 51, 100, 7], 2_000 + number as u16));
+        for sn in 0..2 {
+            let mut datagram = forged::push(number + 1, sn, 0, &frame(command::PUB, "b", &[]));
+            desk.broker.handle_datagram(desk.now, stranger, &mut datagram);
+        }
+    }
+    desk.ask(1, &frame(command::PUB, "a", b"now"), 1);
+    desk.come(1);
+    let (mut turns, mut told_in, mut buf) = (0, Vec::new(), vec![0; 60_000]);
+    while turns == 0 || desk.broker.poll_timeout().is_some_and(|due| due.at <= desk.now) {
+        turns += 1;
+        desk.broker.handle_timeout(desk.now);
+        while let Some(transmit) = desk.broker.poll_transmit(desk.now, &mut buf) {
+            told_in.extend(Some(turns).filter(|_| transmit.to == addr(0)));
+        }
+        let opened = desk.broker.stats().sessions_opened - before.sessions_opened;
+        assert!(opened <= 64 * turns, "{opened} in {turns} turns");
+    }
+    assert_eq!(told_in, [1], "the message leaves in the first turn");
+    // In their order: the second datagram of each found its session.
+    let stats = desk.broker.stats();
+    assert_eq!(stats.sessions_opened - before.sessions_opened, u64::from(COUNT));
+    assert_eq!(stats.messages_in - before.messages_in, u64::from(2 * COUNT) + 1);
+    assert_eq!((stats.stray_datagrams, stats.stateless_replies, stats.dropped_newcomers), (0, 0, 0));
+}

@@ -295,6 +295,7 @@ fn network(look: &Look) -> Vec<Family> {
                 ("malformed", sum.malformed_datagrams),
                 ("unopened", sum.unopened_datagrams),
                 ("stray", sum.stray_datagrams),
+                ("newcomer", sum.dropped_newcomers),
                 ("forward", sum.dropped_forward),
                 ("unsendable", look.unsendable()),
             ],
