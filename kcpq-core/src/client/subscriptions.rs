@@ -307,7 +307,12 @@ impl<S: Store> Subscriptions<S> {
                     } else if entry.proven {
                         self.unanswered = true;
                     } else {
-                        self.fail(index, SubscribeFailure::Unanswered { attempts });
+                        // The server may have done so all the same, or do so yet: what was asked for is on its way.
+                        entry.outcome = Some(Err(SubscribeFailure::Unanswered { attempts }));
+                        entry.state = State::Leaving;
+                        self.has_news(index);
+                        self.look_at_others(index);
+                        self.look_at(index);
                     }
                 }
                 State::Pausing { until, .. } if until <= now => self.look_at(index),

@@ -275,6 +275,24 @@ fn what_is_no_group_is_refused_and_so_are_too_many() {
     assert_eq!((world.nodes[node].log.saw("Subscribed("), world.nodes[node].log.saw("SubscribeFailed")), (1_024, 1));
 }
 
+/// The server has registered it by then: it would be given messages that its client has nobody for.
+#[test]
+fn who_gives_up_waiting_to_be_a_member_is_none() {
+    let config = Config { subscribe_timeout: Duration::from_millis(50), subscribe_attempts: 1, ..Config::default() };
+    let mut world = World::<Heap>::new(broker::Config::default());
+    let publisher = world.add(Config::default(), CLEAN);
+    let node = world.add(config, sim::Config { delay: Duration::from_millis(200), ..CLEAN });
+    world.run_for(Duration::from_secs(2));
+    world.nodes[node].client.subscribe_queue(world.now, "a", "g").unwrap();
+    world.run_until("it gives up", |world| world.nodes[node].log.saw("SubscribeFailed") == 1);
+    world.run_until("it is a member", |world| world.broker.stats().subscriptions == 1);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.broker.stats().subscriptions, 0);
+    world.publish(publisher, "a", b"nobody").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.broker.stats().unrouted, 1);
+}
+
 /// Only a server says whom alone a message is for.
 #[test]
 fn a_publisher_cannot_say_for_which_subscription_a_message_is() {
