@@ -99,7 +99,7 @@ impl<P: Peer> Sessions<P> {
             }
             return Ok(Some(index));
         }
-        if !late && !(self.newcomers.is_empty() && self.cx.turn.welcomes()) {
+        if !(late || self.newcomers.is_empty() && self.cx.turn.welcomes()) {
             return Err(Later);
         }
         if !opens {
