@@ -151,13 +151,15 @@ fn first_message() -> (Responder, Initiator) {
 fn views(count: u64) {
     const PAGE: u16 = 128;
     let mut broker = Broker::<SocketAddr>::new(broker::Config::default(), 1);
+    let mut answers = [0; 60_000];
     for number in 0..PAGE {
-        // A segment with a byte of a frame opens a session.
+        // A segment with a byte of a frame opens a session, each in a turn of its own.
         let mut datagram = u32::from(number + 1).to_le_bytes().to_vec();
         datagram.extend([81, 0, 32, 0]);
         datagram.extend([0; 12]);
         datagram.extend([1, 0, 0, 0, 0]);
         broker.handle_datagram(Instant::ZERO, SocketAddr::from(([192, 0, 2, 1], number)), &mut datagram);
+        while broker.poll_transmit(Instant::ZERO, &mut answers).is_some() {}
     }
     for _ in 0..count / u64::from(PAGE) {
         let page = broker.view_sessions(Instant::ZERO, SessionCursor::default(), usize::from(PAGE));
