@@ -18,6 +18,7 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use super::party::Party;
 use crate::lane::Asked;
 
 /// See above.
@@ -236,6 +237,19 @@ impl Groups {
         }
         let (_, index, place) = best?;
         self.share(index)?.take(place)
+    }
+
+    /// The shard that has members of these shares and comes next behind the `own` one, around; the one that the message came
+    /// `from` only if there is no other.
+    pub(super) fn next_shard(&self, shares: &[Found], own: u8, from: Party) -> Option<Member> {
+        let shares = shares.iter().filter_map(|found| self.shares.get(found.share as usize));
+        let shards = shares.flat_map(|share| &share.seats).filter_map(|seat| match seat.member {
+            member @ Member::Shard { index, .. } => {
+                Some(((Party::Shard(index) == from, index.wrapping_sub(own)), member))
+            }
+            Member::Session { .. } => None,
+        });
+        shards.min_by_key(|(last, _)| *last).map(|(_, member)| member)
     }
 
     /// Which of some shares is to be asked first, so that each member has as many turns as any other.

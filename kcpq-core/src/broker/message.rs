@@ -34,6 +34,8 @@ pub(super) struct Message<'f> {
     store: Option<&'f str>,
     /// The lane in which it was published.
     lane: Lane,
+    /// How many other brokers were asked for a member of the only group that it is for, before this one was.
+    asked: Option<u8>,
     /// Of the messages of its subject that are under way only the latest counts.
     latest: bool,
     /// The MSG, once it exists by itself, and the MSGX.
@@ -56,6 +58,7 @@ impl<'f> Message<'f> {
             ticket,
             store,
             lane,
+            asked: None,
             latest,
             shared: None,
             extended: None,
@@ -73,7 +76,20 @@ impl<'f> Message<'f> {
     ) -> Self {
         let bytes = frame.get(..frame.len().saturating_sub(cut)).unwrap_or_default();
         let (ticket, store, lane, latest) = (None, None, Lane::NORMAL, false);
-        Self { bytes, cut, properties, expires, ticket, store, lane, latest, shared: None, extended: None, share_from }
+        Self {
+            bytes,
+            cut,
+            properties,
+            expires,
+            ticket,
+            store,
+            lane,
+            asked: None,
+            latest,
+            shared: None,
+            extended: None,
+            share_from,
+        }
     }
 
     /// Other brokers of the server are to say under this number how many sessions got it, if there is one.
@@ -103,6 +119,16 @@ impl<'f> Message<'f> {
     /// Of the messages of its subject that are under way only the latest counts, if so.
     pub(super) fn set_latest(&mut self, latest: bool) {
         self.latest = latest;
+    }
+
+    /// It is for a member of one group, for which other brokers were asked before.
+    pub(super) fn set_asked(&mut self, asked: Option<u8>) {
+        self.asked = asked;
+    }
+
+    /// How many, if one of them has asked this broker.
+    pub(super) fn asked(&self) -> Option<u8> {
+        self.asked
     }
 
     pub(super) fn is_latest(&self) -> bool {

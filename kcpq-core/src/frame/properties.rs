@@ -53,7 +53,8 @@ pub mod tag {
     pub const LATEST: u8 = SERVER | 0x07;
     /// To the gateway of a server: members of its queue groups have got the message, empty.
     pub const SERVED: u8 = SERVER | 0x08;
-    /// Between brokers (shards) of one server: the message is for this queue group alone.
+    /// Between brokers (shards) of one server: the message is for a queue group alone. How many brokers were asked for a member
+    /// before (u8), and the name of the group.
     pub const GROUP: u8 = SERVER | 0x09;
 
     /// A status: nobody is subscribed to the subject.
@@ -83,6 +84,9 @@ pub(crate) const STORED: usize = HEAD + Stored::LEN;
 /// Bytes of a stamp as a property.
 #[cfg(feature = "alloc")]
 pub(crate) const STAMP: usize = HEAD + 9;
+/// Bytes before the name of a queue group as a property.
+#[cfg(feature = "alloc")]
+pub(crate) const GROUP: usize = HEAD + 1;
 /// Bytes of a time to live as a property.
 pub(crate) const TTL: usize = NUMBER;
 /// Most bytes of the properties of one message, besides those of which there can be one only and that have a few bytes:
@@ -358,11 +362,13 @@ impl<'p> Properties<'p> {
         Some((u64::from_be_bytes(*stamp), kept == [1]))
     }
 
-    /// The only queue group that the message is for, as another broker of the server says.
+    /// The only queue group that the message is for, as another broker of the server says, and how many were asked for a member
+    /// before.
     #[cfg(feature = "alloc")]
-    pub(crate) fn group(mut self) -> Option<&'p str> {
+    pub(crate) fn group(mut self) -> Option<(&'p str, u8)> {
         let value = self.find_map(|property| (property.tag == tag::GROUP).then_some(property.value))?;
-        core::str::from_utf8(value).ok()
+        let (asked, name) = value.split_first()?;
+        Some((core::str::from_utf8(name).ok()?, *asked))
     }
 
     /// True if it is the server's word that nobody is subscribed to what was published.
@@ -600,11 +606,12 @@ fn once(property: Property<'_>) -> u8 {
     }
 }
 
-/// The property that says which queue group alone a message is for, up to the name, which has so many bytes.
+/// The property that says which queue group alone a message is for, up to the name, which has so many bytes; so many brokers were
+/// `asked` for a member before.
 #[cfg(feature = "alloc")]
-pub(crate) fn group(len: usize) -> [u8; HEAD] {
-    let [high, low] = (len as u16).to_be_bytes(); // a name has at most 64 bytes
-    [tag::GROUP, high, low]
+pub(crate) fn group(asked: u8, len: usize) -> [u8; GROUP] {
+    let [high, low] = (len as u16 + 1).to_be_bytes(); // a name has at most 64 bytes
+    [tag::GROUP, high, low, asked]
 }
 
 /// The property that says that only the latest message of its subject counts.

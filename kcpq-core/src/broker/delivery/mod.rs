@@ -201,7 +201,7 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
         // A member of a group gets each of them.
         let latest = latest || self.message.is_latest() && more.is_empty();
         let mut receiver = match to {
-            party if party == publisher.party => match &mut publisher.own {
+            Party::Session(_) if to == publisher.party => match &mut publisher.own {
                 Some(own) => own.again(),
                 None => return,
             },
@@ -330,12 +330,17 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
     /// The same for one group, of which these are the shares. True if there is somebody who can have it.
     #[inline(never)]
     pub(super) fn hand_to_group(&mut self, groups: &mut Groups, shares: &[groups::Found]) -> bool {
-        // Another shard that has chosen this one knew of members here; only if these have left they are looked for elsewhere.
-        let relayed = matches!(self.reached.publisher.party, Party::Shard(_));
-        let mut chosen = groups.choose(shares, |member| self.load(member, !relayed));
-        if relayed && chosen.is_none() {
-            chosen = groups.choose(shares, |member| self.load(member, true));
-        }
+        let chosen = match self.message.asked() {
+            None => groups.choose(shares, |member| self.load(member, true)),
+            // Another shard knew of members here. If these have left, or may not have it, the others are asked: around twice,
+            // since who has members changes meanwhile.
+            Some(asked) => {
+                let (own, count) = self.reached.cx.shard;
+                let from = self.reached.publisher.party;
+                let here = groups.choose(shares, |member| self.load(member, false));
+                here.or_else(|| groups.next_shard(shares, own as u8, from).filter(|_| u64::from(asked) < 2 * count))
+            }
+        };
         match chosen {
             Some(groups::Member::Session { slot, number, lane }) => {
                 let published = self.message.lane();
@@ -345,8 +350,8 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
             }
             Some(groups::Member::Shard { index, .. }) => {
                 let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
-                let head = properties::group(name.len());
-                let mut property = [0; properties::HEAD + MAX_GROUP];
+                let head = properties::group(self.message.asked().map_or(0, |asked| asked + 1), name.len());
+                let mut property = [0; properties::GROUP + MAX_GROUP];
                 for (place, byte) in property.iter_mut().zip(head.iter().chain(name)) {
                     *place = *byte;
                 }
@@ -359,7 +364,7 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
     }
 
     /// What a member of a group has waiting (see [`Outlet::load`]); `None` if it cannot have the message. Other `shards` only
-    /// if they are wanted, and not the one that the message came from.
+    /// if they are wanted.
     fn load(&mut self, member: groups::Member, shards: bool) -> Option<u32> {
         let Reached { cx, table, shards: all, publisher } = &mut self.reached;
         let Receiver { queue, outlet, pass, .. } = match member {
@@ -368,10 +373,7 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
             }
             groups::Member::Session { slot, .. } => table.get_mut(slot)?.session.receiver(),
             groups::Member::Shard { index, count } => {
-                if !shards || publisher.party == Party::Shard(index) {
-                    return None;
-                }
-                let (queue, outlet) = all.outlet(index)?;
+                let (queue, outlet) = all.outlet(index).filter(|_| shards)?;
                 return Some(outlet.load(cx, queue, count));
             }
         };

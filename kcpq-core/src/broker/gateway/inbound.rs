@@ -216,11 +216,11 @@ fn write_frame(
     group: Option<&str>,
     is_latest: bool,
 ) -> bool {
-    let mut own = [0; properties::HEAD * 2 + MAX_GROUP];
+    let mut own = [0; properties::GROUP + MAX_GROUP];
     let mut rest = &mut own[..];
     let room = rest.len();
     if let Some(group) = group.filter(|group| group.len() <= MAX_GROUP) {
-        rest.put_slice(&properties::group(group.len()));
+        rest.put_slice(&properties::group(0, group.len()));
         rest.put_slice(group.as_bytes());
     } else if is_latest {
         rest.put_slice(&properties::LATEST); // a member of a group gets each of them

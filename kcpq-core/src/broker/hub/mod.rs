@@ -352,7 +352,7 @@ impl Hub {
                     }
                     continue;
                 }
-                let aim = match group.map(|group| self.groups.named(group)) {
+                let aim = match group.map(|(name, _)| self.groups.named(name)) {
                     None => Aim::Each,
                     Some(Some(group)) => Aim::Group(group),
                     Some(None) => {
@@ -374,6 +374,7 @@ impl Hub {
                 };
                 message.set_lane(lane);
                 message.set_latest(latest);
+                message.set_asked(group.map(|(_, asked)| asked));
                 let mut publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let reach = self.publish_to(aim, cx, table, &mut publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);

@@ -537,8 +537,38 @@ fn the_members_of_a_group_get_as_many_wherever_they_are() {
     assert!(more.clone().all(|more| more == 20), "{:?}", more.collect::<Vec<_>>());
 }
 
+/// Each shard knows of the others only that they have members.
+#[test]
+fn of_a_group_that_member_is_found_who_may_have_a_message_and_it_does_not_go_around_for_ever() {
+    let homes = [0, 1, 2, 3, 0, 1, 2, 3];
+    let mut crew = Crew { server: Server::new(4, &homes, &Config::default()), members: Vec::new() };
+    (0..4).for_each(|end| crew.join(end));
+    crew.server.carry_all();
+    let permissions = Permissions { subscribe: Rules::of(None, &["jobs.secret"]), ..Permissions::default() };
+    let group = Group { permissions, ..Group::default() };
+    let access = Access { groups: vec![group], anonymous: Some(0), ..Access::default() };
+    for may in [Some(0), Some(1), Some(2), Some(3), None] {
+        for (own, broker) in crew.server.brokers.iter_mut().enumerate() {
+            broker.set_access(crew.server.now, Some(&access).filter(|_| may != Some(own))).unwrap();
+        }
+        crew.server.settle();
+        let count = |crew: &Crew| [0, 1, 2, 3].map(|member| crew.got(crew.members[member]).len());
+        let (before, lost) = (count(&crew), crew.server.sum(|stats| stats.unrouted));
+        for number in 0..40 {
+            assert!(crew.server.publish(4 + number as usize % 4, "jobs.secret", number, 20));
+        }
+        crew.server.carry_all();
+        let now = count(&crew);
+        for member in 0..4 {
+            assert_eq!(now[member] - before[member], if may == Some(member) { 40 } else { 0 }, "{may:?}");
+        }
+        assert_eq!(crew.server.sum(|stats| stats.unrouted) - lost, if may.is_none() { 40 } else { 0 });
+    }
+}
+
 #[test]
 fn each_message_comes_to_one_member_while_they_come_and_go() {
+    let mut sum = (0, 0);
     for seed in 0..40 {
         let mut rng = Rng::with_seed(seed);
         let homes = [0, 1, 2, 0, 1, 2, 0, 1, 2];
@@ -576,8 +606,10 @@ fn each_message_comes_to_one_member_while_they_come_and_go() {
         assert!(got.is_sorted_by(|a, b| a < b), "none twice, seed {seed}");
         let unrouted = crew.server.sum(|stats| stats.unrouted);
         assert_eq!(got.len() as u64 + unrouted, u64::from(sent), "all come or are counted, seed {seed}");
-        assert!(unrouted < u64::from(sent) / 3, "{unrouted} of {sent}, seed {seed}");
+        sum = (sum.0 + unrouted, sum.1 + u64::from(sent));
     }
+    // At times nobody is there, or it is not known yet who is.
+    assert!(sum.0 < sum.1 / 10, "{sum:?}");
 }
 
 #[test]
