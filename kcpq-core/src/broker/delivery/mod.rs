@@ -332,13 +332,18 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
     pub(super) fn hand_to_group(&mut self, groups: &mut Groups, shares: &[groups::Found]) -> bool {
         let chosen = match self.message.asked() {
             None => groups.choose(shares, |member| self.load(member, true)),
-            // Another shard knew of members here. If these have left, or may not have it, the others are asked: around twice,
-            // since who has members changes meanwhile.
+            // Another shard knew of members here. If these have left, or may not have it, one of the others is asked that have least
+            // waiting; and if that leads nowhere either, all of them one after the other.
             Some(asked) => {
                 let (own, count) = self.reached.cx.shard;
-                let from = self.reached.publisher.party;
-                let here = groups.choose(shares, |member| self.load(member, false));
-                here.or_else(|| groups.next_shard(shares, own as u8, from).filter(|_| u64::from(asked) < 2 * count))
+                let (from, asked) = (self.reached.publisher.party, u64::from(asked));
+                let mut chosen = groups.choose(shares, |member| self.load(member, false));
+                if chosen.is_none() && asked < count {
+                    let is_from =
+                        |member| matches!(member, groups::Member::Shard { index, .. } if Party::Shard(index) == from);
+                    chosen = groups.choose(shares, |member| self.load(member, true).filter(|_| !is_from(member)));
+                }
+                chosen.or_else(|| groups.next_shard(shares, own as u8, from).filter(|_| asked < 2 * count))
             }
         };
         match chosen {

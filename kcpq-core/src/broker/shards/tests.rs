@@ -606,6 +606,7 @@ fn each_message_comes_to_one_member_while_they_come_and_go() {
         assert!(got.is_sorted_by(|a, b| a < b), "none twice, seed {seed}");
         let unrouted = crew.server.sum(|stats| stats.unrouted);
         assert_eq!(got.len() as u64 + unrouted, u64::from(sent), "all come or are counted, seed {seed}");
+        assert!(unrouted < u64::from(sent) / 3, "{unrouted} of {sent}, seed {seed}");
         sum = (sum.0 + unrouted, sum.1 + u64::from(sent));
     }
     // At times nobody is there, or it is not known yet who is.
