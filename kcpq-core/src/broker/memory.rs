@@ -15,6 +15,7 @@
 use alloc::collections::VecDeque;
 
 use super::event::SessionId;
+use crate::store::Room;
 use crate::time::{Deadline, Duration, Instant, Why};
 
 /// What a session may have however short memory is, in bytes: frames of up to that length always go through.
@@ -88,6 +89,19 @@ pub(super) struct Progress {
     pub(super) bytes: u64,
     /// Whole messages.
     pub(super) messages: u64,
+}
+
+/// What a session is about to take in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// It has not shown where it is.
+    pub(super) stranger: bool,
+    /// The frames that have begun to come will have so many bytes,
+    pub(super) frames: usize,
+    /// and can get so many without more memory.
+    pub(super) ahead: usize,
+    /// So many bytes wait for something that is missing, or to be read.
+    pub(super) waiting: usize,
 }
 
 impl Memory {
@@ -190,20 +204,24 @@ impl Share {
         matches!(self.stage, Stage::Turn { .. })
     }
 
-    /// How many more bytes session `id` may take in when all have `received` bytes; a `stranger` has not shown where it is, and
-    /// the `frames` that have begun to come will have so many bytes.
-    pub(super) fn room(&self, memory: &Memory, received: u64, id: SessionId, stranger: bool, frames: usize) -> usize {
+    /// How much more session `id` may take in when all have `received` bytes.
+    pub(super) fn room(&self, memory: &Memory, received: u64, id: SessionId, wish: Wish) -> Room {
         let limit = match self.stage {
+            Stage::Turn { .. } if wish.waiting as u64 > CHUNK => {
+                // It is its turn for what is missing, and not for more that waits for that.
+                return Room { next: 1, waiting: 0 };
+            }
             Stage::Turn { limit } if memory.turns.front() == Some(&id) => {
-                limit.max(memory.frame.min(frames as u64) + COST)
+                limit.max(memory.frame.min(wish.frames as u64) + COST)
             }
             Stage::Turn { limit } => limit,
             _ => {
                 let rest = (memory.limit / 4 * 3).saturating_sub(received);
-                rest.max(if stranger { STRANGER } else { EACH })
+                rest.max(if wish.stranger { STRANGER } else { EACH })
             }
         };
-        usize::try_from(limit.saturating_sub(self.held).div_ceil(2)).unwrap_or(usize::MAX)
+        let waiting = usize::try_from(limit.saturating_sub(self.held).div_ceil(2)).unwrap_or(usize::MAX);
+        Room { next: waiting.saturating_add(wish.ahead), waiting }
     }
 
     /// It was worked on, and has this much `room` left. True if it has to wait from now on.

@@ -28,7 +28,7 @@ use crate::access::Credential;
 use crate::datagram::Framing;
 use crate::frame::{Frame, command};
 use crate::hello::CloseReason;
-use crate::store::{HeapTx, TxStream};
+use crate::store::{HeapTx, Room, TxStream};
 use crate::time::{Duration, Instant};
 
 /// Bytes that may be between a broker and who carries a session's stream, each way: a single frame may be longer.
@@ -102,9 +102,9 @@ impl Stream {
         self.arrived.capacity()
     }
 
-    /// There may come so many bytes more, or any.
-    pub(super) fn set_room(&mut self, room: Option<usize>) {
-        self.closed = room == Some(0);
+    /// There may come so much more, or any.
+    pub(super) fn set_room(&mut self, room: Option<Room>) {
+        self.closed = room.is_some_and(|room| room.next == 0);
     }
 
     /// Bytes that were read, in all.

@@ -60,7 +60,7 @@ use crate::lane::Lane;
 #[cfg(feature = "lanes")]
 use crate::store::RxWindow;
 #[cfg(feature = "alloc")]
-use crate::store::{Heap, HeapRx, HeapTx};
+use crate::store::{Heap, HeapRx, HeapTx, Room};
 use crate::store::{Store, TooLarge};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -313,10 +313,16 @@ impl<S: Store> Kcp<S> {
         self.receiver.held()
     }
 
-    /// How many more bytes may be taken in, where memory is short: the window that is told follows, and what comes all the
+    /// Bytes of memory taken by segments that wait for earlier ones, or to be read.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.receiver.waiting()
+    }
+
+    /// How much more may be taken in, where memory is short: the window that is told follows, and what comes all the
     /// same is not acknowledged. With 0 it is closed.
     #[cfg(feature = "alloc")]
-    pub(crate) fn set_room(&mut self, now: Instant, room: Option<usize>) {
+    pub(crate) fn set_room(&mut self, now: Instant, room: Option<Room>) {
         self.env.now = now;
         self.receiver.set_room(&mut self.env, room);
     }

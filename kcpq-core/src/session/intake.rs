@@ -9,6 +9,8 @@ use crate::lane::Lane;
 use crate::outbox::FrameStore;
 #[cfg(feature = "alloc")]
 use crate::outbox::Queues;
+#[cfg(feature = "alloc")]
+use crate::store::Room;
 use crate::time::Instant;
 
 /// See above. While it hands out frames the rest of its session can be used.
@@ -104,15 +106,22 @@ impl<S: FrameStore> Session<S> {
         self.reader.announced() + self.lanes.announced()
     }
 
-    /// Bytes that can come without more of that.
+    /// Bytes that can come without more of that: what frames that have begun have room for, but for what waits to go there
+    /// behind something that is missing.
     #[cfg(feature = "alloc")]
     pub(crate) fn ahead(&self) -> usize {
-        self.reader.ahead().saturating_add(self.lanes.ahead())
+        self.reader.ahead().saturating_add(self.lanes.ahead()).saturating_sub(self.waiting())
     }
 
-    /// How many more bytes may be taken in, where memory is short.
+    /// Bytes of that which wait for earlier segments, or to be read.
     #[cfg(feature = "alloc")]
-    pub(crate) fn set_room(&mut self, now: Instant, room: Option<usize>) {
+    pub(crate) fn waiting(&self) -> usize {
+        self.kcp.waiting()
+    }
+
+    /// How much more may be taken in, where memory is short.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn set_room(&mut self, now: Instant, room: Option<Room>) {
         if room.is_some() {
             self.reader.be_frugal();
             self.lanes.be_frugal();

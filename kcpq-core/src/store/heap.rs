@@ -11,7 +11,7 @@ use super::index::{HeapIndex, HeapText};
 #[cfg(feature = "lanes")]
 use super::lanes::{HeapLanes, HeapNumbers};
 use super::rope::HeapTx;
-use super::{Full, Inbox, Queue, RxWindow, Store, TooLarge};
+use super::{Full, Inbox, Queue, Room, RxWindow, Store, TooLarge};
 
 /// The longest empty buffer that is kept for what comes next.
 pub(super) const SPARE: usize = 2 * 1024;
@@ -100,8 +100,8 @@ pub struct HeapRx {
     consumed: usize,
     /// Of memory that all entries take.
     bytes: usize,
-    /// How many more may be taken in, where memory is short.
-    room: Option<usize>,
+    /// How much more may be taken in, where memory is short.
+    room: Option<Room>,
     /// Segments that have left and count as unread.
     elsewhere: usize,
     /// Emptied buffers for the segments to come.
@@ -254,11 +254,11 @@ impl RxWindow for HeapRx {
         self.bytes
     }
 
-    fn room(&self) -> Option<usize> {
+    fn room(&self) -> Option<Room> {
         self.room
     }
 
-    fn set_room(&mut self, room: Option<usize>) {
+    fn set_room(&mut self, room: Option<Room>) {
         self.room = room;
     }
 

@@ -225,6 +225,15 @@ pub trait TxStream {
     fn clear(&mut self);
 }
 
+/// How many more bytes a receive window may take, where memory is shared with others and short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Of what comes next, and goes on to where there is room for it.
+    pub next: usize,
+    /// Of what has to wait for something that is missing.
+    pub waiting: usize,
+}
+
 /// The receive window: a ring of segments counted from the first that was not yet taken.
 pub trait RxWindow {
     /// The most segments it can hold.
@@ -275,12 +284,12 @@ pub trait RxWindow {
     fn held(&self) -> usize {
         0
     }
-    /// How many more bytes it may take, where memory is shared with others and short.
-    fn room(&self) -> Option<usize> {
+    /// How much more it may take, where memory is shared with others and short.
+    fn room(&self) -> Option<Room> {
         None
     }
     /// Sets that, where memory is shared.
-    fn set_room(&mut self, _room: Option<usize>) {}
+    fn set_room(&mut self, _room: Option<Room>) {}
     /// Segments that have left the window and count as unread all the same, where such are kept.
     fn elsewhere(&self) -> usize {
         0

@@ -3,7 +3,7 @@
 use super::Session;
 use crate::broker::context::Context;
 use crate::broker::event::SessionId;
-use crate::broker::memory::Progress;
+use crate::broker::memory::{Progress, Wish};
 
 impl Session {
     /// To be called before session `id` takes something in.
@@ -16,15 +16,17 @@ impl Session {
     /// It may take in so much, or anything.
     #[cold]
     fn set_room<P>(&mut self, cx: &Context<P>, id: SessionId) -> usize {
-        let (stranger, ahead, frames) = (self.is_half_open(), self.transport.ahead(), self.transport.announced());
-        let room = || self.member.share.room(&cx.memory, cx.stats.received, id, stranger, frames).saturating_add(ahead);
+        let transport = &self.transport;
+        let (ahead, frames, waiting) = (transport.ahead(), transport.announced(), transport.waiting());
+        let wish = Wish { stranger: self.is_half_open(), ahead, frames, waiting };
+        let room = || self.member.share.room(&cx.memory, cx.stats.received, id, wish);
         let room = cx.memory.is_short(cx.stats.received).then(room);
         self.member.share.limited = room.is_some();
         match &mut self.member.stream {
             None => self.transport.set_room(cx.now, room),
             Some(stream) => stream.set_room(room),
         }
-        room.unwrap_or(usize::MAX)
+        room.map_or(usize::MAX, |room| room.next)
     }
 
     /// What it has is counted.

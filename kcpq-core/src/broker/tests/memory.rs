@@ -295,6 +295,42 @@ fn what_comes_out_of_order_counts_and_what_is_missing_is_taken_in_turn() {
     assert_eq!((stats.messages_in, stats.received, stats.stuck_sessions), (60, 0, 0));
 }
 
+/// The rest of a frame has room where it is put together, but not what comes while a segment of it is missing: that waits
+/// elsewhere first.
+#[test]
+fn what_waits_behind_a_gap_takes_no_more_because_a_frame_has_begun() {
+    const LIMIT: usize = MIB / 2;
+    const FRAME: usize = 200_000;
+    const COUNT: u64 = 15;
+    let mut config = Config { max_received_total: LIMIT, ..Config::default() };
+    config.frames.max_body = FRAME as u32;
+    let mut broker = Broker::new(config, 1);
+    let (mut now, mut peak) = (Instant::from_millis(1), 0);
+    let mut message = vec![0; FRAME];
+    Frame { command: command::PUB, subject: b"a", payload: &vec![7; FRAME - 8] }.encode(&mut message);
+    let all = message.repeat(COUNT as usize);
+    let mut push = |broker: &mut Broker<SocketAddr>, now: Instant, sn: usize| {
+        let data = all.chunks(1_000).nth(sn).unwrap();
+        let (conv, len, ts, una) = (7, data.len() as u32, kcp::Ts(0), kcp::Sn(0));
+        let sn = kcp::Sn(sn as u32);
+        let header = kcp::Header { conv, command: kcp::Command::Push, frg: 0, wnd: 32, ts, sn, una, len };
+        broker.handle_datagram(now, Hall::addr(7), &mut [&header.to_bytes(), data].concat());
+        peak = peak.max(broker.stats().received);
+    };
+    let segments = all.len() / 1_000;
+    let missing = 120;
+    (0..segments).filter(|sn| *sn != missing).for_each(|sn| push(&mut broker, now, sn));
+    for _ in 0..20 {
+        now += Duration::from_millis(100);
+        broker.handle_timeout(now);
+        (missing..segments).for_each(|sn| push(&mut broker, now, sn));
+    }
+    let stats = broker.stats();
+    assert_eq!((stats.messages_in, stats.received, stats.stuck_sessions), (COUNT, 0, 0));
+    let most = (LIMIT + 2 * FRAME) as u64 + EACH + (128 << 10);
+    assert!(peak <= most, "{peak} of {most}");
+}
+
 /// A byte in each segment, of which the first is missing: what a segment takes besides its data is most of what it takes.
 #[test]
 fn segments_of_a_byte_take_no_more_memory_than_others() {

@@ -26,7 +26,7 @@ use super::segment::{Command, Header, flags};
 use super::seq::Sn;
 use super::timers::Timer;
 use crate::lane::Lane;
-use crate::store::{RxWindow, Store};
+use crate::store::{Room, RxWindow, Store};
 use crate::time::Duration;
 
 /// Window updates (WINS) sent after a zero window has opened again, unless the peer sends before.
@@ -117,7 +117,7 @@ impl<S: Store> Receiver<S> {
         let free = slots.saturating_sub(self.unread() + self.lanes.reserve(slots));
         match self.rx.room() {
             None => free as u16,
-            Some(room) => limited(free, room, env),
+            Some(room) => limited(free, room.next, env),
         }
     }
 
@@ -153,7 +153,7 @@ impl<S: Store> Receiver<S> {
         let ahead = usize::try_from(header.sn.distance(self.place.next));
         match ahead.map(|ahead| ahead + self.place.ready) {
             Ok(slot) if slot + self.apart() >= self.slots(&env.config) => env.stats.refused += 1,
-            Ok(slot) if !self.rx.has(slot) && self.rx.room() == Some(0) => {
+            Ok(slot) if !self.rx.has(slot) && self.rx.room().is_some_and(|room| room.next == 0) => {
                 self.refuse(env);
             }
             Ok(slot) if !self.rx.has(slot) => {
@@ -179,7 +179,7 @@ impl<S: Store> Receiver<S> {
         sink: &mut impl FnMut(Lane, &[u8]) -> usize,
     ) {
         let Self { rx, decoder, place: Place { next, ready, .. }, .. } = self;
-        if rx.room() == Some(0) {
+        if rx.room().is_some_and(|room| room.next == 0) {
             return; // what it would help to is sent again as well
         }
         let has = |sn: Sn| usize::try_from(sn.distance(*next)).map_or(true, |ahead| rx.has(ahead + *ready));
@@ -301,9 +301,10 @@ impl<S: Store> Receiver<S> {
     /// So many of the bytes that have room have come, in a segment that `waits` for others or not. False if there was none.
     #[cold]
     fn use_room(&mut self, len: usize, waits: bool) -> bool {
-        let (room, cost) = (self.rx.room(), len + if waits { BESIDES } else { 0 });
-        self.rx.set_room(room.map(|room| room.saturating_sub(cost)));
-        room != Some(0)
+        let Some(Room { next, waiting }) = self.rx.room() else { return true };
+        let (left, cost) = if waits { (waiting, len + BESIDES) } else { (next, len) };
+        self.rx.set_room(Some(Room { next: next.saturating_sub(cost), waiting: waiting.saturating_sub(cost) }));
+        left > 0
     }
 
     /// There is no memory for a segment. It is not acknowledged, and so comes again; its sender is told that it has to wait.
@@ -424,12 +425,18 @@ impl<S: Store> Receiver<S> {
     /// Bytes of memory taken by what waits for earlier segments, or to be read, or to be of use for others.
     #[cfg(feature = "alloc")]
     pub(super) fn held(&self) -> usize {
-        self.rx.held() + self.lanes.held() + self.pieces.held() + self.decoder.held()
+        self.waiting() + self.pieces.held() + self.decoder.held()
     }
 
-    /// How many more bytes may be taken in, where memory is short. Whoever was told that there is none is told when there is.
+    /// Bytes of memory taken by segments that wait for earlier ones, or to be read.
     #[cfg(feature = "alloc")]
-    pub(super) fn set_room(&mut self, env: &mut Env, room: Option<usize>) {
+    pub(super) fn waiting(&self) -> usize {
+        self.rx.held() + self.lanes.held()
+    }
+
+    /// How much more may be taken in, where memory is short. Whoever was told that there is no room is told when there is.
+    #[cfg(feature = "alloc")]
+    pub(super) fn set_room(&mut self, env: &mut Env, room: Option<Room>) {
         let closed = self.window(env) == 0;
         self.rx.set_room(room);
         self.reopen(env, closed);

@@ -25,6 +25,8 @@ use super::*;
 use crate::sim::{self, Link};
 #[cfg(feature = "alloc")]
 use crate::store::Heap as Any;
+#[cfg(feature = "alloc")]
+use crate::store::Room;
 use crate::store::Lent;
 use crate::time::Duration;
 
@@ -448,7 +450,7 @@ fn what_was_refused_for_want_of_memory_goes_again_as_soon_as_there_is_some() {
     pair.a.send(&data[..1_000]).unwrap();
     pair.run_for(Duration::from_secs(1));
     pair.a.send(&data[1_000..]).unwrap();
-    pair.b.set_room(pair.now, Some(20_000));
+    pair.b.set_room(pair.now, Some(Room { next: 20_000, waiting: 20_000 }));
     pair.run_for(Duration::from_secs(45));
     assert!(pair.got.len() < 30_000 && pair.b.stats().refused > 0 && pair.a.in_flight() > 0);
     let stalled = pair.a.stalled_since().map(|since| pair.now.since(since));
