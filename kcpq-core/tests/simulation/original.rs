@@ -14,8 +14,8 @@ use crate::rules::matches;
 
 const TICK: Duration = Duration::from_millis(10);
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Three heartbeats without an answer, and it begins anew.
-const SILENCE: Duration = Duration::from_secs(45);
+/// No frame for so long, and it begins anew; that segments are acknowledged says nothing (docs/original.md 4.3).
+const SILENCE: Duration = Duration::from_secs(90);
 
 struct Subscription {
     id: u32,
@@ -111,7 +111,6 @@ impl End for Original {
         if datagram.len() < 24 {
             return; // shorter than a segment: a hint for others
         }
-        self.heard = now;
         // FEC framing: what lies behind its header is KCP.
         let inner = match datagram.get(4..6) {
             Some([0xf1, 0]) => &datagram[8..],
@@ -120,6 +119,7 @@ impl End for Original {
         };
         self.flush |= self.peer.handle_datagram(now, inner);
         for (command, subject, payload) in self.peer.frames() {
+            self.heard = now;
             self.on_frame(command, &subject, &payload);
         }
     }
