@@ -102,6 +102,8 @@ pub(super) struct Wish {
     pub(super) ahead: usize,
     /// So many bytes wait for something that is missing, or to be read.
     pub(super) waiting: usize,
+    /// It is not read at present.
+    pub(super) paused: bool,
 }
 
 impl Memory {
@@ -208,8 +210,8 @@ impl Share {
     pub(super) fn room(&self, memory: &Memory, received: u64, id: SessionId, wish: Wish) -> Room {
         let limit = match self.stage {
             Stage::Turn { .. } if wish.waiting as u64 > CHUNK => {
-                // It is its turn for what is missing, and not for more that waits for that.
-                return Room { next: 1, waiting: 0 };
+                // It is its turn for what is missing, and not for more that waits for that, or to be read.
+                return Room { next: usize::from(!wish.paused), waiting: 0 };
             }
             Stage::Turn { limit } if memory.turns.front() == Some(&id) => {
                 limit.max(memory.frame.min(wish.frames as u64) + COST)
@@ -224,29 +226,31 @@ impl Share {
         Room { next: waiting.saturating_add(wish.ahead), waiting }
     }
 
-    /// It was worked on, and has this much `room` left. True if it has to wait from now on.
-    pub(super) fn settle(&mut self, memory: &mut Memory, id: SessionId, room: usize) -> bool {
-        let is_done = self.held < EACH;
-        self.stage = match self.stage {
-            Stage::Free if room > 0 => return false,
-            Stage::Waiting if room == 0 => return false,
-            Stage::Turn { .. } if room > 0 && !is_done => return false,
-            Stage::Free | Stage::Turn { .. } if room == 0 => Stage::Waiting,
+    /// It was worked on, and has this much `room` left. True if it has to wait from now on. Its turn does not come while it is
+    /// `paused`, and needs nothing.
+    pub(super) fn settle(&mut self, memory: &mut Memory, id: SessionId, room: usize, paused: bool) -> bool {
+        let before = self.stage;
+        self.stage = match before {
+            _ if room == 0 => Stage::Waiting,
+            Stage::Turn { .. } if self.held >= EACH => before,
             _ => Stage::Free,
         };
+        if self.waits() && !paused && !core::mem::replace(&mut self.queued, true) {
+            memory.waiting.push_back(id);
+            memory.changed = true;
+        }
+        if self.stage == before {
+            return false;
+        }
         memory.changed = true;
         self.mark = None;
-        let waits = self.waits();
-        if waits && !core::mem::replace(&mut self.queued, true) {
-            memory.waiting.push_back(id);
-        }
-        waits
+        self.waits()
     }
 
-    /// It stands among those that wait no longer. True if it does wait: it is its turn then.
-    pub(super) fn begin_turn(&mut self, now: Instant, progress: Progress) -> bool {
+    /// It stands among those that wait no longer. True if it does wait, and is not `paused`: it is its turn then.
+    pub(super) fn begin_turn(&mut self, now: Instant, progress: Progress, paused: bool) -> bool {
         self.queued = false;
-        if !self.waits() {
+        if !self.waits() || paused {
             return false;
         }
         self.stage = Stage::Turn { limit: self.held + COST };

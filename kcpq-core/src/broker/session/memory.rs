@@ -18,7 +18,7 @@ impl Session {
     fn set_room<P>(&mut self, cx: &Context<P>, id: SessionId) -> usize {
         let transport = &self.transport;
         let (ahead, frames, waiting) = (transport.ahead(), transport.announced(), transport.waiting());
-        let wish = Wish { stranger: self.is_half_open(), ahead, frames, waiting };
+        let wish = Wish { stranger: self.is_half_open(), ahead, frames, waiting, paused: self.member.paused.is_some() };
         let room = || self.member.share.room(&cx.memory, cx.stats.received, id, wish);
         let room = cx.memory.is_short(cx.stats.received).then(room);
         self.member.share.limited = room.is_some();
@@ -52,14 +52,14 @@ impl Session {
             self.count_held(cx);
             room = self.set_room(cx, id);
         }
-        let waits = self.member.share.settle(&mut cx.memory, id, room);
+        let waits = self.member.share.settle(&mut cx.memory, id, room, self.member.paused.is_some());
         cx.stats.receive_waits += u64::from(waits);
     }
 
     /// It is its turn, if it waits for that: its peer is told.
     pub(in crate::broker) fn begin_turn<P>(&mut self, cx: &Context<P>, id: SessionId) -> bool {
         let progress = self.progress();
-        let begins = self.member.share.begin_turn(cx.now, progress);
+        let begins = self.member.share.begin_turn(cx.now, progress, self.member.paused.is_some());
         if begins {
             self.set_room(cx, id);
         }

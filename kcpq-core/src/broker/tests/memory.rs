@@ -265,9 +265,7 @@ fn what_comes_out_of_order_counts_and_what_is_missing_is_taken_in_turn() {
     let mut broker = Broker::new(Config { max_received_total: LIMIT, ..Config::default() }, 1);
     let mut now = Instant::from_millis(1);
     let push = |broker: &mut Broker<SocketAddr>, now: Instant, conv: u32, sn: u32, data: &[u8]| {
-        let (len, ts, una) = (data.len() as u32, kcp::Ts(0), kcp::Sn(0));
-        let header = kcp::Header { conv, command: kcp::Command::Push, frg: 0, wnd: 32, ts, sn: kcp::Sn(sn), una, len };
-        broker.handle_datagram(now, Hall::addr(conv as usize), &mut [&header.to_bytes(), data].concat());
+        broker.handle_datagram(now, Hall::addr(conv as usize), &mut segment(conv, sn, data));
     };
     let mut message = vec![0; 100_000];
     Frame { command: command::PUB, subject: b"a", payload: &[7; 99_992] }.encode(&mut message);
@@ -295,40 +293,80 @@ fn what_comes_out_of_order_counts_and_what_is_missing_is_taken_in_turn() {
     assert_eq!((stats.messages_in, stats.received, stats.stuck_sessions), (60, 0, 0));
 }
 
+/// One session that sends a stream of 3 MB in segments of a kilobyte, whatever window it is told.
+struct Pusher {
+    broker: Broker<SocketAddr>,
+    now: Instant,
+    stream: Vec<u8>,
+    /// The most that the broker has had, and may have.
+    peak: u64,
+    most: u64,
+}
+
+impl Pusher {
+    /// Of messages of 200 kB, with half a megabyte for all that has come, behind what the stream begins with.
+    fn new(begin: &[u8]) -> Self {
+        const LIMIT: usize = MIB / 2;
+        const FRAME: usize = 200_000;
+        let mut config = Config { max_received_total: LIMIT, ..Config::default() };
+        config.frames.max_body = FRAME as u32;
+        let mut message = vec![0; FRAME];
+        Frame { command: command::PUB, subject: b"a", payload: &vec![7; FRAME - 8] }.encode(&mut message);
+        let stream = [begin, &message.repeat(15)].concat();
+        let most = (LIMIT + 2 * FRAME) as u64 + EACH + (128 << 10);
+        Self { broker: Broker::new(config, 1), now: Instant::from_millis(1), stream, peak: 0, most }
+    }
+
+    fn segments(&self) -> usize {
+        self.stream.len().div_ceil(1_000)
+    }
+
+    fn push(&mut self, sns: impl Iterator<Item = usize>) {
+        for sn in sns {
+            let data = self.stream.chunks(1_000).nth(sn).unwrap();
+            self.broker.handle_datagram(self.now, Hall::addr(7), &mut segment(7, sn as u32, data));
+            self.peak = self.peak.max(self.broker.stats().received);
+        }
+        self.now += Duration::from_millis(100);
+        self.broker.handle_timeout(self.now);
+    }
+}
+
+fn segment(conv: u32, sn: u32, data: &[u8]) -> Vec<u8> {
+    let (command, len, ts, una) = (kcp::Command::Push, data.len() as u32, kcp::Ts(0), kcp::Sn(0));
+    let header = kcp::Header { conv, command, frg: 0, wnd: 32, ts, sn: kcp::Sn(sn), una, len };
+    [&header.to_bytes(), data].concat()
+}
+
 /// The rest of a frame has room where it is put together, but not what comes while a segment of it is missing: that waits
 /// elsewhere first.
 #[test]
 fn what_waits_behind_a_gap_takes_no_more_because_a_frame_has_begun() {
-    const LIMIT: usize = MIB / 2;
-    const FRAME: usize = 200_000;
-    const COUNT: u64 = 15;
-    let mut config = Config { max_received_total: LIMIT, ..Config::default() };
-    config.frames.max_body = FRAME as u32;
-    let mut broker = Broker::new(config, 1);
-    let (mut now, mut peak) = (Instant::from_millis(1), 0);
-    let mut message = vec![0; FRAME];
-    Frame { command: command::PUB, subject: b"a", payload: &vec![7; FRAME - 8] }.encode(&mut message);
-    let all = message.repeat(COUNT as usize);
-    let mut push = |broker: &mut Broker<SocketAddr>, now: Instant, sn: usize| {
-        let data = all.chunks(1_000).nth(sn).unwrap();
-        let (conv, len, ts, una) = (7, data.len() as u32, kcp::Ts(0), kcp::Sn(0));
-        let sn = kcp::Sn(sn as u32);
-        let header = kcp::Header { conv, command: kcp::Command::Push, frg: 0, wnd: 32, ts, sn, una, len };
-        broker.handle_datagram(now, Hall::addr(7), &mut [&header.to_bytes(), data].concat());
-        peak = peak.max(broker.stats().received);
-    };
-    let segments = all.len() / 1_000;
-    let missing = 120;
-    (0..segments).filter(|sn| *sn != missing).for_each(|sn| push(&mut broker, now, sn));
-    for _ in 0..20 {
-        now += Duration::from_millis(100);
-        broker.handle_timeout(now);
-        (missing..segments).for_each(|sn| push(&mut broker, now, sn));
+    let mut pusher = Pusher::new(&[]);
+    let (missing, segments) = (120, pusher.segments());
+    for _ in 0..5 {
+        pusher.push((0..segments).filter(|sn| *sn != missing));
     }
-    let stats = broker.stats();
-    assert_eq!((stats.messages_in, stats.received, stats.stuck_sessions), (COUNT, 0, 0));
-    let most = (LIMIT + 2 * FRAME) as u64 + EACH + (128 << 10);
-    assert!(peak <= most, "{peak} of {most}");
+    for _ in 0..20 {
+        pusher.push(missing..segments);
+    }
+    let stats = pusher.broker.stats();
+    assert_eq!((stats.messages_in, stats.received, stats.stuck_sessions), (15, 0, 0));
+    assert!(pusher.peak <= pusher.most, "{} of {}", pusher.peak, pusher.most);
+}
+
+/// It asks for more than it takes answers to, so it is not read, and goes on.
+#[test]
+fn what_is_not_read_takes_no_more_in_each_turn() {
+    let pings = Frame::head(command::PING, 0, 0).unwrap().repeat(40_000);
+    let mut pusher = Pusher::new(&pings);
+    let segments = pusher.segments();
+    for _ in 0..20 {
+        pusher.push(0..segments);
+    }
+    let stats = pusher.broker.stats();
+    assert!(stats.messages_in == 0 && stats.receive_waits > 0, "{stats:?}");
+    assert!(pusher.peak <= pusher.most, "{} of {}", pusher.peak, pusher.most);
 }
 
 /// A byte in each segment, of which the first is missing: what a segment takes besides its data is most of what it takes.
@@ -339,15 +377,10 @@ fn segments_of_a_byte_take_no_more_memory_than_others() {
     let mut broker = Broker::new(Config { max_received_total: LIMIT, ..Config::default() }, 1);
     let (now, mut answers) = (Instant::from_millis(1), [0; 60_000]);
     for conv in 1..=SESSIONS as u32 {
-        let segment = |sn, data: &[u8]| {
-            let (command, len, ts, una) = (kcp::Command::Push, data.len() as u32, kcp::Ts(0), kcp::Sn(0));
-            let header = kcp::Header { conv, command, frg: 0, wnd: 32, ts, sn: kcp::Sn(sn), una, len };
-            [&header.to_bytes(), data].concat()
-        };
-        let mut begin = segment(0, &Frame::head(command::PUB, 1, FRAME - 100).unwrap());
+        let mut begin = segment(conv, 0, &Frame::head(command::PUB, 1, FRAME - 100).unwrap());
         broker.handle_datagram(now, Hall::addr(conv as usize), &mut begin);
         for first in (2..1_000).step_by(40) {
-            let mut datagram = (first..first + 40).flat_map(|sn| segment(sn, b"x")).collect::<Vec<u8>>();
+            let mut datagram = (first..first + 40).flat_map(|sn| segment(conv, sn, b"x")).collect::<Vec<u8>>();
             broker.handle_datagram(now, Hall::addr(conv as usize), &mut datagram);
         }
         while broker.poll_transmit(now, &mut answers).is_some() {}

@@ -25,9 +25,9 @@ use super::*;
 use crate::sim::{self, Link};
 #[cfg(feature = "alloc")]
 use crate::store::Heap as Any;
+use crate::store::Lent;
 #[cfg(feature = "alloc")]
 use crate::store::Room;
-use crate::store::Lent;
 use crate::time::Duration;
 
 /// The store of whatever may have either: the allocator's if there is one.
