@@ -215,9 +215,10 @@ impl Oracle {
         let sent = &self.sent[id.node][id.number as usize];
         let (subject, at, state) = (sent.subject.clone(), sent.at, sent.state);
         let keeps = sent.retain || subject.starts_with("auto.");
-        // Before its session has a name a client that sends its first datagrams again from another address opens another one
-        // (PROTOCOL.md 6).
-        let again = sent.early && self.moves.iter().any(|(node, moved)| *node == id.node && *moved >= at);
+        // Before its session has a name a client that sends its first datagrams again from another address opens another one,
+        // and so does a copy of them that was on its way while the server was started again (PROTOCOL.md 6).
+        let moved = || self.moves.iter().any(|(node, moved)| *node == id.node && *moved >= at);
+        let again = sent.early && (moved() || self.restarts.iter().any(|restart| *restart >= at));
         let sub = &self.subs[index];
         let (node, how) = (sub.node, sub.how);
         if again && sub.seen.contains(&id) {

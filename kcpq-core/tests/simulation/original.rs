@@ -16,11 +16,21 @@ const TICK: Duration = Duration::from_millis(10);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// No frame for so long, and it begins anew; that segments are acknowledged says nothing (docs/original.md 4.3).
 const SILENCE: Duration = Duration::from_secs(90);
+/// A SUB that is not answered goes again after this time. Another life of the server may have been about to answer it.
+const AGAIN: Duration = Duration::from_secs(6);
 
 struct Subscription {
     id: u32,
     pattern: String,
     acked: bool,
+    asked: Instant,
+}
+
+impl Subscription {
+    fn ask(&mut self, now: Instant) -> String {
+        self.asked = now;
+        self.pattern.clone()
+    }
 }
 
 pub(crate) struct Original {
@@ -72,7 +82,7 @@ impl Original {
         self.peer = Ticking::new(self.conv, TICK, Duration::ZERO, self.now);
         (self.connected, self.moved, self.heard, self.next_heartbeat) = (false, true, self.now, self.now);
         let patterns: Vec<String> = self.subscriptions.iter().map(|sub| sub.pattern.clone()).collect();
-        self.subscriptions.iter_mut().for_each(|sub| sub.acked = false);
+        self.subscriptions.iter_mut().for_each(|sub| (sub.acked, sub.asked) = (false, self.now));
         patterns.iter().for_each(|pattern| self.write(command::SUB, pattern, &[]));
     }
 
@@ -136,6 +146,9 @@ impl End for Original {
         if now >= self.heard + SILENCE {
             self.begin_anew(Disconnect::Silent);
         }
+        let again = |sub: &&mut Subscription| !sub.acked && now >= sub.asked + AGAIN;
+        let late: Vec<String> = self.subscriptions.iter_mut().filter(again).map(|sub| sub.ask(now)).collect();
+        late.iter().for_each(|pattern| self.write(command::SUB, pattern, &[]));
         self.flush |= self.peer.ticks(now);
     }
 
@@ -147,8 +160,9 @@ impl End for Original {
         let tick = TICK.as_micros();
         let grid = |at: Instant| Instant::from_micros(at.as_micros().div_ceil(tick) * tick);
         let ticks = self.peer.kcp.poll_timeout().map(|deadline| grid(deadline.at.max(self.peer.next)));
+        let again = self.subscriptions.iter().filter(|sub| !sub.acked).map(|sub| sub.asked + AGAIN).min();
         let others = self.next_heartbeat.min(self.heard + SILENCE);
-        Instant::earlier(ticks, Some(others))
+        Instant::earlier(ticks, Instant::earlier(again, Some(others)))
     }
 
     fn poll_news(&mut self) -> Option<News> {
@@ -189,7 +203,7 @@ impl End for Original {
         }
         self.last_id += 1;
         // Its server answers a second SUB of a pattern as it did the first.
-        let sub = Subscription { id: self.last_id, pattern: pattern.into(), acked: false };
+        let sub = Subscription { id: self.last_id, pattern: pattern.into(), acked: false, asked: now };
         self.subscriptions.push(sub);
         self.write(command::SUB, pattern, &[]);
         Ok(self.last_id)
