@@ -1,5 +1,6 @@
 //! Publishers that wait to hear what became of a message (PROTOCOL.md 3.12): as long as other brokers of the server have not
-//! said how many of their sessions got it, and the gateway whether it is stored, if it is to be.
+//! said how many of their sessions got it, and the gateway whether it is stored, if it is to be. And brokers that wait likewise,
+//! where a message for a queue group went on to another one because nobody here could have it.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -45,18 +46,37 @@ pub(super) struct Receipts {
     waiting: HashMap<u32, Waiting, SeedableRandomState>,
     last: u32,
     due: VecDeque<Receipt>,
+    /// The same for brokers.
+    counted: VecDeque<Counted>,
+}
+
+/// What a broker is told, once it is known, that was to wait for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub(super) broker: u8,
+    pub(super) ticket: u32,
+    pub(super) sessions: u32,
 }
 
 struct Waiting {
-    publisher: SessionId,
-    /// The publisher's name for the message.
-    number: u32,
+    whom: Whom,
     sessions: u32,
     /// How many brokers have not answered yet.
     shards: u32,
     /// The gateway cannot hand it on.
     too_large: bool,
     store: Store,
+}
+
+/// Who waits.
+enum Whom {
+    Publisher {
+        session: SessionId,
+        /// Its name for the message.
+        number: u32,
+    },
+    /// Another broker, and its ticket.
+    Broker(u8, u32),
 }
 
 /// Whether a message is stored.
@@ -69,11 +89,13 @@ enum Store {
 
 /// The answer of a gateway whose backbone does not take so large a message.
 pub(super) const TOO_LARGE: u32 = u32::MAX;
+/// The answer of a broker that has handed a message on, and waits for the next one's itself.
+pub(super) const LATER: u32 = u32::MAX - 1;
 
 impl Receipts {
     pub(super) fn new(seed: u64) -> Self {
         let state = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
-        Self { waiting: HashMap::with_hasher(state), last: 0, due: VecDeque::new() }
+        Self { waiting: HashMap::with_hasher(state), last: 0, due: VecDeque::new(), counted: VecDeque::new() }
     }
 
     /// A ticket for the next message.
@@ -109,17 +131,30 @@ impl Receipts {
         match ticket.filter(|_| shards > 0) {
             Some(ticket) => {
                 let store = if is_to_be_stored { Store::Awaited } else { Store::Unasked };
-                self.waiting.insert(ticket, Waiting { publisher, number, sessions, shards, too_large: false, store });
+                let whom = Whom::Publisher { session: publisher, number };
+                self.waiting.insert(ticket, Waiting { whom, sessions, shards, too_large: false, store });
                 None
             }
             None => Some((PubAck { number, outcome: Ok(sessions), stored: None }, "")),
         }
     }
 
+    /// A message that `broker` wants to know of by `its` ticket has come so far here, with this one. The answer to it now.
+    pub(super) fn relayed(&mut self, ticket: u32, broker: u8, its: u32, reach: Reach) -> u32 {
+        let Reach { sessions, shards, .. } = reach;
+        if shards == 0 {
+            return sessions;
+        }
+        let (whom, store) = (Whom::Broker(broker, its), Store::Unasked);
+        self.waiting.insert(ticket, Waiting { whom, sessions, shards, too_large: false, store });
+        LATER
+    }
+
     /// Another broker has said how many of its sessions got a message, or will not say it any more.
     pub(super) fn on_answer(&mut self, ticket: u32, sessions: u32) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
         match sessions {
+            LATER => return,
             TOO_LARGE => waiting.too_large = true,
             _ => waiting.sessions += sessions,
         }
@@ -154,8 +189,10 @@ impl Receipts {
             |waiting: &Waiting| waiting.shards == 0 && (waiting.too_large || !matches!(waiting.store, Store::Awaited));
         let Some(waiting) = self.waiting.get(&ticket).filter(|waiting| known(waiting)) else { return };
         let is_counted = matches!(waiting.store, Store::Unasked);
-        let Some(Waiting { publisher, number, sessions, too_large, store, .. }) = self.waiting.remove(&ticket) else {
-            return;
+        let Some(Waiting { whom, sessions, too_large, store, .. }) = self.waiting.remove(&ticket) else { return };
+        let (publisher, number) = match whom {
+            Whom::Publisher { session, number } => (session, number),
+            Whom::Broker(broker, ticket) => return self.counted.push_back(Counted { broker, ticket, sessions }),
         };
         let (outcome, stored, text) = match store {
             _ if too_large => (Err(Rejection::TooLarge), None, Box::default()),
@@ -168,6 +205,11 @@ impl Receipts {
             _ => text,
         };
         self.due.push_back(Receipt { publisher, ack: PubAck { number, outcome, stored }, text, is_counted });
+    }
+
+    /// What is to be told another broker.
+    pub(super) fn poll_counted(&mut self) -> Option<Counted> {
+        self.counted.pop_front()
     }
 
     /// What is to be told a publisher, if that is still there.

@@ -759,6 +759,9 @@ impl<P: Peer> Sessions<P> {
     /// Tells publishers what became of messages that other shards were asked about.
     pub(super) fn hand_out_receipts(&mut self) {
         let Self { cx, hub, table, .. } = self;
+        while let Some(counted) = hub.receipts.poll_counted() {
+            hub.shards.tell_counted(counted);
+        }
         while let Some(Receipt { publisher: id, ack, text, is_counted }) = hub.receipts.poll() {
             if let Some(slot) = table.get_mut(id.slot).filter(|slot| slot.id == id) {
                 slot.session.answer_with(is_counted, |control| dispatch::receipt(control, ack, &text));
@@ -838,6 +841,10 @@ impl<P: Peer> Sessions<P> {
                 for (ticket, outcome) in answers {
                     hub.receipts.on_store(ticket, outcome);
                 }
+                self.hand_out_receipts();
+            }
+            Told::Counted { ticket, sessions } => {
+                hub.receipts.on_answer(ticket, sessions);
                 self.hand_out_receipts();
             }
             Told::Will { key } => cx.void_wills_of(table, key),

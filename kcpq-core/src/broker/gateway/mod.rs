@@ -364,7 +364,12 @@ impl Gateway {
                 }
             }
             Told::Ask { key, ask } => self.on_ask(now, from, key, ask),
-            Told::Known | Told::Will { .. } | Told::Abroad { .. } | Told::Say { .. } | Told::Stored { .. } => {}
+            Told::Known
+            | Told::Counted { .. }
+            | Told::Will { .. }
+            | Told::Abroad { .. }
+            | Told::Say { .. }
+            | Told::Stored { .. } => {}
         }
     }
 

@@ -126,6 +126,7 @@ impl StandIn {
             | Told::Placed { .. }
             | Told::Value { .. }
             | Told::Members { .. }
+            | Told::Counted { .. }
             | Told::Will { .. }
             | Told::Abroad { .. }
             | Told::Stored { .. }

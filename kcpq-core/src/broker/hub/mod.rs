@@ -375,11 +375,15 @@ impl Hub {
                 message.set_lane(lane);
                 message.set_latest(latest);
                 message.set_asked(group.map(|(_, asked)| asked));
+                // If it goes on from here it is asked about from here.
+                let mine = ticket.filter(|_| aim != Aim::Each).map(|_| self.receipts.ticket());
+                message.set_ticket(mine);
                 let mut publisher = Publisher::absent(Party::Shard(shard), &mut throttle, Some(&mut about));
                 let reach = self.publish_to(aim, cx, table, &mut publisher, subject, &mut message);
                 cx.stats.unrouted += u64::from(reach.subscribers == 0 && aim != Aim::Each);
                 if let Some(ticket) = ticket {
-                    answers.push((ticket, reach.sessions + reach.shards));
+                    let known = mine.map(|mine| self.receipts.relayed(mine, shard, ticket, reach));
+                    answers.push((ticket, known.unwrap_or(reach.sessions)));
                 }
             }
         }

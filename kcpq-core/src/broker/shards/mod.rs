@@ -28,7 +28,7 @@ use super::event::SessionId;
 use super::kept::Kept;
 use super::outlet::{Outlet, Report};
 use super::party::MAX_SHARDS;
-use super::receipts::{Receipts, StoreOutcome};
+use super::receipts::{Counted, Receipts, StoreOutcome};
 use super::replays::{Ask, Key, Say};
 use super::supply::Patience;
 use super::throttle::Throttle;
@@ -57,6 +57,8 @@ pub(super) enum Told {
     /// So many more bytes of messages have found their place, how those are off whom they are for, and how many sessions got
     /// those that had a ticket.
     Placed { bytes: usize, report: Report, answers: Vec<(u32, u32)> },
+    /// How many sessions got one of those with a ticket that had gone on to another shard.
+    Counted { ticket: u32, sessions: u32 },
     /// What sessions there have left as the will of the client of this key is void: it has come back.
     Will { key: u64 },
     /// The gateway's word that queue groups get messages of this pattern's subjects from it, or do not any more.
@@ -265,6 +267,13 @@ impl Shards {
     pub(super) fn ask(&mut self, index: u8, ticket: u32) {
         if let Some(shard) = self.get_mut(index) {
             shard.asked.push_back(ticket);
+        }
+    }
+
+    /// A shard that waits for it is told how many sessions got a message.
+    pub(super) fn tell_counted(&mut self, Counted { broker, ticket, sessions }: Counted) {
+        if let Some(shard) = self.get_mut(broker) {
+            shard.told.push_back(Told::Counted { ticket, sessions });
         }
     }
 

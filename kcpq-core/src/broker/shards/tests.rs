@@ -557,12 +557,16 @@ fn of_a_group_that_member_is_found_who_may_have_a_message_and_it_does_not_go_aro
         for number in 0..40 {
             assert!(crew.server.publish(4 + number as usize % 4, "jobs.secret", number, 20));
         }
+        (4..8).for_each(|end| crew.server.confirm(end, "jobs.secret", None));
         crew.server.carry_all();
         let now = count(&crew);
         for member in 0..4 {
-            assert_eq!(now[member] - before[member], if may == Some(member) { 40 } else { 0 }, "{may:?}");
+            assert_eq!(now[member] - before[member], if may == Some(member) { 44 } else { 0 }, "{may:?}");
         }
-        assert_eq!(crew.server.sum(|stats| stats.unrouted) - lost, if may.is_none() { 40 } else { 0 });
+        assert_eq!(crew.server.sum(|stats| stats.unrouted) - lost, if may.is_none() { 44 } else { 0 });
+        for end in &mut crew.server.ends[4..8] {
+            assert_eq!(core::mem::take(&mut end.confirmed), [u32::from(may.is_some())], "{may:?}");
+        }
     }
 }
 
