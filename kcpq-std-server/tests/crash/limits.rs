@@ -143,21 +143,84 @@ fn without_files_it_serves_on_and_what_needs_one_comes_later() {
     node.end();
 }
 
-/// Many stuck subscribers, a fast publisher, and no more address space than what the configuration lets them have.
+const MIB: u64 = 1 << 20;
+/// For messages that wait, and for what has come.
+const QUEUED: u64 = 32 * MIB;
+const RECEIVED: u64 = 16 * MIB;
+/// What the program takes beside that, and a few sessions (`scripts/abuse`).
+const BESIDE: u64 = 96 * MIB;
+const LIMITS: [&str; 8] =
+    ["--register", "none", "--max-queued", "4M", "--max-queued-total", "33554432", "--max-received-total", "16777216"];
+
+/// No more address space than what the configuration lets them have.
 #[test]
 fn memory_is_bounded_by_the_configuration_and_what_finds_none_is_counted() {
-    const MIB: u64 = 1 << 20;
-    const QUEUED: u64 = 32 * MIB;
-    const RECEIVED: u64 = 16 * MIB;
-    /// What the program takes beside that, and a few sessions (`scripts/abuse`).
-    const BESIDE: u64 = 96 * MIB;
+    let node = Node::start(&LIMITS);
+    limit(node.process(), "as", node.status_kib("VmSize") * 1_024 + QUEUED + RECEIVED + BESIDE);
+    stays_within_memory(node, "address space");
+}
+
+/// A control group of the kernel, as `MemoryMax=` and containers have it: who takes more in it is killed.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Where such groups can be made: the second version's, or the first one's.
+    fn new(name: &str) -> Option<Self> {
+        let parent = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"].map(PathBuf::from);
+        let name = format!("{name}-{}", std::process::id());
+        let has_memory =
+            |group: &Self| group.0.join("memory.max").exists() || group.0.join("memory.limit_in_bytes").exists();
+        parent.into_iter().find_map(|parent| {
+            let group = Self(parent.join(&name));
+            fs::create_dir(&group.0).ok()?;
+            Some(group).filter(has_memory)
+        })
+    }
+
+    /// What a shell does to be in it.
+    fn enter(&self) -> String {
+        format!("echo $$ > {}/cgroup.procs;", self.0.display())
+    }
+
+    fn read(&self, second: &str, first: &str) -> u64 {
+        let text = fs::read_to_string(self.0.join(second)).or_else(|_| fs::read_to_string(self.0.join(first)));
+        text.unwrap().trim().parse().unwrap()
+    }
+
+    fn used(&self) -> u64 {
+        self.read("memory.current", "memory.usage_in_bytes")
+    }
+
+    fn limit(&self, most: u64) {
+        let file =
+            [self.0.join("memory.max"), self.0.join("memory.limit_in_bytes")].into_iter().find(|file| file.exists());
+        fs::write(file.unwrap(), most.to_string()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// The same for pages that are in use, which the kernel would kill for.
+#[test]
+fn memory_stays_within_that_of_a_control_group() {
+    let Some(group) = Cgroup::new("kcpq-crash") else {
+        println!("skipped: no control group with memory can be made here");
+        return;
+    };
+    let node = Node::start_after(&group.enter(), &LIMITS);
+    group.limit(group.used() + QUEUED + RECEIVED);
+    stays_within_memory(node, "control group");
+}
+
+/// Many stuck subscribers and a fast publisher.
+fn stays_within_memory(node: Node, bounded_by: &str) {
     const STUCK: u64 = 16;
     const MESSAGES: u64 = 5_000;
     const SIZE: usize = 16 << 10;
-    let (queued, received) = (QUEUED.to_string(), RECEIVED.to_string());
-    let limits = ["--max-queued", "4M", "--max-queued-total", &queued, "--max-received-total", &received];
-    let node = Node::start(&[&["--register", "none"], &limits[..]].concat());
-    limit(node.process(), "as", node.status_kib("VmSize") * 1_024 + QUEUED + RECEIVED + BESIDE);
     let stuck: Vec<_> = (0..STUCK).map(|_| child::Subscriber::start(&node.addr, "load.*")).collect();
     stuck.iter().for_each(|stuck| stuck.signal("-STOP"));
     smol::block_on(async {
@@ -194,13 +257,9 @@ fn memory_is_bounded_by_the_configuration_and_what_finds_none_is_counted() {
             .await;
         let printed: u64 = stuck.into_iter().map(|stuck| stuck.end("-TERM").len() as u64).sum();
         assert_eq!(printed + MESSAGES + counted.dropped("stuck"), counted.queued(), "{counted:?}");
-        let figures = format!(
-            "{} MiB at most, of {} MiB; {not_queued} messages of {} found no room",
-            most / MIB,
-            (QUEUED + RECEIVED + BESIDE) / MIB,
-            MESSAGES * (STUCK + 1)
-        );
-        measured("memory limited", &figures);
+        let figures =
+            format!("{} MiB at most; {not_queued} messages of {} found no room", most / MIB, MESSAGES * (STUCK + 1));
+        measured(&format!("memory limited, {bounded_by}"), &figures);
     });
     node.end();
 }
