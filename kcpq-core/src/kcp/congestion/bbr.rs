@@ -472,4 +472,58 @@ mod tests {
         }
         assert!(now > came, "not all at once");
     }
+
+    const MSS: u32 = 1_000;
+    const LEAST: Duration = Duration::from_millis(40);
+
+    /// A flow that knows its path's least round trip, and little of its rate.
+    fn thin() -> Bbr {
+        let mut bbr = Bbr::new(MSS);
+        (bbr.min_rtt, bbr.bw_filter[0]) = (Some(LEAST), 1_000);
+        bbr
+    }
+
+    #[test]
+    fn four_segments_may_always_be_under_way() {
+        let mut bbr = thin();
+        let probes =
+            [Phase::ProbeBw { step: 2, since: Instant::ZERO }, Phase::ProbeRtt { until: Instant::ZERO }, Phase::Drain];
+        for phase in probes {
+            bbr.phase = phase;
+            assert!(bbr.admits(4 * MSS - 1) && !bbr.admits(4 * MSS), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn loss_without_a_queue_is_made_up_for_as_far_as_the_probes_do_not() {
+        let compensation = |lost, acked, rtt| {
+            let mut bbr = thin();
+            (bbr.lost_in_round, bbr.acked_in_round) = (lost, acked);
+            bbr.end_round(rtt);
+            bbr.compensation
+        };
+        assert_eq!(compensation(12, 88, LEAST), 12 - HARMLESS_LOSS);
+        assert_eq!(compensation(5, 95, LEAST), 0);
+        assert_eq!(compensation(90, 10, LEAST), MAX_COMPENSATION);
+        assert_eq!(compensation(12, 88, LEAST + Duration::from_millis(5)), 0, "there is a queue");
+    }
+
+    #[test]
+    fn the_start_is_over_when_each_of_enough_round_trips_has_a_queue() {
+        // A sixteenth of the round trip and a millisecond is one, if something urgent shares the path.
+        let is_over = |queue, samples, urgent| {
+            let (mut bbr, now) = (thin(), Instant::from_millis(1));
+            if urgent {
+                bbr.urgent.on_sent(now);
+            }
+            let rtt = LEAST + Duration::from_millis(queue);
+            (bbr.round_rtt, bbr.round_samples, bbr.saw_full_rate) = (rtt, samples, true);
+            bbr.end_round(rtt);
+            bbr.is_pipe_full()
+        };
+        assert!(is_over(6, ENOUGH_SAMPLES, false));
+        assert!(!is_over(5, ENOUGH_SAMPLES, false), "an eighth of the round trip may be jitter");
+        assert!(!is_over(6, ENOUGH_SAMPLES - 1, false));
+        assert!(is_over(4, 1, true) && !is_over(3, 1, true));
+    }
 }

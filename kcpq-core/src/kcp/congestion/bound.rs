@@ -429,6 +429,16 @@ mod tests {
         assert!(bound.is_calm(now));
     }
 
+    #[test]
+    fn who_competes_sends_seven_tenths_of_what_arrives_when_something_gets_lost() {
+        let (mut bound, now) = begun();
+        let mut round = Round::begin(now);
+        (round.queue, round.lost) = (Duration::from_millis(90), 1);
+        (bound.state, bound.delivery) = (State::Competing { until: now }, 20_000);
+        bound.adapt(now, &round, 20_000, 1, Duration::from_millis(15));
+        assert_eq!(bound.rate(), Some(14_000));
+    }
+
     /// As when many begin at once: none of them has seen more than its own handshake, and the queue is soon full.
     #[test]
     fn a_queue_that_grows_from_the_start_is_seen_before_it_is_long_full() {

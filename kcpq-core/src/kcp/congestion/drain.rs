@@ -102,3 +102,32 @@ impl Effect {
         self.times_in_vain() >= IN_VAIN
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_queue_is_not_ours_that_is_not_shorter_by_a_quarter_after_three_rounds() {
+        let (mut stays, mut drains) = (Drain::new(ms(40), 1_000_000), Drain::new(ms(40), 1_000_000));
+        for _ in 0..REACTS {
+            stays.observe(ms(40));
+            drains.observe(ms(30));
+            assert!(!stays.is_in_vain());
+        }
+        stays.observe(ms(40));
+        drains.observe(ms(30));
+        assert!(stays.is_in_vain() && !drains.is_in_vain());
+        // Nor if it is not gone after ten.
+        for _ in REACTS + 1..DRAINS {
+            drains.observe(ms(20));
+        }
+        assert!(!drains.is_in_vain());
+        drains.observe(ms(20));
+        assert!(drains.is_in_vain());
+    }
+}

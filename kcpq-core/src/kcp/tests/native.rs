@@ -28,6 +28,20 @@ fn bytes_arrive_once_and_in_order() {
     }
 }
 
+/// Kind, number and first number (PROTOCOL.md 1.5), and a length only where it is worth more than the two bytes that it takes.
+#[test]
+fn a_short_datagram_leaves_out_the_length_of_its_last_data() {
+    let len = |bytes: usize| {
+        let mut engine = Heap::engine(CONV, Config::GAMES);
+        engine.begin_numbers(Instant::from_millis(1));
+        let mut out = [0; 1_500];
+        while engine.poll_transmit(Instant::from_millis(1), &mut out).is_some() {}
+        engine.send(&vec![7; bytes]).unwrap();
+        engine.poll_transmit(Instant::from_millis(1), &mut out).unwrap()
+    };
+    assert_eq!([len(1), len(100), len(600)], [1 + 3, 100 + 3, 600 + 5]);
+}
+
 /// One message each `gap` over this link; returns how many datagrams came back for how many messages.
 fn thin_flow(pair: &mut Pair<Heap, Heap>, gap: Duration, messages: usize) -> u64 {
     let before = pair.a.stats().datagrams_received;
