@@ -41,6 +41,8 @@ pub enum AddressError {
     Host,
     /// The port is not a number from 0 to 65535.
     Port,
+    /// There is a number alone, which would be an IPv4 address in an old notation, and was meant as a port.
+    Number,
 }
 
 impl fmt::Display for AddressError {
@@ -49,6 +51,7 @@ impl fmt::Display for AddressError {
             Self::Scheme => "the scheme has to be kcpq://",
             Self::Host => "no valid host: expected HOST[:PORT], for instance localhost:4000 or [::1]:4000",
             Self::Port => "the port has to be a number from 0 to 65535",
+            Self::Number => "a number is no host: for a port of this machine write localhost:PORT",
         })
     }
 }
@@ -115,6 +118,9 @@ fn host_and_port(text: &str) -> Result<(&str, u16), AddressError> {
     };
     if !valid {
         return Err(AddressError::Host);
+    }
+    if host.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(AddressError::Number);
     }
     let Some(port) = port else { return Ok((host, DEFAULT_PORT)) };
     match port.parse() {

@@ -220,6 +220,31 @@ fn an_interrupt_before_the_count_is_reached_has_the_exit_code_of_that() {
     assert_eq!(said, "kcpq: interrupted: 1 of 2 messages received\n");
 }
 
+/// A measurement that is to take minutes: what there is is told, and its sessions are closed.
+#[test]
+fn an_interrupt_ends_a_measurement_and_nothing_of_it_stays_at_the_server() {
+    let server = server();
+    for what in [&["pubsub", "--rate", "500"][..], &["fanout", "--subs", "3"], &["connections", "--count", "5"]] {
+        let mut bench = kcpq();
+        let addr = server.local_addr().to_string();
+        let mut bench = Process::spawn(
+            bench.args(["bench", what[0], "-s", &addr, "--duration", "1h", "--no-progress"]).args(&what[1..]),
+        );
+        let begun = |view: &kcpq_std_server::Snapshot| match what[0] {
+            "connections" => view.broker.sessions == 5,
+            _ => view.broker.messages_in > 100,
+        };
+        smol::block_on(until("load", || server.snapshot().is_some_and(|view| begun(&view))));
+        bench.interrupt();
+        let output = bench.wait(PATIENCE);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        assert!(stdout.starts_with(what[0]), "{stdout}");
+        assert_eq!(stderr, "kcpq: interrupted: the figures are of what there was until then\n");
+        sessions(&server, 0);
+    }
+}
+
 #[test]
 fn a_message_that_several_subjects_match_is_printed_and_counted_once() {
     let server = server();

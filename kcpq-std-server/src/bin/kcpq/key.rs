@@ -129,7 +129,10 @@ fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
 /// Writes a key to a file of its own.
 fn write(path: &Path, key: &KeyText) -> Result<(), Failure> {
     let mut file = create(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::Error(format!("{} exists; no key is overwritten", path.display())),
+        io::ErrorKind::AlreadyExists => Failure::Error(format!(
+            "{0} exists; no key is overwritten (its public half: kcpq key public {0})",
+            path.display()
+        )),
         _ => Failure::Error(format!("cannot create {}: {error}", path.display())),
     })?;
     let text = Zeroizing::new(format!("{key}\n"));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures_lite::future::or;
 use kcpq_smol::Client;
 use serde_json::json;
 use smol::Timer;
@@ -11,6 +12,7 @@ use super::args::Common;
 use super::clock::Clock;
 use super::process::{self, Usage};
 use super::report;
+use super::stop::Stop;
 use crate::Failure;
 use crate::progress::{INTERVAL, Progress};
 
@@ -55,28 +57,34 @@ struct Outcome {
 impl Connections {
     /// Opens the sessions, keeps them, and prints what that cost.
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let outcome = smol::block_on(self.measure())?;
+        let stop = Stop::listen()?;
+        let outcome = smol::block_on(self.measure(&stop))?;
         report::write(&if self.common.json { self.to_json(&outcome) } else { self.to_text(&outcome) })?;
+        stop.verdict()?;
         match outcome.lost {
             0 => Ok(()),
             lost => Err(Failure::Error(format!("{lost} of {} sessions were lost", outcome.opened))),
         }
     }
 
-    async fn measure(&self) -> Result<Outcome, Failure> {
+    async fn measure(&self, stop: &Stop) -> Result<Outcome, Failure> {
         let usage = || (process::usage(None), self.common.server_pid.and_then(|pid| process::usage(Some(pid))));
         let clock = Clock::start();
         let progress = |what| Progress::new(what, Some(self.count.into()), !self.common.no_progress);
         let before = usage();
         let begin = clock.now();
-        let clients = self.open(&progress("opening")).await?;
+        let clients = self.open(&progress("opening"), stop).await?;
         let (opened, opened_at) = (usage(), clock.now());
-        Timer::after(self.duration).await;
+        let over = async {
+            Timer::after(self.duration).await;
+        };
+        or(over, stop.asked()).await;
         let (after, end) = (usage(), clock.now());
+        let count = clients.len() as u32;
         let lost = clients.iter().filter(|client| !client.is_connected()).count() as u32;
         self.close(clients, &progress("closing")).await;
         Ok(Outcome {
-            opened: self.count,
+            opened: count,
             opening: (opened_at - begin) as f64 / 1e9,
             idle: (end - opened_at) as f64 / 1e9,
             lost,
@@ -85,9 +93,9 @@ impl Connections {
         })
     }
 
-    async fn open(&self, progress: &Progress) -> Result<Vec<Client>, Failure> {
+    async fn open(&self, progress: &Progress, stop: &Stop) -> Result<Vec<Client>, Failure> {
         let mut clients = Vec::new();
-        while (clients.len() as u32) < self.count {
+        while (clients.len() as u32) < self.count && !stop.is_asked() {
             let batch = self.opening.min(self.count - clients.len() as u32);
             let mut tasks = Vec::new();
             for _ in 0..batch {

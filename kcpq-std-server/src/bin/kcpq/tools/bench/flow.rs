@@ -8,6 +8,7 @@ use event_listener::Event;
 use futures_lite::future::or;
 use smol::Timer;
 
+use super::stop::Stop;
 use super::subscriber::Tally;
 
 /// What publishers and subscribers of one measurement share.
@@ -22,20 +23,26 @@ pub(super) struct Flow {
     published: Vec<Arc<AtomicU64>>,
     subscribers: OnceLock<Vec<Arc<Tally>>>,
     delivered: Event,
+    stop: Stop,
 }
 
 impl Flow {
     /// For so many publishers.
-    pub(super) fn new(window: Option<u64>, publishers: u16, patience: Duration) -> Self {
+    pub(super) fn new(window: Option<u64>, publishers: u16, patience: Duration, stop: Stop) -> Self {
         let published = (0..publishers).map(|_| Arc::default()).collect();
         // Without random numbers all runs look like one.
         let run = getrandom::u32().unwrap_or_default();
-        Self { run, window, patience, published, subscribers: OnceLock::new(), delivered: Event::new() }
+        Self { run, window, patience, published, subscribers: OnceLock::new(), delivered: Event::new(), stop }
     }
 
     /// The run.
     pub(super) fn run(&self) -> u32 {
         self.run
+    }
+
+    /// Whether all is to end.
+    pub(super) fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     /// Names the subscribers to wait for.

@@ -16,6 +16,7 @@ mod publisher;
 mod report;
 mod run;
 mod soak;
+mod stop;
 mod subscriber;
 mod threads;
 
@@ -26,6 +27,7 @@ use args::Load;
 use connections::Connections;
 use run::Roles;
 use soak::Soak;
+use stop::Stop;
 
 /// The commands of `kcpq bench`.
 #[derive(Debug, Parser)]
@@ -75,8 +77,10 @@ impl Bench {
         };
         let plan = load.plan(name, roles, pubs, subs)?;
         threads::apply(load.common.threads, plan.phase.rate.is_some() || roles == Roles::Ask)?;
-        let outcome = smol::block_on(run::run(&plan, &load.common))?;
+        let stop = Stop::listen()?;
+        let outcome = smol::block_on(run::run(&plan, &load.common, &stop))?;
         report::print(&plan, &outcome, &load.common)?;
+        stop.verdict()?;
         outcome.verdict(load.allow_loss)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use futures_lite::future::or;
 use kcpq_smol::{Client, Pool, PublishError};
 
 use super::args::Phase;
@@ -47,7 +48,7 @@ impl Publisher {
         let mut room = 0;
         loop {
             let sent = self.number - first;
-            if phase.count.is_some_and(|count| sent >= count) {
+            if phase.count.is_some_and(|count| sent >= count) || self.flow.stop().is_asked() {
                 return Ok(());
             }
             if room == 0 {
@@ -64,7 +65,7 @@ impl Publisher {
                 return Ok(());
             }
             if let Some(due) = due.filter(|_| interval.is_some()) {
-                self.clock.wait(due).await;
+                or(self.clock.wait(due), self.flow.stop().asked()).await;
             }
             // What is published to one subject comes in order, and is numbered by itself.
             let count = self.subjects.len() as u64;

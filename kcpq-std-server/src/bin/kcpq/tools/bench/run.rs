@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::future::or;
 use kcpq_smol::{Client, Pool};
 use smol::Timer;
 
@@ -13,6 +14,7 @@ use super::outcome::{Fate, Outcome, Transport};
 use super::payload;
 use super::process::{self, Usage};
 use super::publisher::Publisher;
+use super::stop::Stop;
 use super::subscriber::{self, Tally};
 use crate::progress::{INTERVAL, Progress};
 use crate::{Failure, say};
@@ -43,10 +45,16 @@ impl Roles {
 const QUEUE: usize = 4 << 20;
 /// How often it is looked whether all has come; the end is taken from the subscribers' own clock readings.
 const LOOK: Duration = Duration::from_millis(5);
+/// So long after a signal whoever still publishes does not end by itself.
+const GIVES_UP: Duration = Duration::from_millis(500);
 
 /// Runs `plan`.
-pub(super) async fn run(plan: &Plan, common: &Common) -> Result<Outcome, Failure> {
-    let mut bench = Running::set_up(plan, common).await?;
+pub(super) async fn run(plan: &Plan, common: &Common, stop: &Stop) -> Result<Outcome, Failure> {
+    let stopped = async {
+        stop.asked().await;
+        Err(Failure::Timeout("interrupted before all were connected".into()))
+    };
+    let mut bench = or(Running::set_up(plan, common, stop), stopped).await?;
     if !plan.warmup.is_zero() {
         let warmup = Phase { count: None, duration: Some(plan.warmup), ..plan.phase };
         let progress = Progress::new("warming up", None, false);
@@ -88,7 +96,7 @@ struct Marks {
 }
 
 impl<'p> Running<'p> {
-    async fn set_up(plan: &'p Plan, common: &'p Common) -> Result<Self, Failure> {
+    async fn set_up(plan: &'p Plan, common: &'p Common, stop: &Stop) -> Result<Self, Failure> {
         let clock = Clock::start();
         let mut bench = Self {
             plan,
@@ -96,7 +104,7 @@ impl<'p> Running<'p> {
             clock,
             clients: Vec::new(),
             publishers: Vec::new(),
-            flow: Arc::new(Flow::new(plan.window, plan.pubs, common.server.timeout)),
+            flow: Arc::new(Flow::new(plan.window, plan.pubs, common.server.timeout, stop.clone())),
             subscribers: Vec::new(),
             tasks: Vec::new(),
         };
@@ -222,12 +230,20 @@ impl<'p> Running<'p> {
             })
             .collect();
         let base = self.flow.published();
+        let mut given_up_at = u64::MAX;
         while !tasks.iter().all(smol::Task::is_finished) {
             progress.at(self.flow.published() - base);
+            if self.flow.stop().is_asked() {
+                // Who waits for room is not waited for.
+                given_up_at = given_up_at.min(self.clock.now() + nanos(GIVES_UP));
+                if self.clock.now() >= given_up_at {
+                    break;
+                }
+            }
             // A run that is over soon is not kept waiting.
             Timer::after(if self.clock.now() - begin < nanos(INTERVAL) { LOOK } else { INTERVAL / 4 }).await;
         }
-        for task in tasks {
+        for task in tasks.into_iter().filter(|task| task.is_finished()) {
             self.publishers.push(task.await?);
         }
         Ok(())
@@ -279,7 +295,7 @@ impl<'p> Running<'p> {
             let over = phase.duration.is_some_and(|duration| {
                 self.first() != 0 && now.saturating_sub(self.first().max(begin)) > nanos(duration)
             });
-            if self.subscribers.iter().all(enough) || over {
+            if self.subscribers.iter().all(enough) || over || self.flow.stop().is_asked() {
                 return;
             }
             if delivered != seen {

@@ -8,6 +8,7 @@ use kcpq_core::rng::Rng;
 use kcpq_smol::{Address, Builder, Client, Lane, Subscription};
 use smol::{Task, Timer};
 
+use super::super::stop::Stop;
 use super::Soak;
 use super::letter::{Letter, Seen, Wrong};
 use crate::Failure;
@@ -34,6 +35,7 @@ pub(super) struct Guests {
     seed: u64,
     lives: AtomicU64,
     counts: Counts,
+    stop: Stop,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +95,7 @@ impl Visits {
 }
 
 impl Guests {
-    pub(super) fn new(soak: &Soak, seed: u64) -> Result<Self, Failure> {
+    pub(super) fn new(soak: &Soak, seed: u64, stop: Stop) -> Result<Self, Failure> {
         Ok(Self {
             builder: soak.common.builder()?,
             server: soak.common.server.first()?,
@@ -101,6 +103,7 @@ impl Guests {
             seed,
             lives: AtomicU64::new(0),
             counts: Counts::default(),
+            stop,
         })
     }
 
@@ -127,7 +130,7 @@ impl Guests {
     /// One guest after the other, until then.
     pub(super) async fn keep_place(self: Arc<Self>, place: u64, until: Instant) {
         let mut rng = Rng::with_seed(self.seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        while Instant::now() < until {
+        while !self.is_over(until) {
             match self.builder.clone().connect(self.server.clone()).await {
                 Ok(client) => {
                     add(&self.counts.came);
@@ -140,6 +143,10 @@ impl Guests {
             }
             think(&mut rng).await;
         }
+    }
+
+    fn is_over(&self, until: Instant) -> bool {
+        Instant::now() >= until || self.stop.is_asked()
     }
 
     /// Reads until the subscription ends.
@@ -181,7 +188,7 @@ impl Guest {
             self.subscribe().await;
         }
         for _ in 0..self.rng.u32(0..=DEEDS) {
-            if Instant::now() >= until {
+            if self.all.is_over(until) {
                 break;
             }
             self.act().await;

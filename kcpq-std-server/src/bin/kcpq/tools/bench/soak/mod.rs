@@ -23,6 +23,7 @@ use self::steady::{Steady, Stretch};
 use super::args::Common;
 use super::clock::Clock;
 use super::report::write;
+use super::stop::Stop;
 use crate::Failure;
 use crate::progress::{INTERVAL, Progress};
 
@@ -72,16 +73,18 @@ struct Outcome {
 impl Soak {
     /// Lets guests come and go, and prints what came of it.
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let outcome = smol::block_on(self.measure())?;
+        let stop = Stop::listen()?;
+        let outcome = smol::block_on(self.measure(&stop))?;
         write(&if self.common.json { report::to_json(self, &outcome) } else { report::to_text(self, &outcome) })?;
+        stop.verdict()?;
         outcome.verdict()
     }
 
-    async fn measure(&self) -> Result<Outcome, Failure> {
+    async fn measure(&self, stop: &Stop) -> Result<Outcome, Failure> {
         let seed = self.seed.unwrap_or_else(|| Rng::new().u64(..));
         let clock = Clock::start();
-        let guests = Arc::new(Guests::new(self, seed)?);
-        let mut steady = Steady::set_up(self, clock).await?;
+        let guests = Arc::new(Guests::new(self, seed, stop.clone())?);
+        let mut steady = Steady::set_up(self, clock, stop.clone()).await?;
         let first = (self.duration / FIRST).min(FIRST_AT_MOST);
         let calm = (self.duration / CALM).clamp(CALM_BOUNDS[0], CALM_BOUNDS[1]);
 

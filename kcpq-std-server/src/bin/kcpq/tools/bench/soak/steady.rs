@@ -10,6 +10,7 @@ use super::super::args::Phase;
 use super::super::clock::Clock;
 use super::super::flow::Flow;
 use super::super::publisher::Publisher;
+use super::super::stop::Stop;
 use super::super::subscriber::{self, Latency, Tally};
 use super::Soak;
 use crate::Failure;
@@ -62,9 +63,9 @@ impl Stretch {
 }
 
 impl Steady {
-    pub(super) async fn set_up(soak: &Soak, clock: Clock) -> Result<Self, Failure> {
+    pub(super) async fn set_up(soak: &Soak, clock: Clock, stop: Stop) -> Result<Self, Failure> {
         let subject = format!("{}.steady", soak.subject);
-        let flow = Arc::new(Flow::new(None, 1, PATIENCE));
+        let flow = Arc::new(Flow::new(None, 1, PATIENCE, stop));
         let subscriber = soak.common.connect().await?;
         let (tally, counting) = subscriber::spawn(subscriber.subscribe(&subject).await?, clock, Arc::clone(&flow));
         let answerer = soak.common.connect().await?;
