@@ -54,6 +54,8 @@ fn an_ipv6_address_may_name_its_interface() {
 fn what_is_no_address_is_told_apart() {
     for (text, error) in [
         ("", AddressError::Host),
+        ("4000", AddressError::Number),
+        ("4000:4000", AddressError::Number),
         (":4000", AddressError::Host),
         ("kcpq://", AddressError::Host),
         ("two words", AddressError::Host),

@@ -223,12 +223,11 @@ fn an_interrupt_before_the_count_is_reached_has_the_exit_code_of_that() {
 /// A measurement that is to take minutes: what there is is told, and its sessions are closed.
 #[test]
 fn an_interrupt_ends_a_measurement_and_nothing_of_it_stays_at_the_server() {
-    let server = server();
     for what in [&["pubsub", "--rate", "500"][..], &["fanout", "--subs", "3"], &["connections", "--count", "5"]] {
-        let mut bench = kcpq();
+        let server = server();
         let addr = server.local_addr().to_string();
-        let mut bench = Process::spawn(
-            bench.args(["bench", what[0], "-s", &addr, "--duration", "1h", "--no-progress"]).args(&what[1..]),
+        let bench = Process::spawn(
+            kcpq().args(["bench", what[0], "-s", &addr, "--duration", "1h", "--no-progress"]).args(&what[1..]),
         );
         let begun = |view: &kcpq_std_server::Snapshot| match what[0] {
             "connections" => view.broker.sessions == 5,
