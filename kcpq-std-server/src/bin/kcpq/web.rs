@@ -1,6 +1,7 @@
 //! Questions to the HTTP port of a server.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -93,7 +94,10 @@ impl Site {
 
     async fn ask(&self, path: &str) -> Result<(StatusCode, Bytes), String> {
         let text = |error: &dyn std::error::Error| error.to_string();
-        let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(|error| text(&error))?;
+        let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused; is it the address of `kcpq serve --http`?".into(),
+            _ => text(&error),
+        })?;
         let (mut sender, connection) = http1::handshake(FuturesIo::new(stream)).await.map_err(|error| text(&error))?;
         let request = Request::get(path)
             .header(HOST, self.to_string())

@@ -81,7 +81,12 @@ pub(crate) fn listen(address: &str, open: bool) -> Result<TcpListener, String> {
     let preferred = found.iter().find(|addr| addr.is_ipv4()).or_else(|| found.first());
     let addr = *preferred.ok_or_else(|| format!("cannot listen on {address} for HTTP: it has no address"))?;
     policy::check_http(addr, open)?;
-    TcpListener::bind(addr).map_err(cannot)
+    TcpListener::bind(addr).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("cannot listen on {address} for HTTP: address already in use; choose another with --http")
+        }
+        _ => cannot(error),
+    })
 }
 
 /// An address to listen on: HOST:PORT, or a port alone for this machine.
