@@ -283,3 +283,32 @@ impl Share {
         !gets_on && mark.until <= now
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window full of what waits to be read brings no more with each turn.
+    #[test]
+    fn who_is_not_read_has_no_turn_and_in_one_takes_nothing() {
+        let (mut memory, mut share) = (Memory::new(1 << 20, 1 << 18), Share::default());
+        let id = SessionId { shard: 0, slot: 0, generation: 1 };
+        let wish = |waiting, paused| Wish { stranger: false, frames: 0, ahead: 0, waiting, paused };
+        let (now, progress) = (Instant::ZERO, Progress { bytes: 0, messages: 0 });
+        share.set_held(200_000);
+        assert!(share.settle(&mut memory, id, 0, true));
+        assert_eq!(memory.next_waiting(0, |_| 0), None);
+        // It is read again, and paused once more before its turn comes.
+        share.settle(&mut memory, id, 0, false);
+        assert_eq!(memory.next_waiting(0, |_| 0), Some(id));
+        assert!(!share.begin_turn(now, progress, true) && !share.has_turn());
+        share.settle(&mut memory, id, 0, false);
+        assert_eq!(memory.next_waiting(0, |_| 0), Some(id));
+        assert!(share.begin_turn(now, progress, false));
+        let room = |waiting, paused| share.room(&memory, 0, id, wish(waiting, paused));
+        let much = CHUNK as usize + 1;
+        assert_eq!(room(much, true), Room { next: 0, waiting: 0 });
+        assert_eq!(room(much, false), Room { next: 1, waiting: 0 }, "what is missing");
+        assert_eq!(room(much - 1, true), Room { next: CHUNK as usize, waiting: CHUNK as usize });
+    }
+}
