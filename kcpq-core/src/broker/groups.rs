@@ -49,7 +49,7 @@ struct Share {
     /// Messages since somebody was asked again who has more waiting than others, and who is next to be.
     since: u8,
     again: usize,
-    /// Whose turn it is, and how many it has had.
+    /// Whose turn it is, and how many messages it has had in it.
     next: usize,
     turns: u32,
     /// How many sessions the members stand for.
@@ -86,6 +86,24 @@ pub(super) struct Change {
     pub(super) share: Option<u32>,
     /// Subscriptions of sessions here that it has now.
     pub(super) here: u32,
+}
+
+/// How messages that came together are dealt to members who have as much waiting: to each of them as many as to any other, which lie
+/// together.
+#[derive(Default)]
+pub(super) struct Deal {
+    /// What each session gets as long as this lasts.
+    each: u32,
+    /// For so many messages.
+    left: u32,
+}
+
+/// The member that comes next.
+pub(super) struct Next {
+    pub(super) member: Member,
+    /// So many messages that came together are for it, if it has room.
+    pub(super) due: u32,
+    place: usize,
 }
 
 /// So many members in turn are looked at for the one that has least waiting.
@@ -220,7 +238,7 @@ impl Groups {
         if let [found] = shares {
             let share = self.share(found.share)?;
             let (_, place) = share.best(&mut load)?;
-            return share.take(place);
+            return share.take(place, 1, 1);
         }
         let first = self.first_of(shares);
         let mut best: Option<(u32, u32, usize)> = None;
@@ -236,7 +254,36 @@ impl Groups {
             }
         }
         let (_, index, place) = best?;
-        self.share(index)?.take(place)
+        self.share(index)?.take(place, 1, 1)
+    }
+
+    /// Chooses likewise who gets the first of `rest` messages that came together, and some behind it. Who did
+    /// [get](Self::give) them is to be said.
+    pub(super) fn next(
+        &mut self,
+        found: Found,
+        deal: &mut Deal,
+        rest: u32,
+        mut load: impl FnMut(Member) -> Option<u32>,
+    ) -> Option<Next> {
+        let share = self.share(found.share)?;
+        if deal.left == 0 {
+            deal.each = (rest / share.weight.max(1)).max(1);
+            deal.left = deal.each * share.weight;
+        }
+        let (_, place) = share.best(&mut load)?;
+        let member = share.seats.get(place)?.member;
+        let had = if place == share.next { share.turns } else { 0 };
+        let due = (deal.each * member.weight()).saturating_sub(had).clamp(1, rest.max(1));
+        Some(Next { member, due, place })
+    }
+
+    /// So many messages were given to the one that came next.
+    pub(super) fn give(&mut self, found: Found, deal: &mut Deal, next: &Next, count: u32) {
+        deal.left = deal.left.saturating_sub(count);
+        if let Some(share) = self.share(found.share) {
+            share.take(next.place, count, deal.each);
+        }
     }
 
     /// The shard that has members of these shares and comes next behind the `own` one, around; the one that the message came
@@ -346,14 +393,14 @@ impl Share {
         }
     }
 
-    /// It is this one's turn.
-    fn take(&mut self, place: usize) -> Option<Member> {
+    /// This one gets so many messages; its turn lasts for so many for `each` session that it stands for.
+    fn take(&mut self, place: usize, count: u32, each: u32) -> Option<Member> {
         let member = self.seats.get(place)?.member;
         if place != self.next {
             (self.next, self.turns) = (place, 0);
         }
-        self.turns += 1;
-        if self.turns >= member.weight() {
+        self.turns += count;
+        if self.turns >= each * member.weight() {
             (self.next, self.turns) = ((place + 1) % self.seats.len(), 0);
         }
         Some(member)

@@ -13,7 +13,9 @@ use super::finder::Finder;
 use super::requests::Requests;
 use super::subscriptions::{SubscriptionId, Subscriptions};
 use super::{Client, Config, Stats};
-use crate::frame::{Flaw, Frame, FrameError, HEAD, Head, LENGTH, Reader, Sink, Whole, alike, command, frames};
+use crate::frame::{
+    Flaw, Frame, FrameError, HEAD, Head, LENGTH, Reader, Sink, Whole, alike, command, frames, properties,
+};
 use crate::store::{Heap, HeapInbox, Inbox};
 use crate::subject::{Limits, Subject};
 use crate::time::Instant;
@@ -26,7 +28,8 @@ const WHOLE_FROM: usize = 1024;
 pub enum Arrived<'d> {
     /// It lies in the datagram.
     Lent(&'d [u8]),
-    /// So many MSG frames of one subject, which lie in the datagram one behind the other.
+    /// So many frames of one subject, which lie in the datagram one behind the other: all MSG, or all MSGX that say the same of their
+    /// messages, none of which has a time that runs.
     Run(&'d [u8], usize),
     /// It was put together from several.
     Whole(Bytes),
@@ -55,6 +58,9 @@ impl Arrived<'_> {
     }
 }
 
+/// How a MSGX ends that has one property, whose subscription it is for.
+type Addressed = [u8; properties::MEMBER + properties::END];
+
 /// Who wants the subject that came last: most messages of a datagram are about the same one.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
@@ -63,6 +69,8 @@ pub(super) struct Recent {
     known: bool,
     /// One subscription wants it, and it is no answer to a request.
     alone: Option<SubscriptionId>,
+    /// The last message was for one subscription alone, as a member of a queue group, and said only that behind itself.
+    addressed: Option<(SubscriptionId, Addressed)>,
     /// Nothing is handed out at present.
     held: bool,
     finder: Finder,
@@ -123,11 +131,18 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
     }
 
     fn run(&mut self, reader: &Reader<Heap>, input: &[u8]) -> usize {
-        let Some(id) = self.recent.alone else { return 0 };
         let longest = reader.capacity().min((reader.limits().max_body as usize).saturating_add(LENGTH));
+        let Recent { subject, alone, addressed, .. } = &*self.recent;
+        let (id, command, tail) = match (input.get(LENGTH), alone, addressed) {
+            (Some(&command::MSG), Some(id), _) => (*id, command::MSG, &[][..]),
+            (Some(&command::MSGX), _, Some((id, tail))) => (*id, command::MSGX, &tail[..]),
+            _ => return 0,
+        };
+        let least = HEAD + subject.len() + tail.len();
         let (mut len, mut count) = (0, 0);
-        for frame in alike(input, command::MSG, &self.recent.subject).take_while(|frame| *frame <= longest) {
-            len += frame;
+        for frame in alike(input, command, subject).take_while(|frame| (least..=longest).contains(frame)) {
+            let Some(frame) = input.get(len..len + frame).filter(|frame| frame.ends_with(tail)) else { break };
+            len += frame.len();
             count += 1;
         }
         if count > 0 {
@@ -170,6 +185,10 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
         {
             self.subscriptions.on_handed_out(stored.number, stored.sequence);
         }
+        self.recent.addressed = match addressee {
+            Some(Some(id)) if !self.requests.is_inbox(id) => addressed(frame).map(|tail| (id, tail)),
+            _ => None,
+        };
         let wanted_by = addressee.as_ref().map_or(&self.recent.wanted_by[..], Option::as_slice);
         self.stats.unmatched += u64::from(wanted_by.is_empty());
         for id in wanted_by {
@@ -199,6 +218,13 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
     }
 }
 
+/// How it ends, if it says of its message for which member of a queue group it is, and nothing else.
+fn addressed(frame: Frame<'_>) -> Option<Addressed> {
+    let (_, properties) = frame.message()?;
+    let is_alone = properties.as_bytes().len() == properties::MEMBER && properties.member().is_some();
+    frame.payload.last_chunk().copied().filter(|_| is_alone)
+}
+
 impl Recent {
     /// See [`Client::hold`].
     pub(super) fn is_held(&self) -> bool {
@@ -207,7 +233,7 @@ impl Recent {
 
     /// Another datagram begins, and subscriptions may have changed since the last.
     pub(super) fn forget(&mut self) {
-        (self.known, self.alone) = (false, None);
+        (self.known, self.alone, self.addressed) = (false, None, None);
     }
 
     fn is_about(&self, subject: &[u8]) -> bool {
@@ -217,7 +243,7 @@ impl Recent {
     fn look_up(&mut self, subject: Subject<'_>, subscriptions: &Subscriptions<Heap>, limits: &Limits) {
         self.subject.clear();
         self.subject.extend_from_slice(subject.as_str().as_bytes());
-        self.known = true;
+        (self.known, self.addressed) = (true, None);
         self.wanted_by.clear();
         self.finder.find(subject, subscriptions, limits, &mut self.wanted_by);
     }

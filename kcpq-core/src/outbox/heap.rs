@@ -26,6 +26,9 @@ const COPY_BELOW: usize = 4096;
 /// A run of copied frames is closed when it is this long: about the data of the longest datagrams.
 const RUN: usize = 16 * 1024;
 
+/// A run that outgrows this is likely to get as long as it may: to grow bit by bit would copy it each time.
+const FILLS: usize = RUN / 8;
+
 /// Whole frames that lie together, or one that lies apart.
 #[derive(Debug)]
 struct Chunk {
@@ -247,6 +250,20 @@ impl HeapOutbox {
         }
     }
 
+    /// The same, each as a MSGX with this `tail` behind it.
+    pub(crate) fn push_run_with(&mut self, whole: &[u8], count: u32, tail: &[u8]) {
+        if let Some(run) = self.grow_run(whole.len() + count as usize * tail.len(), count) {
+            for frame in frames(whole) {
+                let Some((head, rest)) = frame.split_first_chunk() else { continue };
+                // The caller has seen that they are not too long.
+                let Some(head) = Head::from_bytes(*head).longer(command::MSGX, tail.len()) else { continue };
+                run.extend_from_slice(&head.to_bytes());
+                run.extend_from_slice(rest);
+                run.extend_from_slice(tail);
+            }
+        }
+    }
+
     /// The same where others may hold them as well.
     pub(crate) fn push_shared_run(&mut self, frames: Bytes, count: u32) {
         self.append(Chunk { frames: count, ..Chunk::one(frames.into(), None, self.now) });
@@ -408,7 +425,11 @@ impl HeapOutbox {
         let chunk = self.run(count);
         chunk.last = now;
         chunk.frames += frames;
-        chunk.piece.own()
+        let run = chunk.piece.own()?;
+        if run.capacity() - run.len() < count && run.len() >= FILLS {
+            run.reserve(RUN - run.len());
+        }
+        Some(run)
     }
 
     /// True if the last run has room for `count` bytes.

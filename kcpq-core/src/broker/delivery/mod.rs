@@ -22,6 +22,7 @@ use super::table::Table;
 use super::throttle::{Claim, Others, Throttle};
 use crate::frame::properties;
 use crate::hello::MAX_GROUP;
+use crate::lane::Lane;
 use crate::subject::Subject;
 
 /// To whom a message may go.
@@ -125,6 +126,24 @@ impl<P: Peer> Reached<'_, '_, P> {
         Some((cx, receiver))
     }
 
+    /// What a member of a group has waiting (see [`Outlet::load`]); `None` if it cannot have the message. Other `shards` only
+    /// if they are wanted.
+    fn load(&mut self, subject: Subject<'_>, member: groups::Member, shards: bool) -> Option<u32> {
+        let Self { cx, table, shards: all, publisher } = self;
+        let Receiver { queue, outlet, pass, .. } = match member {
+            groups::Member::Session { slot, .. } if Party::Session(slot) == publisher.party => {
+                publisher.own.as_mut()?.again()
+            }
+            groups::Member::Session { slot, .. } => table.get_mut(slot)?.session.receiver(),
+            groups::Member::Shard { index, count } => {
+                let (queue, outlet) = all.outlet(index).filter(|_| shards)?;
+                return Some(outlet.load(cx, queue, count));
+            }
+        };
+        let may_have = pass.is_none_or(|pass| !pass.is_filtered || cx.may_receive(pass, subject));
+        may_have.then(|| outlet.load(cx, queue, 1))
+    }
+
     /// Holds the publisher back, or lets it go on, now that `by` is behind, or was.
     #[cold]
     fn throttle_for(&mut self, by: Party) {
@@ -156,6 +175,35 @@ impl<P: Peer> Reached<'_, '_, P> {
             && let Some((_, outlet)) = self.outlet(by)
         {
             outlet.list(party);
+        }
+    }
+}
+
+/// To whom a message goes as to the member of a group that was chosen, and what is told beside it.
+struct Told {
+    to: Party,
+    /// The lane that the member has asked for, if any.
+    lane: Option<Lane>,
+    /// With room for what stands behind properties.
+    property: heapless::Vec<u8, { properties::GROUP + MAX_GROUP + properties::END }>,
+}
+
+impl Told {
+    /// `asked` counts the brokers that were asked for a member of the group before.
+    fn new(member: groups::Member, asked: u8, group: &str) -> Self {
+        let mut property = heapless::Vec::new();
+        // There is room: a name has at most `MAX_GROUP` bytes.
+        let mut write = |bytes: &[u8]| _ = property.extend_from_slice(bytes);
+        match member {
+            groups::Member::Session { slot, number, lane } => {
+                write(&properties::member(number));
+                Self { to: Party::Session(slot), lane: lane.get(), property }
+            }
+            groups::Member::Shard { index, .. } => {
+                write(&properties::group(asked, group.len()));
+                write(group.as_bytes());
+                Self { to: Party::Shard(index), lane: None, property }
+            }
         }
     }
 }
@@ -331,59 +379,31 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
     #[inline(never)]
     pub(super) fn hand_to_group(&mut self, groups: &mut Groups, shares: &[groups::Found]) -> bool {
         let chosen = match self.message.asked() {
-            None => groups.choose(shares, |member| self.load(member, true)),
+            None => groups.choose(shares, |member| self.reached.load(self.subject, member, true)),
             // Another shard knew of members here. If these have left, or may not have it, one of the others is asked that have least
             // waiting; and if that leads nowhere either, all of them one after the other.
             Some(asked) => {
                 let (own, count) = self.reached.cx.shard;
                 let (from, asked) = (self.reached.publisher.party, u64::from(asked));
-                let mut chosen = groups.choose(shares, |member| self.load(member, false));
+                let mut chosen = groups.choose(shares, |member| self.reached.load(self.subject, member, false));
                 if chosen.is_none() && asked < count {
                     let is_from =
                         |member| matches!(member, groups::Member::Shard { index, .. } if Party::Shard(index) == from);
-                    chosen = groups.choose(shares, |member| self.load(member, true).filter(|_| !is_from(member)));
+                    chosen = groups.choose(shares, |member| {
+                        self.reached.load(self.subject, member, true).filter(|_| !is_from(member))
+                    });
                 }
                 chosen.or_else(|| groups.next_shard(shares, own as u8, from).filter(|_| asked < 2 * count))
             }
         };
-        match chosen {
-            Some(groups::Member::Session { slot, number, lane }) => {
-                let published = self.message.lane();
-                self.message.set_lane(lane.get().unwrap_or(published));
-                self.hand_to(Party::Session(slot), false, &properties::member(number));
-                self.message.set_lane(published);
-            }
-            Some(groups::Member::Shard { index, .. }) => {
-                let name = shares.first().map_or("", |found| groups.name(found.share)).as_bytes();
-                let head = properties::group(self.message.asked().map_or(0, |asked| asked + 1), name.len());
-                let mut property = [0; properties::GROUP + MAX_GROUP];
-                for (place, byte) in property.iter_mut().zip(head.iter().chain(name)) {
-                    *place = *byte;
-                }
-                let len = head.len() + name.len();
-                self.hand_to(Party::Shard(index), false, property.get(..len).unwrap_or_default());
-            }
-            None => return false,
-        }
+        let Some(member) = chosen else { return false };
+        let name = shares.first().map_or("", |found| groups.name(found.share));
+        let Told { to, lane, property } = Told::new(member, self.message.asked().map_or(0, |asked| asked + 1), name);
+        let published = self.message.lane();
+        self.message.set_lane(lane.unwrap_or(published));
+        self.hand_to(to, false, &property);
+        self.message.set_lane(published);
         true
-    }
-
-    /// What a member of a group has waiting (see [`Outlet::load`]); `None` if it cannot have the message. Other `shards` only
-    /// if they are wanted.
-    fn load(&mut self, member: groups::Member, shards: bool) -> Option<u32> {
-        let Reached { cx, table, shards: all, publisher } = &mut self.reached;
-        let Receiver { queue, outlet, pass, .. } = match member {
-            groups::Member::Session { slot, .. } if Party::Session(slot) == publisher.party => {
-                publisher.own.as_mut()?.again()
-            }
-            groups::Member::Session { slot, .. } => table.get_mut(slot)?.session.receiver(),
-            groups::Member::Shard { index, count } => {
-                let (queue, outlet) = all.outlet(index).filter(|_| shards)?;
-                return Some(outlet.load(cx, queue, count));
-            }
-        };
-        let may_have = pass.is_none_or(|pass| !pass.is_filtered || cx.may_receive(pass, self.subject));
-        may_have.then(|| outlet.load(cx, queue, 1))
     }
 
     /// What follows from it for the publisher, if it has had so many subscribers.

@@ -1,15 +1,17 @@
 //! A run that is handed to its subscribers: to each of them all its messages at once.
 
-use super::{Publisher, Reached};
+use super::{Publisher, Reached, Told};
 use crate::broker::context::Context;
+use crate::broker::groups::{self, Deal, Groups};
 use crate::broker::outlet::Level;
 use crate::broker::party::Party;
 use crate::broker::peer::Peer;
-use crate::broker::run::{Room, Run};
+use crate::broker::run::{Alike, Room, Run};
 use crate::broker::session::{Receiver, Session};
 use crate::broker::shards::Shards;
 use crate::broker::table::Table;
 use crate::broker::turn::Turn;
+use crate::frame::properties;
 use crate::lane::Lane;
 use crate::subject::Subject;
 
@@ -60,6 +62,46 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
             return Some(Room::MOST); // it does not get them
         }
         outlet.room(cx, queue, lane, first)
+    }
+
+    /// Deals messages to the members of a group, whose only share this is: to each in turn a run, as far as they take all of it and the
+    /// turn lasts. Says how many they were, and of how many bytes; `None` if nobody takes the first one like that.
+    pub(in crate::broker) fn deal(
+        &mut self,
+        groups: &mut Groups,
+        found: groups::Found,
+        messages: Alike<'_>,
+        each: u32,
+    ) -> Option<(u32, usize)> {
+        let (mut deal, mut rest) = (Deal::default(), messages.known());
+        let (mut count, mut len) = (0, 0);
+        while rest.count() > 0 {
+            let Self { reached, subject, .. } = self;
+            let load = |member| reached.load(*subject, member, true);
+            let Some(next) = groups.next(found, &mut deal, rest.count(), load) else { break };
+            let Told { to, lane, mut property } = Told::new(next.member, 0, groups.name(found.share));
+            let end = properties::end(property.len());
+            // There is room for that as well.
+            let _ = property.extend_from_slice(&end);
+            let lane = lane.unwrap_or(self.lane);
+            let here = self.room_in_all(1);
+            let Some((cx, Receiver { queue, outlet, .. })) = self.reached.receiver(to, true) else { break };
+            let Some(room) = outlet.room(cx, queue, lane, rest.first_len() + property.len()) else { break };
+            let room = Room { count: next.due, ..room.and(here) };
+            let mut run = rest.take(&property, room, (&mut cx.turn, each));
+            if run.count() == 0 {
+                break;
+            }
+            outlet.admit_run(cx, queue, &mut run, lane);
+            if matches!(to, Party::Session(_)) {
+                cx.stats.fan_out.record_many(1, run.count());
+            }
+            let now = cx.now;
+            self.reached.publisher.throttle.on_served(now, to.into());
+            groups.give(found, &mut deal, &next, run.count());
+            (count, len) = (count + run.count(), len + run.len());
+        }
+        Some((count, len)).filter(|(count, _)| *count > 0)
     }
 
     /// Hands it to one of them.

@@ -4,6 +4,7 @@ use super::Hub;
 use super::wanted::Wanted;
 use crate::broker::context::Context;
 use crate::broker::delivery::{Aim, Delivery, Publisher, RunDelivery};
+use crate::broker::groups;
 use crate::broker::message::{self, Message};
 use crate::broker::party::{Party, Subscriber};
 use crate::broker::peer::Peer;
@@ -49,7 +50,14 @@ impl Hub {
             delivery.finish(&run, reach, wanted.aloof.is_some());
             let unrouted = if reach == 0 { run.count() } else { 0 };
             routed = Routed { len: run.len(), count: run.count(), unrouted };
+        } else if let Some((count, len)) =
+            wanted.only_group().and_then(|group| delivery.deal(wanted.groups, group, messages, found.work))
+        {
+            cx.stats.no_interest += if wanted.aloof.is_some() { u64::from(count) } else { 0 };
+            reach = 1;
+            routed = Routed { len, count, unrouted: 0 };
         } else {
+            // What becomes of each has to be seen.
             for frame in messages.frames() {
                 let waits = publisher.holds() && lane.priority() != Priority::Urgent;
                 if routed.count > 0 && (waits || cx.turn.is_used_up()) {
@@ -82,6 +90,17 @@ impl Wanted<'_> {
     /// Who they are, likewise.
     fn parties(&self) -> impl Iterator<Item = Party> {
         self.by.iter().map(|number| Party::from(*number)).chain(self.gateway.map(Party::Shard))
+    }
+
+    /// The share of the group that they are, if they are the members of one alone.
+    fn only_group(&self) -> Option<groups::Found> {
+        match (self.by, self.gateway) {
+            ([number], None) => match Subscriber::from(*number) {
+                Subscriber::Share(share) => Some(self.groups.found(share)),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// How much there is room for at all of them, if at least the `first` message, of so many bytes, finds some. `None` if it has to be seen what

@@ -26,10 +26,10 @@ impl Outlet {
         }
         let mark = if after < self.low() { self.low() } else { self.high };
         let bytes = (mark - 1).min(most) - waiting;
-        Some(Room { bytes, longest: (self.max_body as usize).saturating_add(LENGTH) })
+        Some(Room { bytes, longest: (self.max_body as usize).saturating_add(LENGTH), ..Room::MOST })
     }
 
-    /// Queues a run for which there is [`room`](Self::room).
+    /// Queues a run for which there is [`room`](Self::room), also for what its messages have behind them.
     pub(in crate::broker) fn admit_run<P>(
         &mut self,
         cx: &mut Context<P>,
@@ -40,6 +40,6 @@ impl Outlet {
         let outbox = queue.of(lane);
         outbox.set_now(cx.now);
         run.append_to(outbox);
-        self.took(&mut cx.stats, cx.now, (run.count(), run.len()), queue);
+        self.took(&mut cx.stats, cx.now, (run.count(), run.len_out()), queue);
     }
 }

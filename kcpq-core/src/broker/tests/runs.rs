@@ -1,5 +1,6 @@
 //! Messages that come together are routed together, and nobody can tell: whatever happens, a broker that does so and one that looks
-//! at each message by itself say the same to everybody, count the same, and tell of the same.
+//! at each message by itself say the same to everybody, count the same, and tell of the same. But who of a queue group gets a message
+//! may differ where nobody else wants it.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,9 +16,13 @@ use crate::hello::{MAX_SUBSCRIBE, Subscribe};
 use crate::lane::Lane;
 
 const SESSIONS: usize = 5;
+/// One that hears everything, in some worlds.
+const TAP: usize = 4;
 /// What begins with `c` is kept, and with `d` it is not for everybody; the last one is the server's own.
 const SUBJECTS: [&str; 6] = ["a.x", "a.y", "b", "c.x", "d.x", "$KCPQ.x"];
 const PATTERNS: [&str; 7] = ["a.x", "a.*", "b", "c.>", "d.*", ">", "nobody"];
+/// The pattern that all subjects match.
+const ALL: usize = 5;
 /// In the order of their numbers; 0 is none.
 const GROUPS: [&str; 3] = ["", "workers", "others"];
 
@@ -301,7 +306,7 @@ impl World {
     }
 }
 
-/// How many messages went in runs.
+/// How many messages went in runs. Of a queue group nobody may be alone with what it wants.
 fn compare(config: &Config, ops: &[Op]) -> u32 {
     let (mut together, mut alone) = (World::new(config, true), World::new(config, false));
     for op in ops.iter().chain([&Op::Take { deaf: 0 }]) {
@@ -310,6 +315,9 @@ fn compare(config: &Config, ops: &[Op]) -> u32 {
             assert!(with == without, "{op:?}: {}, not {}", listed(with), listed(without));
         }
         assert_eq!(with, without, "{op:?}");
+        if with.ended[TAP] {
+            break;
+        }
     }
     together.broker.sessions.cx.runs.unwrap_or(0)
 }
@@ -334,10 +342,98 @@ proptest! {
 
     #[test]
     fn a_run_is_as_its_messages_one_by_one(
-        config in configs(), ops in prop::collection::vec(op(), 1..40),
+        config in configs(), mut ops in prop::collection::vec(op(), 1..40), tapped: bool,
     ) {
+        for op in &mut ops {
+            let Op::Write { who, items, .. } = op else { continue };
+            items.iter_mut().for_each(|item| match item {
+                Item::Subscribe { group, .. } if !tapped => *group = 0,
+                Item::Unsubscribe { pattern: ALL, group: 0 } if tapped && *who == TAP => *item = Item::Ping,
+                _ => {}
+            });
+        }
+        if tapped {
+            ops.insert(0, write(TAP, &[subscribe(ALL, 0)]));
+        }
         compare(&config, &ops);
     }
+
+    #[test]
+    fn members_of_a_queue_group_together_get_of_a_run_what_they_get_of_its_messages(
+        mut ops in prop::collection::vec(op(), 1..40),
+    ) {
+        for op in &mut ops {
+            match op {
+                // Whatever one has not taken others would get after what came later, and there is room for everything.
+                Op::Take { .. } | Op::Rules { .. } => *op = Op::Take { deaf: 0 },
+                Op::Pass { .. } => {}
+                Op::Write { items, .. } => {
+                    let leaves = matches!(items[0], Item::Unsubscribe { .. });
+                    items.retain_mut(|item| {
+                        if let Item::Subscribe { latest, lane, .. } = item {
+                            (*latest, *lane) = (false, None);
+                        }
+                        !matches!(item, Item::Extended { .. }) && matches!(item, Item::Unsubscribe { .. }) == leaves
+                    });
+                    items.push(Item::Ping);
+                }
+            }
+        }
+        compare_in_all(&ops);
+    }
+}
+
+/// What one that is no member of a group is told, and what the members of each are: which of them, and in which order each.
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    alone: Vec<Vec<u8>>,
+    /// By the group's number and the message.
+    members: Vec<(u32, Vec<u8>)>,
+}
+
+impl Heard {
+    fn of(frames: &[Vec<u8>]) -> Self {
+        let mut heard = Self::default();
+        for bytes in frames {
+            let (mut alone, mut last) = (Vec::new(), [0_u32; GROUPS.len()]);
+            for bytes in crate::frame::frames(bytes) {
+                let frame = Frame::parse(bytes, &crate::frame::Limits::NONE).unwrap();
+                let (message, properties) = frame.message().unwrap_or_default();
+                let Some(number) = properties.member() else {
+                    alone.extend_from_slice(bytes);
+                    continue;
+                };
+                let group = (number - 1) / PATTERNS.len() as u32;
+                if let Some(number) = message.first_chunk().map(|number| u32::from_be_bytes(*number)) {
+                    let before = core::mem::replace(&mut last[group as usize], number);
+                    assert!(before <= number, "{number} after {before}, of group {group}");
+                }
+                heard.members.push((group, [frame.subject, b" ", message].concat()));
+            }
+            heard.alone.push(alone);
+        }
+        heard.members.sort_unstable();
+        heard
+    }
+}
+
+/// How many messages went in runs.
+fn compare_in_all(ops: &[Op]) -> u32 {
+    let config = Config { high_water: 4 << 20, max_queued: 8 << 20, max_queued_total: 64 << 20, ..Config::default() };
+    let (mut together, mut alone) = (World::new(&config, true), World::new(&config, false));
+    for op in ops.iter().chain([&Op::Take { deaf: 0 }]) {
+        let [mut with, mut without] = [&mut together, &mut alone].map(|world| {
+            let seen = world.act(op);
+            let taken = world.act(&Op::Take { deaf: 0 });
+            Seen { frames: core::iter::zip(seen.frames, taken.frames).map(|(a, b)| [a, b].concat()).collect(), ..taken }
+        });
+        let frames = [&mut with, &mut without].map(|seen| core::mem::take(&mut seen.frames));
+        assert_eq!(Heard::of(&frames[0]), Heard::of(&frames[1]), "{op:?}");
+        with.sessions.clear();
+        without.sessions.clear();
+        assert_eq!(with, without, "{op:?}");
+    }
+    together.broker.sessions.cx.runs.unwrap_or(0)
 }
 
 fn publish(subject: usize, len: usize, times: usize) -> Item {
@@ -373,12 +469,39 @@ fn messages_go_together_also_where_what_becomes_of_each_has_to_be_seen() {
     let config = Config { high_water: 1_000, max_queued: 10_000, ..Config::default() };
     let flood = write(2, &[publish(0, 30, 500)]);
     let latest = Item::Subscribe { pattern: 0, latest: true, lane: None, group: 0 };
+    // Somebody else wants them as well.
     let grouped = [write(0, &[subscribe(0, 1)]), write(3, &[subscribe(1, 1), latest])];
     assert_eq!(compare(&config, &[&grouped[..], core::slice::from_ref(&flood)].concat()), 500);
     let subscribed = write(0, &[subscribe(0, 0)]);
     assert_eq!(compare(&config, &[subscribed.clone(), flood.clone()]), 500);
     // One that takes what it gets holds its publisher back, and lets it go on.
     assert!(compare(&config, &[subscribed, Op::Take { deaf: 0 }, flood]) > 300);
+}
+
+/// Each gets as many as any other, lying together, and what is left over goes to those whose turn is next.
+#[test]
+fn a_run_is_dealt_to_the_members_of_a_group() {
+    let members: Vec<_> = [0, 1, 3, 4].map(|who| write(who, &[subscribe(who % 2, 1)])).into();
+    // One of them knows no properties, and so is no member.
+    let all = [&members[..], &[write(2, &[publish(0, 30, 500)])]].concat();
+    assert_eq!(compare_in_all(&all), 500);
+    let config = Config { high_water: 4 << 20, max_queued: 8 << 20, ..Config::default() };
+    let mut world = World::new(&config, true);
+    let three = [0, 2, 3].map(|who| write(who, &[subscribe(0, 1)]));
+    three.iter().for_each(|op| _ = world.act(op));
+    world.act(&Op::Take { deaf: 0 });
+    let mut runs = |times| {
+        world.act(&write(4, &[publish(0, 30, times)]));
+        let seen = world.act(&Op::Take { deaf: 0 });
+        [0, 2, 3].map(|who| crate::frame::frames(&seen.frames[who]).count())
+    };
+    assert_eq!(runs(30), [10, 10, 10]);
+    assert_eq!(runs(7), [3, 2, 2]);
+    assert_eq!(runs(2), [0, 1, 1]);
+    assert_eq!(runs(2), [1, 1, 0]);
+    // Those of a turn that was not over.
+    assert_eq!(runs(4), [1, 1, 2]);
+    assert!(world.broker.sessions.cx.runs >= Some(45));
 }
 
 #[test]

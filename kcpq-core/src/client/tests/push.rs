@@ -7,7 +7,7 @@ use alloc::{format, vec};
 
 use super::super::*;
 use crate::datagram::Framing;
-use crate::frame::{self, Frame, command};
+use crate::frame::{self, Frame, command, properties};
 use crate::kcp::{self, CongestionControl};
 use crate::store::{Heap, HeapInbox};
 
@@ -66,7 +66,8 @@ impl End {
                 let before = told.len();
                 for bytes in arrived.frames() {
                     let frame = Frame::parse(bytes, &CONFIG.frames).expect("only whole frames are handed out");
-                    told.push(message(id, &String::from_utf8_lossy(frame.subject), frame.payload));
+                    let (payload, _) = frame.message().expect("only what is understood is handed out");
+                    told.push(message(id, &String::from_utf8_lossy(frame.subject), payload));
                 }
                 assert_eq!(told.len() - before, arrived.count());
             });
@@ -154,6 +155,8 @@ impl Pair {
             _ => rng.usize(..100),
         };
         let payload: Vec<u8> = (0..len).map(|_| rng.u8(..)).collect();
+        let number = rng.u32(..6);
+        let extended = [&payload[..], &tail(number)].concat();
         let subject = *rng.choice(&SUBJECTS).unwrap();
         let (command, subject, payload) = match rng.u16(..1_000) {
             0..=29 => (command::PONG, &b""[..], &b""[..]),
@@ -163,6 +166,9 @@ impl Pair {
             80..=89 => (rng.u8(..), subject, &payload[..len.min(50)]),
             90..=93 => (command::MSG, &[b'l'; 41][..], &payload[..]),
             94 => (command::CLOSE, &b""[..], &b"\x01"[..]),
+            // For a member of a queue group; with another property before that, as far as it is one; said anyhow.
+            100..=399 => (command::MSGX, subject, &extended[..]),
+            400..=419 => (command::MSGX, subject, &payload[..]),
             _ => (command::MSG, subject, &payload[..]),
         };
         let mut bytes = vec![0; Frame { command, subject, payload }.encoded_len()];
@@ -174,7 +180,9 @@ impl Pair {
             2 => drop(bytes.pop()),
             _ => {}
         }
-        self.server.kcp.send(&bytes).unwrap();
+        // Many are like the one before.
+        let times = if command == command::MSGX { self.rng.usize(1..5) } else { 1 };
+        (0..times).for_each(|_| self.server.kcp.send(&bytes).unwrap());
     }
 
     /// Carries what the server sends: some is lost, doubled or overtaken.
@@ -262,6 +270,12 @@ impl Pair {
     }
 }
 
+/// What stands behind a message that is for this subscription alone, as a member of a queue group.
+fn tail(number: u32) -> Vec<u8> {
+    let member = properties::member(number);
+    [&member[..], &properties::end(member.len())].concat()
+}
+
 fn server(conv: u32) -> Session<Heap> {
     Session::new(conv, KCP, CONFIG.frames, Link::new(Framing::Plain, 1400, 0), Parts::heap(&CONFIG).session)
 }
@@ -333,4 +347,19 @@ fn messages_in_order_are_handed_out_at_once_and_what_follows_another_frame_waits
     assert_eq!(at_once(&[message, (command::ERR, b"no", b""), message]), (vec![20], 2));
     let long = (command::MSG, &b"a.b"[..], &[7; 5_000][..]);
     assert_eq!(at_once(&[message, long, message]), (vec![20, 5_010, 20], 0), "over several segments");
+}
+
+#[test]
+fn messages_for_a_member_of_a_queue_group_are_handed_out_together_as_long_as_they_are_for_the_same() {
+    let (mine, other) = ([&[7; 10], &tail(1)[..]].concat(), [&[7; 10], &tail(9)[..]].concat());
+    let (mine, other) = ((command::MSGX, &b"a.b"[..], &mine[..]), (command::MSGX, &b"a.b"[..], &other[..]));
+    assert_eq!(at_once(&[mine; 4]), (vec![29, 3 * 29], 0));
+    assert_eq!(at_once(&[mine, mine, other, mine, mine]), (vec![29, 29, 29, 29], 0), "nobody has the other's number");
+    let plain = (command::MSG, &b"a.b"[..], &[7; 10][..]);
+    assert_eq!(at_once(&[mine, mine, plain, plain, mine]), (vec![29, 29, 40, 29], 0));
+    let blank = tail(1);
+    let blank = (command::MSGX, &b"a.b"[..], &blank[..]);
+    assert_eq!(at_once(&[mine, blank, blank]), (vec![29, 2 * 19], 0), "a message of no bytes is one");
+    let short = (command::MSGX, &b"a.b"[..], &blank.2[2..]);
+    assert_eq!(at_once(&[mine, short, mine]), (vec![29, 29], 0), "this is none");
 }
