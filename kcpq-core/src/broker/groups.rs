@@ -20,6 +20,7 @@ use hashbrown::HashMap;
 
 use super::party::Party;
 use crate::lane::Asked;
+use crate::time::{Duration, Instant};
 
 /// See above.
 pub(super) struct Groups {
@@ -54,6 +55,16 @@ struct Share {
     turns: u32,
     /// How many sessions the members stand for.
     weight: u32,
+    pace: Pace,
+}
+
+/// How many messages that came together a share had lately.
+#[derive(Default)]
+struct Pace {
+    from: Instant,
+    since: u32,
+    /// In the whole [`SPAN`] before.
+    before: u32,
 }
 
 /// The place of a member in the turns of a share.
@@ -89,7 +100,8 @@ pub(super) struct Change {
 }
 
 /// How messages that came together are dealt to members who have as much waiting: to each of them as many as to any other, which lie
-/// together.
+/// together. Where many come, each gets those of its part of a [`SPAN`] before the next does: few long datagrams cost less than
+/// many short ones, and nobody is idle for longer.
 #[derive(Default)]
 pub(super) struct Deal {
     /// What each session gets as long as this lasts.
@@ -110,6 +122,9 @@ pub(super) struct Next {
 const LOOKED_AT: usize = 64;
 /// With so many messages one is asked again who had something waiting; where another one has nothing, with each message.
 const AGAIN: u8 = 4;
+
+/// In this time each member has its turn.
+const SPAN: Duration = Duration::from_millis(1);
 
 /// What names a share: the pattern and the group, with a space between them, which neither of them has.
 pub(super) fn text(pattern: &str, group: &str) -> String {
@@ -263,12 +278,12 @@ impl Groups {
         &mut self,
         found: Found,
         deal: &mut Deal,
-        rest: u32,
+        (now, rest): (Instant, u32),
         mut load: impl FnMut(Member) -> Option<u32>,
     ) -> Option<Next> {
         let share = self.share(found.share)?;
         if deal.left == 0 {
-            deal.each = (rest / share.weight.max(1)).max(1);
+            deal.each = (rest.max(share.pace.at(now)) / share.weight.max(1)).max(1);
             deal.left = deal.each * share.weight;
         }
         let (_, place) = share.best(&mut load)?;
@@ -282,6 +297,7 @@ impl Groups {
     pub(super) fn give(&mut self, found: Found, deal: &mut Deal, next: &Next, count: u32) {
         deal.left = deal.left.saturating_sub(count);
         if let Some(share) = self.share(found.share) {
+            share.pace.since += count;
             share.take(next.place, count, deal.each);
         }
     }
@@ -407,6 +423,17 @@ impl Share {
     }
 }
 
+impl Pace {
+    fn at(&mut self, now: Instant) -> u32 {
+        let passed = now.since(self.from);
+        if passed >= SPAN {
+            let before = if passed < SPAN + SPAN { self.since } else { 0 };
+            *self = Self { from: now, since: 0, before };
+        }
+        self.before
+    }
+}
+
 impl Member {
     /// The sessions that it stands for.
     fn weight(self) -> u32 {
@@ -512,6 +539,35 @@ mod tests {
         let least = waiting.iter().min().unwrap() / 64;
         assert!(waiting.iter().all(|waiting| waiting / 64 <= least + 1), "{waiting:?}: evenly");
         assert!(given[7] > 4_000 && given[..7].iter().all(|given| (2_000..2_500).contains(given)), "{given:?}");
+    }
+
+    #[test]
+    fn what_comes_together_is_dealt_in_equal_parts_and_where_much_comes_in_parts_of_a_millisecond() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        (1..4).for_each(|slot| assert!(groups.join("a g", session(slot)).share.is_none()));
+        let found = groups.found(share);
+        let mut dealt = |micros: u64, mut rest: u32| {
+            let (mut deal, mut pieces) = (Deal::default(), Vec::new());
+            while rest > 0 {
+                let next = groups.next(found, &mut deal, (Instant::from_micros(micros), rest), |_| Some(0)).unwrap();
+                let Member::Session { slot, .. } = next.member else { panic!("nobody else is there") };
+                groups.give(found, &mut deal, &next, next.due);
+                pieces.push((slot, next.due));
+                rest -= next.due;
+            }
+            pieces
+        };
+        assert_eq!(dealt(0, 10), [(0, 2), (1, 2), (2, 2), (3, 2), (0, 1), (1, 1)]);
+        assert_eq!(dealt(0, 3), [(2, 1), (3, 1), (0, 1)]);
+        // Four runs of 100 in a millisecond, and as many in the next: each gets one of them.
+        (0..4).for_each(|run| _ = dealt(1_000 + 250 * run, 100));
+        assert_eq!(dealt(2_000, 100), [(1, 100)]);
+        assert_eq!(dealt(2_250, 100), [(2, 100)]);
+        assert_eq!(dealt(2_500, 150), [(3, 100), (0, 50)]);
+        // Those that have come since count only when their millisecond is over, and after a while not at all.
+        assert_eq!(dealt(3_000, 4), [(0, 4)]);
+        assert_eq!(dealt(5_001, 4), [(0, 1), (1, 1), (2, 1), (3, 1)]);
     }
 
     #[test]

@@ -133,18 +133,29 @@ impl<D: FnMut(Recipient, Arrived<'_>)> Sink<Heap> for Pushed<'_, D> {
     fn run(&mut self, reader: &Reader<Heap>, input: &[u8]) -> usize {
         let longest = reader.capacity().min((reader.limits().max_body as usize).saturating_add(LENGTH));
         let Recent { subject, alone, addressed, .. } = &*self.recent;
-        let (id, command, tail) = match (input.get(LENGTH), alone, addressed) {
-            (Some(&command::MSG), Some(id), _) => (*id, command::MSG, &[][..]),
-            (Some(&command::MSGX), _, Some((id, tail))) => (*id, command::MSGX, &tail[..]),
+        let alike = |command| alike(input, command, subject).take_while(|len| *len <= longest);
+        let (mut len, mut count) = (0, 0);
+        let id = match (input.get(LENGTH), alone, addressed) {
+            (Some(&command::MSG), Some(id), _) => {
+                for frame in alike(command::MSG) {
+                    len += frame;
+                    count += 1;
+                }
+                *id
+            }
+            (Some(&command::MSGX), _, Some((id, tail))) => {
+                for frame in alike(command::MSGX) {
+                    let behind = input.get(len + HEAD + subject.len()..len + frame).and_then(<[u8]>::last_chunk);
+                    if behind != Some(tail) {
+                        break;
+                    }
+                    len += frame;
+                    count += 1;
+                }
+                *id
+            }
             _ => return 0,
         };
-        let least = HEAD + subject.len() + tail.len();
-        let (mut len, mut count) = (0, 0);
-        for frame in alike(input, command, subject).take_while(|frame| (least..=longest).contains(frame)) {
-            let Some(frame) = input.get(len..len + frame).filter(|frame| frame.ends_with(tail)) else { break };
-            len += frame.len();
-            count += 1;
-        }
         if count > 0 {
             self.stats.messages_received += count as u64;
             self.stats.bytes_received += (len - count * HEAD) as u64;

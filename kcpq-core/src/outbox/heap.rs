@@ -26,9 +26,6 @@ const COPY_BELOW: usize = 4096;
 /// A run of copied frames is closed when it is this long: about the data of the longest datagrams.
 const RUN: usize = 16 * 1024;
 
-/// A run that outgrows this is likely to get as long as it may: to grow bit by bit would copy it each time.
-const FILLS: usize = RUN / 8;
-
 /// Whole frames that lie together, or one that lies apart.
 #[derive(Debug)]
 struct Chunk {
@@ -425,11 +422,7 @@ impl HeapOutbox {
         let chunk = self.run(count);
         chunk.last = now;
         chunk.frames += frames;
-        let run = chunk.piece.own()?;
-        if run.capacity() - run.len() < count && run.len() >= FILLS {
-            run.reserve(RUN - run.len());
-        }
-        Some(run)
+        chunk.piece.own()
     }
 
     /// True if the last run has room for `count` bytes.

@@ -74,11 +74,11 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
         each: u32,
     ) -> Option<(u32, usize)> {
         let (mut deal, mut rest) = (Deal::default(), messages.known());
-        let (mut count, mut len) = (0, 0);
+        let (now, mut count, mut len) = (self.reached.cx.now, 0, 0);
         while rest.count() > 0 {
             let Self { reached, subject, .. } = self;
             let load = |member| reached.load(*subject, member, true);
-            let Some(next) = groups.next(found, &mut deal, rest.count(), load) else { break };
+            let Some(next) = groups.next(found, &mut deal, (now, rest.count()), load) else { break };
             let Told { to, lane, mut property } = Told::new(next.member, 0, groups.name(found.share));
             let end = properties::end(property.len());
             // There is room for that as well.
@@ -96,7 +96,6 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
             if matches!(to, Party::Session(_)) {
                 cx.stats.fan_out.record_many(1, run.count());
             }
-            let now = cx.now;
             self.reached.publisher.throttle.on_served(now, to.into());
             groups.give(found, &mut deal, &next, run.count());
             (count, len) = (count + run.count(), len + run.len());
