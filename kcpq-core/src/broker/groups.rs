@@ -283,7 +283,7 @@ impl Groups {
     ) -> Option<Next> {
         let share = self.share(found.share)?;
         if deal.left == 0 {
-            deal.each = (rest.max(share.pace.at(now)) / share.weight.max(1)).max(1);
+            deal.each = rest.max(share.pace.at(now)).checked_div(share.weight).unwrap_or(0).max(1);
             deal.left = deal.each * share.weight;
         }
         let (_, place) = share.best(&mut load)?;
