@@ -460,6 +460,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::lane::Lane;
 
     fn session(slot: u32) -> Member {
         Member::Session { slot, number: 1, lane: Asked::default() }
@@ -508,6 +509,16 @@ mod tests {
         let all_busy = |member| load(member).map(|load| load.max(7));
         assert_eq!(chosen(&mut groups, &[share], 99, all_busy), [0, 33, 0, 33, 33, 0, 0, 0, 0, 0]);
         assert_eq!(chosen(&mut groups, &[share], 9, |_| None), [0; 10]);
+        let other = groups.join("b g", session(0)).share.unwrap();
+        (1..4).for_each(|slot| assert!(groups.join("b g", session(slot)).share.is_none()));
+        let found = [groups.found(other)];
+        for slot in [0, 1, 2, 3, 0] {
+            assert_eq!(
+                groups.choose(&found, |_| Some(7)),
+                Some(session(slot)),
+                "of many with as much the first in turn"
+            );
+        }
     }
 
     #[test]
@@ -541,23 +552,27 @@ mod tests {
         assert!(given[7] > 4_000 && given[..7].iter().all(|given| (2_000..2_500).contains(given)), "{given:?}");
     }
 
+    /// The pieces, by slots, in which so many messages are dealt that come together at this time, in microseconds; a shard's slot
+    /// is 9.
+    fn dealt(groups: &mut Groups, share: u32, micros: u64, mut rest: u32) -> Vec<(u32, u32)> {
+        let found = groups.found(share);
+        let (mut deal, mut pieces) = (Deal::default(), Vec::new());
+        while rest > 0 {
+            let next = groups.next(found, &mut deal, (Instant::from_micros(micros), rest), |_| Some(0)).unwrap();
+            groups.give(found, &mut deal, &next, next.due);
+            let slot = if let Member::Session { slot, .. } = next.member { slot } else { 9 };
+            pieces.push((slot, next.due));
+            rest -= next.due;
+        }
+        pieces
+    }
+
     #[test]
     fn what_comes_together_is_dealt_in_equal_parts_and_where_much_comes_in_parts_of_a_millisecond() {
         let mut groups = Groups::new(1);
         let share = groups.join("a g", session(0)).share.unwrap();
         (1..4).for_each(|slot| assert!(groups.join("a g", session(slot)).share.is_none()));
-        let found = groups.found(share);
-        let mut dealt = |micros: u64, mut rest: u32| {
-            let (mut deal, mut pieces) = (Deal::default(), Vec::new());
-            while rest > 0 {
-                let next = groups.next(found, &mut deal, (Instant::from_micros(micros), rest), |_| Some(0)).unwrap();
-                let Member::Session { slot, .. } = next.member else { panic!("nobody else is there") };
-                groups.give(found, &mut deal, &next, next.due);
-                pieces.push((slot, next.due));
-                rest -= next.due;
-            }
-            pieces
-        };
+        let mut dealt = |micros, rest| dealt(&mut groups, share, micros, rest);
         assert_eq!(dealt(0, 10), [(0, 2), (1, 2), (2, 2), (3, 2), (0, 1), (1, 1)]);
         assert_eq!(dealt(0, 3), [(2, 1), (3, 1), (0, 1)]);
         // Four runs of 100 in a millisecond, and as many in the next: each gets one of them.
@@ -565,9 +580,37 @@ mod tests {
         assert_eq!(dealt(2_000, 100), [(1, 100)]);
         assert_eq!(dealt(2_250, 100), [(2, 100)]);
         assert_eq!(dealt(2_500, 150), [(3, 100), (0, 50)]);
+        assert_eq!(dealt(2_750, 100), [(0, 50), (1, 50)], "a turn goes on with the next run");
         // Those that have come since count only when their millisecond is over, and after a while not at all.
-        assert_eq!(dealt(3_000, 4), [(0, 4)]);
-        assert_eq!(dealt(5_001, 4), [(0, 1), (1, 1), (2, 1), (3, 1)]);
+        assert_eq!(dealt(3_000, 4), [(1, 4)]);
+        assert_eq!(dealt(5_000, 4), [(1, 1), (2, 1), (3, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn a_shard_is_dealt_as_many_as_its_sessions_and_who_leaves_takes_no_turn_along() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        groups.join("a g", Member::Shard { index: 3, count: 3 });
+        (1..3).for_each(|slot| assert!(groups.join("a g", session(slot)).share.is_none()));
+        assert_eq!(dealt(&mut groups, share, 0, 12), [(0, 2), (9, 6), (1, 2), (2, 2)]);
+        assert_eq!(dealt(&mut groups, share, 0, 3), [(0, 1), (9, 2)]);
+        // It has had two of three, and gives way in the middle of its turn.
+        groups.leave("a g", Member::Shard { index: 3, count: 0 }).unwrap();
+        assert_eq!(dealt(&mut groups, share, 0, 6), [(1, 2), (2, 2), (0, 2)]);
+        // The turn stays with whom it is, whoever leaves before.
+        assert_eq!(dealt(&mut groups, share, 0, 1), [(1, 1)]);
+        groups.leave("a g", session(0)).unwrap();
+        assert_eq!(dealt(&mut groups, share, 0, 4), [(2, 2), (1, 2)]);
+    }
+
+    #[test]
+    fn a_member_goes_on_in_another_lane() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        let lane = Asked::of(Lane::new(3).unwrap());
+        let other = Member::Session { slot: 0, number: 1, lane };
+        groups.change("a g", other);
+        assert_eq!(groups.choose(&[groups.found(share)], |_| Some(0)), Some(other));
     }
 
     #[test]

@@ -493,7 +493,18 @@ fn a_run_is_dealt_to_the_members_of_a_group() {
     let mut runs = |times| {
         world.act(&write(4, &[publish(0, 30, times)]));
         let seen = world.act(&Op::Take { deaf: 0 });
-        [0, 2, 3].map(|who| crate::frame::frames(&seen.frames[who]).count())
+        [0, 2, 3].map(|who| {
+            let numbers: Vec<u32> = crate::frame::frames(&seen.frames[who])
+                .map(|bytes| {
+                    let frame = Frame::parse(bytes, &crate::frame::Limits::NONE).unwrap();
+                    u32::from_be_bytes(*frame.payload.first_chunk().unwrap())
+                })
+                .collect();
+            if times == 30 {
+                assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{who}: {numbers:?}");
+            }
+            numbers.len()
+        })
     };
     assert_eq!(runs(30), [10, 10, 10]);
     assert_eq!(runs(7), [3, 2, 2]);

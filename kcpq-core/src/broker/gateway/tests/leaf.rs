@@ -63,6 +63,23 @@ fn what_nobody_there_wants_stays_at_home_and_what_somebody_wants_goes() {
 }
 
 #[test]
+fn messages_that_come_together_stay_at_home_as_those_do_that_come_alone() {
+    let mut world = leafs(1, 1, &[(0, 0), (0, 0)]);
+    for (stayed, got) in [(3, 0), (6, 3), (9, 6)] {
+        let client = &mut world.ends[0].client;
+        (0..3).for_each(|_| _ = client.publish(world.now, "a.b", b"1").unwrap());
+        world.run();
+        assert_eq!((world.stayed(0), world.got(1).len(), world.backbone.seen.len()), (stayed, got, 0));
+        // As a member of a group, and then for itself as well.
+        if stayed == 3 {
+            world.join(1, "a.>", "workers");
+        } else {
+            world.subscribe(1, "a.>");
+        }
+    }
+}
+
+#[test]
 fn each_message_comes_once_and_in_order_whatever_kind_a_server_is_of() {
     let homes = [(0, 0), (0, 1), (1, 0), (2, 1)];
     let mut world = World::mixed(&[true, false, true], 2, &homes, &Config::default());
