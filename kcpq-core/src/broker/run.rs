@@ -152,7 +152,7 @@ impl Room {
 
     /// True if there is room for one message of so many bytes.
     pub(super) fn fits(self, len: usize) -> bool {
-        len <= self.bytes && len <= self.longest && self.count > 0
+        len <= self.bytes && len <= self.longest
     }
 }
 

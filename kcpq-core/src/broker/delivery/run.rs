@@ -96,7 +96,7 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
             if matches!(to, Party::Session(_)) {
                 cx.stats.fan_out.record_many(1, run.count());
             }
-            self.reached.publisher.throttle.on_served(now, to.into());
+            self.reached.publisher.throttle.on_served(now, to);
             groups.give(found, &mut deal, &next, run.count());
             (count, len) = (count + run.count(), len + run.len());
         }
