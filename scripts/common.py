@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GO_PEER = ROOT / "kcpq-std-server" / "tests" / "go-peer"
+NATS_PEER = GO_PEER.with_name("nats-peer")
 # Seconds: a server that does not get ready by then is given up.
 READY = 60
 
@@ -97,14 +98,14 @@ class Server:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def build_go_peer(folder):
+def build_go_peer(folder, sources=GO_PEER):
     go = find("go")
     if not go:
-        return tell("Go is not here: the Go peer is skipped")
-    out = str(Path(folder) / "go-peer")
+        return tell(f"Go is not here: {sources.name} is skipped")
+    out = str(Path(folder) / sources.name)
     gopath = os.environ.get("KCPQ_GOPATH", "/usr/share/gocode")
     environment = {**os.environ, "GO111MODULE": "off", "GOPATH": gopath}
-    built = subprocess.run([go, "build", "-o", out, "."], cwd=GO_PEER, env=environment, capture_output=True, text=True)
+    built = subprocess.run([go, "build", "-o", out, "."], cwd=sources, env=environment, capture_output=True, text=True)
     if built.returncode == 0:
         return out
-    return tell(f"the Go peer cannot be built (see kcpq-std-server/tests/go-peer/README.md): skipped\n{built.stderr}")
+    return tell(f"{sources.name} cannot be built (see kcpq-std-server/tests/go-peer/README.md): skipped\n{built.stderr}")

@@ -49,7 +49,7 @@ def make_stream(addr):
 
 def measure(tools, way, work, seconds, threads):
     """One run's figures, or None, with the reason told."""
-    kcpq, storing, nats = tools
+    kcpq, answers, nats = tools
     window, size = work
     running = []
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ def measure(tools, way, work, seconds, threads):
             if way == KCPQ:
                 command = [kcpq, "serve", "-l", "127.0.0.1:{port}", "--register", "none", "--nats", f"nats://{addr}"]
                 by, addr = "kcpq", server(Server(KCPQ, command, "the backbone is there"))
-            command = [storing, by, addr, "--subject", SUBJECT, "--window", str(window), "--size", str(size),
+            command = [answers, by, addr, "--subject", SUBJECT, "--window", str(window), "--size", str(size),
                        "--duration", f"{seconds}s", *(["--ids"] if way == IDS else [])]
             running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                             env={**os.environ, "SMOL_THREADS": str(threads)}))
@@ -101,7 +101,7 @@ def main(args, target):
     if not nats:
         sys.exit("nats-server is not here: there is nothing that stores")
     works = [work for work in WORKS if not args.only or args.only in name(work)]
-    tools = (str(target / "kcpq"), str(target / "storing"), nats)
+    tools = (str(target / "kcpq"), str(target / "answers"), nats)
     results = {(way, work): [] for way in WAYS for work in works}
     for round_ in range(args.rounds):
         for work in works:

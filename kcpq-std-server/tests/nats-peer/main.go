@@ -4,6 +4,8 @@
 //	nats-peer URL sub SUBJECT [QUEUE]               prints "subscribed", then a line for each message: subject, text, headers
 //	nats-peer URL serve SUBJECT                     prints "subscribed", answers each request with its text and "!"
 //	nats-peer URL request SUBJECT TEXT              prints the answer
+//	nats-peer URL ask SUBJECT SIZE UNDER_WAY PER_SECOND SECONDS
+//	                                                has requests answered, as many a second as may be if that is 0; prints how fast
 //	nats-peer URL kv-make BUCKET
 //	nats-peer URL kv-put BUCKET KEY TEXT
 //	nats-peer URL kv-get BUCKET KEY                 prints the value
@@ -17,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -72,6 +75,13 @@ func main() {
 		answer, err := conn.Request(args[0], []byte(args[1]), patience)
 		check(err)
 		fmt.Println(string(answer.Data))
+	case command == "ask" && len(args) == 5:
+		var numbers [4]int
+		for place := range numbers {
+			numbers[place], err = strconv.Atoi(args[place+1])
+			check(err)
+		}
+		ask(conn, args[0], numbers[0], numbers[1], numbers[2], numbers[3])
 	case command == "kv-make" && len(args) == 1:
 		js, err := conn.JetStream()
 		check(err)
