@@ -179,8 +179,8 @@ impl<P: Peer> Reached<'_, '_, P> {
     }
 }
 
-/// To whom a message goes as to the member of a group that was chosen, and what is told beside it.
-struct Told {
+/// How a message goes to the member of a group that was chosen: to whom, and what is told beside it.
+struct ToMember {
     to: Party,
     /// The lane that the member has asked for, if any.
     lane: Option<Lane>,
@@ -188,7 +188,7 @@ struct Told {
     property: heapless::Vec<u8, { properties::GROUP + MAX_GROUP + properties::END }>,
 }
 
-impl Told {
+impl ToMember {
     /// `asked` counts the brokers that were asked for a member of the group before.
     fn new(member: groups::Member, asked: u8, group: &str) -> Self {
         let mut property = heapless::Vec::new();
@@ -398,7 +398,8 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
         };
         let Some(member) = chosen else { return false };
         let name = shares.first().map_or("", |found| groups.name(found.share));
-        let Told { to, lane, property } = Told::new(member, self.message.asked().map_or(0, |asked| asked + 1), name);
+        let ToMember { to, lane, property } =
+            ToMember::new(member, self.message.asked().map_or(0, |asked| asked + 1), name);
         let published = self.message.lane();
         self.message.set_lane(lane.unwrap_or(published));
         self.hand_to(to, false, &property);

@@ -1,6 +1,6 @@
 //! A run that is handed to its subscribers: to each of them all its messages at once.
 
-use super::{Publisher, Reached, Told};
+use super::{Publisher, Reached, ToMember};
 use crate::broker::context::Context;
 use crate::broker::groups::{self, Deal, Groups};
 use crate::broker::outlet::Level;
@@ -79,7 +79,7 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
             let Self { reached, subject, .. } = self;
             let load = |member| reached.load(*subject, member, true);
             let Some(next) = groups.next(found, &mut deal, (now, rest.count()), load) else { break };
-            let Told { to, lane, mut property } = Told::new(next.member, 0, groups.name(found.share));
+            let ToMember { to, lane, mut property } = ToMember::new(next.member, 0, groups.name(found.share));
             let end = properties::end(property.len());
             // There is room for that as well.
             let _ = property.extend_from_slice(&end);

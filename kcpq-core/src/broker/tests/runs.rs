@@ -381,6 +381,32 @@ proptest! {
         }
         compare_in_all(&ops);
     }
+
+    /// However little room there is, whoever takes nothing, leaves or is ended.
+    #[test]
+    fn no_message_of_a_run_goes_to_two_members_of_a_queue_group(
+        config in configs(), ops in prop::collection::vec(op(), 1..40),
+    ) {
+        let mut world = World::new(&config, true);
+        let mut given = Vec::new();
+        for op in ops.iter().chain([&Op::Take { deaf: 0 }]) {
+            given.extend(world.act(op).frames.iter().flat_map(|bytes| members(bytes)).filter(|(_, _, number)| number.is_some()));
+        }
+        let all = given.len();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), all);
+    }
+}
+
+/// Of messages for members: of which group, of which length, and their numbers, if they are long enough for one.
+fn members(bytes: &[u8]) -> impl Iterator<Item = (u32, usize, Option<u32>)> {
+    crate::frame::frames(bytes).filter_map(|bytes| {
+        let frame = Frame::parse(bytes, &crate::frame::Limits::NONE).unwrap();
+        let (message, properties) = frame.message()?;
+        let number = message.first_chunk().map(|number| u32::from_be_bytes(*number));
+        Some(((properties.member()? - 1) / PATTERNS.len() as u32, message.len(), number))
+    })
 }
 
 /// What one that is no member of a group is told, and what the members of each are: which of them, and in which order each.
