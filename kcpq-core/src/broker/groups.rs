@@ -55,16 +55,21 @@ struct Share {
     turns: u32,
     /// How many sessions the members stand for.
     weight: u32,
-    pace: Pace,
+    deal: Deal,
 }
 
-/// How many messages that came together a share had lately.
+/// How messages are dealt to members who have as much waiting: to each of them as many as to any other, which lie together if they came
+/// so. Where many come, each gets those of its part of a [`SPAN`] before the next does, or what one datagram holds: few long ones cost
+/// less than many short ones, and nobody is idle for longer.
 #[derive(Default)]
-struct Pace {
+struct Deal {
+    /// Messages since then, and in the whole [`SPAN`] before.
     from: Instant,
     since: u32,
-    /// In the whole [`SPAN`] before.
     before: u32,
+    /// What each session gets, for so many messages.
+    each: u32,
+    left: u32,
 }
 
 /// The place of a member in the turns of a share.
@@ -97,17 +102,6 @@ pub(super) struct Change {
     pub(super) share: Option<u32>,
     /// Subscriptions of sessions here that it has now.
     pub(super) here: u32,
-}
-
-/// How messages that came together are dealt to members who have as much waiting: to each of them as many as to any other, which lie
-/// together. Where many come, each gets those of its part of a [`SPAN`] before the next does: few long datagrams cost less than
-/// many short ones, and nobody is idle for longer.
-#[derive(Default)]
-pub(super) struct Deal {
-    /// What each session gets as long as this lasts.
-    each: u32,
-    /// For so many messages.
-    left: u32,
 }
 
 /// The member that comes next.
@@ -249,11 +243,17 @@ impl Groups {
 
     /// Chooses the member that gets a message, among those of some shares of one group, by what each has waiting: as `load`
     /// says, 0 if that is nothing to speak of, `None` if it cannot have the message.
-    pub(super) fn choose(&mut self, shares: &[Found], mut load: impl FnMut(Member) -> Option<u32>) -> Option<Member> {
+    pub(super) fn choose(
+        &mut self,
+        shares: &[Found],
+        now: Instant,
+        mut load: impl FnMut(Member) -> Option<u32>,
+    ) -> Option<Member> {
         if let [found] = shares {
             let share = self.share(found.share)?;
             let (_, place) = share.best(&mut load)?;
-            return share.take(place, 1, 1);
+            share.give(place, 1, share.deal.alone(now));
+            return Some(share.seats.get(place)?.member);
         }
         let first = self.first_of(shares);
         let mut best: Option<(u32, u32, usize)> = None;
@@ -269,36 +269,42 @@ impl Groups {
             }
         }
         let (_, index, place) = best?;
-        self.share(index)?.take(place, 1, 1)
+        let share = self.share(index)?;
+        share.give(place, 1, 1);
+        Some(share.seats.get(place)?.member)
     }
 
     /// Chooses likewise who gets the first of `rest` messages that came together, and some behind it. Who did
-    /// [get](Self::give) them is to be said.
+    /// [get](Self::give) them is to be said. A turn is no longer than `longest` for each session.
     pub(super) fn next(
         &mut self,
         found: Found,
-        deal: &mut Deal,
-        (now, rest): (Instant, u32),
+        (now, rest, longest): (Instant, u32, u32),
         mut load: impl FnMut(Member) -> Option<u32>,
     ) -> Option<Next> {
         let share = self.share(found.share)?;
-        if deal.left == 0 {
-            deal.each = rest.max(share.pace.at(now)).checked_div(share.weight).unwrap_or(0).max(1);
-            deal.left = deal.each * share.weight;
-        }
+        let each = share.deal.each(now, (rest, longest), share.weight);
         let (_, place) = share.best(&mut load)?;
         let member = share.seats.get(place)?.member;
         let had = if place == share.next { share.turns } else { 0 };
-        let due = (deal.each * member.weight()).saturating_sub(had).clamp(1, rest.max(1));
+        let due = (each * member.weight()).saturating_sub(had).clamp(1, rest.max(1));
         Some(Next { member, due, place })
     }
 
     /// So many messages were given to the one that came next.
-    pub(super) fn give(&mut self, found: Found, deal: &mut Deal, next: &Next, count: u32) {
-        deal.left = deal.left.saturating_sub(count);
+    pub(super) fn give(&mut self, found: Found, next: &Next, count: u32) {
         if let Some(share) = self.share(found.share) {
-            share.pace.since += count;
-            share.take(next.place, count, deal.each);
+            share.give(next.place, count, share.deal.each);
+        }
+    }
+
+    /// The one that came next has no room for the next message: it and those that follow are for one after the other.
+    pub(super) fn give_up(&mut self, found: Found, next: &Next) {
+        if let Some(share) = self.share(found.share) {
+            (share.deal.each, share.deal.left) = (1, 0);
+            if next.place == share.next && share.turns > 0 {
+                share.pass_on();
+            }
         }
     }
 
@@ -350,7 +356,8 @@ impl Share {
         true
     }
 
-    /// The member that is to get a message, and what it has waiting: the first in turn of those that have least.
+    /// The member that is to get a message, and what it has waiting: the first in turn of those that have least. Whose turn has begun goes
+    /// on with it, though it has a little more by now.
     fn best(&mut self, mut load: impl FnMut(Member) -> Option<u32>) -> Option<(u32, usize)> {
         self.ask_again(&mut load);
         // Who cannot have the message, as bits, by turns.
@@ -361,7 +368,10 @@ impl Share {
                 // It may have more by now than another one.
                 Some(load) if load > seat.load => seat.load = load,
                 Some(load) => {
-                    (seat.load, self.least) = (load, load);
+                    seat.load = load;
+                    if !self.goes_on(turn, load) {
+                        self.least = load;
+                    }
                     return Some((load, place));
                 }
                 None => without |= 1 << turn,
@@ -378,12 +388,18 @@ impl Share {
             let load = self.seats.get(place)?.load;
             if without & 1 << turn == 0 && best.is_none_or(|(least, ..)| load < least) {
                 best = Some((load, turn, place));
-                if load <= self.least {
+                if load <= self.least || self.goes_on(turn, load) {
                     break;
                 }
             }
         }
         best.map(|(_, turn, place)| (turn, place))
+    }
+
+    /// True for the first in turn in the middle of its turn, if what it has waiting is no more than the messages of one turn can have
+    /// added: many turns would be cut short if all have about as much.
+    fn goes_on(&self, turn: usize, load: u32) -> bool {
+        turn == 0 && self.turns > 0 && load <= self.least.saturating_add(1)
     }
 
     /// Places in the order of their turns.
@@ -410,27 +426,47 @@ impl Share {
     }
 
     /// This one gets so many messages; its turn lasts for so many for `each` session that it stands for.
-    fn take(&mut self, place: usize, count: u32, each: u32) -> Option<Member> {
-        let member = self.seats.get(place)?.member;
+    fn give(&mut self, place: usize, count: u32, each: u32) {
+        let Some(weight) = self.seats.get(place).map(|seat| seat.member.weight()) else { return };
         if place != self.next {
             (self.next, self.turns) = (place, 0);
         }
         self.turns += count;
-        if self.turns >= each * member.weight() {
-            (self.next, self.turns) = ((place + 1) % self.seats.len(), 0);
+        self.deal.since += count;
+        self.deal.left = self.deal.left.saturating_sub(count);
+        if self.turns >= each * weight {
+            self.pass_on();
         }
-        Some(member)
+    }
+
+    /// It is the turn of the next one.
+    fn pass_on(&mut self) {
+        self.turns = 0;
+        self.next += 1;
+        if self.next >= self.seats.len() {
+            self.next = 0;
+        }
     }
 }
 
-impl Pace {
-    fn at(&mut self, now: Instant) -> u32 {
+impl Deal {
+    /// What each session gets, of `rest` messages that are there and those that follow, if they are so many in all.
+    fn each(&mut self, now: Instant, (rest, longest): (u32, u32), sessions: u32) -> u32 {
         let passed = now.since(self.from);
         if passed >= SPAN {
-            let before = if passed < SPAN + SPAN { self.since } else { 0 };
-            *self = Self { from: now, since: 0, before };
+            self.before = if passed < SPAN + SPAN { self.since } else { 0 };
+            (self.from, self.since, self.left) = (now, 0, 0);
         }
-        self.before
+        let each = rest.max(self.before).checked_div(sessions).unwrap_or(0).min(longest).max(1);
+        if self.left == 0 || each > self.each {
+            (self.each, self.left) = (each, each * sessions);
+        }
+        self.each
+    }
+
+    /// What each session gets, where a message comes alone: as much as of those that came together just before.
+    fn alone(&self, now: Instant) -> u32 {
+        if now.since(self.from) < SPAN + SPAN { self.each.max(1) } else { 1 }
     }
 }
 
@@ -471,7 +507,7 @@ mod tests {
         let shares: Vec<_> = shares.iter().map(|share| groups.found(*share)).collect();
         let mut times = vec![0; 10];
         for _ in 0..count {
-            match groups.choose(&shares, &load) {
+            match groups.choose(&shares, Instant::ZERO, &load) {
                 Some(Member::Session { slot, .. }) => times[slot as usize] += 1,
                 Some(Member::Shard { .. }) => times[9] += 1,
                 None => {}
@@ -514,7 +550,7 @@ mod tests {
         let found = [groups.found(other)];
         for slot in [0, 1, 2, 3, 0] {
             assert_eq!(
-                groups.choose(&found, |_| Some(7)),
+                groups.choose(&found, Instant::ZERO, |_| Some(7)),
                 Some(session(slot)),
                 "of many with as much the first in turn"
             );
@@ -530,7 +566,7 @@ mod tests {
         // All have something waiting: it leaves them at their own pace, as much as comes.
         let (mut waiting, mut asked, mut given) = ([640; 8], 0, [0; 8]);
         let mut load = |waiting: &[u32; 8], groups: &mut Groups| {
-            let chosen = groups.choose(&found, |member| {
+            let chosen = groups.choose(&found, Instant::ZERO, |member| {
                 asked += 1;
                 let Member::Session { slot, .. } = member else { return None };
                 Some(waiting[slot as usize] / 64)
@@ -556,10 +592,10 @@ mod tests {
     /// is 9.
     fn dealt(groups: &mut Groups, share: u32, micros: u64, mut rest: u32) -> Vec<(u32, u32)> {
         let found = groups.found(share);
-        let (mut deal, mut pieces) = (Deal::default(), Vec::new());
+        let mut pieces = Vec::new();
         while rest > 0 {
-            let next = groups.next(found, &mut deal, (Instant::from_micros(micros), rest), |_| Some(0)).unwrap();
-            groups.give(found, &mut deal, &next, next.due);
+            let next = groups.next(found, (Instant::from_micros(micros), rest, 100), |_| Some(0)).unwrap();
+            groups.give(found, &next, next.due);
             let slot = if let Member::Session { slot, .. } = next.member { slot } else { 9 };
             pieces.push((slot, next.due));
             rest -= next.due;
@@ -587,6 +623,51 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_is_no_longer_than_a_datagram_holds_and_goes_on_with_what_comes_alone() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        groups.join("a g", Member::Shard { index: 3, count: 2 });
+        groups.join("a g", session(1));
+        let found = [groups.found(share)];
+        assert_eq!(dealt(&mut groups, share, 0, 800), [(0, 100), (9, 200), (1, 100)].repeat(2));
+        assert_eq!(dealt(&mut groups, share, 1_000, 30), [(0, 30)]);
+        let alone = |groups: &mut Groups, at| groups.choose(&found, Instant::from_micros(at), |_| Some(0));
+        for _ in 30..99 {
+            assert_eq!(alone(&mut groups, 1_500), Some(session(0)));
+        }
+        assert_eq!(dealt(&mut groups, share, 1_900, 2), [(0, 1), (9, 1)]);
+        // That is long ago, and who has had more than one gives way.
+        let shard = Member::Shard { index: 3, count: 2 };
+        let later = core::array::from_fn(|_| alone(&mut groups, 4_000).unwrap());
+        assert_eq!(later, [shard, session(1), session(0), shard, shard, session(1)]);
+    }
+
+    #[test]
+    fn a_turn_is_not_cut_short_by_what_is_given_in_it_but_by_more_and_where_there_is_no_room() {
+        let mut groups = Groups::new(1);
+        let share = groups.join("a g", session(0)).share.unwrap();
+        groups.join("a g", session(1));
+        let found = groups.found(share);
+        let mut next = |waiting: u32, give_up| {
+            let load = |member| Some(if member == session(0) { waiting } else { 0 });
+            let next = groups.next(found, (Instant::from_micros(1), 20, 10), load).unwrap();
+            if give_up {
+                groups.give_up(found, &next);
+            } else {
+                groups.give(found, &next, 4);
+            }
+            (next.member, next.due)
+        };
+        assert_eq!(next(0, false), (session(0), 10));
+        assert_eq!(next(1, false), (session(0), 6));
+        assert_eq!(next(2, false), (session(1), 10), "more than a turn adds");
+        assert_eq!(next(0, true), (session(1), 6));
+        assert_eq!(next(0, true), (session(0), 10), "it is the next one's turn");
+        assert_eq!(next(0, false), (session(0), 10), "who had not begun has it still");
+        assert_eq!(next(u32::MAX, false), (session(1), 10));
+    }
+
+    #[test]
     fn a_shard_is_dealt_as_many_as_its_sessions_and_who_leaves_takes_no_turn_along() {
         let mut groups = Groups::new(1);
         let share = groups.join("a g", session(0)).share.unwrap();
@@ -610,7 +691,7 @@ mod tests {
         let lane = Asked::of(Lane::new(3).unwrap());
         let other = Member::Session { slot: 0, number: 1, lane };
         groups.change("a g", other);
-        assert_eq!(groups.choose(&[groups.found(share)], |_| Some(0)), Some(other));
+        assert_eq!(groups.choose(&[groups.found(share)], Instant::ZERO, |_| Some(0)), Some(other));
     }
 
     #[test]

@@ -378,18 +378,19 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
     /// The same for one group, of which these are the shares. True if there is somebody who can have it.
     #[inline(never)]
     pub(super) fn hand_to_group(&mut self, groups: &mut Groups, shares: &[groups::Found]) -> bool {
+        let now = self.reached.cx.now;
         let chosen = match self.message.asked() {
-            None => groups.choose(shares, |member| self.reached.load(self.subject, member, true)),
+            None => groups.choose(shares, now, |member| self.reached.load(self.subject, member, true)),
             // Another shard knew of members here. If these have left, or may not have it, one of the others is asked that have least
             // waiting; and if that leads nowhere either, all of them one after the other.
             Some(asked) => {
                 let (own, count) = self.reached.cx.shard;
                 let (from, asked) = (self.reached.publisher.party, u64::from(asked));
-                let mut chosen = groups.choose(shares, |member| self.reached.load(self.subject, member, false));
+                let mut chosen = groups.choose(shares, now, |member| self.reached.load(self.subject, member, false));
                 if chosen.is_none() && asked < count {
                     let is_from =
                         |member| matches!(member, groups::Member::Shard { index, .. } if Party::Shard(index) == from);
-                    chosen = groups.choose(shares, |member| {
+                    chosen = groups.choose(shares, now, |member| {
                         self.reached.load(self.subject, member, true).filter(|_| !is_from(member))
                     });
                 }

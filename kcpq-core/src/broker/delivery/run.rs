@@ -2,7 +2,7 @@
 
 use super::{Publisher, Reached, ToMember};
 use crate::broker::context::Context;
-use crate::broker::groups::{self, Deal, Groups};
+use crate::broker::groups::{self, Groups};
 use crate::broker::outlet::Level;
 use crate::broker::party::Party;
 use crate::broker::peer::Peer;
@@ -11,9 +11,13 @@ use crate::broker::session::{Receiver, Session};
 use crate::broker::shards::Shards;
 use crate::broker::table::Table;
 use crate::broker::turn::Turn;
+use crate::datagram::LOCAL_DATAGRAM;
 use crate::frame::properties;
 use crate::lane::Lane;
 use crate::subject::Subject;
+
+/// What the longest datagram holds of frames at least.
+const TURN: usize = LOCAL_DATAGRAM as usize - 128;
 
 /// As a [`Delivery`](super::Delivery) of each of its messages, of whom everybody takes each.
 pub(in crate::broker) struct RunDelivery<'d, 'p, P: Peer> {
@@ -73,12 +77,13 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
         messages: Alike<'_>,
         each: u32,
     ) -> Option<(u32, usize)> {
-        let (mut deal, mut rest) = (Deal::default(), messages.known());
-        let (now, mut count, mut len) = (self.reached.cx.now, 0, 0);
+        let (now, mut rest) = (self.reached.cx.now, messages.known());
+        let (mut count, mut len) = (0, 0);
+        let longest = TURN / (rest.first_len() + properties::MEMBER + properties::END);
         while rest.count() > 0 {
             let Self { reached, subject, .. } = self;
             let load = |member| reached.load(*subject, member, true);
-            let Some(next) = groups.next(found, &mut deal, (now, rest.count()), load) else { break };
+            let Some(next) = groups.next(found, (now, rest.count(), longest as u32), load) else { break };
             let ToMember { to, lane, mut property } = ToMember::new(next.member, 0, groups.name(found.share));
             let end = properties::end(property.len());
             // There is room for that as well.
@@ -86,8 +91,12 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
             let lane = lane.unwrap_or(self.lane);
             let here = self.room_in_all(1);
             let Some((cx, Receiver { queue, outlet, .. })) = self.reached.receiver(to, true) else { break };
-            let Some(room) = outlet.room(cx, queue, lane, rest.first_len() + property.len()) else { break };
-            let room = Room { count: next.due, ..room.and(here) };
+            let first = rest.first_len() + property.len();
+            let room = outlet.room(cx, queue, lane, first).map(|room| Room { count: next.due, ..room.and(here) });
+            let Some(room) = room.filter(|room| room.fits(first)) else {
+                groups.give_up(found, &next);
+                break;
+            };
             let mut run = rest.take(&property, room, (&mut cx.turn, each));
             if run.count() == 0 {
                 break;
@@ -97,7 +106,7 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
                 cx.stats.fan_out.record_many(1, run.count());
             }
             self.reached.publisher.throttle.on_served(now, to);
-            groups.give(found, &mut deal, &next, run.count());
+            groups.give(found, &next, run.count());
             (count, len) = (count + run.count(), len + run.len());
         }
         Some((count, len)).filter(|(count, _)| *count > 0)

@@ -370,12 +370,14 @@ impl Outlet {
     }
 
     /// How much waits for the party beside others that could have a message in its place: 0 is nothing to speak of, and the
-    /// most that it gets nothing of it. A shard stands for `sessions`, and says how it is with these, for a while.
+    /// most that it gets nothing of it. A shard stands for `sessions`, and says how it is with these, for a while. What
+    /// is on the way to it is nothing up to the low-water mark, as nothing is that is in flight to a session.
     pub(super) fn load<P>(&self, cx: &Context<P>, queue: &Queues<Heap>, sessions: u32) -> u32 {
         if !(self.drained || self.progresses(cx)) {
             return u32::MAX;
         }
-        let own = (self.waiting(queue) / LOAD) as u32 / sessions.max(1);
+        let waiting = queue.len() + self.beyond.saturating_sub(self.low());
+        let own = (waiting / LOAD) as u32 / sessions.max(1);
         let recent = self.progress.is_some_and(|at| at + REPORT_LASTS > cx.now);
         own.saturating_add(self.reported.filter(|_| recent).map_or(0, |report| report.load))
     }

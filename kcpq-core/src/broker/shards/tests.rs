@@ -537,6 +537,34 @@ fn the_members_of_a_group_get_as_many_wherever_they_are() {
     assert!(more.clone().all(|more| more == 20), "{:?}", more.collect::<Vec<_>>());
 }
 
+/// What is on the way to another thread does not wait for its members: where much comes, much is.
+#[test]
+fn the_members_of_a_group_get_as_many_although_another_thread_hears_late() {
+    let homes = [0, 0, 0, 0, 1, 1, 1, 1, 0];
+    let mut crew = Crew { server: Server::new(2, &homes, &Config::default()), members: Vec::new() };
+    (0..8).for_each(|end| crew.join(end));
+    crew.server.carry_all();
+    let mut number = 0;
+    for _ in 0..100 {
+        for _ in 0..2 {
+            crew.server.pass(Duration::from_millis(1));
+            for _ in 0..1_000 {
+                let mut payload = [8_u32.to_be_bytes(), u32::to_be_bytes(number)].concat();
+                payload.resize(128, 7);
+                let Server { now, ends, .. } = &mut crew.server;
+                number += u32::from(ends[8].client.publish(*now, "jobs.a", &payload).is_ok());
+            }
+            crew.server.settle();
+        }
+        // Every 2 ms it comes to it.
+        crew.server.carry_all();
+    }
+    let counts: Vec<_> = crew.members.iter().map(|member| crew.got(*member).len()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), number as usize);
+    let (fewest, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    assert!(most - fewest <= most / 50, "{counts:?}");
+}
+
 /// Each shard knows of the others only that they have members.
 #[test]
 fn of_a_group_that_member_is_found_who_may_have_a_message_and_it_does_not_go_around_for_ever() {

@@ -111,7 +111,7 @@ fn each_member_has_its_own_lane() {
     };
     let [bulk, normal, urgent] = [Some(Lane::BULK), None, Some(Lane::URGENT)].map(&mut join);
     world.publish_numbers(publisher, "jobs.a", 0..300, 1_000);
-    world.run_for(Duration::from_millis(1_500));
+    world.run_for(Duration::from_millis(1_700));
     let [bulk_count, normal_count, urgent_count] = [bulk, normal, urgent].map(|which| world.numbers(which).len());
     assert!(
         urgent_count > 80 && normal_count < 80 && bulk_count < normal_count,
