@@ -79,7 +79,7 @@ pub(super) struct Context<P> {
     /// Who was held back and may go on, and sessions that have begun to miss messages: seen to when nobody is worked on.
     pub(super) released: VecDeque<Party>,
     pub(super) slow: VecDeque<u32>,
-    /// Somebody has used up what waited for it, which other shards want to know: seen to as well.
+    /// Somebody has used up what waited for it, or has nothing to speak of left, which other shards want to know: seen to as well.
     pub(super) emptied: bool,
     events: VecDeque<Event<P>>,
 }

@@ -425,7 +425,7 @@ impl<P: Peer> Sessions<P> {
             self.share_memory();
         }
         if core::mem::take(&mut self.cx.emptied) {
-            self.hub.review_patience(&mut self.cx, &mut self.table);
+            self.hub.review_receivers(&mut self.cx, &mut self.table);
         }
         while let Some(party) = self.cx.released.pop_front() {
             let throttle = match party {

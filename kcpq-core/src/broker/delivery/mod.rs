@@ -53,8 +53,23 @@ pub(super) struct Publisher<'p> {
 pub(super) struct About {
     /// How long the least patient of them can be kept waiting; `None` if there was nobody.
     pub(super) patience: Option<Patience>,
-    /// The load of the member of a queue group that was given the last one (see [`Outlet::load`]).
-    pub(super) load: Option<u32>,
+    /// Of the members of queue groups that were given one that with the least load before (see [`Outlet::load`]): what is given one
+    /// behind the other adds to it only until it is sent.
+    pub(super) member: Option<(u32, Party)>,
+}
+
+impl About {
+    /// One more was given to a member that had so much waiting before.
+    fn given(&mut self, load: u32, member: Party) {
+        self.member = self.member.into_iter().chain([(load, member)]).min_by_key(|(load, _)| *load);
+    }
+
+    /// How they were off with messages before, if that has not been told yet, and are with others now.
+    pub(super) fn and(self, others: Self, told: bool) -> Self {
+        let before = if told { None } else { self.member };
+        let least = before.into_iter().chain(others.member).min_by_key(|(load, _)| *load);
+        Self { patience: others.patience.or(self.patience), member: least.or(self.member) }
+    }
 }
 
 impl<'p> Publisher<'p> {
@@ -281,6 +296,9 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
             outlet.counts.withheld += 1;
             return;
         }
+        if let Some(about) = publisher.about.as_mut().filter(|_| !more.is_empty()) {
+            about.given(outlet.load(cx, queue, 1), to);
+        }
         let Admission { taken, slow } = outlet.admit(cx, queue, self.message, lane, latest, more);
         let level = outlet.level(cx, queue);
         let mut other = Some(to);
@@ -296,9 +314,6 @@ impl<'d, 'p, 'm, P: Peer> Delivery<'d, 'p, 'm, P> {
         }
         if let Some(about) = &mut publisher.about {
             about.patience = outlet.patience(cx).into_iter().chain(about.patience).min();
-            if !more.is_empty() {
-                about.load = Some(outlet.load(cx, queue, 1));
-            }
         }
         match to {
             Party::Session(slot) => {

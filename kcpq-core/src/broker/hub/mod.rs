@@ -19,7 +19,7 @@ use super::message::{self, Message};
 use super::party::{Party, Subscriber};
 use super::peer::Peer;
 use super::receipts::{Reach, Receipts};
-use super::session::{Me, Session};
+use super::session::{Me, Receiver, Session};
 use super::shards::Shards;
 use super::table::Table;
 use super::throttle::Throttle;
@@ -417,9 +417,18 @@ impl Hub {
         }
     }
 
-    /// Finds out how long those can be kept waiting now whom other shards publish to, and who had enough when they did.
-    pub(super) fn review_patience<P: Peer>(&mut self, cx: &mut Context<P>, table: &mut Table<P, Session>) {
+    /// Finds out how those are off now whom other shards publish to, and who had enough when they did.
+    pub(super) fn review_receivers<P: Peer>(&mut self, cx: &mut Context<P>, table: &mut Table<P, Session>) {
         for shard in 0..self.shards.count() {
+            if let Some(Party::Session(slot)) = self.shards.least_loaded(shard) {
+                let load = table.get_mut(slot).map(|slot| {
+                    let Receiver { queue, outlet, .. } = slot.session.receiver();
+                    outlet.load(cx, queue, 1)
+                });
+                if load.is_none_or(|load| load == 0) {
+                    self.shards.set_unloaded(shard);
+                }
+            }
             let Some(served) = self.shards.fed(shard).map(|throttle| throttle.served(cx.now)) else { continue };
             let patience = |party| match party {
                 Party::Session(slot) => table.get_mut(slot)?.session.outlet().1.patience(cx),

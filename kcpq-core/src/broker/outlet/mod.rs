@@ -103,7 +103,7 @@ pub(super) struct Report {
     pub(super) lossy: bool,
     /// How long the others can be kept waiting.
     pub(super) patience: Option<Patience>,
-    /// What waits for the member of a queue group that was given a message last, as [`Outlet::load`] says.
+    /// What waited for that member of a queue group which had least when it was given a message, as [`Outlet::load`] says.
     pub(super) load: u32,
 }
 
@@ -461,7 +461,7 @@ impl Outlet {
         let left = self.accounted.saturating_sub(waiting);
         self.account(&mut cx.stats, waiting);
         self.drained = waiting + unacked == 0;
-        cx.emptied |= self.supply.drain(cx.now, waiting, acked, unacked);
+        cx.emptied |= self.supply.drain(cx.now, waiting, acked, unacked) || (waiting < LOAD && waiting + left >= LOAD);
         if self.slow && waiting <= self.limit(cx) / 2 && !self.is_stuck(cx.now) {
             self.slow = false;
         }

@@ -27,7 +27,7 @@ use super::delivery::About;
 use super::event::SessionId;
 use super::kept::Kept;
 use super::outlet::{Outlet, Report};
-use super::party::MAX_SHARDS;
+use super::party::{MAX_SHARDS, Party};
 use super::receipts::{Counted, Receipts, StoreOutcome};
 use super::replays::{Ask, Key, Say};
 use super::supply::Patience;
@@ -132,8 +132,9 @@ impl Shard {
         let behind = self.throttle.holds();
         if self.placed > 0 || self.told_behind != Some(behind) {
             self.told_behind = Some(behind);
-            let About { patience, load } = self.about;
-            let report = Report { behind, lossy: self.throttle.is_lossy(), patience, load: load.unwrap_or_default() };
+            let About { patience, member } = self.about;
+            let load = member.map_or(0, |(load, _)| load);
+            let report = Report { behind, lossy: self.throttle.is_lossy(), patience, load };
             let (bytes, answers) = (core::mem::take(&mut self.placed), core::mem::take(&mut self.answers));
             return Some(Told::Placed { bytes, report, answers });
         }
@@ -256,10 +257,9 @@ impl Shards {
     /// this.
     pub(super) fn has_placed(&mut self, index: u8, bytes: usize, about: About, answers: Vec<(u32, u32)>) {
         if let Some(shard) = self.get_mut(index) {
+            shard.about = shard.about.and(about, shard.placed == 0);
             shard.placed += bytes;
             shard.answers.extend(answers);
-            shard.about.patience = about.patience.or(shard.about.patience);
-            shard.about.load = about.load.or(shard.about.load);
         }
     }
 
@@ -287,6 +287,20 @@ impl Shards {
     pub(super) fn set_patience(&mut self, index: u8, patience: Patience) {
         if let Some(shard) = self.get_mut(index) {
             shard.about.patience = Some(patience);
+        }
+        self.tell_again(index);
+    }
+
+    /// The member of a queue group that has least waiting of those whom a shard publishes to, if it had something.
+    pub(super) fn least_loaded(&self, index: u8) -> Option<Party> {
+        let (load, member) = self.all.get(usize::from(index))?.as_ref()?.about.member?;
+        (load > 0).then_some(member)
+    }
+
+    /// It has nothing to speak of any more.
+    pub(super) fn set_unloaded(&mut self, index: u8) {
+        if let Some(shard) = self.get_mut(index) {
+            shard.about.member = None;
         }
         self.tell_again(index);
     }
