@@ -18,7 +18,9 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
+use super::outlet::LOAD;
 use super::party::Party;
+use crate::datagram::LOCAL_DATAGRAM;
 use crate::lane::Asked;
 use crate::time::{Duration, Instant};
 
@@ -59,8 +61,8 @@ struct Share {
 }
 
 /// How messages are dealt to members who have as much waiting: to each of them as many as to any other, which lie together if they came
-/// so. Where many come, each gets those of its part of a [`SPAN`] before the next does, or what one datagram holds: few long ones cost
-/// less than many short ones, and nobody is idle for longer.
+/// so. Where many come, each gets those of its part of a [`SPAN`] before the next does, or a batch of datagrams: few long ones cost less
+/// than many short ones, and nobody is idle for longer.
 #[derive(Default)]
 struct Deal {
     /// Messages since then, and in the whole [`SPAN`] before.
@@ -116,6 +118,11 @@ pub(super) struct Next {
 const LOOKED_AT: usize = 64;
 /// With so many messages one is asked again who had something waiting; where another one has nothing, with each message.
 const AGAIN: u8 = 4;
+
+/// The most messages of one turn, in bytes: what the longest datagrams of one batch hold at least.
+pub(super) const TURN: usize = 4 * (LOCAL_DATAGRAM as usize - 128);
+/// They add no more to what a member has waiting (see [`Outlet::load`](super::outlet::Outlet::load)).
+const TURN_ADDS: u32 = TURN.div_ceil(LOAD) as u32;
 
 /// In this time each member has its turn.
 const SPAN: Duration = Duration::from_millis(1);
@@ -396,10 +403,10 @@ impl Share {
         best.map(|(_, turn, place)| (turn, place))
     }
 
-    /// True for the first in turn in the middle of its turn, if what it has waiting is no more than the messages of one turn can have
-    /// added: many turns would be cut short if all have about as much.
+    /// True for the first in turn in the middle of its turn, if what it has waiting is no more than that can have added: many turns
+    /// would be cut short where all have about as much.
     fn goes_on(&self, turn: usize, load: u32) -> bool {
-        turn == 0 && self.turns > 0 && load <= self.least.saturating_add(1)
+        turn == 0 && self.turns > 0 && load <= self.least.saturating_add(TURN_ADDS)
     }
 
     /// Places in the order of their turns.
@@ -623,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_no_longer_than_a_datagram_holds_and_goes_on_with_what_comes_alone() {
+    fn a_turn_is_no_longer_than_it_may_be_and_goes_on_with_what_comes_alone() {
         let mut groups = Groups::new(1);
         let share = groups.join("a g", session(0)).share.unwrap();
         groups.join("a g", Member::Shard { index: 3, count: 2 });
@@ -659,8 +666,8 @@ mod tests {
             (next.member, next.due)
         };
         assert_eq!(next(0, false), (session(0), 10));
-        assert_eq!(next(1, false), (session(0), 6));
-        assert_eq!(next(2, false), (session(1), 10), "more than a turn adds");
+        assert_eq!(next(TURN_ADDS, false), (session(0), 6));
+        assert_eq!(next(TURN_ADDS + 1, false), (session(1), 10), "more than a turn adds");
         assert_eq!(next(0, true), (session(1), 6));
         assert_eq!(next(0, true), (session(0), 10), "it is the next one's turn");
         assert_eq!(next(0, false), (session(0), 10), "who had not begun has it still");

@@ -11,13 +11,9 @@ use crate::broker::session::{Receiver, Session};
 use crate::broker::shards::Shards;
 use crate::broker::table::Table;
 use crate::broker::turn::Turn;
-use crate::datagram::LOCAL_DATAGRAM;
 use crate::frame::properties;
 use crate::lane::Lane;
 use crate::subject::Subject;
-
-/// What the longest datagram holds of frames at least.
-const TURN: usize = LOCAL_DATAGRAM as usize - 128;
 
 /// As a [`Delivery`](super::Delivery) of each of its messages, of whom everybody takes each.
 pub(in crate::broker) struct RunDelivery<'d, 'p, P: Peer> {
@@ -79,7 +75,7 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
     ) -> Option<(u32, usize)> {
         let (now, mut rest) = (self.reached.cx.now, messages.known());
         let (mut count, mut len) = (0, 0);
-        let longest = TURN / (rest.first_len() + properties::MEMBER + properties::END);
+        let longest = groups::TURN / (rest.first_len() + properties::MEMBER + properties::END);
         while rest.count() > 0 {
             let Self { reached, subject, .. } = self;
             let load = |member| reached.load(*subject, member, true);

@@ -115,7 +115,7 @@ enum Kind {
 }
 
 /// So many bytes count as one when the loads of members of a queue group are compared.
-const LOAD: usize = 16 * 1024;
+pub(super) const LOAD: usize = 16 * 1024;
 /// For so long it counts what a shard has said of the load of its sessions.
 const REPORT_LASTS: Duration = Duration::from_millis(50);
 /// What can come later comes while less than this waits.
@@ -371,12 +371,12 @@ impl Outlet {
 
     /// How much waits for the party beside others that could have a message in its place: 0 is nothing to speak of, and the
     /// most that it gets nothing of it. A shard stands for `sessions`, and says how it is with these, for a while. What
-    /// is on the way to it is nothing up to the low-water mark, as nothing is that is in flight to a session.
+    /// is on the way to it is nothing up to half of the high-water mark, as nothing is that is in flight to a session.
     pub(super) fn load<P>(&self, cx: &Context<P>, queue: &Queues<Heap>, sessions: u32) -> u32 {
         if !(self.drained || self.progresses(cx)) {
             return u32::MAX;
         }
-        let waiting = queue.len() + self.beyond.saturating_sub(self.low());
+        let waiting = queue.len() + self.beyond.saturating_sub(self.high / 2);
         let own = (waiting / LOAD) as u32 / sessions.max(1);
         let recent = self.progress.is_some_and(|at| at + REPORT_LASTS > cx.now);
         own.saturating_add(self.reported.filter(|_| recent).map_or(0, |report| report.load))
