@@ -75,7 +75,7 @@ impl<'d, 'p, P: Peer> RunDelivery<'d, 'p, P> {
     ) -> Option<(u32, usize)> {
         let (now, mut rest) = (self.reached.cx.now, messages.known());
         let (mut count, mut len) = (0, 0);
-        let longest = groups::TURN / (rest.first_len() + properties::MEMBER + properties::END);
+        let longest = groups::TURN.checked_div(rest.first_len() + properties::MEMBER + properties::END).unwrap_or(1);
         while rest.count() > 0 {
             let Self { reached, subject, .. } = self;
             let load = |member| reached.load(*subject, member, true);
