@@ -294,7 +294,7 @@ impl Groups {
         let (_, place) = share.best(&mut load)?;
         let member = share.seats.get(place)?.member;
         let had = if place == share.next { share.turns } else { 0 };
-        let due = (each * member.weight()).saturating_sub(had).clamp(1, rest.max(1));
+        let due = each.saturating_mul(member.weight()).saturating_sub(had).clamp(1, rest.max(1));
         Some(Next { member, due, place })
     }
 
@@ -439,9 +439,10 @@ impl Share {
             (self.next, self.turns) = (place, 0);
         }
         self.turns += count;
-        self.deal.since += count;
+        // Where all come alone nobody looks at it.
+        self.deal.since = self.deal.since.saturating_add(count);
         self.deal.left = self.deal.left.saturating_sub(count);
-        if self.turns >= each * weight {
+        if self.turns >= each.saturating_mul(weight) {
             self.pass_on();
         }
     }
@@ -466,7 +467,7 @@ impl Deal {
         }
         let each = rest.max(self.before).checked_div(sessions).unwrap_or(0).min(longest).max(1);
         if self.left == 0 || each > self.each {
-            (self.each, self.left) = (each, each * sessions);
+            (self.each, self.left) = (each, each.saturating_mul(sessions));
         }
         self.each
     }
