@@ -35,8 +35,8 @@ const BATCH: u32 = 16;
 pub(super) const BULK: usize = 16 * 1024;
 
 /// Most sessions that are opened in a turn for who has not shown to be anybody: each takes some 10 us with all that follows
-/// from it.
-const NEWCOMERS: u32 = 64;
+/// from it, for which who is here already waits.
+const NEWCOMERS: u32 = 16;
 
 /// Of one broker: the turn.
 #[derive(Debug, Default)]
