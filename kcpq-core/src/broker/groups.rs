@@ -466,7 +466,8 @@ impl Deal {
             (self.from, self.since, self.left) = (now, 0, 0);
         }
         let each = rest.max(self.before).checked_div(sessions).unwrap_or(0).min(longest).max(1);
-        if self.left == 0 || each > self.each {
+        // Longer messages than before make shorter turns.
+        if self.left == 0 || each > self.each || self.each > longest.max(1) {
             (self.each, self.left) = (each, each.saturating_mul(sessions));
         }
         self.each
@@ -673,6 +674,11 @@ mod tests {
         assert_eq!(next(0, true), (session(0), 10), "it is the next one's turn");
         assert_eq!(next(0, false), (session(0), 10), "who had not begun has it still");
         assert_eq!(next(u32::MAX, false), (session(1), 10));
+        let longer = groups.next(found, (Instant::from_micros(1), 20, 3), |_| Some(0)).unwrap();
+        assert_eq!((longer.member, longer.due), (session(1), 1), "its turn was too long for these");
+        groups.give(found, &longer, 1);
+        let longer = groups.next(found, (Instant::from_micros(1), 20, 3), |_| Some(0)).unwrap();
+        assert_eq!((longer.member, longer.due), (session(0), 3));
     }
 
     #[test]
