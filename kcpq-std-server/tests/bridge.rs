@@ -11,6 +11,7 @@ use futures_lite::future::poll_once;
 use kcpq_smol::Client;
 use smol::Timer;
 use support::edge::next;
+use support::folder::Folder;
 use support::go;
 use support::nats::{self, Nats, NatsClient};
 use support::port;
@@ -481,6 +482,49 @@ fn a_bridge_that_is_told_to_stop_hands_over_what_it_was_given() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_file_says_what_flags_say_and_is_read_again() {
+    if !nats::is_there() {
+        return;
+    }
+    let (nats, server, folder) = (Nats::start(&[]), Server::start(&[]), Folder::new("bridge-file"));
+    let text = format!(
+        "to_nats = 'up.>'\nto_kcpq = ['down.>']\nmap = ['up.>=site.>']\nlog_level = 'warn'\n\
+         [kcpq]\nservers = '{}'\n[nats]\nservers = '{}'\n",
+        server.addr,
+        nats.url()
+    );
+    let file = folder.write("bridge.toml", &text);
+    let said = kcpq().args(["bridge", "--check", "-c"]).arg(&file).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(&format!("kcpq.servers = {}", server.addr)) && said.contains("bridge.toml:3"), "{said}");
+    let mut bridge = Process::spawn(kcpq().args(["bridge", "-c"]).arg(&file));
+    bridge.expect_line("bridging ", LIMIT);
+    smol::block_on(async {
+        let client = server.client().await;
+        let mut there = NatsClient::connect(nats.port, "");
+        there.subscribe("site.>", None);
+        client.publish("up.a", "1").await.unwrap();
+        let heard = there.next();
+        assert_eq!((&*heard.subject, &*heard.text), ("site.a", "1"));
+    });
+    let louder = text.replace("'warn'", "'info'");
+    for (text, logged) in [
+        (&text.replace("'warn'", "'wrn'"), "everything stays as it was"),
+        (&louder, "configuration read again"),
+        (&louder.replace("'down.>'", "'other.>'"), "changed, but holds only from the next start on"),
+    ] {
+        folder.write("bridge.toml", text);
+        bridge.signal("-HUP");
+        bridge.expect_logged(logged, LIMIT);
+    }
+    // Of the level that holds now.
+    bridge.terminate();
+    bridge.expect_logged("stopping", LIMIT);
+    assert!(bridge.wait(LIMIT).status.success());
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let said = |args: &[&str]| {
         let output = kcpq().arg("bridge").args(args).output().unwrap();
@@ -489,6 +533,8 @@ fn what_cannot_be_is_said() {
     for (args, code, part) in [
         (&["--nats", "nats://x"][..], 2, "--to-nats"),
         (&["--to-nats", ">"], 2, "--nats <URL>"),
+        (&["-c", "../examples/bridge.toml", "--nats-cert", "x", "--nats-cert-key", "x"], 1, "TLS towards NATS: x: "),
+        (&["-c", "no/such/file"], 1, "cannot read no/such/file: "),
         (&["--nats", "nats://x", "--to-nats", "a..b"], 2, "invalid value 'a..b'"),
         (&["--nats", "nats://x", "--to-nats", ">", "--map", "a.*=b"], 2, "the same wildcards"),
         (&["--nats", "nats://x", "--to-nats", ">", "--link", "a b"], 2, "visible ASCII"),

@@ -9,9 +9,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Command, CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Command, CommandFactory, Parser, Subcommand};
 use etcetera::BaseStrategy;
 
+use super::settings;
 use super::tables::Reader;
 use super::web::Site;
 use super::{Failure, ServerArg};
@@ -64,7 +65,9 @@ struct Add {
 }
 
 /// The flag that names a context, of all commands that use one.
-const FLAG: &str = "context";
+pub(super) const FLAG: &str = "context";
+/// The flag of a file that says it all, of commands that have one.
+pub(super) const FILE: &str = "configuration";
 /// A key, the flags' names in the program that it stands for, and whether it is the name of a file.
 const KEYS: &[(&str, &[&str], bool)] = &[
     ("server", &["server"], false),
@@ -157,9 +160,9 @@ pub(super) fn apply(command: Command, matches: &ArgMatches) -> Result<Command, F
     Ok(with_defaults(command, &settings))
 }
 
-/// True if the line or the environment says which server is meant: then it is not the selected context's.
+/// True if the line, the environment or a file says which server is meant: then it is not the selected context's.
 fn names_a_server(matches: &ArgMatches) -> bool {
-    ["server", "site", "http"].iter().any(|flag| {
+    ["server", "site", "http", FILE].iter().any(|flag| {
         let known = matches.ids().any(|id| id == flag);
         known && !matches!(matches.value_source(flag), None | Some(ValueSource::DefaultValue))
     })
@@ -172,11 +175,7 @@ type Setting = (&'static [&'static str], Vec<String>);
 fn with_defaults(mut command: Command, settings: &[Setting]) -> Command {
     for (flags, values) in settings {
         for flag in *flags {
-            let Some(arg) = command.get_arguments().find(|arg| arg.get_id() == flag) else { continue };
-            if matches!(arg.get_action(), ArgAction::SetTrue) && values == &["false"] {
-                continue;
-            }
-            command = command.mut_arg(flag, |arg| arg.default_values(values.clone()));
+            command = settings::with_default(command, flag, values);
         }
     }
     // What others listen to is not what clients ask.
@@ -185,39 +184,23 @@ fn with_defaults(mut command: Command, settings: &[Setting]) -> Command {
 
 /// What a context says, each value as the flag takes it.
 fn parse(name: &str, text: &str) -> Result<Vec<Setting>, Failure> {
-    let reader = Reader::new(name, text, |_| None);
+    let (reader, add) = (Reader::new(name, text, |_| None), Add::command());
     let read = || {
         let root = reader.parse()?;
         let table = reader.root(&root);
         table.knows(KEYS.iter().map(|(key, ..)| *key))?;
-        let mut settings = Vec::new();
+        let mut said = Vec::new();
         for (key, flags, _) in KEYS {
             let Some(value) = table.value(key) else { continue };
             let values = value.scalars()?;
-            check(flags, &values).map_err(|why| format!("{}: {why}", value.place()))?;
-            settings.push((*flags, values));
+            let known = |arg: &&Arg| flags.iter().any(|flag| arg.get_id() == flag);
+            let checked = add.get_arguments().find(known).map_or(Ok(()), |arg| settings::check(arg, &values));
+            checked.map_err(|why| format!("{}: {why}", value.place()))?;
+            said.push((*flags, values));
         }
-        Ok::<_, String>(settings)
+        Ok::<_, String>(said)
     };
     read().map_err(Failure::Error)
-}
-
-/// Whether the flag takes these values.
-fn check(flags: &[&str], values: &[String]) -> Result<(), String> {
-    let command = Add::command();
-    let Some(arg) = command.get_arguments().find(|arg| flags.iter().any(|flag| arg.get_id() == flag)) else {
-        return Err("no flag has such values".into());
-    };
-    let long = arg.get_long().unwrap_or_default();
-    let arguments = match arg.get_action() {
-        ArgAction::SetTrue if values == ["true"] => vec![format!("--{long}")],
-        ArgAction::SetTrue if values == ["false"] => Vec::new(),
-        ArgAction::SetTrue => return Err("it has to be true or false".into()),
-        _ => values.iter().map(|value| format!("--{long}={value}")).collect(),
-    };
-    let line = ["add".to_owned(), "name".to_owned()].into_iter().chain(arguments);
-    let checked = command.try_get_matches_from(line);
-    checked.map(drop).map_err(|error| super::serve::in_a_line(&error))
 }
 
 /// The text of a context, of the flags that are given.

@@ -24,6 +24,7 @@ mod reader;
 mod reply;
 mod request;
 mod serve;
+mod settings;
 mod signals;
 mod subscribe;
 mod tables;
@@ -231,14 +232,15 @@ impl<E: std::error::Error> From<E> for Failure {
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     // Contexts are read only once the line is known to be in order.
-    let matches = match context::apply(Cli::command(), &matches) {
-        Ok(command) => command.get_matches(),
+    let described = match context::apply(Cli::command(), &matches) {
+        Ok(described) => described,
         Err(failure) => return end(Err(failure)),
     };
+    let matches = described.clone().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::parse_from(["kcpq"]))) {
         Command::Serve(serve) => serve.run(),
-        Command::Bridge(bridge) => bridge.run(),
+        Command::Bridge(bridge) => bridge.run(&described),
         Command::Pub(publish) => async_io::block_on(publish.run()),
         Command::Ping(ping) => async_io::block_on(ping.run()),
         Command::Bench(bench) => bench.run(),

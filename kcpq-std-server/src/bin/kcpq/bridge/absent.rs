@@ -7,7 +7,13 @@ use crate::serve::flood::Flood;
 impl Bridge {
     /// # Errors
     /// There is none.
-    pub(super) fn carry(self, _: &Flood) -> Result<(), Failure> {
+    pub(super) fn prepare(&self) -> Result<(), Failure> {
         Err(Failure::Error("this program was built without NATS (the feature nats)".into()))
+    }
+
+    /// # Errors
+    /// There is none.
+    pub(super) fn carry(self, _: &Flood, _: impl Fn()) -> Result<(), Failure> {
+        self.prepare()
     }
 }

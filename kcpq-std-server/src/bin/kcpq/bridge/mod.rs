@@ -11,6 +11,7 @@
 mod counters;
 #[cfg(feature = "nats")]
 mod down;
+mod file;
 #[cfg(feature = "nats")]
 mod http;
 #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "flags are the same in all builds"))]
@@ -24,27 +25,38 @@ mod shared;
 #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "flags are the same in all builds"))]
 mod trail;
 
-use std::panic;
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{env, panic};
 
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, Command, Parser};
 use kcpq_core::subject::{Limits, Pattern};
 use tracing_subscriber::filter::Targets;
 
+use self::file::Reread;
 use self::map::Rule;
 use super::nats::NatsServers;
 use super::serve::logging::{self, Format, Logging};
 use super::serve::{LAST_LINES, http as monitoring};
-use super::{Failure, ServerArg, parse_size};
+use super::{Failure, ServerArg, context, parse_size, settings};
 
 /// The flags of `kcpq bridge`.
 #[derive(Debug, Parser)]
 #[command(
-    group = ArgGroup::new("directions").args(["to_nats", "to_kcpq"]).required(true).multiple(true),
-    group = ArgGroup::new("backbone").args(["nats"]).required(true),
+    group = ArgGroup::new("directions").args(["to_nats", "to_kcpq", context::FILE]).required(true).multiple(true),
+    group = ArgGroup::new("backbone").args(["nats", context::FILE]).required(true).multiple(true),
 )]
 #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "flags are the same in all builds"))]
 pub(super) struct Bridge {
+    /// Configuration file (TOML). Flags win over the environment, and both over the file, which wins over a context. It is read
+    /// again at SIGHUP
+    #[arg(id = context::FILE, short, long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check what is said, print what would be in force and where it was said, and exit
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     server: ServerArg,
     #[command(flatten)]
@@ -86,12 +98,21 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    /// Carries messages until a signal comes, or something fails.
-    pub(super) fn run(self) -> Result<(), Failure> {
-        let Logging { log, flood, .. } = Logging::start(self.log_level.clone(), self.log_format)?;
+    /// Carries messages until a signal comes, or something fails. `described` are the flags of the whole program.
+    pub(super) fn run(self, described: &Command) -> Result<(), Failure> {
+        // Behind the name of the program and the command.
+        let reread = Reread { described, arguments: env::args_os().skip(2).collect(), path: self.config };
+        let (bridge, values) = reread.load().map_err(Failure::Error)?;
+        if bridge.check {
+            bridge.prepare()?;
+            io::stdout().write_all(settings::describe(&values).as_bytes())?;
+            return Ok(());
+        }
+        let Logging { log, flood, set_level } = Logging::start(bridge.log_level.clone(), bridge.log_format)?;
         // The usual way would wait for standard error.
         panic::set_hook(Box::new(|info| tracing::error!("{info}")));
-        let result = self.carry(&flood);
+        let values = RefCell::new(values);
+        let result = bridge.carry(&flood, || reread.again(&mut values.borrow_mut(), &set_level));
         flood.tell();
         log.finish(LAST_LINES);
         result

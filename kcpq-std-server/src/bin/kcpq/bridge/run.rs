@@ -9,8 +9,8 @@ use async_io::Timer;
 use async_signal::{Signal, Signals};
 use futures_lite::StreamExt;
 use futures_lite::future::{or, pending};
-use kcpq_smol::{Client, Event, Events, Subscription};
-use kcpq_std_server::Uplink;
+use kcpq_smol::{Builder, Client, Event, Events, Subscription};
+use kcpq_std_server::{Backbone, Uplink};
 use smol::channel::Receiver;
 
 use super::Bridge;
@@ -28,11 +28,14 @@ const MESSAGES: usize = 1 << 20;
 const BURST: usize = 8 << 20;
 
 impl Bridge {
-    /// Carries messages until a signal comes.
-    pub(super) fn carry(self, flood: &Flood) -> Result<(), Failure> {
-        // Before anything can happen, so that a signal is never missed.
-        let mut signals = signals::of_a_server()?;
-        let first = self.server.first()?;
+    /// What the flags make: the way to NATS, and to the kcpq server.
+    ///
+    /// # Errors
+    /// For people: what cannot be used.
+    pub(super) fn prepare(&self) -> Result<(Backbone, Builder), Failure> {
+        if self.to_nats.is_empty() && self.to_kcpq.is_empty() {
+            return Err(Failure::Error("nothing would cross: say what goes to_nats, to_kcpq, or both".into()));
+        }
         let named = |pattern: &&str| pattern.starts_with('$');
         let names = self.to_nats.iter().map(|pattern| &**pattern).chain(self.map.iter().map(Rule::nats));
         let crossing = Crossing {
@@ -49,13 +52,22 @@ impl Bridge {
             leaf: Vec::new(),
         };
         let backbone = self.nats.backbone("kcpq bridge", crossing, self.linger)?;
-        let backbone = backbone.ok_or_else(|| Failure::Error("no NATS server is named: give --nats".into()))?;
+        let backbone = backbone
+            .ok_or_else(|| Failure::Error("no NATS server is named: give --nats, or servers in [nats]".into()))?;
+        Ok((backbone, self.server.builder("kcpq bridge")?))
+    }
+
+    /// Carries messages until a signal comes. At SIGHUP `reread` is called.
+    pub(super) fn carry(self, flood: &Flood, reread: impl Fn()) -> Result<(), Failure> {
+        // Before anything can happen, so that a signal is never missed.
+        let mut signals = signals::of_a_server()?;
+        let first = self.server.first()?;
+        let (backbone, builder) = self.prepare()?;
         let buffer = backbone.buffer;
         let link = self.link.unwrap_or_else(|| first.to_string());
         let shared = Arc::new(Shared::new(link, Map::new(self.map), self.to_nats, self.kcpq_buffer));
         let listener = self.monitoring.as_deref().map(|addr| monitoring::listen(addr, self.http_open)).transpose();
         let listener = listener.map_err(Failure::Error)?;
-        let builder = self.server.builder("kcpq bridge")?;
         let heard = Arc::clone(&shared);
         let uplink = Arc::new(Uplink::start(backbone, move |what| heard.hear(what))?);
         let (fail, failure) = smol::channel::bounded(1);
@@ -71,7 +83,7 @@ impl Bridge {
         async_io::block_on(async {
             let told = smol::spawn(tell(client.events(), Arc::clone(&shared)));
             let signal = async {
-                end_by_signal(&mut signals, || shared.log(uplink.view())).await;
+                end_by_signal(&mut signals, &reread, || shared.log(uplink.view())).await;
                 Ok(())
             };
             let ends = or(or(signal, end_by_failure(&failure)), async { match flood.watch().await {} });
@@ -80,7 +92,7 @@ impl Bridge {
             let carried = carry(&shared, &client, &uplink, buffer, ends, down.as_mut()).await;
             let lasts = finish(&shared, &client, uplink, monitoring, self.linger, carried, down);
             let again = async {
-                end_by_signal(&mut signals, || ()).await;
+                end_by_signal(&mut signals, || (), || ()).await;
                 Err(Failure::Error("ended at once by a second signal".into()))
             };
             let result = or(lasts, again).await;
@@ -291,12 +303,13 @@ async fn tell(mut events: Events, shared: Arc<Shared>) {
     }
 }
 
-/// Waits for a signal that ends the program; at others `at_other` is called.
-async fn end_by_signal(signals: &mut Signals, at_other: impl Fn()) {
+/// Waits for a signal that ends the program; at SIGHUP `reread` is called, and at the user's `tell`.
+async fn end_by_signal(signals: &mut Signals, reread: impl Fn(), tell: impl Fn()) {
     loop {
         match signals.next().await {
             Some(Ok(signal)) if signals::ends(signal) => return,
-            Some(Ok(Signal::Hup | Signal::Usr1 | Signal::Usr2)) => at_other(),
+            Some(Ok(Signal::Hup)) => reread(),
+            Some(Ok(Signal::Usr1 | Signal::Usr2)) => tell(),
             Some(Ok(signal)) => tracing::info!(?signal, "no use for this signal"),
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals"),
             None => return pending().await,

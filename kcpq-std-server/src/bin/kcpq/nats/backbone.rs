@@ -36,13 +36,25 @@ impl NatsServers {
             read(path).map_err(|error| Failure::Error(format!("credentials for NATS, {}: {error}", path.display())))
         };
         let credentials = match (&self.nats_creds, &self.nats_nkey) {
-            (Some(path), _) => read(path, NatsCredentials::read)?,
+            // On the command line that could not be, but one of them may be from elsewhere.
+            (Some(_), Some(_)) => {
+                return Err(Failure::Error("credentials for NATS are in one file, creds or nkey: name one".into()));
+            }
+            (Some(path), None) => read(path, NatsCredentials::read)?,
             (None, Some(path)) => read(path, NatsCredentials::read_key)?,
             (None, None) => NatsCredentials::default(),
         };
         let wants_tls =
             self.nats_tls || self.nats_ca.is_some() || servers.iter().chain(&leaf).any(NatsAddress::is_secure);
-        let own = self.nats_cert.as_deref().zip(self.nats_cert_key.as_deref());
+        let own = match (&self.nats_cert, &self.nats_cert_key) {
+            (Some(certificate), Some(key)) => Some((&**certificate, &**key)),
+            (None, None) => None,
+            _ => {
+                return Err(Failure::Error(
+                    "a certificate for NATS takes two files: give cert, and cert_key with its key".into(),
+                ));
+            }
+        };
         let tls = match NatsTls::new(self.nats_ca.as_deref(), own) {
             Ok(tls) => Some(tls),
             Err(error) if wants_tls || own.is_some() => {

@@ -8,6 +8,19 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::parse_size;
+use crate::settings::{Key, key};
+
+/// The keys of files that stand for them.
+pub(super) const KEYS: &[Key] = &[
+    key("nats", "servers", "nats"),
+    key("nats", "creds", "nats_creds"),
+    key("nats", "nkey", "nats_nkey"),
+    key("nats", "tls", "nats_tls"),
+    key("nats", "ca", "nats_ca"),
+    key("nats", "cert", "nats_cert"),
+    key("nats", "cert_key", "nats_cert_key"),
+    key("nats", "buffer", "nats_buffer"),
+];
 
 /// See above.
 #[derive(Clone, Debug, Args)]

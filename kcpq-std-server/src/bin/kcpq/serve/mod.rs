@@ -39,7 +39,6 @@ use self::logging::{Format, Logging};
 use self::nats::Nats;
 use self::reread::Reread;
 use self::settings::Settings;
-pub(crate) use self::settings::in_a_line;
 use super::key::load;
 use super::preset::Preset;
 use super::{Failure, KeyArg, parse_size};

@@ -7,6 +7,7 @@ use kcpq_std_server::access::Access;
 
 use super::logging::SetLevel;
 use super::settings::{Settings, describe};
+use crate::settings;
 
 /// What was read last, and how to read it again.
 pub(super) struct Reread {
@@ -37,27 +38,11 @@ impl Reread {
             }
             tell_changes(self.settings.access.as_ref(), fresh.access.as_ref());
         }
-        let mut later = 0;
-        for (old, new) in self.settings.values.iter().zip(&fresh.values) {
-            if old.value == new.value {
-                continue;
-            }
-            let (key, from, to) = (&*new.key, &*old.value, &*new.value);
-            if new.flag == "log_level" {
-                tracing::info!(key, from, to, "changed");
-            } else {
-                later += 1;
-                tracing::warn!(key, from, to, "changed, but holds only from the next start on");
-            }
-        }
+        let later = settings::change(&mut self.settings.values, fresh.values);
         (self.set_level)(fresh.serve.log_level.clone());
         tracing::info!(%file, later, "SIGHUP: configuration read again");
-        // What holds from the next start on is told again until then.
         self.settings.access = fresh.access;
         self.settings.serve.log_level = fresh.serve.log_level;
-        for (old, new) in self.settings.values.iter_mut().zip(fresh.values).filter(|(old, _)| old.flag == "log_level") {
-            *old = new;
-        }
     }
 }
 

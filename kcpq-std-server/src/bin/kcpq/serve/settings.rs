@@ -1,20 +1,13 @@
-//! What is in force: the flags, then the environment, then the configuration file, then the defaults.
-//!
-//! What the file says becomes the default of the flag that it stands for, so that everything is read, checked and put in
-//! order by the same rules as on the command line.
+//! What is in force for a server: its flags, and who may do what.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::path::Path;
 
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
 use kcpq_std_server::access::{Access, Limits, Rules};
 
 use super::Serve;
-use super::file::{self, File, KEYS, Setting};
-use crate::KEY_VARIABLE;
-use crate::nats::without_secrets;
+use super::file::{self, File};
+use crate::settings::{self, InForce};
 
 /// See above.
 #[derive(Debug)]
@@ -23,20 +16,8 @@ pub(super) struct Settings {
     pub(super) serve: Serve,
     /// Who may do what.
     pub(super) access: Option<Access>,
-    /// In the order of [`KEYS`].
+    /// In the order of the file's keys.
     pub(super) values: Vec<InForce>,
-}
-
-/// A value, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct InForce {
-    /// The flag's name in the program.
-    pub(super) flag: &'static str,
-    /// The key as in a file, with its table.
-    pub(super) key: String,
-    pub(super) value: String,
-    /// Where it was said.
-    source: String,
 }
 
 impl Settings {
@@ -45,87 +26,17 @@ impl Settings {
     /// # Errors
     /// A line for people: what is wrong with the file.
     pub(super) fn load(arguments: &[OsString], path: Option<&Path>) -> Result<Self, String> {
-        let File { mut settings, access } = path.map_or_else(|| Ok(File::default()), file::read)?;
-        // The environment has a name of its own for what is in that file.
-        let key_in_environment = std::env::var_os(KEY_VARIABLE).is_some_and(|value| !value.is_empty());
-        settings.retain(|setting| !(setting.flag == "aes256_key_file" && key_in_environment));
-        let mut command = command();
-        for setting in &settings {
-            check(setting)?;
-            if !is_switch(setting.flag) || setting.values != ["false"] {
-                command = command.mut_arg(setting.flag, |arg| arg.default_values(setting.values.clone()));
-            }
-        }
-        let matches = command.try_get_matches_from(arguments).map_err(|error| in_a_line(&error))?;
-        let serve = Serve::from_arg_matches(&matches).map_err(|error| in_a_line(&error))?;
-        let values = KEYS.iter().filter_map(|key| {
-            let name = if key.table.is_empty() { key.name.into() } else { format!("{}.{}", key.table, key.name) };
-            let said = settings.iter().find(|setting| setting.flag == key.flag);
-            let source = match matches.value_source(key.flag)? {
-                ValueSource::CommandLine => "command line".into(),
-                ValueSource::EnvVariable => "environment".into(),
-                _ => said.map_or_else(|| "default".into(), |setting| setting.place.clone()),
-            };
-            Some(InForce { flag: key.flag, key: name, value: value(&matches, key.flag)?, source })
-        });
-        let values = values.collect();
+        let File { settings, access } = path.map_or_else(|| Ok(File::default()), file::read)?;
+        let (serve, values) = file::flags().load(settings, arguments)?;
         Ok(Self { serve, access, values })
     }
 
     /// All of it, for people.
     pub(super) fn describe(&self) -> String {
-        let mut text = String::new();
-        for InForce { key, value, source, .. } in &self.values {
-            let _ = writeln!(text, "{:<40} # {source}", format!("{key} = {value}"));
-        }
-        match &self.access {
-            None => text.push_str("everybody may do everything\n"),
-            Some(access) => describe(access).into_iter().for_each(|line| {
-                let _ = writeln!(text, "{line}");
-            }),
-        }
-        text
+        let access = self.access.as_ref().map_or_else(|| vec!["everybody may do everything".into()], describe);
+        let lines = access.into_iter().map(|line| line + "\n");
+        settings::describe(&self.values) + &lines.collect::<String>()
     }
-}
-
-/// The flags of `kcpq serve`, without anything in front of them.
-fn command() -> clap::Command {
-    Serve::command().no_binary_name(true).bin_name("kcpq serve")
-}
-
-fn is_switch(flag: &str) -> bool {
-    command().get_arguments().any(|arg| arg.get_id() == flag && matches!(arg.get_action(), ArgAction::SetTrue))
-}
-
-/// Says whether the flag takes the value.
-fn check(setting: &Setting) -> Result<(), String> {
-    let Setting { flag, values, place } = setting;
-    let command = command();
-    let long = command.get_arguments().find(|arg| arg.get_id() == *flag).and_then(Arg::get_long).unwrap_or_default();
-    let arguments = match values.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ref values if !is_switch(flag) => values.iter().map(|value| format!("--{long}={value}")).collect(),
-        ["true"] => vec![format!("--{long}")],
-        ["false"] => return Ok(()),
-        _ => return Err(format!("{place}: it has to be true or false")),
-    };
-    command.try_get_matches_from(arguments).map(drop).map_err(|error| format!("{place}: {}", in_a_line(&error)))
-}
-
-/// What clap says, without the advice about the command line.
-pub(crate) fn in_a_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn value(matches: &ArgMatches, flag: &str) -> Option<String> {
-    if is_switch(flag) {
-        return Some(matches.get_flag(flag).to_string());
-    }
-    let raw = matches.get_raw(flag)?.map(|text| text.to_string_lossy());
-    let shown =
-        raw.map(|text| if matches!(flag, "nats" | "nats_leaf") { without_secrets(&text) } else { text.into_owned() });
-    Some(shown.collect::<Vec<_>>().join(", "))
 }
 
 /// Who may do what, a line for each group and each kind of client.
@@ -222,10 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn every_key_stands_for_a_flag_that_exists() {
-        for key in KEYS {
-            assert!(command().get_arguments().any(|arg| arg.get_id() == key.flag), "{}", key.flag);
-        }
+    fn what_belongs_together_may_stand_in_a_file() {
+        let loaded =
+            load("pair", "[nats]\ncert = 'a.pem'\ncert_key = 'b.pem'\nservers = 'tls://u:p@h:1'\n", &[]).unwrap();
+        let value = |flag| loaded.values.iter().find(|value| value.flag == flag).unwrap().value.clone();
+        assert_eq!((&*value("nats_cert"), &*value("nats_cert_key")), ("a.pem", "b.pem"));
+        assert_eq!(value("nats"), "tls://***@h:1");
     }
 
     #[test]

@@ -7,8 +7,12 @@ mod rules;
 
 use std::path::Path;
 
+use clap::CommandFactory;
 use kcpq_std_server::access::Access;
 
+use super::Serve;
+use crate::nats;
+use crate::settings::{self, Flags, Key, Keys, Setting, key};
 use crate::tables::Reader;
 
 /// What a file says.
@@ -20,33 +24,10 @@ pub(super) struct File {
     pub(super) access: Option<Access>,
 }
 
-/// A value that stands for a flag.
-#[derive(Debug)]
-pub(super) struct Setting {
-    /// The flag's name in the program.
-    pub(super) flag: &'static str,
-    /// The value, as it would be given to the flag; several of a list.
-    pub(super) values: Vec<String>,
-    /// Where it stands, for messages: `FILE:LINE`.
-    pub(super) place: String,
-}
-
-/// A key that stands for a flag.
-pub(super) struct Key {
-    /// The table that it is in; empty for none.
-    pub(super) table: &'static str,
-    /// Its name there.
-    pub(super) name: &'static str,
-    /// The flag's name in the program.
-    pub(super) flag: &'static str,
-}
-
-const fn key(table: &'static str, name: &'static str, flag: &'static str) -> Key {
-    Key { table, name, flag }
-}
-
 /// All keys that stand for flags.
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: Keys = &[OF_A_SERVER, nats::KEYS];
+
+const OF_A_SERVER: &[Key] = &[
     key("", "listen", "listen"),
     key("", "open", "open"),
     key("", "http", "http"),
@@ -96,90 +77,48 @@ pub(super) const KEYS: &[Key] = &[
     key("presence", "to", "presence"),
     key("presence", "addresses", "presence_addresses"),
     key("presence", "per_second", "presence_per_second"),
-    key("nats", "servers", "nats"),
-    key("nats", "leaf", "nats_leaf"),
-    key("nats", "creds", "nats_creds"),
-    key("nats", "nkey", "nats_nkey"),
-    key("nats", "tls", "nats_tls"),
-    key("nats", "ca", "nats_ca"),
-    key("nats", "cert", "nats_cert"),
-    key("nats", "cert_key", "nats_cert_key"),
-    key("nats", "export", "nats_export"),
-    key("nats", "import", "nats_import"),
-    key("nats", "prefix", "nats_prefix"),
-    key("nats", "stored", "nats_stored"),
-    key("nats", "last_values", "nats_last_values"),
-    key("nats", "buffer", "nats_buffer"),
     key("transport", "preset", "preset"),
     key("transport", "max_datagram", "max_datagram"),
     key("transport", "congestion", "congestion"),
     key("transport", "redundancy", "redundancy"),
     key("original", "aes256_key_file", "aes256_key_file"),
     key("original", "parity", "compat_parity"),
+    key("nats", "leaf", "nats_leaf"),
+    key("nats", "export", "nats_export"),
+    key("nats", "import", "nats_import"),
+    key("nats", "prefix", "nats_prefix"),
+    key("nats", "stored", "nats_stored"),
+    key("nats", "last_values", "nats_last_values"),
 ];
-
-/// Flags that can be given several times: their keys may be lists.
-const LISTS: &[&str] = &[
-    "listen",
-    "http_subscribe",
-    "http_ws_origin",
-    "successor",
-    "keep",
-    "nats",
-    "nats_leaf",
-    "nats_export",
-    "nats_import",
-    "nats_stored",
-];
-
-/// Bytes of a file that are read: some files have no end.
-const LONGEST: u64 = 16 << 20;
 
 /// Reads a file.
 ///
 /// # Errors
 /// A line for people, with the place.
 pub(super) fn read(path: &Path) -> Result<File, String> {
-    use std::io::Read as _;
-    let unreadable = |error| format!("cannot read {}: {error}", path.display());
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > LONGEST {
-        return Err(format!("{} is longer than {LONGEST} bytes", path.display()));
-    }
-    parse(&path.display().to_string(), &text)
+    parse(&path.display().to_string(), &settings::text(path)?)
+}
+
+/// The flags of `kcpq serve`.
+pub(super) fn flags() -> Flags {
+    Flags::new(Serve::command().bin_name("kcpq serve"), KEYS)
 }
 
 /// Reads the text of a file called `name`.
 ///
 /// # Errors
 /// A line for people, with the place.
-pub(super) fn parse(name: &str, text: &str) -> Result<File, String> {
+fn parse(name: &str, text: &str) -> Result<File, String> {
     let reader = Reader::new(name, text, elsewhere);
     let root = reader.parse()?;
     let root = reader.root(&root);
-    let tables = KEYS.iter().map(|key| key.table).chain(rules::TABLES.iter().copied());
-    root.knows(KEYS.iter().filter(|key| key.table.is_empty()).map(|key| key.name).chain(tables))?;
-    let mut settings = Vec::new();
-    for key in KEYS {
-        let table = if key.table.is_empty() { Some(root.clone()) } else { root.table(key.table)? };
-        let Some(table) = table else { continue };
-        if !key.table.is_empty() {
-            let own = KEYS.iter().filter(|other| other.table == key.table).map(|key| key.name);
-            table.knows(own.chain(rules::keys_of(key.table).iter().copied()))?;
-        }
-        if let Some(value) = table.value(key.name) {
-            let values = if LISTS.contains(&key.flag) { value.scalars()? } else { vec![value.scalar()?] };
-            settings.push(Setting { flag: key.flag, values, place: value.place() });
-        }
-    }
+    let settings = flags().read(&root, |table| if table.is_empty() { rules::TABLES } else { rules::keys_of(table) })?;
     Ok(File { settings, access: rules::read(&root)? })
 }
 
 /// Where a key that is not known here would be: as the file writes it.
 fn elsewhere(name: &str) -> Option<&'static str> {
-    KEYS.iter().find(|key| key.name == name).map(|key| key.table).or_else(|| rules::table_of(name))
+    settings::table_of(KEYS, name).or_else(|| rules::table_of(name))
 }
 
 #[cfg(test)]
@@ -222,7 +161,7 @@ mod tests {
             wrong("colour = 1"),
             "kcpq.toml:1: unknown key 'colour'; known are 'listen', 'open', 'http', 'http_open', 'http_subscribe', 'http_ws', 'http_ws_origin', 'http_ws_max', 'shards', 'spin', 'name', 'drain', 'successors', 'key_file', 'secret_file', \
              'register', 'log_level', 'log_format', 'limits', 'handshakes', \
-             'delivery', 'last_values', 'presence', 'nats', 'transport', 'original', 'permissions', 'anonymous', 'client', 'shared'"
+             'delivery', 'last_values', 'presence', 'transport', 'original', 'nats', 'permissions', 'anonymous', 'client', 'shared'"
         );
     }
 
