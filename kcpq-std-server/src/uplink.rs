@@ -29,7 +29,6 @@ pub struct Uplink {
     own: Handle,
     hearing: Option<JoinHandle<()>>,
     stand_in: StandIn,
-    import: Vec<Box<str>>,
     answers: String,
     epoch: Instant,
     watch: Arc<Watch>,
@@ -122,9 +121,10 @@ impl Uplink {
         let hearing = hearing.inspect_err(|_| _ = running.end(Command::Stop)).map_err(UplinkError::Thread)?;
         let answers = stand_in::answers(id);
         let stand_in = StandIn::new();
-        let uplink = Self { running, own, hearing: Some(hearing), stand_in, import, answers, epoch, watch };
-        uplink.want(true);
-        uplink.tell(uplink.stand_in.want(stand_in::ANSWERS, true));
+        let uplink = Self { running, own, hearing: Some(hearing), stand_in, answers, epoch, watch };
+        for pattern in import.iter().map(|pattern| &**pattern).chain([stand_in::ANSWERS]) {
+            uplink.tell(uplink.stand_in.want(pattern, true));
+        }
         Ok(uplink)
     }
 
@@ -159,19 +159,12 @@ impl Uplink {
         self.watch.on_failure(Box::new(act));
     }
 
-    /// Lets nothing more come, and waits until NATS has what was published, within [`Backbone::linger`]. All that had come is
-    /// heard when this returns. How it was at last: what waits then is lost. `None` if a thread has panicked.
+    /// Lets nothing more come, and waits until NATS has what was published, within [`Backbone::linger`]. All that NATS had sent by
+    /// then is heard when this returns. How it was at last: what waits then is lost. `None` if a thread has panicked.
     pub fn end(mut self) -> Option<BackboneView> {
-        self.want(false);
         let last = self.running.end(Command::Drain);
         self.finish();
         last
-    }
-
-    fn want(&self, wanted: bool) {
-        for pattern in &self.import {
-            self.tell(self.stand_in.want(pattern, wanted));
-        }
     }
 
     /// To the gateway, which takes this for its only broker.

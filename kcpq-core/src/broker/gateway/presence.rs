@@ -219,10 +219,14 @@ impl Gateway {
         }
     }
 
-    /// The server stops: nothing waits any longer than it has to.
+    /// The server stops: nothing waits any longer than it has to, and the backbone is to send nothing more. What it has sent before
+    /// it answers the next [`flush`](Self::flush) is handed on.
     pub fn drain(&mut self) {
         self.holds_until = None;
         self.set_width();
+        if self.state != State::Away {
+            self.interest.take_leave(&mut self.orders);
+        }
     }
 
     /// Lets the backbone be asked once more whether it has all, the last message included.

@@ -48,6 +48,26 @@ fn whoever_subscribes_anywhere_gets_each_message_once_and_in_order() {
 }
 
 #[test]
+fn what_the_backbone_has_sent_before_it_hears_that_a_server_stops_is_handed_on() {
+    let mut world = World::new(1, 1, &[(0, 0), (0, 0)]);
+    world.connect();
+    let before = world.backbone.subscriptions.len();
+    world.subscribe(0, "a");
+    world.join(1, "a", "workers");
+    world.servers[0].gateway.drain();
+    // It is on its way when the backbone hears that.
+    world.backbone.publish(None, ("a", None), None, &[], b"sent");
+    let sent = core::mem::take(&mut world.backbone.sent[0]);
+    world.run();
+    world.backbone.sent[0].extend(sent);
+    world.run();
+    assert_eq!((world.got(0), world.got(1)), (vec!["a=sent".into()], vec!["a=sent".into()]));
+    assert_eq!(world.backbone.subscriptions.len(), before, "those for answers and receipts");
+    world.publish_there("a", None, &[], "afterwards");
+    assert_eq!((world.got(0).len(), world.got(1).len(), world.stats(0).unwanted), (0, 0, 0));
+}
+
+#[test]
 fn a_pattern_is_asked_for_once_and_given_back_when_nobody_has_it() {
     let mut world = World::new(1, 2, &[(0, 0), (0, 1), (0, 0)]);
     world.connect();
