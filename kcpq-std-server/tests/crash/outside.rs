@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use smol::Timer;
@@ -11,6 +10,7 @@ use crate::child;
 use crate::load::{Load, patient, quick};
 use crate::server::Node;
 use crate::support::folder::Folder;
+use crate::support::network;
 use crate::support::program::kcpq_after;
 use crate::support::wait::{soon, until};
 use crate::{absence, lived_through, measured, short_absence};
@@ -71,35 +71,9 @@ fn the_time_of_day_may_jump_and_nobody_notices() {
     node.end();
 }
 
-/// Set where a test runs in a network of its own.
-const INSIDE: &str = "KCPQ_CRASH_INSIDE";
-
-/// Runs this test again in a network of its own, unless this is that. True if it is.
-fn in_a_network_of_its_own(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let script = r#"ip link set lo up || exit 77; exec "$0" "$@""#;
-    let may = Command::new("unshare").args(["-rn", "sh", "-c", script, "true"]).output();
-    if !may.as_ref().is_ok_and(|output| output.status.success()) {
-        println!("skipped: a network of its own cannot be had here: {may:?}");
-        return false;
-    }
-    let mut command = Command::new("unshare");
-    command.args(["-rn", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
-    let status = command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1").status().unwrap();
-    assert!(status.success(), "{test} in a network of its own");
-    false
-}
-
-fn link(state: &str) {
-    let set = Command::new("ip").args(["link", "set", "lo", state]).status();
-    assert!(set.is_ok_and(|status| status.success()), "ip link set lo {state}");
-}
-
 #[test]
 fn the_network_goes_and_comes_and_the_sums_agree() {
-    if !in_a_network_of_its_own("outside::the_network_goes_and_comes_and_the_sums_agree") {
+    if !network::of_its_own("outside::the_network_goes_and_comes_and_the_sums_agree") {
         return;
     }
     let mut node = Node::start(&["--register", "none"]);
@@ -108,12 +82,12 @@ fn the_network_goes_and_comes_and_the_sums_agree() {
         smol::block_on(async {
             let builder = if longer { quick } else { patient };
             let mut load = Load::start(&node.addr, 3, 4, builder).await;
-            link("down");
+            network::ip(&["link", "set", "lo", "down"]);
             if longer {
                 load.lost().await;
             }
             Timer::after(if longer { absence() } else { short_absence() }).await;
-            link("up");
+            network::ip(&["link", "set", "lo", "up"]);
             let up = Instant::now();
             load.go_on().await;
             let back = up.elapsed();

@@ -11,6 +11,8 @@ pub(crate) mod folder;
 pub(crate) mod go;
 pub(crate) mod jetstream;
 pub(crate) mod nats;
+#[cfg(target_os = "linux")]
+pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod process;
 #[cfg(feature = "cli")]
