@@ -306,3 +306,49 @@ impl Stats {
         self.fan_out.add(fan_out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    macro_rules! multiples {
+        ($times:expr, $($field:ident)*) => {{
+            let (mut stats, mut place) = (Stats::default(), 0);
+            $(
+                place += 1;
+                stats.$field = place * $times;
+            )*
+            stats
+        }};
+    }
+
+    /// Counters that are multiples of their places, but for the histograms.
+    fn counted(times: u64) -> Stats {
+        multiples!(times,
+            sessions sessions_opened sessions_refused sessions_denied sessions_kicked native_sessions sessions_moved forwarded
+            dropped_forward subscriptions subscriptions_refused subscriptions_ended messages_in bytes_in messages_out bytes_out
+            unrouted no_interest confirmed messages_refused messages_denied dropped_excess messages_withheld throttled
+            restart_waits dropped_slow expired requeued superseded kept kept_bytes kept_refused kept_lapsed kept_delivered
+            presence presence_missed wills wills_bytes wills_published wills_refused dropped_too_large dropped_memory
+            dropped_stuck dropped_closed relayed dropped_relay slow_consumers slow_sessions idle_sessions stalled_sessions
+            half_open_sessions broken_sessions unknown_commands malformed_datagrams unopened_datagrams sealed_sessions_opened
+            strangers retries handshakes_dropped stray_datagrams dropped_newcomers stateless_replies queued received
+            receive_waits turn_waits stuck_sessions events_lost
+        )
+    }
+
+    #[test]
+    fn what_two_brokers_count_adds_up() {
+        let named = format!("{:?}", counted(1));
+        let counters = named.split(" queueing:").next().unwrap_or_default();
+        assert!(!counters.contains(": 0,"), "one is left out: {counters}");
+        let mut sum = counted(2);
+        sum.add(&counted(3));
+        let three = counted(3);
+        let once =
+            Stats { kept: three.kept, kept_bytes: three.kept_bytes, kept_lapsed: three.kept_lapsed, ..counted(5) };
+        assert_eq!(sum, once, "what all have is there once");
+    }
+}

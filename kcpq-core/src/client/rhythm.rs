@@ -123,6 +123,17 @@ mod tests {
     }
 
     #[test]
+    fn doubts_are_told_again_after_a_while() {
+        let (mut rhythm, begin) = (Rhythm::default(), Instant::from_millis(60_000));
+        assert!(!rhythm.doubts(begin, None), "nothing is amiss");
+        let unheard = Some(begin - DOUBTS);
+        assert!(!rhythm.doubts(begin - Duration::from_millis(1), unheard), "not yet");
+        assert!(rhythm.doubts(begin, unheard));
+        assert!(!rhythm.doubts(begin + DOUBTS - Duration::from_millis(1), unheard), "it was told");
+        assert!(rhythm.doubts(begin + DOUBTS, unheard));
+    }
+
+    #[test]
     fn what_comes_now_and_then_has_no_rhythm() {
         assert_eq!(heard(100, Duration::from_millis(1500)).0.look_at(), None);
         assert_eq!(heard(5, GAP).0.look_at(), None);

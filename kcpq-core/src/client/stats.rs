@@ -289,6 +289,15 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_those_since_the_connection_was_made() {
+        let stats = Stats { messages_sent: 30, messages_received: 15, ..Stats::default() };
+        assert_eq!(stats.rates(Instant::from_millis(9)), (0.0, 0.0), "there was none");
+        let stats = Stats { connected_at: Some(Instant::from_millis(500)), ..stats };
+        assert_eq!(stats.rates(Instant::from_millis(500)), (0.0, 0.0));
+        assert_eq!(stats.rates(Instant::from_millis(3_500)), (10.0, 5.0));
+    }
+
+    #[test]
     fn measured_times_of_two_clients_are_summed_up() {
         let [mut one, mut other, mut all] = [Latency::default(); 3];
         for millis in [3, 1, 2] {

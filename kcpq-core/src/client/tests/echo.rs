@@ -50,7 +50,7 @@ impl Echo {
                 let theirs = Hello::decode(payload).unwrap();
                 let ours = Hello {
                     version: VERSION,
-                    features: features::SUPPORTED,
+                    features: features::SUPPORTED | features::WILLS,
                     max_datagram: 1_400,
                     window: 32,
                     max_body: 90_000,
@@ -94,6 +94,8 @@ struct Line<S: FrameStore> {
     /// How often it connected, and lost its connection.
     connected: usize,
     lost: usize,
+    /// Why last wills were not taken.
+    refused: Vec<Vec<u8>>,
 }
 
 impl<S: Make> Line<S> {
@@ -102,7 +104,17 @@ impl<S: Make> Line<S> {
         let mut client = S::client(Config { queue: 4096, ..Config::default() }, seed);
         client.connect(now);
         let (up, down) = (SimLink::new(link, seed), SimLink::new(link, !seed));
-        Self { now, client, server: Echo::new(1), up, down, got: Vec::new(), connected: 0, lost: 0 }
+        Self {
+            now,
+            client,
+            server: Echo::new(1),
+            up,
+            down,
+            got: Vec::new(),
+            connected: 0,
+            lost: 0,
+            refused: Vec::new(),
+        }
     }
 
     /// Sends what is due, and goes to the next moment at which something happens.
@@ -137,6 +149,7 @@ impl<S: Make> Line<S> {
                 Event::Message { message, .. } => self.got.push(message.payload().to_vec()),
                 Event::Connected { .. } => self.connected += 1,
                 Event::Disconnected { .. } => self.lost += 1,
+                Event::WillRefused(why) => self.refused.push(why.as_bytes().to_vec()),
                 _ => {}
             }
         }
@@ -203,4 +216,33 @@ fn comes_back<S: Make>() {
 fn a_client_of_a_restarted_server_comes_back_by_itself() {
     comes_back::<Any>();
     comes_back::<Lent<'static>>();
+}
+
+#[test]
+fn what_an_original_server_would_say_to_a_hello_makes_none_of_a_native_one() {
+    let mut line = Line::<Any>::new(CLEAN, 4);
+    line.client.subscribe(line.now, "a").unwrap();
+    line.run_until("the connection", |line| line.client.is_connected());
+    line.server.session.control(command::ERR, b"handle error: unknown command: 33", &[]).unwrap();
+    line.client.publish(line.now, "a", b"after it").unwrap();
+    line.run_until("the message", |line| line.got.len() == 1);
+    assert!(line.client.server().is_some(), "it is a native one");
+    assert_eq!((line.connected, line.lost), (1, 0));
+}
+
+/// Where memory is lent a will has to fit into that for frames of the protocol.
+#[cfg(feature = "will")]
+#[test]
+fn a_will_that_has_no_room_is_refused_and_one_that_has_is_not() {
+    use crate::client::Will;
+
+    let larger = &[7; 300];
+    for (payload, refused) in [(&larger[..100], 0), (&larger[..], 1)] {
+        let mut line = Line::<Lent<'static>>::new(CLEAN, 5);
+        line.client.subscribe(line.now, "a").unwrap();
+        line.client.set_will(line.now, Will { subject: "a.will", payload, retain: false }).unwrap();
+        line.client.publish(line.now, "a", b"behind it").unwrap();
+        line.run_until("the message", |line| line.got.len() == 1);
+        assert_eq!(line.refused.len(), refused, "{} bytes: {:?}", payload.len(), line.refused);
+    }
 }

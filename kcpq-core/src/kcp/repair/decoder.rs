@@ -388,6 +388,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_kept_is_counted_and_sums_are_as_long_as_a_segment_can_make_them() {
+        let mut equations = Equations::new();
+        let empty = equations.held();
+        equations.on_segment(Sn(0), 0, &[7; 100]);
+        assert_eq!(equations.held() - empty, 2 + 100, "the segment behind its length");
+        for (row, len, is_taken) in [(0, 1, false), (1, 2, true), (2, LONGEST + 2, true), (3, LONGEST + 3, false)] {
+            equations.credit = MAX_CREDIT;
+            let (header, body) = repair(1, 8, row, len);
+            let before = equations.equations.len();
+            assert_eq!(equations.on_repair(&header, &body, |_| false), is_taken, "{len}");
+            assert_eq!(equations.equations.len() > before, is_taken, "{len}");
+        }
+    }
+
     /// Segments and sums that are as long as can be, of which some are missing for good.
     #[test]
     fn it_takes_no_more_memory_than_a_session_may_have() {

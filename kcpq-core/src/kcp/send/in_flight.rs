@@ -284,6 +284,15 @@ impl<S: Store> InFlight<S> {
         self.sums.lost > 0
     }
 
+    /// What is summed up is what it would be if it were counted now, when all segments are sent.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let all = || (0..self.sent.len()).filter_map(|index| self.sent.get(index));
+        assert_eq!(usize::from(self.sums.lost), all().filter(|segment| segment.lost).count(), "segments that are lost");
+        let under_way = all().filter(|segment| !segment.lost && !segment.acked);
+        assert_eq!(self.sums.pipe, under_way.map(|segment| u32::from(segment.len)).sum::<u32>(), "bytes under way");
+    }
+
     /// Adds a segment of `len` bytes, which begins where the last one of lane 0 ends, or at the `offset` of its own lane. It is
     /// sent by [`on_sent`](Self::on_sent).
     pub(super) fn push(&mut self, now: Instant, len: u16, frg: u8, tag: Tag, offset: Option<u32>) -> Result<(), Full> {

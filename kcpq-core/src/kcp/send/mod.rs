@@ -158,6 +158,11 @@ impl<S: Store> Sender<S> {
     }
 
     #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.flight.check();
+    }
+
+    #[cfg(test)]
     pub(super) fn start_at(&mut self, sn: Sn, offset: u32) {
         self.flight.start_at(sn, offset);
     }

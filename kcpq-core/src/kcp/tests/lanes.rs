@@ -191,6 +191,22 @@ fn a_lane_that_is_not_read_does_not_hold_up_urgent_ones() {
 
 /// After a burst of losses in a bulk lane what is urgent does not wait for all of it to be sent again.
 #[test]
+fn pieces_go_out_however_narrow_the_path_has_become() {
+    let mut pair = pair(CLEAN, Config { redundancy: 0, ..Config::GAMES }, 1);
+    pair.there.set_down(true);
+    pair.send(Lane::NORMAL, &[1; 1_300]);
+    pair.settle();
+    pair.there.set_down(false);
+    pair.a.on_too_long(pair.now, 150);
+    assert!(pair.a.mtu() < 100, "{}", pair.a.mtu());
+    let before = pair.trace.len();
+    while pair.got.len() < 1_300 {
+        assert!(pair.step() && pair.now < Instant::from_millis(10_000));
+    }
+    assert!(pair.trace[before..].iter().all(|(_, datagram)| datagram.len() < 150));
+}
+
+#[test]
 fn what_is_urgent_goes_before_what_is_sent_again() {
     let link = sim::Config { bandwidth: Some(1_250_000), mtu: 1_472, ..CLEAN };
     let mut pair = pair(link, Config { redundancy: 0, ..Config::GAMES }, 1);
@@ -212,6 +228,26 @@ fn what_is_urgent_goes_before_what_is_sent_again() {
     assert!(pair.a.stats().retransmitted > 3, "{:?}", pair.a.stats());
     // Its delay, and what the link has in its queue: a segment takes 12 ms of it.
     assert!(longest < CLEAN.delay + Duration::from_millis(60), "{longest:?}");
+}
+
+#[test]
+fn what_is_urgent_and_lost_is_sent_again_before_what_waits() {
+    let link = sim::Config { bandwidth: Some(1_250_000), mtu: 1_472, ..CLEAN };
+    let mut pair = pair(link, Config { redundancy: 0, ..Config::GAMES }, 1);
+    pair.send(Lane::BULK, &payload(4_000_000, 1));
+    pair.run_for(Duration::from_millis(1_000));
+    pair.there.set_down(true);
+    pair.send(Lane::URGENT, &[7; 100]);
+    pair.settle();
+    pair.there.set_down(false);
+    let begun = pair.now;
+    while pair.got(Lane::URGENT).len() < 100 {
+        assert!(pair.step());
+    }
+    assert!(pair.a.unsent() > 100_000, "something waits");
+    // That it is lost is seen after a round trip, and it is sent twice.
+    let took = pair.now.since(begun);
+    assert!(took < Duration::from_millis(120), "{took:?}");
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl<A: Store, B: Store> Pair<A, B> {
                 idle = false;
             }
             if idle {
+                self.a.sender.check();
                 return;
             }
         }
@@ -292,6 +293,18 @@ fn messages_keep_their_boundaries() {
         }
         assert!(received == messages);
     }
+}
+
+#[cfg(feature = "kcp-modes")]
+#[test]
+fn a_new_conversation_has_nothing_of_the_messages_of_the_last_one() {
+    let mut kcp = Any::engine(CONV, Config { mode: Mode::Message, ..Config::GAMES });
+    kcp.send(&[1; 300]).unwrap();
+    kcp.reset(CONV + 1);
+    kcp.send(&[2; 10]).unwrap();
+    let mut out = [0; 500];
+    assert_eq!(kcp.poll_transmit(Instant::ZERO, &mut out), Some(HEADER + 10));
+    assert_eq!((out[5], &out[HEADER..HEADER + 10]), (0, &[2; 10][..]), "a whole message");
 }
 
 #[cfg(feature = "kcp-modes")]

@@ -68,6 +68,20 @@ fn what_the_backbone_has_sent_before_it_hears_that_a_server_stops_is_handed_on()
 }
 
 #[test]
+fn a_pattern_is_wanted_as_long_as_any_thread_has_it() {
+    for first in [0, 1] {
+        let mut world = World::new(1, 2, &[(0, first), (0, 1 - first)]);
+        world.connect();
+        world.subscribe(0, "a");
+        let id = world.subscribe(1, "a");
+        world.ends[1].client.unsubscribe(world.now, id);
+        world.run();
+        world.publish_there("a", None, &[], "x");
+        assert_eq!((world.got(0).len(), world.got(1).len()), (1, 0), "thread {first} began");
+    }
+}
+
+#[test]
 fn a_pattern_is_asked_for_once_and_given_back_when_nobody_has_it() {
     let mut world = World::new(1, 2, &[(0, 0), (0, 1), (0, 0)]);
     world.connect();
