@@ -82,6 +82,28 @@ fn a_server_is_reached_under_a_name_and_what_is_said_otherwise_wins() {
 }
 
 #[test]
+#[cfg(all(unix, feature = "nats"))]
+fn a_file_wins_over_a_context_that_is_named_and_needs_no_other() {
+    let user = User(Folder::new("context-and-file"));
+    let file = user.0.write("bridge.toml", "to_nats = 'a'\n[kcpq]\nservers = 'b:2'\n[nats]\nservers = 'nats://n'\n");
+    let check = ["bridge", "--check", "--config", file.to_str().unwrap()];
+    user.says(&["context", "add", "here", "-s", "a:1", "--timeout", "3s"]);
+    user.says(&["context", "select", "here"]);
+    let line = |said: &str, key: &str| {
+        let line = said.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    // The selected one is of whoever works at the shell.
+    let said = user.says(&check);
+    assert_eq!(line(&said, "kcpq.timeout"), "kcpq.timeout = 5s # default");
+    let said = user.says(&[&check[..], &["--context", "here"]].concat());
+    assert_eq!(line(&said, "kcpq.timeout"), "kcpq.timeout = 3s # context");
+    assert_eq!(line(&said, "kcpq.servers"), format!("kcpq.servers = b:2 # {}:3", file.display()));
+    let said = user.says(&["bridge", "--check", "--to-nats", "a", "--nats", "nats://n"]);
+    assert_eq!(line(&said, "kcpq.servers"), "kcpq.servers = a:1 # context");
+}
+
+#[test]
 #[cfg(unix)]
 fn what_is_wrong_with_a_context_is_told() {
     let user = User(Folder::new("wrong-contexts"));

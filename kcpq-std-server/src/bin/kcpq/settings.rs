@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use crate::KEY_VARIABLE;
 use crate::nats::without_secrets;
@@ -130,7 +130,7 @@ impl Flags {
     ///
     /// # Errors
     /// A line for people.
-    pub(crate) fn load<T: FromArgMatches>(
+    pub(crate) fn load<T: FromArgMatches + CommandFactory>(
         mut self,
         mut settings: Vec<Setting>,
         arguments: &[OsString],
@@ -142,13 +142,18 @@ impl Flags {
             self.command = with_default(self.command, flag, values);
         }
         let matches = self.command.try_get_matches_from_mut(arguments).map_err(|error| in_a_line(&error))?;
+        let usual = T::command();
         let in_force = self.keys().filter_map(|key| {
             let name = if key.table.is_empty() { key.name.into() } else { format!("{}.{}", key.table, key.name) };
             let said = settings.iter().find(|setting| setting.flag == key.flag);
             let source = match matches.value_source(key.flag)? {
                 ValueSource::CommandLine => "command line".into(),
                 ValueSource::EnvVariable => "environment".into(),
-                _ => said.map_or_else(|| "default".into(), |setting| setting.place.clone()),
+                _ => match said {
+                    Some(setting) => setting.place.clone(),
+                    None if default(&usual, key.flag) != default(&self.command, key.flag) => "context".into(),
+                    None => "default".into(),
+                },
             };
             Some(InForce { flag: key.flag, key: name, value: self.value(&matches, key.flag)?, source })
         });
@@ -173,6 +178,10 @@ impl Flags {
             .map(|text| if matches!(flag, "nats" | "nats_leaf") { without_secrets(&text) } else { text.into_owned() });
         Some(shown.collect::<Vec<_>>().join(", "))
     }
+}
+
+fn default<'c>(command: &'c Command, flag: &str) -> &'c [clap::builder::OsStr] {
+    command.get_arguments().find(|arg| arg.get_id() == flag).map_or(&[], Arg::get_default_values)
 }
 
 /// The command whose flag has these values unless it is given, if it has the flag.
