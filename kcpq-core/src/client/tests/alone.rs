@@ -69,6 +69,29 @@ fn a_message_larger_than_the_inbox_is_passed_over_and_told() {
     assert_eq!(client.stats().oversize, 1);
 }
 
+#[test]
+fn what_an_original_server_does_not_know_is_told_once_it_is_there() {
+    let (mut client, now) = (Any::client(Config::default(), 1), Instant::from_millis(1));
+    client.connect(now);
+    client.subscribe(now, "a").unwrap();
+    let mut server = server(client.conversation());
+    // The first one is what it says to HELLO.
+    for frame in [(command::ERR, &b"handle error: unknown command: 32"[..]), (command::OK, b"subscribed to a")] {
+        server.control(frame.0, frame.1, &[]).unwrap();
+    }
+    server.control(command::ERR, b"handle error: unknown command: 99", &[]).unwrap();
+    let (mut buf, mut told) = ([0; 1500], Vec::new());
+    while let Some(len) = server.poll_transmit(now, &mut Protection::default(), &mut buf) {
+        client.handle_datagram(now, &mut buf[..len]);
+    }
+    while let Some(event) = client.poll_event() {
+        if let Event::Refused(text) = event {
+            told.push(text.as_bytes().to_vec());
+        }
+    }
+    assert_eq!(told, [b"handle error: unknown command: 99"]);
+}
+
 fn a_message_is_for_all_who_stay<S: Make>() {
     let mut client = S::client(Config::default(), 1);
     let now = Instant::from_millis(1);

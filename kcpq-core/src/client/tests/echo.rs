@@ -13,11 +13,13 @@ use crate::sim::Link as SimLink;
 struct Echo {
     session: Session<Any>,
     epoch: u64,
+    /// Last wills that it was left.
+    wills: usize,
 }
 
 impl Echo {
     fn new(epoch: u64) -> Self {
-        Self { session: server(0), epoch }
+        Self { session: server(0), epoch, wills: 0 }
     }
 
     fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
@@ -77,6 +79,7 @@ impl Echo {
                 self.session.control(command::ACK, &[], &Ack { number, refusal: None }.encode()).unwrap();
             }
             command::PUB => self.session.message(command::MSG, subject, payload).unwrap(),
+            command::WILL => self.wills += 1,
             command::PING => self.session.control(command::PONG, &[], &[]).unwrap(),
             _ => {}
         }
@@ -241,8 +244,11 @@ fn a_will_that_has_no_room_is_refused_and_one_that_has_is_not() {
         let mut line = Line::<Lent<'static>>::new(CLEAN, 5);
         line.client.subscribe(line.now, "a").unwrap();
         line.client.set_will(line.now, Will { subject: "a.will", payload, retain: false }).unwrap();
+        line.run_until("what becomes of it", |line| line.server.wills + line.refused.len() > 0);
+        // Anything more would have come by then.
         line.client.publish(line.now, "a", b"behind it").unwrap();
         line.run_until("the message", |line| line.got.len() == 1);
         assert_eq!(line.refused.len(), refused, "{} bytes: {:?}", payload.len(), line.refused);
+        assert_eq!(line.server.wills, 1 - refused, "it is left once");
     }
 }
