@@ -161,3 +161,20 @@ impl Group {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_complete_with_all_its_data_and_its_memory_is_counted() {
+        let shards = Shards::new(3, 2).unwrap();
+        let mut group = Group::new(0, Vec::with_capacity(100));
+        let taken: Vec<Taken> = (0..3).map(|place| group.take(shards, place, Kind::Data, &[place; 20])).collect();
+        assert_eq!(taken, [Taken::Kept, Taken::Kept, Taken::Complete], "not only enough of them");
+        let mut group = Group::new(1, Vec::with_capacity(100));
+        group.take(shards, 0, Kind::Data, &[7; 20]);
+        let of_shards = group.held() - 100;
+        assert!(of_shards >= size_of::<Kept>() && of_shards.is_multiple_of(size_of::<Kept>()), "{of_shards}");
+    }
+}
