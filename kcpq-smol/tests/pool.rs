@@ -152,8 +152,8 @@ fn a_pool_leaves_one_will_and_needs_all_its_sessions() {
         let reader = Client::connect(server.addr).await.unwrap();
         let mut gone = reader.subscribe("gone").await.unwrap();
         let builder = quick().name("pool").will(Will::new("gone", "will")).reconnect(None).pool(SESSIONS);
-        let pool = builder.clone().connect(server.addr).await.unwrap();
-        pool.flush().await.unwrap();
+        let _pool = builder.clone().connect(server.addr).await.unwrap();
+        server.wait_for("its will is left, once", |view| view.stats.wills == 1);
         for kicked in 1..=SESSIONS as u64 {
             server.kick("pool");
             server.wait_for("one is kicked", |view| view.stats.sessions_kicked == kicked);

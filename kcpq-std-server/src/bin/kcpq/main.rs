@@ -209,8 +209,8 @@ impl ServerArg {
     }
 }
 
-/// See the manifest.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+/// See the manifest. What it does with memory ThreadSanitizer cannot see.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(kcpq_races)))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
