@@ -295,7 +295,7 @@ impl<S: FrameStore> Driver<S> {
             match self.client.poll_event() {
                 Some(Event::Message { message, .. }) => check(&message, 2_000),
                 Some(Event::Closed) => self.closed = true,
-                Some(_) => assert!(!self.closed, "nothing comes behind the last event"),
+                Some(event) => assert!(!self.closed, "{event:?} comes behind the last event"),
                 None => return,
             }
         }

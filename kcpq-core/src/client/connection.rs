@@ -180,6 +180,8 @@ impl<S: FrameStore> Client<S> {
         self.session.outbox.clear();
         self.requests.fail_all(RequestFailure::Closed);
         self.confirms.fail_all(ConfirmFailure::Closed);
+        // Who waits for room is told before the end, not after it.
+        self.pending.has_room();
         self.pending.closed();
     }
 

@@ -92,6 +92,34 @@ fn what_an_original_server_does_not_know_is_told_once_it_is_there() {
     assert_eq!(told, [b"handle error: unknown command: 99"]);
 }
 
+fn who_waits_for_room_is_told_before_the_end<S: Make>() {
+    let (mut client, now) = (S::client(Config { queue: 200, ..Config::default() }, 1), Instant::from_millis(1));
+    client.connect(now);
+    while client.publish(now, "a", &[7; 100]) != Err(PublishError::Full) {}
+    client.close(now);
+    let (mut told, mut buf) = (Vec::new(), [0; 1500]);
+    for second in 0..60 {
+        let now = now + Duration::from_secs(second);
+        client.handle_timeout(now);
+        while let Some(event) = client.poll_event() {
+            match event {
+                Event::Writable => told.push("room"),
+                Event::Closed => told.push("the end"),
+                _ => {}
+            }
+        }
+        // Whoever has ended has nothing to send, which makes no room.
+        while told.ends_with(&["the end"]) && S::transmit(&mut client, now, &mut buf).is_some() {}
+    }
+    assert_eq!(told, ["room", "the end"]);
+}
+
+#[test]
+fn nothing_comes_behind_the_end() {
+    who_waits_for_room_is_told_before_the_end::<Any>();
+    who_waits_for_room_is_told_before_the_end::<Lent<'static>>();
+}
+
 fn a_message_is_for_all_who_stay<S: Make>() {
     let mut client = S::client(Config::default(), 1);
     let now = Instant::from_millis(1);
