@@ -316,12 +316,13 @@ impl Interest {
 
     /// Ends all of them at the backbone. What it has sent until it hears that is for those who wanted it.
     pub(super) fn take_leave(&self, orders: &mut VecDeque<Order>) {
+        if self.said.is_some() {
+            return; // a leaf node has none: what it has said that it wants comes until its connection ends
+        }
         let plain = self.plain.values().map(|wanted| (Channel::Main, &wanted.subscribed));
         let shares = self.shares.iter().flatten().map(|share| (Channel::Groups, &share.subscribed));
         for (on, subscribed) in plain.chain(shares) {
-            // A leaf node has none: it is sent what it has said that it wants until its connection ends.
-            let sids = subscribed.subjects.iter().map(|(sid, _)| *sid).filter(|_| self.said.is_none());
-            orders.extend(sids.map(|sid| Order::Unsubscribe { on, sid }));
+            orders.extend(subscribed.subjects.iter().map(|(sid, _)| Order::Unsubscribe { on, sid: *sid }));
         }
     }
 

@@ -57,7 +57,8 @@ pub(crate) struct InForce {
     pub(crate) flag: &'static str,
     /// The key as in a file, with its table.
     pub(crate) key: String,
-    pub(crate) value: String,
+    /// `None` if it is not said, and there is no default.
+    pub(crate) value: Option<String>,
     /// Where it was said.
     pub(crate) source: String,
 }
@@ -143,26 +144,24 @@ impl Flags {
         }
         let matches = self.command.try_get_matches_from_mut(arguments).map_err(|error| in_a_line(&error))?;
         let usual = T::command();
-        let in_force = self.keys().filter_map(|key| {
+        let in_force = self.keys().map(|key| {
             let name = if key.table.is_empty() { key.name.into() } else { format!("{}.{}", key.table, key.name) };
             let said = settings.iter().find(|setting| setting.flag == key.flag);
-            let source = match matches.value_source(key.flag)? {
-                ValueSource::CommandLine => "command line".into(),
-                ValueSource::EnvVariable => "environment".into(),
-                _ => match said {
-                    Some(setting) => setting.place.clone(),
-                    None if default(&usual, key.flag) != default(&self.command, key.flag) => "context".into(),
-                    None => "default".into(),
-                },
+            let source = match (matches.value_source(key.flag), said) {
+                (Some(ValueSource::CommandLine), _) => "command line".into(),
+                (Some(ValueSource::EnvVariable), _) => "environment".into(),
+                (_, Some(setting)) => setting.place.clone(),
+                _ if default(&usual, key.flag) != default(&self.command, key.flag) => "context".into(),
+                _ => "default".into(),
             };
-            Some(InForce { flag: key.flag, key: name, value: self.value(&matches, key.flag)?, source })
+            InForce { flag: key.flag, key: name, value: self.value(&matches, key.flag), source }
         });
         let in_force = in_force.collect();
         Ok((T::from_arg_matches(&matches).map_err(|error| in_a_line(&error))?, in_force))
     }
 
     fn arg(&self, flag: &str) -> Option<&Arg> {
-        self.command.get_arguments().find(|arg| arg.get_id() == flag)
+        arg(&self.command, flag)
     }
 
     fn takes_several(&self, flag: &str) -> bool {
@@ -180,14 +179,17 @@ impl Flags {
     }
 }
 
+fn arg<'c>(command: &'c Command, flag: &str) -> Option<&'c Arg> {
+    command.get_arguments().find(|arg| arg.get_id() == flag)
+}
+
 fn default<'c>(command: &'c Command, flag: &str) -> &'c [clap::builder::OsStr] {
-    command.get_arguments().find(|arg| arg.get_id() == flag).map_or(&[], Arg::get_default_values)
+    arg(command, flag).map_or(&[], Arg::get_default_values)
 }
 
 /// The command whose flag has these values unless it is given, if it has the flag.
 pub(crate) fn with_default(command: Command, flag: &str, values: &[String]) -> Command {
-    let is_set = |arg: &Arg| arg.get_id() == flag && (!is_switch(arg) || values != ["false"]);
-    if command.get_arguments().any(is_set) {
+    if arg(&command, flag).is_some_and(|arg| !is_switch(arg) || values != ["false"]) {
         command.mut_arg(flag, |arg| arg.default_values(values.to_vec()))
     } else {
         command
@@ -226,23 +228,25 @@ fn in_a_line(error: &clap::Error) -> String {
     text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// All of these, a line each.
+/// All of these that there are, a line each.
 pub(crate) fn describe(values: &[InForce]) -> String {
-    let lines = values
-        .iter()
-        .map(|InForce { key, value, source, .. }| format!("{:<40} # {source}\n", format!("{key} = {value}")));
+    let lines = values.iter().filter_map(|InForce { key, value, source, .. }| {
+        Some(format!("{:<40} # {source}\n", format!("{key} = {}", value.as_deref()?)))
+    });
     lines.collect()
 }
 
 /// Puts what was read `now` in the place of what was read before, and tells the log what is different: the level of the log, which
-/// changes at once, and what holds only from the next start on. That is told again until then; its number is returned.
+/// changes at once, and what holds only from the next start on. That is told again until then; its number is returned. Both have all
+/// keys, in the same order.
 pub(crate) fn change(before: &mut [InForce], now: Vec<InForce>) -> usize {
     let mut later = 0;
     for (old, new) in before.iter_mut().zip(now) {
         if old.value == new.value {
             continue;
         }
-        let (key, from, to) = (&*new.key, &*old.value, &*new.value);
+        let [from, to] = [&old.value, &new.value].map(|value| value.as_deref().unwrap_or("nothing"));
+        let key = &*new.key;
         if new.flag == "log_level" {
             tracing::info!(key, from, to, "changed");
             *old = new;

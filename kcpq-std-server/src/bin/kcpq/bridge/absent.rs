@@ -13,7 +13,7 @@ impl Bridge {
 
     /// # Errors
     /// There is none.
-    pub(super) fn carry(self, _: &Flood, _: impl Fn()) -> Result<(), Failure> {
+    pub(super) fn carry(self, _: &Flood, _: impl FnMut()) -> Result<(), Failure> {
         self.prepare()
     }
 }

@@ -25,7 +25,6 @@ mod shared;
 #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "flags are the same in all builds"))]
 mod trail;
 
-use std::cell::RefCell;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,7 +101,7 @@ impl Bridge {
     pub(super) fn run(self, described: &Command) -> Result<(), Failure> {
         // Behind the name of the program and the command.
         let reread = Reread { described, arguments: env::args_os().skip(2).collect(), path: self.config };
-        let (bridge, values) = reread.load().map_err(Failure::Error)?;
+        let (bridge, mut values) = reread.load().map_err(Failure::Error)?;
         if bridge.check {
             bridge.prepare()?;
             io::stdout().write_all(settings::describe(&values).as_bytes())?;
@@ -111,8 +110,7 @@ impl Bridge {
         let Logging { log, flood, set_level } = Logging::start(bridge.log_level.clone(), bridge.log_format)?;
         // The usual way would wait for standard error.
         panic::set_hook(Box::new(|info| tracing::error!("{info}")));
-        let values = RefCell::new(values);
-        let result = bridge.carry(&flood, || reread.again(&mut values.borrow_mut(), &set_level));
+        let result = bridge.carry(&flood, || reread.again(&mut values, &set_level));
         flood.tell();
         log.finish(LAST_LINES);
         result

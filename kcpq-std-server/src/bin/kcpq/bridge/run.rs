@@ -58,7 +58,7 @@ impl Bridge {
     }
 
     /// Carries messages until a signal comes. At SIGHUP `reread` is called.
-    pub(super) fn carry(self, flood: &Flood, reread: impl Fn()) -> Result<(), Failure> {
+    pub(super) fn carry(self, flood: &Flood, mut reread: impl FnMut()) -> Result<(), Failure> {
         // Before anything can happen, so that a signal is never missed.
         let mut signals = signals::of_a_server()?;
         let first = self.server.first()?;
@@ -83,7 +83,7 @@ impl Bridge {
         async_io::block_on(async {
             let told = smol::spawn(tell(client.events(), Arc::clone(&shared)));
             let signal = async {
-                end_by_signal(&mut signals, &reread, || shared.log(uplink.view())).await;
+                end_by_signal(&mut signals, &mut reread, || shared.log(uplink.view())).await;
                 Ok(())
             };
             let ends = or(or(signal, end_by_failure(&failure)), async { match flood.watch().await {} });
@@ -304,7 +304,7 @@ async fn tell(mut events: Events, shared: Arc<Shared>) {
 }
 
 /// Waits for a signal that ends the program; at SIGHUP `reread` is called, and at the user's `tell`.
-async fn end_by_signal(signals: &mut Signals, reread: impl Fn(), tell: impl Fn()) {
+async fn end_by_signal(signals: &mut Signals, mut reread: impl FnMut(), tell: impl Fn()) {
     loop {
         match signals.next().await {
             Some(Ok(signal)) if signals::ends(signal) => return,

@@ -39,10 +39,9 @@ impl Reread {
             tell_changes(self.settings.access.as_ref(), fresh.access.as_ref());
         }
         let later = settings::change(&mut self.settings.values, fresh.values);
-        (self.set_level)(fresh.serve.log_level.clone());
+        (self.set_level)(fresh.serve.log_level);
         tracing::info!(%file, later, "SIGHUP: configuration read again");
         self.settings.access = fresh.access;
-        self.settings.serve.log_level = fresh.serve.log_level;
     }
 }
 

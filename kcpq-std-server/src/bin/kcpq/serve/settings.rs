@@ -136,9 +136,20 @@ mod tests {
     fn what_belongs_together_may_stand_in_a_file() {
         let loaded =
             load("pair", "[nats]\ncert = 'a.pem'\ncert_key = 'b.pem'\nservers = 'tls://u:p@h:1'\n", &[]).unwrap();
-        let value = |flag| loaded.values.iter().find(|value| value.flag == flag).unwrap().value.clone();
+        let value = |flag| loaded.values.iter().find(|value| value.flag == flag).unwrap().value.clone().unwrap();
         assert_eq!((&*value("nats_cert"), &*value("nats_cert_key")), ("a.pem", "b.pem"));
         assert_eq!(value("nats"), "tls://***@h:1");
+    }
+
+    #[test]
+    fn what_is_said_for_the_first_time_and_no_more_is_a_change_and_nothing_else_is() {
+        let mut before = load("before", "name = 'a'\nhttp = 1\nlog_level = 'warn'\n", &[]).unwrap().values;
+        let after = || load("after", "name = 'a'\nregister = 'none'\nlog_level = 'info'\n", &[]).unwrap().values;
+        for round in 0..2 {
+            assert_eq!(settings::change(&mut before, after()), 2, "http and register, round {round}");
+        }
+        let level = before.iter().find(|value| value.flag == "log_level").unwrap();
+        assert_eq!(level.value.as_deref(), Some("info"));
     }
 
     #[test]
